@@ -1,0 +1,67 @@
+"""The exceptions that end a run, and the exit code of each.
+
+Everything that a user can cause or must act on is a `RowmillError`; its text is one line that says what is
+wrong and what to do. Anything else that reaches the command line is a defect of Rowmill.
+
+A failure of a single row is no exception but an outcome (`records.Failure`): `InvalidRow` and `BadReply` are
+raised by tasks and end inside the worker.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the `rowmill` command answers. All but USAGE can be resumed by the same command."""
+
+    OK = 0  # every row has a result
+    ROWS_FAILED = 1  # finished, and some rows failed
+    USAGE = 2  # usage, configuration or input: nothing was written
+    BUDGET = 3  # stopped by a budget that the user set
+    PROVIDER = 4  # stopped by the provider: credit, key or model
+    RUN_DIRECTORY = 5  # damaged or mismatched run directory
+    MACHINE = 6  # this machine: disk full, out of descriptors, workers that keep dying
+    INTERRUPTED = 130
+
+
+class RowmillError(Exception):
+    """An end of the run that the user can act on."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(RowmillError):
+    """The configuration cannot be used. The message names the file and the key."""
+
+
+class InputError(RowmillError):
+    """The input or output file cannot be used as configured."""
+
+
+class RunDirectoryError(RowmillError):
+    """The run directory is damaged, in use, or belongs to another input, prompt or model."""
+
+    exit_code = ExitCode.RUN_DIRECTORY
+
+
+class ProviderError(RowmillError):
+    """Every provider refused in a way that would fail every row: credit, key or model."""
+
+    exit_code = ExitCode.PROVIDER
+
+
+class MachineError(RowmillError):
+    """This machine cannot go on: disk full, out of descriptors, workers that keep dying."""
+
+    exit_code = ExitCode.MACHINE
+
+
+class InvalidRow(Exception):
+    """This input row cannot become a request; the text says why."""
+
+
+class BadReply(Exception):
+    """A 2xx reply that is no valid reply; the text says why. Worth another try."""
+
+
+class Refused(Exception):
+    """A valid reply in which the model declined to answer; the text is the model's."""

@@ -1,0 +1,139 @@
+"""The supervisor's books: what is done, how fast, and what the report of the session will say.
+
+Totals come from what workers have on disk, by shard, so that nothing is counted twice when a shard moves to another
+worker; counters come from the worker processes and are kept when these end.
+"""
+
+import time
+from collections import deque
+
+from engine.messages import Beat
+from engine.pool import Member, Pool
+from engine.records import Counters, SessionReport, Snapshot, Totals
+
+_SPEED_WINDOW_S = 5.0
+
+
+class Ledger:
+    """The figures of one session of a run."""
+
+    def __init__(self, now: float, allowed: int) -> None:
+        self._began = now
+        self._started = _utc()
+        self._allowed = allowed
+        self._sealed = Totals()
+        self._open: dict[int, Totals] = {}  # shard -> acknowledged so far
+        self._ended = Counters()  # of workers that are gone
+        self._speed: deque[tuple[float, int]] = deque([(now, 0)])
+        self._workers_max = 0
+        self._worker_rss_max = 0
+        self._ended_cpu_s = 0.0
+        self._in_flight_max: dict[int, int] = {}  # by place in the pool
+        self.total_rows: int | None = None
+        self.shards_sealed = 0
+        self.shards_merged = 0
+        self.billed_twice = 0  # requests that were in flight when their worker died
+
+    def beat(self, member: Member, beat: Beat) -> None:
+        """Take in what a worker says of itself."""
+        member.beat = beat
+        self._worker_rss_max = max(self._worker_rss_max, beat.rss_max)
+        self._in_flight_max[member.place] = max(self._in_flight_max.get(member.place, 0), beat.in_flight_max)
+        for number, totals in beat.shards.items():
+            if number in member.shards:
+                self._open[number] = totals
+
+    def sealed(self, number: int, totals: Totals) -> None:
+        """Count a finished shard."""
+        self._open.pop(number, None)
+        self._sealed.add(totals)
+        self.shards_sealed += 1
+
+    def ended(self, member: Member, in_flight: int) -> None:
+        """Keep the figures of a worker that is gone; `in_flight` requests went with it."""
+        if member.beat is not None:
+            self._ended.add(member.beat.counters)
+            self._ended_cpu_s += member.beat.cpu_s
+        self.billed_twice += in_flight
+
+    @property
+    def totals(self) -> Totals:
+        """Acknowledged rows of the whole run, earlier sessions included."""
+        totals = Totals()
+        totals.add(self._sealed)
+        for opened in self._open.values():
+            totals.add(opened)
+        return totals
+
+    def counters(self, pool: Pool) -> Counters:
+        """Return this session's counters, of workers at work and gone."""
+        counters = Counters()
+        counters.add(self._ended)
+        for member in pool.members:
+            if member.beat is not None:
+                counters.add(member.beat.counters)
+        return counters
+
+    def snapshot(self, pool: Pool, now: float, *, draining: bool) -> Snapshot:
+        """Return where the run stands."""
+        beats = [member.beat for member in pool.members if member.beat is not None]
+        counters = self.counters(pool)
+        totals = self.totals
+        self._workers_max = max(self._workers_max, len(pool.members))
+        rate = self._rate(now, counters.rows)
+        left = None if self.total_rows is None else self.total_rows - totals.rows
+        due = [beat.next_due_s for beat in beats if beat.next_due_s is not None]
+        return Snapshot(
+            elapsed_s=now - self._began,
+            total_rows=self.total_rows,
+            totals=totals,
+            session_rows=counters.rows,
+            rows_per_s=rate,
+            eta_s=None if left is None or rate <= 0 else left / rate,
+            in_flight=sum(beat.in_flight for beat in beats),
+            allowed=self._allowed,
+            waiting=sum(beat.waiting for beat in beats),
+            next_due_s=min(due) if due else None,
+            counters=counters,
+            shards_sealed=self.shards_sealed,
+            shards_merged=self.shards_merged,
+            workers=tuple(member.view() for member in pool.members),
+            deaths=pool.deaths,
+            draining=draining,
+        )
+
+    def _rate(self, now: float, rows: int) -> float:
+        self._speed.append((now, rows))
+        while len(self._speed) > 2 and self._speed[0][0] < now - _SPEED_WINDOW_S:  # noqa: PLR2004 - two ends of a slope
+            self._speed.popleft()
+        then, before = self._speed[0]
+        return (rows - before) / (now - then) if now > then else 0.0
+
+    def report(
+        self, pool: Pool, now: float, *, exit_code: int, stopped_by: str | None, own_cpu_s: float, own_rss: int
+    ) -> SessionReport:
+        """Sum the session up."""
+        counters = self.counters(pool)
+        elapsed = now - self._began
+        return SessionReport(
+            started=self._started,
+            ended=_utc(),
+            exit_code=exit_code,
+            stopped_by=stopped_by,
+            elapsed_s=round(elapsed, 3),
+            rows=counters.rows,
+            rows_per_s=round(counters.rows / elapsed, 1) if elapsed > 0 else 0.0,
+            counters=counters,
+            in_flight_max=sum(self._in_flight_max.values()),
+            allowed=self._allowed,
+            workers=self._workers_max,
+            deaths=pool.deaths,
+            quarantined=len(pool.quarantined),
+            billed_twice_max=counters.maybe_billed_twice + self.billed_twice,
+            cpu_s=round(own_cpu_s + self._ended_cpu_s, 3),
+            rss_max_bytes={"supervisor": own_rss, "worker": self._worker_rss_max},
+        )
+
+
+def _utc() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

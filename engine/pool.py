@@ -1,0 +1,194 @@
+"""The workers of a run as the supervisor sees them: started, fed, watched, replaced.
+
+A place in the pool is filled by one worker process after another. What a death means is decided here: its shards go
+back, the rows that were in flight are remembered, and a row found in flight at several deaths in a row is a
+suspect: sent alone next time, and given up if the worker dies again with it.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import psutil
+
+from engine import messages, processes
+from engine.messages import Assign, Beat, Drain, Setup
+from engine.records import Shard, WorkerView
+from engine.store.inflight import read_board
+from engine.store.run_directory import RunDirectory
+
+WORKER_MODULE = "engine.worker"
+
+_SUSPECT_DEATHS = 2  # deaths with a row in flight until it is sent alone
+_POISON_DEATHS = 3  # and until it is given up
+_FRUITLESS_DEATHS = 6  # in a row without a row done: more than isolating one poison row takes
+
+_SILENT_S = 30.0  # a worker beats four times a second; this long without is a hang
+_START_S = 60.0  # from the start of a process until it is ready, on a machine under load
+
+# state -> states that may follow
+_LIFE = {
+    "starting": {"working", "draining", "gone"},
+    "working": {"draining", "gone"},
+    "draining": {"gone"},
+    "gone": set[str](),
+}
+
+
+@dataclass(eq=False)
+class Member:
+    """One worker process."""
+
+    place: int
+    incarnation: int
+    child: processes.Child
+    heard: float  # monotonic time of its last message, or of its start
+    state: str = "starting"
+    wants: bool = False
+    shards: dict[int, Shard] = field(default_factory=dict)
+    beat: Beat | None = None
+    rss: int = 0
+    cpu_s: float = 0.0
+    cpu_share: float = 0.0
+    usage: psutil.Process | None = None
+
+    def become(self, state: str) -> None:
+        """Move to another state; an impossible move is a defect."""
+        if state not in _LIFE[self.state]:
+            raise ValueError(f"worker {self.place} cannot go from {self.state} to {state}")
+        self.state = state
+
+    def view(self) -> WorkerView:
+        """Return the worker as the progress display shows it."""
+        in_flight = self.beat.in_flight if self.beat else 0
+        pid = self.child.process.pid or 0
+        return WorkerView(self.place, pid, self.state, in_flight, self.rss, self.cpu_share)
+
+
+@dataclass
+class Death:
+    """What a worker left behind."""
+
+    member: Member
+    shards: list[Shard]  # that it had not sealed
+    in_flight: list[int]  # rows
+    how: str
+
+
+class Pool:
+    """The workers, by place."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self._incarnations = 0
+        self._deaths_of: Counter[int] = Counter()  # row -> deaths in a row with it in flight
+        self._fruitless = 0
+        self._rows_at_death = 0
+        self.members: list[Member] = []
+        self.deaths = 0
+        self.quarantined: set[int] = set()
+
+    def start(self, place: int, now: float) -> Member:
+        """Start a worker process in this place. It waits for its `Setup`."""
+        child = processes.start(WORKER_MODULE, f"rowmill-worker-{place}")
+        member = Member(place, self._incarnations, child, now)
+        self._incarnations += 1
+        self.members.append(member)
+        return member
+
+    def set_up(self, member: Member, setup: Setup) -> None:
+        """Give a started worker what it needs to know."""
+        messages.send(member.child.pipe, setup)
+
+    def assign(self, member: Member, shard: Shard) -> None:
+        """Hand a shard to a worker that wants one."""
+        rows = range(shard.first_row, shard.first_row + shard.rows)
+        known = [row for row in self._deaths_of if row in rows]
+        member.wants = False
+        member.shards[shard.number] = shard
+        suspects = tuple(row for row in known if _SUSPECT_DEATHS <= self._deaths_of[row] < _POISON_DEATHS)
+        poison = tuple(row for row in known if self._deaths_of[row] >= _POISON_DEATHS)
+        self.quarantined.update(poison)
+        messages.send(member.child.pipe, Assign(shard, suspects, poison))
+
+    def drain(self, seconds: float) -> None:
+        """Tell all workers to finish what is in flight and exit."""
+        for member in self.members:
+            if member.state in ("starting", "working"):
+                member.become("draining")
+                messages.send(member.child.pipe, Drain(seconds))
+
+    def bury(self, member: Member, rows_done: int) -> Death | None:
+        """Take a worker whose process has ended out of the pool. None where it ended as it was told to.
+
+        `rows_done`: rows of the run with an outcome now, to tell a worker that dies at work from one that cannot work.
+        """
+        process = member.child.process
+        process.join()
+        member.child.pipe.close()
+        expected = member.state == "draining" and process.exitcode == 0
+        member.become("gone")
+        self.members.remove(member)
+        board = self._directory.board_path(member.incarnation)
+        in_flight = read_board(board)
+        board.unlink(missing_ok=True)
+        if expected:
+            return None
+        self.deaths += 1
+        self._fruitless = 0 if rows_done > self._rows_at_death else self._fruitless + 1
+        self._rows_at_death = rows_done
+        for row in in_flight:
+            self._deaths_of[row] += 1
+        for shard in member.shards.values():  # rows that others died on, but not this time, are cleared
+            for row in range(shard.first_row, shard.first_row + shard.rows):
+                if row in self._deaths_of and row not in in_flight and self._deaths_of[row] < _SUSPECT_DEATHS:
+                    del self._deaths_of[row]
+        code = process.exitcode
+        how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+        return Death(member, list(member.shards.values()), in_flight, how)
+
+    @property
+    def cannot_work(self) -> bool:
+        """Whether workers keep dying without getting a row done."""
+        return self._fruitless >= _FRUITLESS_DEATHS
+
+    def kill_silent(self, now: float) -> list[Member]:
+        """Kill workers that have not been heard of for too long; their ends are then seen like any other."""
+        silent = [
+            member
+            for member in self.members
+            if member.state != "draining" and now - member.heard > (_START_S if member.state == "starting" else _SILENT_S)
+        ]
+        for member in silent:
+            member.child.process.kill()
+            member.heard = now
+        return silent
+
+    def kill_all(self) -> None:
+        """Kill every worker at once."""
+        for member in self.members:
+            member.child.process.kill()
+
+    def measure(self, elapsed_s: float) -> None:
+        """Read memory and CPU of every worker; `elapsed_s` since the last time."""
+        for member in self.members:
+            try:
+                if member.usage is None:
+                    member.usage = psutil.Process(member.child.process.pid)
+                with member.usage.oneshot():
+                    member.rss = member.usage.memory_info().rss
+                    times = member.usage.cpu_times()
+            except psutil.Error:
+                continue  # it ended just now
+            cpu_s = times.user + times.system
+            member.cpu_share = (cpu_s - member.cpu_s) / elapsed_s if elapsed_s > 0 else 0.0
+            member.cpu_s = cpu_s
+
+
+def left_in_flight(directory: RunDirectory) -> int:
+    """Count and forget the rows that were in flight when workers of an earlier session ended with their machine."""
+    count = 0
+    for board in directory.boards():
+        count += len(read_board(board))
+        board.unlink(missing_ok=True)
+    return count
+

@@ -1,0 +1,209 @@
+"""The values that travel between the parts: plain data, no behaviour, no I/O.
+
+A row's way in these words: a `Shard` is planned, its lines become `Request`s, a `Request` is sent and answered by
+a `Reply`, and every row ends as exactly one `Outcome`, written to a checkpoint.
+"""
+
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+
+class Shard(msgspec.Struct, frozen=True, array_like=True):
+    """A contiguous range of input rows: the unit of assignment, checkpoint and merge."""
+
+    number: int  # from 0, in input order
+    first_row: int  # index of its first row, from 0
+    rows: int
+    start: int  # byte offset of its first row in the input
+    end: int  # byte offset after its last row
+    crc: int  # CRC-32 of its bytes: a changed input is found even when only one shard changed
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One row, ready to be sent."""
+
+    body: bytes  # the JSON body
+    id: bytes  # the row's id as JSON text; b"null" where the input has none
+    tokens: int  # estimated tokens, prompt and reply together, that the provider will charge against its limit
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where a provider's requests go and what they carry. Holds the API key: never logged, never written to a file."""
+
+    provider: str
+    base_url: str
+    key: str | None
+    openai_account: bool  # the server is OpenAI's own, so account settings of the environment may be sent to it
+    timeout_s: float
+    url: str = ""  # the full URL of the task's requests, as the openai package builds it
+    headers: tuple[tuple[str, str], ...] = ()  # every header that the openai package sends, but those of one body
+
+    def __repr__(self) -> str:  # the default would show the key
+        """Name the endpoint without its secrets."""
+        return f"Endpoint({self.provider!r}, {self.base_url!r})"
+
+
+class HeaderLookup(Protocol):
+    """Reads one response header by name, in any case; None where it is absent."""
+
+    def __call__(self, name: str, /) -> str | None: ...
+
+
+class Reply(msgspec.Struct, gc=False):
+    """What a server answered, whatever it was."""
+
+    status: int
+    body: bytes
+    header: HeaderLookup
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What a task read out of a valid reply."""
+
+    output: Any  # JSON value; for chat the text of the message
+    finish_reason: str | None
+    model: str | None
+    usage: dict[str, Any] | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class FaultClass(msgspec.Struct, frozen=True):
+    """One line of the fault table (`transport.faults`): what a kind of failure means for the row and the run."""
+
+    name: str
+    retryable: bool
+    scope: Literal["row", "provider"]  # "provider": what failed here would fail every row
+    spends_attempt: bool
+    lowers_concurrency: bool
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one try, or in the end one row, failed."""
+
+    fault: FaultClass
+    message: str
+    code: str | None = None  # the provider's own error code or type
+    status: int | None = None  # HTTP status, None where no reply arrived
+    retry_after: float | None = None  # seconds the server asked to wait, None where it did not say
+    maybe_billed: bool = False  # the server may have done the work although no reply arrived
+
+
+class Totals(msgspec.Struct):
+    """What recorded outcomes add up to. Rebuilt from checkpoints, so it survives every crash."""
+
+    rows: int = 0  # recorded rows, failed ones included
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    requests: int = 0  # requests that recorded rows took, the failed tries included
+
+    def add(self, other: "Totals") -> None:
+        """Add the other's figures to these."""
+        self.rows += other.rows
+        self.failed += other.failed
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.requests += other.requests
+
+
+class Counters(msgspec.Struct):
+    """What one worker process has done since it started. Only ever grows; dies with the process."""
+
+    rows: int = 0  # brought to an outcome, on disk
+    requests: int = 0
+    replies: int = 0
+    retries: int = 0
+    maybe_billed_twice: int = 0  # retries after a failure in which the server may have done the work
+    faults: dict[str, int] = msgspec.field(default_factory=dict)  # fault class -> how often
+
+    def add(self, other: "Counters") -> None:
+        """Add the other's figures to these."""
+        self.rows += other.rows
+        self.requests += other.requests
+        self.replies += other.replies
+        self.retries += other.retries
+        self.maybe_billed_twice += other.maybe_billed_twice
+        for name, count in other.faults.items():
+            self.faults[name] = self.faults.get(name, 0) + count
+
+
+class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the embedded endpoint behaves; `[simulator]` in the config, flags of `rowmill simulate`."""
+
+    latency_ms: float = 50.0  # median of the log-normal reply time
+    latency_sigma: float = 0.3  # spread of the log-normal; 0 makes every reply take the median
+    requests_per_minute: float | None = None  # enforced strictly, by each API path prefix on its own; None is no limit
+    tokens_per_minute: float | None = None
+    faults: dict[str, float] = msgspec.field(default_factory=dict)  # fault name -> share of requests, 0 to 1
+    script: tuple[str, ...] = ()  # fault names, one for each request from the first on ("ok" for none)
+    hang_s: float = 3600.0  # how long a hung request is held open
+    seed: int = 0
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    """One worker as the progress display and the report show it."""
+
+    number: int
+    pid: int
+    state: str  # "starting", "working", "draining", "gone"
+    in_flight: int
+    rss_bytes: int
+    cpu_share: float  # of one core over the last second; 1.0 is a whole core
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands: what the progress display shows, about four times a second."""
+
+    elapsed_s: float  # of this session
+    total_rows: int | None  # None while the input is still being counted
+    totals: Totals  # acknowledged rows of the whole run, earlier sessions included
+    session_rows: int  # acknowledged in this session: what rows/s and ETA are figured from
+    rows_per_s: float  # over the last few seconds
+    eta_s: float | None
+    in_flight: int  # measured: requests on the wire now
+    allowed: int  # slots of all workers
+    waiting: int  # rows waiting out a backoff
+    next_due_s: float | None  # until the soonest of them
+    counters: Counters  # of this session, all workers
+    shards_sealed: int
+    shards_merged: int
+    workers: tuple[WorkerView, ...]
+    deaths: int  # workers that died in this session
+    draining: bool
+
+
+class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of the command on a run. A run that is interrupted and resumed has several."""
+
+    started: str  # ISO 8601, UTC
+    ended: str
+    exit_code: int
+    stopped_by: str | None  # one line: why it ended before its time; None where it finished
+    elapsed_s: float
+    rows: int  # acknowledged in this session
+    rows_per_s: float
+    counters: Counters
+    in_flight_max: int  # highest measured in flight in each worker, summed
+    allowed: int
+    workers: int
+    deaths: int
+    quarantined: int  # rows given up because workers died on them
+    billed_twice_max: int  # retries and resends of requests that the server may already have done: an upper bound
+    cpu_s: float  # supervisor and workers
+    rss_max_bytes: dict[str, int]  # highest of "supervisor" and of the largest "worker"
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`report.json` of the run directory. Also what `rowmill run` sums up at its end."""
+
+    run: str
+    finished: bool
+    input: str
+    output: str
+    errors: str | None
+    rows: int | None  # of the input; None where it was not counted to its end
+    totals: Totals
+    failures: dict[str, int]  # fault class -> rows that failed with it
+    sessions: list[SessionReport]

@@ -1,0 +1,112 @@
+"""One run from start to end: prepared, supervised, reported. What the command line calls."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from engine.config import SIMULATOR, Config
+from engine.errors import ExitCode
+from engine.preparation import already_finished, prepare
+from engine.records import RunReport, SessionReport, Snapshot
+from engine.simulator.process import SimulatorProcess
+from engine.store import durable
+from engine.supervisor import Observer, Supervisor
+from engine.ui import report as reports
+
+_LOG_FORMAT = "%(asctime)s %(message)s"
+
+
+def run(
+    config: Config, environ: Mapping[str, str], observer: Observer, *, salvage: bool = False
+) -> tuple[RunReport, SessionReport | None]:
+    """Run a configuration to its end and return the report; no session where the run had finished before.
+
+    Raises `RowmillError` only for what is found before the run starts; later ends are in the report.
+    """
+    prepared = prepare(config, environ)
+    with prepared.directory as directory:
+        earlier = _earlier_report(directory.report)
+        if already_finished(config, prepared.manifest) and earlier is not None:
+            prepared.input.close()
+            return earlier, None
+        embedded = SimulatorProcess(config.simulator) if config.provider[0].base_url == SIMULATOR else None
+        with _Log(directory.log, observer) as log:
+            log.log(f"rowmill run {prepared.manifest.run_id}{' resumed' if prepared.resumed else ''}: {config.input.path}")
+            supervisor = Supervisor(prepared, log, salvage=salvage, embedded=embedded)
+            session = supervisor.run()
+            log.log(f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}")
+        totals, rows = supervisor.totals_and_rows
+        report = RunReport(
+            run=prepared.manifest.run_id,
+            finished=supervisor.finished,
+            input=config.input.path,
+            output=config.output.path,
+            errors=str(config.errors_path) if totals.failed and supervisor.finished else None,
+            rows=rows,
+            totals=totals,
+            failures=_failures(config.errors_path) if supervisor.finished and totals.failed else {},
+            sessions=[*(earlier.sessions if earlier is not None else []), session],
+        )
+        if session.exit_code != ExitCode.MACHINE:  # a full disk has no room for it either
+            durable.replace_durably(directory.report, reports.to_json(report))
+        if supervisor.finished:
+            _remove_sealed(directory.sealed)
+        return report, session
+
+
+class _Log:
+    """Passes everything on to the observer, and events to the run's log file too."""
+
+    def __init__(self, path: Path, observer: Observer) -> None:
+        self._observer = observer
+        self._handler = logging.FileHandler(path, encoding="utf-8")
+        formatter = logging.Formatter(_LOG_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
+        formatter.converter = time.gmtime
+        self._handler.setFormatter(formatter)
+
+    def __enter__(self) -> "_Log":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._handler.close()
+
+    def show(self, snapshot: Snapshot) -> None:
+        self._observer.show(snapshot)
+
+    def log(self, line: str) -> None:
+        self._handler.handle(logging.LogRecord("rowmill", logging.INFO, "", 0, line, None, None))
+        self._observer.log(line)
+
+
+def _earlier_report(path: Path) -> RunReport | None:
+    """Return the report of the sessions before this one. It is told to people, so a damaged one is no reason to stop."""
+    try:
+        return reports.from_json(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+class _FailedRow(msgspec.Struct):
+    fault: str = msgspec.field(name="class")
+
+
+def _failures(errors: Path) -> dict[str, int]:
+    """Count the errors file by class."""
+    counts: dict[str, int] = {}
+    decode = msgspec.json.Decoder(_FailedRow).decode
+    with errors.open("rb") as file:
+        for line in file:
+            name = decode(line).fault
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _remove_sealed(directory: Path) -> None:
+    """Free the space of the sealed shards: the output has their lines, and the checkpoints could make them again."""
+    for path in directory.glob("*.sealed"):
+        path.unlink(missing_ok=True)
+
+

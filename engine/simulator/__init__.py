@@ -1,0 +1,22 @@
+"""An OpenAI-compatible server on loopback that answers like a provider, and fails like one.
+
+The demo, the tests and the benchmarks share it, so that all three speak one failure language. The theory:
+
+- **A reply is a pure function of the request body's bytes.** The same body gets the same bytes from any process at
+  any time, so a run that was killed and resumed can be compared with one that was not. A reply carries a digest of
+  its own user message (`replies.digest`): a reply that landed on another row is seen.
+- **A provider is a path prefix.** `/v1/...` is the provider "default", `/NAME/v1/...` the provider NAME. Each has its
+  own limits, its own fault script, its own random numbers and its own statistics, and is made at its first request.
+- **A request goes through fixed stations**: the key, the body and the model (what is wrong there costs nothing), then
+  the limits (which count what fails later, as real ones do), then the fault chosen for it, then the reply. So the
+  script is used up by requests that passed the limits, one name each.
+- **Nothing here is told apart by chance alone.** Faults by rate and latencies come from generators seeded by the
+  settings; only the order in which requests arrive is left to the network.
+- **The server is the witness.** `/stats` says what arrived, how often, and what was answered: promises about
+  requests ("no acknowledged row is asked for again") are checked here, not in the client that made them.
+
+Known gaps: no streaming, no tools, one choice a reply, tokens are counted as characters / 4.
+
+`limits`, `faults`, `replies` and `stats` are plain computation without I/O; `app` is the handler, `server` listens,
+`process` runs a server in a child process (and imports no server code into the parent).
+"""

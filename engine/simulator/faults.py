@@ -1,0 +1,162 @@
+"""Every way in which the simulator can fail, by name, and which request gets which.
+
+A fault is data: what is sent, and how. The names are the vocabulary of tests, benchmarks and `[simulator]` settings.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from email.utils import formatdate
+from enum import Enum, auto
+from itertools import accumulate
+from math import ceil
+from random import Random
+
+import msgspec
+
+from engine.records import SimulatorSettings
+from engine.simulator.replies import error_body
+
+
+class Delivery(Enum):
+    """How the answer to a request reaches, or does not reach, its sender."""
+
+    WHOLE = auto()  # as HTTP wants it
+    HALF = auto()  # valid HTTP around the first half of the reply
+    RESET = auto()  # the connection is reset before any byte of the answer
+    RESET_IN_BODY = auto()  # the connection is reset after the first half of the announced body
+    HANG = auto()  # nothing, for as long as the settings' `hang_s`; then the connection is reset
+    DRIP = auto()  # one byte of the body a second
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the catalogue."""
+
+    name: str
+    delivery: Delivery = Delivery.WHOLE
+    status: int = 200
+    body: bytes | None = None  # None: the reply that the request would have had
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = {}
+    retry_at_s: float | None = None  # send a retry-after with a date this many seconds ahead
+    produced: bool = False  # a model's reply was made, hence latency and tokens that are billed
+    valid: bool = False  # the sender gets a valid reply
+
+
+def _error(
+    name: str,
+    status: int,
+    message: str,
+    *,
+    kind: str,
+    code: str | None,
+    headers: Mapping[str, str] | None = None,
+    retry_at_s: float | None = None,
+) -> Fault:
+    body = error_body(message, kind=kind, code=code)
+    return Fault(name=name, status=status, body=body, headers=headers or {}, retry_at_s=retry_at_s)
+
+
+def _limited(name: str, headers: Mapping[str, str], retry_at_s: float | None = None) -> Fault:
+    message = "Rate limit reached for requests. This one was scripted."
+    return _error(
+        name, 429, message, kind="requests", code="rate_limit_exceeded", headers=headers, retry_at_s=retry_at_s
+    )
+
+
+_NONSENSE_LIMITS = {
+    "x-ratelimit-limit-requests": "plenty",
+    "x-ratelimit-remaining-requests": "-7",
+    "x-ratelimit-reset-requests": "tomorrow",
+    "x-ratelimit-limit-tokens": "",
+    "x-ratelimit-remaining-tokens": "NaN",
+    "x-ratelimit-reset-tokens": "1x2y",
+}
+_HTML_502 = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+_HTML_200 = b"<!doctype html><title>Sign in</title><p>Please sign in to this network.</p>\n"
+_QUOTA = "You exceeded your current quota, please check your plan and billing details."
+_ARRAY = b'[{"error":{"code":400,"message":"Request contains an invalid argument.","status":"INVALID_ARGUMENT"}}]'
+
+CATALOGUE: Mapping[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        Fault(name="ok", produced=True, valid=True),
+        _limited("429", {"retry-after": "1"}),
+        _limited("429-ms", {"retry-after-ms": "200"}),
+        _limited("429-date", {}, retry_at_s=1),
+        _limited("429-long", {"retry-after": "600"}),
+        _limited("429-bare", {}),
+        _error("429-quota", 429, _QUOTA, kind="insufficient_quota", code="insufficient_quota"),
+        _error(
+            "slow_down",
+            429,
+            "Your traffic grew too fast. Please slow down.",
+            kind="requests",
+            code="slow_down",
+            headers={"retry-after": "1"},
+        ),
+        _error("401", 401, "Incorrect API key provided.", kind="invalid_request_error", code="invalid_api_key"),
+        _error("404", 404, "The model does not exist.", kind="invalid_request_error", code="model_not_found"),
+        _error("400", 400, "Invalid value for a parameter.", kind="invalid_request_error", code="invalid_value"),
+        _error("500", 500, "The server had an error while processing your request.", kind="server_error", code=None),
+        Fault(name="502", status=502, body=_HTML_502, content_type="text/html"),
+        _error("503", 503, "The engine is currently overloaded.", kind="server_error", code="overloaded"),
+        _error("529", 529, "Overloaded", kind="overloaded_error", code=None),
+        Fault(name="reset", delivery=Delivery.RESET, produced=True),
+        Fault(name="reset-body", delivery=Delivery.RESET_IN_BODY, produced=True),
+        Fault(name="hang", delivery=Delivery.HANG),
+        Fault(name="drip", delivery=Delivery.DRIP, produced=True, valid=True),
+        Fault(name="truncated", delivery=Delivery.HALF, produced=True),
+        Fault(name="empty", body=b"", produced=True),
+        Fault(name="html", body=_HTML_200, content_type="text/html"),
+        Fault(name="array", status=400, body=_ARRAY),
+        Fault(name="bad-headers", headers=_NONSENSE_LIMITS, produced=True, valid=True),
+    )
+}
+OK = CATALOGUE["ok"]
+
+
+def named(name: str) -> Fault:
+    """Look a fault up. Raises ValueError with the nearest right name."""
+    fault = CATALOGUE.get(name)
+    if fault is None:
+        near = get_close_matches(name, CATALOGUE, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown fault {name!r}; did you mean {near!r}? Known: {', '.join(CATALOGUE)}")
+    return fault
+
+
+def headers_of(fault: Fault, now: float) -> Mapping[str, str]:
+    """Collect the fault's headers at Unix time `now`. A date has whole seconds, so it is rounded up, never early."""
+    if fault.retry_at_s is None:
+        return fault.headers
+    return {**fault.headers, "retry-after": formatdate(ceil(now + fault.retry_at_s), usegmt=True)}
+
+
+class FaultPlan:
+    """Which fault each request of one provider gets: the script first, then shares.
+
+    Raises ValueError for an unknown name, a share outside 0 to 1, or shares that sum above 1.
+    """
+
+    def __init__(self, settings: SimulatorSettings, random: Random) -> None:
+        self._script = iter([named(name) for name in settings.script])
+        for name, share in settings.faults.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"the share of fault {name!r} must be from 0 to 1, not {share}")
+        faults = [named(name) for name in settings.faults]
+        bounds = list(accumulate(settings.faults.values()))
+        if bounds and bounds[-1] > 1 + 1e-9:
+            raise ValueError(f"the shares of all faults sum to {bounds[-1]:g}, which is above 1")
+        self._shares = list(zip(bounds, faults, strict=True))
+        self._random = random
+
+    def next(self) -> Fault:
+        """Choose the fault of the next request."""
+        scripted = next(self._script, None)
+        if scripted is not None:
+            return scripted
+        if self._shares:
+            drawn = self._random.random()
+            for bound, fault in self._shares:
+                if drawn < bound:
+                    return fault
+        return OK

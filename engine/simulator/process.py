@@ -1,0 +1,95 @@
+"""A simulator in a child process, for a parent that runs a loop of its own.
+
+The child belongs to its parent: one pipe joins them, the child reports its port through it and exits when it
+closes, however the parent ended. Nothing of the server is imported here, so that the parent stays light.
+"""
+
+import asyncio
+import multiprocessing
+import signal
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from random import Random
+
+from engine.records import SimulatorSettings
+from engine.simulator.faults import FaultPlan
+from engine.simulator.limits import Limits
+
+_EXIT_S = 3.0  # how long a child may take to exit once its pipe closed, before it is killed
+
+
+class SimulatorError(RuntimeError):
+    """The child could not serve; the text says why."""
+
+
+class SimulatorProcess:
+    """`start()` returns at once, so that start-ups overlap; `wait_ready()` says where the simulator listens.
+
+    Raises ValueError for settings that cannot be, before any process is started.
+    """
+
+    def __init__(self, settings: SimulatorSettings, port: int = 0) -> None:
+        FaultPlan(settings, Random(0))  # noqa: S311 - only to have names and shares checked
+        Limits(settings.requests_per_minute, settings.tokens_per_minute)
+        context = multiprocessing.get_context("spawn")
+        self._pipe, self._child_end = context.Pipe()
+        self._process = context.Process(
+            target=_child, args=(self._child_end, settings, port), name="rowmill-simulator", daemon=True
+        )
+        self._port: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None before `start()`."""
+        return self._process.pid
+
+    @property
+    def base_url(self) -> str:
+        """`http://127.0.0.1:PORT/v1`, known once `wait_ready()` has returned."""
+        if self._port is None:
+            raise SimulatorError("the simulator is not ready yet: call wait_ready() first")
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    def start(self) -> None:
+        """Start the child and return without waiting for it."""
+        self._process.start()
+        self._child_end.close()  # the child's copy is now the only one, so that its death is seen as end of file
+
+    def wait_ready(self, timeout: float = 10.0) -> int:
+        """Wait up to `timeout` seconds for the port. Raises SimulatorError with the reason, or TimeoutError."""
+        if self._port is None:
+            if not self._pipe.poll(timeout):
+                raise TimeoutError(f"the simulator was not ready within {timeout:g} s")
+            try:
+                told = self._pipe.recv()
+            except EOFError:
+                raise SimulatorError("the simulator's process ended before it was ready") from None
+            if not isinstance(told, int):
+                raise SimulatorError(f"the simulator cannot serve: {told}")
+            self._port = told
+        return self._port
+
+    def stop(self) -> None:
+        """End the child and wait for it. May be called at any time after `start()`, and again."""
+        self._pipe.close()
+        self._process.join(_EXIT_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _child(pipe: Connection, settings: SimulatorSettings, port: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when this ends
+    from engine.simulator.server import serve  # noqa: PLC0415 - in the child only: aiohttp costs the parent 130 ms
+
+    async def until_closed() -> None:
+        closed = asyncio.Event()
+        asyncio.get_running_loop().add_reader(pipe.fileno(), closed.set)
+        await closed.wait()
+        asyncio.get_running_loop().remove_reader(pipe.fileno())
+
+    try:
+        serve(settings, port=port, on_ready=pipe.send, stop=until_closed)
+    except (OSError, ValueError) as error:
+        with suppress(OSError):  # a parent that is gone asks no more
+            pipe.send(str(error))

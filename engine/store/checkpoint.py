@@ -1,0 +1,244 @@
+"""The checkpoint of one shard: an append-only file that holds the outcome of every row done so far.
+
+Rows are appended in memory and written in groups: one write and one sync for all rows of about a tenth of a second,
+because a sync costs milliseconds and a row must cost microseconds. **A row is acknowledged only when the sync of its
+group has returned.** What the file looks like, and how it is read after a crash, is said in `recovery`.
+
+One object is the only writer of its file. It runs in one event loop; `append` and `is_done` never wait.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self, TypeVar
+from zlib import crc32
+
+import aiofiles
+import msgspec
+from aiofiles.threadpool.binary import AsyncFileIO
+
+from engine.errors import MachineError
+from engine.records import Shard, Totals
+from engine.store import durable
+from engine.store.recovery import Scan, group_record, header_record, recover
+from engine.store.row_index import FAILED, MISSING, RESULT
+from engine.store.seal import Sealed, write_sealed
+
+T = TypeVar("T")
+
+
+class Checkpoint:
+    """The outcomes of one shard's rows, in memory until `commit`, on the disk after it.
+
+    shard: the rows that it is about.
+    acknowledged: what the synced rows add up to. Only grows.
+    cut_bytes: bytes of a torn group, or of salvaged damage, that opening it dropped.
+    repeated: records that opening it ignored because their row was recorded before.
+    """
+
+    def __init__(self, path: Path, file: AsyncFileIO, scan: Scan) -> None:
+        self.path = path
+        self.shard = scan.index.shard
+        self.acknowledged = scan.totals
+        self.cut_bytes = scan.broken_bytes
+        self.repeated = scan.repeated
+        self._file = file
+        self._index = scan.index
+        self._states = scan.index.states
+        self._offsets = scan.index.offsets
+        self._lengths = scan.index.lengths
+        self._first_row = scan.index.shard.first_row
+        self._group = scan.groups  # number of the next group
+        self._proven = scan.size == scan.proven_end  # the file ends with a group record
+        self._end = scan.size  # offset after all records, the pending ones included
+        self._written = scan.size  # offset after the records that were handed to the kernel, or are being
+        self._synced = scan.size  # offset after the records that are on the disk
+        self._pending: list[bytes] = []  # records
+        self._pending_totals = Totals()
+        self._providers: dict[str, bytes] = {}  # name -> JSON
+        self._lock = asyncio.Lock()  # one group at a time is on its way to the disk
+        self._broken: str | None = None  # why nothing can be written any more
+
+    @classmethod
+    async def open(cls, path: Path, shard: Shard, *, salvage: bool = False) -> Self:
+        """Open the checkpoint at `path`, or make an empty one there.
+
+        Raise RunDirectoryError where the file is damaged (and `salvage` is False) or is another shard's, MachineError
+        where it cannot be read or written.
+        """
+        with durable.machine_errors(f"open the checkpoint {path}"):
+            scan = await asyncio.to_thread(_create_or_recover, path, shard, salvage)
+            file = await aiofiles.open(path, "ab", buffering=0)
+        return cls(path, file, scan)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the shard has an acknowledged outcome."""
+        return self.acknowledged.rows == self.shard.rows
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that the next commit would write."""
+        return self._end - self._written
+
+    def is_done(self, index: int) -> bool:
+        """Whether the row has an outcome here, acknowledged or still pending."""
+        return self._states[index - self._first_row] != MISSING
+
+    def append(
+        self,
+        index: int,
+        *,
+        attempts: int,
+        requests: int,
+        ms: int,
+        provider: str,
+        failed: bool,
+        prompt_tokens: int,
+        completion_tokens: int,
+        line: bytes,
+    ) -> None:
+        """Record the outcome of row `index`, to be written by the next commit.
+
+        `line` is its output line without newline; `ms` its latency. Nothing is checked against a broken disk here:
+        the commit says so. A row that has an outcome already is a defect and raises ValueError.
+        """
+        place = index - self._first_row
+        if place < 0 or self._states[place] or b"\n" in line:
+            raise ValueError(f"row {index} is recorded already, not of shard {self.shard.number}, or not one line")
+        json = b'{"row":%d,"attempts":%d,"requests":%d,"ms":%d,"provider":%b,"failed":%b,"usage":[%d,%d],"line":%b}' % (
+            index,
+            attempts,
+            requests,
+            ms,
+            self._providers.get(provider) or self._encode_provider(provider),
+            b"true" if failed else b"false",
+            prompt_tokens,
+            completion_tokens,
+            line,
+        )
+        record = b"%08x %b\n" % (crc32(json), json)  # as `framed`, without the cost of a call
+        if not self._pending:
+            self._begin_group()
+        self._pending.append(record)
+        self._end = end = self._end + len(record)
+        length = self._lengths[place] = len(line)
+        self._offsets[place] = end - 2 - length
+        totals = self._pending_totals
+        totals.rows += 1
+        totals.prompt_tokens += prompt_tokens
+        totals.completion_tokens += completion_tokens
+        totals.requests += requests
+        if failed:
+            totals.failed += 1
+            self._states[place] = FAILED
+        else:
+            self._states[place] = RESULT
+
+    def _encode_provider(self, provider: str) -> bytes:
+        name = self._providers[provider] = msgspec.json.encode(provider)
+        return name
+
+    def _begin_group(self) -> None:
+        # It is written only after the sync of everything before its offset: groups go to the disk one after another.
+        record = group_record(self._group, self._end)
+        self._pending.append(record)
+        self._end += len(record)
+        self._group += 1
+
+    async def commit(self) -> Totals:
+        """Bring all pending rows to the disk and return what they add up to.
+
+        Rows appended meanwhile wait for the next commit. After a failed write or sync, this and every later commit
+        raises MachineError and nothing is ever written again: what the disk has is found out by opening the file anew.
+        A cancelled commit still runs to its end, unseen.
+        """
+        return await _to_its_end(self._commit)
+
+    async def _commit(self) -> Totals:
+        async with self._lock:
+            self._refuse_if_broken()
+            return await self._commit_pending()
+
+    async def _commit_pending(self) -> Totals:
+        records, totals = self._pending, self._pending_totals
+        if records:
+            self._pending, self._pending_totals = [], Totals()
+            self._written = self._end
+            await self._write(b"".join(records))
+            self._proven = totals.rows == 0
+            self.acknowledged.add(totals)
+        return totals
+
+    async def _write(self, data: bytes) -> None:
+        """Append to the file and sync it; on failure leave the object broken."""
+        doing = f"write the checkpoint {self.path}"
+        self._broken = f"cannot {doing}: an earlier write was broken off; run the same command again"
+        try:
+            written = await self._file.write(data)
+            while written < len(data):  # the disk filled up in the middle: the next write says so
+                written += await self._file.write(memoryview(data)[written:])
+        except OSError as error:
+            failure = durable.machine_error(doing, error)
+            self._broken = str(failure)
+            raise failure from error
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, durable.sync_data, self._file.fileno())
+        except OSError as error:
+            failure = durable.machine_error(doing, error)
+            self._broken = str(failure)
+            # The kernel still shows the bytes that the disk may not have: nobody must read and trust them.
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), self._synced)
+            raise failure from error
+        self._synced += len(data)
+        self._broken = None
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken is not None:
+            raise MachineError(self._broken)
+
+    async def seal(self, directory: Path) -> Sealed:
+        """Write the sealed shard file into `directory`. Every row must be acknowledged (else ValueError)."""
+        if not self.complete:
+            raise ValueError(f"shard {self.shard.number} has {self.acknowledged.rows} of {self.shard.rows} rows")
+        return await _to_its_end(lambda: self._seal(directory))
+
+    async def _seal(self, directory: Path) -> Sealed:
+        async with self._lock:
+            return await asyncio.to_thread(write_sealed, directory, self.path, self._index, self.acknowledged)
+
+    async def close(self) -> None:
+        """Commit what is pending, prove the file to its end with a last group record, and close it.
+
+        A broken checkpoint is only closed. A second call does nothing.
+        """
+        await _to_its_end(self._close)
+
+    async def _close(self) -> None:
+        async with self._lock:
+            if self._file.closed:
+                return
+            try:
+                if self._broken is None:
+                    await self._commit_pending()
+                    if not self._proven:
+                        self._begin_group()
+                        await self._commit_pending()
+            finally:
+                await self._file.close()
+                self._broken = self._broken or f"the checkpoint {self.path} is closed"
+
+
+def _create_or_recover(path: Path, shard: Shard, salvage: bool) -> Scan:
+    if not path.exists():
+        durable.replace_durably(path, header_record(shard))
+        return Scan(path, shard).read()
+    return recover(path, shard, salvage=salvage)
+
+
+async def _to_its_end(step: Callable[[], Awaitable[T]]) -> T:
+    """Run a step that must not be broken off in the middle, whatever becomes of the caller."""
+    return await asyncio.shield(asyncio.ensure_future(step()))

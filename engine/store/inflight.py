@@ -1,0 +1,61 @@
+"""A board of the rows that are in flight in a worker, to be read after the worker's death.
+
+Each slot has one 64-bit cell in a file that is mapped into memory. A store into the map costs no system call and
+outlives the process that made it, SIGKILL included. It is never synced: after a power loss the board says nothing, and
+then the rows in flight are simply done again, uncounted.
+"""
+
+import mmap
+import os
+from array import array
+from pathlib import Path
+
+from engine.store.durable import machine_errors
+
+
+class InflightBoard:
+    """Says which row is in which slot. One writer; no two slots share a cell."""
+
+    __slots__ = ("_cells", "_map", "_path")
+
+    def __init__(self, path: Path, mapped: mmap.mmap) -> None:
+        self._path = path
+        self._map = mapped
+        self._cells = memoryview(mapped).cast("q")
+
+    @classmethod
+    def create(cls, path: Path, slots: int) -> "InflightBoard":
+        """Make the file for `slots` slots, all empty. What an earlier board left at `path` is overwritten."""
+        with machine_errors(f"make the in-flight board {path}"):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                size = max(slots, 1) * 8
+                os.posix_fallocate(fd, 0, size)  # a store into a hole of a full disk would be a SIGBUS
+                return cls(path, mmap.mmap(fd, size))
+            finally:
+                os.close(fd)
+
+    def enter(self, slot: int, row: int) -> None:
+        """Note that `row` is in flight in `slot`."""
+        self._cells[slot] = row + 1  # 0 is an empty cell, as a new file has it
+
+    def leave(self, slot: int) -> None:
+        """Note that nothing is in flight in `slot`."""
+        self._cells[slot] = 0
+
+    def close(self) -> None:
+        """Remove the board: whoever closes it has nothing in flight. A second call does nothing."""
+        if not self._map.closed:
+            self._cells.release()
+            self._map.close()
+            self._path.unlink(missing_ok=True)
+
+
+def read_board(path: Path) -> list[int]:
+    """Return the rows that were in flight, by slot; nothing where there is no board."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    cells = array("q", data[: len(data) // 8 * 8])
+    return [row - 1 for row in cells if row > 0]

@@ -1,0 +1,118 @@
+"""The bytes of output lines and errors-file lines.
+
+The line of a row is made once, when its outcome is known, and travels as it is through checkpoint, seal and merge.
+All lines come without their newline, and hold none.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+from engine.records import Answer, Failure
+
+_encode = msgspec.json.Encoder().encode
+
+
+def result_line(index: int, id: bytes, answer: Answer, include: bytes) -> bytes:  # noqa: A002 - the member's own name
+    """Return the output line of a row that has an answer.
+
+    `id` is JSON text. `include` is what `output.include` adds, as JSON members with a comma before each
+    (`b',"input":{...}'`), or empty.
+    """
+    try:
+        output, reason, model, usage = (
+            _encode(answer.output),
+            _encode(answer.finish_reason),
+            _encode(answer.model),
+            _encode(answer.usage),
+        )
+    except UnicodeEncodeError:
+        output, reason, model, usage = (
+            _json(answer.output),
+            _json(answer.finish_reason),
+            _json(answer.model),
+            _json(answer.usage),
+        )
+    return _one_line(
+        b'{"index":%d,"id":%b,"output":%b,"error":null,"finish_reason":%b,"model":%b,"usage":%b%b}'
+        % (index, id, output, reason, model, usage, include)
+    )
+
+
+def failure_line(index: int, id: bytes, failure: Failure, include: bytes) -> bytes:  # noqa: A002 - as above
+    """Return the output line of a row that failed; `id` and `include` as in `result_line`."""
+    return _one_line(
+        b'{"index":%d,"id":%b,"output":null,"error":{"class":%b,"code":%b,"status":%b,"message":%b}'
+        b',"finish_reason":null,"model":null,"usage":null%b}'
+        % (
+            index,
+            id,
+            _json(failure.fault.name),
+            _json(failure.code),
+            _json(failure.status),
+            _json(failure.message),
+            include,
+        )
+    )
+
+
+class _Error(msgspec.Struct, rename={"fault": "class"}):
+    fault: msgspec.Raw
+    code: msgspec.Raw
+    status: msgspec.Raw
+    message: msgspec.Raw
+
+
+class _FailedRow(msgspec.Struct):
+    index: int
+    id: msgspec.Raw
+    error: _Error
+
+
+_decode_failed_row = msgspec.json.Decoder(_FailedRow).decode
+
+
+def error_line(failed: bytes, attempts: int) -> bytes:
+    """Return the errors-file line of a failed row, made from its output line and the attempts that it took."""
+    try:
+        row = _decode_failed_row(failed)
+    except msgspec.DecodeError:  # JSON that msgspec refuses: half a surrogate pair in the row's id or input
+        loose = json.loads(failed)
+        error = {name: _json(loose["error"][name]) for name in ("class", "code", "status", "message")}
+        return _error_members(loose["index"], _json(loose["id"]), error, attempts)
+    error = {
+        "class": bytes(row.error.fault),
+        "code": bytes(row.error.code),
+        "status": bytes(row.error.status),
+        "message": bytes(row.error.message),
+    }
+    return _error_members(row.index, bytes(row.id), error, attempts)
+
+
+def _error_members(index: int, id: bytes, error: dict[str, bytes], attempts: int) -> bytes:  # noqa: A002 - as above
+    return b'{"index":%d,"id":%b,"class":%b,"code":%b,"status":%b,"message":%b,"attempts":%d}' % (
+        index,
+        id,
+        error["class"],
+        error["code"],
+        error["status"],
+        error["message"],
+        attempts,
+    )
+
+
+def _json(value: Any) -> bytes:
+    """Encode any JSON value, also one with half a surrogate pair in a string, which has no UTF-8 form."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        clean = json.loads(json.dumps(value), parse_constant=lambda _: None)  # NaN is null, as msgspec has it
+        return json.dumps(clean, separators=(",", ":")).encode()
+
+
+def _one_line(line: bytes) -> bytes:
+    """Return the line without line breaks. In valid JSON they stand only between tokens, where a space does as well."""
+    if b"\n" in line or b"\r" in line:
+        return line.replace(b"\r", b" ").replace(b"\n", b" ")
+    return line

@@ -1,0 +1,249 @@
+"""Reading a checkpoint back after whatever happened to it.
+
+The file is a sequence of records (see `framing`), appended in groups:
+
+    header   {"rowmill":1,"shard":[number,first_row,rows,start,end,crc]}              once, first
+    group    {"group":n,"synced":offset}                                              first in every group
+    row      {"row":index,"attempts":..,"requests":..,"ms":..,"provider":..,"failed":..,"usage":[..],"line":{..}}
+
+The header is on the disk before anything is appended. A group record is written only after a sync of everything before
+it has returned, so it proves that all bytes before its own offset once were on the disk, whole. From that:
+
+- A broken record **before** the last group record's offset is **damage**: a disk or a foreign hand changed what was
+  acknowledged. It is refused, and salvaged only when the user asks for it.
+- A broken record **after** it is a **torn group**, what a crash leaves: the file is cut at the first broken record. The
+  group was never acknowledged, or no later group record says so. `Checkpoint.close` appends a last group record, so a
+  checkpoint that was closed is proven to its end.
+- A group record that is not at the offset it names means that bytes before it are missing or were added: damage.
+
+Known gap: a file that was cut short at its end looks like a torn group. Its rows are done again, which costs money but
+no correctness.
+"""
+
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import RunDirectoryError
+from engine.records import Shard, Totals
+from engine.store import durable
+from engine.store.framing import FORMAT, FRAME_BYTES, framed, unframed
+from engine.store.row_index import FAILED, MISSING, RESULT, RowIndex
+
+_BUFFER_BYTES = 1 << 20
+_NAMED_RANGES = 20  # ranges of rows that an error names before it only counts
+
+LINE_MEMBER = b',"line":'  # first found, it is the member itself: in the strings before it every quote is escaped
+
+
+class _Header(msgspec.Struct):
+    rowmill: int
+    shard: msgspec.Raw
+
+
+class _Group(msgspec.Struct):
+    group: int
+    synced: int
+
+
+class _RowHead(msgspec.Struct):
+    """A row record without its line."""
+
+    row: int
+    attempts: int
+    requests: int
+    failed: bool
+    usage: tuple[int, int]
+
+
+_decode_header = msgspec.json.Decoder(_Header).decode
+_decode_shard = msgspec.json.Decoder(Shard).decode
+_decode_group = msgspec.json.Decoder(_Group).decode
+_decode_row = msgspec.json.Decoder(_RowHead).decode
+
+
+def header_record(shard: Shard) -> bytes:
+    """Return the first record of a shard's checkpoint."""
+    return framed(b'{"rowmill":%d,"shard":%b}' % (FORMAT, msgspec.json.encode(shard)))
+
+
+def group_record(group: int, synced: int) -> bytes:
+    """Return the first record of a group that starts at the offset `synced`, all bytes before it being synced."""
+    return framed(b'{"group":%d,"synced":%d}' % (group, synced))
+
+
+def attempts_of(row: bytes) -> int:
+    """Return the attempts that a row took, from its record's JSON up to its line."""
+    return _decode_row(row.removesuffix(LINE_MEMBER) + b"}").attempts
+
+
+class Scan:
+    """What a checkpoint holds. `read` fills it; nothing of it changes the file."""
+
+    def __init__(self, path: Path, shard: Shard) -> None:
+        self.path = path
+        self.index = RowIndex(shard)
+        self.totals = Totals()
+        self.repeated = 0  # valid records of rows that were recorded before: the first one counts
+        self.groups = 0  # the number that the next group gets
+        self.size = 0  # bytes of the file
+        self.end = 0  # offset after the last record that counts
+        self.proven = 0  # everything before this offset, the last group record's, is known to have been synced
+        self.proven_end = 0  # offset after the last group record
+        self.broken_at: int | None = None  # offset of the first broken record
+        self.broken_bytes = 0
+        self.headed = False
+        self.damaged = False
+
+    def read(self) -> "Scan":
+        """Read the file. Raise RunDirectoryError where it is another shard's or another format's."""
+        with self.path.open("rb", _BUFFER_BYTES) as file:
+            for record in file:
+                if not self._take(record):
+                    self._note_broken(self.size, len(record))
+                self.size += len(record)
+        if not self.headed:
+            self._note_broken(0, 0)
+        if self.broken_at is None:
+            self.end = self.size
+        else:
+            self.end = self.broken_at
+            self.damaged = self.damaged or not self.headed or self.broken_at < self.proven
+        return self
+
+    def _take(self, record: bytes) -> bool:
+        json = unframed(record)
+        if json is None:
+            return False
+        at = json.find(LINE_MEMBER)
+        try:
+            if at >= 0:
+                line = at + len(LINE_MEMBER)
+                self._take_row(_decode_row(json[:at] + b"}"), self.size + FRAME_BYTES + line, len(json) - line - 1)
+            elif self.size == 0:
+                self._take_header(json)
+            else:
+                self._take_group(_decode_group(json), len(record))
+        except msgspec.DecodeError:
+            return False  # its checksum is right, but it is no record of this format
+        return True
+
+    def _take_header(self, json: bytes) -> None:
+        header = _decode_header(json)
+        if header.rowmill != FORMAT:
+            msg = (
+                f"{self.path} has checkpoint format {header.rowmill}, this version reads {FORMAT}: "
+                "resume the run with the Rowmill that started it"
+            )
+            raise RunDirectoryError(msg)
+        shard = _decode_shard(header.shard)
+        if shard != self.index.shard:
+            msg = (
+                f"{self.path} is the checkpoint of another shard (its number {shard.number}, "
+                f"rows from {shard.first_row}, CRC {shard.crc:08x}): use the run directory of this input"
+            )
+            raise RunDirectoryError(msg)
+        self.headed = True
+
+    def _take_group(self, group: _Group, record_bytes: int) -> None:
+        self.groups = group.group + 1
+        self.proven = self.size
+        self.proven_end = self.size + record_bytes
+        if group.synced != self.size:
+            self.damaged = True
+            self._note_broken(min(group.synced, self.size), 0)
+
+    def _take_row(self, head: _RowHead, offset: int, length: int) -> None:
+        index, totals = self.index, self.totals
+        place = head.row - index.shard.first_row
+        if not 0 <= place < index.shard.rows:
+            raise RunDirectoryError(f"{self.path} has a record of row {head.row}, which is not in this shard")
+        if index.states[place] != MISSING:
+            self.repeated += 1
+            return
+        index.states[place] = FAILED if head.failed else RESULT
+        index.offsets[place] = offset
+        index.lengths[place] = length
+        totals.rows += 1
+        totals.failed += head.failed
+        totals.prompt_tokens += head.usage[0]
+        totals.completion_tokens += head.usage[1]
+        totals.requests += head.requests
+
+    def _note_broken(self, offset: int, size: int) -> None:
+        self.broken_bytes += size
+        self.broken_at = offset if self.broken_at is None else min(self.broken_at, offset)
+
+
+def recover(path: Path, shard: Shard, *, salvage: bool) -> Scan:
+    """Read a checkpoint, cut a torn group off its end, and sync what is left, so that every row read is acknowledged.
+
+    `broken_bytes` of what is returned says how much was cut. Damage is a RunDirectoryError, or with `salvage` leaves
+    every valid record in a new file and the damaged one beside it as `<name>.damaged-<n>`.
+    """
+    scan = Scan(path, shard).read()
+    broken = scan.size - scan.end
+    if scan.damaged:
+        if not salvage:
+            raise RunDirectoryError(_describe_damage(scan))
+        broken = scan.broken_bytes
+        _salvage(scan)
+    with path.open("r+b") as file:
+        if broken and not scan.damaged:
+            file.truncate(scan.end)
+        durable.sync_file(file.fileno())  # a killed process may have written what it did not live to sync
+    if broken or scan.damaged:
+        scan = Scan(path, shard).read()
+    scan.broken_bytes = broken
+    return scan
+
+
+def _salvage(scan: Scan) -> None:
+    """Replace a damaged checkpoint by one of its valid row records. The damaged one stays, under another name."""
+    path, shard = scan.path, scan.index.shard
+    fresh = path.with_name(f".{path.name}.salvage.tmp")
+    written = bytearray(shard.rows)
+    with path.open("rb", _BUFFER_BYTES) as old, fresh.open("wb", _BUFFER_BYTES) as new:
+        new.write(header_record(shard))
+        new.write(group_record(0, new.tell()))
+        for record in old:
+            json = unframed(record)
+            at = -1 if json is None else json.find(LINE_MEMBER)
+            if json is None or at < 0:
+                continue
+            try:
+                place = _decode_row(json[:at] + b"}").row - shard.first_row
+            except msgspec.DecodeError:
+                continue
+            if not written[place]:
+                written[place] = True
+                new.write(record)
+        new.write(group_record(1, new.tell()))
+        new.flush()
+        durable.sync_file(new.fileno())
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    durable.set_aside(path, aside, fresh)
+
+
+def _describe_damage(scan: Scan) -> str:
+    shard = scan.index.shard
+    missing = shard.rows - scan.totals.rows
+    ranges = [f"{first}" if first == last else f"{first}-{last}" for first, last in _first_ranges(scan.index)]
+    if len(ranges) > _NAMED_RANGES:
+        ranges[_NAMED_RANGES:] = ["..."]
+    affected = (
+        f"without a valid record are {missing} of its {shard.rows} rows: {', '.join(ranges)}"
+        if missing
+        else f"all its {shard.rows} rows still have a valid record"
+    )
+    return (
+        f"{scan.path} is damaged at byte {scan.broken_at} ({scan.broken_bytes} bytes are no valid records); "
+        f"{affected}. Run the same command again with --salvage to keep every valid record and do only those rows again"
+    )
+
+
+def _first_ranges(index: RowIndex) -> list[tuple[int, int]]:
+    return list(islice(index.missing(), _NAMED_RANGES + 1))

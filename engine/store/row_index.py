@@ -1,0 +1,30 @@
+"""Where in a checkpoint each row's output line is: 13 bytes a row, no object for any."""
+
+from array import array
+from collections.abc import Iterator
+
+from engine.records import Shard
+
+MISSING, RESULT, FAILED = 0, 1, 2
+
+
+class RowIndex:
+    """The recorded rows of one shard. All arrays are by the row's place in the shard, from 0."""
+
+    __slots__ = ("lengths", "offsets", "shard", "states")
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.states = bytearray(shard.rows)  # MISSING, RESULT or FAILED
+        self.offsets = array("Q", bytes(8 * shard.rows))  # of the output line in the file
+        self.lengths = array("I", bytes(4 * shard.rows))  # of the output line
+
+    def missing(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of rows without a record: first and last row index of the input."""
+        place = self.states.find(MISSING)
+        while place >= 0:
+            end = place
+            while end < len(self.states) and self.states[end] == MISSING:
+                end += 1
+            yield self.shard.first_row + place, self.shard.first_row + end - 1
+            place = self.states.find(MISSING, end)

@@ -1,0 +1,179 @@
+"""The directory of a run: what lies where, who may write in it.
+
+lock                held by the supervisor, exclusively; says who it is
+workers.lock        held by every worker, shared: workers of a killed supervisor hold it until they are gone
+manifest.json       what the run is of                     plan           its shards, frozen
+checkpoints/        outcomes of rows, one file a shard     sealed/        finished shards in output form
+boards/             rows in flight, one file a worker      report.json    run.log
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from engine.errors import RunDirectoryError
+from engine.records import Shard
+from engine.store import durable
+from engine.store.seal import seal_name
+
+_LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
+    "lock",
+    "workers.lock",
+    "manifest.json",
+    "plan",
+    "report.json",
+    "run.log",
+)
+_FOLDERS = ("checkpoints", "sealed", "boards")
+_BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
+
+
+class RunDirectory:
+    """The paths of a run directory. Making the object touches nothing; `open` makes the directory and locks it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = path / _MANIFEST
+        self.plan = path / _PLAN
+        self.checkpoints = path / "checkpoints"
+        self.sealed = path / "sealed"
+        self.report = path / _REPORT
+        self.log = path / _LOG
+        self._boards = path / "boards"
+        self._lock: int | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Lock the run directory at `path` for this supervisor, making it where it is absent.
+
+        Raise RunDirectoryError where another supervisor has it, or where something else than a run lies there; nothing
+        is written then.
+        """
+        run = cls(path)
+        with durable.machine_errors(f"use the run directory {path}"):
+            run._refuse_foreign()
+            path.mkdir(parents=True, exist_ok=True)
+            try:
+                run._lock = durable.lock_file(path / _LOCK, exclusive=True)
+            except durable.Locked as locked:
+                raise RunDirectoryError(run._describe_holder(locked.holder)) from None
+            try:
+                for folder in _FOLDERS:
+                    (path / folder).mkdir(exist_ok=True)
+                durable.sync_directory(path)
+                durable.sync_directory(path.parent)
+            except BaseException:
+                run.close()
+                raise
+        return run
+
+    def _refuse_foreign(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise RunDirectoryError(f"{self.path} is no directory: set another checkpoint.dir")
+        if self.manifest.exists():
+            return
+        foreign = sorted(entry.name for entry in self.path.iterdir() if not _left_by_first_start(entry))
+        if foreign:
+            msg = (
+                f"{self.path} is no run directory: it has no {_MANIFEST}, but holds {foreign[0]!r}. "
+                "Nothing was written there; set another checkpoint.dir"
+            )
+            raise RunDirectoryError(msg)
+
+    def _describe_holder(self, holder: durable.Holder | None) -> str:
+        who = f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "another process"
+        return f"the run in {self.path} is being worked on by {who}: wait for it, or end it first"
+
+    def wait_for_orphans(
+        self,
+        timeout_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Wait until no worker of an earlier, killed supervisor is left. Blocks the thread.
+
+        Raise RunDirectoryError after `timeout_s` seconds: two workers on one checkpoint would ruin it.
+        """
+        with durable.machine_errors(f"use the run directory {self.path}"):
+            try:
+                fd = durable.wait_for_lock(
+                    self.path / _WORKERS_LOCK,
+                    exclusive=True,
+                    timeout_s=timeout_s,
+                    announce=False,
+                    clock=clock,
+                    sleep=sleep,
+                )
+            except durable.Locked:
+                msg = (
+                    f"workers of an earlier run in {self.path} were still at work after {timeout_s:g} s: "
+                    "end them, then run the same command again"
+                )
+                raise RunDirectoryError(msg) from None
+            os.close(fd)
+
+    def hold_worker_lock(self, supervisor: int | None = None) -> None:
+        """Hold the workers' lock until this process ends. For workers, before they touch anything.
+
+        With the process id of the supervisor that started this worker, raise RunDirectoryError where it is gone: a next
+        supervisor may have stopped waiting before this worker had the lock.
+        """
+        with durable.machine_errors(f"use the run directory {self.path}"):
+            durable.lock_file(self.path / _WORKERS_LOCK, exclusive=False)
+        if supervisor is not None and os.getppid() != supervisor:
+            raise RunDirectoryError(f"the supervisor of the run in {self.path} is gone: run the same command again")
+
+    def holder(self) -> durable.Holder | None:
+        """Return the supervisor that is at work here, None where there is none."""
+        try:
+            fd = os.open(self.path / _LOCK, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            return None if durable.lock_descriptor(fd, exclusive=False) else durable.read_holder(fd)
+        finally:
+            os.close(fd)
+
+    def checkpoint_path(self, shard: Shard) -> Path:
+        """Return the path of a shard's checkpoint."""
+        return self.checkpoints / f"{shard.number:06d}.checkpoint"
+
+    def sealed_path(self, shard: Shard) -> Path:
+        """Return the path of a shard's sealed file."""
+        return self.sealed / seal_name(shard.number)
+
+    def board_path(self, worker: int) -> Path:
+        """Return the path of a worker's in-flight board; `worker` is the supervisor's number for it."""
+        return self._boards / f"{worker:06d}.board"
+
+    def boards(self) -> list[Path]:
+        """Return the boards that are there: of workers at work, and of those that died."""
+        return sorted(self._boards.glob("*.board"))
+
+    def close(self) -> None:
+        """Give the lock back. A second call does nothing."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _left_by_first_start(entry: Path) -> bool:
+    """Whether a start that was killed before it had a manifest can have left this."""
+    if entry.is_dir():
+        return entry.name in _FOLDERS and not any(entry.iterdir())
+    temporary = entry.name.startswith((f".{_MANIFEST}.", f".{_PLAN}.")) and entry.name.endswith(".tmp")
+    return entry.name in _BEFORE_MANIFEST or temporary

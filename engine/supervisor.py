@@ -1,0 +1,445 @@
+"""The supervisor: plans, assigns, watches, merges. One process, one loop, and it never touches a row.
+
+The loop waits for whatever comes first: a message from a worker, the end of a worker, or something in the mailbox (a
+planned shard, a merged one, a signal). Everything is decided here, in order, by one thread.
+"""
+
+import multiprocessing.connection
+import resource
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import msgspec
+import psutil
+
+from engine import messages, processes
+from engine.config import SIMULATOR
+from engine.errors import ConfigError, ExitCode, MachineError, RowmillError
+from engine.flow.rate import divide
+from engine.ledger import Ledger
+from engine.messages import Beat, Note, Ready, Setup, ShardSealed, Stop, Want
+from engine.pool import Death, Member, Pool, left_in_flight
+from engine.preparation import Prepared
+from engine.records import Endpoint, SessionReport, Shard, Snapshot
+from engine.store import manifest as manifests
+from engine.store.manifest import Finished
+from engine.store.seal import Sealed, read_sealed
+from engine.threads import Crashed, Mailbox, Merged, MergeThread, Planned, Planner
+
+_TICK_S = 0.25  # progress is shown and silence looked for this often
+_DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
+_LATE_S = 5.0  # a drained worker that is still there this much later is killed
+_RESOLVE_S = 60.0  # the openai package imports in a second or two; on a disk that sleeps, in more
+_ENDPOINT_MODULE = "engine.transport.endpoint"
+
+
+class Observer(Protocol):
+    """Whoever shows the run to a person."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show where the run stands."""
+
+    def log(self, line: str) -> None:
+        """Show one event."""
+
+
+class EmbeddedEndpoint(Protocol):
+    """The simulator's process, as the supervisor needs it."""
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens; known once `wait_ready` has returned."""
+
+    def start(self) -> None:
+        """Begin to start it."""
+
+    def wait_ready(self, timeout: float) -> object:
+        """Wait until it listens."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class Supervisor:
+    """Runs one prepared run to its end, or to where it must stop."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        observer: Observer,
+        *,
+        salvage: bool = False,
+        embedded: EmbeddedEndpoint | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`embedded` is the endpoint to start where the configuration asks for the simulator."""
+        self._config = prepared.config
+        self._directory = prepared.directory
+        self._manifest = prepared.manifest
+        self._prepared = prepared
+        self._observer = observer
+        self._salvage = salvage
+        self._embedded = embedded
+        self._clock = clock
+        now = clock()
+        self._workers = self._worker_count()
+        self._pool = Pool(prepared.directory)
+        self._ledger = Ledger(now, self._workers * self._config.workers.concurrency)
+        self._mailbox = Mailbox()
+        self._shards: list[Shard] = []
+        self._planned = False
+        self._backlog: deque[Shard] = deque()  # to be assigned
+        self._unmerged: dict[int, tuple[Path, Sealed]] = {}  # sealed, waiting for those before them
+        self._next_merge = 0
+        self._output_bytes = [0, 0]
+        self._finishing = False
+        self._finished = False
+        self._stopped_by: RowmillError | None = None
+        self._interrupted = 0  # signals so far
+        self._drain_until: float | None = None
+        self._endpoint: Endpoint | None = None
+        self._ticked = self._measured = now
+
+    # The run
+
+    def run(self) -> SessionReport:
+        """Run to the end; the report says which. Errors that end the run are in the report, not raised."""
+        planner: Planner | None = None
+        merger: MergeThread | None = None
+        with self._signals():
+            try:
+                self._ledger.billed_twice += left_in_flight(self._directory)
+                merger = MergeThread(self._config.output_path, self._config.errors_path, self._mailbox)
+                self._merger = merger
+                resolver = self._start_processes()
+                planner = self._start_planning()
+                self._endpoint = self._resolve(resolver)
+                for member in self._pool.members:
+                    self._set_up(member)
+                while not self._over():
+                    self._step()
+            except RowmillError as error:
+                self._stopped_by = self._stopped_by or error
+            finally:
+                if planner is not None:
+                    planner.stop()
+                self._end_workers()
+                if merger is not None:
+                    merger.stop()
+                if self._embedded is not None:
+                    self._embedded.stop()
+                self._mailbox.close()
+        return self._report()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row has its line in the output."""
+        return self._finished
+
+    def _worker_count(self) -> int:
+        count = self._config.workers.count
+        wanted = len(psutil.Process().cpu_affinity() or [0]) if count == "auto" else count
+        # A worker without a shard is a process for nothing; small inputs have few.
+        shards = -(-self._manifest.input.size // self._manifest.shard_bytes)
+        return max(1, min(wanted, shards))
+
+    def _start_processes(self) -> processes.Child | None:
+        """Start everything that takes long to start, side by side."""
+        if self._embedded is not None:
+            self._embedded.start()
+        # The sdk transport builds its own client in each worker; the direct one wants to know what to send.
+        resolver = None
+        if self._config.client.transport == "direct":
+            resolver = processes.start(_ENDPOINT_MODULE, "rowmill-endpoint")
+        for place in range(self._workers):
+            self._pool.start(place, self._clock())
+        return resolver
+
+    def _start_planning(self) -> Planner | None:
+        if self._prepared.shards is not None:
+            self._prepared.input.close()
+            self._mailbox.put(Planned(self._prepared.shards, last=True))
+            return None
+        return Planner(self._prepared.input, self._manifest.shard_bytes, self._manifest.shard_rows, self._mailbox)
+
+    def _resolve(self, resolver: processes.Child | None) -> Endpoint:
+        endpoint = self._prepared.endpoint
+        if self._embedded is not None:
+            self._embedded.wait_ready(_RESOLVE_S)
+            endpoint = msgspec.structs.replace(endpoint, base_url=self._embedded.base_url)
+        assert endpoint.base_url != SIMULATOR
+        if resolver is None:
+            return endpoint
+        with resolver.pipe as pipe:
+            pipe.send_bytes(msgspec.msgpack.encode((endpoint, self._config.task.api)))
+            if not pipe.poll(_RESOLVE_S):
+                resolver.process.kill()
+                raise MachineError("the openai package took over a minute to start; run the same command again")
+            try:
+                answer = msgspec.msgpack.decode(pipe.recv_bytes(), type=Endpoint | str)
+            except EOFError:
+                raise MachineError(
+                    "the openai package could not be started: python -c 'import openai' says why"
+                ) from None
+        resolver.process.join()
+        if isinstance(answer, str):
+            raise ConfigError(f"provider {endpoint.provider!r}: the openai package refuses these settings: {answer}")
+        return answer
+
+    def _set_up(self, member: Member) -> None:
+        assert self._endpoint is not None
+        provider = self._config.provider[0]
+        leases = divide(provider.requests_per_minute, provider.tokens_per_minute, self._workers)
+        setup = Setup(
+            worker=member.place,
+            config=self._config,
+            endpoint=self._endpoint,
+            lease=leases[member.place],
+            run_dir=str(self._directory.path),
+            supervisor=psutil.Process().pid,
+            incarnation=member.incarnation,
+            salvage=self._salvage,
+        )
+        self._pool.set_up(member, setup)
+
+    def _over(self) -> bool:
+        """Tell whether there is nothing more to wait for."""
+        if self._finished:
+            return True
+        return (self._stopped_by is not None or self._interrupted > 0) and not self._pool.members
+
+    # One step of the loop
+
+    def _step(self) -> None:
+        by_pipe = {member.child.pipe: member for member in self._pool.members}
+        sources: list[Any] = [*by_pipe, self._mailbox]
+        timeout = max(0.0, self._ticked + _TICK_S - self._clock())
+        for source in multiprocessing.connection.wait(sources, timeout):
+            if source is self._mailbox:
+                for item in self._mailbox.take():
+                    self._on_mail(item)
+            else:
+                self._on_pipe(by_pipe[source])  # type: ignore[index]  # wait() gives back the very objects it got
+        self._assign()
+        self._finish_if_complete()
+        now = self._clock()
+        if now - self._ticked >= _TICK_S:
+            self._tick(now)
+
+    def _on_pipe(self, member: Member) -> None:
+        message = messages.receive_in_supervisor(member.child.pipe)
+        member.heard = self._clock()
+        match message:
+            case None:
+                self._on_end(member)
+            case Ready():
+                if member.state == "starting":
+                    member.become("working")
+            case Want():
+                member.wants = True
+            case Beat():
+                self._ledger.beat(member, message)
+            case ShardSealed(number=number):
+                shard = member.shards.pop(number)
+                sealed = read_sealed(self._directory.sealed_path(shard))
+                if sealed is None:
+                    raise MachineError(f"sealed shard {number} has gone from the run directory; run the same command again")
+                self._on_sealed(shard, sealed)
+            case Note(text=text):
+                self._observer.log(f"worker {member.place}: {text}")
+            case Stop(exit_code=code, reason=reason):
+                self._stop(_error(code, reason))
+
+    def _on_mail(self, item: object) -> None:
+        match item:
+            case Planned():
+                self._on_planned(item)
+            case Merged():
+                self._ledger.shards_merged = item.shards
+                if item.sizes is not None:
+                    self._finished = True
+            case Crashed(error=error):
+                if isinstance(error, RowmillError):
+                    self._stop(error)
+                else:
+                    raise error
+            case signal.Signals():
+                self._on_signal(item)
+
+    def _on_planned(self, planned: Planned) -> None:
+        for shard in planned.shards:
+            self._shards.append(shard)
+            sealed = read_sealed(self._directory.sealed_path(shard)) if self._prepared.resumed else None
+            if sealed is None or sealed.shard != shard:
+                self._backlog.append(shard)
+            else:
+                self._on_sealed(shard, sealed)
+        if planned.last:
+            self._planned = True
+            self._ledger.total_rows = sum(shard.rows for shard in self._shards)
+            if self._prepared.shards is None:
+                manifests.save_plan(self._directory.plan, self._shards)
+
+    def _on_sealed(self, shard: Shard, sealed: Sealed) -> None:
+        self._ledger.sealed(shard.number, sealed.totals)
+        self._unmerged[shard.number] = (self._directory.sealed_path(shard), sealed)
+        while (ready := self._unmerged.pop(self._next_merge, None)) is not None:
+            self._merger.append(*ready)
+            self._output_bytes[0] += ready[1].output_bytes
+            self._output_bytes[1] += ready[1].error_bytes
+            self._next_merge += 1
+
+    def _assign(self) -> None:
+        if self._stopped_by is not None or self._interrupted:
+            return
+        for member in self._pool.members:
+            if not self._backlog:
+                return
+            if member.wants and member.state == "working":
+                self._pool.assign(member, self._backlog.popleft())
+
+    def _finish_if_complete(self) -> None:
+        if self._finishing or not self._planned or self._next_merge < len(self._shards):
+            return
+        self._finishing = True
+        self._pool.drain(0.0)
+        # Written before the output appears under its name: a run killed in between knows the output as its own.
+        errors = self._config.errors_path
+        self._manifest.finished = Finished(
+            output=str(self._config.output_path.resolve()),
+            output_bytes=self._output_bytes[0],
+            errors=str(errors.resolve()) if self._output_bytes[1] or errors.exists() else None,
+            error_bytes=self._output_bytes[1],
+            at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        manifests.save(self._directory.manifest, self._manifest)
+        self._merger.finish()
+
+    def _tick(self, now: float) -> None:
+        self._ticked = now
+        for member in self._pool.kill_silent(now):
+            self._observer.log(f"worker {member.place} (pid {member.child.process.pid}) is silent; killed")
+        if self._drain_until is not None and now > self._drain_until:
+            self._pool.kill_all()
+        if now - self._measured >= 1.0:
+            self._pool.measure(now - self._measured)
+            self._measured = now
+        self._observer.show(self._ledger.snapshot(self._pool, now, draining=self._drain_until is not None))
+
+    # Ends
+
+    def _on_end(self, member: Member) -> None:
+        """React to the end of a worker process: take its shards back and fill its place."""
+        death = self._pool.bury(member, self._ledger.totals.rows)
+        self._ledger.ended(member, len(death.in_flight) if death else 0)
+        for shard in reversed(member.shards.values()):
+            self._backlog.appendleft(shard)
+        if death is None or self._finishing:
+            return
+        self._observer.log(_obituary(death))
+        if self._stopped_by is not None or self._interrupted:
+            return
+        if self._pool.cannot_work:
+            self._stop(MachineError(f"workers keep dying without a row done ({death.how}); see the messages above"))
+            return
+        successor = self._pool.start(member.place, self._clock())
+        if self._endpoint is not None:
+            self._set_up(successor)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._interrupted += 1
+        if self._interrupted == 1:
+            self._observer.log(f"{number.name}: finishing what is in flight; once more to stop at once")
+            self._drain()
+        else:
+            self._pool.kill_all()
+
+    def _stop(self, error: RowmillError) -> None:
+        """End the run early, for the first reason that there was."""
+        if self._stopped_by is None:
+            self._stopped_by = error
+            self._observer.log(f"stopping: {error}")
+            self._drain()
+
+    def _drain(self) -> None:
+        seconds = min(_DRAIN_S, self._config.provider[0].timeout_s)
+        self._drain_until = self._clock() + seconds + _LATE_S
+        self._pool.drain(seconds)
+
+    def _end_workers(self) -> None:
+        """See every worker out. After a regular end they are on their way; after an error they are told."""
+        self._pool.drain(0.0)
+        until = self._clock() + _LATE_S
+        while self._pool.members:
+            if self._clock() > until or self._interrupted > 1:
+                self._pool.kill_all()
+            pipes = {member.child.pipe: member for member in self._pool.members}
+            for pipe in multiprocessing.connection.wait(list(pipes), _TICK_S):
+                member = pipes[pipe]  # type: ignore[index]  # as in _step
+                message = messages.receive_in_supervisor(member.child.pipe)
+                if message is None:
+                    self._on_end(member)
+                elif isinstance(message, Beat):
+                    self._ledger.beat(member, message)
+
+    def _report(self) -> SessionReport:
+        now = self._clock()
+        snapshot = self._ledger.snapshot(self._pool, now, draining=self._drain_until is not None)
+        self._observer.show(snapshot)
+        code, reason = ExitCode.OK, None
+        if self._finished:
+            code = ExitCode.ROWS_FAILED if snapshot.totals.failed else ExitCode.OK
+        elif self._stopped_by is not None:
+            code, reason = self._stopped_by.exit_code, str(self._stopped_by)
+        else:
+            code, reason = ExitCode.INTERRUPTED, "interrupted"
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        return self._ledger.report(
+            self._pool,
+            now,
+            exit_code=code,
+            stopped_by=reason,
+            own_cpu_s=own.ru_utime + own.ru_stime,
+            own_rss=own.ru_maxrss * 1024,
+        )
+
+    @property
+    def totals_and_rows(self) -> tuple[Any, int | None]:
+        """The run's totals, and its rows where they have been counted."""
+        return self._ledger.totals, self._ledger.total_rows
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """While the run lasts, signals only leave a note in the mailbox."""
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._mailbox.put(signal.Signals(number))
+
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, note) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _error(code: int, reason: str) -> RowmillError:
+    """Make the exception again that a worker reported."""
+    error = RowmillError(reason)
+    error.exit_code = ExitCode(code)
+    return error
+
+
+def _obituary(death: Death) -> str:
+    member = death.member
+    return (
+        f"worker {member.place} (pid {member.child.process.pid}) died: {death.how}; "
+        f"{len(death.in_flight)} requests in flight, {len(death.shards)} shards go to others"
+    )

@@ -1,0 +1,156 @@
+"""The supervisor's two threads: one plans the input into shards, one merges sealed shards into the output.
+
+Both only do blocking work and hand over what came of it; every decision stays in the supervisor's loop, which a
+byte in the `Mailbox` wakes.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from engine.records import Shard
+from engine.sources.jsonl import plan_shards
+from engine.store.merge import Merger
+from engine.store.seal import Sealed
+
+
+class Mailbox:
+    """What threads and signal handlers leave for the supervisor's loop. `fileno()` is readable while there is any."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._read
+
+    def put(self, item: Any) -> None:
+        """Leave an item. Safe in a signal handler and in any thread."""
+        self._items.put(item)
+        try:
+            os.write(self._write, b"\0")
+        except BlockingIOError:
+            pass  # full of wake-ups already
+
+    def take(self) -> list[Any]:
+        """Take everything that is there."""
+        try:
+            while os.read(self._read, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        items = []
+        while True:
+            try:
+                items.append(self._items.get_nowait())
+            except queue.Empty:
+                return items
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        os.close(self._read)
+        os.close(self._write)
+
+
+class Planned:
+    """The next shards of the plan; `last` when the input has been read to its end."""
+
+    def __init__(self, shards: list[Shard], *, last: bool) -> None:
+        self.shards = shards
+        self.last = last
+
+
+class Merged:
+    """So many shards are merged; `sizes` once output and errors file are finished (bytes of each)."""
+
+    def __init__(self, shards: int, sizes: tuple[int, int] | None) -> None:
+        self.shards = shards
+        self.sizes = sizes
+
+
+class Crashed:
+    """A thread ended with this exception."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+_PLAN_AHEAD = 8  # shards handed over at once: the first ones must reach the workers at once, the rest need not
+
+
+class Planner:
+    """Plans an input in a thread. It reads every byte once, for the rows' numbers and for the checksums."""
+
+    def __init__(self, file: BinaryIO, shard_bytes: int, shard_rows: int, mailbox: Mailbox) -> None:
+        self._stopped = False
+        self._thread = _start(lambda: self._plan(file, shard_bytes, shard_rows, mailbox), "planner", mailbox)
+
+    def _plan(self, file: BinaryIO, shard_bytes: int, shard_rows: int, mailbox: Mailbox) -> None:
+        ready: list[Shard] = []
+        with file:
+            for shard in plan_shards(file, shard_bytes=shard_bytes, shard_rows=shard_rows):
+                if self._stopped:
+                    return
+                ready.append(shard)
+                if shard.number == 0 or len(ready) >= _PLAN_AHEAD:
+                    mailbox.put(Planned(ready, last=False))
+                    ready = []
+        mailbox.put(Planned(ready, last=True))
+
+    def stop(self) -> None:
+        """Give up, and wait for the thread."""
+        self._stopped = True
+        self._thread.join()
+
+
+class MergeThread:
+    """Merges sealed shards as they come; they must come in order."""
+
+    def __init__(self, output: Path, errors: Path, mailbox: Mailbox) -> None:
+        self._merger = Merger(output, errors)
+        self._orders: queue.SimpleQueue[tuple[Path, Sealed] | bool] = queue.SimpleQueue()
+        self._mailbox = mailbox
+        self._thread = _start(self._merge, "merger", mailbox)
+
+    def append(self, path: Path, sealed: Sealed) -> None:
+        """Order the next shard to be merged."""
+        self._orders.put((path, sealed))
+
+    def finish(self) -> None:
+        """Order the output to be finished after the shards ordered so far; `Merged` with sizes tells when it is."""
+        self._orders.put(True)
+
+    def stop(self) -> None:
+        """End the thread. What is not finished is removed; the sealed shards have it all."""
+        self._orders.put(False)
+        self._thread.join()
+
+    def _merge(self) -> None:
+        try:
+            while (order := self._orders.get()) is not False:
+                if order is True:
+                    self._mailbox.put(Merged(self._merger.shards, self._merger.finish()))
+                else:
+                    assert isinstance(order, tuple)
+                    self._merger.append(*order)
+                    self._mailbox.put(Merged(self._merger.shards, None))
+        finally:
+            self._merger.abandon()
+
+
+def _start(work: Callable[[], None], name: str, mailbox: Mailbox) -> threading.Thread:
+    def guarded() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - it is raised again in the supervisor's loop
+            mailbox.put(Crashed(error))
+
+    thread = threading.Thread(target=guarded, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,31 @@
+"""The wire: sends one request body, gives back a `Reply` or a classified `Failure`.
+
+Two transports speak the same `Transport` protocol: `direct` (pyreqwest, the hot path) and `sdk` (the openai
+package). What a request looks like is settled once, by the openai package itself (`endpoint`); what a failure
+means stands in one table (`faults`).
+"""
+
+from typing import Protocol
+
+from engine.records import Endpoint, Failure, Reply
+
+
+class Transport(Protocol):
+    """Sends requests to one endpoint. Owns its connections; belongs to one event loop."""
+
+    async def send(self, body: bytes) -> Reply | Failure:
+        """Send one JSON body. Every way in which no reply can arrive comes back as a `Failure`."""
+
+    async def close(self) -> None:
+        """Release the connections."""
+
+
+def open_transport(kind: str, endpoint: Endpoint, *, api: str, concurrency: int) -> Transport:
+    """Return the transport of that kind, "direct" or "sdk". Needs a running event loop."""
+    if kind == "sdk":
+        from engine.transport.sdk import SdkTransport  # noqa: PLC0415 - openai takes over half a second to import
+
+        return SdkTransport(endpoint, api=api, concurrency=concurrency)
+    from engine.transport.direct import DirectTransport  # noqa: PLC0415 - one of the two is enough
+
+    return DirectTransport(endpoint)

@@ -1,0 +1,86 @@
+"""The direct transport: reqwest and hyper, in Rust, under asyncio. The hot path of every run.
+
+Redirects are not followed: following one would carry the key's headers and the paid request to a server that
+the user did not name.
+"""
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from pyreqwest.client import ClientBuilder
+from pyreqwest.exceptions import (
+    BuilderError,
+    ConnectError,
+    PyreqwestError,
+    RequestTimeoutError,
+)
+from pyreqwest.http import Url
+
+from engine.records import Endpoint, Failure, Reply
+from engine.transport import faults
+
+_CONNECT_TIMEOUT_S = 10.0  # a server that is there completes a handshake in well under this, across any ocean
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class DirectTransport:
+    """Sends over a pooled pyreqwest client, with URL and headers fixed once."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        builder = (
+            ClientBuilder()
+            .timeout(timedelta(seconds=endpoint.timeout_s))
+            .connect_timeout(timedelta(seconds=min(_CONNECT_TIMEOUT_S, endpoint.timeout_s)))
+            .follow_redirects(enable=False)
+            .default_headers(list(endpoint.headers))
+        )
+        if urlsplit(endpoint.url).hostname in _LOOPBACK:
+            # A proxy of the environment cannot reach this machine's own loopback, and a small local reply costs
+            # less to send than to compress.
+            builder = builder.no_proxy().gzip(enable=False).brotli(enable=False)
+            builder = builder.zstd(enable=False).deflate(enable=False)
+        self._client = builder.build()
+        self._url = Url(endpoint.url)
+        self._timeout_s = endpoint.timeout_s
+
+    async def send(self, body: bytes) -> Reply | Failure:
+        """Send one JSON body; see `Transport.send`."""
+        try:
+            response = await self._client.post(self._url).body_bytes(body).build().send()
+            return Reply(response.status, await response.bytes(), response.get_header)
+        except RequestTimeoutError as error:
+            # "connection timeout" is also what a server that accepts and never answers looks like.
+            return Failure(
+                fault=faults.TIMEOUT,
+                message=f"no whole reply within {self._timeout_s:g} s",
+                maybe_billed=not _never_connected(error),
+            )
+        except BuilderError as error:
+            return Failure(fault=faults.CONNECTION, message=f"request could not be built: {_cause(error)}")
+        except PyreqwestError as error:
+            return Failure(
+                fault=faults.CONNECTION,
+                message=f"connection failed: {_cause(error)}",
+                maybe_billed=not _never_connected(error),
+            )
+
+    async def close(self) -> None:
+        """Close the client and its connections."""
+        await self._client.close()
+
+
+def _causes(error: PyreqwestError) -> list[str]:
+    details = error.args[1] if len(error.args) > 1 else None
+    causes = details.get("causes") if isinstance(details, dict) else None
+    return [str(cause.get("message", "")) for cause in causes or []]
+
+
+def _cause(error: PyreqwestError) -> str:
+    """Return the innermost cause. The outer ones repeat the URL, whose query could hold a secret."""
+    causes = _causes(error)
+    return causes[-1] if causes else type(error).__name__
+
+
+def _never_connected(error: PyreqwestError) -> bool:
+    """Tell whether the failure is certain to have come before any byte of the request was sent."""
+    return isinstance(error, ConnectError) and any("(Connect)" in cause for cause in _causes(error))

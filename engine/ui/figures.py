@@ -1,0 +1,69 @@
+"""Numbers as people read them: short, in plain ASCII, the same in the progress lines and in the summary."""
+
+_THOUSAND = 1000
+_TEN = 10
+
+
+def duration(seconds: float) -> str:
+    """Return a wait or a span: "0.4s", "38s", "9m58s", "2h05m", "3d04h"."""
+    if seconds < _TEN:
+        return f"{max(seconds, 0.0):.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def clock(seconds: float) -> str:
+    """Return a count-down as a clock shows it: "0:38", "12:00", "1:02:03"; from two days on "2d03h"."""
+    whole = round(max(seconds, 0.0))
+    if whole >= 2 * 86_400:
+        return duration(whole)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def compact(number: float) -> str:
+    """Return a large count in three or four characters: "950", "1.2k", "45k", "1.2M", "3.4G"."""
+    scaled = float(number)
+    for unit in ("", "k", "M", "G"):
+        # 999.5 and more would print as "1000": the next unit is the right one.
+        if scaled < _THOUSAND - 0.5:
+            return f"{scaled:.1f}{unit}" if unit and scaled < _TEN - 0.05 else f"{scaled:.0f}{unit}"
+        scaled /= _THOUSAND
+    return f"{scaled:.1f}T"
+
+
+def rate(rows_per_s: float) -> str:
+    """Return a rate with its unit: "0.4 rows/s", "1,234 rows/s"."""
+    return f"{rows_per_s:.1f} rows/s" if rows_per_s < _TEN else f"{rows_per_s:,.0f} rows/s"
+
+
+def memory(size: int) -> str:
+    """Return a size in bytes as "45 MiB" or "1.2 GiB"."""
+    mebibytes = size / 2**20
+    return f"{mebibytes:.0f} MiB" if mebibytes < _THOUSAND else f"{mebibytes / 1024:.1f} GiB"
+
+
+def share(part: int, whole: int) -> str:
+    """Return "20.6%". Below the whole it never rounds up to "100.0%": that would read as finished."""
+    if part >= whole:
+        return "100.0%"
+    return f"{min(part / whole * 100, 99.9):.1f}%"
+
+
+def counted(counts: dict[str, int]) -> list[str]:
+    """Return named counts as "name 12", the highest first, equal ones by name; zeros are left out."""
+    return [
+        f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count
+    ]
+
+
+def one_line(text: str) -> str:
+    """Return the text without line breaks and control characters: what a server sent must not steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,193 @@
+"""The ways to call a model that Rowmill is measured against: each a program as people write it.
+
+    ways.py NAME --url URL --input FILE --output FILE
+
+A program of its own for each, so that its CPU time, start and imports included, can be taken from outside.
+"""
+
+# ruff: noqa: PLC0415 - imports stand inside the ways, so that none pays for another's
+
+import argparse
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+
+IN_FLIGHT = 128
+MODEL = "bench"
+KEY = "sk-bench"
+Row = dict[str, Any]
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a file of JSON lines."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def messages(row: Row) -> "list[ChatCompletionMessageParam]":
+    """Return the row as a conversation."""
+    return [{"role": "user", "content": row["text"]}]
+
+
+def line(row: Row, reply: "ChatCompletion") -> str:
+    """Return the line that goes to the output."""
+    return json.dumps({"id": row["id"], "output": reply.choices[0].message.content}) + "\n"
+
+
+def serial(url: str, source: Path, target: Path) -> None:
+    """Call the SDK in a loop, one request after the other."""
+    from openai import OpenAI
+
+    client = OpenAI(base_url=url, api_key=KEY)
+    with target.open("w") as output:
+        for row in read(source):
+            output.write(line(row, client.chat.completions.create(model=MODEL, messages=messages(row))))
+
+
+def threads(url: str, source: Path, target: Path) -> None:
+    """Call the SDK in a pool of threads."""
+    from openai import OpenAI
+
+    client = OpenAI(base_url=url, api_key=KEY)
+
+    def ask(row: Row) -> str:
+        return line(row, client.chat.completions.create(model=MODEL, messages=messages(row)))
+
+    with ThreadPoolExecutor(IN_FLIGHT) as pool, target.open("w") as output:
+        output.writelines(pool.map(ask, read(source)))
+
+
+def gather(url: str, source: Path, target: Path) -> None:
+    """Do as the usual script does: `AsyncOpenAI`, a semaphore, a task for each row."""
+    from openai import AsyncOpenAI
+
+    async def main() -> None:
+        client = AsyncOpenAI(base_url=url, api_key=KEY)
+        slots = asyncio.Semaphore(IN_FLIGHT)
+
+        async def ask(row: Row) -> str:
+            async with slots:
+                return line(row, await client.chat.completions.create(model=MODEL, messages=messages(row)))
+
+        lines = await asyncio.gather(*(ask(row) for row in read(source)))
+        with target.open("w") as output:
+            output.writelines(lines)
+
+    asyncio.run(main())
+
+
+def tenacity(url: str, source: Path, target: Path) -> None:
+    """Do the same with tenacity around the call, and each result appended as it comes."""
+    from openai import APIConnectionError, AsyncOpenAI, InternalServerError, RateLimitError
+    from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+    async def main() -> None:
+        client = AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0)
+        slots = asyncio.Semaphore(IN_FLIGHT)
+
+        @retry(
+            wait=wait_random_exponential(max=60),
+            stop=stop_after_attempt(6),
+            retry=retry_if_exception_type((APIConnectionError, InternalServerError, RateLimitError)),
+        )
+        async def call(row: Row) -> "ChatCompletion":
+            return await client.chat.completions.create(model=MODEL, messages=messages(row))
+
+        with target.open("a") as output:
+
+            async def ask(row: Row) -> None:
+                async with slots:
+                    reply = await call(row)
+                output.write(line(row, reply))
+                output.flush()
+
+            await asyncio.gather(*(ask(row) for row in read(source)))
+
+    asyncio.run(main())
+
+
+def bare(url: str, source: Path, loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
+    """Run pyreqwest and nothing else: one body, encoded once, sent for each row; the reply decoded, then dropped.
+
+    Decompression and proxies are off, as in Rowmill's own client on loopback: this is the best that pyreqwest does.
+    """
+    import msgspec
+    from pyreqwest.client import ClientBuilder
+    from pyreqwest.http import Url
+
+    with source.open("rb") as file:
+        first = msgspec.json.decode(file.readline())
+        left = 1 + sum(1 for _ in file)
+    body = msgspec.json.encode({"model": MODEL, "messages": messages(first)})
+
+    async def main() -> None:
+        builder = ClientBuilder().default_headers(
+            {
+                "authorization": f"Bearer {KEY}",
+                "content-type": "application/json",
+                "accept": "application/json",
+                "user-agent": "bench",
+            }
+        )
+        builder = builder.no_proxy().gzip(enable=False).brotli(enable=False).zstd(enable=False).deflate(enable=False)
+        address = Url(f"{url}/chat/completions")
+        async with builder.error_for_status(enable=True).build() as client:
+
+            async def slot() -> None:
+                nonlocal left
+                while left > 0:
+                    left -= 1
+                    reply = await client.post(address).body_bytes(body).build().send()
+                    msgspec.json.decode(await reply.bytes())
+
+            await asyncio.gather(*(slot() for _ in range(IN_FLIGHT)))
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+    # The client's own thread may still be on its way back from waking the loop. On one core and asyncio's loop it met
+    # the interpreter's end in half of the runs, and the process was aborted. Nothing is buffered here: leave at once.
+    os._exit(0)
+
+
+def bare_asyncio(url: str, source: Path, _target: Path) -> None:
+    """Run bare pyreqwest on asyncio's own loop."""
+    bare(url, source, None)
+
+
+def bare_uvloop(url: str, source: Path, _target: Path) -> None:
+    """Run bare pyreqwest on uvloop."""
+    import uvloop
+
+    bare(url, source, uvloop.new_event_loop)
+
+
+WAYS: dict[str, Callable[[str, Path, Path], None]] = {
+    "serial": serial,
+    "threads": threads,
+    "gather": gather,
+    "tenacity": tenacity,
+    "bare-asyncio": bare_asyncio,
+    "bare-uvloop": bare_uvloop,
+}
+
+
+def main() -> None:
+    """Run one way over one input."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("--url", required=True, help='up to and with "/v1"')
+    parser.add_argument("--input", required=True, type=Path)
+    parser.add_argument("--output", required=True, type=Path)
+    arguments = parser.parse_args()
+    WAYS[arguments.way](arguments.url, arguments.input, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

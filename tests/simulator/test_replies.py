@@ -1,0 +1,101 @@
+"""A reply is a pure function of the request body, belongs to its row, and has OpenAI's shape."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.simulator.replies import RequestError, compose, digest, fingerprint
+
+
+def _body(content: Any = "Summarise this:\nA library for parsing dates.", **extra: Any) -> bytes:
+    return json.dumps({"model": "sim-small", "messages": [{"role": "user", "content": content}], **extra}).encode()
+
+
+def _reply(body: bytes) -> dict[str, Any]:
+    reply: dict[str, Any] = json.loads(compose(body, fingerprint(body)).body)
+    return reply
+
+
+def _refusal(body: bytes) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(RequestError) as caught:
+        compose(body, fingerprint(body))
+    return caught.value.status, json.loads(caught.value.body)["error"]
+
+
+@given(st.text(max_size=2000))
+def test_a_reply_is_one_line_that_carries_its_rows_digest(question: str) -> None:
+    text = _reply(_body(question))["choices"][0]["message"]["content"]
+    assert text.endswith(f"[{digest(question)}]")
+    assert len(text.splitlines()) == 1
+
+
+def test_a_summary_shows_what_follows_the_instruction() -> None:
+    assert "A library for parsing dates." in _reply(_body())["choices"][0]["message"]["content"]
+
+
+def test_different_bodies_have_different_ids_and_the_same_body_the_same_bytes() -> None:
+    one, other = _body("one"), _body("other")
+    assert compose(one, fingerprint(one)) == compose(one, fingerprint(one))
+    assert _reply(one)["id"] != _reply(other)["id"]
+
+
+def test_usage_is_counted_from_characters_and_sums_up() -> None:
+    usage = _reply(_body("x" * 400))["usage"]
+    assert usage["prompt_tokens"] == 100
+    assert usage["total_tokens"] == 100 + usage["completion_tokens"]
+    assert _reply(_body(""))["usage"]["prompt_tokens"] == 1
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_token_cap_cuts_the_text_and_says_length(name: str) -> None:
+    choice = _reply(_body(**{name: 3}))["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert len(choice["message"]["content"]) == 12
+
+
+def test_a_cap_is_charged_in_full_and_its_absence_by_the_reply() -> None:
+    capped, free = _body("x" * 40, max_tokens=1000), _body("x" * 40)
+    assert compose(capped, fingerprint(capped)).charge == 1010
+    completion = compose(free, fingerprint(free))
+    assert completion.charge == 10 + completion.completion_tokens
+
+
+def test_content_in_parts_counts_as_its_text() -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "image_url", "image_url": {"url": "data:,"}}, {"text": "two"}]
+    assert f"[{digest('one two')}]" in _reply(_body(parts))["choices"][0]["message"]["content"]
+
+
+def test_a_refusal_is_a_reply_without_content() -> None:
+    message = _reply(_body("say [[refuse]]"))["choices"][0]["message"]
+    assert message["content"] is None
+    assert message["refusal"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{not json", 400, None),
+        (b'{"model":"m"}', 400, None),
+        (b'{"model":"m","messages":[]}', 400, None),
+        (b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}', 400, None),
+        (b'[["array"]]', 400, None),
+        (b"", 400, None),
+        (_body(stream=True), 400, "unsupported_value"),
+        (_body(max_tokens=0), 400, "integer_below_min_value"),
+        (_body("x" * 512_008), 400, "context_length_exceeded"),
+        (_body("a [[filter]] b"), 400, "content_filter"),
+        (_body().replace(b"sim-small", b"unknown-9"), 404, "model_not_found"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_openais_words(body: bytes, status: int, code: str | None) -> None:
+    answered, error = _refusal(body)
+    assert (answered, error["code"]) == (status, code)
+    assert error["type"] == "invalid_request_error"
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_the_longest_prompt_that_fits_is_answered() -> None:
+    assert _reply(_body("x" * 512_000))["usage"]["prompt_tokens"] == 128_000

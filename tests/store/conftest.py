@@ -1,0 +1,119 @@
+"""What the store's tests share: rows with lines of their own, and shards made of them."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine.records import Answer, Failure, FaultClass, Shard
+from engine.store.checkpoint import Checkpoint
+from engine.store.lines import failure_line, result_line
+from engine.store.seal import Sealed
+
+_FAULT = FaultClass("bad_reply", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=False)
+
+
+def _line(index: int, *, failed: bool = False, text: str = "", include: bytes = b"") -> bytes:
+    row_id = b'"row-%d"' % index
+    if failed:
+        failure = Failure(fault=_FAULT, message=f"no reply for {index}{text}", code="boom", status=200)
+        return failure_line(index, row_id, failure, include)
+    answer = Answer(f"answer {index}{text}", "stop", "m", {"total_tokens": index}, 3, 4)
+    return result_line(index, row_id, answer, include)
+
+
+def _append(checkpoint: Checkpoint, index: int, *, failed: bool = False, text: str = "") -> None:
+    checkpoint.append(
+        index,
+        attempts=2 if failed else 1,
+        requests=3 if failed else 1,
+        ms=250,
+        provider='ma"in',
+        failed=failed,
+        prompt_tokens=0 if failed else 3,
+        completion_tokens=0 if failed else 4,
+        line=_line(index, failed=failed, text=text),
+    )
+
+
+@pytest.fixture(scope="session")
+def line() -> Callable[..., bytes]:
+    """Give the output line of a row, by index: `line(7)`, `line(7, failed=True, text="...")`."""
+    return _line
+
+
+@pytest.fixture(scope="session")
+def append() -> Callable[..., None]:
+    """Append a row's outcome to a checkpoint: `append(checkpoint, 7, failed=True)`."""
+    return _append
+
+
+@pytest.fixture(scope="session")
+def shard() -> Callable[..., Shard]:
+    """Make a shard: `shard(rows, first_row=0, number=0)`."""
+
+    def make(rows: int, first_row: int = 0, number: int = 0) -> Shard:
+        return Shard(number, first_row, rows, first_row * 100, (first_row + rows) * 100, 0xC0FFEE)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def seal() -> Callable[..., Sealed]:
+    """Seal a shard whose rows are recorded in reverse: `seal(directory, shard, failed={3}, text="...")`."""
+
+    def make(directory: Path, shard: Shard, failed: frozenset[int] = frozenset(), text: str = "") -> Sealed:
+        async def run() -> Sealed:
+            checkpoint = await Checkpoint.open(directory / f"{shard.number}.checkpoint", shard)
+            for index in reversed(range(shard.first_row, shard.first_row + shard.rows)):
+                _append(checkpoint, index, failed=index in failed, text=text)
+            await checkpoint.commit()
+            sealed = await checkpoint.seal(directory)
+            await checkpoint.close()
+            return sealed
+
+        return asyncio.run(run())
+
+    return make
+
+
+@pytest.fixture
+def child() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start a Python program in a process of its own, its stdout in a pipe; whatever is left of it ends with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(program: str, *arguments: object) -> "subprocess.Popen[str]":
+        root = str(Path(engine.__file__).parents[1])
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": root},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 256 KiB, to be filled."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"mounting a small tmpfs needs root here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)

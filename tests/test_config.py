@@ -1,0 +1,540 @@
+"""What a configuration may say, and that everything else is refused by the name of its key."""
+
+import copy
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine import config
+from engine.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig, api_key, fingerprint, load, parse
+from engine.errors import ConfigError, ExitCode
+
+MINIMAL: dict[str, Any] = {
+    "input": {"path": "in.jsonl"},
+    "task": {"model": "m", "prompt": "Say {text}"},
+    "output": {"path": "out.jsonl"},
+}
+
+FULL = """
+[input]
+path = "in.jsonl"
+id = "name"
+
+[task]
+api = "chat.completions"
+model = "m"
+system = "Be short."
+prompt = "Say {text}"
+params = { temperature = 0.2, response_format = { type = "json_object" } }
+
+[[provider]]
+name = "local"
+base_url = "http://127.0.0.1:8000/v1"
+api_key_env = "LOCAL_KEY"
+requests_per_minute = 600
+tokens_per_minute = 1.5e6
+timeout_s = 30
+
+[client]
+transport = "sdk"
+
+[workers]
+count = 4
+concurrency = 128
+
+[retry]
+attempts = 3
+
+[checkpoint]
+dir = "run"
+commit_ms = 50
+
+[output]
+path = "out.jsonl"
+errors = "bad.jsonl"
+include = ["input", "meta"]
+
+[simulator]
+latency_ms = 10
+latency_sigma = 0
+requests_per_minute = 100
+tokens_per_minute = 1000
+faults = { "500" = 0.01 }
+script = ["ok", "500"]
+hang_s = 5
+seed = 7
+"""
+
+
+def tree(**sections: Any) -> dict[str, Any]:
+    """Return the smallest configuration with these sections' keys put over it."""
+    whole = copy.deepcopy(MINIMAL)
+    for name, content in sections.items():
+        whole[name] = whole[name] | content if isinstance(content, dict) and name in whole else content
+    return whole
+
+
+def refusal(document: dict[str, Any]) -> str:
+    """Return the one line with which this configuration is refused."""
+    with pytest.raises(ConfigError) as caught:
+        parse(document, "c.toml")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("c.toml: ")
+    assert caught.value.exit_code is ExitCode.USAGE
+    return str(caught.value).removeprefix("c.toml: ")
+
+
+def written(tmp_path: Path, text: str = FULL) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    read = load(written(tmp_path))
+    given = tomllib.loads(FULL)
+    for section, content in msgspec.to_builtins(read).items():
+        if section == "provider":
+            assert content == given[section]
+            assert content[0].keys() == set(ProviderConfig.__struct_fields__)
+        else:
+            assert {k: list(v) if isinstance(v, tuple) else v for k, v in content.items()} == given[section]
+
+
+def test_the_full_example_names_every_key_there_is() -> None:
+    given = tomllib.loads(FULL)
+    for section, kind in config._SECTIONS.items():
+        content = given[section][0] if section == "provider" else given[section]
+        assert set(content) == set(kind.__struct_fields__), section
+
+
+def test_what_is_left_out_has_the_documented_value() -> None:
+    read = parse(MINIMAL, "c.toml")
+    assert read.task.api == "chat.completions"
+    assert read.provider == [ProviderConfig(name="default", base_url=OPENAI_URL, timeout_s=600.0)]
+    assert (read.provider[0].requests_per_minute, read.provider[0].tokens_per_minute) == (None, None)
+    assert (read.client.transport, read.workers.count) == ("direct", "auto")
+    assert str(read.errors_path) == "out.errors.jsonl"
+    assert str(read.run_dir) == "out.jsonl.run"
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        parse(MINIMAL, "c.toml").retry.attempts = 9  # type: ignore[misc] - the point of the test
+
+
+@pytest.mark.parametrize(
+    ("output", "errors"),
+    [
+        ("a/out.jsonl", "a/out.errors.jsonl"),
+        ("a.b/out.tar", "a.b/out.errors.jsonl"),
+        ("out", "out.errors.jsonl"),
+        (".out", ".out.errors.jsonl"),
+    ],
+)
+def test_the_errors_file_lies_beside_the_output(output: str, errors: str) -> None:
+    assert str(parse(tree(output={"path": output}), "c.toml").errors_path) == errors
+
+
+# Unknown keys and sections
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "hint"),
+    [
+        ("input", "paths", "input.path"), ("task", "modle", "task.model"), ("task", "promt", "task.prompt"),
+        ("retry", "attempt", "retry.attempts"), ("checkpoint", "commit", "checkpoint.commit_ms"),
+        ("output", "error", "output.errors"), ("workers", "concurency", "workers.concurrency"),
+        ("simulator", "latency", "simulator.latency_ms"),
+        # the right name in the wrong section
+        ("output", "id", "input.id"), ("task", "timeout_s", "provider.timeout_s"),
+        ("task", "concurrency", "workers.concurrency"), ("workers", "attempts", "retry.attempts"),
+        ("output", "dir", "checkpoint.dir"), ("input", "requests_per_minute", "provider.requests_per_minute"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_refused_with_the_nearest_right_one(section: str, key: str, hint: str) -> None:
+    document = tree()
+    document.setdefault(section, {})[key] = 1
+    assert refusal(document) == f"unknown key {section}.{key}; did you mean {hint}?"
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"), [("api_key", "api_key_env"), ("url", "base_url"), ("rpm", ""), ("timeout", "timeout_s")]
+)
+def test_an_unknown_key_of_a_provider_is_refused(key: str, hint: str) -> None:
+    assert refusal(tree(provider=[{key: 1}])).startswith(f"unknown key provider.{key}; did you mean provider.{hint}")
+
+
+@pytest.mark.parametrize(
+    ("section", "hint"),
+    [
+        ("inputs", "did you mean [input]?"),
+        ("providers", "did you mean [provider]?"),
+        ("worker", "did you mean [workers]?"),
+        ("xyzzy", "sections are input, task, output, provider"),
+    ],
+)
+def test_an_unknown_section_is_refused_with_the_nearest_right_one(section: str, hint: str) -> None:
+    assert refusal(tree(**{section: {}})).startswith(f"unknown section [{section}]; {hint}")
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        (tree(provider={"name": "x"}), "provider must be written as a [[provider]] section"),
+        (tree(provider=[1]), "provider must be written as a [[provider]] section"),
+        (tree(task=5), "task must be written as a [task] section"),
+        (tree(retry=[{"attempts": 2}]), "retry must be written as a [retry] section"),
+        (tree(provider=[]), "exactly one [[provider]]"),
+        (tree(provider=[{}, {}]), "exactly one [[provider]]"),
+    ],
+)
+def test_a_section_of_the_wrong_form_is_refused(document: dict[str, Any], text: str) -> None:
+    assert text in refusal(document)
+
+
+# Missing keys and wrong types
+
+
+@pytest.mark.parametrize("section", ["input", "task", "output"])
+def test_a_missing_section_is_named(section: str) -> None:
+    document = tree()
+    del document[section]
+    assert refusal(document) == f"[{section}] is missing"
+
+
+@pytest.mark.parametrize("key", ["input.path", "task.model", "task.prompt", "output.path"])
+def test_a_missing_key_is_named(key: str) -> None:
+    document = tree()
+    section, name = key.split(".")
+    del document[section][name]
+    assert refusal(document) == f"{key} is missing"
+
+
+WRONG: dict[str, Any] = {
+    "input.path": 5, "input.id": 5, "task.model": 4, "task.prompt": ["p"], "task.api": "responses", "task.system": True,
+    "task.params": "x", "client.transport": "http", "workers.count": "many", "workers.concurrency": "64",
+    "retry.attempts": True, "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
+    "output.include": "input", "simulator.latency_ms": "50", "simulator.latency_sigma": "x",
+    "simulator.requests_per_minute": "x", "simulator.tokens_per_minute": [], "simulator.faults": {"500": "1%"},
+    "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5,
+}  # fmt: skip
+WRONG_OF_PROVIDER: dict[str, Any] = {
+    "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,
+    "timeout_s": "30",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_a_value_of_the_wrong_type_is_refused_by_its_key(key: str) -> None:
+    document = tree()
+    section, name = key.split(".")
+    document.setdefault(section, {})[name] = WRONG[key]
+    assert refusal(document).startswith(key)
+
+
+@pytest.mark.parametrize("key", WRONG_OF_PROVIDER)
+def test_a_provider_value_of_the_wrong_type_is_refused_by_its_key(key: str) -> None:
+    assert re.match(rf"provider(\[0\])?\.{key}: ", refusal(tree(provider=[{key: WRONG_OF_PROVIDER[key]}])))
+
+
+def test_the_wrong_types_cover_every_key() -> None:
+    every = {f"{name}.{field}" for name, kind in config._SECTIONS.items() for field in kind.__struct_fields__}
+    assert set(WRONG) | {f"provider.{key}" for key in WRONG_OF_PROVIDER} == every
+
+
+# Values that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        (tree(provider=[{"name": ""}]), "provider.name"),
+        (tree(provider=[{"name": "a b"}]), "provider.name"),
+        (tree(provider=[{"name": "x" * 65}]), "provider.name"),
+        (tree(provider=[{"base_url": ""}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "api.example.com/v1"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "ftp://example.com"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "https://"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "https://user:secret@example.com/v1"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "http://example.com:port/v1"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "http://example.com:70000/v1"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "http://[::1/v1"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "http://example.com/a b"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "http://example.com/v1#part"}]), "provider.base_url"),
+        (tree(provider=[{"requests_per_minute": 0}]), "provider.requests_per_minute"),
+        (tree(provider=[{"requests_per_minute": -1}]), "provider.requests_per_minute"),
+        (tree(provider=[{"requests_per_minute": float("nan")}]), "provider.requests_per_minute"),
+        (tree(provider=[{"tokens_per_minute": float("inf")}]), "provider.tokens_per_minute"),
+        (tree(provider=[{"timeout_s": 0}]), "provider.timeout_s"),
+        (tree(provider=[{"timeout_s": float("nan")}]), "provider.timeout_s"),
+        (tree(provider=[{"timeout_s": 86_401}]), "provider.timeout_s"),
+        (tree(workers={"count": 0}), "workers.count"),
+        (tree(workers={"count": 257}), "workers.count"),
+        (tree(workers={"concurrency": 0}), "workers.concurrency"),
+        (tree(workers={"concurrency": 16_385}), "workers.concurrency"),
+        (tree(retry={"attempts": 0}), "retry.attempts"),
+        (tree(retry={"attempts": 101}), "retry.attempts"),
+        (tree(checkpoint={"commit_ms": 0}), "checkpoint.commit_ms"),
+        (tree(checkpoint={"commit_ms": 60_001}), "checkpoint.commit_ms"),
+        (tree(task={"model": " "}), "task.model"),
+        (tree(task={"prompt": "\n"}), "task.prompt"),
+        (tree(task={"params": {"messages": []}}), "task.params.messages"),
+        (tree(task={"params": {"model": "x"}}), "task.params.model"),
+        (tree(task={"params": {"stream": True}}), "task.params.stream"),
+        (tree(task={"params": {"n": 2}}), "task.params.n"),
+        (tree(task={"params": {"temperature": float("nan")}}), "task.params"),
+        (tree(task={"params": {"a": {"b": [float("inf")]}}}), "task.params"),
+        (tree(task={"params": {"day": tomllib.loads("d = 2026-01-01")["d"]}}), "task.params"),
+        (tree(output={"include": ["inputs"]}), "output.include"),
+        (tree(input={"path": ""}), "input.path"),
+        (tree(input={"path": "a\0b"}), "input.path"),
+        (tree(output={"path": ""}), "output.path"),
+        (tree(output={"path": "/"}), "output.path"),
+        (tree(output={"errors": ""}), "output.errors"),
+        (tree(checkpoint={"dir": ""}), "checkpoint.dir"),
+        (tree(checkpoint={"dir": "."}), "checkpoint.dir"),
+        (tree(simulator={"latency_ms": -1}), "simulator.latency_ms"),
+        (tree(simulator={"latency_ms": float("nan")}), "simulator.latency_ms"),
+        (tree(simulator={"latency_sigma": float("inf")}), "simulator.latency_sigma"),
+        (tree(simulator={"hang_s": -0.1}), "simulator.hang_s"),
+        (tree(simulator={"requests_per_minute": 0}), "simulator.requests_per_minute"),
+        (tree(simulator={"tokens_per_minute": -5}), "simulator.tokens_per_minute"),
+        (tree(simulator={"faults": {"500": -0.1}}), "simulator.faults"),
+        (tree(simulator={"faults": {"500": float("nan")}}), "simulator.faults"),
+        (tree(simulator={"faults": {"500": 0.6, "429": 0.6}}), "simulator.faults"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_its_key(document: dict[str, Any], key: str) -> None:
+    assert re.match(rf"{re.escape(key)}(\[0\])?: ", refusal(document))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        tree(provider=[{"base_url": SIMULATOR}]),
+        tree(provider=[{"base_url": "http://127.0.0.1:8000"}]),
+        tree(provider=[{"base_url": "http://[::1]:8000/v1/"}]),
+        tree(provider=[{"base_url": "https://x.example.com/openai/deployments/d?api-version=2024-10-21"}]),
+        tree(provider=[{"base_url": "https://example.com/v1?user=a@b.c"}]),
+        tree(provider=[{"requests_per_minute": 0.5, "tokens_per_minute": 1e9, "timeout_s": 86_400}]),
+        tree(workers={"count": 256, "concurrency": 16_384}),
+        tree(task={"params": {"n": 1, "stream": False, "stop": ["\n"]}}),
+        tree(task={"system": ""}),
+        tree(simulator={"faults": {"500": 0.5, "429": 0.5}, "hang_s": 0}),
+    ],
+)
+def test_an_unusual_but_right_value_is_taken(document: dict[str, Any]) -> None:
+    assert isinstance(parse(document, "c.toml"), Config)
+
+
+# Files that must not be the same
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        (tree(output={"path": "in.jsonl"}), "output.path: is the same file as input.path"),
+        (tree(output={"path": "x/../in.jsonl"}), "output.path: is the same file as input.path"),
+        (tree(output={"errors": "./in.jsonl"}), "output.errors: is the same file as input.path"),
+        (tree(output={"errors": "out.jsonl"}), "output.errors: is the same file as output.path"),
+        (tree(checkpoint={"dir": "out.jsonl"}), "checkpoint.dir: is the same file as output.path"),
+        (tree(checkpoint={"dir": "in.jsonl"}), "checkpoint.dir: is the same file as input.path"),
+        (tree(input={"path": "out.errors.jsonl"}), "output.errors: is the same file as input.path"),
+        (tree(input={"path": "out.jsonl.run"}), "checkpoint.dir: is the same file as input.path"),
+    ],
+)
+def test_two_keys_that_name_one_file_are_refused(document: dict[str, Any], text: str) -> None:
+    assert refusal(document).startswith(text)
+
+
+def test_an_output_that_is_a_symlink_to_the_input_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("{}\n", encoding="utf-8")
+    (tmp_path / "link").symlink_to(source)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    for name in ("link", "folder/in.jsonl"):
+        document = tree(input={"path": str(source)}, output={"path": str(tmp_path / name)})
+        assert refusal(document).startswith("output.path: is the same file as input.path")
+
+
+# --set
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("workers.count=3", "workers.count", 3),
+        ("workers.count=auto", "workers.count", "auto"),
+        ('workers.count="auto"', "workers.count", "auto"),
+        (" workers . count = 3", "workers.count", 3),
+        ("task.model=gpt-4.1-mini", "task.model", "gpt-4.1-mini"),
+        ("task.model=a=b", "task.model", "a=b"),
+        ("task.prompt=Say {text}, #1", "task.prompt", "Say {text}, #1"),
+        ("task.prompt=Two\nlines of {text}", "task.prompt", "Two\nlines of {text}"),
+        ("task.prompt='first'\nsecond = 'x'", "task.prompt", "'first'\nsecond = 'x'"),
+        ("task.system=", "task.system", ""),
+        ("task.params.temperature=0.5", "task.params.temperature", 0.5),
+        ("task.params.response_format.type=text", "task.params.response_format.type", "text"),
+        ('task.params={ seed = 7, stop = ["a"] }', "task.params.seed", 7),
+        ('output.include=["input"]', "output.include", ["input"]),
+        ("provider.base_url=http://127.0.0.1:9/v1", "provider.base_url", "http://127.0.0.1:9/v1"),
+        ("provider.requests_per_minute=1_000", "provider.requests_per_minute", 1000),
+        ("simulator.faults.500=0.25", "simulator.faults.500", 0.25),
+        ('simulator.script=["ok", "500"]', "simulator.script", ("ok", "500")),
+    ],
+)
+@pytest.mark.parametrize("text", [FULL, '[input]\npath="i"\n[task]\nmodel="m"\nprompt="p"\n[output]\npath="o"\n'])
+def test_set_overrides_a_key(tmp_path: Path, text: str, override: str, key: str, value: Any) -> None:
+    node: Any = load(written(tmp_path, text), [override])
+    for part in key.split("."):
+        found = node[0] if isinstance(node, list) else node
+        node = found[part] if isinstance(found, dict) else getattr(found, part)
+    assert node == value
+
+
+def test_set_keeps_the_keys_beside_it(tmp_path: Path) -> None:
+    read = load(written(tmp_path), ["task.params.temperature=1", "provider.timeout_s=5"])
+    assert read.task.params == {"temperature": 1, "response_format": {"type": "json_object"}}
+    assert (read.provider[0].name, read.provider[0].timeout_s) == ("local", 5)
+
+
+def test_the_last_set_wins_and_sets_can_complete_a_file(tmp_path: Path) -> None:
+    overrides = ["input.path=i", "task.model=a", "task.model=b", "task.prompt=p", "output.path=o"]
+    assert load(written(tmp_path, ""), overrides).task.model == "b"
+
+
+@pytest.mark.parametrize("override", ["workers", "workers.count", "count=4", ".count=4", "workers.=4", "=4", ""])
+def test_a_set_of_the_wrong_form_is_refused_with_an_example(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--set {override}: write it as section.key=value")):
+        load(written(tmp_path), [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("workers.cuont=4", "unknown key workers.cuont; did you mean workers.count"),
+        ("worker.count=4", "unknown section [worker]; did you mean [workers]"),
+        ("workers.count=4.5", "workers.count: expected int"),
+        ("task.model.name=x", "model is no section"),
+        ("provider.x.y=1", "unknown key provider.x"),
+        ("retry.attempts=0", "retry.attempts: must be 1 to 100"),
+    ],
+)
+def test_a_set_is_checked_like_the_file(tmp_path: Path, override: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        load(written(tmp_path), [override])
+
+
+def test_a_set_for_one_of_several_providers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="more than one"):
+        load(written(tmp_path, FULL + '\n[[provider]]\nname = "b"\n'), ["provider.timeout_s=5"])
+
+
+# Files that cannot be read
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: no such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"[task", b"\xff\xfe", b"a = 1\na = 2", b'\x00 = "x"'])
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"config\.toml: not valid TOML") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+# Keys
+
+KEYS = {"OPENAI_API_KEY": "sk-openai", "OTHER_KEY": " sk-other \n", "EMPTY": " ", "ODD": "sk-\u00e4", "LINE": "a\nb"}
+
+
+@pytest.mark.parametrize("url", [OPENAI_URL, OPENAI_URL + "/"])
+def test_openais_own_server_gets_openais_key(url: str) -> None:
+    assert api_key(ProviderConfig(base_url=url), KEYS) == "sk-openai"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.openai.com/v1", "https://api.openai.com.evil.example/v1", "https://api.openai.com:8443/v1",
+        "https://api.openai.com/v1/../x", "https://api.openai.com/v1?x=1", "https://eu.api.openai.com/v1",
+        "http://127.0.0.1:8000/v1", "https://example.com/https://api.openai.com/v1", SIMULATOR,
+    ],
+)  # fmt: skip
+def test_no_other_server_ever_gets_a_key_that_was_not_named_for_it(url: str) -> None:
+    assert api_key(ProviderConfig(base_url=url), KEYS) is None
+
+
+def test_a_named_key_goes_where_it_is_named_for_and_is_trimmed() -> None:
+    for url in (OPENAI_URL, "http://127.0.0.1:8000/v1"):
+        assert api_key(ProviderConfig(base_url=url, api_key_env="OTHER_KEY"), KEYS) == "sk-other"
+
+
+@pytest.mark.parametrize("name", ["NOT_SET", "EMPTY"])
+@pytest.mark.parametrize("url", [OPENAI_URL, "http://127.0.0.1:8000/v1"])
+def test_a_named_key_that_is_not_set_is_an_error_that_says_what_to_do(url: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"set the environment variable {name}") as caught:
+        api_key(ProviderConfig(base_url=url, api_key_env=name), KEYS)
+    assert "sk-" not in str(caught.value), "no other key is fallen back to, or shown"
+
+
+def test_openai_without_a_key_is_an_error_that_names_the_variable() -> None:
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        api_key(ProviderConfig(), {})
+
+
+@pytest.mark.parametrize("name", ["ODD", "LINE"])
+def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"key in {name}") as caught:
+        api_key(ProviderConfig(api_key_env=name), KEYS)
+    assert KEYS[name] not in str(caught.value)
+
+
+def test_a_config_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_KEY", "sk-local-secret")
+    assert b"sk-local-secret" not in msgspec.json.encode(load(written(tmp_path)))
+    assert "sk-local-secret" in os.environ["LOCAL_KEY"]
+
+
+# What a resume compares
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "task.model=other",
+        "task.prompt=other",
+        "task.system=other",
+        "task.params.seed=1",
+        "input.id=other",
+        'output.include=["meta"]',
+    ],
+)
+def test_the_fingerprint_changes_with_everything_that_the_output_depends_on(tmp_path: Path, override: str) -> None:
+    path = written(tmp_path)
+    before, after = fingerprint(load(path)), fingerprint(load(path, [override]))
+    changed = [key for key in before if before[key] != after[key]]
+    assert changed == [override.partition("=")[0].removesuffix(".seed")]
+
+
+@pytest.mark.parametrize(
+    "override", ["workers.count=1", "retry.attempts=1", "provider.timeout_s=1", 'output.include=["meta", "input"]']
+)
+def test_the_fingerprint_stays_when_the_output_bytes_stay(tmp_path: Path, override: str) -> None:
+    path = written(tmp_path)
+    assert fingerprint(load(path)) == fingerprint(load(path, [override]))
