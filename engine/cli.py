@@ -72,9 +72,11 @@ def _parser() -> argparse.ArgumentParser:
         help="serve an OpenAI-compatible endpoint on this machine, with limits and faults",
         description="Serve an OpenAI-compatible endpoint on loopback until interrupted. Prints its base URL.",
     )
-    simulate.add_argument("--port", type=int, default=0, help="default: any free one")
-    simulate.add_argument("--latency-ms", type=float, default=50.0, help="median reply time (default: 50)")
-    simulate.add_argument("--latency-sigma", type=float, default=0.3, help="its log-normal spread (default: 0.3)")
+    simulate.add_argument("--port", type=_port, default=0, help="default: any free one")
+    simulate.add_argument("--latency-ms", type=_not_negative, default=50.0, help="median reply time (default: 50)")
+    simulate.add_argument(
+        "--latency-sigma", type=_not_negative, default=0.3, help="its log-normal spread (default: 0.3)"
+    )
     simulate.add_argument("--requests-per-minute", type=float, help="enforce this limit, strictly")
     simulate.add_argument("--tokens-per-minute", type=float, help="enforce this limit, strictly")
     simulate.add_argument(
@@ -87,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--script", default="", metavar="NAME,NAME,...", help="what the first requests meet, in order; ok for no fault"
     )
-    simulate.add_argument("--hang-s", type=float, default=3600.0, help="how long a hung request is held (default: 3600)")
+    simulate.add_argument(
+        "--hang-s", type=_not_negative, default=3600.0, help="how long a hung request is held (default: 3600)"
+    )
     simulate.add_argument("--seed", type=int, default=0, help="of latencies and faults (default: 0)")
     simulate.set_defaults(command=_simulate)
     return parser
@@ -144,6 +148,24 @@ def _simulate(options: argparse.Namespace) -> int:
 def _fault(text: str) -> tuple[str, float]:
     name, _, share = text.rpartition("=")
     try:
-        return name, float(share)
+        if name:
+            return name, float(share)
     except ValueError:
-        raise ValueError(f"--fault {text}: write it as NAME=SHARE, for example 500=0.01") from None
+        pass
+    raise ValueError(f"--fault {text}: write it as NAME=SHARE, for example 500=0.01")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:  # noqa: PLR2004 - what a port can be
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def _not_negative(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
+    return number

@@ -50,13 +50,13 @@ class ProviderError(RowmillError):
 
 
 class MachineError(RowmillError):
-    """This machine cannot go on: disk full, out of descriptors, workers that keep dying."""
+    """The machine cannot go on: disk full, out of descriptors, workers that keep dying."""
 
     exit_code = ExitCode.MACHINE
 
 
 class InvalidRow(Exception):
-    """This input row cannot become a request; the text says why."""
+    """The input row cannot become a request; the text says why."""
 
 
 class BadReply(Exception):

@@ -94,8 +94,8 @@ ToWorker = Setup | Assign | Drain
 ToSupervisor = Ready | Want | Beat | ShardSealed | Note | Stop
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_for_worker = msgspec.msgpack.Decoder(ToWorker).decode
-_decode_for_supervisor = msgspec.msgpack.Decoder(ToSupervisor).decode
+_for_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_for_supervisor: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)
 
 
 def send(pipe: Connection, message: ToWorker | ToSupervisor) -> bool:
@@ -110,14 +110,14 @@ def send(pipe: Connection, message: ToWorker | ToSupervisor) -> bool:
 def receive_in_worker(pipe: Connection) -> ToWorker | None:
     """Receive one message from the supervisor; None when it is gone."""
     try:
-        return _decode_for_worker(pipe.recv_bytes())
-    except (EOFError, ConnectionResetError):
+        return _for_worker.decode(pipe.recv_bytes())
+    except (EOFError, OSError):  # OSError: it was killed in the middle of a message, or the connection was reset
         return None
 
 
 def receive_in_supervisor(pipe: Connection) -> ToSupervisor | None:
     """Receive one message from a worker; None when it is gone."""
     try:
-        return _decode_for_supervisor(pipe.recv_bytes())
-    except (EOFError, ConnectionResetError):
+        return _for_supervisor.decode(pipe.recv_bytes())
+    except (EOFError, OSError):  # OSError: it was killed in the middle of a message, or the connection was reset
         return None

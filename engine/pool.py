@@ -156,7 +156,8 @@ class Pool:
         silent = [
             member
             for member in self.members
-            if member.state != "draining" and now - member.heard > (_START_S if member.state == "starting" else _SILENT_S)
+            if member.state != "draining"
+            and now - member.heard > (_START_S if member.state == "starting" else _SILENT_S)
         ]
         for member in silent:
             member.child.process.kill()
@@ -191,4 +192,3 @@ def left_in_flight(directory: RunDirectory) -> int:
         count += len(read_board(board))
         board.unlink(missing_ok=True)
     return count
-

@@ -51,8 +51,8 @@ def prepare(config: Config, environ: Mapping[str, str]) -> Prepared:
         endpoint = _endpoint(config, environ)
         stat = os.fstat(file.fileno())
         found = InputFile(str(config.input_path), stat.st_size, stat.st_mtime_ns)
-        directory = RunDirectory(config.run_dir)
-        manifest = manifests.load(directory.manifest)
+        _check_places(config)
+        manifest = _existing_manifest(RunDirectory(config.run_dir))
         _check_output(config, manifest)
         if manifest is not None:
             _check_same_run(config, manifest, found)
@@ -101,6 +101,30 @@ def _endpoint(config: Config, environ: Mapping[str, str]) -> Endpoint:
     )
 
 
+def _check_places(config: Config) -> None:
+    """Refuse output files that could not be written, before hours are spent on what they are to hold."""
+    for key, path in (("output.path", config.output_path), ("output.errors", config.errors_path)):
+        try:
+            if path.is_dir():
+                raise InputError(f"{key}: {path} is a directory; name a file")
+            if not path.parent.is_dir():
+                raise InputError(f"{key}: the directory {path.parent} does not exist; make it, or choose another path")
+        except OSError as error:  # a name too long, a directory that must not be entered
+            raise InputError(f"{key}: {path} cannot be written: {error.strerror}; choose another path") from None
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"{key}: the directory {path.parent} cannot be written to; choose another path")
+
+
+def _existing_manifest(directory: RunDirectory) -> Manifest | None:
+    """Load the manifest of a run directory that need not exist, and need not be one."""
+    try:
+        return manifests.load(directory.manifest)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{directory.path} cannot be used as run directory: {error.strerror}; set another checkpoint.dir"
+        ) from None
+
+
 def _check_output(config: Config, manifest: Manifest | None) -> None:
     """Refuse to write over a file that this run has not made."""
     done = manifest.finished if manifest is not None else None
@@ -108,12 +132,6 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
         ("output.path", config.output_path, done.output if done else None),
         ("output.errors", config.errors_path, done.errors if done else None),
     ):
-        if path.is_dir():
-            raise InputError(f"{key}: {path} is a directory; name a file")
-        if not path.parent.is_dir():
-            raise InputError(f"{key}: the directory {path.parent} does not exist; make it, or choose another path")
-        if not os.access(path.parent, os.W_OK):
-            raise InputError(f"{key}: the directory {path.parent} cannot be written to; choose another path")
         if path.exists() and made != _real(path):
             raise InputError(f"{key}: {path} exists and is not of this run; move it away, or choose another path")
     if done is not None and config.output_path.exists() and not (manifest and already_finished(config, manifest)):
@@ -135,9 +153,7 @@ def _check_same_run(config: Config, manifest: Manifest, found: InputFile) -> Non
         )
 
 
-def _frozen_plan(
-    directory: RunDirectory, manifest: Manifest, found: InputFile, file: BinaryIO
-) -> list[Shard] | None:
+def _frozen_plan(directory: RunDirectory, manifest: Manifest, found: InputFile, file: BinaryIO) -> list[Shard] | None:
     """Return the plan, once it is certain that the input is the one that was planned.
 
     Size and time of change are trusted, as by make. Where only the time differs, every byte is read and compared.

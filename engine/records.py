@@ -4,7 +4,7 @@ A row's way in these words: a `Shard` is planned, its lines become `Request`s, a
 a `Reply`, and every row ends as exactly one `Outcome`, written to a checkpoint.
 """
 
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -47,7 +47,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 class HeaderLookup(Protocol):
     """Reads one response header by name, in any case; None where it is absent."""
 
-    def __call__(self, name: str, /) -> str | None: ...
+    def __call__(self, name: str, /) -> str | None:
+        """Return the header's value."""
 
 
 class Reply(msgspec.Struct, gc=False):
@@ -59,12 +60,15 @@ class Reply(msgspec.Struct, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What a task read out of a valid reply."""
+    """What a task read out of a valid reply.
 
-    output: Any  # JSON value; for chat the text of the message
-    finish_reason: str | None
-    model: str | None
-    usage: dict[str, Any] | None
+    The bytes are JSON text, as the server wrote it: nothing is decoded that is only to be written again.
+    """
+
+    output: bytes  # for chat the text of the message, as a JSON string
+    finish_reason: bytes
+    model: bytes
+    usage: bytes
     prompt_tokens: int
     completion_tokens: int
 

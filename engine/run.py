@@ -4,11 +4,12 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
 from engine.config import SIMULATOR, Config
-from engine.errors import ExitCode
+from engine.errors import ConfigError, ExitCode
 from engine.preparation import already_finished, prepare
 from engine.records import RunReport, SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
@@ -26,18 +27,22 @@ def run(
 
     Raises `RowmillError` only for what is found before the run starts; later ends are in the report.
     """
+    embedded = _embedded(config)
     prepared = prepare(config, environ)
     with prepared.directory as directory:
         earlier = _earlier_report(directory.report)
         if already_finished(config, prepared.manifest) and earlier is not None:
             prepared.input.close()
             return earlier, None
-        embedded = SimulatorProcess(config.simulator) if config.provider[0].base_url == SIMULATOR else None
         with _Log(directory.log, observer) as log:
-            log.log(f"rowmill run {prepared.manifest.run_id}{' resumed' if prepared.resumed else ''}: {config.input.path}")
+            log.log(
+                f"rowmill run {prepared.manifest.run_id}{' resumed' if prepared.resumed else ''}: {config.input.path}"
+            )
             supervisor = Supervisor(prepared, log, salvage=salvage, embedded=embedded)
             session = supervisor.run()
-            log.log(f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}")
+            log.log(
+                f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
+            )
         totals, rows = supervisor.totals_and_rows
         report = RunReport(
             run=prepared.manifest.run_id,
@@ -67,7 +72,7 @@ class _Log:
         formatter.converter = time.gmtime
         self._handler.setFormatter(formatter)
 
-    def __enter__(self) -> "_Log":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -81,8 +86,18 @@ class _Log:
         self._observer.log(line)
 
 
+def _embedded(config: Config) -> SimulatorProcess | None:
+    """Make the simulator's process, not yet started, where the configuration asks for it."""
+    if config.provider[0].base_url != SIMULATOR:
+        return None
+    try:
+        return SimulatorProcess(config.simulator)
+    except ValueError as error:
+        raise ConfigError(f"simulator: {error}") from None
+
+
 def _earlier_report(path: Path) -> RunReport | None:
-    """Return the report of the sessions before this one. It is told to people, so a damaged one is no reason to stop."""
+    """Return the report of earlier sessions. It only tells people something: a damaged one is no reason to stop."""
     try:
         return reports.from_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -108,5 +123,3 @@ def _remove_sealed(directory: Path) -> None:
     """Free the space of the sealed shards: the output has their lines, and the checkpoints could make them again."""
     for path in directory.glob("*.sealed"):
         path.unlink(missing_ok=True)
-
-

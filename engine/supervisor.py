@@ -10,7 +10,8 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -37,6 +38,7 @@ _DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its ow
 _LATE_S = 5.0  # a drained worker that is still there this much later is killed
 _RESOLVE_S = 60.0  # the openai package imports in a second or two; on a disk that sleeps, in more
 _ENDPOINT_MODULE = "engine.transport.endpoint"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Observer(Protocol):
@@ -100,6 +102,7 @@ class Supervisor:
         self._output_bytes = [0, 0]
         self._finishing = False
         self._finished = False
+        self._ending = False  # nothing is started any more
         self._stopped_by: RowmillError | None = None
         self._interrupted = 0  # signals so far
         self._drain_until: float | None = None
@@ -112,6 +115,7 @@ class Supervisor:
         """Run to the end; the report says which. Errors that end the run are in the report, not raised."""
         planner: Planner | None = None
         merger: MergeThread | None = None
+        resolver: processes.Child | None = None
         with self._signals():
             try:
                 self._ledger.billed_twice += left_in_flight(self._directory)
@@ -132,6 +136,9 @@ class Supervisor:
                 self._end_workers()
                 if merger is not None:
                     merger.stop()
+                if resolver is not None:
+                    resolver.process.kill()
+                    resolver.process.join()
                 if self._embedded is not None:
                     self._embedded.stop()
                 self._mailbox.close()
@@ -151,14 +158,15 @@ class Supervisor:
 
     def _start_processes(self) -> processes.Child | None:
         """Start everything that takes long to start, side by side."""
-        if self._embedded is not None:
-            self._embedded.start()
-        # The sdk transport builds its own client in each worker; the direct one wants to know what to send.
-        resolver = None
-        if self._config.client.transport == "direct":
-            resolver = processes.start(_ENDPOINT_MODULE, "rowmill-endpoint")
-        for place in range(self._workers):
-            self._pool.start(place, self._clock())
+        with _signals_held():
+            if self._embedded is not None:
+                self._embedded.start()
+            # The sdk transport builds its own client in each worker; the direct one wants to know what to send.
+            resolver = None
+            if self._config.client.transport == "direct":
+                resolver = processes.start(_ENDPOINT_MODULE, "rowmill-endpoint")
+            for place in range(self._workers):
+                self._pool.start(place, self._clock())
         return resolver
 
     def _start_planning(self) -> Planner | None:
@@ -177,13 +185,14 @@ class Supervisor:
         if resolver is None:
             return endpoint
         with resolver.pipe as pipe:
-            pipe.send_bytes(msgspec.msgpack.encode((endpoint, self._config.task.api)))
+            with suppress(BrokenPipeError):  # it has ended; reading its answer says so
+                pipe.send_bytes(msgspec.msgpack.encode((endpoint, self._config.task.api)))
             if not pipe.poll(_RESOLVE_S):
                 resolver.process.kill()
                 raise MachineError("the openai package took over a minute to start; run the same command again")
             try:
                 answer = msgspec.msgpack.decode(pipe.recv_bytes(), type=Endpoint | str)
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 raise MachineError(
                     "the openai package could not be started: python -c 'import openai' says why"
                 ) from None
@@ -220,12 +229,13 @@ class Supervisor:
         by_pipe = {member.child.pipe: member for member in self._pool.members}
         sources: list[Any] = [*by_pipe, self._mailbox]
         timeout = max(0.0, self._ticked + _TICK_S - self._clock())
-        for source in multiprocessing.connection.wait(sources, timeout):
+        ready: list[Any] = multiprocessing.connection.wait(sources, timeout)
+        for source in ready:
             if source is self._mailbox:
                 for item in self._mailbox.take():
                     self._on_mail(item)
             else:
-                self._on_pipe(by_pipe[source])  # type: ignore[index]  # wait() gives back the very objects it got
+                self._on_pipe(by_pipe[source])
         self._assign()
         self._finish_if_complete()
         now = self._clock()
@@ -249,7 +259,9 @@ class Supervisor:
                 shard = member.shards.pop(number)
                 sealed = read_sealed(self._directory.sealed_path(shard))
                 if sealed is None:
-                    raise MachineError(f"sealed shard {number} has gone from the run directory; run the same command again")
+                    raise MachineError(
+                        f"sealed shard {number} has gone from the run directory; run the same command again"
+                    )
                 self._on_sealed(shard, sealed)
             case Note(text=text):
                 self._observer.log(f"worker {member.place}: {text}")
@@ -343,12 +355,15 @@ class Supervisor:
         if death is None or self._finishing:
             return
         self._observer.log(_obituary(death))
+        if self._ending:
+            return
         if self._stopped_by is not None or self._interrupted:
             return
         if self._pool.cannot_work:
             self._stop(MachineError(f"workers keep dying without a row done ({death.how}); see the messages above"))
             return
-        successor = self._pool.start(member.place, self._clock())
+        with _signals_held():
+            successor = self._pool.start(member.place, self._clock())
         if self._endpoint is not None:
             self._set_up(successor)
 
@@ -374,14 +389,16 @@ class Supervisor:
 
     def _end_workers(self) -> None:
         """See every worker out. After a regular end they are on their way; after an error they are told."""
+        self._ending = True
         self._pool.drain(0.0)
         until = self._clock() + _LATE_S
         while self._pool.members:
             if self._clock() > until or self._interrupted > 1:
                 self._pool.kill_all()
             pipes = {member.child.pipe: member for member in self._pool.members}
-            for pipe in multiprocessing.connection.wait(list(pipes), _TICK_S):
-                member = pipes[pipe]  # type: ignore[index]  # as in _step
+            ready: list[Any] = multiprocessing.connection.wait(list(pipes), _TICK_S)
+            for pipe in ready:
+                member = pipes[pipe]
                 message = messages.receive_in_supervisor(member.child.pipe)
                 if message is None:
                     self._on_end(member)
@@ -421,13 +438,27 @@ class Supervisor:
         def note(number: int, _frame: FrameType | None) -> None:
             self._mailbox.put(signal.Signals(number))
 
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, note) for number in numbers}
+        before = {number: signal.signal(number, note) for number in _SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Start processes that the signals of the run never reach.
+
+    A terminal sends its Ctrl-C and its hangup to the whole process group, also to a process that has not yet come to
+    ignore them. A child is born with the mask of its parent and keeps it; what follows from a signal is decided here.
+    """
+    resource_tracker.ensure_running()  # the first process to be started starts it, and that lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _error(code: int, reason: str) -> RowmillError:

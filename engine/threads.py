@@ -8,6 +8,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,10 +34,8 @@ class Mailbox:
     def put(self, item: Any) -> None:
         """Leave an item. Safe in a signal handler and in any thread."""
         self._items.put(item)
-        try:
+        with suppress(BlockingIOError):  # full of wake-ups already
             os.write(self._write, b"\0")
-        except BlockingIOError:
-            pass  # full of wake-ups already
 
     def take(self) -> list[Any]:
         """Take everything that is there."""

@@ -29,7 +29,6 @@ from engine.tasks.chat import ChatTask
 from engine.transport import open_transport
 
 _BEAT_S = 0.25
-_GROUP_BYTES = 1 << 20  # a group this large is committed at once
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
 _OPEN_SHARDS = 64  # each holds a file open; more are only open where rows wait out long backoffs
 
@@ -84,7 +83,7 @@ class _Worker:
             task=self._task,
             transport=transport,
             retry=RetryPolicy(setup.config.retry.attempts, rng),
-            slice_=Slice(setup.lease, loop.time()),
+            slice_=None if setup.lease.unlimited else Slice(setup.lease, loop.time()),
             board=board,
             concurrency=setup.config.workers.concurrency,
             provider=setup.endpoint.provider,
@@ -134,9 +133,9 @@ class _Worker:
         reason = f"provider {self._setup.endpoint.provider!r}: {failure.fault.name} ({status}{failure.message})"
         self._tell(Stop(ExitCode.PROVIDER, reason))
 
-    def _on_recorded(self) -> None:
+    def _on_recorded(self, group_full: bool) -> None:
         self._recorded.set()
-        if self._pipeline.pending_bytes >= _GROUP_BYTES:
+        if group_full:
             self._group_full.set()
 
     # The parts
@@ -188,6 +187,8 @@ class _Worker:
         for totals in await asyncio.gather(*(opened.checkpoint.commit() for opened in dirty)):
             self._pipeline.counters.rows += totals.rows
         self._pipeline.synced(pending)
+        if self._pipeline.pending_bytes:
+            self._recorded.set()
         for opened in dirty:
             if opened.checkpoint.complete:
                 self._seal(opened)
@@ -237,7 +238,8 @@ class _Worker:
         failed = next((part.exception() for part in parts if part.done() and not part.cancelled()), None)
         if failed is not None:
             self._report(failed)
-        await self._pipeline.drained(0.0 if failed is not None else self._drain_s or 0.0)
+        abandoned = await self._pipeline.drained(0.0 if failed is not None else self._drain_s or 0.0)
+        self._pipeline.counters.maybe_billed_twice += abandoned
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)

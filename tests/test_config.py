@@ -125,7 +125,7 @@ def test_what_is_left_out_has_the_documented_value() -> None:
 
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        parse(MINIMAL, "c.toml").retry.attempts = 9  # type: ignore[misc] - the point of the test
+        parse(MINIMAL, "c.toml").retry.attempts = 9  # type: ignore[misc]  # the point of the test
 
 
 @pytest.mark.parametrize(

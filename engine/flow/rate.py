@@ -10,8 +10,10 @@ A worker's `Slice` is its share of one provider's requests and tokens a minute; 
 import msgspec
 
 # Of the second's worth that the design allows. A quarter is far above the timer's resolution of about 1 ms, so
-# no rate is wasted, and leaves the rest of what servers tolerate to the network's jitter.
+# no rate is wasted, and leaves the rest of what servers tolerate to the network's jitter. Slow rates may burst by
+# two within a second: with one alone, every millisecond that the loop is late would be lost for good.
 _BURST_S = 0.25
+_LEAST_BURST = 2.0
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -21,6 +23,11 @@ class Lease(msgspec.Struct, frozen=True):
     tokens_per_s: float | None
     first_s: float = 0.0  # the first request goes no earlier than this: workers' slices start in turn, not at once
 
+    @property
+    def unlimited(self) -> bool:
+        """Whether there is nothing to pace."""
+        return self.requests_per_s is None and self.tokens_per_s is None
+
 
 class Gcra:
     """One paced quantity."""
@@ -28,7 +35,7 @@ class Gcra:
     def __init__(self, rate: float, now: float, first_s: float = 0.0) -> None:
         """Allow `rate` units a second; the bucket starts empty, the first unit is free at `now + first_s`."""
         self._interval = 1.0 / rate
-        self._burst = max(1.0, rate * _BURST_S)
+        self._burst = max(1.0, min(rate, max(_LEAST_BURST, rate * _BURST_S)))
         self._tolerance = self._burst * self._interval
         self._tat = now + first_s + self._tolerance - self._interval
 

@@ -80,7 +80,7 @@ class SimulatorProcess:
 
 def _child(pipe: Connection, settings: SimulatorSettings, port: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when this ends
-    from engine.simulator.server import serve  # noqa: PLC0415 - in the child only: aiohttp costs the parent 130 ms
+    from engine.simulator.server import serve
 
     async def until_closed() -> None:
         closed = asyncio.Event()

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
-from zlib import crc32
 
 import aiofiles
 import msgspec
 from aiofiles.threadpool.binary import AsyncFileIO
+from zlib_ng.zlib_ng import crc32
 
 from engine.errors import MachineError
 from engine.records import Shard, Totals
@@ -25,6 +25,8 @@ from engine.store import durable
 from engine.store.recovery import Scan, group_record, header_record, recover
 from engine.store.row_index import FAILED, MISSING, RESULT
 from engine.store.seal import Sealed, write_sealed
+
+_NEWLINE = ord("\n")
 
 T = TypeVar("T")
 
@@ -87,18 +89,17 @@ class Checkpoint:
         """Whether the row has an outcome here, acknowledged or still pending."""
         return self._states[index - self._first_row] != MISSING
 
-    def append(
+    def append(  # noqa: PLR0917 - called once a row: names cost more than the reader of one call gains
         self,
         index: int,
-        *,
         attempts: int,
         requests: int,
         ms: int,
         provider: str,
-        failed: bool,
-        prompt_tokens: int,
-        completion_tokens: int,
         line: bytes,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        failed: bool = False,
     ) -> None:
         """Record the outcome of row `index`, to be written by the next commit.
 
@@ -106,7 +107,7 @@ class Checkpoint:
         the commit says so. A row that has an outcome already is a defect and raises ValueError.
         """
         place = index - self._first_row
-        if place < 0 or self._states[place] or b"\n" in line:
+        if place < 0 or self._states[place] or _NEWLINE in line:
             raise ValueError(f"row {index} is recorded already, not of shard {self.shard.number}, or not one line")
         json = b'{"row":%d,"attempts":%d,"requests":%d,"ms":%d,"provider":%b,"failed":%b,"usage":[%d,%d],"line":%b}' % (
             index,

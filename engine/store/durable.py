@@ -67,7 +67,7 @@ class Holder(msgspec.Struct, frozen=True):
     since: str  # ISO 8601, UTC
 
 
-class Locked(Exception):  # noqa: N818 - a state of the file, told to the caller who decides whether it is an error
+class Locked(Exception):
     """Somebody else holds the lock. `holder` is None for shared holders, who leave no name."""
 
     def __init__(self, path: Path, holder: Holder | None) -> None:

@@ -4,7 +4,7 @@ A torn write leaves a short line or nonsense bytes; the checksum finds both, whe
 lets a reader find the next record behind a broken one: JSON as written here holds none.
 """
 
-from zlib import crc32
+from zlib_ng.zlib_ng import crc32
 
 FORMAT = 1  # of everything in a run directory; named in each file's first or last record as "rowmill"
 FRAME_BYTES = 9  # of a record before its JSON

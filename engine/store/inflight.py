@@ -14,14 +14,17 @@ from engine.store.durable import machine_errors
 
 
 class InflightBoard:
-    """Says which row is in which slot. One writer; no two slots share a cell."""
+    """Says which row is in which slot. One writer; no two slots share a cell.
 
-    __slots__ = ("_cells", "_map", "_path")
+    cells: one number a slot, 0 for an empty one and row + 1 for a row; the hot path writes it without a call.
+    """
+
+    __slots__ = ("_map", "_path", "cells")
 
     def __init__(self, path: Path, mapped: mmap.mmap) -> None:
         self._path = path
         self._map = mapped
-        self._cells = memoryview(mapped).cast("q")
+        self.cells = memoryview(mapped).cast("q")
 
     @classmethod
     def create(cls, path: Path, slots: int) -> "InflightBoard":
@@ -37,16 +40,16 @@ class InflightBoard:
 
     def enter(self, slot: int, row: int) -> None:
         """Note that `row` is in flight in `slot`."""
-        self._cells[slot] = row + 1  # 0 is an empty cell, as a new file has it
+        self.cells[slot] = row + 1  # 0 is an empty cell, as a new file has it
 
     def leave(self, slot: int) -> None:
         """Note that nothing is in flight in `slot`."""
-        self._cells[slot] = 0
+        self.cells[slot] = 0
 
     def close(self) -> None:
         """Remove the board: whoever closes it has nothing in flight. A second call does nothing."""
         if not self._map.closed:
-            self._cells.release()
+            self.cells.release()
             self._map.close()
             self._path.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ import msgspec
 from engine.records import Answer, Failure
 
 _encode = msgspec.json.Encoder().encode
+_LF, _CR = b"\n\r"  # as numbers: looking for a byte takes a quarter of the time of looking for bytes
 
 
 def result_line(index: int, id: bytes, answer: Answer, include: bytes) -> bytes:  # noqa: A002 - the member's own name
@@ -20,23 +21,9 @@ def result_line(index: int, id: bytes, answer: Answer, include: bytes) -> bytes:
     `id` is JSON text. `include` is what `output.include` adds, as JSON members with a comma before each
     (`b',"input":{...}'`), or empty.
     """
-    try:
-        output, reason, model, usage = (
-            _encode(answer.output),
-            _encode(answer.finish_reason),
-            _encode(answer.model),
-            _encode(answer.usage),
-        )
-    except UnicodeEncodeError:
-        output, reason, model, usage = (
-            _json(answer.output),
-            _json(answer.finish_reason),
-            _json(answer.model),
-            _json(answer.usage),
-        )
     return _one_line(
         b'{"index":%d,"id":%b,"output":%b,"error":null,"finish_reason":%b,"model":%b,"usage":%b%b}'
-        % (index, id, output, reason, model, usage, include)
+        % (index, id, answer.output, answer.finish_reason, answer.model, answer.usage, include)
     )
 
 
@@ -113,6 +100,6 @@ def _json(value: Any) -> bytes:
 
 def _one_line(line: bytes) -> bytes:
     """Return the line without line breaks. In valid JSON they stand only between tokens, where a space does as well."""
-    if b"\n" in line or b"\r" in line:
+    if _LF in line or _CR in line:
         return line.replace(b"\r", b" ").replace(b"\n", b" ")
     return line

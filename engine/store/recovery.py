@@ -102,6 +102,7 @@ class Scan:
             for record in file:
                 if not self._take(record):
                     self._note_broken(self.size, len(record))
+                    self._take_glued_group(record)
                 self.size += len(record)
         if not self.headed:
             self._note_broken(0, 0)
@@ -153,6 +154,24 @@ class Scan:
         if group.synced != self.size:
             self.damaged = True
             self._note_broken(min(group.synced, self.size), 0)
+
+    def _take_glued_group(self, broken: bytes) -> None:
+        """Find a group record at the end of a broken one, whose newline between them is what broke.
+
+        Without this, one flipped bit before the last group record would make the last row look torn.
+        """
+        at = broken.rfind(b' {"group":') + 1 - FRAME_BYTES
+        json = unframed(broken[at:]) if at > 0 else None
+        if json is None:
+            return
+        try:
+            group = _decode_group(json)
+        except msgspec.DecodeError:
+            return
+        if group.synced == self.size + at:
+            self.groups = group.group + 1
+            self.proven = group.synced
+            self.proven_end = self.size + len(broken)
 
     def _take_row(self, head: _RowHead, offset: int, length: int) -> None:
         index, totals = self.index, self.totals

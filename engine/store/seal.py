@@ -2,15 +2,14 @@
 
     output lines, one for each row | errors-file lines, one for each failed row | footer, one record (see `framing`)
 
-The footer is `{"rowmill":1,"shard":[...],"output_bytes":n,"error_bytes":n,"crc":c,"totals":{...}}`, where `crc` is the
-CRC-32 of all before it. The file appears under its name whole and synced, or not at all.
+The footer is `{"rowmill":1,"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...}}`. The file appears under its
+name whole and synced, or not at all. It can be made again from its checkpoint, whose records have their checksums.
 """
 
 import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from zlib import crc32
 
 import msgspec
 
@@ -40,7 +39,6 @@ class _Footer(msgspec.Struct):
     shard: Shard
     output_bytes: int
     error_bytes: int
-    crc: int
     totals: Totals
 
 
@@ -65,9 +63,9 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
             with checkpoint.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop
                 # takes milliseconds for every row.
-                output_bytes, crc = _write_lines(fd, _output_lines(source, index), 0)
-                error_bytes, crc = _write_lines(fd, _error_lines(source, index), crc)
-            footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, crc, totals)
+                output_bytes = _write_lines(fd, _output_lines(source, index))
+                error_bytes = _write_lines(fd, _error_lines(source, index))
+            footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, totals)
             durable.write_all(fd, framed(msgspec.json.encode(footer)))
             durable.sync_data(fd)
         except BaseException:
@@ -80,8 +78,7 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
 
 
 def _output_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
-    for offset, length in zip(index.offsets, index.lengths, strict=True):
-        yield source[offset : offset + length]
+    return (source[offset : offset + length] for offset, length in zip(index.offsets, index.lengths, strict=True))
 
 
 def _error_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
@@ -93,20 +90,25 @@ def _error_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
         place = index.states.find(FAILED, place + 1)
 
 
-def _write_lines(fd: int, lines: Iterator[bytes], crc: int) -> tuple[int, int]:
-    """Write the lines with newlines, in chunks. Return the bytes written and the CRC-32 continued from `crc`."""
+def _write_lines(fd: int, lines: Iterator[bytes]) -> int:
+    """Write the lines with newlines, in chunks, and return the bytes written."""
     total = 0
-    chunk = bytearray()
+    chunk: list[bytes] = []
+    size = 0
     for line in lines:
-        chunk += line
-        chunk += b"\n"
-        if len(chunk) >= _CHUNK_BYTES:
-            durable.write_all(fd, chunk)
-            crc = crc32(chunk, crc)
-            total += len(chunk)
-            chunk = bytearray()
-    durable.write_all(fd, chunk)
-    return total + len(chunk), crc32(chunk, crc)
+        chunk.append(line)
+        size += len(line)
+        if size >= _CHUNK_BYTES:
+            total += _write_chunk(fd, chunk)
+            chunk.clear()
+            size = 0
+    return total + _write_chunk(fd, chunk)
+
+
+def _write_chunk(fd: int, lines: list[bytes]) -> int:
+    data = b"\n".join((*lines, b"")) if lines else b""
+    durable.write_all(fd, data)
+    return len(data)
 
 
 def read_sealed(path: Path) -> Sealed | None:
@@ -116,21 +118,6 @@ def read_sealed(path: Path) -> Sealed | None:
     """
     footer = _read_footer(path)
     return None if footer is None else Sealed(footer.shard, footer.output_bytes, footer.error_bytes, footer.totals)
-
-
-def verify_sealed(path: Path) -> Sealed | None:
-    """Do as `read_sealed` does, and check every byte of the file against the footer's checksum."""
-    footer = _read_footer(path)
-    if footer is None:
-        return None
-    left, crc = footer.output_bytes + footer.error_bytes, 0
-    with durable.machine_errors(f"read the sealed shard {path}"), path.open("rb") as file:
-        while left and (data := file.read(min(left, _CHUNK_BYTES))):
-            left -= len(data)
-            crc = crc32(data, crc)
-    if left or crc != footer.crc:
-        raise RunDirectoryError(_damaged(path, "its lines do not fit its checksum"))
-    return Sealed(footer.shard, footer.output_bytes, footer.error_bytes, footer.totals)
 
 
 def _read_footer(path: Path) -> _Footer | None:

@@ -3,77 +3,109 @@
 Both directions decode with types made for the job, so that the columns and members nobody asked for cost nothing.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from engine.config import TaskConfig
-from engine.errors import BadReply, InputError, InvalidRow, Refused
+from engine.errors import BadReply, ConfigError, InputError, InvalidRow, Refused
 from engine.records import Answer, Request
 from engine.tasks.template import Template
 
+_UNDECODABLE = re.compile(r'["\\\x00-\x1f]')  # the decoder matches names as they stand in the file, unescaped
 _CHARACTERS_A_TOKEN = 4  # OpenAI's own rule of thumb; the reply's usage corrects the debit
-_SCALARS = (str, int, float, bool, type(None))
+_Scalar = str | int | float | bool | None  # what an id may be
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # a sum of other ones would be no figure
+
+
+_NULL = msgspec.Raw(b"null")
 
 
 class _Message(msgspec.Struct, gc=False):
-    content: Any = None
+    content: msgspec.Raw = _NULL
     refusal: str | None = None
-    tool_calls: Any = None
+    tool_calls: msgspec.Raw = _NULL
 
 
 class _Choice(msgspec.Struct, gc=False):
     message: _Message
-    finish_reason: str | None = None
+    finish_reason: msgspec.Raw = _NULL
 
 
 class _Completion(msgspec.Struct, gc=False):
     choices: list[_Choice]
-    model: str | None = None
-    usage: dict[str, Any] | None = None
+    model: msgspec.Raw = _NULL
+    usage: msgspec.Raw = _NULL
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
 
 
 class ChatTask:
-    """Builds the requests and reads the replies of one chat task."""
+    """Builds the requests and reads the replies of one chat task.
+
+    columns: those of a row that the task looks at.
+    """
 
     def __init__(self, config: TaskConfig, id_column: str | None) -> None:
         """Compile the task. Raises `ConfigError` where its template is none."""
-        self._template = Template(config.prompt, "task.prompt")
-        self._id_column = id_column
-        columns = list(self._template.columns)
+        template = Template(config.prompt, "task.prompt")
+        for key, names in (("task.prompt", template.columns), ("input.id", [id_column or ""])):
+            for name in names:
+                if _UNDECODABLE.search(name):
+                    raise ConfigError(
+                        f"{key}: column {name!r}: quotes, backslashes and control characters cannot be used"
+                    )
+        columns = list(template.columns)
         if id_column is not None and id_column not in columns:
             columns.append(id_column)
         self.columns = columns
-        row = msgspec.defstruct(
-            "Row",
-            [(f"c{number}", Any, msgspec.UNSET) for number in range(len(columns))],
-            rename={f"c{number}": column for number, column in enumerate(columns)},
-            gc=False,
-        )
-        self._decode_row = msgspec.json.Decoder(row).decode
-        self._values = attrgetter(*(f"c{n}" for n in range(len(columns)))) if len(columns) > 1 else None
-        self._id_index = columns.index(id_column) if id_column is not None else None
+        self._template = template
+        self._id_column = id_column
+        # Two decoders: a row whose columns are all there and all text, as nearly all are, needs no further look.
+        texts = [str] * len(template.columns) + [_Scalar] * (len(columns) - len(template.columns))
+        self._decode_texts = _row_decoder(columns, texts)
+        self._decode_any = _row_decoder(columns, None)
+        self._pattern = template.pattern
+        # Without columns the prompt is the same for every row; an empty tuple then fills in nothing.
+        self._prompt_values = attrgetter(*(f"c{use}" for use in template.uses)) if template.uses else _nothing
+        self._id_value = attrgetter(f"c{columns.index(id_column)}") if id_column is not None else None
+
         messages = [] if config.system is None else [{"role": "system", "content": config.system}]
-        body = {"model": config.model, "messages": [*messages, {"role": "user", "content": "\0"}], **config.params}
-        # The prompt is the one part that differs: all around it is encoded once.
-        self._before, _, self._after = msgspec.json.encode(body).partition(b'"\\u0000"')
+        body = {**config.params, "model": config.model, "messages": [*messages, {"role": "user", "content": None}]}
+        # The prompt is the one part that differs, and stands last: all before and behind it is encoded once.
+        self._before, self._after = msgspec.json.encode(body)[: -len(b"null}]}")], b"}]}"
         self._reply_tokens = next(
-            (value for key in ("max_completion_tokens", "max_tokens") if type(value := config.params.get(key)) is int), 0
+            (value for key in ("max_completion_tokens", "max_tokens") if type(value := config.params.get(key)) is int),
+            0,
         )
 
     def build(self, line: bytes) -> Request:
         """Turn one input line into a request. Raises `InvalidRow` with the reason."""
+        try:
+            row = self._decode_texts(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._build_of_any(line)
+        id_ = b"null" if self._id_value is None else _encode(self._id_value(row))
+        return self._request(self._pattern % self._prompt_values(row), id_)
+
+    def _build_of_any(self, line: bytes) -> Request:
         values = self._read(line)
-        prompt = self._template.render(values)
+        return self._request(self._template.render(values), self._id_of(values))
+
+    def _request(self, prompt: str, id_: bytes) -> Request:
         if not prompt or prompt.isspace():
             raise InvalidRow("the prompt is empty")
-        body = b"".join((self._before, msgspec.json.encode(prompt), self._after))
-        return Request(body, self._id_of(values), len(body) // _CHARACTERS_A_TOKEN + self._reply_tokens)
+        body = b"%b%b%b" % (self._before, _encode(prompt), self._after)
+        return Request(body, id_, len(body) // _CHARACTERS_A_TOKEN + self._reply_tokens)
 
     def id_of(self, line: bytes) -> bytes:
-        """Return a row's id as JSON text, null where even that cannot be read: for rows that fail before they are built."""
+        """Return a row's id as JSON text, null where it cannot be read: for rows that fail before they are built."""
         try:
             return self._id_of(self._read(line))
         except InvalidRow:
@@ -88,37 +120,33 @@ class ChatTask:
             return b"null"
         return line.strip()
 
-    def parse(self, body: bytes) -> Answer:
+    @staticmethod
+    def parse(body: bytes) -> Answer:
         """Read the body of a 2xx reply. Raises `BadReply` where it is none, `Refused` where the model declined."""
         try:
+            if not body.isascii():
+                body.decode()  # raw members are passed on unread; what is no UTF-8 must not reach the output
             completion = _decode_completion(body)
             choice = completion.choices[0]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadReply(f"no chat completion: {error}" if body else "the reply is empty") from None
         except IndexError:
             raise BadReply("a chat completion without choices") from None
-        message = choice.message
-        output = message.content
-        if output is None:
-            output = message.tool_calls
-            if not output:
-                if message.refusal:
-                    raise Refused(message.refusal)
-                if choice.finish_reason not in ("length", "content_filter"):
-                    raise BadReply("a chat completion without content")
-                output = ""  # cut before the first word: a result, and finish_reason says so
-        usage = completion.usage
-        if usage is None:
-            return Answer(output, choice.finish_reason, completion.model, None, 0, 0)
-        prompt_tokens = usage.get("prompt_tokens")
-        completion_tokens = usage.get("completion_tokens")
+        output = bytes(choice.message.content)
+        if output[0] != _QUOTE:
+            output = _unusual_output(choice, output)
+        usage = bytes(completion.usage)
+        try:
+            tokens = _decode_usage(usage)
+        except msgspec.DecodeError:
+            tokens = _NO_USAGE  # null, or a shape of its own: passed on, not counted
         return Answer(
             output,
-            choice.finish_reason,
-            completion.model,
+            bytes(choice.finish_reason),
+            bytes(completion.model),
             usage,
-            prompt_tokens if type(prompt_tokens) is int else 0,
-            completion_tokens if type(completion_tokens) is int else 0,
+            tokens.prompt_tokens,
+            tokens.completion_tokens,
         )
 
     def check(self, lines: Iterable[bytes], source: str) -> None:
@@ -135,33 +163,70 @@ class ChatTask:
             return
         for column in self.columns:
             if not any(column in row for row in rows):
-                key = "input.id" if column == self._id_column and column not in self._template.columns else "task.prompt"
+                key = (
+                    "input.id" if column == self._id_column and column not in self._template.columns else "task.prompt"
+                )
                 raise InputError(
                     f"{source}: no column {column!r}, which {key} names; the columns are {', '.join(map(str, rows[0]))}"
                 )
 
-    def _read(self, line: bytes) -> tuple[Any, ...]:
+    def _read(self, line: bytes) -> dict[str, Any]:
+        """Return the values of the task's columns. Raises `InvalidRow` with what is wrong with the line."""
         try:
-            row = self._decode_row(line)
+            row = self._decode_any(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if not line.strip():
                 raise InvalidRow("the line is blank") from None
             raise InvalidRow(f"the line is no JSON object: {error}") from None
-        if self._values is None:
-            values: tuple[Any, ...] = (row.c0,) if self.columns else ()
-        else:
-            values = self._values(row)
-        if msgspec.UNSET in values:
-            raise InvalidRow(f"the row has no column {self.columns[values.index(msgspec.UNSET)]!r}")
+        values = dict(zip(self.columns, msgspec.structs.astuple(row), strict=True))
+        for column, value in values.items():
+            if value is msgspec.UNSET:
+                raise InvalidRow(f"the row has no column {column!r}")
         return values
 
-    def _id_of(self, values: tuple[Any, ...]) -> bytes:
-        if self._id_index is None:
+    def _id_of(self, values: dict[str, Any]) -> bytes:
+        if self._id_column is None:
             return b"null"
-        value = values[self._id_index]
-        if not isinstance(value, _SCALARS):
+        value = values[self._id_column]
+        if not isinstance(value, _Scalar):
             raise InvalidRow(f"the id in column {self._id_column!r} is neither text nor a number")
-        return msgspec.json.encode(value)
+        return _encode(value)
 
 
+def _row_decoder(columns: list[str], kinds: list[Any] | None) -> Callable[[bytes], msgspec.Struct]:
+    """Return a decoder of rows to structs with one member for each column, c0, c1, ...; others are passed over.
+
+    With `kinds` each column must be there and be of its type; without, a missing one is UNSET.
+    """
+    names = [f"c{number}" for number in range(len(columns))]
+    fields = [(name, Any, msgspec.UNSET) for name in names] if kinds is None else list(zip(names, kinds, strict=True))
+    row = msgspec.defstruct("Row", fields, rename=dict(zip(names, columns, strict=True)), gc=False)
+    return msgspec.json.Decoder(row).decode
+
+
+def _nothing(_row: msgspec.Struct) -> tuple[()]:
+    return ()
+
+
+def _unusual_output(choice: _Choice, content: bytes) -> bytes:
+    """Return what stands for the text where the content is no string."""
+    if content != b"null":
+        if content[:1] in (b"[", b"{"):
+            return content  # parts, as some servers answer
+        raise BadReply("a chat completion whose content is no text")
+    message = choice.message
+    calls = bytes(message.tool_calls)
+    if calls not in (b"null", b"[]"):
+        return calls
+    if message.refusal:
+        raise Refused(message.refusal)
+    if bytes(choice.finish_reason) not in (b'"length"', b'"content_filter"'):
+        raise BadReply("a chat completion without content")
+    return b'""'  # cut before the first word: a result, and finish_reason says so
+
+
+_encode = msgspec.json.Encoder().encode
+_QUOTE = ord('"')
+_NO_USAGE = _Usage()
 _decode_completion = msgspec.json.Decoder(_Completion).decode
+_decode_usage = msgspec.json.Decoder(_Usage).decode

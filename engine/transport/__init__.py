@@ -6,6 +6,7 @@ means stands in one table (`faults`).
 """
 
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from engine.records import Endpoint, Failure, Reply
 
@@ -20,12 +21,17 @@ class Transport(Protocol):
         """Release the connections."""
 
 
+def is_loopback(url: str) -> bool:
+    """Tell whether the URL's server is this machine itself."""
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
 def open_transport(kind: str, endpoint: Endpoint, *, api: str, concurrency: int) -> Transport:
     """Return the transport of that kind, "direct" or "sdk". Needs a running event loop."""
     if kind == "sdk":
-        from engine.transport.sdk import SdkTransport  # noqa: PLC0415 - openai takes over half a second to import
+        from engine.transport.sdk import SdkTransport
 
         return SdkTransport(endpoint, api=api, concurrency=concurrency)
-    from engine.transport.direct import DirectTransport  # noqa: PLC0415 - one of the two is enough
+    from engine.transport.direct import DirectTransport
 
     return DirectTransport(endpoint)

@@ -5,7 +5,6 @@ the user did not name.
 """
 
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import (
@@ -17,10 +16,9 @@ from pyreqwest.exceptions import (
 from pyreqwest.http import Url
 
 from engine.records import Endpoint, Failure, Reply
-from engine.transport import faults
+from engine.transport import faults, is_loopback
 
 _CONNECT_TIMEOUT_S = 10.0  # a server that is there completes a handshake in well under this, across any ocean
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class DirectTransport:
@@ -34,7 +32,7 @@ class DirectTransport:
             .follow_redirects(enable=False)
             .default_headers(list(endpoint.headers))
         )
-        if urlsplit(endpoint.url).hostname in _LOOPBACK:
+        if is_loopback(endpoint.url):
             # A proxy of the environment cannot reach this machine's own loopback, and a small local reply costs
             # less to send than to compress.
             builder = builder.no_proxy().gzip(enable=False).brotli(enable=False)
@@ -47,7 +45,7 @@ class DirectTransport:
         """Send one JSON body; see `Transport.send`."""
         try:
             response = await self._client.post(self._url).body_bytes(body).build().send()
-            return Reply(response.status, await response.bytes(), response.get_header)
+            return Reply(response.status, bytes(await response.bytes()), response.get_header)
         except RequestTimeoutError as error:
             # "connection timeout" is also what a server that accepts and never answers looks like.
             return Failure(

@@ -16,6 +16,7 @@ import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from engine.records import Endpoint
+from engine.transport import is_loopback
 
 # Account settings that the openai package takes from the environment and sends to whatever server it talks to.
 _ACCOUNT_VARIABLES = (
@@ -42,18 +43,22 @@ def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
             os.environ.pop(name, None)
     if endpoint.key is None:
         http["event_hooks"] = {"request": [_drop_authorization]}
+    if is_loopback(endpoint.base_url):
+        http["trust_env"] = False  # a proxy of the environment cannot reach this machine's own loopback
     base_url, _, query = endpoint.base_url.partition("?")
     return AsyncOpenAI(
         api_key=endpoint.key or "none",  # must be given; without a key the hook above keeps it off the wire
         base_url=base_url,
-        default_query=dict(parse_qsl(query)),  # in the URL itself the package would append the path behind it
+        default_query=dict(
+            parse_qsl(query, keep_blank_values=True)
+        ),  # in the URL itself the package would append the path behind it
         max_retries=0,  # one retry layer, ours: the package's would hide failures and hold the slot
         timeout=endpoint.timeout_s,
         http_client=DefaultAsyncHttpxClient(timeout=endpoint.timeout_s, follow_redirects=False, **http),
     )
 
 
-async def _drop_authorization(request: httpx2.Request) -> None:  # noqa: RUF029 - httpx2 awaits its hooks
+async def _drop_authorization(request: httpx2.Request) -> None:
     request.headers.pop("authorization", None)
 
 
@@ -95,7 +100,10 @@ def resolve(endpoint: Endpoint, api: str) -> Endpoint:
 
 
 def main(pipe: Connection) -> int:
-    """Resolve one endpoint for the process at the other end: it sends `(endpoint, api)`, gets the endpoint or an error."""
+    """Resolve an endpoint for the process at the other end, which sends `(endpoint, api)`.
+
+    It gets back the endpoint, or a text that says why there is none.
+    """
     try:
         endpoint, api = msgspec.msgpack.decode(pipe.recv_bytes(), type=tuple[Endpoint, str])
     except EOFError:

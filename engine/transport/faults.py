@@ -169,23 +169,25 @@ def _inner_code(error: dict[str, Any]) -> Any:
 
 
 def _message(reply: Reply, error: dict[str, Any]) -> str:
-    message = error.get("message") or error.get("detail")
-    if not message:
-        kind = (reply.header("content-type") or "no content type").partition(";")[0]
-        message = f"HTTP {reply.status} with {len(reply.body)} bytes of {kind}"
-        if location := reply.header("location"):
-            message += f", redirecting to {location}: set base_url to the API's own URL"
-    if not isinstance(message, str):
+    found = error.get("message") or error.get("detail")
+    if found and not isinstance(found, str):
         try:
-            message = msgspec.json.encode(message).decode()
+            found = msgspec.json.encode(found).decode()
         except RecursionError:  # as deeply nested as could just be read
-            message = f"HTTP {reply.status} with a nested error"
-    return " ".join(message.split())[:_MESSAGE_CHARACTERS]
+            found = f"HTTP {reply.status} with a nested error"
+    words = (found or "").split()
+    if not words:
+        kind = (reply.header("content-type") or "no content type").partition(";")[0]
+        text = f"HTTP {reply.status} with {len(reply.body)} bytes of {kind}"
+        if location := reply.header("location"):
+            text += f", redirecting to {location}: set base_url to the API's own URL"
+        words = text.split()
+    return " ".join(words)[:_MESSAGE_CHARACTERS]
 
 
 def _seconds(text: str, unit: float) -> float | None:
-    # float() would also take "inf", "nan" and "1_000".
-    return min(float(text) * unit, _LONGEST_RETRY_AFTER_S) if _NUMBER.fullmatch(text.strip()) else None
+    number = _NUMBER.fullmatch(text.strip())  # float() would also take "inf", "nan" and "1_000"
+    return min(float(number[0]) * unit, _LONGEST_RETRY_AFTER_S) if number else None
 
 
 def _date(text: str) -> float | None:

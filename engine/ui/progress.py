@@ -28,7 +28,7 @@ class Progress(Protocol):
 def open_progress(stream: TextIO) -> Progress:
     """Return the live display where the stream is a terminal that can move its cursor, else plain lines."""
     if stream.isatty():
-        from engine.ui.live import LiveProgress, terminal  # noqa: PLC0415 - rich is slow to import; logs do without
+        from engine.ui.live import LiveProgress, terminal
 
         console = terminal(stream)
         if not console.is_dumb_terminal:

@@ -23,7 +23,7 @@ def _line(index: int, *, failed: bool = False, text: str = "", include: bytes = 
     if failed:
         failure = Failure(fault=_FAULT, message=f"no reply for {index}{text}", code="boom", status=200)
         return failure_line(index, row_id, failure, include)
-    answer = Answer(f"answer {index}{text}", "stop", "m", {"total_tokens": index}, 3, 4)
+    answer = Answer(b'"answer %d%b"' % (index, text.encode()), b'"stop"', b'"m"', b'{"total_tokens":%d}' % index, 3, 4)
     return result_line(index, row_id, answer, include)
 
 
@@ -84,7 +84,7 @@ def seal() -> Callable[..., Sealed]:
 
 @pytest.fixture
 def child() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Start a Python program in a process of its own, its stdout in a pipe; whatever is left of it ends with the test."""
+    """Start a Python program in a process of its own, its stdout in a pipe. What is left of it ends with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(program: str, *arguments: object) -> "subprocess.Popen[str]":

@@ -297,10 +297,14 @@ def test_a_full_disk_stops_cleanly_and_resumes_when_there_is_room(
     async def run() -> None:
         (small_disk / "filler").write_bytes(bytes(150_000))
         checkpoint = await Checkpoint.open(small_disk / "c", shard(100))
-        with pytest.raises(MachineError, match="No space left on device; free disk space and run the same command"):
+
+        async def fill_the_disk() -> None:
             for index in range(100):
                 append(checkpoint, index, text="x" * 5000)
                 await checkpoint.commit()
+
+        with pytest.raises(MachineError, match="No space left on device; free disk space and run the same command"):
+            await fill_the_disk()
         acknowledged = checkpoint.acknowledged.rows
         assert 5 < acknowledged < 30
         with pytest.raises(MachineError):
@@ -324,7 +328,7 @@ def test_a_disk_without_room_for_a_new_checkpoint_says_so(small_disk: Path, shar
 
     with pytest.raises(OSError, match="No space"):
         fill()
-    with pytest.raises(MachineError, match="cannot open the checkpoint .* free disk space"):
+    with pytest.raises(MachineError, match=r"cannot open the checkpoint .* free disk space"):
         asyncio.run(Checkpoint.open(small_disk / "c", shard(3)))
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 

@@ -168,7 +168,9 @@ def test_a_lock_is_not_inherited_by_a_program_that_is_started(tmp_path: Path) ->
 
 def test_a_full_disk_becomes_one_line_that_says_what_to_do() -> None:
     with (
-        pytest.raises(MachineError, match=r"^cannot write x: No space left on device; free disk space and run") as caught,
+        pytest.raises(
+            MachineError, match=r"^cannot write x: No space left on device; free disk space and run"
+        ) as caught,
         durable.machine_errors("write x"),
         open("/dev/full", "wb", buffering=0) as full,  # noqa: PTH123 - a device, not a file of ours
     ):
@@ -178,13 +180,15 @@ def test_a_full_disk_becomes_one_line_that_says_what_to_do() -> None:
 
 def test_running_out_of_descriptors_becomes_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with pytest.raises(MachineError, match=r"^cannot lock it: Too many open files; raise the limit on open files"):
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-            with durable.machine_errors("lock it"):
-                durable.lock_file(tmp_path / "lock", exclusive=True)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with (
+            pytest.raises(MachineError, match=r"^cannot lock it: Too many open files; raise the limit on open files"),
+            durable.machine_errors("lock it"),
+        ):
+            durable.lock_file(tmp_path / "lock", exclusive=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """The bytes of output lines."""
 
 import json
-import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,7 +23,7 @@ JSON = st.recursive(
 
 
 def test_a_result_has_its_members_in_the_agreed_order() -> None:
-    answer = Answer("hi\nthere", "stop", "gpt", {"total_tokens": 7}, 3, 4)
+    answer = Answer(b'"hi\\nthere"', b'"stop"', b'"gpt"', b'{"total_tokens":7}', 3, 4)
     assert result_line(5, b'"a"', answer, b',"input":{"x":1}') == (
         b'{"index":5,"id":"a","output":"hi\\nthere","error":null,"finish_reason":"stop","model":"gpt",'
         b'"usage":{"total_tokens":7},"input":{"x":1}}'
@@ -51,7 +49,7 @@ def test_an_errors_file_line_is_flat_and_has_the_attempts() -> None:
 def test_line_breaks_between_tokens_of_a_foreign_part_do_not_break_the_line(make: str) -> None:
     foreign = b',"input":{"x":\r\n1}'
     if make == "result":
-        made = result_line(1, b'"a"', Answer("x", None, None, None, 0, 0), foreign)
+        made = result_line(1, b'"a"', Answer(b'"x"', b"null", b"null", b'{\n"n":\r1}', 0, 0), foreign)
     else:
         made = failure_line(1, b'"a"', Failure(fault=FAULT, message="x"), foreign)
     assert made.splitlines() == [made]
@@ -64,9 +62,12 @@ def test_an_id_keeps_its_own_text() -> None:
     assert error_line(failed, 1).startswith(b'{"index":1,"id":1.50,')
 
 
-def test_half_a_surrogate_pair_is_written_as_an_escape() -> None:
-    made = result_line(1, b'"a"', Answer({"x": "\ud800", "n": math.nan}, None, None, None, 0, 0), b"")
-    assert json.loads(made)["output"] == {"x": "\ud800", "n": None}
+def test_what_the_server_wrote_is_kept_to_the_byte() -> None:
+    answer = Answer(b'{"x":"\\ud800 \\u00e9","n":1.50}', b"null", b'"m\\/1"', b"null", 0, 0)
+    assert result_line(1, b'"a"', answer, b"") == (
+        b'{"index":1,"id":"a","output":{"x":"\\ud800 \\u00e9","n":1.50},"error":null,"finish_reason":null,'
+        b'"model":"m\\/1","usage":null}'
+    )
 
 
 @pytest.mark.parametrize("include", [b"", b',"input":{"x":"\\ud800"}'])
@@ -83,7 +84,8 @@ def test_an_errors_file_line_is_made_whatever_the_input_had(row_id: bytes, inclu
 def test_any_answer_is_one_line_of_json_that_reads_back(
     output: Any, reason: str | None, usage: dict[str, Any] | None
 ) -> None:
-    made = result_line(3, b'"a"', Answer(output, reason, "m", usage, 1, 2), b"")
+    written = [json.dumps(value, indent=1).encode() for value in (output, reason, usage)]  # breaks lines
+    made = result_line(3, b'"a"', Answer(written[0], written[1], b'"m"', written[2], 1, 2), b"")
     assert b"\n" not in made
     assert b"\r" not in made
     read = json.loads(made)
@@ -93,7 +95,7 @@ def test_any_answer_is_one_line_of_json_that_reads_back(
 
 @given(message=st.text(st.characters(codec=None)), code=st.none() | st.text(), status=st.none() | st.integers(100, 599))
 def test_any_failure_is_listed_in_the_errors_file_as_it_is_in_the_output(
-    line: Callable[..., bytes], message: str, code: str | None, status: int | None
+    message: str, code: str | None, status: int | None
 ) -> None:
     failed = failure_line(3, b'"a"', Failure(fault=FAULT, message=message, code=code, status=status), b"")
     listed = error_line(failed, 4)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ExitCode, RunDirectoryError
@@ -121,6 +121,7 @@ counts = st.integers(0, 2**53)
 totals = st.builds(Totals, rows=counts, failed=counts, prompt_tokens=counts, completion_tokens=counts, requests=counts)
 
 
+@settings(deadline=None)
 @given(totals=totals, failures=st.dictionaries(st.text(), counts), rows=st.none() | counts, text=st.text())
 def test_a_report_reads_back_as_it_was_written(
     totals: Totals, failures: dict[str, int], rows: int | None, text: str

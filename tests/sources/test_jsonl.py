@@ -1,0 +1,274 @@
+"""JSON Lines by byte ranges: whatever the bytes, the shards together are the file's lines, in order, each once."""
+
+import asyncio
+import io
+import os
+import re
+import tempfile
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import InputError, RunDirectoryError
+from engine.records import Shard
+from engine.sources import jsonl
+from engine.sources.jsonl import SHARD_ROWS, ShardReader, first_rows, open_input, plan_shards, shard_bytes
+
+BOM = b"\xef\xbb\xbf"
+
+# Newlines, and everything that could be taken for one or for a start of file.
+PIECES = [b"\n", b"\n", b"\n", b"\r\n", b"\r", b"", b"{}", b'{"a":1}', b"\xff", BOM, b"\0", b"x" * 23, b"\xe2\x80\xa8"]
+files = st.lists(st.sampled_from(PIECES) | st.binary(max_size=9), max_size=60).map(b"".join)
+sizes = st.integers(1, 64)
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """What a person would call the lines of the file, without their newlines."""
+    lines = data.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def planned(data: bytes, size: int, rows: int, block: int = 1 << 20) -> list[Shard]:
+    with patch.object(jsonl, "_BLOCK", block):
+        return list(plan_shards(io.BytesIO(data), shard_bytes=size, shard_rows=rows))
+
+
+async def read_all(path: Path, shard: Shard) -> list[bytes]:
+    found = []
+    async with ShardReader(path, shard) as reader:
+        while lines := await reader.read():
+            found += lines
+        assert await reader.read() == []
+    return found
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "input"
+
+
+@given(data=files, size=sizes, rows=st.integers(1, 9), block=st.integers(1, 40))
+def test_the_shards_are_the_files_lines_and_nothing_is_between_them(
+    data: bytes, size: int, rows: int, block: int
+) -> None:
+    shards = planned(data, size, rows, block)
+    assert [shard.number for shard in shards] == list(range(len(shards)))
+    assert [shard.start for shard in shards] == [0, *(shard.end for shard in shards)][: len(shards)]
+    assert sum(shard.end - shard.start for shard in shards) == len(data)
+    first = 0
+    for shard in shards:
+        part = data[shard.start : shard.end]
+        assert shard.first_row == first
+        assert shard.rows == len(lines_of(part))
+        assert shard.crc == zlib.crc32(part)
+        first += shard.rows
+    assert [line for shard in shards for line in lines_of(data[shard.start : shard.end])] == lines_of(data)
+
+
+@given(data=files, size=sizes, rows=st.integers(1, 9))
+def test_a_shard_ends_with_the_line_that_fills_it_in_bytes_or_in_rows(data: bytes, size: int, rows: int) -> None:
+    shards = planned(data, size, rows)
+    for shard in shards:
+        lines = lines_of(data[shard.start : shard.end])
+        assert 1 <= shard.rows <= rows
+        assert sum(len(line) + 1 for line in lines[:-1]) < size, "it was full before its last line"
+    for shard in shards[:-1]:
+        assert shard.rows == rows or shard.end - shard.start >= size, "it ended before it was full"
+
+
+@given(data=files, size=sizes, rows=st.integers(1, 9), block=st.integers(1, 40))
+def test_the_plan_does_not_depend_on_how_the_file_is_read(data: bytes, size: int, rows: int, block: int) -> None:
+    assert planned(data, size, rows, block) == planned(data, size, rows)
+
+
+@given(lines=st.lists(st.integers(0, 700), min_size=300, max_size=900), rows=st.integers(1, 700))
+@settings(max_examples=25, deadline=None)
+def test_the_row_limit_is_found_in_blocks_of_many_lines(lines: list[int], rows: int) -> None:
+    data = b"".join(b"x" * length + b"\n" for length in lines)
+    shards = planned(data, 1 << 30, rows)
+    full, rest = divmod(len(lines), rows)
+    assert [shard.rows for shard in shards] == [rows] * full + [rest] * (rest > 0)
+
+
+@given(data=files, size=sizes, read=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_a_worker_reads_exactly_the_lines_of_its_shard(scratch: Path, data: bytes, size: int, read: int) -> None:
+    scratch.write_bytes(data)
+    expected = lines_of(data)
+    if expected:
+        expected[0] = expected[0].removeprefix(BOM)
+    with patch.object(jsonl, "_READ", read):
+        for shard in planned(data, size, 1000):
+            found = asyncio.run(read_all(scratch, shard))
+            assert found == expected[shard.first_row : shard.first_row + shard.rows]
+
+
+def test_a_line_longer_than_many_blocks_is_one_row(scratch: Path) -> None:
+    long = b'{"text":"' + b"y" * 100_000 + b'"}'
+    data = b"{}\n" + long + b"\n{}"
+    scratch.write_bytes(data)
+    shards = planned(data, 50, 1000, block=1000)
+    assert [shard.rows for shard in shards] == [2, 1]
+    with patch.object(jsonl, "_READ", 999):
+        assert asyncio.run(read_all(scratch, shards[0])) == [b"{}", long]
+        assert asyncio.run(read_all(scratch, shards[1])) == [b"{}"]
+
+
+def test_a_byte_order_mark_is_dropped_at_the_start_of_the_file_only(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    data = BOM + b'{"a":1}\n' + BOM + b'{"a":2}\n'
+    path.write_bytes(data)
+    one, two = planned(data, 1, 1000)
+    assert asyncio.run(read_all(path, one)) == [b'{"a":1}']
+    assert asyncio.run(read_all(path, two)) == [BOM + b'{"a":2}'], "a row of its own that is no JSON, not a changed one"
+    assert first_rows(path, 2) == [b'{"a":1}\n', BOM + b'{"a":2}\n']
+
+
+def test_an_empty_file_has_no_shard_and_a_lone_newline_is_a_row() -> None:
+    assert planned(b"", 10, 10) == []
+    assert [shard.rows for shard in planned(b"\n", 10, 10)] == [1]
+    assert [shard.rows for shard in planned(b"{}", 10, 10)] == [1]
+
+
+@pytest.mark.parametrize("change", ["flipped", "shorter"])
+def test_input_that_changed_since_it_was_planned_is_refused_by_its_rows(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "in.jsonl"
+    data = b"".join(b'{"a":%d}\n' % number for number in range(100, 200))
+    shards = planned(data, 90, 1000)
+    shard = shards[3]
+    if change == "flipped":
+        damaged = bytearray(data)
+        damaged[shard.end - 2] ^= 1
+        path.write_bytes(damaged)
+    else:
+        path.write_bytes(data[: shard.end - 3])
+    with pytest.raises(RunDirectoryError, match=f"rows {shard.first_row} to {shard.first_row + shard.rows - 1} changed"):
+        asyncio.run(read_all(path, shard))
+    assert asyncio.run(read_all(path, shards[2])) == lines_of(data[shards[2].start : shards[2].end])
+
+
+def test_planning_200_megabytes_takes_a_few_and_the_first_shard_needs_one_block(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    size, step = 200 << 20, 99_991
+    with path.open("wb") as file:  # holes and newlines: it takes little room on the disk
+        file.truncate(size)
+        for offset in range(step, size, step):
+            file.seek(offset)
+            file.write(b"\n")
+    tracemalloc.start()
+    try:
+        with open_input(path) as file:
+            plan = plan_shards(file, shard_bytes=shard_bytes(size), shard_rows=SHARD_ROWS)
+            first = next(plan)
+            assert file.tell() <= first.end + (1 << 20)
+            shards = 1 + sum(1 for _ in plan)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 150 <= shards <= 250
+    assert peak < 6 << 20
+
+
+@given(st.integers(0, 1 << 45))
+def test_shards_grow_with_the_input_between_their_bounds(size: int) -> None:
+    assert 1 << 16 <= shard_bytes(size) <= 1 << 23
+    assert shard_bytes(size) <= shard_bytes(size + (1 << 20))
+
+
+def test_the_first_rows_of_a_file_of_huge_rows_are_few(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    row = b'{"a":"' + b"x" * (5 << 20) + b'"}\n'
+    path.write_bytes(row * 6)
+    assert first_rows(path, 100) == [row, row]
+    path.write_bytes(b"{}\n" * 300)
+    assert first_rows(path, 100) == [b"{}\n"] * 100
+    assert first_rows(path, 1000) == [b"{}\n"] * 300
+
+
+# What is no input
+
+
+def test_a_missing_input_names_the_key_to_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent: no such file; set input\.path"):
+        open_input(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("kind", ["directory", "endless link", "below a file", "too long a name"])
+def test_what_cannot_be_opened_says_why_in_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "in.jsonl"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "endless link":
+        path.symlink_to(path)
+    elif kind == "below a file":
+        path.write_bytes(b"{}")
+        path = path / "in.jsonl"
+    else:
+        path = tmp_path / ("n" * 300)
+    with pytest.raises(InputError, match=r"cannot be read: .+; set input\.path to a readable file$"):
+        open_input(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_an_unreadable_file_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"{}\n")
+    path.chmod(0)
+    with pytest.raises(InputError, match="cannot be read: Permission denied"):
+        open_input(path)
+
+
+def test_a_named_pipe_without_a_writer_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    os.mkfifo(path)
+    told: list[str] = []
+
+    def attempt() -> None:
+        try:
+            open_input(path).close()
+        except InputError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join(5)
+    if thread.is_alive():
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))  # let it go before the test fails
+        thread.join()
+    assert len(told) == 1
+    assert "is no regular file; write the rows to a file first" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"\x1f\x8b\x08\0rest", "gzip-compressed; decompress it first"),
+        (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
+        (b"PK\x03\x04rest", "zip archive"),
+        (b"PAR1rest", "Parquet file; convert it"),
+        ('{"a":1}\n'.encode("utf-16-le").join([b"\xff\xfe", b""]), "UTF-16; convert it to UTF-8"),
+        ('{"a":1}\n'.encode("utf-16-be").join([b"\xfe\xff", b""]), "UTF-16; convert it to UTF-8"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_by_its_first_bytes(tmp_path: Path, head: bytes, what: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(head)
+    with pytest.raises(InputError, match=re.escape(what)):
+        open_input(path)
+
+
+def test_an_opened_input_stands_at_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"{}\n")
+    (tmp_path / "link").symlink_to(path)
+    for name in (path, tmp_path / "link"):
+        with open_input(name) as file:
+            assert file.read() == b"{}\n"

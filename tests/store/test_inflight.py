@@ -1,0 +1,70 @@
+"""The board of rows in flight, read after its writer's death."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.errors import MachineError
+from engine.store.inflight import InflightBoard, read_board
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from engine.store.inflight import InflightBoard
+board = InflightBoard.create(Path(sys.argv[1]), 5)
+board.enter(0, 0)
+board.enter(1, 7)
+board.enter(3, 2**40)
+board.enter(4, 9)
+board.leave(1)
+board.enter(4, 11)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_rows_in_flight_are_read_after_the_writer_was_killed(
+    tmp_path: Path, child: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    process = child(WRITER, tmp_path / "board")
+    assert process.wait(timeout=30) == -9
+    assert read_board(tmp_path / "board") == [0, 2**40, 11]
+
+
+def test_a_closed_board_is_gone(tmp_path: Path) -> None:
+    board = InflightBoard.create(tmp_path / "board", 3)
+    board.enter(1, 5)
+    board.close()
+    board.close()
+    assert list(tmp_path.iterdir()) == []
+    assert read_board(tmp_path / "board") == []
+
+
+def test_a_new_board_is_empty_whatever_lay_there(tmp_path: Path) -> None:
+    (tmp_path / "board").write_bytes(b"\1" * 800)
+    board = InflightBoard.create(tmp_path / "board", 3)
+    assert (tmp_path / "board").stat().st_size == 24
+    assert read_board(tmp_path / "board") == []
+    board.close()
+
+
+def test_a_slot_that_is_not_there_is_a_defect(tmp_path: Path) -> None:
+    board = InflightBoard.create(tmp_path / "board", 3)
+    with pytest.raises(IndexError):
+        board.enter(3, 1)
+    board.close()
+
+
+def test_a_board_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    board = InflightBoard.create(tmp_path / "board", 3)
+    board.enter(0, 5)
+    board.enter(1, 6)
+    (tmp_path / "copy").write_bytes((tmp_path / "board").read_bytes()[:12])
+    assert read_board(tmp_path / "copy") == [5]
+    board.close()
+
+
+def test_a_full_disk_is_told_when_the_board_is_made_and_not_by_a_crash_later(small_disk: Path) -> None:
+    with pytest.raises(MachineError, match=r"cannot make the in-flight board .* free disk space"):
+        InflightBoard.create(small_disk / "board", 100_000)

@@ -1,0 +1,204 @@
+"""Sealed shards: the lines of a shard in row order, whole or not there."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.errors import MachineError, RunDirectoryError
+from engine.records import Shard, Totals
+from engine.store import durable
+from engine.store.checkpoint import Checkpoint
+from engine.store.framing import framed
+from engine.store.lines import error_line
+from engine.store.seal import Sealed, read_sealed, seal_name
+
+Append = Callable[..., None]
+Line = Callable[..., bytes]
+MakeShard = Callable[..., Shard]
+Seal = Callable[..., Sealed]
+
+
+def test_lines_come_in_row_order_then_errors_then_a_footer(
+    tmp_path: Path, shard: MakeShard, seal: Seal, line: Line
+) -> None:
+    part = shard(5, first_row=20, number=4)
+    sealed = seal(tmp_path, part, failed=frozenset({20, 23}))
+    output = b"".join(line(index, failed=index in {20, 23}) + b"\n" for index in range(20, 25))
+    errors = b"".join(error_line(line(index, failed=True), 2) + b"\n" for index in (20, 23))
+    totals = Totals(rows=5, failed=2, prompt_tokens=9, completion_tokens=12, requests=9)
+    assert sealed == Sealed(part, len(output), len(errors), totals)
+    assert (tmp_path / seal_name(4)).read_bytes() == output + errors + framed(
+        b'{"rowmill":1,"shard":[4,20,5,2000,2500,12648430],"output_bytes":%d,"error_bytes":%d,"totals":%b}'
+        % (len(output), len(errors), msgspec.json.encode(totals))
+    )
+    assert read_sealed(tmp_path / "000004.sealed") == sealed
+
+
+def test_a_shard_without_failed_rows_has_no_error_bytes(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
+    assert seal(tmp_path, shard(3)).error_bytes == 0
+
+
+def test_a_shard_without_rows_is_sealed_empty(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
+    assert seal(tmp_path, shard(0)) == Sealed(shard(0), 0, 0, Totals())
+    assert read_sealed(tmp_path / "000000.sealed") == Sealed(shard(0), 0, 0, Totals())
+
+
+def test_large_rows_cross_the_chunks_that_are_written(tmp_path: Path, shard: MakeShard, line: Line) -> None:
+    texts = ["a" * 10_000_000, "b" * 900_000, "c" * 300_000, "d"]
+
+    async def run() -> None:
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(4))
+        for index in (2, 0, 3, 1):
+            checkpoint.append(
+                index,
+                attempts=1,
+                requests=1,
+                ms=1,
+                provider="p",
+                failed=False,
+                prompt_tokens=0,
+                completion_tokens=0,
+                line=line(index, text=texts[index]),
+            )
+        await checkpoint.commit()
+        sealed = await checkpoint.seal(tmp_path)
+        await checkpoint.close()
+        assert read_sealed(tmp_path / "000000.sealed") == sealed
+        lines = b"".join(line(index, text=texts[index]) + b"\n" for index in range(4))
+        assert (tmp_path / "000000.sealed").read_bytes()[: sealed.output_bytes] == lines
+
+    asyncio.run(run())
+
+
+def test_a_shard_is_sealed_only_when_every_row_is_acknowledged(
+    tmp_path: Path, shard: MakeShard, append: Append
+) -> None:
+    async def run() -> None:
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(2))
+        append(checkpoint, 0)
+        append(checkpoint, 1)
+        with pytest.raises(ValueError, match="has 0 of 2 rows"):
+            await checkpoint.seal(tmp_path)
+        await checkpoint.commit()
+        await checkpoint.seal(tmp_path)
+        await checkpoint.close()
+
+    asyncio.run(run())
+
+
+def test_sealing_after_a_resume_gives_the_same_bytes(
+    tmp_path: Path, shard: MakeShard, seal: Seal, append: Append
+) -> None:
+    seal(tmp_path, shard(4), failed=frozenset({1}))
+
+    async def run() -> None:
+        for index in (3, 1, 0, 2):
+            checkpoint = await Checkpoint.open(tmp_path / "again", shard(4))
+            append(checkpoint, index, failed=index == 1)
+            await checkpoint.close()
+        checkpoint = await Checkpoint.open(tmp_path / "again", shard(4))
+        (tmp_path / "b").mkdir()
+        await checkpoint.seal(tmp_path / "b")
+        await checkpoint.close()
+
+    asyncio.run(run())
+    assert (tmp_path / "b" / "000000.sealed").read_bytes() == (tmp_path / "000000.sealed").read_bytes()
+
+
+def test_sealing_again_replaces_the_file_with_the_same_bytes(tmp_path: Path, shard: MakeShard, append: Append) -> None:
+    async def run() -> None:
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(2))
+        append(checkpoint, 1)
+        append(checkpoint, 0)
+        await checkpoint.commit()
+        first = await checkpoint.seal(tmp_path)
+        data = (tmp_path / "000000.sealed").read_bytes()
+        (tmp_path / ".000000.sealed.tmp").write_bytes(b"left by a kill" * 1000)
+        assert await checkpoint.seal(tmp_path) == first
+        assert (tmp_path / "000000.sealed").read_bytes() == data
+        await checkpoint.close()
+
+    asyncio.run(run())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000.sealed", "c"]
+
+
+def test_a_seal_on_a_full_disk_leaves_nothing_and_works_when_there_is_room(
+    tmp_path: Path, small_disk: Path, shard: MakeShard, append: Append
+) -> None:
+    async def run() -> None:
+        (small_disk / "filler").write_bytes(bytes(200_000))
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(20))
+        for index in range(20):
+            append(checkpoint, index, text="x" * 10_000)
+        await checkpoint.commit()
+        with pytest.raises(MachineError, match=r"cannot write the sealed shard .* free disk space"):
+            await checkpoint.seal(small_disk)
+        assert os.listdir(small_disk) == ["filler"]  # noqa: PTH208 - a path method is not welcome in a coroutine
+        (small_disk / "filler").unlink()
+        sealed = await checkpoint.seal(small_disk)
+        await checkpoint.close()
+        assert read_sealed(small_disk / "000000.sealed") == sealed
+
+    asyncio.run(run())
+
+
+def test_what_is_not_sealed_reads_as_none(tmp_path: Path) -> None:
+    assert read_sealed(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize("place", [-1, -2, -20, -60, -150])
+def test_a_flipped_bit_in_the_footer_is_refused(tmp_path: Path, shard: MakeShard, seal: Seal, place: int) -> None:
+    seal(tmp_path, shard(5))
+    path = tmp_path / "000000.sealed"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunDirectoryError, match=r"the sealed shard .*000000.sealed is damaged"):
+        read_sealed(path)
+
+
+def test_a_sealed_file_of_another_length_is_refused(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
+    seal(tmp_path, shard(50))
+    path = tmp_path / "000000.sealed"
+    data = path.read_bytes()
+    for broken in (data[1:], data[5000:], data[:-1], b"x" + data, b"", b"\n", b"\0" * 9000):
+        path.write_bytes(broken)
+        with pytest.raises(RunDirectoryError, match="is damaged"):
+            read_sealed(path)
+
+
+def test_a_footer_of_another_form_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(framed(b'{"rowmill":2,"new":"form"}'))
+    with pytest.raises(RunDirectoryError, match="of another version"):
+        read_sealed(tmp_path / "f")
+
+
+def test_the_event_loop_goes_on_while_a_shard_is_sealed(
+    tmp_path: Path, shard: MakeShard, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncing, loop_went_on = threading.Event(), threading.Event()
+
+    def sync(fd: int) -> None:
+        syncing.set()
+        assert loop_went_on.wait(timeout=20)
+
+    async def run() -> None:
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(2))
+        append(checkpoint, 0)
+        append(checkpoint, 1)
+        await checkpoint.commit()
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "sync_data", sync)
+            sealing = asyncio.ensure_future(checkpoint.seal(tmp_path))
+            assert await asyncio.to_thread(syncing.wait, 20)
+            assert not sealing.done()
+            loop_went_on.set()
+            await sealing
+        await checkpoint.close()
+
+    asyncio.run(run())

@@ -1,0 +1,199 @@
+"""The command line: what it says of itself, what it refuses, and that it is light enough for every worker to import."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine import cli
+from engine.errors import ExitCode
+
+ROOT = Path(engine.__file__).parents[1]
+
+
+def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run the command in this process; give back its exit code, stdout and stderr."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    out, err = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, out, err
+
+
+def imported_by(code: str) -> set[str]:
+    program = f"{code}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, text=True)
+    return set(done.stdout.split())
+
+
+@pytest.fixture
+def no_endless_service() -> Iterator[None]:
+    """Interrupt a simulator that serves where it should have refused."""
+    interrupt = threading.Timer(10, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    yield
+    interrupt.cancel()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["simulate", "--help"]])
+def test_help_is_data_and_names_what_there_is(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, out, err = answered(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert out.startswith("usage: rowmill")
+    expected = {"--help": ["run", "simulate", "--version"], "run": ["CONFIG", "--set", "--salvage"], "simulate": ["--port", "--fault"]}
+    for word in expected[arguments[0]]:
+        assert word.lower() in out.lower()
+
+
+def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "simulate"):
+        out = answered(capsys, command, "--help")[1]
+        options = out.partition("options:")[2].partition("exit codes:")[0]
+        for option in re.split(r"\n  (?=-)", options)[1:]:
+            assert re.search(r"\S\s{2,}\S", option.strip()), f"{option!r} has no help"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_the_exit_codes_of_the_help_are_the_exit_codes(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    table = answered(capsys, *arguments)[1].partition("exit codes:")[2]
+    assert sorted(int(code) for code in re.findall(r"(?:^|\s\s)(\d+)  \w", table)) == sorted(ExitCode)
+    assert "all but 2 can be resumed" in table
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answered(capsys, "--version") == (0, f"rowmill {engine.__version__}\n", "")
+
+
+def test_python_m_engine_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "engine", "--version"], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"rowmill {engine.__version__}\n".encode())
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["run", "a.toml", "b.toml"], ["run", "--frobnicate"], ["run", "--set"], ["simulate", "extra"]]
+)
+def test_a_command_line_that_means_nothing_is_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, out, err = answered(capsys, *arguments)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "usage: rowmill" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["absent.toml"], "absent.toml: no such file; name a configuration"),
+        ([], "config.toml: no such file"),
+        (["broken.toml"], "broken.toml: not valid TOML"),
+        (["good.toml"], "in.jsonl: no such file; set input.path"),
+        (["good.toml", "--set", "workers"], "--set workers: write it as section.key=value"),
+        (["good.toml", "--set", "workers.cuont=2"], "unknown key workers.cuont; did you mean workers.count?"),
+        (["good.toml", "--set", "simulator.faults.resett=0.1"], "did you mean 'reset'"),
+    ],
+)
+def test_a_run_that_cannot_start_is_one_line_on_stderr_and_leaves_no_file(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text("[input\n")
+    (tmp_path / "good.toml").write_text(
+        '[input]\npath = "in.jsonl"\n[task]\nmodel = "m"\nprompt = "{a}"\n[output]\npath = "out.jsonl"\n'
+        '[[provider]]\nbase_url = "simulator"\n'
+    )
+    if said.startswith("did you"):
+        (tmp_path / "in.jsonl").write_text('{"a":"x"}\n')
+    before = sorted(tmp_path.iterdir())
+    code, out, err = answered(capsys, "run", *arguments)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert said in err
+    assert err.startswith("rowmill: ")
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "65536"], "'65536' is no port"),
+        (["--port", "-1"], "'-1' is no port"),
+        (["--port", "http"], "'http' is no port"),
+        (["--latency-ms", "-5"], "'-5' is no number of 0 or more"),
+        (["--latency-ms", "nan"], "'nan' is no number of 0 or more"),
+        (["--latency-sigma", "inf"], "'inf' is no number of 0 or more"),
+        (["--hang-s", "-1"], "'-1' is no number of 0 or more"),
+        (["--fault", "500"], "--fault 500: write it as NAME=SHARE"),
+        (["--fault", "500=often"], "--fault 500=often: write it as NAME=SHARE"),
+        (["--fault", "=0.5"], "--fault =0.5: write it as NAME=SHARE"),
+        (["--fault", "resett=0.5"], "did you mean 'reset'"),
+        (["--fault", "500=2"], "must be from 0 to 1"),
+        (["--fault", "500=0.6", "--fault", "429=0.6"], "above 1"),
+        (["--script", "ok,whatever"], "unknown fault 'whatever'"),
+        (["--requests-per-minute", "0"], "must be above 0"),
+        (["--tokens-per-minute", "nan"], "must be above 0"),
+        (["--seed", "x"], "invalid int value"),
+    ],
+)
+@pytest.mark.usefixtures("no_endless_service")
+def test_a_simulator_that_cannot_be_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    code, out, err = answered(capsys, "simulate", *arguments)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert said in err
+    assert err.splitlines()[-1].startswith("rowmill simulate: ")
+
+
+def test_simulate_prints_its_url_serves_and_ends_with_the_interrupt() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "engine", "simulate", "--latency-ms", "0"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", url)
+        with urllib.request.urlopen(f"{url}/models", timeout=10) as response:  # a URL that it printed itself
+            assert response.status == 200
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, b"", b"")
+
+
+def test_a_port_in_use_is_said_in_one_line() -> None:
+    command = [sys.executable, "-m", "engine", "simulate", "--port"]
+    with subprocess.Popen([*command, "0"], cwd=ROOT, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        port = first.stdout.readline().decode().rpartition(":")[2].partition("/")[0]
+        second = subprocess.run([*command, port], cwd=ROOT, capture_output=True, check=False, timeout=20)
+        first.terminate()
+    assert second.returncode == ExitCode.USAGE
+    assert second.stderr.startswith(b"rowmill simulate: ")
+    assert second.stderr.count(b"\n") == 1
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    """Every spawned process imports it again."""
+    modules = imported_by("import engine.cli, engine.__main__")
+    assert "engine.cli" in modules
+    heavy = {"rich", "openai", "httpx2", "aiohttp", "pyreqwest", "uvloop", "msgspec", "psutil", "asyncio", "multiprocessing"}
+    assert not heavy & {name.partition(".")[0] for name in modules}
+
+
+def test_the_supervisor_imports_neither_clients_nor_servers() -> None:
+    """`openai` alone takes longer to import than a small run."""
+    modules = {name.partition(".")[0] for name in imported_by("import engine.run, engine.ui.progress, engine.ui.report")}
+    assert not {"openai", "httpx2", "aiohttp", "pyreqwest", "rich", "pydantic"} & modules
+
+
+def test_a_worker_imports_neither_the_openai_package_nor_a_server() -> None:
+    modules = {name.partition(".")[0] for name in imported_by("import engine.worker, engine.transport.direct")}
+    assert not {"openai", "httpx2", "aiohttp", "rich", "pydantic"} & modules

@@ -1,0 +1,243 @@
+"""The books of a run: no row counted twice however shards move, and figures that say what they mean."""
+
+import multiprocessing
+import re
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import ExitCode
+from engine.ledger import Ledger
+from engine.messages import Beat
+from engine.pool import Member, Pool
+from engine.processes import Child
+from engine.records import Counters, SessionReport, Shard, Totals
+from engine.store.run_directory import RunDirectory
+
+HIRE = Callable[..., Member]
+
+
+def shard(number: int) -> Shard:
+    return Shard(number, number * 10, 10, number * 100, number * 100 + 100, 0)
+
+
+def totals(rows: int, failed: int = 0) -> Totals:
+    return Totals(rows=rows, failed=failed, prompt_tokens=rows * 3, completion_tokens=rows * 2, requests=rows + failed)
+
+
+def beat(
+    rows: int = 0,
+    *,
+    in_flight: int = 0,
+    in_flight_max: int = 0,
+    waiting: int = 0,
+    next_due_s: float | None = None,
+    rss_max: int = 0,
+    cpu_s: float = 0.0,
+    counters: Counters | None = None,
+    shards: dict[int, Totals] | None = None,
+) -> Beat:
+    done = counters if counters is not None else Counters(rows=rows)
+    return Beat(done, in_flight, in_flight_max, waiting, next_due_s, rss_max, cpu_s, shards or {})
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    return Pool(RunDirectory(tmp_path))
+
+
+@pytest.fixture
+def hire(pool: Pool) -> Iterator[HIRE]:
+    """Put a member into the pool, with this very process as its process: no ledger asks more of it than its id."""
+    pipes: list[Connection] = []
+
+    def make(place: int = 0, *numbers: int) -> Member:
+        ours, theirs = multiprocessing.Pipe()
+        pipes.extend((ours, theirs))
+        process = multiprocessing.current_process()
+        member = Member(place, len(pool.members), Child(process, ours), heard=0.0)  # type: ignore[arg-type]  # it has a pid
+        member.shards = {number: shard(number) for number in numbers}
+        pool.members.append(member)
+        return member
+
+    yield make
+    for pipe in pipes:
+        pipe.close()
+
+
+def leave(ledger: Ledger, pool: Pool, member: Member, in_flight: int = 0) -> None:
+    pool.members.remove(member)
+    ledger.ended(member, in_flight)
+
+
+def summed_up(ledger: Ledger, pool: Pool, now: float = 10.0) -> SessionReport:
+    return ledger.report(pool, now, exit_code=ExitCode.OK, stopped_by=None, own_cpu_s=1.0, own_rss=1000)
+
+
+def test_a_shard_that_moves_to_another_worker_is_counted_once(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(0.0, 8)
+    first = hire(0, 1)
+    ledger.beat(first, beat(shards={1: totals(6)}))
+    assert ledger.totals == totals(6)
+
+    leave(ledger, pool, first)
+    assert ledger.totals == totals(6), "what is on disk stays done while nobody has the shard"
+    second = hire(1, 1)
+    ledger.beat(second, beat(shards={1: totals(6)}))
+    assert ledger.totals == totals(6)
+    ledger.beat(second, beat(shards={1: totals(9, failed=1)}))
+    assert ledger.totals == totals(9, failed=1)
+    ledger.sealed(1, totals(10, failed=1))
+    assert ledger.totals == totals(10, failed=1)
+    assert ledger.shards_sealed == 1
+
+
+def test_a_late_word_of_a_shard_that_is_no_longer_the_workers_is_passed_over(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(0.0, 8)
+    member = hire(0, 1)
+    ledger.beat(member, beat(shards={1: totals(9)}))
+    ledger.sealed(1, totals(10))
+    del member.shards[1]
+    ledger.beat(member, beat(shards={1: totals(10)}))
+    assert ledger.totals == totals(10)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 4)), max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int, int, int]]) -> None:
+    ledger, pool = Ledger(0.0, 8), Pool(RunDirectory(Path("unused")))
+    done = dict.fromkeys(range(4), 0)
+    sealed: set[int] = set()
+    process = multiprocessing.current_process()
+    members = [Member(place, place, Child(process, None), 0.0) for place in range(3)]  # type: ignore[arg-type]  # unused
+    for number, place, rows in steps:
+        if number in sealed:
+            continue
+        for member in members:
+            member.shards.pop(number, None)
+        member = members[place]
+        member.shards[number] = shard(number)
+        done[number] = min(10, done[number] + rows)
+        ledger.beat(member, beat(shards={n: totals(done[n]) for n in member.shards}))
+        if done[number] == 10:
+            del member.shards[number]
+            ledger.sealed(number, totals(10))
+            sealed.add(number)
+    assert ledger.totals == totals(sum(done.values()))
+    assert ledger.shards_sealed == len(sealed)
+    assert pool.members == []
+
+
+def test_totals_are_a_copy(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(0.0, 8)
+    ledger.sealed(0, totals(10))
+    ledger.totals.add(totals(5))
+    assert ledger.totals == totals(10)
+
+
+def test_counters_outlive_the_worker_that_counted(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(0.0, 8)
+    first, second = hire(0), hire(1)
+    ledger.beat(first, beat(counters=Counters(5, 7, 6, 2, 1, {"timeout": 1, "auth": 1})))
+    ledger.beat(second, beat(counters=Counters(1, 1, 1, 0, 0, {"timeout": 2})))
+    both = Counters(6, 8, 7, 2, 1, {"timeout": 3, "auth": 1})
+    assert ledger.counters(pool) == both
+    leave(ledger, pool, first)
+    assert ledger.counters(pool) == both
+    third = hire(0)
+    ledger.beat(third, beat(counters=Counters(rows=4)))
+    assert ledger.counters(pool).rows == 10
+    leave(ledger, pool, hire(1))
+    assert ledger.counters(pool).rows == 10, "a worker that never said anything has nothing to keep"
+
+
+def test_the_speed_is_that_of_the_last_seconds_and_the_eta_what_is_left(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(100.0, 8)
+    ledger.total_rows = 1000
+    member = hire(0, 0)
+    assert ledger.snapshot(pool, 100.0, draining=False).eta_s is None
+    rows = 0
+    for quarter in range(1, 81):  # twenty seconds: ten at 10 rows a second, then ten at 40
+        rows += 10 if quarter > 40 else 2 + quarter % 2
+        ledger.beat(member, beat(rows, shards={0: totals(rows)}))
+        shown = ledger.snapshot(pool, 100.0 + quarter / 4, draining=False)
+        if quarter == 40:
+            assert shown.rows_per_s == pytest.approx(10, rel=0.05)
+    assert shown.rows_per_s == pytest.approx(40, rel=0.01)
+    assert shown.eta_s == pytest.approx((1000 - rows) / 40, rel=0.01)
+    assert shown.elapsed_s == 20.0
+    assert shown.session_rows == rows
+
+
+def test_after_a_pause_longer_than_the_window_the_speed_is_still_of_what_was_seen(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(0.0, 8)
+    member = hire(0)
+    ledger.beat(member, beat(10))
+    assert ledger.snapshot(pool, 1.0, draining=False).rows_per_s == 10
+    for now in (60.0, 120.0, 180.0):
+        shown = ledger.snapshot(pool, now, draining=False)
+    assert shown.rows_per_s == 0
+    assert shown.eta_s is None
+
+
+def test_rows_of_earlier_sessions_are_done_but_do_not_make_this_one_fast(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(0.0, 8)
+    ledger.sealed(0, totals(10))
+    ledger.total_rows = 20
+    hire(0)
+    shown = ledger.snapshot(pool, 5.0, draining=False)
+    assert (shown.totals.rows, shown.session_rows, shown.rows_per_s, shown.eta_s) == (10, 0, 0, None)
+
+
+def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(0.0, 8)
+    one, two, silent = hire(0), hire(1), hire(2)
+    ledger.beat(one, beat(1, in_flight=3, waiting=2, next_due_s=4.0))
+    ledger.beat(two, beat(1, in_flight=4, waiting=1, next_due_s=1.5))
+    two.become("working")
+    shown = ledger.snapshot(pool, 1.0, draining=True)
+    assert (shown.in_flight, shown.waiting, shown.next_due_s, shown.allowed) == (7, 3, 1.5, 8)
+    assert [(view.number, view.state, view.in_flight) for view in shown.workers] == [
+        (0, "starting", 3),
+        (1, "working", 4),
+        (2, "starting", 0),
+    ]
+    assert shown.draining
+    assert shown.total_rows is None
+    assert silent.beat is None
+
+
+def test_the_report_sums_the_session_up(pool: Pool, hire: HIRE) -> None:
+    ledger = Ledger(0.0, 8)
+    one, two = hire(0), hire(1)
+    ledger.beat(one, beat(30, in_flight_max=4, rss_max=500, cpu_s=2.0))
+    ledger.beat(two, beat(20, in_flight_max=3, rss_max=700, cpu_s=1.0))
+    ledger.snapshot(pool, 1.0, draining=False)
+    leave(ledger, pool, one, in_flight=2)
+    successor = hire(0)
+    ledger.beat(successor, beat(counters=Counters(rows=50, maybe_billed_twice=3), in_flight_max=2, rss_max=600, cpu_s=0.5))
+    pool.deaths, pool.quarantined = 1, {7}
+    for member in (successor, two):
+        leave(ledger, pool, member)
+    report = ledger.report(pool, 10.0, exit_code=4, stopped_by="no credit", own_cpu_s=1.5, own_rss=1000)
+    assert report.rows == 100
+    assert report.rows_per_s == 10.0
+    assert report.elapsed_s == 10.0
+    assert (report.exit_code, report.stopped_by) == (4, "no credit")
+    assert report.in_flight_max == 4 + 3, "the highest of each place, not of each process"
+    assert (report.allowed, report.workers, report.deaths, report.quarantined) == (8, 2, 1, 1)
+    assert report.billed_twice_max == 3 + 2
+    assert report.cpu_s == 2.0 + 1.0 + 0.5 + 1.5
+    assert report.rss_max_bytes == {"supervisor": 1000, "worker": 700}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", report.started)
+    assert report.started <= report.ended
+
+
+def test_a_session_that_did_nothing_has_a_report_too(pool: Pool) -> None:
+    report = summed_up(Ledger(10.0, 8), pool, now=10.0)
+    assert (report.rows, report.rows_per_s, report.in_flight_max, report.workers) == (0, 0.0, 0, 0)
+    assert report.counters == Counters()

@@ -1,0 +1,385 @@
+"""What is looked at before a run starts: a mistake is told in one line and leaves every file as it was."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engine
+from engine import config as configuration
+from engine import preparation
+from engine.config import Config
+from engine.errors import ExitCode, RowmillError, RunDirectoryError
+from engine.preparation import Prepared, already_finished, prepare
+from engine.sources import jsonl
+from engine.store import manifest as manifests
+from engine.store.manifest import Finished
+from engine.store.run_directory import RunDirectory
+
+ROWS = b"".join(b'{"id":%d,"text":"row %d"}\n' % (number, number) for number in range(50))
+CONFIGURE = Callable[..., Config]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_bytes(ROWS)
+    return tmp_path
+
+
+@pytest.fixture
+def configure(home: Path) -> CONFIGURE:
+    """Make a configuration that could run; arguments such as task_prompt="..." change or remove a key."""
+
+    def make(**changes: Any) -> Config:
+        tree: dict[str, Any] = {
+            "input": {"path": "in.jsonl", "id": "id"},
+            "task": {"model": "m", "prompt": "Say {text}"},
+            "output": {"path": "out.jsonl"},
+            "provider": [{"base_url": "http://127.0.0.1:1/v1"}],
+        }
+        for key, value in changes.items():
+            section, _, name = key.partition("_")
+            node = tree["provider"][0] if section == "provider" else tree.setdefault(section, {})
+            node[name] = value
+        return configuration.parse(tree, "test.toml")
+
+    return make
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Everything there is: size, time of change and content of every file and folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        stat = path.lstat()
+        content = path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(folder))] = (stat.st_size, stat.st_mtime_ns, content)
+    return found
+
+
+def close(prepared: Prepared) -> None:
+    prepared.input.close()
+    prepared.directory.close()
+
+
+def begin(config: Config, *, planned: bool = True) -> Prepared:
+    """Do what the first session of a run does, up to its plan, and end it."""
+    prepared = prepare(config, {})
+    manifest = prepared.manifest
+    if planned:
+        shards = list(jsonl.plan_shards(prepared.input, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows))
+        manifests.save_plan(prepared.directory.plan, shards)
+    close(prepared)
+    return prepared
+
+
+def refused(config: Config, environ: dict[str, str] | None = None) -> RowmillError:
+    """Prepare a run that must not start; give back why. Nothing may have been written."""
+    before = listing(Path())
+    with pytest.raises(RowmillError) as error:
+        prepare(config, environ or {})
+    assert listing(Path()) == before
+    assert "\n" not in str(error.value)
+    return error.value
+
+
+# A run that can start
+
+
+def test_a_new_run_gets_a_locked_directory_and_a_manifest(configure: CONFIGURE) -> None:
+    config = configure(workers_count=2)
+    prepared = prepare(config, {})
+    try:
+        assert not prepared.resumed
+        assert prepared.shards is None
+        assert prepared.input.read() == ROWS
+        saved = manifests.load(Path("out.jsonl.run/manifest.json"))
+        assert saved == prepared.manifest
+        assert saved.input.size == len(ROWS)
+        assert saved.fingerprint == configuration.fingerprint(config)
+        holder = prepared.directory.holder()
+        assert holder is not None
+        assert holder.pid == os.getpid()
+        assert not Path("out.jsonl").exists()
+    finally:
+        close(prepared)
+    assert prepared.directory.holder() is None
+
+
+def test_the_key_goes_into_the_endpoint_and_nowhere_else(configure: CONFIGURE) -> None:
+    config = configure(provider_api_key_env="MY_KEY", provider_timeout_s=7.5, provider_name="mine")
+    prepared = prepare(config, {"MY_KEY": "sk-secret", "OPENAI_API_KEY": "sk-other"})
+    close(prepared)
+    endpoint = prepared.endpoint
+    assert (endpoint.provider, endpoint.base_url, endpoint.key) == ("mine", "http://127.0.0.1:1/v1", "sk-secret")
+    assert (endpoint.timeout_s, endpoint.openai_account) == (7.5, False)
+    assert not any(b"sk-" in content for _, _, content in listing(Path()).values())
+
+
+def test_only_openais_own_url_gets_openais_own_key(configure: CONFIGURE) -> None:
+    environ = {"OPENAI_API_KEY": "sk-secret"}
+    prepared = prepare(configure(provider_base_url=configuration.OPENAI_URL), environ)
+    close(prepared)
+    assert (prepared.endpoint.key, prepared.endpoint.openai_account) == ("sk-secret", True)
+    other = prepare(configure(output_path="other.jsonl"), environ)
+    close(other)
+    assert (other.endpoint.key, other.endpoint.openai_account) == (None, False)
+
+
+def test_the_same_run_is_resumed_also_with_other_workers_and_limits(configure: CONFIGURE) -> None:
+    first = begin(configure())
+    again = prepare(configure(workers_count=7, provider_requests_per_minute=5, retry_attempts=1, client_transport="sdk"), {})
+    close(again)
+    assert again.resumed
+    assert again.manifest == first.manifest
+
+
+# What is refused, with nothing written
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_path": "absent.jsonl"}, "absent.jsonl: no such file"),
+        ({"input_path": "folder"}, "folder: "),
+        ({"input_path": "packed.jsonl"}, "gzip-compressed"),
+        ({"task_prompt": "Say {wrong}"}, "no column 'wrong', which task.prompt names; the columns are id, text"),
+        ({"task_prompt": "Say {"}, "task.prompt: "),
+        ({"input_id": "wrong"}, "no column 'wrong', which input.id names"),
+        ({"provider_api_key_env": "NO_KEY"}, "NO_KEY"),
+        ({"provider_base_url": configuration.OPENAI_URL}, "OPENAI_API_KEY"),
+        ({"output_path": "folder"}, "output.path: folder is a directory"),
+        ({"output_errors": "folder"}, "output.errors: folder is a directory"),
+        ({"output_path": "no/such/out.jsonl"}, "output.path: the directory no/such does not exist"),
+        ({"output_errors": "no/errors.jsonl"}, "output.errors: the directory no does not exist"),
+        ({"output_path": "theirs.jsonl"}, "output.path: theirs.jsonl exists and is not of this run"),
+        ({"output_errors": "theirs.jsonl"}, "output.errors: theirs.jsonl exists and is not of this run"),
+        ({"output_path": "n" * 300}, "output.path: "),
+        ({"output_errors": "n" * 300}, "output.errors: "),
+        ({"output_path": "theirs.jsonl/out.jsonl"}, "output.path: the directory theirs.jsonl does not exist"),
+    ],
+)
+def test_a_run_that_cannot_start_writes_nothing(
+    configure: CONFIGURE, home: Path, changes: dict[str, Any], message: str
+) -> None:
+    (home / "folder").mkdir()
+    (home / "theirs.jsonl").write_bytes(b"not ours")
+    (home / "packed.jsonl").write_bytes(b"\x1f\x8b\x08")
+    error = refused(configure(**changes))
+    assert message in str(error)
+    assert error.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("kind", ["file", "foreign folder"])
+def test_a_run_directory_that_is_something_else_is_left_alone(configure: CONFIGURE, home: Path, kind: str) -> None:
+    place = home / "work"
+    if kind == "file":
+        place.write_bytes(b"mine")
+    else:
+        place.mkdir()
+        (place / "thesis.tex").write_bytes(b"mine")
+    assert refused(configure(checkpoint_dir="work")).exit_code == ExitCode.RUN_DIRECTORY
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"task_model": "n"}, 'task.model: "m" -> "n"'),
+        ({"task_prompt": "Tell {text}"}, 'task.prompt: "Say {text}" -> "Tell {text}"'),
+        ({"task_system": "s"}, 'task.system: null -> "s"'),
+        ({"task_params": {"seed": 1}}, 'task.params: {} -> {"seed":1}'),
+        ({"input_id": "text"}, 'input.id: "id" -> "text"'),
+        ({"output_include": ["meta"]}, 'output.include: [] -> ["meta"]'),
+    ],
+)
+def test_another_question_in_the_same_directory_is_refused_with_what_changed(
+    configure: CONFIGURE, changes: dict[str, Any], said: str
+) -> None:
+    begin(configure())
+    error = refused(configure(**changes))
+    assert said in str(error)
+    assert "name another checkpoint.dir" in str(error)
+    assert error.exit_code == ExitCode.RUN_DIRECTORY
+
+
+def test_an_input_of_another_size_is_refused(configure: CONFIGURE, home: Path) -> None:
+    begin(configure())
+    (home / "in.jsonl").write_bytes(ROWS[:-30])
+    error = refused(configure())
+    assert f"the input: {len(ROWS)} -> {len(ROWS) - 30} bytes" in str(error)
+    assert error.exit_code == ExitCode.RUN_DIRECTORY
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format":99,"rowmill_version":"9.9"}', b'{"format":1}'])
+def test_a_manifest_that_cannot_be_read_is_refused(configure: CONFIGURE, home: Path, damage: bytes) -> None:
+    begin(configure())
+    (home / "out.jsonl.run/manifest.json").write_bytes(damage)
+    assert refused(configure()).exit_code == ExitCode.RUN_DIRECTORY
+
+
+def test_a_second_supervisor_is_told_who_the_first_is(configure: CONFIGURE) -> None:
+    first = prepare(configure(), {})
+    try:
+        error = refused(configure())
+        assert f"process {os.getpid()} on " in str(error)
+        assert error.exit_code == ExitCode.RUN_DIRECTORY
+    finally:
+        close(first)
+    close(prepare(configure(), {}))
+
+
+def test_workers_of_a_killed_supervisor_are_waited_for_and_then_refused(
+    configure: CONFIGURE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure()
+    begin(config)
+    monkeypatch.setattr(preparation, "_ORPHANS_S", 0.05)
+    code = (
+        "import sys; from pathlib import Path; from engine.store.run_directory import RunDirectory; "
+        "RunDirectory(Path(sys.argv[1])).hold_worker_lock(); print('held', flush=True); sys.stdin.read()"
+    )
+    root = Path(engine.__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(config.run_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as orphan:
+        assert orphan.stdout is not None
+        assert orphan.stdout.readline() == b"held\n"
+        with pytest.raises(RunDirectoryError, match="workers of an earlier run in .* were still at work"):
+            prepare(config, {})
+        assert RunDirectory(config.run_dir).holder() is None, "the refused start has given its lock back"
+    close(prepare(config, {}))
+
+
+# The plan of an earlier session
+
+
+def saved_plan() -> Any:
+    return manifests.load_plan(Path("out.jsonl.run/plan"))
+
+
+def test_the_plan_of_an_unchanged_input_is_used_without_reading_it_again(
+    configure: CONFIGURE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(configure())
+
+    def read_again(*_: object, **__: object) -> None:
+        raise AssertionError("the input was read again")
+
+    monkeypatch.setattr(jsonl, "plan_shards", read_again)
+    prepared = prepare(configure(), {})
+    close(prepared)
+    assert prepared.shards == saved_plan()
+    assert prepared.shards
+
+
+def test_an_input_that_was_only_touched_is_compared_and_accepted(configure: CONFIGURE, home: Path) -> None:
+    before = begin(configure()).manifest
+    os.utime(home / "in.jsonl", ns=(1, 1))
+    prepared = prepare(configure(), {})
+    try:
+        assert prepared.shards == saved_plan()
+        assert prepared.input.tell() == 0
+        assert prepared.manifest.input.mtime_ns == 1
+        assert prepared.manifest.run_id == before.run_id
+    finally:
+        close(prepared)
+    assert manifests.load(Path("out.jsonl.run/manifest.json")) == prepared.manifest, "compared once, not at every start"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.replace(b"row 7", b"Row 7"),
+        lambda data: data[:-1] + b" ",
+        lambda data: data[:500].replace(b"\n", b" ") + data[500:],
+    ],
+)
+def test_an_input_of_the_same_size_with_other_bytes_is_refused_by_its_rows(
+    configure: CONFIGURE, home: Path, change: Callable[[bytes], bytes]
+) -> None:
+    begin(configure())
+    changed = change(ROWS)
+    assert len(changed) == len(ROWS)
+    (home / "in.jsonl").write_bytes(changed)
+    os.utime(home / "in.jsonl", ns=(1, 1))
+    before = {name: found for name, found in listing(home).items() if "lock" not in name}
+    with pytest.raises(RunDirectoryError, match=r"in\.jsonl has changed: rows 0 to 49 are not those"):
+        prepare(configure(), {})
+    assert {name: found for name, found in listing(home).items() if "lock" not in name} == before
+    (home / "in.jsonl").write_bytes(ROWS)
+    close(prepare(configure(), {}))  # the lock was given back, and putting the input back is enough
+
+
+def test_a_first_session_that_was_killed_while_it_counted_leaves_the_plan_to_be_made(
+    configure: CONFIGURE, home: Path
+) -> None:
+    begin(configure(), planned=False)
+    os.utime(home / "in.jsonl", ns=(1, 1))
+    prepared = prepare(configure(), {})
+    close(prepared)
+    assert prepared.resumed
+    assert prepared.shards is None
+
+
+# A run that has finished
+
+
+@pytest.fixture
+def finished(configure: CONFIGURE, home: Path) -> Config:
+    """Leave everything as a finished run with a failed row leaves it."""
+    config = configure()
+    prepared = begin(config)
+    (home / "out.jsonl").write_bytes(b"lines\n")
+    (home / "out.errors.jsonl").write_bytes(b"failed\n")
+    prepared.manifest.finished = Finished(
+        str(home.resolve() / "out.jsonl"), 6, str(home.resolve() / "out.errors.jsonl"), 7, "2026-01-02T03:04:05Z"
+    )
+    manifests.save(prepared.directory.manifest, prepared.manifest)
+    return config
+
+
+def prepared_again(config: Config) -> Prepared:
+    prepared = prepare(config, {})
+    close(prepared)
+    return prepared
+
+
+def test_a_finished_run_with_its_output_in_place_is_known(finished: Config) -> None:
+    prepared = prepared_again(finished)
+    assert already_finished(finished, prepared.manifest)
+    assert prepared.resumed
+
+
+def test_an_output_that_was_moved_away_is_to_be_written_again(finished: Config, home: Path) -> None:
+    (home / "out.jsonl").rename(home / "kept.jsonl")
+    assert not already_finished(finished, prepared_again(finished).manifest)
+    (home / "out.errors.jsonl").unlink()
+    assert not already_finished(finished, prepared_again(finished).manifest)
+
+
+@pytest.mark.parametrize("content", [b"", b"lines\nand a note of mine\n"])
+def test_an_output_that_was_changed_is_not_written_over(finished: Config, home: Path, content: bytes) -> None:
+    (home / "out.jsonl").write_bytes(content)
+    assert "changed since the run finished; move it away" in str(refused(finished))
+
+
+def test_another_output_path_of_a_finished_run_is_written_unless_something_is_there(
+    finished: Config, configure: CONFIGURE, home: Path
+) -> None:
+    other = configure(output_path="other.jsonl", checkpoint_dir="out.jsonl.run")
+    assert not already_finished(other, prepared_again(other).manifest)
+    (home / "other.jsonl").write_bytes(b"theirs")
+    assert "is not of this run" in str(refused(other))
+
+
+def test_the_same_output_by_another_name_is_the_same(finished: Config, configure: CONFIGURE, home: Path) -> None:
+    (home / "link.jsonl").symlink_to("out.jsonl")
+    linked = configure(output_path="link.jsonl", checkpoint_dir="out.jsonl.run", output_errors="out.errors.jsonl")
+    assert already_finished(linked, prepared_again(linked).manifest)

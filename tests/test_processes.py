@@ -1,0 +1,91 @@
+"""Starting a process: it runs what it is told, by name, and its pipe says when it is gone."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import processes
+from engine.processes import Child
+
+START = Callable[[str], Child]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[START]:
+    """Start a process whose `main(pipe)` has this body."""
+    monkeypatch.syspath_prepend(tmp_path)
+    children: list[Child] = []
+
+    def make(body: str) -> Child:
+        name = f"rowmill_test_child_{len(children)}"
+        (tmp_path / f"{name}.py").write_text(f"import os, signal, sys\ndef main(pipe):\n    {body}\n")
+        child = processes.start(name, "test-child")
+        children.append(child)
+        return child
+
+    yield make
+    for child in children:
+        child.process.kill()
+        child.process.join()
+        child.pipe.close()
+
+
+def test_what_main_returns_is_the_exit_status(start: START) -> None:
+    children = [start("return 0"), start("return 6")]
+    for child in children:
+        child.process.join(30)
+    assert [child.process.exitcode for child in children] == [0, 6]
+
+
+def test_both_ends_can_speak_and_the_end_of_the_process_closes_the_pipe(start: START) -> None:
+    child = start("pipe.send_bytes(pipe.recv_bytes() + b' and back'); return 0")
+    child.pipe.send_bytes(b"there")
+    assert child.pipe.recv_bytes() == b"there and back"
+    with pytest.raises(EOFError):
+        child.pipe.recv_bytes()
+
+
+def test_an_interrupt_of_the_terminal_is_not_for_the_child(start: START) -> None:
+    child = start("pipe.send_bytes(b'up'); pipe.recv_bytes(); return 3")
+    child.pipe.recv_bytes()
+    os.kill(child.process.pid or 0, signal.SIGINT)
+    child.pipe.send_bytes(b"go")
+    child.process.join(30)
+    assert child.process.exitcode == 3
+
+
+def test_a_killed_process_closes_its_pipe_although_others_were_started_after_it(start: START) -> None:
+    """A copy of the end in a sibling would keep the pipe open for ever."""
+    first = start("pipe.send_bytes(b'up'); pipe.recv_bytes(); return 0")
+    second = start("pipe.send_bytes(b'up'); pipe.recv_bytes(); return 0")
+    assert first.pipe.recv_bytes() == second.pipe.recv_bytes() == b"up"
+    os.kill(first.process.pid or 0, signal.SIGKILL)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        first.pipe.recv_bytes()
+    first.process.join(30)
+    assert first.process.exitcode == -signal.SIGKILL
+    assert second.process.is_alive()
+
+
+def test_a_child_sees_the_end_of_its_parents_side(start: START) -> None:
+    child = start("pipe.send_bytes(b'up')\n    try: pipe.recv_bytes()\n    except EOFError: return 5\n    return 0")
+    child.pipe.recv_bytes()
+    child.pipe.close()
+    child.process.join(30)
+    assert child.process.exitcode == 5
+
+
+def test_a_defect_ends_the_process_with_status_1_and_a_traceback(start: START, capfd: pytest.CaptureFixture[str]) -> None:
+    child = start("raise KeyError('of the test')")
+    child.process.join(30)
+    assert child.process.exitcode == 1
+    assert "KeyError: 'of the test'" in capfd.readouterr().err
+
+
+def test_starting_one_imports_nothing_of_it_here(start: START) -> None:
+    start("return 0")
+    assert "rowmill_test_child_0" not in sys.modules

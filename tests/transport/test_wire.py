@@ -1,0 +1,514 @@
+"""What both transports really put on the wire, and what they make of what comes back.
+
+The server here is a raw socket: it shows every byte of a request, and can answer with things that no server
+library would send.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import resource
+import socket
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.records import Endpoint, Failure, Reply
+from engine.transport import Transport, open_transport
+from engine.transport.endpoint import resolve
+
+API = "chat.completions"
+KINDS = ["direct", "sdk"]
+COMPLETION = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+BODY = {
+    "model": "m",
+    "messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": 'Say "ä\u2028\U0001f600"'}],
+    "temperature": 0.2,
+    "max_tokens": 5,
+    "top_k": 4,  # known to other servers only
+    "response_format": {"type": "json_object"},
+    "extra": {"deep": [1, 2.5, None, True]},
+}
+
+
+@dataclass
+class Received:
+    """One request as it arrived."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        values = [value for key, value in self.headers if key.lower() == name]
+        assert len(values) <= 1, f"{name} came more than once"
+        return values[0] if values else None
+
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def http(status: int, body: bytes, *, length: int | None = None, headers: str = "") -> bytes:
+    head = f"HTTP/1.1 {status} Text\r\nContent-Length: {len(body) if length is None else length}\r\n{headers}\r\n"
+    return head.encode("latin-1") + body
+
+
+def bytes_then(data: bytes, *, close: bool) -> Answer:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+        if close:
+            writer.close()
+
+    return answer
+
+
+async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Hold the request until the client goes away."""
+    await reader.read()
+
+
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer a byte at a time: each single read is soon over, the reply never."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    gone = asyncio.ensure_future(reader.read())
+    while not gone.done():
+        writer.write(b"{")
+        await asyncio.wait([gone], timeout=0.02)
+
+
+async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+fine = bytes_then(http(200, json.dumps(COMPLETION).encode(), headers="Content-Type: application/json\r\n"), close=False)
+
+
+@dataclass
+class Wire:
+    """A server on loopback that records each request and gives each the same answer."""
+
+    answer: Answer = fine
+    requests: list[Received] = field(default_factory=list)
+    open: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self._changed = asyncio.Event()
+
+    def url(self, path: str = "/v1") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._connection, sock=self.socket, backlog=4096)
+        try:
+            yield
+        finally:
+            server.close()
+            for writer in self.open:
+                writer.transport.abort()
+            await self.all_closed()
+
+    async def all_closed(self) -> None:
+        """Return once no connection is open."""
+        await self._until(lambda: not self.open)
+
+    async def arrived(self, count: int) -> None:
+        """Return once so many requests have come."""
+        await self._until(lambda: len(self.requests) >= count)
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.add(writer)
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while not writer.is_closing():
+                    self.requests.append(await self._request(reader))
+                    self._changed.set()
+                    await self.answer(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            self.open.discard(writer)
+            self._changed.set()
+
+    async def _request(self, reader: asyncio.StreamReader) -> Received:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        line, *fields = head.rstrip("\r\n").split("\r\n")
+        method, target, version = line.split(" ")
+        assert version == "HTTP/1.1"
+        headers = [(name, value.strip()) for name, _, value in (each.partition(":") for each in fields)]
+        received = Received(method, target, headers, b"")
+        length = received.header("content-length")
+        assert length is not None, "a body of known length is sent with its length"
+        received.body = await reader.readexactly(int(length))
+        return received
+
+
+def endpoint(url: str, *, key: str | None = "sk-test", account: bool = False, timeout_s: float = 20.0) -> Endpoint:
+    return Endpoint(provider="p", base_url=url, key=key, openai_account=account, timeout_s=timeout_s)
+
+
+def send(
+    kind: str, wire: Wire, base_url: str = "", *, key: str | None = "sk-test", timeout_s: float = 20.0, times: int = 1
+) -> list[Reply | Failure]:
+    """Send so many requests one after the other through a transport of that kind; return what came back."""
+    target = endpoint(base_url or wire.url(), key=key, timeout_s=timeout_s)
+    resolved = resolve(target, API) if kind == "direct" else target
+
+    async def run() -> list[Reply | Failure]:
+        async with wire.serve(), opened(kind, resolved) as transport:
+            return [await transport.send(json.dumps(BODY).encode()) for _ in range(times)]
+
+    return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def opened(kind: str, target: Endpoint, concurrency: int = 8) -> AsyncIterator[Transport]:
+    transport = open_transport(kind, target, api=API, concurrency=concurrency)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+def failed(kind: str, wire: Wire, base_url: str = "", *, timeout_s: float = 20.0) -> Failure:
+    (found,) = send(kind, wire, base_url, timeout_s=timeout_s)
+    assert isinstance(found, Failure), found
+    return found
+
+
+# What is sent
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/v1", "/v1/chat/completions"),
+        ("/v1/", "/v1/chat/completions"),
+        ("", "/chat/completions"),
+        ("/gateway/team-a/v1", "/gateway/team-a/v1/chat/completions"),
+        ("/deployments/d?api-version=2024-10-21", "/deployments/d/chat/completions?api-version=2024-10-21"),
+        ("/v1/?api-version=1&x=a%20b", re.compile(r"/v1/chat/completions\?api-version=1&x=a(\+|%20)b")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["sk-test", None])
+def test_both_transports_put_the_same_request_on_the_wire(path: str, target: Any, key: str | None) -> None:
+    sent = {}
+    hosts = {}
+    for kind in KINDS:
+        wire = Wire()
+        (reply,) = send(kind, wire, wire.url(path), key=key)
+        assert isinstance(reply, Reply)
+        (sent[kind],) = wire.requests
+        hosts[kind] = wire.port
+    direct, sdk = sent["direct"], sent["sdk"]
+    assert direct.method == sdk.method == "POST"
+    assert direct.target == sdk.target
+    assert re.fullmatch(target if isinstance(target, re.Pattern) else re.escape(target), direct.target)
+    for name in ("authorization", "accept", "content-type", "user-agent", "openai-organization", "openai-project"):
+        assert direct.header(name) == sdk.header(name), name
+    assert direct.header("authorization") == (None if key is None else "Bearer sk-test")
+    assert direct.header("content-type") == "application/json"
+    assert direct.header("accept") == "application/json"
+    for kind in KINDS:
+        assert sent[kind].header("host") == f"127.0.0.1:{hosts[kind]}"
+    assert json.loads(direct.body) == json.loads(sdk.body) == BODY
+
+
+def test_direct_sends_no_figures_about_a_package_that_does_not_send_it() -> None:
+    wire = Wire()
+    send("direct", wire)
+    names = {name.lower() for name, _ in wire.requests[0].headers}
+    assert not any(name.startswith("x-stainless") for name in names)
+    assert names <= {
+        "accept", "authorization", "content-type", "user-agent", "host", "content-length", "accept-encoding",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_connections_are_kept_and_used_again(kind: str) -> None:
+    wire = Wire()
+    opened_before = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened_before.append(writer)
+        await fine(reader, writer)
+
+    wire.answer = answer
+    assert all(isinstance(reply, Reply) for reply in send(kind, wire, times=5))
+    assert len(wire.requests) == 5
+    assert len(set(opened_before)) == 1
+
+
+# What the environment may and may not add
+
+ACCOUNT = {
+    "OPENAI_API_KEY": "sk-env-key",
+    "OPENAI_ADMIN_KEY": "sk-env-admin",
+    "OPENAI_ORG_ID": "org-env",
+    "OPENAI_PROJECT_ID": "proj-env",
+    "OPENAI_CUSTOM_HEADERS": "X-Env: env-header",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9/env-url",
+    "OPENAI_WEBHOOK_SECRET": "sk-env-webhook",
+}
+DRIVE = """
+import asyncio, os, sys
+from engine.records import Endpoint, Reply
+from engine.transport import open_transport
+from engine.transport.endpoint import resolve
+
+kind, url, key, account = sys.argv[1:]
+endpoint = Endpoint("p", url, key or None, account == "account", 20.0)
+if kind == "direct":
+    endpoint = resolve(endpoint, "chat.completions")
+
+async def main():
+    transport = open_transport(kind, endpoint, api="chat.completions", concurrency=1)
+    result = await transport.send(b'{"model": "m", "messages": []}')
+    await transport.close()
+    assert isinstance(result, Reply), result
+
+asyncio.run(main())
+os._exit(0)  # as workers end: the direct client's threads can abort an interpreter that is being taken down
+"""
+
+
+def sent_with_environment(
+    kinds: list[str], environment: dict[str, str], *, key: str, account: bool
+) -> dict[str, Received]:
+    """Send one request through each of these transports, each in a process of its own; return what arrived."""
+
+    async def run(kind: str) -> Received:
+        wire = Wire()
+        async with wire.serve():
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", DRIVE, kind, wire.url(), key, "account" if account else "other",
+                env=os.environ | environment, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            _, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+        (received,) = wire.requests
+        return received
+
+    async def all_kinds() -> list[Received]:
+        return await asyncio.gather(*(run(kind) for kind in kinds))
+
+    return dict(zip(kinds, asyncio.run(all_kinds()), strict=True))
+
+
+@pytest.mark.parametrize("key", ["", "sk-own"])
+def test_nothing_of_the_openai_account_reaches_another_server(key: str, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login user password env-password\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    environment = ACCOUNT | {"NETRC": str(netrc)}
+    for kind, received in sent_with_environment(KINDS, environment, key=key, account=False).items():
+        text = repr(received.headers) + received.target + received.body.decode()
+        assert "env" not in text, f"{kind}: {text}"
+        assert received.header("openai-organization") is None
+        assert received.header("openai-project") is None
+        assert received.header("authorization") == (f"Bearer {key}" if key else None)
+
+
+def test_openais_own_server_gets_the_accounts_organisation_and_project_from_both() -> None:
+    environment = {name: value for name, value in ACCOUNT.items() if name != "OPENAI_BASE_URL"}
+    for received in sent_with_environment(KINDS, environment, key="sk-own", account=True).values():
+        assert received.header("authorization") == "Bearer sk-own"
+        assert received.header("openai-organization") == "org-env"
+        assert received.header("openai-project") == "proj-env"
+        assert received.header("x-env") == "env-header"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_on_this_machine_is_reached_without_the_environments_proxy(kind: str) -> None:
+    names = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    proxies = dict.fromkeys(names, "http://127.0.0.1:9") | {"NO_PROXY": "", "no_proxy": ""}
+    assert sent_with_environment([kind], proxies, key="sk-own", account=False)[kind].method == "POST"
+
+
+# What comes back
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("status", "body", "content_type"),
+    [
+        (200, json.dumps(COMPLETION).encode(), "application/json"),
+        (200, b"", "application/json"),
+        (200, b'{"id": "x", "choi', "application/json"),
+        (200, b"<html>ok</html>", "text/html"),
+        (200, b"\xff\xfe", "application/json"),
+        (400, b'{"error": {"message": "m", "code": "context_length_exceeded"}}', "application/json"),
+        (401, b"", "text/plain"),
+        (404, b'{"detail": "Not Found"}', "application/json"),
+        (409, b"{}", "application/json"),
+        (429, b'[{"error": {"message": "m"}}]', "application/json"),
+        (500, b"\x00", "application/octet-stream"),
+        (502, b"<html>Bad Gateway</html>", "text/html"),
+        (529, b'{"type": "error"}', "application/json"),
+    ],
+)
+def test_every_reply_comes_back_as_it_was_sent_and_is_asked_for_once(
+    kind: str, status: int, body: bytes, content_type: str
+) -> None:
+    headers = f"Content-Type: {content_type}\r\nRetry-After: 7\r\nX-Odd: a\xe4\r\n"
+    wire = Wire(bytes_then(http(status, body, headers=headers), close=False))
+    (reply,) = send(kind, wire)
+    assert isinstance(reply, Reply)
+    assert (reply.status, bytes(reply.body)) == (status, body)
+    assert reply.header("retry-after") == reply.header("Retry-After") == "7"
+    assert reply.header("content-type") == content_type
+    assert reply.header("absent") is None
+    assert len(wire.requests) == 1, "the transport tries nothing again by itself"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(kind: str, status: int) -> None:
+    with Wire().socket as elsewhere:
+        elsewhere.setblocking(False)
+        location = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/v1/chat/completions"
+        wire = Wire(bytes_then(http(status, b"", headers=f"Location: {location}\r\n"), close=False))
+        (reply,) = send(kind, wire)
+        assert isinstance(reply, Reply)
+        assert (reply.status, reply.header("location")) == (status, location)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+# What does not come back
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("answer", [silence, drip], ids=["accepts and never answers", "drips"])
+def test_the_deadline_of_the_whole_request_holds(kind: str, answer: Answer) -> None:
+    wire = Wire(answer)
+    start = time.monotonic()
+    found = failed(kind, wire, timeout_s=0.5)
+    assert (found.fault.name, found.maybe_billed, found.status) == ("timeout", True, None)
+    assert 0.45 <= time.monotonic() - start <= 3.0, "the deadline itself, and what starting and closing take"
+    assert "0.5 s" in found.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_timed_out_request_releases_its_connection(kind: str) -> None:
+    wire = Wire(drip)
+    target = endpoint(wire.url(), timeout_s=0.3)
+    resolved = resolve(target, API) if kind == "direct" else target
+
+    async def run() -> None:
+        async with wire.serve(), opened(kind, resolved) as transport:
+            await transport.send(json.dumps(BODY).encode())
+            await wire.all_closed()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """Give a URL whose port belongs to nobody: it is bound and does not listen."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refused_connection_was_certainly_not_billed(kind: str, nowhere: str) -> None:
+    found = failed(kind, Wire(), nowhere)
+    assert (found.fault.name, found.maybe_billed) == ("connection", False)
+    assert "sk-test" not in found.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reset,
+        bytes_then(b"", close=True),
+        bytes_then(http(200, b'{"id": "chatcmpl-1", ', length=5_000), close=True),
+        bytes_then(b"HTTP/1.1 200 OK\r\nContent-Le", close=True),
+        bytes_then(b"nonsense\r\n\r\n", close=True),
+        bytes_then(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", close=True),
+    ],
+    ids=["reset", "closed", "truncated body", "truncated head", "no http", "truncated chunk"],
+)
+def test_a_connection_that_broke_after_the_request_may_have_been_billed(kind: str, answer: Answer) -> None:
+    wire = Wire(answer)
+    found = failed(kind, wire)
+    assert (found.fault.name, found.maybe_billed) == ("connection", True)
+    assert found.message.startswith("connection failed: ")
+    assert len(wire.requests) == 1
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Allow both ends of 2,000 connections in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("way", ["timed out", "cancelled"])
+@pytest.mark.usefixtures("many_descriptors")
+def test_two_thousand_requests_that_ended_early_leak_no_descriptors(way: str) -> None:
+    """A cancelled request's connection may stay until its deadline, but not longer."""
+    wire = Wire(bytes_then(http(200, b""), close=True))
+    resolved = resolve(endpoint(wire.url(), timeout_s=2.0), API)
+    body = json.dumps(BODY).encode()
+
+    async def end_early(transport: Transport, count: int) -> list[BaseException | Reply | Failure]:
+        tasks = [asyncio.ensure_future(transport.send(body)) for _ in range(count)]
+        if way == "cancelled":
+            await wire.arrived(1 + count)
+            for task in tasks:
+                task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        await wire.all_closed()
+        return results
+
+    async def run() -> tuple[int, int, list[BaseException | Reply | Failure]]:
+        async with wire.serve(), opened("direct", resolved) as transport:
+            await transport.send(body)  # what the client opens once and keeps
+            await wire.all_closed()
+            before = descriptors()
+            wire.answer = silence
+            results = await end_early(transport, 2_000)
+            return before, descriptors(), results
+
+    before, after, results = asyncio.run(run())
+    if way == "cancelled":
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    else:
+        assert {result.fault.name if isinstance(result, Failure) else result for result in results} == {"timeout"}
+    assert after <= before
