@@ -2,7 +2,7 @@
 
 A fixed set of slot coroutines does the sending. What to do next is decided without awaiting, by `_admit`, and what
 followed by `_settle`; all state changes there. A slot that finds nothing to do parks; whatever makes work
-possible (rows read, a row due, the rate) wakes one parked slot, which wakes the next while there is more.
+possible (rows read, a row due, the rate) wakes one parked slot (`parking`).
 
 State: `_ready` rows read but not tried, `_waiting` rows in backoff, `_paced` the one built row that waits for the
 rate, `_suspects` rows to be sent alone, and what the slots hold (`in_flight`).
@@ -20,6 +20,7 @@ import msgspec
 from engine.errors import BadReply, InvalidRow, Refused
 from engine.flow.rate import Slice
 from engine.flow.retry import DueHeap, RetryPolicy
+from engine.parking import Parking
 from engine.records import Answer, Counters, Failure, Reply, Request, Shard
 from engine.store.checkpoint import Checkpoint
 from engine.store.inflight import InflightBoard
@@ -46,6 +47,12 @@ class OpenShard:
         self.checkpoint = checkpoint
         self.suspects = suspects
         self.quarantined = quarantined
+        self._recovered = checkpoint.acknowledged.rows
+
+    @property
+    def new_rows(self) -> int:
+        """Rows on disk since this worker has the shard."""
+        return self.checkpoint.acknowledged.rows - self._recovered
 
 
 class _Job(msgspec.Struct, gc=False):
@@ -92,6 +99,7 @@ class Pipeline:
         self._provider = provider
         self._include_input = "input" in include
         self._include_meta = "meta" in include
+        self._includes = bool(include)
         self._secrets = secrets
         self._on_recorded = on_recorded
         self._on_provider_closed = on_provider_closed
@@ -110,8 +118,8 @@ class Pipeline:
         self._suspects: deque[_Job] = deque()
         self._alone = False  # a suspect is in flight, and nothing else may be
         self._open = True
-        self._parked: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._parking = Parking()
+        self._parked = self._parking.parked
         self._low_water = concurrency + _READY_ROWS
         self._is_hungry = True
         self._hungry = asyncio.Event()
@@ -160,12 +168,12 @@ class Pipeline:
         if len(self._ready) >= self._low_water or self._ready_bytes >= _READY_BYTES:
             self._is_hungry = False
             self._hungry.clear()
-        self._wake()
+        self._parking.wake()
 
     def synced(self, count: int) -> None:
         """Take note that so many recorded bytes are on disk."""
         self.pending_bytes -= count
-        self._wake()
+        self._parking.wake()
 
     def close(self) -> None:
         """Admit nothing more. What is in flight goes on."""
@@ -193,9 +201,7 @@ class Pipeline:
         while True:
             job = admit(number)
             if job is None:
-                parked = self._loop.create_future()
-                self._parked.append(parked)
-                await parked
+                await self._parking.park()
                 continue
             try:
                 settle(job, await send(job.request.body))  # type: ignore[union-attr]  # _admit has built it
@@ -217,6 +223,9 @@ class Pipeline:
             if job is None:
                 return None
             self._paced = None
+            if job.alone and self.in_flight:
+                self._suspects.append(job)  # its next try is as dangerous as its first
+                continue
             cells[number] = job.index + 1  # before the row is looked at: one that kills the process is found here
             if job.request is None:
                 try:
@@ -225,10 +234,16 @@ class Pipeline:
                     cells[number] = 0
                     self._record_failure(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
                     continue
-            if self._slice is not None and (due := self._slice.ready_at(job.request.tokens, now)) > now:
+            if self._slice is None:
+                break
+            if not self._slice.fits(job.request.tokens):
+                cells[number] = 0
+                self._record_failure(job, _too_large(job.request.tokens))
+                continue
+            if (due := self._slice.ready_at(job.request.tokens, now)) > now:
                 cells[number] = 0
                 self._paced = job
-                self._wake_at(due)
+                self._parking.wake_at(due)
                 return None
             break
         if self._slice is not None:
@@ -240,7 +255,7 @@ class Pipeline:
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         if self._parked:
-            self._wake()
+            self._parking.wake()
         return job
 
     def _next_new(self) -> _Job | None:
@@ -261,7 +276,7 @@ class Pipeline:
     def _too_many_waiting(self) -> bool:
         due = self._waiting.next_due
         assert due is not None
-        self._wake_at(due)
+        self._parking.wake_at(due)
         return len(self._waiting) >= self._waiting_max
 
     def _left(self, job: _Job) -> None:
@@ -270,7 +285,7 @@ class Pipeline:
             self._alone = False
         if self.in_flight == 0 and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
-        self._wake()
+        self._parking.wake()
 
     # What a reply means
 
@@ -317,7 +332,7 @@ class Pipeline:
         due = self._loop.time() + wait
         self._waiting.push(due, job)
         if self._parked:
-            self._wake_at(due)
+            self._parking.wake_at(due)
 
     def _record(self, job: _Job, answer: Answer) -> None:
         request = job.request
@@ -326,11 +341,12 @@ class Pipeline:
         if self._slice is not None and answer.prompt_tokens:
             self._slice.settle(request.tokens, answer.prompt_tokens + answer.completion_tokens, now)
         ms = int((now - job.started) * 1000)
-        include = self._included(job, ms) if self._include_input or self._include_meta else b""
+        attempts = job.attempts + 1
+        include = self._included(job, ms, attempts) if self._includes else b""
         line = result_line(job.index, request.id, answer, include)
         job.shard.checkpoint.append(
             job.index,
-            job.attempts + 1,
+            attempts,
             job.requests,
             ms,
             self._provider,
@@ -343,10 +359,9 @@ class Pipeline:
     def _record_failure(self, job: _Job, failure: Failure) -> None:
         ms = int((self._loop.time() - job.started) * 1000) if job.requests else 0
         id_ = job.request.id if job.request is not None else self._task.id_of(job.line)
-        line = failure_line(job.index, id_, failure, self._included(job, ms))
-        job.shard.checkpoint.append(
-            job.index, max(job.attempts, 1), job.requests, ms, self._provider, line, failed=True
-        )
+        attempts = max(job.attempts, 1)
+        line = failure_line(job.index, id_, failure, self._included(job, ms, attempts))
+        job.shard.checkpoint.append(job.index, attempts, job.requests, ms, self._provider, line, failed=True)
         self._note_recorded(len(line))
 
     def _note_recorded(self, count: int) -> None:
@@ -355,37 +370,20 @@ class Pipeline:
         if before == 0 or before < _GROUP_BYTES <= after:
             self._on_recorded(after >= _GROUP_BYTES)
 
-    def _included(self, job: _Job, ms: int) -> bytes:
+    def _included(self, job: _Job, ms: int, attempts: int) -> bytes:
         """Encode the further members of the output line that `output.include` asks for."""
         members = b""
         if self._include_input:
             members += b',"input":' + self._task.input_of(job.line)
         if self._include_meta:
-            meta = {"provider": self._provider, "attempts": job.attempts + 1, "requests": job.requests, "ms": ms}
+            meta = {"provider": self._provider, "attempts": attempts, "requests": job.requests, "ms": ms}
             members += b',"meta":' + msgspec.json.encode(meta)
         return members
 
-    # Waking parked slots
 
-    def _wake(self) -> None:
-        """Let one parked slot look again; it wakes the next one if it found something to do."""
-        while self._parked:
-            parked = self._parked.popleft()
-            if not parked.done():
-                parked.set_result(None)
-                return
-
-    def _wake_at(self, due: float) -> None:
-        """Wake a slot at that time, unless one will be woken before."""
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._wake()
+def _too_large(tokens: int) -> Failure:
+    message = f"the request needs about {tokens} tokens, more than the provider's tokens_per_minute lets through"
+    return Failure(fault=faults.INVALID_REQUEST, message=message)
 
 
 def _poisonous() -> Failure:

@@ -138,10 +138,10 @@ class Pool:
         self._rows_at_death = rows_done
         for row in in_flight:
             self._deaths_of[row] += 1
-        for shard in member.shards.values():  # rows that others died on, but not this time, are cleared
-            for row in range(shard.first_row, shard.first_row + shard.rows):
-                if row in self._deaths_of and row not in in_flight and self._deaths_of[row] < _SUSPECT_DEATHS:
-                    del self._deaths_of[row]
+        ranges = [range(shard.first_row, shard.first_row + shard.rows) for shard in member.shards.values()]
+        for row, deaths in list(self._deaths_of.items()):
+            if row not in in_flight and deaths < _SUSPECT_DEATHS and any(row in rows for rows in ranges):
+                del self._deaths_of[row]  # this time the worker died without it
         code = process.exitcode
         how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
         return Death(member, list(member.shards.values()), in_flight, how)

@@ -1,8 +1,8 @@
 """One run from start to end: prepared, supervised, reported. What the command line calls."""
 
-import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -16,8 +16,6 @@ from engine.simulator.process import SimulatorProcess
 from engine.store import durable
 from engine.supervisor import Observer, Supervisor
 from engine.ui import report as reports
-
-_LOG_FORMAT = "%(asctime)s %(message)s"
 
 
 def run(
@@ -67,22 +65,22 @@ class _Log:
 
     def __init__(self, path: Path, observer: Observer) -> None:
         self._observer = observer
-        self._handler = logging.FileHandler(path, encoding="utf-8")
-        formatter = logging.Formatter(_LOG_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
-        formatter.converter = time.gmtime
-        self._handler.setFormatter(formatter)
+        self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._handler.close()
+        with suppress(OSError):
+            self._file.close()
 
     def show(self, snapshot: Snapshot) -> None:
         self._observer.show(snapshot)
 
     def log(self, line: str) -> None:
-        self._handler.handle(logging.LogRecord("rowmill", logging.INFO, "", 0, line, None, None))
+        with suppress(OSError):  # a full disk must not keep anybody from being told so
+            self._file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
+            self._file.flush()
         self._observer.log(line)
 
 

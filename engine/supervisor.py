@@ -8,26 +8,25 @@ import multiprocessing.connection
 import resource
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import msgspec
 import psutil
 
 from engine import messages, processes
-from engine.config import SIMULATOR
-from engine.errors import ConfigError, ExitCode, MachineError, RowmillError
+from engine.errors import ExitCode, MachineError, RowmillError
 from engine.flow.rate import divide
 from engine.ledger import Ledger
 from engine.messages import Beat, Note, Ready, Setup, ShardSealed, Stop, Want
 from engine.pool import Death, Member, Pool, left_in_flight
 from engine.preparation import Prepared
-from engine.records import Endpoint, SessionReport, Shard, Snapshot
+from engine.records import Endpoint, SessionReport, Snapshot
+from engine.shard_book import ShardBook
+from engine.startup import EmbeddedEndpoint, EndpointStart, worker_count
 from engine.store import manifest as manifests
 from engine.store.manifest import Finished
 from engine.store.seal import Sealed, read_sealed
@@ -49,23 +48,6 @@ class Observer(Protocol):
 
     def log(self, line: str) -> None:
         """Show one event."""
-
-
-class EmbeddedEndpoint(Protocol):
-    """The simulator's process, as the supervisor needs it."""
-
-    @property
-    def base_url(self) -> str:
-        """Where it listens; known once `wait_ready` has returned."""
-
-    def start(self) -> None:
-        """Begin to start it."""
-
-    def wait_ready(self, timeout: float) -> object:
-        """Wait until it listens."""
-
-    def stop(self) -> None:
-        """End it."""
 
 
 class Supervisor:
@@ -90,16 +72,11 @@ class Supervisor:
         self._embedded = embedded
         self._clock = clock
         now = clock()
-        self._workers = self._worker_count()
+        self._workers = worker_count(prepared.config, prepared.manifest)
         self._pool = Pool(prepared.directory)
         self._ledger = Ledger(now, self._workers * self._config.workers.concurrency)
         self._mailbox = Mailbox()
-        self._shards: list[Shard] = []
-        self._planned = False
-        self._backlog: deque[Shard] = deque()  # to be assigned
-        self._unmerged: dict[int, tuple[Path, Sealed]] = {}  # sealed, waiting for those before them
-        self._next_merge = 0
-        self._output_bytes = [0, 0]
+        self._book = ShardBook()
         self._finishing = False
         self._finished = False
         self._ending = False  # nothing is started any more
@@ -121,9 +98,11 @@ class Supervisor:
                 self._ledger.billed_twice += left_in_flight(self._directory)
                 merger = MergeThread(self._config.output_path, self._config.errors_path, self._mailbox)
                 self._merger = merger
-                resolver = self._start_processes()
+                starting = EndpointStart(self._config, self._prepared.endpoint, self._embedded)
+                for place in range(self._workers):
+                    self._pool.start(place, self._clock())
                 planner = self._start_planning()
-                self._endpoint = self._resolve(resolver)
+                self._endpoint = starting.wait()
                 for member in self._pool.members:
                     self._set_up(member)
                 while not self._over():
@@ -149,57 +128,12 @@ class Supervisor:
         """Whether every row has its line in the output."""
         return self._finished
 
-    def _worker_count(self) -> int:
-        count = self._config.workers.count
-        wanted = len(psutil.Process().cpu_affinity() or [0]) if count == "auto" else count
-        # A worker without a shard is a process for nothing; small inputs have few.
-        shards = -(-self._manifest.input.size // self._manifest.shard_bytes)
-        return max(1, min(wanted, shards))
-
-    def _start_processes(self) -> processes.Child | None:
-        """Start everything that takes long to start, side by side."""
-        with _signals_held():
-            if self._embedded is not None:
-                self._embedded.start()
-            # The sdk transport builds its own client in each worker; the direct one wants to know what to send.
-            resolver = None
-            if self._config.client.transport == "direct":
-                resolver = processes.start(_ENDPOINT_MODULE, "rowmill-endpoint")
-            for place in range(self._workers):
-                self._pool.start(place, self._clock())
-        return resolver
-
     def _start_planning(self) -> Planner | None:
         if self._prepared.shards is not None:
             self._prepared.input.close()
             self._mailbox.put(Planned(self._prepared.shards, last=True))
             return None
         return Planner(self._prepared.input, self._manifest.shard_bytes, self._manifest.shard_rows, self._mailbox)
-
-    def _resolve(self, resolver: processes.Child | None) -> Endpoint:
-        endpoint = self._prepared.endpoint
-        if self._embedded is not None:
-            self._embedded.wait_ready(_RESOLVE_S)
-            endpoint = msgspec.structs.replace(endpoint, base_url=self._embedded.base_url)
-        assert endpoint.base_url != SIMULATOR
-        if resolver is None:
-            return endpoint
-        with resolver.pipe as pipe:
-            with suppress(BrokenPipeError):  # it has ended; reading its answer says so
-                pipe.send_bytes(msgspec.msgpack.encode((endpoint, self._config.task.api)))
-            if not pipe.poll(_RESOLVE_S):
-                resolver.process.kill()
-                raise MachineError("the openai package took over a minute to start; run the same command again")
-            try:
-                answer = msgspec.msgpack.decode(pipe.recv_bytes(), type=Endpoint | str)
-            except (EOFError, ConnectionResetError):
-                raise MachineError(
-                    "the openai package could not be started: python -c 'import openai' says why"
-                ) from None
-        resolver.process.join()
-        if isinstance(answer, str):
-            raise ConfigError(f"provider {endpoint.provider!r}: the openai package refuses these settings: {answer}")
-        return answer
 
     def _set_up(self, member: Member) -> None:
         assert self._endpoint is not None
@@ -221,7 +155,9 @@ class Supervisor:
         """Tell whether there is nothing more to wait for."""
         if self._finished:
             return True
-        return (self._stopped_by is not None or self._interrupted > 0) and not self._pool.members
+        # A signal that comes while the output is being finished changes nothing: it is done in a moment.
+        interrupted = self._interrupted > 0 and not self._finishing
+        return (self._stopped_by is not None or interrupted) and not self._pool.members
 
     # One step of the loop
 
@@ -256,13 +192,13 @@ class Supervisor:
             case Beat():
                 self._ledger.beat(member, message)
             case ShardSealed(number=number):
-                shard = member.shards.pop(number)
-                sealed = read_sealed(self._directory.sealed_path(shard))
+                path = self._directory.sealed_path(member.shards.pop(number))
+                sealed = read_sealed(path)
                 if sealed is None:
                     raise MachineError(
                         f"sealed shard {number} has gone from the run directory; run the same command again"
                     )
-                self._on_sealed(shard, sealed)
+                self._on_sealed(path, sealed)
             case Note(text=text):
                 self._observer.log(f"worker {member.place}: {text}")
             case Stop(exit_code=code, reason=reason):
@@ -286,38 +222,35 @@ class Supervisor:
 
     def _on_planned(self, planned: Planned) -> None:
         for shard in planned.shards:
-            self._shards.append(shard)
-            sealed = read_sealed(self._directory.sealed_path(shard)) if self._prepared.resumed else None
-            if sealed is None or sealed.shard != shard:
-                self._backlog.append(shard)
-            else:
-                self._on_sealed(shard, sealed)
+            path = self._directory.sealed_path(shard)
+            sealed = read_sealed(path) if self._prepared.resumed else None
+            done = sealed is not None and sealed.shard == shard
+            self._book.add(shard, sealed=done)
+            if done and sealed is not None:
+                self._on_sealed(path, sealed)
         if planned.last:
-            self._planned = True
-            self._ledger.total_rows = sum(shard.rows for shard in self._shards)
+            self._book.planned = True
+            self._ledger.total_rows = self._book.rows
             if self._prepared.shards is None:
-                manifests.save_plan(self._directory.plan, self._shards)
+                manifests.save_plan(self._directory.plan, self._book.shards)
 
-    def _on_sealed(self, shard: Shard, sealed: Sealed) -> None:
-        self._ledger.sealed(shard.number, sealed.totals)
-        self._unmerged[shard.number] = (self._directory.sealed_path(shard), sealed)
-        while (ready := self._unmerged.pop(self._next_merge, None)) is not None:
+    def _on_sealed(self, path: Path, sealed: Sealed) -> None:
+        self._ledger.sealed(sealed.shard.number, sealed.totals)
+        for ready in self._book.sealed(path, sealed):
             self._merger.append(*ready)
-            self._output_bytes[0] += ready[1].output_bytes
-            self._output_bytes[1] += ready[1].error_bytes
-            self._next_merge += 1
 
     def _assign(self) -> None:
         if self._stopped_by is not None or self._interrupted:
             return
         for member in self._pool.members:
-            if not self._backlog:
-                return
             if member.wants and member.state == "working":
-                self._pool.assign(member, self._backlog.popleft())
+                shard = self._book.next_to_assign()
+                if shard is None:
+                    return
+                self._pool.assign(member, shard)
 
     def _finish_if_complete(self) -> None:
-        if self._finishing or not self._planned or self._next_merge < len(self._shards):
+        if self._finishing or not self._book.complete:
             return
         self._finishing = True
         self._pool.drain(0.0)
@@ -325,9 +258,9 @@ class Supervisor:
         errors = self._config.errors_path
         self._manifest.finished = Finished(
             output=str(self._config.output_path.resolve()),
-            output_bytes=self._output_bytes[0],
-            errors=str(errors.resolve()) if self._output_bytes[1] or errors.exists() else None,
-            error_bytes=self._output_bytes[1],
+            output_bytes=self._book.output_bytes,
+            errors=str(errors.resolve()) if self._book.error_bytes or errors.exists() else None,
+            error_bytes=self._book.error_bytes,
             at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         manifests.save(self._directory.manifest, self._manifest)
@@ -350,8 +283,7 @@ class Supervisor:
         """React to the end of a worker process: take its shards back and fill its place."""
         death = self._pool.bury(member, self._ledger.totals.rows)
         self._ledger.ended(member, len(death.in_flight) if death else 0)
-        for shard in reversed(member.shards.values()):
-            self._backlog.appendleft(shard)
+        self._book.give_back(member.shards.values())
         if death is None or self._finishing:
             return
         self._observer.log(_obituary(death))

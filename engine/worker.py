@@ -37,10 +37,15 @@ def main(pipe: Connection) -> int:
     """Run a worker until it is told to stop or its supervisor is gone; returns the exit status."""
     setup = messages.receive_in_worker(pipe)
     if not isinstance(setup, Setup):
-        return ExitCode.INTERRUPTED
+        return ExitCode.OK  # told to go, or left alone, before there was anything to do
     _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Worker(setup, pipe).run())
+    try:
+        RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_Worker(setup, pipe).run())
+    except RowmillError as error:  # before there was anything to drain
+        messages.send(pipe, Stop(error.exit_code, str(error)))
+        return error.exit_code
 
 
 def _raise_descriptor_limit() -> None:
@@ -65,11 +70,11 @@ class _Worker:
         self._drain_s: float | None = None
         self._draining = asyncio.Event()
         self._sealing: set[asyncio.Task[None]] = set()
+        self._sealed_rows = 0  # of what this process has brought to an outcome, what is in sealed shards
         self._status = int(ExitCode.OK)
 
     async def run(self) -> int:
         setup = self._setup
-        self._directory.hold_worker_lock(setup.supervisor)
         loop = asyncio.get_running_loop()
         board = InflightBoard.create(self._directory.board_path(setup.incarnation), setup.config.workers.concurrency)
         transport = open_transport(
@@ -184,8 +189,7 @@ class _Worker:
         self._group_full.clear()
         pending = self._pipeline.pending_bytes
         dirty = [opened for opened in self._open.values() if opened.checkpoint.pending_bytes]
-        for totals in await asyncio.gather(*(opened.checkpoint.commit() for opened in dirty)):
-            self._pipeline.counters.rows += totals.rows
+        await asyncio.gather(*(opened.checkpoint.commit() for opened in dirty))
         self._pipeline.synced(pending)
         if self._pipeline.pending_bytes:
             self._recorded.set()
@@ -203,6 +207,7 @@ class _Worker:
         sealed = await opened.checkpoint.seal(self._directory.sealed)
         await opened.checkpoint.close()
         del self._open[number]
+        self._sealed_rows += opened.new_rows
         self._room.set()
         self._tell(ShardSealed(number, sealed.totals))
 
@@ -220,6 +225,7 @@ class _Worker:
     def _progress(self) -> Beat:
         pipeline = self._pipeline
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        pipeline.counters.rows = self._sealed_rows + sum(opened.new_rows for opened in self._open.values())
         return Beat(
             counters=pipeline.counters,
             in_flight=pipeline.in_flight,

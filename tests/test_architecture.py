@@ -20,7 +20,7 @@ PACKAGE = Path(engine.__file__).parent
 BASE = {"errors", "records", "config"}
 PARTS = {"sources", "tasks", "flow", "transport", "store"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
-SUPERVISION = {"ledger", "pool", "preparation", "processes", "supervisor", "threads"}
+SUPERVISION = {"ledger", "pool", "preparation", "processes", "shard_book", "startup", "supervisor", "threads"}
 
 # component (a module or a folder directly under engine/) -> the other components that it may import
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(PARTS, BASE),
     "messages": BASE | {"flow"},
     "processes": set(),
-    "pipeline": BASE | PARTS,
+    "parking": set(),
+    "pipeline": BASE | PARTS | {"parking"},
     "worker": BASE | PARTS | {"messages", "pipeline"},
     **{module: BASE | PARTS | {"messages"} | SUPERVISION for module in SUPERVISION - {"processes"}},
     "ui": {"errors", "records"},

@@ -48,7 +48,11 @@ def test_help_is_data_and_names_what_there_is(capsys: pytest.CaptureFixture[str]
     code, out, err = answered(capsys, *arguments)
     assert (code, err) == (0, "")
     assert out.startswith("usage: rowmill")
-    expected = {"--help": ["run", "simulate", "--version"], "run": ["CONFIG", "--set", "--salvage"], "simulate": ["--port", "--fault"]}
+    expected = {
+        "--help": ["run", "simulate", "--version"],
+        "run": ["CONFIG", "--set", "--salvage"],
+        "simulate": ["--port", "--fault"],
+    }
     for word in expected[arguments[0]]:
         assert word.lower() in out.lower()
 
@@ -62,7 +66,9 @@ def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
-def test_the_exit_codes_of_the_help_are_the_exit_codes(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_the_exit_codes_of_the_help_are_the_exit_codes(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
     table = answered(capsys, *arguments)[1].partition("exit codes:")[2]
     assert sorted(int(code) for code in re.findall(r"(?:^|\s\s)(\d+)  \w", table)) == sorted(ExitCode)
     assert "all but 2 can be resumed" in table
@@ -78,7 +84,8 @@ def test_python_m_engine_is_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["run", "a.toml", "b.toml"], ["run", "--frobnicate"], ["run", "--set"], ["simulate", "extra"]]
+    "arguments",
+    [[], ["fly"], ["run", "a.toml", "b.toml"], ["run", "--frobnicate"], ["run", "--set"], ["simulate", "extra"]],
 )
 def test_a_command_line_that_means_nothing_is_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = answered(capsys, *arguments)
@@ -156,7 +163,10 @@ def test_a_simulator_that_cannot_be_is_refused(
 
 def test_simulate_prints_its_url_serves_and_ends_with_the_interrupt() -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "engine", "simulate", "--latency-ms", "0"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "engine", "simulate", "--latency-ms", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().decode().strip()
@@ -184,13 +194,26 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     """Every spawned process imports it again."""
     modules = imported_by("import engine.cli, engine.__main__")
     assert "engine.cli" in modules
-    heavy = {"rich", "openai", "httpx2", "aiohttp", "pyreqwest", "uvloop", "msgspec", "psutil", "asyncio", "multiprocessing"}
+    heavy = {
+        "rich",
+        "openai",
+        "httpx2",
+        "aiohttp",
+        "pyreqwest",
+        "uvloop",
+        "msgspec",
+        "psutil",
+        "asyncio",
+        "multiprocessing",
+    }
     assert not heavy & {name.partition(".")[0] for name in modules}
 
 
 def test_the_supervisor_imports_neither_clients_nor_servers() -> None:
     """`openai` alone takes longer to import than a small run."""
-    modules = {name.partition(".")[0] for name in imported_by("import engine.run, engine.ui.progress, engine.ui.report")}
+    modules = {
+        name.partition(".")[0] for name in imported_by("import engine.run, engine.ui.progress, engine.ui.report")
+    }
     assert not {"openai", "httpx2", "aiohttp", "pyreqwest", "rich", "pydantic"} & modules
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine import config
 from engine.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig, api_key, fingerprint, load, parse
+from engine.config.reading import SECTIONS
 from engine.errors import ConfigError, ExitCode
 
 MINIMAL: dict[str, Any] = {
@@ -108,7 +108,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 def test_the_full_example_names_every_key_there_is() -> None:
     given = tomllib.loads(FULL)
-    for section, kind in config._SECTIONS.items():
+    for section, kind in SECTIONS.items():
         content = given[section][0] if section == "provider" else given[section]
         assert set(content) == set(kind.__struct_fields__), section
 
@@ -244,7 +244,7 @@ def test_a_provider_value_of_the_wrong_type_is_refused_by_its_key(key: str) -> N
 
 
 def test_the_wrong_types_cover_every_key() -> None:
-    every = {f"{name}.{field}" for name, kind in config._SECTIONS.items() for field in kind.__struct_fields__}
+    every = {f"{name}.{field}" for name, kind in SECTIONS.items() for field in kind.__struct_fields__}
     assert set(WRONG) | {f"provider.{key}" for key in WRONG_OF_PROVIDER} == every
 
 

@@ -59,7 +59,7 @@ def hire(pool: Pool) -> Iterator[HIRE]:
         ours, theirs = multiprocessing.Pipe()
         pipes.extend((ours, theirs))
         process = multiprocessing.current_process()
-        member = Member(place, len(pool.members), Child(process, ours), heard=0.0)  # type: ignore[arg-type]  # it has a pid
+        member = Member(place, len(pool.members), Child(process, ours), heard=0.0)
         member.shards = {number: shard(number) for number in numbers}
         pool.members.append(member)
         return member
@@ -219,7 +219,9 @@ def test_the_report_sums_the_session_up(pool: Pool, hire: HIRE) -> None:
     ledger.snapshot(pool, 1.0, draining=False)
     leave(ledger, pool, one, in_flight=2)
     successor = hire(0)
-    ledger.beat(successor, beat(counters=Counters(rows=50, maybe_billed_twice=3), in_flight_max=2, rss_max=600, cpu_s=0.5))
+    ledger.beat(
+        successor, beat(counters=Counters(rows=50, maybe_billed_twice=3), in_flight_max=2, rss_max=600, cpu_s=0.5)
+    )
     pool.deaths, pool.quarantined = 1, {7}
     for member in (successor, two):
         leave(ledger, pool, member)

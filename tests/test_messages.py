@@ -1,4 +1,4 @@
-"""What supervisor and workers say to each other: it arrives as it was sent, stays small, and keeps the key to itself."""
+"""What supervisor and workers say to each other: it arrives as it was sent, stays small, and does not show the key."""
 
 import json
 import multiprocessing
@@ -35,7 +35,11 @@ ENDPOINT = Endpoint(
 CONFIG = configuration.parse(
     {
         "input": {"path": "in.jsonl", "id": "é"},
-        "task": {"model": "m", "prompt": "Say {text}\0", "params": {"a": [1, 2.5, None, {"b": "\ud7ff"}], "big": 2**64 - 1}},
+        "task": {
+            "model": "m",
+            "prompt": "Say {text}\0",
+            "params": {"a": [1, 2.5, None, {"b": "\ud7ff"}], "big": 2**64 - 1},
+        },
         "output": {"path": "out.jsonl", "include": ["input", "meta"]},
         "provider": [{"base_url": "http://127.0.0.1:1/v1", "requests_per_minute": 0.5}],
         "workers": {"count": "auto", "concurrency": 16384},
@@ -80,7 +84,7 @@ TO_SUPERVISOR: list[ToSupervisor] = [
 
 @pytest.fixture
 def pipe() -> "tuple[Connection, Connection]":
-    return multiprocessing.Pipe(duplex=True)  # type: ignore[return-value]  # on POSIX both ends are this class
+    return multiprocessing.Pipe(duplex=True)
 
 
 @pytest.mark.parametrize("message", TO_WORKER, ids=lambda message: type(message).__name__)
@@ -97,16 +101,20 @@ def test_the_supervisor_gets_what_was_sent(pipe: tuple[Connection, Connection], 
     assert messages.receive_in_supervisor(ours) == message
 
 
-@given(rows=st.sets(st.integers(0, 2**40), max_size=50), seconds=st.floats(0, 1e6), text=st.text(st.characters(exclude_categories=["Cs"])))
+@given(
+    rows=st.sets(st.integers(0, 2**40), max_size=50),
+    seconds=st.floats(0, 1e6),
+    text=st.text(st.characters(exclude_categories=["Cs"])),
+)
 @settings(deadline=None)
 def test_any_values_arrive(rows: set[int], seconds: float, text: str) -> None:
     ours, theirs = multiprocessing.Pipe(duplex=True)
     with ours, theirs:
         for message in (Assign(SHARD, tuple(rows), tuple(rows)), Drain(seconds)):
-            messages.send(ours, message)  # type: ignore[arg-type]  # on POSIX both ends are Connections
-            assert messages.receive_in_worker(theirs) == message  # type: ignore[arg-type]  # as above
-        messages.send(theirs, Note(text))  # type: ignore[arg-type]  # as above
-        assert messages.receive_in_supervisor(ours) == Note(text)  # type: ignore[arg-type]  # as above
+            messages.send(ours, message)
+            assert messages.receive_in_worker(theirs) == message
+        messages.send(theirs, Note(text))
+        assert messages.receive_in_supervisor(ours) == Note(text)
 
 
 def test_several_messages_keep_their_order(pipe: tuple[Connection, Connection]) -> None:

@@ -76,7 +76,7 @@ def shard(number: int, rows: int = 10) -> Shard:
 
 
 def assigned(workers: Pool, one: Shard) -> Assign:
-    """What a new worker is told when it gets this shard."""
+    """Return what a new worker is told when it gets this shard."""
     member = workers.start(0, 0.0)
     workers.assign(member, one)
     told = messages.receive_in_worker(member.child.pipe)  # the idle worker sends it back
@@ -160,7 +160,8 @@ def test_a_worker_that_ends_as_it_was_told_is_no_death(workers: Pool, directory:
 
 
 @pytest.mark.parametrize(
-    ("drain", "end", "how"), [(False, b"", "exit status 0"), (False, b"!!!", "exit status 3"), (True, b"!!!", "exit status 3")]
+    ("drain", "end", "how"),
+    [(False, b"", "exit status 0"), (False, b"!!!", "exit status 3"), (True, b"!!!", "exit status 3")],
 )
 def test_a_worker_that_ends_untold_or_in_error_has_died(workers: Pool, drain: bool, end: bytes, how: str) -> None:
     member = workers.start(0, 0.0)

@@ -71,7 +71,9 @@ def begin(config: Config, *, planned: bool = True) -> Prepared:
     prepared = prepare(config, {})
     manifest = prepared.manifest
     if planned:
-        shards = list(jsonl.plan_shards(prepared.input, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows))
+        shards = list(
+            jsonl.plan_shards(prepared.input, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows)
+        )
         manifests.save_plan(prepared.directory.plan, shards)
     close(prepared)
     return prepared
@@ -132,7 +134,9 @@ def test_only_openais_own_url_gets_openais_own_key(configure: CONFIGURE) -> None
 
 def test_the_same_run_is_resumed_also_with_other_workers_and_limits(configure: CONFIGURE) -> None:
     first = begin(configure())
-    again = prepare(configure(workers_count=7, provider_requests_per_minute=5, retry_attempts=1, client_transport="sdk"), {})
+    again = prepare(
+        configure(workers_count=7, provider_requests_per_minute=5, retry_attempts=1, client_transport="sdk"), {}
+    )
     close(again)
     assert again.resumed
     assert again.manifest == first.manifest
@@ -251,7 +255,7 @@ def test_workers_of_a_killed_supervisor_are_waited_for_and_then_refused(
     ) as orphan:
         assert orphan.stdout is not None
         assert orphan.stdout.readline() == b"held\n"
-        with pytest.raises(RunDirectoryError, match="workers of an earlier run in .* were still at work"):
+        with pytest.raises(RunDirectoryError, match=r"workers of an earlier run in .* were still at work"):
             prepare(config, {})
         assert RunDirectory(config.run_dir).holder() is None, "the refused start has given its lock back"
     close(prepare(config, {}))

@@ -79,7 +79,9 @@ def test_a_child_sees_the_end_of_its_parents_side(start: START) -> None:
     assert child.process.exitcode == 5
 
 
-def test_a_defect_ends_the_process_with_status_1_and_a_traceback(start: START, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_ends_the_process_with_status_1_and_a_traceback(
+    start: START, capfd: pytest.CaptureFixture[str]
+) -> None:
     child = start("raise KeyError('of the test')")
     child.process.join(30)
     assert child.process.exitcode == 1

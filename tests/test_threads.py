@@ -1,4 +1,4 @@
-"""The mailbox wakes the supervisor's loop from anywhere; the two threads hand over what they have, and stop when told."""
+"""The mailbox wakes the loop from anywhere; the two threads hand over what they have, and stop when told."""
 
 import asyncio
 import io
@@ -31,15 +31,22 @@ def mailbox() -> Iterator[Mailbox]:
     box.close()
 
 
+def is_woken(mailbox: Mailbox, seconds: float) -> bool:
+    """Wait as the supervisor does."""
+    sources: list[Any] = [mailbox]
+    woken: list[Any] = wait(sources, seconds)
+    return woken == [mailbox]
+
+
 def is_readable(mailbox: Mailbox) -> bool:
-    return bool(wait([mailbox], 0))
+    return is_woken(mailbox, 0)
 
 
 def receive(mailbox: Mailbox, count: int) -> list[Any]:
     """Take so many items, waiting as the supervisor does."""
     items: list[Any] = []
     while len(items) < count:
-        assert wait([mailbox], 20), f"{count - len(items)} more were expected after {items}"
+        assert is_woken(mailbox, 20), f"{count - len(items)} more were expected after {items}"
         items += mailbox.take()
     return items
 
@@ -63,7 +70,7 @@ def test_a_loop_that_waits_is_woken_by_a_signal_handler(mailbox: Mailbox) -> Non
     try:
         sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
         sender.start()
-        assert wait([mailbox], 20) == [mailbox]
+        assert is_woken(mailbox, 20)
         assert mailbox.take() == [signal.SIGUSR1]
         sender.join()
     finally:
@@ -215,9 +222,7 @@ def seal(tmp_path: Path) -> SEAL:
                 line = b'{"index":%d}' % index
                 if failed:
                     line = failure_line(index, b"null", Failure(fault=faults.BAD_REPLY, message="m"), b"")
-                checkpoint.append(
-                    index, attempts=1, requests=1, ms=1, provider="p", line=line, prompt_tokens=0, completion_tokens=0, failed=failed
-                )  # fmt: skip
+                checkpoint.append(index, attempts=1, requests=1, ms=1, provider="p", line=line, failed=failed)
             await checkpoint.commit()
             sealed = await checkpoint.seal(tmp_path)
             await checkpoint.close()
@@ -265,7 +270,9 @@ def test_failed_rows_make_an_errors_file(tmp_path: Path, seal: SEAL, merger: Mer
     assert merged.sizes[1] > 0
 
 
-def test_a_merger_that_is_stopped_leaves_nothing(tmp_path: Path, seal: SEAL, merger: MergeThread, mailbox: Mailbox) -> None:
+def test_a_merger_that_is_stopped_leaves_nothing(
+    tmp_path: Path, seal: SEAL, merger: MergeThread, mailbox: Mailbox
+) -> None:
     merger.append(*seal(0, 3))
     receive(mailbox, 1)
     assert left_in(tmp_path / "to") != []

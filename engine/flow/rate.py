@@ -21,6 +21,7 @@ class Lease(msgspec.Struct, frozen=True):
 
     requests_per_s: float | None
     tokens_per_s: float | None
+    tokens_per_minute: float | None = None  # the whole provider's limit: what one request may cost at most
     first_s: float = 0.0  # the first request goes no earlier than this: workers' slices start in turn, not at once
 
     @property
@@ -56,8 +57,13 @@ class Slice:
 
     def __init__(self, lease: Lease, now: float) -> None:
         self._requests = None if lease.requests_per_s is None else Gcra(lease.requests_per_s, now, lease.first_s)
+        self._tokens_per_minute = lease.tokens_per_minute
         # Tokens need no staggered start: the requests' own start spreads them.
         self._tokens = None if lease.tokens_per_s is None else Gcra(lease.tokens_per_s, now)
+
+    def fits(self, tokens: int) -> bool:
+        """Tell whether a request of so many tokens can pass at all: no server lets more than a minute's through."""
+        return self._tokens_per_minute is None or tokens <= self._tokens_per_minute
 
     def ready_at(self, tokens: int, now: float) -> float:
         """Return when a request of so many estimated tokens may be sent; at or before `now` means at once."""
@@ -93,6 +99,7 @@ def divide(requests_per_minute: float | None, tokens_per_minute: float | None, w
         Lease(
             requests_per_s=None if requests is None else requests / workers,
             tokens_per_s=None if tokens is None else tokens / workers,
+            tokens_per_minute=tokens_per_minute,
             first_s=0.0 if requests is None else number / requests,
         )
         for number in range(workers)

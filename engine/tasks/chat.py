@@ -106,10 +106,13 @@ class ChatTask:
 
     def id_of(self, line: bytes) -> bytes:
         """Return a row's id as JSON text, null where it cannot be read: for rows that fail before they are built."""
-        try:
-            return self._id_of(self._read(line))
-        except InvalidRow:
+        if self._id_value is None:
             return b"null"
+        try:
+            value = self._id_value(self._decode_any(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return b"null"
+        return _encode(value) if isinstance(value, _Scalar) else b"null"
 
     @staticmethod
     def input_of(line: bytes) -> bytes:

@@ -15,6 +15,7 @@ from pyreqwest.exceptions import (
 )
 from pyreqwest.http import Url
 
+from engine.errors import ConfigError
 from engine.records import Endpoint, Failure, Reply
 from engine.transport import faults, is_loopback
 
@@ -37,8 +38,14 @@ class DirectTransport:
             # less to send than to compress.
             builder = builder.no_proxy().gzip(enable=False).brotli(enable=False)
             builder = builder.zstd(enable=False).deflate(enable=False)
-        self._client = builder.build()
-        self._url = Url(endpoint.url)
+        try:
+            self._client = builder.build()
+            self._url = Url(endpoint.url)
+        except (PyreqwestError, ValueError) as error:
+            # Not the error's own words: they can hold a header.
+            raise ConfigError(
+                f"provider {endpoint.provider!r}: base_url or a header cannot be used ({type(error).__name__})"
+            ) from None
         self._timeout_s = endpoint.timeout_s
 
     async def send(self, body: bytes) -> Reply | Failure:

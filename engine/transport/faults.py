@@ -42,6 +42,7 @@ TIMEOUT = TABLE["timeout"]
 CONNECTION = TABLE["connection"]
 BAD_REPLY = TABLE["bad_reply"]
 INVALID_ROW = TABLE["invalid_row"]
+INVALID_REQUEST = TABLE["invalid_request"]
 CONTENT_FILTER = TABLE["content_filter"]
 POISON_ROW = TABLE["poison_row"]
 

@@ -30,7 +30,7 @@ sizes = st.integers(1, 64)
 
 
 def lines_of(data: bytes) -> list[bytes]:
-    """What a person would call the lines of the file, without their newlines."""
+    """Split as a person would: the lines of the file, without their newlines."""
     lines = data.split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
@@ -150,7 +150,9 @@ def test_input_that_changed_since_it_was_planned_is_refused_by_its_rows(tmp_path
         path.write_bytes(damaged)
     else:
         path.write_bytes(data[: shard.end - 3])
-    with pytest.raises(RunDirectoryError, match=f"rows {shard.first_row} to {shard.first_row + shard.rows - 1} changed"):
+    with pytest.raises(
+        RunDirectoryError, match=f"rows {shard.first_row} to {shard.first_row + shard.rows - 1} changed"
+    ):
         asyncio.run(read_all(path, shard))
     assert asyncio.run(read_all(path, shards[2])) == lines_of(data[shards[2].start : shards[2].end])
 

@@ -1,0 +1,20 @@
+"""`config.toml` -> frozen values. Unknown keys, wrong types and bad combinations are refused by key.
+
+Paths are relative to the current directory. No secret is ever part of a `Config`: it holds the name of the
+environment variable that has the key, and `api_key` reads it when the run starts.
+"""
+
+from engine.config.reading import load, parse
+from engine.config.sections import OPENAI_URL, SIMULATOR, Config, ProviderConfig, TaskConfig, api_key, fingerprint
+
+__all__ = [
+    "OPENAI_URL",
+    "SIMULATOR",
+    "Config",
+    "ProviderConfig",
+    "TaskConfig",
+    "api_key",
+    "fingerprint",
+    "load",
+    "parse",
+]

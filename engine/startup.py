@@ -1,0 +1,85 @@
+"""Bringing a run's processes up side by side: what takes long to start is started first and waited for last."""
+
+from typing import Protocol
+
+import msgspec
+import psutil
+
+from engine import processes
+from engine.config import SIMULATOR, Config
+from engine.errors import ConfigError, MachineError
+from engine.records import Endpoint
+from engine.store.manifest import Manifest
+
+_READY_S = 60.0  # the openai package imports in a second or two; on a disk that sleeps, in more
+_RESOLVER = "engine.transport.endpoint"
+
+
+class EmbeddedEndpoint(Protocol):
+    """The simulator's process, as the supervisor needs it."""
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens; known once `wait_ready` has returned."""
+
+    def start(self) -> None:
+        """Begin to start it."""
+
+    def wait_ready(self, timeout: float) -> object:
+        """Wait until it listens. Raises RuntimeError or TimeoutError with the reason where it does not."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+def worker_count(config: Config, manifest: Manifest) -> int:
+    """Return how many workers the run gets: as configured, or one a core, and no more than there can be shards."""
+    count = config.workers.count
+    wanted = len(psutil.Process().cpu_affinity() or [0]) if count == "auto" else count
+    shards = -(-manifest.input.size // manifest.shard_bytes)
+    return max(1, min(wanted, shards))
+
+
+class EndpointStart:
+    """The endpoint of a run on its way: the simulator where it is embedded, and the openai package that is asked."""
+
+    def __init__(self, config: Config, endpoint: Endpoint, embedded: EmbeddedEndpoint | None) -> None:
+        """Start what is to be started, and return at once."""
+        self._api = config.task.api
+        self._endpoint = endpoint
+        self._embedded = embedded
+        if embedded is not None:
+            embedded.start()
+        # The sdk transport builds its own client in each worker; the direct one wants to know what to send.
+        direct = config.client.transport == "direct"
+        self._resolver = processes.start(_RESOLVER, "rowmill-endpoint") if direct else None
+
+    def wait(self) -> Endpoint:
+        """Return the endpoint, with URL and headers for the direct transport.
+
+        Raises `ConfigError` where the openai package refuses it, `MachineError` where a process does not come up.
+        """
+        endpoint = self._endpoint
+        if self._embedded is not None:
+            try:
+                self._embedded.wait_ready(_READY_S)
+            except (RuntimeError, TimeoutError) as error:
+                raise MachineError(f"{error}; run the same command again") from None
+            endpoint = msgspec.structs.replace(endpoint, base_url=self._embedded.base_url)
+        assert endpoint.base_url != SIMULATOR
+        return endpoint if self._resolver is None else self._resolved(self._resolver, endpoint)
+
+    def _resolved(self, resolver: processes.Child, endpoint: Endpoint) -> Endpoint:
+        with resolver.pipe as pipe:
+            try:
+                pipe.send_bytes(msgspec.msgpack.encode((endpoint, self._api)))
+                if not pipe.poll(_READY_S):
+                    resolver.process.kill()
+                    raise MachineError("the openai package took over a minute to start; run the same command again")
+                answer = msgspec.msgpack.decode(pipe.recv_bytes(), type=Endpoint | str)
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                raise MachineError("the openai package cannot be started: python -c 'import openai' says why") from None
+        resolver.process.join()
+        if isinstance(answer, str):
+            raise ConfigError(f"provider {endpoint.provider!r}: the openai package refuses these settings: {answer}")
+        return answer

@@ -1,0 +1,260 @@
+"""A pipeline at work: on a real uvloop, a real checkpoint and a real board, behind a wire that follows a script."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol, TypeVar
+
+import pytest
+import uvloop
+
+from engine.config import TaskConfig
+from engine.flow.rate import Lease, Slice
+from engine.flow.retry import RetryPolicy
+from engine.pipeline import OpenShard, Pipeline
+from engine.records import Failure, FaultClass, Reply, Shard
+from engine.store.checkpoint import Checkpoint
+from engine.store.framing import FRAME_BYTES
+from engine.store.inflight import InflightBoard, read_board
+from engine.tasks.chat import ChatTask
+
+T = TypeVar("T")
+Result = Reply | Failure
+
+SECRET = "sk-very-secret"
+
+
+def reply(status: int = 200, body: bytes | None = None, **headers: str) -> Reply:
+    """Make a reply; without a body a valid completion. `retry_after` stands for the header `retry-after`."""
+    if body is None:
+        message = {"role": "assistant", "content": "done"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 2}
+        body = json.dumps({"model": "m", "choices": [choice], "usage": usage}).encode()
+    found = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, body, lambda name: found.get(name.lower()))
+
+
+class Wire:
+    """The transport of the tests. Without a rule every request waits for the test to answer it.
+
+    rule: gives the result of the row's nth try (from 1), or something to await for it.
+    """
+
+    def __init__(self, rule: Callable[[int, int], Result | Awaitable[Result]] | None = None) -> None:
+        self.rule = rule
+        self.open: dict[int, asyncio.Future[Result]] = {}  # row -> the request that waits for an answer
+        self.sent: list[tuple[int, bytes]] = []
+        self.times: list[float] = []
+        self.tries: Counter[int] = Counter()
+        self.in_flight_max = 0
+        self.seen_beside: dict[int, int] = {}  # row -> most requests in flight, its own included, while it was
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without an answer."""
+        return len(self.open)
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows of all requests, in order."""
+        return [row for row, _ in self.sent]
+
+    async def send(self, body: bytes) -> Result:
+        row = int(json.loads(body)["messages"][-1]["content"].split()[1])
+        self.sent.append((row, body))
+        self.times.append(asyncio.get_running_loop().time())
+        self.tries[row] += 1
+        assert row not in self.open, "one row, two requests at a time"
+        waiting: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.open[row] = waiting
+        self.in_flight_max = max(self.in_flight_max, self.in_flight)
+        for other in self.open:
+            self.seen_beside[other] = max(self.seen_beside.get(other, 0), self.in_flight)
+        try:
+            if self.rule is None:
+                return await waiting
+            result = self.rule(row, self.tries[row])
+            return result if isinstance(result, Reply | Failure) else await result
+        finally:
+            self.open.pop(row, None)
+
+    async def close(self) -> None:
+        pass
+
+    def answer(self, row: int, result: Result | None = None) -> None:
+        """Answer the row's open request; with a valid completion where nothing else is given."""
+        self.open.pop(row).set_result(result or reply())
+
+
+class Quick(RetryPolicy):
+    """The real policy with its waits shortened, and written down."""
+
+    def __init__(self, attempts: int, scale: float) -> None:
+        super().__init__(attempts, Random(0))
+        self._scale = scale
+        self.waits: list[float] = []  # seconds, as the real policy would have had them
+
+    def wait_s(self, failure: Failure, *, tries: int, attempts: int) -> float | None:
+        wait = super().wait_s(failure, tries=tries, attempts=attempts)
+        if wait is None:
+            return None
+        self.waits.append(wait)
+        return wait * self._scale
+
+
+class Work:
+    """Everything around one pipeline, with one shard."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        shard: OpenShard,
+        wire: Wire,
+        board: Path,
+        retry: Quick,
+        closed: list[Failure],
+        calls: list[bool],
+    ) -> None:
+        self.pipeline = pipeline
+        self.shard = shard
+        self.wire = wire
+        self.board = board
+        self.retry = retry
+        self.closed = closed  # what the provider was closed for
+        self.calls = calls  # of on_recorded
+
+    @property
+    def rows(self) -> int:
+        return self.shard.shard.rows
+
+    def feed(self, first: int = 0, count: int | None = None, *, padding: int = 0) -> None:
+        """Feed rows, as a reader of the input would."""
+        last = self.rows if count is None else first + count
+        lines = [b'{"id":"r%d","text":"row %d %b"}' % (row, row, b"x" * padding) for row in range(first, last)]
+        self.pipeline.feed(self.shard, first, lines)
+
+    @property
+    def recorded(self) -> int:
+        """Rows with an outcome, on disk or not."""
+        return sum(self.shard.checkpoint.is_done(row) for row in range(self.rows))
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Let the loop run until the condition holds."""
+        end = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end, f"not within 20 s; {self.recorded} of {self.rows} rows recorded"
+            await asyncio.sleep(0 if self.wire.in_flight and self.wire.rule else 0.0005)
+
+    async def settled(self) -> None:
+        """Let the loop run until nothing more happens by itself."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def done(self) -> None:
+        """Wait until every row has its outcome."""
+        await self.until(lambda: self.recorded == self.rows)
+
+    def in_flight_rows(self) -> list[int]:
+        """Read what a supervisor would read after the death of this worker."""
+        return sorted(read_board(self.board))
+
+    async def outcomes(self) -> dict[int, dict[str, Any]]:
+        """Put everything on disk and read it back: row -> its checkpoint record."""
+        await self.shard.checkpoint.commit()
+        found: dict[int, dict[str, Any]] = {}
+        for line in self.shard.checkpoint.path.read_bytes().splitlines():
+            record = json.loads(line[FRAME_BYTES:])
+            if "row" in record:
+                assert record["row"] not in found, "a second outcome"
+                found[record["row"]] = record
+        return found
+
+
+class Start(Protocol):
+    def __call__(
+        self,
+        rows: int,
+        wire: Wire | None = ...,
+        *,
+        concurrency: int = ...,
+        attempts: int = ...,
+        scale: float = ...,
+        lease: Lease | None = ...,
+        include: tuple[str, ...] = ...,
+        suspects: tuple[int, ...] = ...,
+        quarantined: tuple[int, ...] = ...,
+    ) -> AbstractAsyncContextManager[Work]: ...
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Start:
+    """Give what starts a pipeline in an `async with`, whose end drains it."""
+    return at_work(tmp_path)
+
+
+def at_work(folder: Path) -> Start:
+    @asynccontextmanager
+    async def start(
+        rows: int,
+        wire: Wire | None = None,
+        *,
+        concurrency: int = 4,
+        attempts: int = 3,
+        scale: float = 0.0005,
+        lease: Lease | None = None,
+        include: tuple[str, ...] = (),
+        suspects: tuple[int, ...] = (),
+        quarantined: tuple[int, ...] = (),
+    ) -> AsyncIterator[Work]:
+        wire = wire or Wire()
+        shard = Shard(0, 0, rows, 0, rows * 10, 0)
+        checkpoint = await Checkpoint.open(folder / "0.checkpoint", shard)
+        opened = OpenShard(shard, checkpoint, frozenset(suspects), frozenset(quarantined))
+        board = InflightBoard.create(folder / "0.board", concurrency)
+        retry = Quick(attempts, scale)
+        closed: list[Failure] = []
+        calls: list[bool] = []
+        now = asyncio.get_running_loop().time()
+        pipeline = Pipeline(
+            task=ChatTask(TaskConfig(model="m", prompt="{text}"), "id"),
+            transport=wire,
+            retry=retry,
+            slice_=None if lease is None else Slice(lease, now),
+            board=board,
+            concurrency=concurrency,
+            provider="main",
+            include=frozenset(include),
+            secrets=(SECRET,),
+            on_recorded=calls.append,
+            on_provider_closed=closed.append,
+        )
+        slots = pipeline.start()
+        try:
+            yield Work(
+                pipeline, shard=opened, wire=wire, board=folder / "0.board", retry=retry, closed=closed, calls=calls
+            )
+            assert not [slot for slot in slots if slot.done() and not slot.cancelled()], "a slot has ended"
+        finally:
+            await pipeline.drained(0.0)
+            await checkpoint.close()
+            board.close()
+
+    return start
+
+
+def run(story: Coroutine[Any, Any, T]) -> T:
+    """Run a test's coroutine on the loop that workers use."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(story)
+
+
+def failure(fault: FaultClass, message: str = "of the test", **more: Any) -> Failure:
+    """Make a failure of the wire."""
+    return Failure(fault=fault, message=message, **more)

@@ -1,0 +1,317 @@
+"""The supervisor in this process, with real workers and a real simulator: what it does when they, or we, end early."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine import config as configuration
+from engine import pool, startup, supervisor
+from engine.config import Config
+from engine.errors import ExitCode
+from engine.preparation import prepare
+from engine.records import SessionReport, SimulatorSettings, Snapshot
+from engine.simulator.process import SimulatorProcess
+from engine.supervisor import Supervisor
+
+ROWS = 600
+
+
+class Watcher:
+    """Sees what a person would see, and may act on it, once."""
+
+    def __init__(self, act: Callable[[Snapshot], bool] | None = None) -> None:
+        """`act` is called with every snapshot until it says that it has acted."""
+        self.snapshots: list[Snapshot] = []
+        self.lines: list[str] = []
+        self._act = act
+
+    def show(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
+        if self._act is not None and self._act(snapshot):
+            self._act = None
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+
+    def told(self, text: str) -> list[str]:
+        return [line for line in self.lines if text in line]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rows = (json.dumps({"id": f"r{row}", "text": f"row {row} " + "x" * 400}) for row in range(ROWS))
+    (tmp_path / "in.jsonl").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def simulate() -> Iterator[Callable[..., str]]:
+    started: list[SimulatorProcess] = []
+
+    def start(**settings: Any) -> str:
+        simulator = SimulatorProcess(SimulatorSettings(**{"latency_ms": 5, **settings}))
+        simulator.start()
+        started.append(simulator)
+        simulator.wait_ready()
+        return simulator.base_url
+
+    yield start
+    for simulator in started:
+        simulator.stop()
+
+
+def configured(url: str, *, count: int = 2, concurrency: int = 8, timeout_s: float = 20.0) -> Config:
+    return configuration.parse(
+        {
+            "input": {"path": "in.jsonl", "id": "id"},
+            "task": {"model": "m", "prompt": "{text}"},
+            "output": {"path": "out.jsonl"},
+            "provider": [{"base_url": url, "timeout_s": timeout_s}],
+            "workers": {"count": count, "concurrency": concurrency},
+            "checkpoint": {"commit_ms": 5},
+        },
+        "test.toml",
+    )
+
+
+def session(config: Config, watcher: Watcher, clock: Callable[[], float] = time.monotonic) -> SessionReport:
+    """Run one session; when it returns nothing of it may be left."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    before = {child.pid for child in psutil.Process().children()}
+    prepared = prepare(config, {})
+    with prepared.directory:
+        report = Supervisor(prepared, watcher, clock=clock).run()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
+    left = {child.pid for child in psutil.Process().children()} - before
+    assert left <= tracker_pids(), "a process of the session is still there"
+    assert not list(Path().glob(".*rowmill-part"))
+    return report
+
+
+def tracker_pids() -> set[int]:
+    """Find the resource tracker of multiprocessing: it stays for as long as this process lives."""
+    return {
+        child.pid
+        for child in psutil.Process().children()
+        if any("resource_tracker" in part for part in child.cmdline())
+    }
+
+
+def output() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("out.jsonl").read_bytes().splitlines()]
+
+
+def assert_whole() -> None:
+    lines = output()
+    assert [line["index"] for line in lines] == list(range(ROWS))
+    assert [line["id"] for line in lines] == [f"r{row}" for row in range(ROWS)]
+
+
+def some_done(snapshot: Snapshot) -> bool:
+    return 0 < snapshot.totals.rows < ROWS and snapshot.in_flight > 0
+
+
+def test_a_run_goes_to_its_end(home: Path, simulate: Callable[..., str]) -> None:
+    watcher = Watcher()
+    report = session(configured(simulate()), watcher)
+    assert_whole()
+    assert (report.exit_code, report.stopped_by, report.deaths, report.quarantined) == (0, None, 0, 0)
+    assert report.rows == report.counters.requests == report.counters.replies == ROWS
+    assert report.workers == 2
+    assert 1 <= report.in_flight_max <= report.allowed == 16
+    assert report.billed_twice_max == 0
+    assert report.cpu_s > 0
+    assert all(size > 10 << 20 for size in report.rss_max_bytes.values())
+    last = watcher.snapshots[-1]
+    assert (last.totals.rows, last.total_rows, last.shards_sealed) == (ROWS, ROWS, last.shards_merged)
+    assert not watcher.told("died")
+
+
+def test_a_killed_worker_is_replaced_and_the_run_goes_on(home: Path, simulate: Callable[..., str]) -> None:
+    killed: list[int] = []
+
+    def kill(snapshot: Snapshot) -> bool:
+        victims = [worker.pid for worker in snapshot.workers if worker.in_flight]
+        if not some_done(snapshot) or not victims:
+            return False
+        killed.append(victims[0])
+        os.kill(victims[0], signal.SIGKILL)
+        return True
+
+    watcher = Watcher(kill)
+    report = session(configured(simulate(latency_ms=40)), watcher)
+    assert_whole()
+    assert (report.exit_code, report.deaths) == (0, 1)
+    assert report.rows <= ROWS
+    assert 1 <= report.billed_twice_max <= 8
+    assert len(watcher.told(f"(pid {killed[0]}) died: killed by signal 9")) == 1
+
+
+def test_the_first_signal_drains_and_the_same_run_is_resumed(home: Path, simulate: Callable[..., str]) -> None:
+    def interrupt(snapshot: Snapshot) -> bool:
+        if some_done(snapshot):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return True
+        return False
+
+    config = configured(simulate(latency_ms=40))
+    watcher = Watcher(interrupt)
+    first = session(config, watcher)
+    assert (first.exit_code, first.stopped_by) == (ExitCode.INTERRUPTED, "interrupted")
+    assert watcher.told("SIGTERM: finishing what is in flight; once more to stop at once")
+    assert watcher.snapshots[-1].draining
+    assert first.counters.requests == first.counters.replies, "what was out came home"
+    assert (first.deaths, first.billed_twice_max) == (0, 0)
+    assert not Path("out.jsonl").exists()
+
+    second = session(config, Watcher())
+    assert_whole()
+    assert second.exit_code == 0
+    assert first.counters.requests + second.counters.requests == ROWS, "no row was asked for twice"
+    assert first.rows + second.rows == ROWS
+
+
+def test_the_second_signal_ends_it_at_once(home: Path, simulate: Callable[..., str]) -> None:
+    out = 0
+
+    def interrupt_twice(snapshot: Snapshot) -> bool:
+        nonlocal out
+        if snapshot.in_flight < 8:  # all of one worker's
+            return False
+        out = snapshot.in_flight
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return True
+
+    config = configured(simulate(faults={"hang": 1.0}))
+    began = time.monotonic()
+    report = session(config, Watcher(interrupt_twice))
+    assert time.monotonic() - began < 10
+    assert report.exit_code == ExitCode.INTERRUPTED
+    assert out <= report.billed_twice_max <= 16, "what was in flight may have been done"
+
+
+def test_what_would_fail_every_row_stops_the_run_and_fails_none(home: Path, simulate: Callable[..., str]) -> None:
+    config = configured(simulate(script=("ok",) * 50 + ("429-quota",) * 5000))
+    watcher = Watcher()
+    report = session(config, watcher)
+    assert report.exit_code == ExitCode.PROVIDER
+    assert report.stopped_by is not None
+    assert "provider 'default': quota_exhausted (HTTP 429" in report.stopped_by
+    assert len(watcher.told("stopping: ")) == 1, "once, however many workers and replies say so"
+    assert report.deaths == 0
+    assert watcher.snapshots[-1].totals.failed == 0
+    assert watcher.snapshots[-1].totals.rows == report.rows <= 50
+    assert not Path("out.jsonl").exists()
+
+
+def worker_module(home: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """Let the workers of this test run another main."""
+    (home / "rowmill_test_worker.py").write_text(source)
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.setattr(pool, "WORKER_MODULE", "rowmill_test_worker")
+
+
+def test_a_row_that_kills_its_worker_costs_one_row(
+    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_module(
+        home,
+        monkeypatch,
+        """
+import os, signal
+from engine import worker
+from engine.tasks.chat import ChatTask
+build = ChatTask.build
+def deadly(self, line):
+    if b'"r33"' in line:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return build(self, line)
+ChatTask.build = deadly
+main = worker.main
+""",
+    )
+    watcher = Watcher()
+    report = session(configured(simulate(), count=1), watcher)
+    assert report.exit_code == ExitCode.ROWS_FAILED
+    assert (report.deaths, report.quarantined) == (3, 1)
+    assert_whole()
+    assert [line["index"] for line in output() if line["error"]] == [33]
+    (failed,) = Path("out.errors.jsonl").read_text().splitlines()
+    assert json.loads(failed)["class"] == "poison_row"
+
+
+def test_workers_that_cannot_work_end_the_run(
+    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_module(home, monkeypatch, "def main(pipe):\n    return 9\n")
+    watcher = Watcher()
+    report = session(configured(simulate(), count=1), watcher)
+    assert report.exit_code == ExitCode.MACHINE
+    assert report.stopped_by is not None
+    assert "workers keep dying without a row done (exit status 9)" in report.stopped_by
+    assert report.deaths == 6
+
+
+def test_a_worker_that_hangs_is_killed_and_its_work_done_by_another(home: Path, simulate: Callable[..., str]) -> None:
+    """Time is made to pass for the supervisor; the stopped process says nothing either way."""
+    late = 0.0
+
+    def stop_and_wait(snapshot: Snapshot) -> bool:
+        nonlocal late
+        if not some_done(snapshot):
+            return False
+        os.kill(snapshot.workers[0].pid, signal.SIGSTOP)
+        late = 31.0
+        return True
+
+    watcher = Watcher(stop_and_wait)
+    report = session(configured(simulate(latency_ms=40), count=1), watcher, clock=lambda: time.monotonic() + late)
+    assert_whole()
+    assert report.deaths == 1
+    assert len(watcher.told("is silent; killed")) == 1
+
+
+def test_an_endpoint_that_cannot_be_made_is_told_and_no_worker_is_called_dead(
+    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "rowmill_test_endpoint.py").write_text(
+        "import msgspec\ndef main(pipe):\n    pipe.recv_bytes()\n"
+        "    pipe.send_bytes(msgspec.msgpack.encode('OpenAIError: of the test'))\n    return 0\n"
+    )
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.setattr(startup, "_RESOLVER", "rowmill_test_endpoint")
+    watcher = Watcher()
+    report = session(configured(simulate()), watcher)
+    assert report.exit_code == ExitCode.USAGE
+    assert report.stopped_by is not None
+    assert "OpenAIError: of the test" in report.stopped_by
+    assert (report.deaths, watcher.told("died")) == (0, [])
+
+
+def test_a_session_over_finished_shards_asks_for_nothing(home: Path, simulate: Callable[..., str]) -> None:
+    config = configured(simulate())
+    session(config, Watcher())
+    before = Path("out.jsonl").read_bytes()
+    Path("out.jsonl").unlink()
+    for sealed in Path("out.jsonl.run/sealed").iterdir():
+        sealed.unlink()
+    report = session(config, Watcher())
+    assert Path("out.jsonl").read_bytes() == before
+    assert report.counters.requests == 0
+    assert report.exit_code == 0
+
+
+def test_an_empty_input_is_a_finished_run(home: Path, simulate: Callable[..., str]) -> None:
+    (home / "in.jsonl").write_bytes(b"")
+    report = session(configured(simulate()), Watcher())
+    assert report.exit_code == 0
+    assert Path("out.jsonl").read_bytes() == b""
