@@ -32,7 +32,7 @@ class Ledger:
         self.total_rows: int | None = None
         self.shards_sealed = 0
         self.shards_merged = 0
-        self.billed_twice = 0  # requests that were in flight when their worker died
+        self.billed_twice = 0  # requests that went with workers that died, and may have been answered
 
     def beat(self, member: Member, beat: Beat) -> None:
         """Take in what a worker says of itself."""
@@ -49,12 +49,12 @@ class Ledger:
         self._sealed.add(totals)
         self.shards_sealed += 1
 
-    def ended(self, member: Member, in_flight: int) -> None:
-        """Keep the figures of a worker that is gone; `in_flight` requests went with it."""
+    def ended(self, member: Member, billed: int) -> None:
+        """Keep the figures of a worker that is gone; `billed` requests that may have been answered went with it."""
         if member.beat is not None:
             self._ended.add(member.beat.counters)
             self._ended_cpu_s += member.beat.cpu_s
-        self.billed_twice += in_flight
+        self.billed_twice += billed
 
     @property
     def totals(self) -> Totals:

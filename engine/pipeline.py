@@ -32,7 +32,10 @@ _READY_BYTES = 8 << 20  # of read rows held ready: long rows must not add up
 _PENDING_BYTES = 16 << 20  # of outcomes not yet on disk: a slow disk slows admission, memory does not grow
 _GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 _WAITING_ROWS = 4  # backoffs held at most, for each slot; beyond it no new row is admitted
-_READY_ROWS = 512  # besides one a slot: rows for the time that the next shard takes to arrive
+_READY_S = 0.1  # rows held ready last so long: the next shard is here by then, and an idle worker misses few
+_READY_ROWS = 16  # held ready at least
+
+_CANCEL_S = 0.1  # a cancelled slot ends in the next turn of the loop
 
 _OK = 200
 
@@ -109,6 +112,7 @@ class Pipeline:
         self.in_flight = 0
         self.in_flight_max = 0
         self.pending_bytes = 0  # recorded, not yet on disk
+        self.pending_rows = 0
         self._ready: deque[_Job] = deque()
         self._ready_bytes = 0
         self._waiting: DueHeap[_Job] = DueHeap()
@@ -120,7 +124,8 @@ class Pipeline:
         self._open = True
         self._parking = Parking()
         self._parked = self._parking.parked
-        self._low_water = concurrency + _READY_ROWS
+        self._low_water = _READY_ROWS
+        self._requests_before = 0
         self._is_hungry = True
         self._hungry = asyncio.Event()
         self._hungry.set()
@@ -170,9 +175,17 @@ class Pipeline:
             self._hungry.clear()
         self._parking.wake()
 
-    def synced(self, count: int) -> None:
-        """Take note that so many recorded bytes are on disk."""
+    def look_ahead(self, elapsed_s: float) -> None:
+        """Set how many rows to hold ready by what was sent since the last call, so many seconds ago."""
+        sent = self.counters.requests - self._requests_before
+        self._requests_before = self.counters.requests
+        self._low_water = max(_READY_ROWS, round(sent / elapsed_s * _READY_S))
+
+    def synced(self, count: int, rows: int) -> None:
+        """Take note that so many recorded bytes, of so many rows, are on disk."""
         self.pending_bytes -= count
+        self.pending_rows -= rows
+        self._board.note_unsynced(self.pending_rows)
         self._parking.wake()
 
     def close(self) -> None:
@@ -186,9 +199,12 @@ class Pipeline:
             self._idle = self._loop.create_future()
             await asyncio.wait([self._idle], timeout=seconds)
         abandoned = self.in_flight
-        for slot in self._slots:
-            slot.cancel()
-        await asyncio.gather(*self._slots, return_exceptions=True)
+        left = {slot for slot in self._slots if not slot.done()}
+        while left:
+            # Again until it is heard: a cancel that meets its reply in the same moment is lost in the HTTP client.
+            for slot in left:
+                slot.cancel()
+            left = (await asyncio.wait(left, timeout=_CANCEL_S))[1]
         return abandoned
 
     # The slots
@@ -367,6 +383,8 @@ class Pipeline:
     def _note_recorded(self, count: int) -> None:
         before = self.pending_bytes
         self.pending_bytes = after = before + count
+        self.pending_rows += 1
+        self._board.cells[self.concurrency] = -self.pending_rows  # as note_unsynced, without the call
         if before == 0 or before < _GROUP_BYTES <= after:
             self._on_recorded(after >= _GROUP_BYTES)
 

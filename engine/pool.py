@@ -13,7 +13,7 @@ import psutil
 from engine import messages, processes
 from engine.messages import Assign, Beat, Drain, Setup
 from engine.records import Shard, WorkerView
-from engine.store.inflight import read_board
+from engine.store.inflight import BoardReading, read_board
 from engine.store.run_directory import RunDirectory
 
 WORKER_MODULE = "engine.worker"
@@ -70,7 +70,7 @@ class Death:
 
     member: Member
     shards: list[Shard]  # that it had not sealed
-    in_flight: list[int]  # rows
+    board: BoardReading  # what was in flight, and what was answered but not yet on disk
     how: str
 
 
@@ -107,7 +107,9 @@ class Pool:
         member.shards[shard.number] = shard
         suspects = tuple(row for row in known if _SUSPECT_DEATHS <= self._deaths_of[row] < _POISON_DEATHS)
         poison = tuple(row for row in known if self._deaths_of[row] >= _POISON_DEATHS)
-        self.quarantined.update(poison)
+        if not self.quarantined.issuperset(poison):
+            self.quarantined.update(poison)
+            self._fruitless = 0  # a row given up is a row done
         messages.send(member.child.pipe, Assign(shard, suspects, poison))
 
     def drain(self, seconds: float) -> None:
@@ -129,7 +131,8 @@ class Pool:
         member.become("gone")
         self.members.remove(member)
         board = self._directory.board_path(member.incarnation)
-        in_flight = read_board(board)
+        left = read_board(board)
+        in_flight = left.in_flight
         board.unlink(missing_ok=True)
         if expected:
             return None
@@ -144,7 +147,7 @@ class Pool:
                 del self._deaths_of[row]  # this time the worker died without it
         code = process.exitcode
         how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
-        return Death(member, list(member.shards.values()), in_flight, how)
+        return Death(member, list(member.shards.values()), left, how)
 
     @property
     def cannot_work(self) -> bool:
@@ -189,6 +192,6 @@ def left_in_flight(directory: RunDirectory) -> int:
     """Count and forget the rows that were in flight when workers of an earlier session ended with their machine."""
     count = 0
     for board in directory.boards():
-        count += len(read_board(board))
+        count += read_board(board).maybe_billed
         board.unlink(missing_ok=True)
     return count

@@ -10,9 +10,45 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import NamedTuple
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def signals_noted(note: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """While the context is open, signals that would end this process are only noted."""
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        note(signal.Signals(number))
+
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Start processes that the signals of the run never reach.
+
+    A terminal sends its Ctrl-C and its hangup to the whole process group, also to a process that has not yet come to
+    ignore them. A child is born with the mask of its parent and keeps it; what follows from a signal is decided here.
+    """
+    resource_tracker.ensure_running()  # the first process to be started starts it, and that lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Child(NamedTuple):

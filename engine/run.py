@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 
 from engine.config import SIMULATOR, Config
-from engine.errors import ConfigError, ExitCode
+from engine.errors import ConfigError
 from engine.preparation import already_finished, prepare
 from engine.records import RunReport, SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
@@ -53,7 +53,7 @@ def run(
             failures=_failures(config.errors_path) if supervisor.finished and totals.failed else {},
             sessions=[*(earlier.sessions if earlier is not None else []), session],
         )
-        if session.exit_code != ExitCode.MACHINE:  # a full disk has no room for it either
+        with suppress(OSError):  # a full disk has no room for it either
             durable.replace_durably(directory.report, reports.to_json(report))
         if supervisor.finished:
             _remove_sealed(directory.sealed)

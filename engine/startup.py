@@ -69,6 +69,14 @@ class EndpointStart:
         assert endpoint.base_url != SIMULATOR
         return endpoint if self._resolver is None else self._resolved(self._resolver, endpoint)
 
+    def end(self) -> None:
+        """End what was started, whatever came of it."""
+        if self._resolver is not None:
+            self._resolver.process.kill()
+            self._resolver.process.join()
+        if self._embedded is not None:
+            self._embedded.stop()
+
     def _resolved(self, resolver: processes.Child, endpoint: Endpoint) -> Endpoint:
         with resolver.pipe as pipe:
             try:

@@ -8,11 +8,8 @@ import multiprocessing.connection
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import psutil
@@ -92,15 +89,16 @@ class Supervisor:
         """Run to the end; the report says which. Errors that end the run are in the report, not raised."""
         planner: Planner | None = None
         merger: MergeThread | None = None
-        resolver: processes.Child | None = None
-        with self._signals():
+        starting: EndpointStart | None = None
+        with processes.signals_noted(self._mailbox.put):
             try:
                 self._ledger.billed_twice += left_in_flight(self._directory)
                 merger = MergeThread(self._config.output_path, self._config.errors_path, self._mailbox)
                 self._merger = merger
-                starting = EndpointStart(self._config, self._prepared.endpoint, self._embedded)
-                for place in range(self._workers):
-                    self._pool.start(place, self._clock())
+                with processes.signals_held():
+                    starting = EndpointStart(self._config, self._prepared.endpoint, self._embedded)
+                    for place in range(self._workers):
+                        self._pool.start(place, self._clock())
                 planner = self._start_planning()
                 self._endpoint = starting.wait()
                 for member in self._pool.members:
@@ -115,11 +113,8 @@ class Supervisor:
                 self._end_workers()
                 if merger is not None:
                     merger.stop()
-                if resolver is not None:
-                    resolver.process.kill()
-                    resolver.process.join()
-                if self._embedded is not None:
-                    self._embedded.stop()
+                if starting is not None:
+                    starting.end()
                 self._mailbox.close()
         return self._report()
 
@@ -202,6 +197,8 @@ class Supervisor:
             case Note(text=text):
                 self._observer.log(f"worker {member.place}: {text}")
             case Stop(exit_code=code, reason=reason):
+                if member.state != "draining":
+                    member.become("draining")  # it does so by itself, and is not to be taken for dead
                 self._stop(_error(code, reason))
 
     def _on_mail(self, item: object) -> None:
@@ -282,7 +279,7 @@ class Supervisor:
     def _on_end(self, member: Member) -> None:
         """React to the end of a worker process: take its shards back and fill its place."""
         death = self._pool.bury(member, self._ledger.totals.rows)
-        self._ledger.ended(member, len(death.in_flight) if death else 0)
+        self._ledger.ended(member, death.board.maybe_billed if death else 0)
         self._book.give_back(member.shards.values())
         if death is None or self._finishing:
             return
@@ -294,7 +291,7 @@ class Supervisor:
         if self._pool.cannot_work:
             self._stop(MachineError(f"workers keep dying without a row done ({death.how}); see the messages above"))
             return
-        with _signals_held():
+        with processes.signals_held():
             successor = self._pool.start(member.place, self._clock())
         if self._endpoint is not None:
             self._set_up(successor)
@@ -363,35 +360,6 @@ class Supervisor:
         """The run's totals, and its rows where they have been counted."""
         return self._ledger.totals, self._ledger.total_rows
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """While the run lasts, signals only leave a note in the mailbox."""
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            self._mailbox.put(signal.Signals(number))
-
-        before = {number: signal.signal(number, note) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Start processes that the signals of the run never reach.
-
-    A terminal sends its Ctrl-C and its hangup to the whole process group, also to a process that has not yet come to
-    ignore them. A child is born with the mask of its parent and keeps it; what follows from a signal is decided here.
-    """
-    resource_tracker.ensure_running()  # the first process to be started starts it, and that lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
 
 def _error(code: int, reason: str) -> RowmillError:
     """Make the exception again that a worker reported."""
@@ -404,5 +372,5 @@ def _obituary(death: Death) -> str:
     member = death.member
     return (
         f"worker {member.place} (pid {member.child.process.pid}) died: {death.how}; "
-        f"{len(death.in_flight)} requests in flight, {len(death.shards)} shards go to others"
+        f"{len(death.board.in_flight)} requests in flight, {len(death.shards)} shards go to others"
     )

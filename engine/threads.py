@@ -115,6 +115,7 @@ class MergeThread:
         self._merger = Merger(output, errors)
         self._orders: queue.SimpleQueue[tuple[Path, Sealed] | bool] = queue.SimpleQueue()
         self._mailbox = mailbox
+        self._stopped = False
         self._thread = _start(self._merge, "merger", mailbox)
 
     def append(self, path: Path, sealed: Sealed) -> None:
@@ -127,6 +128,7 @@ class MergeThread:
 
     def stop(self) -> None:
         """End the thread. What is not finished is removed; the sealed shards have it all."""
+        self._stopped = True  # shards that still wait would be copied for nothing
         self._orders.put(False)
         self._thread.join()
 
@@ -135,7 +137,7 @@ class MergeThread:
             while (order := self._orders.get()) is not False:
                 if order is True:
                     self._mailbox.put(Merged(self._merger.shards, self._merger.finish()))
-                else:
+                elif not self._stopped:
                     assert isinstance(order, tuple)
                     self._merger.append(*order)
                     self._mailbox.put(Merged(self._merger.shards, None))

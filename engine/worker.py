@@ -30,6 +30,7 @@ from engine.transport import open_transport
 
 _BEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
+_STOPPED_DRAIN_S = 30.0  # where the provider has closed: what is still in flight may have been let through
 _OPEN_SHARDS = 64  # each holds a file open; more are only open where rows wait out long backoffs
 
 
@@ -42,10 +43,10 @@ def main(pipe: Connection) -> int:
     try:
         RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_Worker(setup, pipe).run())
+            runner.run(_Worker(setup, pipe).run())
     except RowmillError as error:  # before there was anything to drain
         messages.send(pipe, Stop(error.exit_code, str(error)))
-        return error.exit_code
+    return ExitCode.OK
 
 
 def _raise_descriptor_limit() -> None:
@@ -71,9 +72,10 @@ class _Worker:
         self._draining = asyncio.Event()
         self._sealing: set[asyncio.Task[None]] = set()
         self._sealed_rows = 0  # of what this process has brought to an outcome, what is in sealed shards
-        self._status = int(ExitCode.OK)
+        self._stopped = False  # the supervisor has been told why no worker could go on
+        self._told = False  # it has been told of a first group on disk
 
-    async def run(self) -> int:
+    async def run(self) -> None:
         setup = self._setup
         loop = asyncio.get_running_loop()
         board = InflightBoard.create(self._directory.board_path(setup.incarnation), setup.config.workers.concurrency)
@@ -109,7 +111,6 @@ class _Worker:
             loop.remove_reader(self._pipe.fileno())
             await transport.close()
         board.close()
-        return self._status
 
     # Messages
 
@@ -137,6 +138,7 @@ class _Worker:
         status = f"HTTP {failure.status}, " if failure.status else ""
         reason = f"provider {self._setup.endpoint.provider!r}: {failure.fault.name} ({status}{failure.message})"
         self._tell(Stop(ExitCode.PROVIDER, reason))
+        self._stop(min(_STOPPED_DRAIN_S, self._setup.endpoint.timeout_s))
 
     def _on_recorded(self, group_full: bool) -> None:
         self._recorded.set()
@@ -187,10 +189,14 @@ class _Worker:
     async def _commit_group(self) -> None:
         self._recorded.clear()
         self._group_full.clear()
-        pending = self._pipeline.pending_bytes
+        pending, rows = self._pipeline.pending_bytes, self._pipeline.pending_rows
         dirty = [opened for opened in self._open.values() if opened.checkpoint.pending_bytes]
         await asyncio.gather(*(opened.checkpoint.commit() for opened in dirty))
-        self._pipeline.synced(pending)
+        self._pipeline.synced(pending, rows)
+        if dirty and not self._told:
+            # At once: a worker that dies before its first beat, but not before its first group, has got somewhere.
+            self._told = True
+            self._tell(self._progress())
         if self._pipeline.pending_bytes:
             self._recorded.set()
         for opened in dirty:
@@ -221,6 +227,7 @@ class _Worker:
         while True:
             self._tell(self._progress())
             await asyncio.sleep(_BEAT_S)
+            self._pipeline.look_ahead(_BEAT_S)
 
     def _progress(self) -> Beat:
         pipeline = self._pipeline
@@ -262,6 +269,6 @@ class _Worker:
         """Tell the supervisor why no worker could go on. Defects go up and end the process with a traceback."""
         if not isinstance(error, RowmillError):
             raise error
-        if self._status == ExitCode.OK:
-            self._status = error.exit_code
+        if not self._stopped:
+            self._stopped = True
             self._tell(Stop(error.exit_code, str(error)))

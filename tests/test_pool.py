@@ -180,7 +180,7 @@ def test_a_killed_worker_leaves_its_shards_and_the_rows_that_were_in_flight(
     death = kill([12, 3], shard(0), shard(1))
     assert death.how == f"killed by signal {int(signal.SIGKILL)}"
     assert death.shards == [shard(0), shard(1)]
-    assert death.in_flight == [12, 3]
+    assert death.board.in_flight == [12, 3]
     assert workers.members == []
     assert directory.boards() == [], "what it says is known now, and must not be counted again"
 
@@ -190,7 +190,7 @@ def test_a_worker_killed_before_it_had_a_board_had_nothing_in_flight(workers: Po
     member.child.process.kill()
     death = workers.bury(member, 0)
     assert death is not None
-    assert (death.in_flight, death.shards) == ([], [])
+    assert (death.board.in_flight, death.shards) == ([], [])
 
 
 # Rows that workers die on

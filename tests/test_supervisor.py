@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from engine import config as configuration
-from engine import pool, startup, supervisor
+from engine import pool, startup
 from engine.config import Config
 from engine.errors import ExitCode
 from engine.preparation import prepare
@@ -151,7 +151,7 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(home: Path, simulate: C
     assert_whole()
     assert (report.exit_code, report.deaths) == (0, 1)
     assert report.rows <= ROWS
-    assert 1 <= report.billed_twice_max <= 8
+    assert 1 <= report.billed_twice_max <= 8 + 8 * 3, "what was in flight, and a group of 100 ms of replies"
     assert len(watcher.told(f"(pid {killed[0]}) died: killed by signal 9")) == 1
 
 

@@ -226,12 +226,12 @@ def test_the_next_shard_is_begun_while_a_row_of_the_first_is_out(drive: DRIVE, s
     driver.assign(0)
     driver.assign(1)
     assert driver.hear(ShardSealed).number == 1
-    beat = driver.beat_until(lambda beat: 0 in beat.shards and beat.shards[0].rows == driver.shards[0].rows - 1)
-    assert beat.in_flight == 1
-    assert read_board(driver.directory.board_path(0)) == [0]
+    driver.beat_until(
+        lambda beat: beat.in_flight == 1 and 0 in beat.shards and beat.shards[0].rows == driver.shards[0].rows - 1
+    )
+    assert read_board(driver.directory.board_path(0)).in_flight == [0]
 
 
-@pytest.mark.xfail(strict=True, reason="512 rows are taken however slow they are: the last ones wait for one worker")
 def test_a_worker_with_work_for_a_long_while_leaves_the_next_shard_to_others(
     drive: DRIVE, simulate: Callable[..., str]
 ) -> None:
@@ -270,7 +270,7 @@ def test_a_killed_worker_leaves_its_rows_to_the_next_which_asks_for_no_finished_
     beat = first.beat_until(lambda beat: beat.shards[0].rows > 20 if 0 in beat.shards else False)
     os.kill(first.child.process.pid or 0, signal.SIGKILL)
     assert first.ended()[0] == -signal.SIGKILL
-    in_flight = read_board(first.directory.board_path(0))
+    in_flight = read_board(first.directory.board_path(0)).in_flight
     assert 1 <= len(in_flight) <= 4
     first.close()
     second = drive(url, rows=400, concurrency=4)
@@ -375,7 +375,8 @@ def test_a_worker_of_another_supervisor_touches_nothing(
     driver = drive(fast_url)
     driver.set_up(supervisor=1)
     status, said = driver.ended()
-    assert status != 0
+    assert status == 0
+    assert [message.exit_code for message in said if isinstance(message, Stop)] == [ExitCode.RUN_DIRECTORY]
     assert not any(isinstance(message, Ready | Want) for message in said)
     assert driver.directory.boards() == []
     assert "Traceback" not in capfd.readouterr().err
@@ -420,7 +421,7 @@ def test_a_full_disk_stops_the_run_as_this_machines_fault(drive: DRIVE, fast_url
     stop = driver.hear(Stop)
     assert stop.exit_code == ExitCode.MACHINE
     assert str(driver.directory.checkpoint_path(shard)) in stop.reason
-    assert driver.ended()[0] == ExitCode.MACHINE
+    assert driver.ended()[0] == 0, "it has said why, and is not to be taken for dead"
 
 
 def test_a_damaged_checkpoint_is_refused_and_salvaged_on_request(drive: DRIVE, fast_url: str) -> None:
@@ -440,7 +441,7 @@ def test_a_damaged_checkpoint_is_refused_and_salvaged_on_request(drive: DRIVE, f
     stop = second.hear(Stop)
     assert stop.exit_code == ExitCode.RUN_DIRECTORY
     assert "salvage" in stop.reason
-    assert second.ended()[0] == ExitCode.RUN_DIRECTORY
+    assert second.ended()[0] == 0
     second.close()
 
     third = drive(fast_url, rows=50)
@@ -474,7 +475,7 @@ def test_an_input_that_changes_under_the_run_stops_it(drive: DRIVE, fast_url: st
     stop = driver.hear(Stop)
     assert stop.exit_code == ExitCode.RUN_DIRECTORY
     assert "rows 0 to 49 changed while the run was going on" in stop.reason
-    assert driver.ended()[0] == ExitCode.RUN_DIRECTORY
+    assert driver.ended()[0] == 0
 
 
 def test_a_worker_imports_what_it_needs_and_no_more() -> None:

@@ -22,10 +22,10 @@ _READ = 1 << 18  # bytes a read of a worker: some hundred rows for one switch to
 _BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
 
-# Beyond about 200 shards more of them only cost more syncs; below 64 KiB a shard costs more than its rows. Rows are
+# Beyond about 200 shards more of them only cost more syncs; below 32 KiB a shard costs more than its rows. Rows are
 # bounded too, for what a worker remembers of each.
 _SHARDS = 200
-_SHARD_BYTES = (1 << 16, 1 << 23)
+_SHARD_BYTES = (1 << 15, 1 << 23)
 SHARD_ROWS = 20_000
 
 _FOREIGN = {  # first bytes of files that are often taken for JSON Lines

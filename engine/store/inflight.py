@@ -9,14 +9,16 @@ import mmap
 import os
 from array import array
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.store.durable import machine_errors
 
 
 class InflightBoard:
-    """Says which row is in which slot. One writer; no two slots share a cell.
+    """Says which row is in which slot, and how many outcomes are not yet on the disk. One writer.
 
-    cells: one number a slot, 0 for an empty one and row + 1 for a row; the hot path writes it without a call.
+    cells: one number a slot, 0 for an empty one and row + 1 for a row; behind them one for the outcomes, negative. The
+    hot path writes them without a call.
     """
 
     __slots__ = ("_map", "_path", "cells")
@@ -32,7 +34,7 @@ class InflightBoard:
         with machine_errors(f"make the in-flight board {path}"):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
             try:
-                size = max(slots, 1) * 8
+                size = (slots + 1) * 8
                 os.posix_fallocate(fd, 0, size)  # a store into a hole of a full disk would be a SIGBUS
                 return cls(path, mmap.mmap(fd, size))
             finally:
@@ -46,6 +48,10 @@ class InflightBoard:
         """Note that nothing is in flight in `slot`."""
         self.cells[slot] = 0
 
+    def note_unsynced(self, rows: int) -> None:
+        """Note that so many rows have an outcome that a crash would lose."""
+        self.cells[-1] = -rows
+
     def close(self) -> None:
         """Remove the board: whoever closes it has nothing in flight. A second call does nothing."""
         if not self._map.closed:
@@ -54,11 +60,23 @@ class InflightBoard:
             self._path.unlink(missing_ok=True)
 
 
-def read_board(path: Path) -> list[int]:
-    """Return the rows that were in flight, by slot; nothing where there is no board."""
+class BoardReading(NamedTuple):
+    """What a board said when its worker ended."""
+
+    in_flight: list[int]  # rows, by slot
+    unsynced: int  # rows whose outcome was lost with the worker's memory
+
+    @property
+    def maybe_billed(self) -> int:
+        """Requests that the server may have answered, and that have to be sent again."""
+        return len(self.in_flight) + self.unsynced
+
+
+def read_board(path: Path) -> BoardReading:
+    """Read a board; an empty reading where there is none."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return []
+        return BoardReading([], 0)
     cells = array("q", data[: len(data) // 8 * 8])
-    return [row - 1 for row in cells if row > 0]
+    return BoardReading([row - 1 for row in cells if row > 0], -sum(cell for cell in cells if cell < 0))

@@ -21,7 +21,7 @@ from engine.store.lines import error_line
 from engine.store.recovery import attempts_of
 from engine.store.row_index import FAILED, RowIndex
 
-_CHUNK_BYTES = 1 << 20  # gathered before a write
+_CHUNK_BYTES = 1 << 17  # gathered before a write: a worker's memory is to be the same for small and large shards
 _FOOTER_BYTES = 4096  # more than any footer has
 
 
@@ -63,8 +63,8 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
             with checkpoint.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop
                 # takes milliseconds for every row.
-                output_bytes = _write_lines(fd, _output_lines(source, index))
-                error_bytes = _write_lines(fd, _error_lines(source, index))
+                output_bytes = _write_lines(fd, _output_lines(source, index), source)
+                error_bytes = _write_lines(fd, _error_lines(source, index), source)
             footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, totals)
             durable.write_all(fd, framed(msgspec.json.encode(footer)))
             durable.sync_data(fd)
@@ -78,7 +78,8 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
 
 
 def _output_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
-    return (source[offset : offset + length] for offset, length in zip(index.offsets, index.lengths, strict=True))
+    for offset, length in zip(index.offsets, index.lengths, strict=True):
+        yield source[offset : offset + length]
 
 
 def _error_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
@@ -90,7 +91,7 @@ def _error_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
         place = index.states.find(FAILED, place + 1)
 
 
-def _write_lines(fd: int, lines: Iterator[bytes]) -> int:
+def _write_lines(fd: int, lines: Iterator[bytes], source: mmap.mmap) -> int:
     """Write the lines with newlines, in chunks, and return the bytes written."""
     total = 0
     chunk: list[bytes] = []
@@ -102,6 +103,7 @@ def _write_lines(fd: int, lines: Iterator[bytes]) -> int:
             total += _write_chunk(fd, chunk)
             chunk.clear()
             size = 0
+            source.madvise(mmap.MADV_DONTNEED)  # pages that were read would count as memory of this process
     return total + _write_chunk(fd, chunk)
 
 

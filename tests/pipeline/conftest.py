@@ -163,7 +163,7 @@ class Work:
 
     def in_flight_rows(self) -> list[int]:
         """Read what a supervisor would read after the death of this worker."""
-        return sorted(read_board(self.board))
+        return sorted(read_board(self.board).in_flight)
 
     async def outcomes(self) -> dict[int, dict[str, Any]]:
         """Put everything on disk and read it back: row -> its checkpoint record."""

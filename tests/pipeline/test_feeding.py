@@ -17,18 +17,34 @@ def test_the_pipeline_is_hungry_until_it_has_rows_for_a_while(work: Start) -> No
     async def story() -> None:
         async with work(4000, concurrency=8) as at:
             await asyncio.wait_for(at.pipeline.hungry(), 5)
-            at.feed(0, 100)
+            at.feed(0, 20)
             await asyncio.wait_for(at.pipeline.hungry(), 5)
-            at.feed(100, 2000)
+            at.feed(20, 200)
             hungry = asyncio.ensure_future(at.pipeline.hungry())
             while not hungry.done():
-                assert at.recorded < 2100
+                assert at.recorded < 220
                 await at.until(lambda: at.wire.open)
                 for row in list(at.wire.open):
                     at.wire.answer(row)
                 await at.settled()
-            left = 2100 - at.recorded
-            assert 8 < left < 2000, "it asks before it is empty, and not long before"
+            left = 220 - at.recorded
+            assert 0 < left < 50, "it asks before it is empty, and not long before: an idle worker could have the rows"
+
+    run(story())
+
+
+def test_the_faster_the_rows_go_the_earlier_it_asks_for_more(work: Start) -> None:
+    async def story() -> None:
+        async with work(4000, Wire(lambda *_: reply()), concurrency=8) as at:
+            at.feed(0, 1000)
+            await at.until(lambda: at.recorded == 1000)
+            at.pipeline.look_ahead(1.0)  # a thousand a second: a hundred are to be ready
+            at.feed(1000, 99)
+            assert at.pipeline._hungry.is_set()
+            await at.until(lambda: at.recorded == 1099)
+            at.pipeline.close()
+            at.feed(1099, 101)
+            assert not at.pipeline._hungry.is_set()
 
     run(story())
 
@@ -83,7 +99,7 @@ def test_a_slow_disk_stops_admission_until_it_has_caught_up(work: Start, monkeyp
                 assert at.pipeline.pending_bytes < 2000 + 4 * 500, "what was in flight, and no more"
                 if stopped == 200:
                     break
-                at.pipeline.synced(at.pipeline.pending_bytes)
+                at.pipeline.synced(at.pipeline.pending_bytes, at.pipeline.pending_rows)
                 await at.until(lambda: at.recorded == 200 or at.pipeline.pending_bytes > 2000)
                 await at.until(lambda: at.wire.in_flight == 0)
             assert at.recorded == 200
@@ -104,7 +120,7 @@ def test_the_committer_is_called_for_the_first_record_and_for_a_full_group(
             at.feed(5, 30)
             await at.until(lambda: at.recorded == 35)
             assert at.calls == [False, True]
-            at.pipeline.synced(at.pipeline.pending_bytes)
+            at.pipeline.synced(at.pipeline.pending_bytes, at.pipeline.pending_rows)
             assert at.pipeline.pending_bytes == 0
             at.feed(35, 1)
             await at.until(lambda: at.recorded == 36)
@@ -184,6 +200,6 @@ def test_what_is_sent_is_the_tasks_request(work: Start) -> None:
             at.feed()
             await at.done()
             assert json.loads(at.wire.sent[0][1]) == {"model": "m", "messages": [{"role": "user", "content": "row 0 "}]}
-            assert read_board(at.board) == []
+            assert read_board(at.board).in_flight == []
 
     run(story())

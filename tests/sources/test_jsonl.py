@@ -181,7 +181,7 @@ def test_planning_200_megabytes_takes_a_few_and_the_first_shard_needs_one_block(
 
 @given(st.integers(0, 1 << 45))
 def test_shards_grow_with_the_input_between_their_bounds(size: int) -> None:
-    assert 1 << 16 <= shard_bytes(size) <= 1 << 23
+    assert 1 << 15 <= shard_bytes(size) <= 1 << 23
     assert shard_bytes(size) <= shard_bytes(size + (1 << 20))
 
 

@@ -29,7 +29,7 @@ def test_the_rows_in_flight_are_read_after_the_writer_was_killed(
 ) -> None:
     process = child(WRITER, tmp_path / "board")
     assert process.wait(timeout=30) == -9
-    assert read_board(tmp_path / "board") == [0, 2**40, 11]
+    assert read_board(tmp_path / "board").in_flight == [0, 2**40, 11]
 
 
 def test_a_closed_board_is_gone(tmp_path: Path) -> None:
@@ -38,21 +38,32 @@ def test_a_closed_board_is_gone(tmp_path: Path) -> None:
     board.close()
     board.close()
     assert list(tmp_path.iterdir()) == []
-    assert read_board(tmp_path / "board") == []
+    assert read_board(tmp_path / "board").in_flight == []
 
 
 def test_a_new_board_is_empty_whatever_lay_there(tmp_path: Path) -> None:
     (tmp_path / "board").write_bytes(b"\1" * 800)
     board = InflightBoard.create(tmp_path / "board", 3)
-    assert (tmp_path / "board").stat().st_size == 24
-    assert read_board(tmp_path / "board") == []
+    assert (tmp_path / "board").stat().st_size == 32, "a cell a slot, and one for outcomes that are not yet on the disk"
+    assert read_board(tmp_path / "board").in_flight == []
     board.close()
 
 
 def test_a_slot_that_is_not_there_is_a_defect(tmp_path: Path) -> None:
     board = InflightBoard.create(tmp_path / "board", 3)
     with pytest.raises(IndexError):
-        board.enter(3, 1)
+        board.enter(4, 1)
+    board.close()
+
+
+def test_outcomes_not_yet_on_the_disk_count_as_maybe_billed_and_are_no_rows_in_flight(tmp_path: Path) -> None:
+    board = InflightBoard.create(tmp_path / "board", 3)
+    board.enter(1, 7)
+    board.note_unsynced(40)
+    reading = read_board(tmp_path / "board")
+    assert (reading.in_flight, reading.unsynced, reading.maybe_billed) == ([7], 40, 41)
+    board.note_unsynced(0)
+    assert read_board(tmp_path / "board").maybe_billed == 1
     board.close()
 
 
@@ -61,7 +72,7 @@ def test_a_board_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     board.enter(0, 5)
     board.enter(1, 6)
     (tmp_path / "copy").write_bytes((tmp_path / "board").read_bytes()[:12])
-    assert read_board(tmp_path / "copy") == [5]
+    assert read_board(tmp_path / "copy").in_flight == [5]
     board.close()
 
 

@@ -1,0 +1,366 @@
+"""What the end-to-end tests share: the real command in a directory of its own, and servers that outlive it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from engine.records import SimulatorSettings
+from engine.simulator import replies
+from engine.simulator.process import SimulatorProcess
+
+ROOT = Path(__file__).parents[2]
+PROMPT = "Summarise in one line:\n{text}"
+_CONFIG = """
+[input]
+path = "in.jsonl"
+id = "id"
+[task]
+model = "sim-small"
+prompt = "Summarise in one line:\\n{{text}}"
+[output]
+path = "out.jsonl"
+[[provider]]
+name = "main"
+base_url = "{url}"
+timeout_s = 5
+[workers]
+count = 2
+concurrency = 16
+[checkpoint]
+commit_ms = 20
+"""
+_MOST_ROWS = 1500
+_FILLER = "one line of text of no meaning, there to make a shard of sixty-four kibibytes out of few rows; " * 8
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """Return what the condition returns once that is true; fail after so many seconds."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(0.002)
+    return value
+
+
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.err.splitlines()
+
+
+class Started:
+    """A command at work, in a process group of its own."""
+
+    def __init__(self, command: list[str], folder: Path, environ: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self.pid = self.process.pid
+
+    def children(self) -> list[psutil.Process]:
+        """Every process that the command has started and that is at work now."""
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def workers(self) -> list[psutil.Process]:
+        """Those of them that hold a connection: workers that send."""
+        return [child for child in self.children() if _has_connections(child)]
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the supervisor alone."""
+        self.process.send_signal(number)
+
+    def kill_all(self) -> Done:
+        """SIGKILL the supervisor and everything that it started, at once."""
+        os.killpg(self.pid, signal.SIGKILL)
+        return self.wait()
+
+    def wait(self, seconds: float = 60.0) -> Done:
+        """Wait for the end."""
+        try:
+            out, err = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            out, err = self.process.communicate()
+            pytest.fail(f"the command was still at work after {seconds:g} s; its stderr:\n{err}")
+        return Done(self.process.returncode, out, err)
+
+
+def _has_connections(process: psutil.Process) -> bool:
+    try:
+        return any(each.status == psutil.CONN_ESTABLISHED for each in process.net_connections("tcp"))
+    except psutil.Error:
+        return False
+
+
+class Place:
+    """A directory with an input and a configuration, in which the command runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.input = folder / "in.jsonl"
+        self.output = folder / "out.jsonl"
+        self.errors = folder / "out.errors.jsonl"
+        self.run_dir = folder / "out.jsonl.run"
+        self.environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._started: list[Started] = []
+
+    def configure(self, url: str) -> None:
+        """Write the configuration; `--set` arguments of the command change it."""
+        (self.folder / "config.toml").write_text(_CONFIG.format(url=url))
+
+    def write_rows(self, rows: int) -> None:
+        """Write as many rows of about 700 bytes, each with a text of its own."""
+        self.write_lines(_row(index) for index in range(rows))
+
+    def write_lines(self, lines: Iterable[bytes]) -> None:
+        """Write the input."""
+        self.input.write_bytes(b"".join(lines))
+
+    def start(self, *arguments: str) -> Started:
+        """Start `rowmill run config.toml ARGUMENTS`."""
+        command = [sys.executable, "-m", "engine", "run", "config.toml", *arguments]
+        started = Started(command, self.folder, self.environ)
+        self._started.append(started)
+        return started
+
+    def run(self, *arguments: str) -> Done:
+        """Run the same to its end."""
+        return self.start(*arguments).wait()
+
+    def end(self) -> None:
+        """End whatever is still at work."""
+        for started in self._started:
+            if started.process.poll() is None:
+                started.kill_all()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The output, decoded."""
+        return [json.loads(line) for line in self.output.read_bytes().splitlines()]
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """The errors file, decoded."""
+        return [json.loads(line) for line in self.errors.read_bytes().splitlines()]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report of the run directory."""
+        report: dict[str, Any] = json.loads((self.run_dir / "report.json").read_bytes())
+        return report
+
+    @property
+    def log(self) -> str:
+        """The log of the run directory."""
+        return (self.run_dir / "run.log").read_text()
+
+    def recorded(self) -> set[int]:
+        """Read which rows have their outcome in a checkpoint, whole."""
+        rows = set()
+        for path in (self.run_dir / "checkpoints").glob("*.checkpoint"):
+            for line in path.read_bytes().splitlines(keepends=True):
+                text = line[9:-1]
+                if line.endswith(b"\n") and line[:9] == b"%08x " % zlib.crc32(text) and text.startswith(b'{"row":'):
+                    rows.add(int(text[7 : text.index(b",")]))
+        return rows
+
+    def files(self) -> dict[str, bytes | None]:
+        """Everything in the directory: contents by path, None for a directory."""
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else None
+            for path in sorted(self.folder.rglob("*"))
+        }
+
+
+def _text(index: int) -> str:
+    return f"row {index:06d}: {_FILLER[: 600 + index % 7]}"
+
+
+def _row(index: int) -> bytes:
+    return json.dumps({"id": f"id-{index}", "text": _text(index)}).encode() + b"\n"
+
+
+def prompt_of(index: int) -> str:
+    """Return the user message of a row that `write_rows` wrote."""
+    return PROMPT.format(text=_text(index))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.end()
+
+
+class Witness:
+    """A simulator in a process of its own."""
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        self._process = SimulatorProcess(settings)
+        self._process.start()
+        self._process.wait_ready(30)
+        self.url = self._process.base_url
+
+    def stats(self) -> dict[str, Any]:
+        """Ask what it has seen, all providers together."""
+        with _direct.open(f"{self.url.removesuffix('/v1')}/stats", timeout=10) as reply:
+            total: dict[str, Any] = json.load(reply)["total"]
+        return total
+
+    def stop(self) -> None:
+        self._process.stop()
+
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no way to our loopback
+
+
+@pytest.fixture
+def simulator() -> Iterator[Callable[..., Witness]]:
+    """Start a simulator: `simulator(latency_ms=10, faults={"500": 0.01})`."""
+    started: list[Witness] = []
+
+    def start(**settings: Any) -> Witness:
+        witness = Witness(SimulatorSettings(**{"latency_ms": 10.0, **settings}))
+        started.append(witness)
+        return witness
+
+    yield start
+    for witness in started:
+        witness.stop()
+
+
+class Arrival(NamedTuple):
+    """One request as a `Server` saw it."""
+
+    row: int  # the number in its text
+    nth: int  # how often the row has been asked for, this time included
+    at: float  # monotonic
+    port: int  # of the sender
+    authorization: str | None
+    body: bytes
+
+
+class Server(ThreadingHTTPServer):
+    """Answers as the simulator does, but first asks `decide`: None for that answer, or a status, headers and a body."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, decide: Callable[[Arrival], tuple[int, dict[str, str], bytes] | None]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.decide = decide
+        self.arrivals: list[Arrival] = []
+        self.counts: Counter[int] = Counter()
+        self.lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Senders that are killed in the middle of an exchange are what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        content = json.loads(body)["messages"][-1]["content"]
+        row = int(content.partition("row ")[2][:6])
+        with self.server.lock:
+            self.server.counts[row] += 1
+            arrival = Arrival(
+                row,
+                self.server.counts[row],
+                time.monotonic(),
+                self.client_address[1],
+                self.headers["authorization"],
+                body,
+            )
+            self.server.arrivals.append(arrival)
+        status, headers, answer = self.server.decide(arrival) or (
+            200,
+            {},
+            replies.compose(body, replies.fingerprint(body)).body,
+        )
+        self.send_response(status)
+        for name, value in {"content-type": "application/json", "content-length": len(answer), **headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of what it overrides
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[..., Server]]:
+    """Start a `Server`: `server(decide)`."""
+    started: list[tuple[Server, threading.Thread]] = []
+
+    def start(decide: Callable[[Arrival], tuple[int, dict[str, str], bytes] | None] = lambda _: None) -> Server:
+        server = Server(decide)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        started.append((server, thread))
+        return server
+
+    yield start
+    for each, thread in started:
+        each.shutdown()
+        thread.join()
+        each.server_close()
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], bytes]:
+    """Give the output for `write_rows(n)`, made once without faults and with one worker."""
+    place = Place(tmp_path_factory.mktemp("reference"))
+    witness = Witness(SimulatorSettings(latency_ms=2.0))
+    try:
+        place.configure(witness.url)
+        place.write_rows(_MOST_ROWS)
+        done = place.run("--set", "workers.count=1", "--set", "workers.concurrency=64")
+    finally:
+        place.end()
+        witness.stop()
+    assert done.code == 0, done.err
+    lines = place.output.read_bytes().splitlines(keepends=True)
+    assert len(lines) == _MOST_ROWS
+
+    def first(rows: int) -> bytes:
+        assert rows <= _MOST_ROWS
+        return b"".join(lines[:rows])
+
+    return first

@@ -1,0 +1,73 @@
+"""The end of a run, killed at every step of it: the output is absent or whole, and the rerun's bytes are the same."""
+
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.end_to_end.conftest import Arrival, Place, Server, Started, Witness
+
+# The rename of a file is where it takes effect. Python tells of each before it is done: there the process is killed,
+# as by somebody who has waited for the very moment.
+KILLED_BEFORE = """
+import os, signal, sys
+def hook(event, arguments):
+    if event == "os.rename" and os.path.basename(arguments[1]) == sys.argv[1] and moment(arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+def moment(arguments):
+    return sys.argv[1] != "manifest.json" or b'"finished": null' not in open(arguments[0], "rb").read()
+sys.addaudithook(hook)
+from engine.cli import main
+main(["run", "config.toml"])
+"""
+
+
+def refuse_some(arrival: Arrival) -> tuple[int, dict[str, str], bytes] | None:
+    return (400, {}, b'{"error":{"message":"no"}}') if arrival.row % 100 == 7 else None
+
+
+@pytest.mark.parametrize("with_errors", [False, True])
+def test_killed_at_every_step_of_its_end(
+    place: Place, server: Callable[..., Server], reference: Callable[[int], bytes], with_errors: bool
+) -> None:
+    witness = server(refuse_some) if with_errors else server()
+    place.configure(witness.url)
+    place.write_rows(300)
+    files = ["manifest.json", "out.errors.jsonl", "out.jsonl", "report.json"]
+    if not with_errors:
+        files.remove("out.errors.jsonl")
+    for name in files:
+        started = Started([sys.executable, "-c", KILLED_BEFORE, name], place.folder, place.environ)
+        assert started.wait().code == -signal.SIGKILL, name
+        # Only once its own rename has been done may the output be there, and then it is whole.
+        assert place.output.exists() == (name == "report.json")
+        if with_errors and place.output.exists():
+            assert [row["index"] for row in place.failed] == [7, 107, 207]
+        if not with_errors and place.output.exists():
+            assert place.output.read_bytes() == reference(300)
+    done = place.run()
+    assert done.code == (1 if with_errors else 0), done.err
+    assert [line["index"] for line in place.lines] == list(range(300))
+    if not with_errors:
+        assert place.output.read_bytes() == reference(300)
+    assert len(witness.arrivals) == 300
+    assert not list(place.folder.glob(".*rowmill-part"))
+    assert place.report["finished"]
+
+
+def test_sealed_shards_are_used_as_they_are(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    """A merge that was killed half way is begun anew; its remains do not get in the way."""
+    witness = simulator(latency_ms=2)
+    place.configure(witness.url)
+    place.write_rows(300)
+    started = Started([sys.executable, "-c", KILLED_BEFORE, "out.jsonl"], place.folder, place.environ)
+    assert started.wait().code == -signal.SIGKILL
+    part = place.folder / ".out.jsonl.rowmill-part"
+    assert part.read_bytes() == reference(300)
+    part.write_bytes(part.read_bytes()[:5000] + b"torn")
+    assert place.run().code == 0
+    assert place.output.read_bytes() == reference(300)
+    assert witness.stats()["requests"] == 300
