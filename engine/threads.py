@@ -128,16 +128,18 @@ class MergeThread:
 
     def stop(self) -> None:
         """End the thread. What is not finished is removed; the sealed shards have it all."""
-        self._stopped = True  # shards that still wait would be copied for nothing
+        self._stopped = True  # what still waits would be copied for nothing
         self._orders.put(False)
         self._thread.join()
 
     def _merge(self) -> None:
         try:
             while (order := self._orders.get()) is not False:
+                if self._stopped:
+                    continue
                 if order is True:
                     self._mailbox.put(Merged(self._merger.shards, self._merger.finish()))
-                elif not self._stopped:
+                else:
                     assert isinstance(order, tuple)
                     self._merger.append(*order)
                     self._mailbox.put(Merged(self._merger.shards, None))

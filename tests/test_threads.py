@@ -281,6 +281,17 @@ def test_a_merger_that_is_stopped_leaves_nothing(
     merger.stop()  # again: nothing happens
 
 
+def test_a_merger_that_is_stopped_over_a_backlog_publishes_no_part(
+    tmp_path: Path, seal: SEAL, merger: MergeThread, mailbox: Mailbox
+) -> None:
+    merger._stopped = True  # as stop() leaves it, while all of this still waits
+    merger.append(*seal(0, 3))
+    merger.finish()
+    merger.stop()
+    assert mailbox.take() == []
+    assert left_in(tmp_path / "to") == []
+
+
 def test_a_shard_out_of_order_is_a_defect_that_reaches_the_loop(
     tmp_path: Path, seal: SEAL, merger: MergeThread, mailbox: Mailbox
 ) -> None:

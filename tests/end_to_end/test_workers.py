@@ -109,5 +109,5 @@ def test_a_worker_that_hangs_is_killed_and_its_shards_go_to_others(
     assert report.deaths == 1
     assert not psutil.pid_exists(stopper.stopped or 0)
     # What it had in flight was asked for again, and is told.
-    assert 1 <= report.billed_twice_max <= 16
+    assert 1 <= report.billed_twice_max <= 16 + 48, "in flight, and the replies of a group that was open"
     assert witness.stats()["requests"] <= 1500 + 16 + 16
