@@ -5,7 +5,7 @@
 A program of its own for each, so that its CPU time, start and imports included, can be taken from outside.
 """
 
-# ruff: noqa: PLC0415 - imports stand inside the ways, so that none pays for another's
+
 
 import argparse
 import asyncio

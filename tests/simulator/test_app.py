@@ -186,7 +186,7 @@ def test_a_row_of_ten_megabytes_is_read_and_answered(ask: "Ask") -> None:
 
 
 def test_latency_has_the_settings_median_and_repeats_with_the_seed() -> None:
-    from engine.simulator.app import Provider  # noqa: PLC0415 - the only test that looks below the socket
+    from engine.simulator.app import Provider
 
     settings = SimulatorSettings(latency_ms=80, latency_sigma=0.5, seed=3)
     one, same, other = (Provider(name, settings) for name in ("a", "a", "b"))

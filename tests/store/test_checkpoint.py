@@ -347,7 +347,7 @@ def test_closing_commits_what_is_pending(tmp_path: Path, shard: MakeShard, appen
 
 
 def test_memory_does_not_hold_the_lines_of_committed_rows(tmp_path: Path, shard: MakeShard, append: Append) -> None:
-    import tracemalloc  # noqa: PLC0415 - slows all allocations once it is started
+    import tracemalloc
 
     async def run() -> None:
         checkpoint = await Checkpoint.open(tmp_path / "c", shard(2000))
