@@ -74,6 +74,8 @@ class _Worker:
         self._sealed_rows = 0  # of what this process has brought to an outcome, what is in sealed shards
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._told = False  # it has been told of a first group on disk
+        self._orphaned = False  # the supervisor is gone
+        self._failed: BaseException | None = None  # what a shard could not be sealed for
 
     async def run(self) -> None:
         setup = self._setup
@@ -106,11 +108,14 @@ class _Worker:
         stop = loop.create_task(self._draining.wait())
         try:
             await asyncio.wait([stop, *parts], return_when=asyncio.FIRST_COMPLETED)
-            await self._finish(parts)
+            abandoned = await self._finish(parts)
         finally:
             loop.remove_reader(self._pipe.fileno())
             await transport.close()
-        board.close()
+        if abandoned and self._orphaned:
+            board.note_unsynced(abandoned)  # nobody is there to be told: the next session finds it on the board
+        else:
+            board.close()
 
     # Messages
 
@@ -122,10 +127,12 @@ class _Worker:
             self._stop(message.seconds)
         elif message is None:
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            self._orphaned = True
             self._stop(_ORPHAN_DRAIN_S)
 
     def _tell(self, message: messages.ToSupervisor) -> None:
         if not messages.send(self._pipe, message):
+            self._orphaned = True
             self._stop(_ORPHAN_DRAIN_S)
 
     def _stop(self, seconds: float) -> None:
@@ -220,7 +227,7 @@ class _Worker:
     def _sealed(self, task: asyncio.Task[None]) -> None:
         self._sealing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._report(error)
+            self._failed = error
             self._stop(0.0)
 
     async def _beat(self) -> None:
@@ -246,9 +253,13 @@ class _Worker:
 
     # The end
 
-    async def _finish(self, parts: list[asyncio.Task[None]]) -> None:
-        """Let what is in flight come back, put it on disk, say how far it came."""
-        failed = next((part.exception() for part in parts if part.done() and not part.cancelled()), None)
+    async def _finish(self, parts: list[asyncio.Task[None]]) -> int:
+        """Let what is in flight come back, put it on disk, say how far it came.
+
+        Returns how many requests were given up.
+        """
+        ended = (part.exception() for part in parts if part.done() and not part.cancelled())
+        failed = self._failed or next(ended, None)
         if failed is not None:
             self._report(failed)
         abandoned = await self._pipeline.drained(0.0 if failed is not None else self._drain_s or 0.0)
@@ -264,6 +275,7 @@ class _Worker:
         except RowmillError as error:
             self._report(error)
         self._tell(self._progress())
+        return abandoned
 
     def _report(self, error: BaseException) -> None:
         """Tell the supervisor why no worker could go on. Defects go up and end the process with a traceback."""

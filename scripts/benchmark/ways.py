@@ -5,8 +5,6 @@
 A program of its own for each, so that its CPU time, start and imports included, can be taken from outside.
 """
 
-
-
 import argparse
 import asyncio
 import json
