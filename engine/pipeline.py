@@ -20,17 +20,16 @@ import msgspec
 from engine.errors import BadReply, InvalidRow, Refused
 from engine.flow.rate import Slice
 from engine.flow.retry import DueHeap, RetryPolicy
+from engine.job import Job, OpenShard
 from engine.parking import Parking
-from engine.records import Answer, Counters, Failure, Reply, Request, Shard
-from engine.store.checkpoint import Checkpoint
+from engine.recorder import Recorder
+from engine.records import Counters, Failure, Reply
 from engine.store.inflight import InflightBoard
-from engine.store.lines import failure_line, result_line
 from engine.tasks.chat import ChatTask
 from engine.transport import Transport, faults
 
 _READY_BYTES = 8 << 20  # of read rows held ready: long rows must not add up
 _PENDING_BYTES = 16 << 20  # of outcomes not yet on disk: a slow disk slows admission, memory does not grow
-_GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 _WAITING_ROWS = 4  # backoffs held at most, for each slot; beyond it no new row is admitted
 _READY_S = 0.1  # rows held ready last so long: the next shard is here by then, and an idle worker misses few
 _READY_ROWS = 16  # held ready at least
@@ -38,37 +37,6 @@ _READY_ROWS = 16  # held ready at least
 _CANCEL_S = 0.1  # a cancelled slot ends in the next turn of the loop
 
 _OK = 200
-
-
-class OpenShard:
-    """A shard that this worker is working on."""
-
-    def __init__(
-        self, shard: Shard, checkpoint: Checkpoint, suspects: frozenset[int], quarantined: frozenset[int]
-    ) -> None:
-        self.shard = shard
-        self.checkpoint = checkpoint
-        self.suspects = suspects
-        self.quarantined = quarantined
-        self._recovered = checkpoint.acknowledged.rows
-
-    @property
-    def new_rows(self) -> int:
-        """Rows on disk since this worker has the shard."""
-        return self.checkpoint.acknowledged.rows - self._recovered
-
-
-class _Job(msgspec.Struct, gc=False):
-    """One row on its way."""
-
-    index: int
-    line: bytes
-    shard: OpenShard
-    alone: bool = False  # to be sent with nothing else in flight
-    request: Request | None = None
-    requests: int = 0  # sent so far
-    attempts: int = 0  # of the failed ones, those that count against the row
-    started: float = 0.0
 
 
 class Pipeline:
@@ -83,43 +51,31 @@ class Pipeline:
         slice_: Slice | None,
         board: InflightBoard,
         concurrency: int,
-        provider: str,
-        include: frozenset[str],
+        recorder: Recorder,
         secrets: tuple[str, ...],
-        on_recorded: Callable[[bool], None],
         on_provider_closed: Callable[[Failure], None],
     ) -> None:
-        """`slice_` is None where no rate is to be kept.
-
-        `on_recorded` is called with False for the first outcome that waits for the disk, and with True once enough
-        wait for a group of their own; `synced` answers it.
-        """
+        """`slice_` is None where no rate is to be kept."""
         self._task = task
         self._transport = transport
         self._retry = retry
         self._slice = slice_
         self._board = board
-        self._provider = provider
-        self._include_input = "input" in include
-        self._include_meta = "meta" in include
-        self._includes = bool(include)
+        self._recorder = recorder
         self._secrets = secrets
-        self._on_recorded = on_recorded
         self._on_provider_closed = on_provider_closed
         self.concurrency = concurrency
 
         self.counters = Counters()
         self.in_flight = 0
         self.in_flight_max = 0
-        self.pending_bytes = 0  # recorded, not yet on disk
-        self.pending_rows = 0
-        self._ready: deque[_Job] = deque()
+        self._ready: deque[Job] = deque()
         self._ready_bytes = 0
-        self._waiting: DueHeap[_Job] = DueHeap()
+        self._waiting: DueHeap[Job] = DueHeap()
         self._backoffs = self._waiting.entries
         self._waiting_max = max(_WAITING_ROWS * concurrency, 64)
-        self._paced: _Job | None = None
-        self._suspects: deque[_Job] = deque()
+        self._paced: Job | None = None
+        self._suspects: deque[Job] = deque()
         self._alone = False  # a suspect is in flight, and nothing else may be
         self._open = True
         self._parking = Parking()
@@ -161,9 +117,9 @@ class Pipeline:
         for index, line in enumerate(lines, first_row):
             if is_done(index):
                 continue
-            job = _Job(index, line, shard)
+            job = Job(index, line, shard)
             if index in shard.quarantined:
-                self._record_failure(job, _poisonous())
+                self._recorder.failure(job, _poisonous(), self._loop.time())
             elif index in shard.suspects:
                 job.alone = True
                 self._suspects.append(job)
@@ -181,11 +137,8 @@ class Pipeline:
         self._requests_before = self.counters.requests
         self._low_water = max(_READY_ROWS, round(sent / elapsed_s * _READY_S))
 
-    def synced(self, count: int, rows: int) -> None:
-        """Take note that so many recorded bytes, of so many rows, are on disk."""
-        self.pending_bytes -= count
-        self.pending_rows -= rows
-        self._board.note_unsynced(self.pending_rows)
+    def synced(self) -> None:
+        """Look again: what was recorded is on disk, and no longer holds up admission."""
         self._parking.wake()
 
     def close(self) -> None:
@@ -228,9 +181,9 @@ class Pipeline:
                 if job.alone or self.in_flight == 0:
                     self._left(job)
 
-    def _admit(self, number: int) -> _Job | None:
+    def _admit(self, number: int) -> Job | None:
         """Choose and prepare what this slot sends now; None when nothing may be sent now."""
-        if not self._open or self._alone or self.pending_bytes > _PENDING_BYTES:
+        if not self._open or self._alone or self._recorder.pending_bytes > _PENDING_BYTES:
             return None
         now = self._loop.time()
         cells = self._board.cells
@@ -248,13 +201,13 @@ class Pipeline:
                     job.request = self._task.build(job.line)
                 except InvalidRow as error:
                     cells[number] = 0
-                    self._record_failure(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
+                    self._recorder.failure(job, Failure(fault=faults.INVALID_ROW, message=str(error)), now)
                     continue
             if self._slice is None:
                 break
             if not self._slice.fits(job.request.tokens):
                 cells[number] = 0
-                self._record_failure(job, _too_large(job.request.tokens))
+                self._recorder.failure(job, _too_large(job.request.tokens), now)
                 continue
             if (due := self._slice.ready_at(job.request.tokens, now)) > now:
                 cells[number] = 0
@@ -274,7 +227,7 @@ class Pipeline:
             self._parking.wake()
         return job
 
-    def _next_new(self) -> _Job | None:
+    def _next_new(self) -> Job | None:
         """Take a row that has not been tried; None when there is none, or too many others wait."""
         if self._backoffs and self._too_many_waiting():
             return None
@@ -295,7 +248,7 @@ class Pipeline:
         self._parking.wake_at(due)
         return len(self._waiting) >= self._waiting_max
 
-    def _left(self, job: _Job) -> None:
+    def _left(self, job: Job) -> None:
         """React to the end of a request that others may have waited for."""
         if job.alone:
             self._alone = False
@@ -305,7 +258,7 @@ class Pipeline:
 
     # What a reply means
 
-    def _settle(self, job: _Job, reply: Reply | Failure) -> None:
+    def _settle(self, job: Job, reply: Reply | Failure) -> None:
         """Record the outcome, or put the row back until its next try."""
         if type(reply) is Failure:
             self._fail(job, reply)
@@ -326,9 +279,12 @@ class Pipeline:
                 Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status),
             )
         else:
-            self._record(job, answer)
+            now = self._loop.time()
+            if self._slice is not None and answer.prompt_tokens and job.request is not None:
+                self._slice.settle(job.request.tokens, answer.prompt_tokens + answer.completion_tokens, now)
+            self._recorder.result(job, answer, now)
 
-    def _fail(self, job: _Job, failure: Failure) -> None:
+    def _fail(self, job: Job, failure: Failure) -> None:
         name = failure.fault.name
         self.counters.faults[name] = self.counters.faults.get(name, 0) + 1
         failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, self._secrets))
@@ -341,7 +297,7 @@ class Pipeline:
             job.attempts += 1
         wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts)
         if wait is None:
-            self._record_failure(job, failure)
+            self._recorder.failure(job, failure, self._loop.time())
             return
         self.counters.retries += 1
         self.counters.maybe_billed_twice += failure.maybe_billed
@@ -349,54 +305,6 @@ class Pipeline:
         self._waiting.push(due, job)
         if self._parked:
             self._parking.wake_at(due)
-
-    def _record(self, job: _Job, answer: Answer) -> None:
-        request = job.request
-        assert request is not None
-        now = self._loop.time()
-        if self._slice is not None and answer.prompt_tokens:
-            self._slice.settle(request.tokens, answer.prompt_tokens + answer.completion_tokens, now)
-        ms = int((now - job.started) * 1000)
-        attempts = job.attempts + 1
-        include = self._included(job, ms, attempts) if self._includes else b""
-        line = result_line(job.index, request.id, answer, include)
-        job.shard.checkpoint.append(
-            job.index,
-            attempts,
-            job.requests,
-            ms,
-            self._provider,
-            line,
-            answer.prompt_tokens,
-            answer.completion_tokens,
-        )
-        self._note_recorded(len(line))
-
-    def _record_failure(self, job: _Job, failure: Failure) -> None:
-        ms = int((self._loop.time() - job.started) * 1000) if job.requests else 0
-        id_ = job.request.id if job.request is not None else self._task.id_of(job.line)
-        attempts = max(job.attempts, 1)
-        line = failure_line(job.index, id_, failure, self._included(job, ms, attempts))
-        job.shard.checkpoint.append(job.index, attempts, job.requests, ms, self._provider, line, failed=True)
-        self._note_recorded(len(line))
-
-    def _note_recorded(self, count: int) -> None:
-        before = self.pending_bytes
-        self.pending_bytes = after = before + count
-        self.pending_rows += 1
-        self._board.cells[self.concurrency] = -self.pending_rows  # as note_unsynced, without the call
-        if before == 0 or before < _GROUP_BYTES <= after:
-            self._on_recorded(after >= _GROUP_BYTES)
-
-    def _included(self, job: _Job, ms: int, attempts: int) -> bytes:
-        """Encode the further members of the output line that `output.include` asks for."""
-        members = b""
-        if self._include_input:
-            members += b',"input":' + self._task.input_of(job.line)
-        if self._include_meta:
-            meta = {"provider": self._provider, "attempts": attempts, "requests": job.requests, "ms": ms}
-            members += b',"meta":' + msgspec.json.encode(meta)
-        return members
 
 
 def _too_large(tokens: int) -> Failure:

@@ -18,8 +18,10 @@ from engine import messages
 from engine.errors import ExitCode, RowmillError
 from engine.flow.rate import Slice
 from engine.flow.retry import RetryPolicy
+from engine.job import OpenShard
 from engine.messages import Assign, Beat, Drain, Note, Ready, Setup, ShardSealed, Stop, Want
-from engine.pipeline import OpenShard, Pipeline
+from engine.pipeline import Pipeline
+from engine.recorder import Recorder
 from engine.records import Failure
 from engine.sources.jsonl import ShardReader
 from engine.store.checkpoint import Checkpoint
@@ -88,6 +90,13 @@ class _Worker:
             concurrency=setup.config.workers.concurrency,
         )
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
+        self._recorder = Recorder(
+            task=self._task,
+            board=board,
+            provider=setup.endpoint.provider,
+            include=frozenset(setup.config.output.include),
+            on_recorded=self._on_recorded,
+        )
         self._pipeline = Pipeline(
             task=self._task,
             transport=transport,
@@ -95,10 +104,8 @@ class _Worker:
             slice_=None if setup.lease.unlimited else Slice(setup.lease, loop.time()),
             board=board,
             concurrency=setup.config.workers.concurrency,
-            provider=setup.endpoint.provider,
-            include=frozenset(setup.config.output.include),
+            recorder=self._recorder,
             secrets=(setup.endpoint.key,) if setup.endpoint.key else (),
-            on_recorded=self._on_recorded,
             on_provider_closed=self._on_provider_closed,
         )
         loop.add_reader(self._pipe.fileno(), self._on_message)
@@ -196,15 +203,16 @@ class _Worker:
     async def _commit_group(self) -> None:
         self._recorded.clear()
         self._group_full.clear()
-        pending, rows = self._pipeline.pending_bytes, self._pipeline.pending_rows
+        pending, rows = self._recorder.pending_bytes, self._recorder.pending_rows
         dirty = [opened for opened in self._open.values() if opened.checkpoint.pending_bytes]
         await asyncio.gather(*(opened.checkpoint.commit() for opened in dirty))
-        self._pipeline.synced(pending, rows)
+        self._recorder.synced(pending, rows)
+        self._pipeline.synced()
         if dirty and not self._told:
             # At once: a worker that dies before its first beat, but not before its first group, has got somewhere.
             self._told = True
             self._tell(self._progress())
-        if self._pipeline.pending_bytes:
+        if self._recorder.pending_bytes:
             self._recorded.set()
         for opened in dirty:
             if opened.checkpoint.complete:

@@ -82,9 +82,10 @@ class Slice:
             self._tokens.spend(tokens, now)
 
     def settle(self, estimated: int, actual: int, now: float) -> None:
-        """Correct the debit by what the reply says was used."""
+        """Correct the debit by what the reply says was used; what no minute can hold is a mistake of the reply."""
         if self._tokens is not None:
-            self._tokens.spend(actual - estimated, now)
+            used = actual if self._tokens_per_minute is None else min(actual, self._tokens_per_minute)
+            self._tokens.spend(used - estimated, now)
 
 
 def divide(requests_per_minute: float | None, tokens_per_minute: float | None, workers: int) -> list[Lease]:

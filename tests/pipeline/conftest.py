@@ -16,7 +16,9 @@ import uvloop
 from engine.config import TaskConfig
 from engine.flow.rate import Lease, Slice
 from engine.flow.retry import RetryPolicy
-from engine.pipeline import OpenShard, Pipeline
+from engine.job import OpenShard
+from engine.pipeline import Pipeline
+from engine.recorder import Recorder
 from engine.records import Failure, FaultClass, Reply, Shard
 from engine.store.checkpoint import Checkpoint
 from engine.store.framing import FRAME_BYTES
@@ -114,6 +116,7 @@ class Work:
     def __init__(
         self,
         pipeline: Pipeline,
+        recorder: Recorder,
         *,
         shard: OpenShard,
         wire: Wire,
@@ -123,6 +126,7 @@ class Work:
         calls: list[bool],
     ) -> None:
         self.pipeline = pipeline
+        self.recorder = recorder
         self.shard = shard
         self.wire = wire
         self.board = board
@@ -139,6 +143,11 @@ class Work:
         last = self.rows if count is None else first + count
         lines = [b'{"id":"r%d","text":"row %d %b"}' % (row, row, b"x" * padding) for row in range(first, last)]
         self.pipeline.feed(self.shard, first, lines)
+
+    def synced(self) -> None:
+        """Tell that all of what is recorded is on disk, as a committer would."""
+        self.recorder.synced(self.recorder.pending_bytes, self.recorder.pending_rows)
+        self.pipeline.synced()
 
     @property
     def recorded(self) -> int:
@@ -222,23 +231,32 @@ def at_work(folder: Path) -> Start:
         closed: list[Failure] = []
         calls: list[bool] = []
         now = asyncio.get_running_loop().time()
+        task = ChatTask(TaskConfig(model="m", prompt="{text}"), "id")
+        recorder = Recorder(
+            task=task, board=board, provider="main", include=frozenset(include), on_recorded=calls.append
+        )
         pipeline = Pipeline(
-            task=ChatTask(TaskConfig(model="m", prompt="{text}"), "id"),
+            task=task,
             transport=wire,
             retry=retry,
             slice_=None if lease is None else Slice(lease, now),
             board=board,
             concurrency=concurrency,
-            provider="main",
-            include=frozenset(include),
+            recorder=recorder,
             secrets=(SECRET,),
-            on_recorded=calls.append,
             on_provider_closed=closed.append,
         )
         slots = pipeline.start()
         try:
             yield Work(
-                pipeline, shard=opened, wire=wire, board=folder / "0.board", retry=retry, closed=closed, calls=calls
+                pipeline,
+                recorder,
+                shard=opened,
+                wire=wire,
+                board=folder / "0.board",
+                retry=retry,
+                closed=closed,
+                calls=calls,
             )
             assert not [slot for slot in slots if slot.done() and not slot.cancelled()], "a slot has ended"
         finally:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from engine import pipeline as pipelines
+from engine import recorder as recorders
 from engine.store.inflight import read_board
 from engine.transport import faults
 from tests.pipeline.conftest import Result, Start, Wire, failure, reply, run
@@ -91,16 +92,16 @@ def test_a_slow_disk_stops_admission_until_it_has_caught_up(work: Start, monkeyp
     async def story() -> None:
         async with work(200, Wire(lambda *_: reply()), concurrency=3) as at:
             at.feed()
-            await at.until(lambda: at.wire.in_flight == 0 and at.pipeline.pending_bytes > 2000)
+            await at.until(lambda: at.wire.in_flight == 0 and at.recorder.pending_bytes > 2000)
             for _ in range(100):
                 stopped = at.recorded
                 await at.settled()
                 assert at.recorded == stopped
-                assert at.pipeline.pending_bytes < 2000 + 4 * 500, "what was in flight, and no more"
+                assert at.recorder.pending_bytes < 2000 + 4 * 500, "what was in flight, and no more"
                 if stopped == 200:
                     break
-                at.pipeline.synced(at.pipeline.pending_bytes, at.pipeline.pending_rows)
-                await at.until(lambda: at.recorded == 200 or at.pipeline.pending_bytes > 2000)
+                at.synced()
+                await at.until(lambda: at.recorded == 200 or at.recorder.pending_bytes > 2000)
                 await at.until(lambda: at.wire.in_flight == 0)
             assert at.recorded == 200
 
@@ -110,7 +111,7 @@ def test_a_slow_disk_stops_admission_until_it_has_caught_up(work: Start, monkeyp
 def test_the_committer_is_called_for_the_first_record_and_for_a_full_group(
     work: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines, "_GROUP_BYTES", 3000)
+    monkeypatch.setattr(recorders, "_GROUP_BYTES", 3000)
 
     async def story() -> None:
         async with work(60, Wire(lambda *_: reply())) as at:
@@ -120,8 +121,8 @@ def test_the_committer_is_called_for_the_first_record_and_for_a_full_group(
             at.feed(5, 30)
             await at.until(lambda: at.recorded == 35)
             assert at.calls == [False, True]
-            at.pipeline.synced(at.pipeline.pending_bytes, at.pipeline.pending_rows)
-            assert at.pipeline.pending_bytes == 0
+            at.synced()
+            assert at.recorder.pending_bytes == 0
             at.feed(35, 1)
             await at.until(lambda: at.recorded == 36)
             assert at.calls == [False, True, False]

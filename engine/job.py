@@ -1,0 +1,37 @@
+"""What a worker has in hand: the shards it is working on, and the rows of theirs that are on their way."""
+
+import msgspec
+
+from engine.records import Request, Shard
+from engine.store.checkpoint import Checkpoint
+
+
+class OpenShard:
+    """A shard that this worker is working on."""
+
+    def __init__(
+        self, shard: Shard, checkpoint: Checkpoint, suspects: frozenset[int], quarantined: frozenset[int]
+    ) -> None:
+        self.shard = shard
+        self.checkpoint = checkpoint
+        self.suspects = suspects
+        self.quarantined = quarantined
+        self._recovered = checkpoint.acknowledged.rows
+
+    @property
+    def new_rows(self) -> int:
+        """Rows on disk since this worker has the shard."""
+        return self.checkpoint.acknowledged.rows - self._recovered
+
+
+class Job(msgspec.Struct, gc=False):
+    """One row on its way."""
+
+    index: int
+    line: bytes
+    shard: OpenShard
+    alone: bool = False  # to be sent with nothing else in flight
+    request: Request | None = None
+    requests: int = 0  # sent so far
+    attempts: int = 0  # of the failed ones, those that count against the row
+    started: float = 0.0
