@@ -18,6 +18,7 @@ from engine import messages, processes
 from engine.errors import ExitCode, MachineError, RowmillError
 from engine.flow.rate import divide
 from engine.ledger import Ledger
+from engine.memory import peak_rss
 from engine.messages import Beat, Note, Ready, Setup, ShardSealed, Stop, Want
 from engine.pool import Death, Member, Pool, left_in_flight
 from engine.preparation import Prepared
@@ -352,7 +353,7 @@ class Supervisor:
             exit_code=code,
             stopped_by=reason,
             own_cpu_s=own.ru_utime + own.ru_stime,
-            own_rss=own.ru_maxrss * 1024,
+            own_rss=peak_rss(),
         )
 
     @property

@@ -19,6 +19,7 @@ from engine.errors import ExitCode, RowmillError
 from engine.flow.rate import Slice
 from engine.flow.retry import RetryPolicy
 from engine.job import OpenShard
+from engine.memory import peak_rss
 from engine.messages import Assign, Beat, Drain, Note, Ready, Setup, ShardSealed, Stop, Want
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
@@ -254,7 +255,7 @@ class _Worker:
             in_flight_max=pipeline.in_flight_max,
             waiting=pipeline.waiting,
             next_due_s=pipeline.next_due_s,
-            rss_max=usage.ru_maxrss * 1024,
+            rss_max=peak_rss(),
             cpu_s=usage.ru_utime + usage.ru_stime,
             shards={number: opened.checkpoint.acknowledged for number, opened in self._open.items()},
         )
