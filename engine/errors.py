@@ -43,12 +43,6 @@ class RunDirectoryError(RowmillError):
     exit_code = ExitCode.RUN_DIRECTORY
 
 
-class ProviderError(RowmillError):
-    """Every provider refused in a way that would fail every row: credit, key or model."""
-
-    exit_code = ExitCode.PROVIDER
-
-
 class MachineError(RowmillError):
     """The machine cannot go on: disk full, out of descriptors, workers that keep dying."""
 

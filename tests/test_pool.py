@@ -62,7 +62,7 @@ def kill(directory: RunDirectory, workers: Pool) -> KILL:
             workers.assign(member, one)
         board = InflightBoard.create(directory.board_path(member.incarnation), 8)
         for slot, row in enumerate(in_flight):
-            board.enter(slot, row)
+            board.cells[slot] = row + 1
         member.child.process.kill()
         death = workers.bury(member, rows_done)
         assert death is not None
@@ -327,7 +327,7 @@ def test_requests_in_flight_when_everything_was_killed_are_counted_once(director
     for number, rows in enumerate(([1, 2], [], [7])):
         board = InflightBoard.create(directory.board_path(number), 4)
         for slot, row in enumerate(rows):
-            board.enter(slot, row)
+            board.cells[slot] = row + 1
     assert left_in_flight(directory) == 3
     assert left_in_flight(directory) == 0
     assert directory.boards() == []

@@ -17,8 +17,8 @@ from engine.store.durable import machine_errors
 class InflightBoard:
     """Says which row is in which slot, and how many outcomes are not yet on the disk. One writer.
 
-    cells: one number a slot, 0 for an empty one and row + 1 for a row; behind them one for the outcomes, negative. The
-    hot path writes them without a call.
+    cells: one number a slot, 0 for an empty one (as a new file has it) and row + 1 for a row; behind them one for the
+    outcomes, negative. Written in place: the hot path has no time for calls.
     """
 
     __slots__ = ("_map", "_path", "cells")
@@ -39,14 +39,6 @@ class InflightBoard:
                 return cls(path, mmap.mmap(fd, size))
             finally:
                 os.close(fd)
-
-    def enter(self, slot: int, row: int) -> None:
-        """Note that `row` is in flight in `slot`."""
-        self.cells[slot] = row + 1  # 0 is an empty cell, as a new file has it
-
-    def leave(self, slot: int) -> None:
-        """Note that nothing is in flight in `slot`."""
-        self.cells[slot] = 0
 
     def note_unsynced(self, rows: int) -> None:
         """Note that so many rows have an outcome that a crash would lose."""

@@ -14,12 +14,12 @@ import os, signal, sys
 from pathlib import Path
 from engine.store.inflight import InflightBoard
 board = InflightBoard.create(Path(sys.argv[1]), 5)
-board.enter(0, 0)
-board.enter(1, 7)
-board.enter(3, 2**40)
-board.enter(4, 9)
-board.leave(1)
-board.enter(4, 11)
+board.cells[0] = 0 + 1
+board.cells[1] = 7 + 1
+board.cells[3] = 2**40 + 1
+board.cells[4] = 9 + 1
+board.cells[1] = 0
+board.cells[4] = 11 + 1
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -34,7 +34,7 @@ def test_the_rows_in_flight_are_read_after_the_writer_was_killed(
 
 def test_a_closed_board_is_gone(tmp_path: Path) -> None:
     board = InflightBoard.create(tmp_path / "board", 3)
-    board.enter(1, 5)
+    board.cells[1] = 5 + 1
     board.close()
     board.close()
     assert list(tmp_path.iterdir()) == []
@@ -52,13 +52,13 @@ def test_a_new_board_is_empty_whatever_lay_there(tmp_path: Path) -> None:
 def test_a_slot_that_is_not_there_is_a_defect(tmp_path: Path) -> None:
     board = InflightBoard.create(tmp_path / "board", 3)
     with pytest.raises(IndexError):
-        board.enter(4, 1)
+        board.cells[4] = 1 + 1
     board.close()
 
 
 def test_outcomes_not_yet_on_the_disk_count_as_maybe_billed_and_are_no_rows_in_flight(tmp_path: Path) -> None:
     board = InflightBoard.create(tmp_path / "board", 3)
-    board.enter(1, 7)
+    board.cells[1] = 7 + 1
     board.note_unsynced(40)
     reading = read_board(tmp_path / "board")
     assert (reading.in_flight, reading.unsynced, reading.maybe_billed) == ([7], 40, 41)
@@ -69,8 +69,8 @@ def test_outcomes_not_yet_on_the_disk_count_as_maybe_billed_and_are_no_rows_in_f
 
 def test_a_board_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     board = InflightBoard.create(tmp_path / "board", 3)
-    board.enter(0, 5)
-    board.enter(1, 6)
+    board.cells[0] = 5 + 1
+    board.cells[1] = 6 + 1
     (tmp_path / "copy").write_bytes((tmp_path / "board").read_bytes()[:12])
     assert read_board(tmp_path / "copy").in_flight == [5]
     board.close()
