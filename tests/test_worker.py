@@ -443,7 +443,7 @@ def test_a_damaged_checkpoint_is_refused_and_salvaged_on_request(drive: DRIVE, f
     first.close()
     path = first.directory.checkpoint_path(shard)
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
+    data[data.index(b'"row":25,') + 2] ^= 4
     path.write_bytes(data)
 
     second = drive(fast_url, rows=50)
@@ -459,7 +459,7 @@ def test_a_damaged_checkpoint_is_refused_and_salvaged_on_request(drive: DRIVE, f
     third.set_up(salvage=True)
     third.assign()
     assert third.hear(ShardSealed).totals.rows == 50
-    assert 1 <= third.beat_until(lambda beat: beat.counters.rows > 0).counters.requests <= 3
+    assert third.beat_until(lambda beat: beat.counters.rows > 0).counters.requests == 1
 
 
 def test_a_torn_group_is_cut_and_told(drive: DRIVE, simulate: Callable[..., str]) -> None:
