@@ -41,14 +41,14 @@ def run(
             log.log(
                 f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
             )
-        totals, rows = supervisor.totals_and_rows
+        totals = supervisor.totals
         report = RunReport(
             run=prepared.manifest.run_id,
             finished=supervisor.finished,
             input=config.input.path,
             output=config.output.path,
             errors=str(config.errors_path) if totals.failed and supervisor.finished else None,
-            rows=rows,
+            rows=supervisor.rows,
             totals=totals,
             failures=_failures(config.errors_path) if supervisor.finished and totals.failed else {},
             sessions=[*(earlier.sessions if earlier is not None else []), session],

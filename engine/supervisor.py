@@ -22,7 +22,7 @@ from engine.memory import peak_rss
 from engine.messages import Beat, Note, Ready, Setup, ShardSealed, Stop, Want
 from engine.pool import Death, Member, Pool, left_in_flight
 from engine.preparation import Prepared
-from engine.records import Endpoint, SessionReport, Snapshot
+from engine.records import Endpoint, SessionReport, Snapshot, Totals
 from engine.shard_book import ShardBook
 from engine.startup import EmbeddedEndpoint, EndpointStart, worker_count
 from engine.store import manifest as manifests
@@ -357,9 +357,14 @@ class Supervisor:
         )
 
     @property
-    def totals_and_rows(self) -> tuple[Any, int | None]:
-        """The run's totals, and its rows where they have been counted."""
-        return self._ledger.totals, self._ledger.total_rows
+    def totals(self) -> Totals:
+        """Acknowledged rows of the whole run, earlier sessions included."""
+        return self._ledger.totals
+
+    @property
+    def rows(self) -> int | None:
+        """The rows of the input; None where they were not counted to the end."""
+        return self._ledger.total_rows
 
 
 def _error(code: int, reason: str) -> RowmillError:
