@@ -112,6 +112,65 @@ class Totals(msgspec.Struct):
         self.requests += other.requests
 
 
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """One worker's part of one limit: a token bucket (the same arithmetic as GCRA) cut out of the whole one."""
+
+    rate: float  # units a second
+    burst: float  # units that may be spent at once
+    credit: float = 0.0  # units handed over with it; below 0 a debt that is handed over
+
+
+class Lease(msgspec.Struct, frozen=True, array_like=True):
+    """What one worker may send to one provider, until it is renewed or expires. All times are CLOCK_MONOTONIC seconds.
+
+    That clock is one for all processes of a machine, and runs on while a process is stopped.
+    """
+
+    provider: int  # its place in the configuration
+    serial: int  # counts the leases of this worker and provider, from 1
+    expires: float  # nothing is sent on it from here on
+    in_flight: int  # requests at a time; 0 sends nothing
+    requests: Share | None = None  # None: no limit
+    tokens: Share | None = None
+    largest: float | None = None  # tokens that no single request may exceed: the provider's limit a minute
+    hold_until: float = 0.0  # the provider asked for silence until then
+    closed: bool = False  # the provider is done with for the rest of the session
+
+
+class LimitSample(msgspec.Struct, frozen=True, array_like=True):
+    """One of a server's `x-ratelimit-*` triples: what it says of one of its buckets."""
+
+    limit: float  # units a period
+    remaining: float  # units left of them
+    reset_s: float  # seconds until all of them are there again
+
+
+class ProviderReport(msgspec.Struct, array_like=True):
+    """What a worker tells of one provider, four times a second. Sums count from the start of the worker process."""
+
+    requests: int = 0  # sent
+    answered: int = 0  # valid replies
+    limited: int = 0  # 429s
+    lost: int = 0  # results of a class that lowers concurrency: 429s, 503s, timeouts, resets
+    sick: int = 0  # results that speak against the provider's health: 5xx, timeouts, resets; no 429
+    retries: int = 0  # of the requests, those that were not a row's first
+    tokens: int = 0  # debited for what was sent, corrected by what replies said
+    prompt_tokens: int = 0  # as valid replies said
+    completion_tokens: int = 0
+    reply_s: float = 0.0  # time that the valid replies took, together
+    odd_headers: int = 0  # limit headers that make no sense
+    # How it stands now:
+    lease: int = 0  # serial of the lease in force
+    in_flight: int = 0
+    busy: float = 0.0  # of the time since the last report, the share in which every slot of the lease was in use
+    wants_rate: bool = False  # since the last report a row waited for the requests or tokens of the lease
+    wants_slots: bool = False  # since the last report a row waited for a slot of the lease
+    largest: int = 0  # tokens of the largest request since the last report
+    tripped: bool = False  # so many failures in a row that the worker has stopped sending by itself
+    requests_limit: LimitSample | None = None  # the latest that replies said
+    tokens_limit: LimitSample | None = None
+
+
 class Counters(msgspec.Struct):
     """What one worker process has done since it started. Only ever grows; dies with the process."""
 
@@ -146,6 +205,40 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     seed: int = 0
 
 
+class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider as the progress display shows it."""
+
+    name: str
+    state: str  # "open"; "holding": it asked for silence; "failing": opened by the breaker; "recovering"; "closed"
+    in_flight: int  # measured
+    allowed: int  # requests that the leases allow at a time now
+    requests: int  # of this session
+    answered: int
+    requests_per_s: float | None  # that the leases may spend; None: no limit
+    tokens_per_s: float | None
+    held_s: float | None = None  # seconds until the silence that it asked for ends
+
+
+class ProviderFigures(msgspec.Struct, kw_only=True):
+    """What one session had of one provider."""
+
+    state: str = "open"  # at the session's end, as in `ProviderView`
+    requests: int = 0
+    answered: int = 0
+    limited: int = 0  # 429s
+    failed: int = 0  # requests without a valid reply, 429s included
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    mean_reply_s: float | None = None
+    held_s: float = 0.0  # silence that it asked for, in all
+    opened: int = 0  # times that the breaker opened
+    in_flight_max: int = 0
+    odd_headers: int = 0  # limit headers that made no sense
+    requests_per_minute: float | None = None  # in force at the end: configured or learned
+    tokens_per_minute: float | None = None
+
+
 class WorkerView(msgspec.Struct, frozen=True):
     """One worker as the progress display and the report show it."""
 
@@ -155,6 +248,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     in_flight: int
     rss_bytes: int
     cpu_share: float  # of one core over the last second; 1.0 is a whole core
+    lag_ms: float = 0.0  # how late its event loop is: far above 10 the core is the limit
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +270,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[WorkerView, ...]
     deaths: int  # workers that died in this session
     draining: bool
+    providers: tuple[ProviderView, ...] = ()
+    notices: tuple[str, ...] = ()  # what holds the run back now, each as a short line: "disk nearly full, paused"
 
 
 class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,6 +293,8 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     billed_twice_max: int  # retries and resends of requests that the server may already have done: an upper bound
     cpu_s: float  # supervisor and workers
     rss_max_bytes: dict[str, int]  # highest of "supervisor" and of the largest "worker"
+    providers: dict[str, ProviderFigures] = {}
+    notices: list[str] = []  # what held the session back at some time, or was changed before it started
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
