@@ -77,8 +77,19 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--latency-sigma", type=_not_negative, default=0.3, help="its log-normal spread (default: 0.3)"
     )
+    simulate.add_argument(
+        "--per-token-ms", type=_not_negative, default=0.0, help="added for each token of the reply (default: 0)"
+    )
+    simulate.add_argument(
+        "--reply-tokens", type=_not_negative, default=0.0, help="mean length of replies (default: one line)"
+    )
     simulate.add_argument("--requests-per-minute", type=float, help="enforce this limit, strictly")
     simulate.add_argument("--tokens-per-minute", type=float, help="enforce this limit, strictly")
+    simulate.add_argument("--parallel", type=int, help="work on so many requests at a time; the others wait in line")
+    simulate.add_argument("--queue", type=int, help="let at most so many wait in that line; answer 429 to more")
+    simulate.add_argument("--knee", type=float, help="grow slower, by the square of the load, with more in flight")
+    simulate.add_argument("--no-limit-headers", action="store_true", help="do not tell limits in x-ratelimit headers")
+    simulate.add_argument("--no-retry-after", action="store_true", help="do not tell when to come back after a 429")
     simulate.add_argument(
         "--fault",
         action="append",
@@ -131,8 +142,15 @@ def _simulate(options: argparse.Namespace) -> int:
         settings = SimulatorSettings(
             latency_ms=options.latency_ms,
             latency_sigma=options.latency_sigma,
+            per_token_ms=options.per_token_ms,
+            reply_tokens=options.reply_tokens,
             requests_per_minute=options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute,
+            parallel=options.parallel,
+            queue=options.queue,
+            knee=options.knee,
+            limit_headers=not options.no_limit_headers,
+            retry_after=not options.no_retry_after,
             faults=dict(_fault(text) for text in options.fault),
             script=tuple(name for name in options.script.split(",") if name),
             hang_s=options.hang_s,

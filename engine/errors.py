@@ -37,6 +37,12 @@ class InputError(RowmillError):
     """The input or output file cannot be used as configured."""
 
 
+class ProviderError(RowmillError):
+    """No provider is left that would answer: credit, key, model, or down for too long."""
+
+    exit_code = ExitCode.PROVIDER
+
+
 class RunDirectoryError(RowmillError):
     """The run directory is damaged, in use, or belongs to another input, prompt or model."""
 

@@ -2,8 +2,9 @@
 
 import msgspec
 
-from engine.records import Request, Shard
+from engine.records import Failure, Request, Shard
 from engine.store.checkpoint import Checkpoint
+from engine.upstream import Upstream
 
 
 class OpenShard:
@@ -34,4 +35,10 @@ class Job(msgspec.Struct, gc=False):
     request: Request | None = None
     requests: int = 0  # sent so far
     attempts: int = 0  # of the failed ones, those that count against the row
-    started: float = 0.0
+    first: float = 0.0  # when it was sent for the first time
+    started: float = 0.0  # and for the last time
+    debit: int = 0  # tokens that were debited for it then
+    upstream: Upstream | None = None  # where it was sent to last
+    bound: bool = False  # it may go nowhere else: it has failed for good where it went first
+    options: tuple[int, ...] = ()  # providers, by number, that may be asked instead if this one refuses it too
+    failure: Failure | None = None  # that first failure

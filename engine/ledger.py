@@ -6,9 +6,11 @@ worker; counters come from the worker processes and are kept when these end.
 
 import time
 from collections import deque
+from collections.abc import Iterable
 
 from engine.messages import Beat
 from engine.pool import Member, Pool
+from engine.providers import Providers
 from engine.records import Counters, SessionReport, Snapshot, Totals
 
 _SPEED_WINDOW_S = 5.0
@@ -17,10 +19,10 @@ _SPEED_WINDOW_S = 5.0
 class Ledger:
     """The figures of one session of a run."""
 
-    def __init__(self, now: float, allowed: int) -> None:
+    def __init__(self, now: float, notices: Iterable[str] = ()) -> None:
         self._began = now
         self._started = _utc()
-        self._allowed = allowed
+        self._allowed_max = 0
         self._sealed = Totals()
         self._open: dict[int, Totals] = {}  # shard -> acknowledged so far
         self._ended = Counters()  # of workers that are gone
@@ -29,6 +31,7 @@ class Ledger:
         self._worker_rss_max = 0
         self._ended_cpu_s = 0.0
         self._in_flight_max: dict[int, int] = {}  # by place in the pool
+        self._notices = list(notices)
         self.total_rows: int | None = None
         self.shards_sealed = 0
         self.shards_merged = 0
@@ -74,8 +77,11 @@ class Ledger:
                 counters.add(member.beat.counters)
         return counters
 
-    def snapshot(self, pool: Pool, now: float, *, draining: bool) -> Snapshot:
+    def snapshot(
+        self, pool: Pool, providers: Providers, now: float, *, draining: bool, notices: tuple[str, ...] = ()
+    ) -> Snapshot:
         """Return where the run stands."""
+        self._allowed_max = max(self._allowed_max, providers.allowed)
         beats = [member.beat for member in pool.members if member.beat is not None]
         counters = self.counters(pool)
         totals = self.totals
@@ -91,7 +97,7 @@ class Ledger:
             rows_per_s=rate,
             eta_s=None if left is None or rate <= 0 else left / rate,
             in_flight=sum(beat.in_flight for beat in beats),
-            allowed=self._allowed,
+            allowed=providers.allowed,
             waiting=sum(beat.waiting for beat in beats),
             next_due_s=min(due) if due else None,
             counters=counters,
@@ -100,6 +106,8 @@ class Ledger:
             workers=tuple(member.view() for member in pool.members),
             deaths=pool.deaths,
             draining=draining,
+            providers=providers.views(now),
+            notices=notices,
         )
 
     def _rate(self, now: float, rows: int) -> float:
@@ -110,7 +118,16 @@ class Ledger:
         return (rows - before) / (now - then) if now > then else 0.0
 
     def report(
-        self, pool: Pool, now: float, *, exit_code: int, stopped_by: str | None, own_cpu_s: float, own_rss: int
+        self,
+        pool: Pool,
+        providers: Providers,
+        now: float,
+        *,
+        exit_code: int,
+        stopped_by: str | None,
+        own_cpu_s: float,
+        own_rss: int,
+        notices: Iterable[str],
     ) -> SessionReport:
         """Sum the session up."""
         counters = self.counters(pool)
@@ -125,13 +142,15 @@ class Ledger:
             rows_per_s=round(counters.rows / elapsed, 1) if elapsed > 0 else 0.0,
             counters=counters,
             in_flight_max=sum(self._in_flight_max.values()),
-            allowed=self._allowed,
+            allowed=self._allowed_max,
             workers=self._workers_max,
             deaths=pool.deaths,
             quarantined=len(pool.quarantined),
             billed_twice_max=counters.maybe_billed_twice + self.billed_twice,
             cpu_s=round(own_cpu_s + self._ended_cpu_s, 3),
             rss_max_bytes={"supervisor": own_rss, "worker": self._worker_rss_max},
+            providers=providers.figures(now),
+            notices=[*self._notices, *notices],
         )
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 
 from engine.config import Config
-from engine.flow.rate import Lease
-from engine.records import Counters, Endpoint, Shard, Totals
+from engine.records import Counters, Endpoint, Lease, ProviderReport, Shard, Totals
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -18,12 +17,13 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
 
 
 class Setup(_Message, frozen=True):
-    """Supervisor to worker, first: everything a worker needs to know. Holds the key; goes nowhere else."""
+    """Supervisor to worker, first: everything a worker needs to know. Holds the keys; goes nowhere else."""
 
     worker: int  # number of its place in the pool; a successor has the same
     config: Config
-    endpoint: Endpoint
-    lease: Lease
+    endpoints: list[Endpoint]  # of the providers, in the configuration's order
+    slots: int  # requests in flight that leases will allow at most
+    workers: int  # in the pool
     run_dir: str
     supervisor: int  # its process id
     incarnation: int  # how many workers the run has started before; names the board of what is in flight
@@ -43,6 +43,12 @@ class Assign(_Message, frozen=True):
     quarantined: tuple[int, ...] = ()  # rows that killed a worker when sent alone: to be recorded as failed
 
 
+class Leases(_Message, frozen=True):
+    """Supervisor to worker: what may be sent from now on. Answered by a `Leased` for each."""
+
+    leases: list[Lease]
+
+
 class Drain(_Message, frozen=True):
     """Supervisor to worker: admit nothing more, finish what is in flight within so many seconds, exit."""
 
@@ -57,6 +63,36 @@ class Want(_Message, frozen=True):
     """Worker to supervisor: room for another shard. Answered by an `Assign` once there is one."""
 
 
+class Leased(_Message, frozen=True):
+    """Worker to supervisor: this lease is in force, and the one before is not any more."""
+
+    provider: int
+    serial: int
+    returned: tuple[float, float]  # credit of requests and tokens that goes back; a debt is below 0
+
+
+class Refused(_Message, frozen=True):
+    """Worker to supervisor, at once: the provider has answered 429. All workers are to hold back."""
+
+    provider: int
+    wait_s: float | None  # its Retry-After
+    slow_down: bool
+
+
+class Tripped(_Message, frozen=True):
+    """Worker to supervisor, at once: so many failures in a row that the worker has stopped sending to this provider."""
+
+    provider: int
+    reason: str
+
+
+class Closed(_Message, frozen=True):
+    """Worker to supervisor: what failed at this provider would fail every row. The worker sends it nothing more."""
+
+    provider: int
+    reason: str
+
+
 class Beat(_Message, frozen=True):
     """Worker to supervisor, four times a second: alive, and how far."""
 
@@ -68,6 +104,9 @@ class Beat(_Message, frozen=True):
     rss_max: int  # bytes; the peak of the process so far
     cpu_s: float  # used by the process so far
     shards: dict[int, Totals]  # acknowledged totals of every open shard
+    providers: list[ProviderReport]
+    lag_ms: float  # how late the event loop is
+    retries_short: bool  # since the last one the retry budget held a row back
 
 
 class ShardSealed(_Message, frozen=True):
@@ -90,8 +129,8 @@ class Stop(_Message, frozen=True):
     reason: str
 
 
-ToWorker = Setup | Assign | Drain
-ToSupervisor = Ready | Want | Beat | ShardSealed | Note | Stop
+ToWorker = Setup | Assign | Leases | Drain
+ToSupervisor = Ready | Want | Leased | Refused | Tripped | Closed | Beat | ShardSealed | Note | Stop
 
 _encode = msgspec.msgpack.Encoder().encode
 _for_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -1,141 +1,149 @@
-"""The way of a row inside a worker: admitted to a slot, built, paced, sent, judged, and recorded or retried.
+"""The way of a row inside a worker: admitted to a slot, built, routed, paced, sent, judged, and recorded or retried.
 
-A fixed set of slot coroutines does the sending. What to do next is decided without awaiting, by `_admit`, and what
-followed by `_settle`; all state changes there. A slot that finds nothing to do parks; whatever makes work
-possible (rows read, a row due, the rate) wakes one parked slot (`parking`).
+A set of slot coroutines does the sending, as many as the leases allow requests in flight. What to do next is decided
+without awaiting, by `_admit`, and what followed by `_settle`; all state changes there. A slot that finds nothing to
+do parks; whatever makes work possible (rows read, a row due, the rate, a lease) wakes one parked slot (`parking`).
 
-State: `_ready` rows read but not tried, `_waiting` rows in backoff, `_paced` the one built row that waits for the
-rate, `_suspects` rows to be sent alone, and what the slots hold (`in_flight`).
+Rows that are not on their way are in the `Backlog`; where a row goes is the `Router`'s choice; what a failure means
+for the row is decided here, by the fault table.
 
 This is the hot path: with 30,000 rows a second, a microsecond here is three in a hundred. Hence the local names, the
 few calls, and the board written cell by cell.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from math import inf
+from random import Random
+from time import monotonic
+from typing import Protocol
 
 import msgspec
 
+from engine.backlog import Backlog
 from engine.errors import BadReply, InvalidRow, Refused
-from engine.flow.rate import Slice
-from engine.flow.retry import DueHeap, RetryPolicy
+from engine.flow.retry import RetryBudget, RetryPolicy
 from engine.job import Job, OpenShard
 from engine.parking import Parking
 from engine.recorder import Recorder
-from engine.records import Counters, Failure, Reply
+from engine.records import Counters, Failure, Lease, Reply
 from engine.store.inflight import InflightBoard
 from engine.tasks.chat import ChatTask
-from engine.transport import Transport, faults
+from engine.transport import faults
+from engine.upstream import Router, Upstream
 
-_READY_BYTES = 8 << 20  # of read rows held ready: long rows must not add up
 _PENDING_BYTES = 16 << 20  # of outcomes not yet on disk: a slow disk slows admission, memory does not grow
-_WAITING_ROWS = 4  # backoffs held at most, for each slot; beyond it no new row is admitted
-_READY_S = 0.1  # rows held ready last so long: the next shard is here by then, and an idle worker misses few
-_READY_ROWS = 16  # held ready at least
-
 _CANCEL_S = 0.1  # a cancelled slot ends in the next turn of the loop
-
+_ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
 _OK = 200
 
 
+class Events(Protocol):
+    """What the pipeline tells the worker, which tells the supervisor."""
+
+    def on_refused(self, upstream: Upstream, failure: Failure) -> None:
+        """Hear of a 429; the worker itself already holds back."""
+
+    def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
+        """Hear of so many failures in a row that nothing more is sent to this provider."""
+
+    def on_closed(self, upstream: Upstream, failure: Failure) -> None:
+        """Hear of what would fail every row: nothing more is sent to this provider."""
+
+
 class Pipeline:
-    """Turns rows into recorded outcomes, with at most `concurrency` requests in flight."""
+    """Turns rows into recorded outcomes."""
 
     def __init__(
         self,
         *,
         task: ChatTask,
-        transport: Transport,
+        upstreams: Sequence[Upstream],
         retry: RetryPolicy,
-        slice_: Slice | None,
+        budget: RetryBudget,
         board: InflightBoard,
-        concurrency: int,
+        slots: int,
+        streak: int,
         recorder: Recorder,
-        secrets: tuple[str, ...],
-        on_provider_closed: Callable[[Failure], None],
+        events: Events,
+        rng: Random,
     ) -> None:
-        """`slice_` is None where no rate is to be kept."""
+        """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider."""
         self._task = task
-        self._transport = transport
+        self._router = Router(upstreams)
         self._retry = retry
-        self._slice = slice_
         self._board = board
         self._recorder = recorder
-        self._secrets = secrets
-        self._on_provider_closed = on_provider_closed
-        self.concurrency = concurrency
+        self._events = events
+        self._rng = rng
+        self._streak = streak
+        self._most_slots = slots
 
         self.counters = Counters()
         self.in_flight = 0
         self.in_flight_max = 0
-        self._ready: deque[Job] = deque()
-        self._ready_bytes = 0
-        self._waiting: DueHeap[Job] = DueHeap()
-        self._backoffs = self._waiting.entries
-        self._waiting_max = max(_WAITING_ROWS * concurrency, 64)
-        self._paced: Job | None = None
-        self._suspects: deque[Job] = deque()
+        self._allowed = 0
         self._alone = False  # a suspect is in flight, and nothing else may be
         self._open = True
         self._parking = Parking()
         self._parked = self._parking.parked
-        self._low_water = _READY_ROWS
-        self._requests_before = 0
-        self._is_hungry = True
-        self._hungry = asyncio.Event()
-        self._hungry.set()
+        self.backlog = Backlog(self._parking, budget, slots)
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
         self._loop = asyncio.get_running_loop()
         self._slots: list[asyncio.Task[None]] = []
-
-    def start(self) -> list[asyncio.Task[None]]:
-        """Start the slots. Their tasks end only by being cancelled; one that ends otherwise is a defect."""
-        self._slots = [self._loop.create_task(self._slot(number)) for number in range(self.concurrency)]
-        return self._slots
+        # Done when a slot ends, which only a defect or a cancel brings about.
+        self.ended: asyncio.Future[asyncio.Task[None]] = self._loop.create_future()
 
     # What the worker's other parts ask for
 
     @property
-    def waiting(self) -> int:
-        """Rows waiting out a backoff."""
-        return len(self._waiting)
-
-    @property
     def next_due_s(self) -> float | None:
-        """Seconds until the soonest of them; None when none waits."""
-        due = self._waiting.next_due
-        return None if due is None else max(0.0, due - self._loop.time())
+        """Seconds until the soonest row in backoff is due; None when none waits."""
+        due = self.backlog.next_due
+        return None if due is None else max(0.0, due - monotonic())
 
-    async def hungry(self) -> None:
-        """Wait until more rows are wanted."""
-        await self._hungry.wait()
+    def count(self) -> Counters:
+        """Return the counters as they stand."""
+        reports = [upstream.report for upstream in self._router.upstreams]
+        self.counters.requests = sum(report.requests for report in reports)
+        return self.counters
 
     def feed(self, shard: OpenShard, first_row: int, lines: list[bytes]) -> None:
         """Take rows that have been read; those with an outcome are passed over."""
         is_done = shard.checkpoint.is_done
+        jobs = []
+        size = 0
         for index, line in enumerate(lines, first_row):
             if is_done(index):
                 continue
             job = Job(index, line, shard)
             if index in shard.quarantined:
-                self._recorder.failure(job, _poisonous(), self._loop.time())
+                self._recorder.failure(job, _poisonous(), monotonic())
             elif index in shard.suspects:
                 job.alone = True
-                self._suspects.append(job)
+                self.backlog.set_aside(job)
             else:
-                self._ready.append(job)
-                self._ready_bytes += len(line)
-        if len(self._ready) >= self._low_water or self._ready_bytes >= _READY_BYTES:
-            self._is_hungry = False
-            self._hungry.clear()
+                jobs.append(job)
+                size += len(line)
+        self.backlog.add(jobs, size)
         self._parking.wake()
 
-    def look_ahead(self, elapsed_s: float) -> None:
-        """Set how many rows to hold ready by what was sent since the last call, so many seconds ago."""
-        sent = self.counters.requests - self._requests_before
-        self._requests_before = self.counters.requests
-        self._low_water = max(_READY_ROWS, round(sent / elapsed_s * _READY_S))
+    def apply(self, leases: Iterable[Lease]) -> list[tuple[Lease, tuple[float, float]]]:
+        """Put leases in force; returns each with the credit that went back (requests, tokens)."""
+        now = monotonic()
+        returned = [(lease, self._router.upstreams[lease.provider].apply(lease, now)) for lease in leases]
+        self._allow()
+        return returned
+
+    def _allow(self) -> None:
+        """Take in what the leases now allow: start the slots that this takes, and look for work."""
+        self._allowed = min(self._router.allowed, self._most_slots)
+        for number in range(len(self._slots), self._allowed):
+            slot = self._loop.create_task(self._slot(number))
+            slot.add_done_callback(self._slot_ended)
+            self._slots.append(slot)
+        self.backlog.slots = self._allowed
+        self._parking.wake()
 
     def synced(self) -> None:
         """Look again: what was recorded is on disk, and no longer holds up admission."""
@@ -163,7 +171,6 @@ class Pipeline:
     # The slots
 
     async def _slot(self, number: int) -> None:
-        send = self._transport.send
         admit = self._admit
         settle = self._settle
         cells = self._board.cells
@@ -172,28 +179,45 @@ class Pipeline:
             if job is None:
                 await self._parking.park()
                 continue
+            upstream: Upstream = job.upstream  # type: ignore[assignment]  # _admit has chosen it
+            body = job.request.body  # type: ignore[union-attr]  # and built the request
+            if upstream.rewrite is not None:
+                body = upstream.rewrite(body)
             try:
-                settle(job, await send(job.request.body))  # type: ignore[union-attr]  # _admit has built it
+                settle(job, upstream, await upstream.send(body))
             finally:
                 # The one place where a request stops being in flight, whatever became of it.
                 cells[number] = 0
+                upstream.in_flight -= 1
                 self.in_flight -= 1
                 if job.alone or self.in_flight == 0:
                     self._left(job)
 
+    def _slot_ended(self, slot: asyncio.Task[None]) -> None:
+        if not slot.cancelled() and not self.ended.done():
+            self.ended.set_result(slot)
+
     def _admit(self, number: int) -> Job | None:
         """Choose and prepare what this slot sends now; None when nothing may be sent now."""
-        if not self._open or self._alone or self._recorder.pending_bytes > _PENDING_BYTES:
+        if (
+            self.in_flight >= self._allowed
+            or not self._open
+            or self._alone
+            or self._recorder.pending_bytes > _PENDING_BYTES
+        ):
             return None
-        now = self._loop.time()
+        # Not the loop's time, which stands still within a turn: a process that was stopped in the middle of one must
+        # see that its lease is over.
+        now = monotonic()
         cells = self._board.cells
+        backlog = self.backlog
         while True:
-            job = self._paced or (self._waiting.pop_due(now) if self._backoffs else None) or self._next_new()
+            job = self._next_bound(now) if backlog.bound_rows else None
+            job = job or backlog.next(now, alone=self.in_flight == 0)
             if job is None:
                 return None
-            self._paced = None
             if job.alone and self.in_flight:
-                self._suspects.append(job)  # its next try is as dangerous as its first
+                backlog.set_aside(job)  # its next try is as dangerous as its first
                 continue
             cells[number] = job.index + 1  # before the row is looked at: one that kills the process is found here
             if job.request is None:
@@ -203,50 +227,73 @@ class Pipeline:
                     cells[number] = 0
                     self._recorder.failure(job, Failure(fault=faults.INVALID_ROW, message=str(error)), now)
                     continue
-            if self._slice is None:
-                break
-            if not self._slice.fits(job.request.tokens):
+            if job.bound:
+                upstream = job.upstream
+                assert upstream is not None
+                if self._router.due(upstream, job.request, now) <= now:
+                    break
                 cells[number] = 0
+                backlog.bind(job, upstream.number)
+                continue
+            upstream = self._router.choose(job.request, job.upstream, now)
+            if upstream is not None:
+                break
+            cells[number] = 0
+            if not self._router.fits(job.request):
                 self._recorder.failure(job, _too_large(job.request.tokens), now)
                 continue
-            if (due := self._slice.ready_at(job.request.tokens, now)) > now:
-                cells[number] = 0
-                self._paced = job
-                self._parking.wake_at(due)
-                return None
-            break
-        if self._slice is not None:
-            self._slice.spend(job.request.tokens, now)
+            backlog.paced = job
+            self._wake_at(self._router.next_at)
+            return None
+        self._send(job, upstream, now)
+        return job
+
+    def _send(self, job: Job, upstream: Upstream, now: float) -> None:
+        """Book a request that goes out now."""
+        backlog = self.backlog
+        report = upstream.report
+        job.debit = 0
+        if upstream.slice.limited:
+            job.debit = upstream.debit(job.request)  # type: ignore[arg-type]  # built by now
+            upstream.slice.spend(job.debit, now)
+            report.tokens += job.debit
+        if job.requests:
+            backlog.retried += 1
+            report.retries += 1
+        else:
+            job.first = now
+        job.upstream = upstream
         job.started = now
         job.requests += 1
         self._alone = job.alone
-        self.counters.requests += 1
-        self.in_flight += 1
-        self.in_flight_max = max(self.in_flight_max, self.in_flight)
-        if self._parked:
+        backlog.sent += 1
+        report.requests += 1
+        upstream.in_flight += 1
+        if upstream.in_flight >= upstream.allowed:
+            upstream.full += 1
+        in_flight = self.in_flight = self.in_flight + 1
+        if in_flight > self.in_flight_max:  # noqa: PLR1730 - a call a row less
+            self.in_flight_max = in_flight
+        if self._parked and in_flight < self._allowed:
             self._parking.wake()
-        return job
 
-    def _next_new(self) -> Job | None:
-        """Take a row that has not been tried; None when there is none, or too many others wait."""
-        if self._backoffs and self._too_many_waiting():
-            return None
-        if self._ready:
-            job = self._ready.popleft()
-            self._ready_bytes -= len(job.line)
-            if not self._is_hungry and len(self._ready) < self._low_water and self._ready_bytes < _READY_BYTES:
-                self._is_hungry = True
-                self._hungry.set()
-            return job
-        if self._suspects and self.in_flight == 0 and not self._backoffs:
-            return self._suspects.popleft()
+    def _next_bound(self, now: float) -> Job | None:
+        """Take a row that is left with one provider, if that one may send it."""
+        for number, jobs in self.backlog.bound.items():
+            upstream = self._router.upstreams[number]
+            if not jobs:
+                continue
+            request = jobs[0].request
+            assert request is not None
+            due = self._router.due(upstream, request, now)
+            if due <= now:
+                return self.backlog.unbind(number)
+            self._wake_at(due)
         return None
 
-    def _too_many_waiting(self) -> bool:
-        due = self._waiting.next_due
-        assert due is not None
-        self._parking.wake_at(due)
-        return len(self._waiting) >= self._waiting_max
+    def _wake_at(self, due: float) -> None:
+        if due < inf:
+            self._parking.wake_at(due)
 
     def _left(self, job: Job) -> None:
         """React to the end of a request that others may have waited for."""
@@ -258,57 +305,108 @@ class Pipeline:
 
     # What a reply means
 
-    def _settle(self, job: Job, reply: Reply | Failure) -> None:
+    def _settle(self, job: Job, upstream: Upstream, reply: Reply | Failure) -> None:
         """Record the outcome, or put the row back until its next try."""
+        now = self._loop.time()
         if type(reply) is Failure:
-            self._fail(job, reply)
+            self._fail(job, upstream, reply, now)
             return
         assert type(reply) is Reply
         self.counters.replies += 1
+        if now >= upstream.look_at:
+            upstream.look(reply, now)
         if reply.status != _OK and (failure := faults.classify(reply)) is not None:
-            self._fail(job, failure)
+            self._fail(job, upstream, failure, now)
             return
         try:
             answer = self._task.parse(reply.body)
         except BadReply as error:
             # The work was done and will be done again: this one is certain to be billed twice.
-            self._fail(job, Failure(fault=faults.BAD_REPLY, message=str(error), status=reply.status, maybe_billed=True))
+            failure = Failure(fault=faults.BAD_REPLY, message=str(error), status=reply.status, maybe_billed=True)
+            self._fail(job, upstream, failure, now)
         except Refused as error:
-            self._fail(
-                job,
-                Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status),
-            )
+            failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status)
+            self._fail(job, upstream, failure, now)
         else:
-            now = self._loop.time()
-            if self._slice is not None and answer.prompt_tokens and job.request is not None:
-                self._slice.settle(job.request.tokens, answer.prompt_tokens + answer.completion_tokens, now)
+            upstream.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
             self._recorder.result(job, answer, now)
 
-    def _fail(self, job: Job, failure: Failure) -> None:
-        name = failure.fault.name
-        self.counters.faults[name] = self.counters.faults.get(name, 0) + 1
-        failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, self._secrets))
-        if failure.fault.scope == "provider":
-            # The row stays without an outcome: it is not the row's failure, and a resume sends it again.
-            self.close()
-            self._on_provider_closed(failure)
+    def _fail(self, job: Job, upstream: Upstream, failure: Failure, now: float) -> None:
+        fault = failure.fault
+        faults_seen = self.counters.faults
+        faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
+        failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, upstream.secrets))
+        if upstream.failed(fault):
+            self._allow()
+            self._events.on_tripped(upstream, failure)
+        if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
+            if failure.retry_after is not None:
+                upstream.hold(failure.retry_after, now, self._rng)
+            self._events.on_refused(upstream, failure)
+        if fault.scope == "provider":
+            # The row stays without an outcome: it is not the row's failure.
+            self._close(upstream, failure)
+            self._put_back(job, failure)
             return
-        if failure.fault.spends_attempt:
+        if fault.spends_attempt and not upstream.failing:
             job.attempts += 1
-        wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts)
+        wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=now - job.first)
         if wait is None:
-            self._recorder.failure(job, failure, self._loop.time())
+            self._fail_for_good(job, upstream, failure, now)
             return
         self.counters.retries += 1
         self.counters.maybe_billed_twice += failure.maybe_billed
-        due = self._loop.time() + wait
-        self._waiting.push(due, job)
-        if self._parked:
-            self._parking.wake_at(due)
+        if not job.bound and self._router.has_other(upstream):
+            wait = min(wait, self._rng.uniform(*_ELSEWHERE_S))
+        self.backlog.retry(job, now + wait)
+
+    def _put_back(self, job: Job, failure: Failure) -> None:
+        if job.bound:
+            self._give_up(job)
+        elif job.alone:
+            self.backlog.set_aside(job)
+        else:
+            job.failure = failure
+            self.backlog.put_back(job)
+
+    def _close(self, upstream: Upstream, failure: Failure) -> None:
+        """Send nothing more to a provider in this session. Rows that were to go there only have failed for good."""
+        if upstream.closed:
+            return
+        upstream.close()
+        self._allow()
+        for _ in range(len(self.backlog.bound.get(upstream.number, ()))):
+            self._give_up(self.backlog.unbind(upstream.number))
+        self._events.on_closed(upstream, failure)
+
+    def _fail_for_good(self, job: Job, upstream: Upstream, failure: Failure, now: float) -> None:
+        """Record a row's failure, unless another model may do better."""
+        if failure.fault.name in upstream.fallback_on:
+            options = job.options if job.bound else tuple(upstream.fallback)
+            target = next((number for number in options if not self._router.upstreams[number].closed), None)
+            if target is not None:
+                job.options = options[options.index(target) + 1 :]
+                job.bound = True
+                job.failure = failure
+                job.upstream = self._router.upstreams[target]
+                self.backlog.bind(job, target)
+                return
+        self._recorder.failure(job, failure, now)
+        if failure.status is None or failure.fault.retryable:
+            return
+        rows = upstream.same_error((failure.fault.name, failure.code, failure.status))
+        if rows >= self._streak:
+            message = f"the same error on {rows} rows, one after the other: {failure.message}"
+            self._close(upstream, msgspec.structs.replace(failure, message=message))
+
+    def _give_up(self, job: Job) -> None:
+        """Record the failure that a row had where it went first: there is nobody left to ask instead."""
+        assert job.failure is not None
+        self._recorder.failure(job, job.failure, monotonic())
 
 
 def _too_large(tokens: int) -> Failure:
-    message = f"the request needs about {tokens} tokens, more than the provider's tokens_per_minute lets through"
+    message = f"the request needs about {tokens} tokens, more than the provider's limit of tokens a minute lets through"
     return Failure(fault=faults.INVALID_REQUEST, message=message)
 
 

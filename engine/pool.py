@@ -61,7 +61,8 @@ class Member:
         """Return the worker as the progress display shows it."""
         in_flight = self.beat.in_flight if self.beat else 0
         pid = self.child.process.pid or 0
-        return WorkerView(self.place, pid, self.state, in_flight, self.rss, self.cpu_share)
+        lag_ms = self.beat.lag_ms if self.beat else 0.0
+        return WorkerView(self.place, pid, self.state, in_flight, self.rss, self.cpu_share, lag_ms)
 
 
 @dataclass
@@ -171,6 +172,17 @@ class Pool:
         """Kill every worker at once."""
         for member in self.members:
             member.child.process.kill()
+
+    def lags(self) -> dict[int, float]:
+        """Return how late the loop of each worker at work is, in milliseconds, by place."""
+        return {each.place: each.beat.lag_ms for each in self.members if each.state == "working" and each.beat}
+
+    def notices(self) -> tuple[str, ...]:
+        """Return what the workers are held back by, as short lines."""
+        waiting = sum(each.beat.waiting for each in self.members if each.beat and each.beat.retries_short)
+        if not waiting:
+            return ()
+        return (f"retry budget used up: {waiting:,} rows wait (retry.share)",)
 
     def measure(self, elapsed_s: float) -> None:
         """Read memory and CPU of every worker; `elapsed_s` since the last time."""

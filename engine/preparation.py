@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine import config as configuration
-from engine.config import Config
+from engine.config import Config, ProviderConfig
 from engine.errors import InputError, RunDirectoryError
 from engine.records import Endpoint, Shard
 from engine.sources import jsonl
@@ -31,7 +31,7 @@ class Prepared:
     """A run that can start."""
 
     config: Config
-    endpoint: Endpoint  # without URL and headers yet
+    endpoints: list[Endpoint]  # one for each provider, in the configuration's order; without URL and headers yet
     directory: RunDirectory  # locked
     manifest: Manifest
     input: BinaryIO
@@ -48,7 +48,7 @@ def prepare(config: Config, environ: Mapping[str, str]) -> Prepared:
     try:
         task = ChatTask(config.task, config.input.id)
         task.check(jsonl.first_rows(config.input_path, _CHECKED_ROWS), str(config.input_path))
-        endpoint = _endpoint(config, environ)
+        endpoints = [_endpoint(provider, environ) for provider in config.provider]
         stat = os.fstat(file.fileno())
         found = InputFile(str(config.input_path), stat.st_size, stat.st_mtime_ns)
         _check_places(config)
@@ -76,7 +76,7 @@ def prepare(config: Config, environ: Mapping[str, str]) -> Prepared:
         file.close()
         directory.close()
         raise
-    return Prepared(config, endpoint, directory, manifest, file, shards, resumed)
+    return Prepared(config, endpoints, directory, manifest, file, shards, resumed)
 
 
 def already_finished(config: Config, manifest: Manifest) -> bool:
@@ -90,14 +90,15 @@ def already_finished(config: Config, manifest: Manifest) -> bool:
         return False
 
 
-def _endpoint(config: Config, environ: Mapping[str, str]) -> Endpoint:
-    provider = config.provider[0]
+def _endpoint(provider: ProviderConfig, environ: Mapping[str, str]) -> Endpoint:
     return Endpoint(
         provider=provider.name,
         base_url=provider.base_url,
         key=configuration.api_key(provider, environ),
         openai_account=provider.base_url.rstrip("/") == configuration.OPENAI_URL,
         timeout_s=provider.timeout_s,
+        extra_headers=configuration.extra_headers(provider, environ),
+        secrets=configuration.secrets(provider, environ),
     )
 
 

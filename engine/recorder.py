@@ -27,7 +27,6 @@ class Recorder:
         *,
         task: ChatTask,
         board: InflightBoard,
-        provider: str,
         include: frozenset[str],
         on_recorded: Callable[[bool], None],
     ) -> None:
@@ -37,7 +36,6 @@ class Recorder:
         """
         self._task = task
         self._board = board
-        self._provider = provider
         self._include_input = "input" in include
         self._include_meta = "meta" in include
         self._includes = bool(include)
@@ -57,7 +55,7 @@ class Recorder:
             attempts,
             job.requests,
             ms,
-            self._provider,
+            _provider(job),
             line,
             answer.prompt_tokens,
             answer.completion_tokens,
@@ -70,7 +68,7 @@ class Recorder:
         id_ = job.request.id if job.request is not None else self._task.id_of(job.line)
         attempts = max(job.attempts, 1)
         line = failure_line(job.index, id_, failure, self._included(job, ms, attempts))
-        job.shard.checkpoint.append(job.index, attempts, job.requests, ms, self._provider, line, failed=True)
+        job.shard.checkpoint.append(job.index, attempts, job.requests, ms, _provider(job), line, failed=True)
         self._note(len(line))
 
     def synced(self, count: int, rows: int) -> None:
@@ -93,6 +91,11 @@ class Recorder:
         if self._include_input:
             members += b',"input":' + self._task.input_of(job.line)
         if self._include_meta:
-            meta = {"provider": self._provider, "attempts": attempts, "requests": job.requests, "ms": ms}
+            meta = {"provider": _provider(job) or None, "attempts": attempts, "requests": job.requests, "ms": ms}
             members += b',"meta":' + msgspec.json.encode(meta)
         return members
+
+
+def _provider(job: Job) -> str:
+    """Name who answered, or was asked last; nobody was where the row failed before it was sent."""
+    return job.upstream.name if job.upstream is not None else ""

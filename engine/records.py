@@ -25,11 +25,11 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     body: bytes  # the JSON body
     id: bytes  # the row's id as JSON text; b"null" where the input has none
-    tokens: int  # estimated tokens, prompt and reply together, that the provider will charge against its limit
+    tokens: int  # of the body, estimated from its characters: what limits are debited by until the reply says more
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where a provider's requests go and what they carry. Holds the API key: never logged, never written to a file."""
+    """Where a provider's requests go and what they carry. Holds secrets: never logged, never written to a file."""
 
     provider: str
     base_url: str
@@ -38,8 +38,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     timeout_s: float
     url: str = ""  # the full URL of the task's requests, as the openai package builds it
     headers: tuple[tuple[str, str], ...] = ()  # every header that the openai package sends, but those of one body
+    extra_headers: tuple[tuple[str, str], ...] = ()  # those that the configuration adds to the package's, or puts over
+    secrets: tuple[str, ...] = ()  # what must not stand in any message: the key, and header values that are like one
 
-    def __repr__(self) -> str:  # the default would show the key
+    def __repr__(self) -> str:  # the default would show the secrets
         """Name the endpoint without its secrets."""
         return f"Endpoint({self.provider!r}, {self.base_url!r})"
 
@@ -81,6 +83,7 @@ class FaultClass(msgspec.Struct, frozen=True):
     scope: Literal["row", "provider"]  # "provider": what failed here would fail every row
     spends_attempt: bool
     lowers_concurrency: bool
+    sick: bool  # speaks against the provider's health: the breaker counts it
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +138,7 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     largest: float | None = None  # tokens that no single request may exceed: the provider's limit a minute
     hold_until: float = 0.0  # the provider asked for silence until then
     closed: bool = False  # the provider is done with for the rest of the session
+    failing: bool = False  # its breaker is open: what is allowed is a probe
 
 
 class LimitSample(msgspec.Struct, frozen=True, array_like=True):
@@ -166,7 +170,6 @@ class ProviderReport(msgspec.Struct, array_like=True):
     wants_rate: bool = False  # since the last report a row waited for the requests or tokens of the lease
     wants_slots: bool = False  # since the last report a row waited for a slot of the lease
     largest: int = 0  # tokens of the largest request since the last report
-    tripped: bool = False  # so many failures in a row that the worker has stopped sending by itself
     requests_limit: LimitSample | None = None  # the latest that replies said
     tokens_limit: LimitSample | None = None
 
@@ -197,12 +200,21 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     latency_ms: float = 50.0  # median of the log-normal reply time
     latency_sigma: float = 0.3  # spread of the log-normal; 0 makes every reply take the median
+    per_token_ms: float = 0.0  # added to it for each token of the reply
+    reply_tokens: float = 0.0  # mean of the log-normal reply length; 0 keeps replies to one line
     requests_per_minute: float | None = None  # enforced strictly, by each API path prefix on its own; None is no limit
     tokens_per_minute: float | None = None
+    parallel: int | None = None  # requests worked on at a time, the others wait in line; None is no limit
+    queue: int | None = None  # requests that may wait in that line, more get a 429; None is no limit
+    knee: float | None = None  # in flight above it every reply takes (in flight / knee)**2 times as long
+    limit_headers: bool = True  # replies carry `x-ratelimit-*` where there is a limit
+    retry_after: bool = True  # what a limit refuses is told when to come back
     faults: dict[str, float] = msgspec.field(default_factory=dict)  # fault name -> share of requests, 0 to 1
     script: tuple[str, ...] = ()  # fault names, one for each request from the first on ("ok" for none)
     hang_s: float = 3600.0  # how long a hung request is held open
     seed: int = 0
+    # Path prefix -> its settings, whole: nothing is inherited but from the defaults above.
+    providers: dict[str, "SimulatorSettings"] = msgspec.field(default_factory=dict)
 
 
 class ProviderView(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,12 +10,18 @@ import msgspec
 
 from engine.config import SIMULATOR, Config
 from engine.errors import ConfigError
-from engine.preparation import already_finished, prepare
+from engine.machine.preflight import Ask, Preflight, estimate_output, preflight
+from engine.preparation import Prepared, already_finished, prepare
 from engine.records import RunReport, SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
+from engine.sources import jsonl
+from engine.startup import worker_count
 from engine.store import durable
 from engine.supervisor import Observer, Supervisor
 from engine.ui import report as reports
+
+_AUTO_SLOTS = 1024  # requests in flight of one worker, where the right number is to be found: what one core can hold
+_ESTIMATED_ROWS = 100  # first rows, by whose length the others are estimated
 
 
 def run(
@@ -36,7 +42,17 @@ def run(
             log.log(
                 f"rowmill run {prepared.manifest.run_id}{' resumed' if prepared.resumed else ''}: {config.input.path}"
             )
-            supervisor = Supervisor(prepared, log, salvage=salvage, embedded=embedded)
+            found = _preflight(prepared, embedded=embedded is not None)
+            for line in found.lines:
+                log.log(line)
+            supervisor = Supervisor(
+                prepared,
+                log,
+                slots=found.concurrency,
+                notices=found.lines,
+                salvage=salvage,
+                embedded=embedded,
+            )
             session = supervisor.run()
             log.log(
                 f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
@@ -58,6 +74,30 @@ def run(
         if supervisor.finished:
             _remove_sealed(directory.sealed)
         return report, session
+
+
+def _preflight(prepared: Prepared, *, embedded: bool) -> Preflight:
+    """Hold what the run asks of this machine against what there is."""
+    config = prepared.config
+    asked = config.workers.concurrency
+    return preflight(
+        Ask(
+            workers=worker_count(config, prepared.manifest),
+            concurrency=_AUTO_SLOTS if asked == "auto" else asked,
+            chosen=asked != "auto",
+            providers=len(config.provider),
+            embedded=embedded,
+            run_dir=prepared.directory.path,
+            output=config.output_path,
+            output_bytes=estimate_output(
+                prepared.manifest.input.size,
+                jsonl.first_rows(config.input_path, _ESTIMATED_ROWS),
+                config.task.params,
+                include_input="input" in config.output.include,
+            ),
+            min_free_mb=config.machine.min_free_mb,
+        )
+    )
 
 
 class _Log:
@@ -85,8 +125,8 @@ class _Log:
 
 
 def _embedded(config: Config) -> SimulatorProcess | None:
-    """Make the simulator's process, not yet started, where the configuration asks for it."""
-    if config.provider[0].base_url != SIMULATOR:
+    """Make the simulator's process, not yet started, where any provider is to be it. All such share the one."""
+    if not any(provider.base_url == SIMULATOR for provider in config.provider):
         return None
     try:
         return SimulatorProcess(config.simulator)

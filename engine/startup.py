@@ -1,5 +1,6 @@
 """Bringing a run's processes up side by side: what takes long to start is started first and waited for last."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ class EmbeddedEndpoint(Protocol):
 
     @property
     def base_url(self) -> str:
-        """Where it listens; known once `wait_ready` has returned."""
+        """Its URL, ending in /v1; known once `wait_ready` has returned."""
 
     def start(self) -> None:
         """Begin to start it."""
@@ -41,12 +42,12 @@ def worker_count(config: Config, manifest: Manifest) -> int:
 
 
 class EndpointStart:
-    """The endpoint of a run on its way: the simulator where it is embedded, and the openai package that is asked."""
+    """The endpoints of a run on their way: the simulator where it is embedded, and the openai package that is asked."""
 
-    def __init__(self, config: Config, endpoint: Endpoint, embedded: EmbeddedEndpoint | None) -> None:
+    def __init__(self, config: Config, endpoints: Sequence[Endpoint], embedded: EmbeddedEndpoint | None) -> None:
         """Start what is to be started, and return at once."""
         self._api = config.task.api
-        self._endpoint = endpoint
+        self._endpoints = endpoints
         self._embedded = embedded
         if embedded is not None:
             embedded.start()
@@ -54,20 +55,20 @@ class EndpointStart:
         direct = config.client.transport == "direct"
         self._resolver = processes.start(_RESOLVER, "rowmill-endpoint") if direct else None
 
-    def wait(self) -> Endpoint:
-        """Return the endpoint, with URL and headers for the direct transport.
+    def wait(self) -> list[Endpoint]:
+        """Return the endpoints in their order, with URL and headers for the direct transport.
 
-        Raises `ConfigError` where the openai package refuses it, `MachineError` where a process does not come up.
+        Raises `ConfigError` where the openai package refuses one, `MachineError` where a process does not come up.
         """
-        endpoint = self._endpoint
+        endpoints = list(self._endpoints)
         if self._embedded is not None:
             try:
                 self._embedded.wait_ready(_READY_S)
             except (RuntimeError, TimeoutError) as error:
                 raise MachineError(f"{error}; run the same command again") from None
-            endpoint = msgspec.structs.replace(endpoint, base_url=self._embedded.base_url)
-        assert endpoint.base_url != SIMULATOR
-        return endpoint if self._resolver is None else self._resolved(self._resolver, endpoint)
+            endpoints = [_embedded(endpoint, self._embedded.base_url, len(endpoints)) for endpoint in endpoints]
+        assert all(endpoint.base_url != SIMULATOR for endpoint in endpoints)
+        return endpoints if self._resolver is None else self._resolved(self._resolver, endpoints)
 
     def end(self) -> None:
         """End what was started, whatever came of it."""
@@ -77,17 +78,26 @@ class EndpointStart:
         if self._embedded is not None:
             self._embedded.stop()
 
-    def _resolved(self, resolver: processes.Child, endpoint: Endpoint) -> Endpoint:
+    def _resolved(self, resolver: processes.Child, endpoints: list[Endpoint]) -> list[Endpoint]:
         with resolver.pipe as pipe:
             try:
-                pipe.send_bytes(msgspec.msgpack.encode((endpoint, self._api)))
+                pipe.send_bytes(msgspec.msgpack.encode((endpoints, self._api)))
                 if not pipe.poll(_READY_S):
                     resolver.process.kill()
                     raise MachineError("the openai package took over a minute to start; run the same command again")
-                answer = msgspec.msgpack.decode(pipe.recv_bytes(), type=Endpoint | str)
+                answer = msgspec.msgpack.decode(pipe.recv_bytes(), type=list[Endpoint] | str)
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 raise MachineError("the openai package cannot be started: python -c 'import openai' says why") from None
         resolver.process.join()
         if isinstance(answer, str):
-            raise ConfigError(f"provider {endpoint.provider!r}: the openai package refuses these settings: {answer}")
+            raise ConfigError(f"the openai package refuses the settings of provider {answer}")
         return answer
+
+
+def _embedded(endpoint: Endpoint, base_url: str, providers: int) -> Endpoint:
+    """Give an endpoint of the simulator its URL. Of several providers each has a path, limits and faults of its own."""
+    if endpoint.base_url != SIMULATOR:
+        return endpoint
+    if providers > 1:
+        base_url = f"{base_url.removesuffix('/v1')}/{endpoint.provider}/v1"
+    return msgspec.structs.replace(endpoint, base_url=base_url)

@@ -8,20 +8,22 @@ import multiprocessing.connection
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 import psutil
 
 from engine import messages, processes
-from engine.errors import ExitCode, MachineError, RowmillError
-from engine.flow.rate import divide
+from engine.errors import ExitCode, MachineError, ProviderError, RowmillError
 from engine.ledger import Ledger
+from engine.machine.monitor import Condition, Monitor
 from engine.memory import peak_rss
-from engine.messages import Beat, Note, Ready, Setup, ShardSealed, Stop, Want
+from engine.messages import Beat, Closed, Leased, Note, Ready, Refused, Setup, ShardSealed, Stop, Tripped, Want
 from engine.pool import Death, Member, Pool, left_in_flight
 from engine.preparation import Prepared
+from engine.providers import Providers
 from engine.records import Endpoint, SessionReport, Snapshot, Totals
 from engine.shard_book import ShardBook
 from engine.startup import EmbeddedEndpoint, EndpointStart, worker_count
@@ -57,10 +59,15 @@ class Supervisor:
         observer: Observer,
         *,
         salvage: bool = False,
+        slots: int = 64,
+        notices: Sequence[str] = (),
         embedded: EmbeddedEndpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`embedded` is the endpoint to start where the configuration asks for the simulator."""
+        """`embedded` is the endpoint to start where the configuration asks for the simulator.
+
+        `slots`: the most requests in flight of one worker; `notices`: what was found before the start.
+        """
         self._config = prepared.config
         self._directory = prepared.directory
         self._manifest = prepared.manifest
@@ -72,7 +79,21 @@ class Supervisor:
         now = clock()
         self._workers = worker_count(prepared.config, prepared.manifest)
         self._pool = Pool(prepared.directory)
-        self._ledger = Ledger(now, self._workers * self._config.workers.concurrency)
+        self._slots = slots
+        self._providers = Providers(
+            prepared.config,
+            workers=self._workers,
+            slots=slots,
+            now=now,
+            rng=Random(),  # noqa: S311 - jitter, no secret
+        )
+        self._monitor = Monitor(
+            (prepared.directory.path, prepared.config.output_path, prepared.config.errors_path),
+            memory=prepared.config.machine.memory,
+            min_free_mb=prepared.config.machine.min_free_mb,
+        )
+        self._condition = Condition()
+        self._ledger = Ledger(now, notices)
         self._mailbox = Mailbox()
         self._book = ShardBook()
         self._finishing = False
@@ -81,7 +102,7 @@ class Supervisor:
         self._stopped_by: RowmillError | None = None
         self._interrupted = 0  # signals so far
         self._drain_until: float | None = None
-        self._endpoint: Endpoint | None = None
+        self._endpoints: list[Endpoint] | None = None
         self._ticked = self._measured = now
 
     # The run
@@ -97,11 +118,11 @@ class Supervisor:
                 merger = MergeThread(self._config.output_path, self._config.errors_path, self._mailbox)
                 self._merger = merger
                 with processes.signals_held():
-                    starting = EndpointStart(self._config, self._prepared.endpoint, self._embedded)
+                    starting = EndpointStart(self._config, self._prepared.endpoints, self._embedded)
                     for place in range(self._workers):
                         self._pool.start(place, self._clock())
                 planner = self._start_planning()
-                self._endpoint = starting.wait()
+                self._endpoints = starting.wait()
                 for member in self._pool.members:
                     self._set_up(member)
                 while not self._over():
@@ -132,14 +153,13 @@ class Supervisor:
         return Planner(self._prepared.input, self._manifest.shard_bytes, self._manifest.shard_rows, self._mailbox)
 
     def _set_up(self, member: Member) -> None:
-        assert self._endpoint is not None
-        provider = self._config.provider[0]
-        leases = divide(provider.requests_per_minute, provider.tokens_per_minute, self._workers)
+        assert self._endpoints is not None
         setup = Setup(
             worker=member.place,
             config=self._config,
-            endpoint=self._endpoint,
-            lease=leases[member.place],
+            endpoints=self._endpoints,
+            slots=self._slots,
+            workers=self._workers,
             run_dir=str(self._directory.path),
             supervisor=psutil.Process().pid,
             incarnation=member.incarnation,
@@ -173,6 +193,8 @@ class Supervisor:
         now = self._clock()
         if now - self._ticked >= _TICK_S:
             self._tick(now)
+        if self._providers.pressing:
+            self._lease(now)
 
     def _on_pipe(self, member: Member) -> None:
         message = messages.receive_in_supervisor(member.child.pipe)
@@ -183,10 +205,14 @@ class Supervisor:
             case Ready():
                 if member.state == "starting":
                     member.become("working")
+                    self._providers.join(member, member.heard)
             case Want():
                 member.wants = True
             case Beat():
                 self._ledger.beat(member, message)
+                self._providers.beat(member, message, member.heard)
+            case Leased() | Refused() | Tripped() | Closed():
+                self._providers.take(member, message, member.heard)
             case ShardSealed(number=number):
                 path = self._directory.sealed_path(member.shards.pop(number))
                 sealed = read_sealed(path)
@@ -264,6 +290,14 @@ class Supervisor:
         manifests.save(self._directory.manifest, self._manifest)
         self._merger.finish()
 
+    def _lease(self, now: float) -> None:
+        """Divide anew what the providers let through. With none of them left the run cannot go on."""
+        if (reason := self._providers.none_left) is not None:
+            self._stop(ProviderError(reason))
+        self._providers.send_leases(now)
+        for event in self._providers.events():
+            self._observer.log(event)
+
     def _tick(self, now: float) -> None:
         self._ticked = now
         for member in self._pool.kill_silent(now):
@@ -273,12 +307,33 @@ class Supervisor:
         if now - self._measured >= 1.0:
             self._pool.measure(now - self._measured)
             self._measured = now
-        self._observer.show(self._ledger.snapshot(self._pool, now, draining=self._drain_until is not None))
+            self._look(now)
+        condition = self._condition
+        self._providers.tick(now, condition.factor, paused=condition.paused, saturated=condition.saturated)
+        self._observer.show(self._snapshot(now))
+
+    def _look(self, now: float) -> None:
+        """Look at what this machine can still take."""
+        self._condition = self._monitor.look(now, self._pool.lags())
+        for event in self._condition.events:
+            self._observer.log(event)
+        if self._condition.give_up is not None and not self._finishing:
+            self._stop(MachineError(self._condition.give_up))
+
+    def _snapshot(self, now: float) -> Snapshot:
+        return self._ledger.snapshot(
+            self._pool,
+            self._providers,
+            now,
+            draining=self._drain_until is not None,
+            notices=(*self._condition.notices, *self._pool.notices()),
+        )
 
     # Ends
 
     def _on_end(self, member: Member) -> None:
         """React to the end of a worker process: take its shards back and fill its place."""
+        self._providers.leave(member, self._clock())
         death = self._pool.bury(member, self._ledger.totals.rows)
         self._ledger.ended(member, death.board.maybe_billed if death else 0)
         self._book.give_back(member.shards.values())
@@ -294,7 +349,7 @@ class Supervisor:
             return
         with processes.signals_held():
             successor = self._pool.start(member.place, self._clock())
-        if self._endpoint is not None:
+        if self._endpoints is not None:
             self._set_up(successor)
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -313,7 +368,7 @@ class Supervisor:
             self._drain()
 
     def _drain(self) -> None:
-        seconds = min(_DRAIN_S, self._config.provider[0].timeout_s)
+        seconds = min(_DRAIN_S, max(provider.timeout_s for provider in self._config.provider))
         self._drain_until = self._clock() + seconds + _LATE_S
         self._pool.drain(seconds)
 
@@ -337,7 +392,7 @@ class Supervisor:
 
     def _report(self) -> SessionReport:
         now = self._clock()
-        snapshot = self._ledger.snapshot(self._pool, now, draining=self._drain_until is not None)
+        snapshot = self._snapshot(now)
         self._observer.show(snapshot)
         code, reason = ExitCode.OK, None
         if self._finished:
@@ -349,11 +404,13 @@ class Supervisor:
         own = resource.getrusage(resource.RUSAGE_SELF)
         return self._ledger.report(
             self._pool,
+            self._providers,
             now,
             exit_code=code,
             stopped_by=reason,
             own_cpu_s=own.ru_utime + own.ru_stime,
             own_rss=peak_rss(),
+            notices=self._monitor.summary(),
         )
 
     @property

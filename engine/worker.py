@@ -11,16 +11,32 @@ import asyncio
 import resource
 from multiprocessing.connection import Connection
 from random import Random
+from time import monotonic
+from typing import Any
 
 import uvloop
 
 from engine import messages
 from engine.errors import ExitCode, RowmillError
-from engine.flow.rate import Slice
-from engine.flow.retry import RetryPolicy
+from engine.flow.retry import RetryBudget, RetryPolicy
 from engine.job import OpenShard
 from engine.memory import peak_rss
-from engine.messages import Assign, Beat, Drain, Note, Ready, Setup, ShardSealed, Stop, Want
+from engine.messages import (
+    Assign,
+    Beat,
+    Closed,
+    Drain,
+    Leased,
+    Leases,
+    Note,
+    Ready,
+    Refused,
+    Setup,
+    ShardSealed,
+    Stop,
+    Tripped,
+    Want,
+)
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
 from engine.records import Failure
@@ -30,10 +46,13 @@ from engine.store.inflight import InflightBoard
 from engine.store.run_directory import RunDirectory
 from engine.tasks.chat import ChatTask
 from engine.transport import open_transport
+from engine.transport.faults import SLOW_DOWN
+from engine.upstream import Upstream
 
 _BEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
-_STOPPED_DRAIN_S = 30.0  # where the provider has closed: what is still in flight may have been let through
+_STREAK = 100  # rows, over all workers, that fail for good with one and the same error until their provider is closed
+_SHORTEST_STREAK = 25  # and in each
 _OPEN_SHARDS = 64  # each holds a file open; more are only open where rows wait out long backoffs
 
 
@@ -42,7 +61,6 @@ def main(pipe: Connection) -> int:
     setup = messages.receive_in_worker(pipe)
     if not isinstance(setup, Setup):
         return ExitCode.OK  # told to go, or left alone, before there was anything to do
-    _raise_descriptor_limit()
     try:
         RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -50,13 +68,6 @@ def main(pipe: Connection) -> int:
     except RowmillError as error:  # before there was anything to drain
         messages.send(pipe, Stop(error.exit_code, str(error)))
     return ExitCode.OK
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many open connections and files as the system lets this user have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Worker:
@@ -79,57 +90,76 @@ class _Worker:
         self._told = False  # it has been told of a first group on disk
         self._orphaned = False  # the supervisor is gone
         self._failed: BaseException | None = None  # what a shard could not be sealed for
+        self._lag_ms = 0.0
 
     async def run(self) -> None:
         setup = self._setup
         loop = asyncio.get_running_loop()
-        board = InflightBoard.create(self._directory.board_path(setup.incarnation), setup.config.workers.concurrency)
-        transport = open_transport(
-            setup.config.client.transport,
-            setup.endpoint,
-            api=setup.config.task.api,
-            concurrency=setup.config.workers.concurrency,
-        )
+        board = InflightBoard.create(self._directory.board_path(setup.incarnation), setup.slots)
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
+        config = setup.config
         self._recorder = Recorder(
             task=self._task,
             board=board,
-            provider=setup.endpoint.provider,
-            include=frozenset(setup.config.output.include),
+            include=frozenset(config.output.include),
             on_recorded=self._on_recorded,
         )
+        self._upstreams = self._open_upstreams()
         self._pipeline = Pipeline(
             task=self._task,
-            transport=transport,
-            retry=RetryPolicy(setup.config.retry.attempts, rng),
-            slice_=None if setup.lease.unlimited else Slice(setup.lease, loop.time()),
+            upstreams=self._upstreams,
+            retry=RetryPolicy(config.retry.attempts, rng, deadline_s=config.retry.deadline_s),
+            budget=RetryBudget(config.retry.share, config.retry.floor_per_s / setup.workers, monotonic()),
             board=board,
-            concurrency=setup.config.workers.concurrency,
+            slots=setup.slots,
+            streak=max(_STREAK // setup.workers, _SHORTEST_STREAK),
             recorder=self._recorder,
-            secrets=(setup.endpoint.key,) if setup.endpoint.key else (),
-            on_provider_closed=self._on_provider_closed,
+            events=self,
+            rng=rng,
         )
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
         parts = [loop.create_task(part) for part in (self._feed(), self._commit(), self._beat())]
-        parts += self._pipeline.start()
         stop = loop.create_task(self._draining.wait())
         try:
-            await asyncio.wait([stop, *parts], return_when=asyncio.FIRST_COMPLETED)
+            waited: list[asyncio.Future[Any]] = [stop, self._pipeline.ended, *parts]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             abandoned = await self._finish(parts)
         finally:
             loop.remove_reader(self._pipe.fileno())
-            await transport.close()
+            for upstream in self._upstreams:
+                await upstream.transport.close()
         if abandoned and self._orphaned:
             board.note_unsynced(abandoned)  # nobody is there to be told: the next session finds it on the board
         else:
             board.close()
 
+    def _open_upstreams(self) -> list[Upstream]:
+        config = self._setup.config
+        numbers = {provider.name: number for number, provider in enumerate(config.provider)}
+        return [
+            Upstream(
+                number,
+                provider.name,
+                open_transport(config.client.transport, endpoint, api=config.task.api, concurrency=self._setup.slots),
+                weight=provider.weight,
+                secrets=endpoint.secrets,
+                fallback=[numbers[name] for name in provider.fallback],
+                fallback_on=provider.fallback_on,
+                rewrite=None if provider.model is None else self._task.asking(provider.model),
+                most_output=self._task.reply_tokens,
+            )
+            for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
+        ]
+
     # Messages
 
     def _on_message(self) -> None:
         message = messages.receive_in_worker(self._pipe)
-        if isinstance(message, Assign):
+        if isinstance(message, Leases):
+            for lease, returned in self._pipeline.apply(message.leases):
+                self._tell(Leased(lease.provider, lease.serial, returned))
+        elif isinstance(message, Assign):
             self._assigned.put_nowait(message)
         elif isinstance(message, Drain):
             self._stop(message.seconds)
@@ -149,11 +179,17 @@ class _Worker:
         self._pipeline.close()
         self._draining.set()
 
-    def _on_provider_closed(self, failure: Failure) -> None:
-        status = f"HTTP {failure.status}, " if failure.status else ""
-        reason = f"provider {self._setup.endpoint.provider!r}: {failure.fault.name} ({status}{failure.message})"
-        self._tell(Stop(ExitCode.PROVIDER, reason))
-        self._stop(min(_STOPPED_DRAIN_S, self._setup.endpoint.timeout_s))
+    def on_refused(self, upstream: Upstream, failure: Failure) -> None:
+        """Tell of a 429: `pipeline.Events`."""
+        self._tell(Refused(upstream.number, failure.retry_after, failure.fault is SLOW_DOWN))
+
+    def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
+        """Tell at once that a provider fails: `pipeline.Events`."""
+        self._tell(Tripped(upstream.number, _reason(failure)))
+
+    def on_closed(self, upstream: Upstream, failure: Failure) -> None:
+        """Tell that a provider is done with: `pipeline.Events`."""
+        self._tell(Closed(upstream.number, _reason(failure)))
 
     def _on_recorded(self, group_full: bool) -> None:
         self._recorded.set()
@@ -166,7 +202,7 @@ class _Worker:
         """Open assigned shards, one after the other, and read their rows into the pipeline as it wants them."""
         setup = self._setup
         while True:
-            await self._pipeline.hungry()
+            await self._pipeline.backlog.hungry()
             await self._room.wait()
             self._tell(Want())
             assign = await self._assigned.get()
@@ -185,7 +221,7 @@ class _Worker:
                     while lines := await reader.read():
                         self._pipeline.feed(opened, row, lines)
                         row += len(lines)
-                        await self._pipeline.hungry()
+                        await self._pipeline.backlog.hungry()
             else:
                 self._seal(opened)
 
@@ -212,7 +248,7 @@ class _Worker:
         if dirty and not self._told:
             # At once: a worker that dies before its first beat, but not before its first group, has got somewhere.
             self._told = True
-            self._tell(self._progress())
+            self._tell_progress()
         if self._recorder.pending_bytes:
             self._recorded.set()
         for opened in dirty:
@@ -240,25 +276,42 @@ class _Worker:
             self._stop(0.0)
 
     async def _beat(self) -> None:
+        before = monotonic()
         while True:
-            self._tell(self._progress())
+            self._tell_progress()
             await asyncio.sleep(_BEAT_S)
-            self._pipeline.look_ahead(_BEAT_S)
+            now = monotonic()
+            self._lag_ms = max(0.0, now - before - _BEAT_S) * 1000
+            self._pipeline.backlog.look_ahead(now - before)
+            before = now
+
+    def _tell_progress(self) -> None:
+        self._tell(self._progress())
+        for upstream in self._upstreams:
+            upstream.reported()
 
     def _progress(self) -> Beat:
         pipeline = self._pipeline
+        backlog = pipeline.backlog
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        pipeline.counters.rows = self._sealed_rows + sum(opened.new_rows for opened in self._open.values())
-        return Beat(
-            counters=pipeline.counters,
+        counters = pipeline.count()
+        counters.rows = self._sealed_rows + sum(opened.new_rows for opened in self._open.values())
+        rows_wait = backlog.has_rows(monotonic())
+        beat = Beat(
+            counters=counters,
             in_flight=pipeline.in_flight,
             in_flight_max=pipeline.in_flight_max,
-            waiting=pipeline.waiting,
+            waiting=backlog.waiting,
             next_due_s=pipeline.next_due_s,
             rss_max=peak_rss(),
             cpu_s=usage.ru_utime + usage.ru_stime,
             shards={number: opened.checkpoint.acknowledged for number, opened in self._open.items()},
+            providers=[upstream.taken(rows_wait=rows_wait) for upstream in self._upstreams],
+            lag_ms=round(self._lag_ms, 1),
+            retries_short=backlog.budget_short,
         )
+        backlog.budget_short = False
+        return beat
 
     # The end
 
@@ -267,7 +320,8 @@ class _Worker:
 
         Returns how many requests were given up.
         """
-        ended = (part.exception() for part in parts if part.done() and not part.cancelled())
+        slots = [self._pipeline.ended.result()] if self._pipeline.ended.done() else []
+        ended = (part.exception() for part in [*parts, *slots] if part.done() and not part.cancelled())
         failed = self._failed or next(ended, None)
         if failed is not None:
             self._report(failed)
@@ -283,7 +337,7 @@ class _Worker:
                 await opened.checkpoint.close()
         except RowmillError as error:
             self._report(error)
-        self._tell(self._progress())
+        self._tell_progress()
         return abandoned
 
     def _report(self, error: BaseException) -> None:
@@ -293,3 +347,8 @@ class _Worker:
         if not self._stopped:
             self._stopped = True
             self._tell(Stop(error.exit_code, str(error)))
+
+
+def _reason(failure: Failure) -> str:
+    status = f"HTTP {failure.status}, " if failure.status else ""
+    return f"{failure.fault.name} ({status}{failure.message})"

@@ -20,7 +20,9 @@ PACKAGE = Path(engine.__file__).parent
 BASE = {"errors", "records", "config"}
 PARTS = {"sources", "tasks", "flow", "transport", "store"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
-SUPERVISION = {"ledger", "pool", "preparation", "processes", "shard_book", "startup", "supervisor", "threads"}
+SUPERVISION = {
+    "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book", "startup", "supervisor", "threads",
+}  # fmt: skip
 
 # component (a module or a folder directly under engine/) -> the other components that it may import
 MAY_IMPORT: dict[str, set[str]] = {
@@ -29,15 +31,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "records"},
     # None of the five imports another: each can be read, tested and replaced alone.
     **dict.fromkeys(PARTS, BASE),
-    "messages": BASE | {"flow"},
+    "messages": BASE,
     "processes": set(),
     "memory": set(),
+    "machine": {"errors"},
     "parking": set(),
-    "job": BASE | PARTS,
+    "upstream": BASE | PARTS,
+    "job": BASE | PARTS | {"upstream"},
+    "backlog": BASE | PARTS | {"job", "parking"},
     "recorder": BASE | PARTS | {"job"},
-    "pipeline": BASE | PARTS | {"job", "parking", "recorder"},
-    "worker": BASE | PARTS | {"job", "memory", "messages", "pipeline", "recorder"},
-    **{module: BASE | PARTS | {"memory", "messages"} | SUPERVISION for module in SUPERVISION - {"processes"}},
+    "pipeline": BASE | PARTS | {"backlog", "job", "parking", "recorder", "upstream"},
+    "worker": BASE | PARTS | {"job", "memory", "messages", "pipeline", "recorder", "upstream"},
+    **{module: BASE | PARTS | {"memory", "messages"} | SUPERVISION for module in SUPERVISION - {"machine", "processes"}},
     "ui": {"errors", "records"},
     "simulator": {"records"},
     "run": BASE | PARTS | SUPERVISION | {"ui", "simulator"},
@@ -108,7 +113,7 @@ CLOSED: dict[str, Ability] = {
         ),
         {"processes", "simulator.process"},
     ),
-    "start threads": Ability(("threading.Thread", "concurrent.futures.ThreadPoolExecutor"), {"threads"}),
+    "start threads": Ability(("threading.Thread", "concurrent.futures.ThreadPoolExecutor"), {"threads", "ui.screen"}),
     # Each foreign library stands behind the modules that translate its errors; importing one costs start-up time.
     "know the openai package": Ability(("openai.", "httpx2."), {"transport.endpoint", "transport.sdk"}),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
@@ -240,7 +245,7 @@ def test_the_package_itself_imports_nothing() -> None:
 
 
 def test_worker_and_supervisor_do_not_know_each_other() -> None:
-    for module in ("worker", "pipeline"):
+    for module in ("worker", "pipeline", "backlog", "upstream"):
         assert not components(modules()[module]) & SUPERVISION
     for module in SUPERVISION:
         assert not components(modules()[module]) & {"worker", "pipeline"}

@@ -15,6 +15,7 @@ import pytest
 import engine
 from engine import cli
 from engine.errors import ExitCode
+from engine.records import SimulatorSettings
 
 ROOT = Path(engine.__file__).parents[1]
 
@@ -148,6 +149,12 @@ def test_a_run_that_cannot_start_is_one_line_on_stderr_and_leaves_no_file(
         (["--script", "ok,whatever"], "unknown fault 'whatever'"),
         (["--requests-per-minute", "0"], "must be above 0"),
         (["--tokens-per-minute", "nan"], "must be above 0"),
+        (["--per-token-ms", "-1"], "'-1' is no number of 0 or more"),
+        (["--reply-tokens", "inf"], "'inf' is no number of 0 or more"),
+        (["--parallel", "0"], "parallel must be at least 1"),
+        (["--parallel", "8", "--queue", "-1"], "queue must be at least 0"),
+        (["--queue", "8"], "queue needs parallel"),
+        (["--knee", "nan"], "knee must be at least 1"),
         (["--seed", "x"], "invalid int value"),
     ],
 )
@@ -159,6 +166,29 @@ def test_a_simulator_that_cannot_be_is_refused(
     assert (code, out) == (ExitCode.USAGE, "")
     assert said in err
     assert err.splitlines()[-1].startswith("rowmill simulate: ")
+
+
+def test_every_setting_of_the_simulator_has_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[SimulatorSettings] = []
+    monkeypatch.setattr("engine.simulator.server.serve", lambda settings, **_: served.append(settings))
+    wanted = SimulatorSettings(
+        latency_ms=1, latency_sigma=2, per_token_ms=3, reply_tokens=4, requests_per_minute=5, tokens_per_minute=6,
+        parallel=7, queue=8, knee=9, limit_headers=False, retry_after=False, faults={"500": 0.5}, script=("ok", "429"),
+        hang_s=10, seed=11,
+    )  # fmt: skip
+    flags = (
+        "--latency-ms 1 --latency-sigma 2 --per-token-ms 3 --reply-tokens 4 --requests-per-minute 5 "
+        "--tokens-per-minute 6 --parallel 7 --queue 8 --knee 9 --no-limit-headers --no-retry-after --fault 500=0.5 "
+        "--script ok,429 --hang-s 10 --seed 11"
+    )
+    for arguments in (flags.split(), []):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["simulate", *arguments])
+        assert ended.value.code == ExitCode.OK
+    assert served == [wanted, SimulatorSettings()]
+    # Only `providers` is left to the configuration: it is a table of tables.
+    default = SimulatorSettings()
+    assert [key for key in wanted.__struct_fields__ if getattr(wanted, key) == getattr(default, key)] == ["providers"]
 
 
 def test_simulate_prints_its_url_serves_and_ends_with_the_interrupt() -> None:

@@ -10,7 +10,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig, api_key, fingerprint, load, parse
+from engine.config import (
+    OPENAI_URL,
+    SIMULATOR,
+    Config,
+    ProviderConfig,
+    api_key,
+    extra_headers,
+    fingerprint,
+    load,
+    parse,
+    secrets,
+)
 from engine.config.reading import SECTIONS
 from engine.errors import ConfigError, ExitCode
 
@@ -36,9 +47,17 @@ params = { temperature = 0.2, response_format = { type = "json_object" } }
 name = "local"
 base_url = "http://127.0.0.1:8000/v1"
 api_key_env = "LOCAL_KEY"
+model = "m-of-local"
+weight = 2
 requests_per_minute = 600
 tokens_per_minute = 1.5e6
+requests_per_day = 10_000
+tokens_per_day = 1e9
 timeout_s = 30
+headers = { X-Team = "a" }
+headers_env = { api-key = "LOCAL_HEADER" }
+fallback = []
+fallback_on = ["context_length", "content_filter", "invalid_request"]
 
 [client]
 transport = "sdk"
@@ -49,6 +68,13 @@ concurrency = 128
 
 [retry]
 attempts = 3
+deadline_s = 600
+share = 0.2
+floor_per_s = 5
+
+[machine]
+memory = 0.8
+min_free_mb = 500
 
 [checkpoint]
 dir = "run"
@@ -62,12 +88,20 @@ include = ["input", "meta"]
 [simulator]
 latency_ms = 10
 latency_sigma = 0
+per_token_ms = 1
+reply_tokens = 20
 requests_per_minute = 100
 tokens_per_minute = 1000
+parallel = 4
+queue = 8
+knee = 10
+limit_headers = false
+retry_after = false
 faults = { "500" = 0.01 }
 script = ["ok", "500"]
 hang_s = 5
 seed = 7
+providers = {}
 """
 
 
@@ -118,7 +152,11 @@ def test_what_is_left_out_has_the_documented_value() -> None:
     assert read.task.api == "chat.completions"
     assert read.provider == [ProviderConfig(name="default", base_url=OPENAI_URL, timeout_s=600.0)]
     assert (read.provider[0].requests_per_minute, read.provider[0].tokens_per_minute) == (None, None)
-    assert (read.client.transport, read.workers.count) == ("direct", "auto")
+    assert (read.provider[0].model, read.provider[0].weight, read.provider[0].headers) == (None, 1.0, {})
+    assert (read.provider[0].fallback, read.provider[0].fallback_on) == ([], ["context_length", "content_filter"])
+    assert (read.client.transport, read.workers.count, read.workers.concurrency) == ("direct", "auto", "auto")
+    assert (read.retry.attempts, read.retry.deadline_s, read.retry.share, read.retry.floor_per_s) == (6, 86400, 0.1, 10)
+    assert (read.machine.memory, read.machine.min_free_mb) == (0.9, "auto")
     assert str(read.errors_path) == "out.errors.jsonl"
     assert str(read.run_dir) == "out.jsonl.run"
 
@@ -190,8 +228,8 @@ def test_an_unknown_section_is_refused_with_the_nearest_right_one(section: str, 
         (tree(provider=[1]), "provider must be written as a [[provider]] section"),
         (tree(task=5), "task must be written as a [task] section"),
         (tree(retry=[{"attempts": 2}]), "retry must be written as a [retry] section"),
-        (tree(provider=[]), "exactly one [[provider]]"),
-        (tree(provider=[{}, {}]), "exactly one [[provider]]"),
+        (tree(provider=[]), "at least one [[provider]]"),
+        (tree(machine=0.9), "machine must be written as a [machine] section"),
     ],
 )
 def test_a_section_of_the_wrong_form_is_refused(document: dict[str, Any], text: str) -> None:
@@ -219,14 +257,19 @@ def test_a_missing_key_is_named(key: str) -> None:
 WRONG: dict[str, Any] = {
     "input.path": 5, "input.id": 5, "task.model": 4, "task.prompt": ["p"], "task.api": "responses", "task.system": True,
     "task.params": "x", "client.transport": "http", "workers.count": "many", "workers.concurrency": "64",
-    "retry.attempts": True, "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
+    "retry.attempts": True, "retry.deadline_s": "1h", "retry.share": "10%", "retry.floor_per_s": "10",
+    "machine.memory": "90%", "machine.min_free_mb": "1g",
+    "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
     "output.include": "input", "simulator.latency_ms": "50", "simulator.latency_sigma": "x",
     "simulator.requests_per_minute": "x", "simulator.tokens_per_minute": [], "simulator.faults": {"500": "1%"},
-    "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5,
+    "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5, "simulator.per_token_ms": "1",
+    "simulator.reply_tokens": [], "simulator.parallel": 1.5, "simulator.queue": "x", "simulator.knee": "x",
+    "simulator.limit_headers": 1, "simulator.retry_after": 1, "simulator.providers": [],
 }  # fmt: skip
 WRONG_OF_PROVIDER: dict[str, Any] = {
     "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,
-    "timeout_s": "30",
+    "timeout_s": "30", "model": 4, "weight": "2", "requests_per_day": "1", "tokens_per_day": [], "headers": ["a"],
+    "headers_env": {"a": 1}, "fallback": "b", "fallback_on": ["timeout"],
 }  # fmt: skip
 
 
@@ -240,7 +283,27 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_key(key: str) -> None:
 
 @pytest.mark.parametrize("key", WRONG_OF_PROVIDER)
 def test_a_provider_value_of_the_wrong_type_is_refused_by_its_key(key: str) -> None:
-    assert re.match(rf"provider(\[0\])?\.{key}: ", refusal(tree(provider=[{key: WRONG_OF_PROVIDER[key]}])))
+    wrong = {key: WRONG_OF_PROVIDER[key]}
+    assert re.match(rf"provider\.{key}(\[.*\])?: ", refusal(tree(provider=[wrong])))
+    several = [{"name": "a", "base_url": SIMULATOR}, {"name": "b", "base_url": SIMULATOR} | wrong]
+    name = wrong.get("name", "b")
+    assert re.match(rf"provider\.{key}(\[.*\])? of '{name}': ", refusal(tree(provider=several)))
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        (tree(workers={"concurrency": "many"}), "workers.concurrency: 'many' is none of int, 'auto'"),
+        (tree(client={"transport": "http"}), "client.transport: 'http' is none of 'direct', 'sdk'"),
+        (tree(output={"include": ["meta", "x"]}), "output.include[1]: 'x' is none of 'input', 'meta'"),
+        (
+            tree(provider=[{"fallback_on": ["timeout"]}]),
+            "provider.fallback_on[0]: 'timeout' is none of 'context_length', 'content_filter', 'invalid_request'",
+        ),
+    ],
+)
+def test_a_word_that_is_none_of_the_choices_is_refused_with_them(document: dict[str, Any], text: str) -> None:
+    assert refusal(document) == text
 
 
 def test_the_wrong_types_cover_every_key() -> None:
@@ -274,12 +337,56 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(provider=[{"timeout_s": 0}]), "provider.timeout_s"),
         (tree(provider=[{"timeout_s": float("nan")}]), "provider.timeout_s"),
         (tree(provider=[{"timeout_s": 86_401}]), "provider.timeout_s"),
+        (tree(provider=[{"requests_per_day": 0}]), "provider.requests_per_day"),
+        (tree(provider=[{"requests_per_day": float("nan")}]), "provider.requests_per_day"),
+        (tree(provider=[{"tokens_per_day": -1.0}]), "provider.tokens_per_day"),
+        (tree(provider=[{"tokens_per_day": float("inf")}]), "provider.tokens_per_day"),
+        (tree(provider=[{"model": " "}]), "provider.model"),
+        (tree(provider=[{"weight": -1}]), "provider.weight"),
+        (tree(provider=[{"weight": float("nan")}]), "provider.weight"),
+        (tree(provider=[{"weight": float("inf")}]), "provider.weight"),
+        (tree(provider=[{"weight": 0}]), "provider.weight"),
+        (tree(provider=[{"headers": {"": "a"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"a b": "c"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"a:": "c"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"x-\u00e4": "c"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"x-a": "c\r\nx-b: d"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"x-a": "\u00e4"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"x-a": " c"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"x-a": "c", "X-A": "d"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"Content-Length": "1"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"Host": "a"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"content-type": "text/plain"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"Transfer-Encoding": "chunked"}}]), "provider.headers"),
+        (tree(provider=[{"headers": {"Authorization": "Bearer x"}}]), "provider.headers"),
+        (tree(provider=[{"headers_env": {"host": "A"}}]), "provider.headers_env"),
+        (tree(provider=[{"headers_env": {"a b": "A"}}]), "provider.headers_env"),
+        (tree(provider=[{"headers_env": {"x-a": ""}}]), "provider.headers_env"),
+        (tree(provider=[{"headers_env": {"x-a": "A=B"}}]), "provider.headers_env"),
+        (tree(provider=[{"headers": {"x-a": "c"}, "headers_env": {"X-A": "A"}}]), "provider.headers_env"),
+        (tree(provider=[{"api_key_env": "K", "headers_env": {"Authorization": "A"}}]), "provider.headers_env"),
+        (tree(provider=[{"fallback": ["default"]}]), "provider.fallback"),
+        (tree(provider=[{"fallback": ["other"]}]), "provider.fallback"),
         (tree(workers={"count": 0}), "workers.count"),
         (tree(workers={"count": 257}), "workers.count"),
         (tree(workers={"concurrency": 0}), "workers.concurrency"),
         (tree(workers={"concurrency": 16_385}), "workers.concurrency"),
         (tree(retry={"attempts": 0}), "retry.attempts"),
         (tree(retry={"attempts": 101}), "retry.attempts"),
+        (tree(retry={"deadline_s": 0}), "retry.deadline_s"),
+        (tree(retry={"deadline_s": -1}), "retry.deadline_s"),
+        (tree(retry={"deadline_s": float("nan")}), "retry.deadline_s"),
+        (tree(retry={"deadline_s": float("inf")}), "retry.deadline_s"),
+        (tree(retry={"share": -0.1}), "retry.share"),
+        (tree(retry={"share": 1.1}), "retry.share"),
+        (tree(retry={"share": float("nan")}), "retry.share"),
+        (tree(retry={"floor_per_s": 0}), "retry.floor_per_s"),
+        (tree(retry={"floor_per_s": float("nan")}), "retry.floor_per_s"),
+        (tree(retry={"floor_per_s": float("inf")}), "retry.floor_per_s"),
+        (tree(machine={"memory": 0}), "machine.memory"),
+        (tree(machine={"memory": 1.1}), "machine.memory"),
+        (tree(machine={"memory": float("nan")}), "machine.memory"),
+        (tree(machine={"min_free_mb": -1}), "machine.min_free_mb"),
         (tree(checkpoint={"commit_ms": 0}), "checkpoint.commit_ms"),
         (tree(checkpoint={"commit_ms": 60_001}), "checkpoint.commit_ms"),
         (tree(task={"model": " "}), "task.model"),
@@ -303,6 +410,9 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(simulator={"latency_ms": float("nan")}), "simulator.latency_ms"),
         (tree(simulator={"latency_sigma": float("inf")}), "simulator.latency_sigma"),
         (tree(simulator={"hang_s": -0.1}), "simulator.hang_s"),
+        (tree(simulator={"per_token_ms": -1}), "simulator.per_token_ms"),
+        (tree(simulator={"reply_tokens": float("nan")}), "simulator.reply_tokens"),
+        (tree(simulator={"providers": {"b": {"latency_ms": -1}}}), "simulator.providers.b.latency_ms"),
         (tree(simulator={"requests_per_minute": 0}), "simulator.requests_per_minute"),
         (tree(simulator={"tokens_per_minute": -5}), "simulator.tokens_per_minute"),
         (tree(simulator={"faults": {"500": -0.1}}), "simulator.faults"),
@@ -324,6 +434,12 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_key(document: dict[str, A
         tree(provider=[{"base_url": "https://example.com/v1?user=a@b.c"}]),
         tree(provider=[{"requests_per_minute": 0.5, "tokens_per_minute": 1e9, "timeout_s": 86_400}]),
         tree(workers={"count": 256, "concurrency": 16_384}),
+        tree(workers={"concurrency": "auto"}),
+        tree(provider=[{"headers": {"X-Odd_Name.1~": "a b, c=d", "x-empty": ""}, "headers_env": {"api-key": "A"}}]),
+        tree(provider=[{"headers_env": {"Authorization": "A"}, "requests_per_day": 0.5}]),
+        tree(retry={"share": 0, "floor_per_s": 0.1, "deadline_s": 1}),
+        tree(retry={"share": 1}),
+        tree(machine={"memory": 1, "min_free_mb": 0}),
         tree(task={"params": {"n": 1, "stream": False, "stop": ["\n"]}}),
         tree(task={"system": ""}),
         tree(simulator={"faults": {"500": 0.5, "429": 0.5}, "hang_s": 0}),
@@ -331,6 +447,60 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_key(document: dict[str, A
 )
 def test_an_unusual_but_right_value_is_taken(document: dict[str, Any]) -> None:
     assert isinstance(parse(document, "c.toml"), Config)
+
+
+# Several providers
+
+
+def tables(*changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with so many providers, called a, b, c, ..., each with these keys changed."""
+    names = "abcdefgh"
+    return tree(
+        provider=[
+            {"name": names[number], "base_url": f"http://{names[number]}.example/v1"} | change
+            for number, change in enumerate(changes)
+        ]
+    )
+
+
+def test_several_providers_keep_their_order_and_their_own_settings() -> None:
+    read = parse(tables({"weight": 5, "fallback": ["c", "b"]}, {"model": "large"}, {"weight": 0}), "c.toml")
+    assert [provider.name for provider in read.provider] == ["a", "b", "c"]
+    assert [provider.weight for provider in read.provider] == [5, 1, 0]
+    assert [read.model_of(provider) for provider in read.provider] == ["m", "large", "m"]
+    assert read.provider[0].fallback == ["c", "b"]
+
+
+def test_two_that_differ_in_nothing_but_the_name_are_taken() -> None:
+    same = {"base_url": OPENAI_URL, "api_key_env": "K", "model": "m"}
+    assert len(parse(tables(same, same), "c.toml").provider) == 2
+
+
+def test_one_of_several_may_leave_its_url_out_for_openais() -> None:
+    document = tables({}, {}, {})
+    del document["provider"][1]["base_url"]
+    assert parse(document, "c.toml").provider[1].base_url == OPENAI_URL
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        (tables({}, {"name": "a"}), "provider.name: 'a' is the name of two"),
+        (tree(provider=[{}, {}]), "provider.name: 'default' is the name of two"),
+        (tree(provider=[{}, {"name": "b"}]), "provider.base_url of 'b': is missing"),
+        (tables({}, {"base_url": "b.example"}), "provider.base_url of 'b': "),
+        (tables({"weight": 0}, {"weight": 0}), "provider.weight: is 0 everywhere"),
+        (tables({}, {"weight": -2}), "provider.weight of 'b': "),
+        (tables({}, {"requests_per_minute": 0}), "provider.requests_per_minute of 'b': "),
+        (tables({}, {"fallback": ["b"]}), "provider.fallback of 'b': 'b' is the provider itself"),
+        (tables({"fallback": ["b", "x"]}, {}), "provider.fallback of 'a': no provider is called 'x'"),
+        (tables({"fallback": ["b", "b"]}, {}), "provider.fallback of 'a': 'b' is there twice"),
+        (tables({}, {"headers": {"host": "h"}}), "provider.headers of 'b': host is set by the engine itself"),
+        (tables({}, {"wieght": 1}), "unknown key provider.wieght of 'b'; did you mean provider.weight?"),
+    ],
+)
+def test_what_is_wrong_with_one_of_several_is_told_with_its_name(document: dict[str, Any], text: str) -> None:
+    assert refusal(document).startswith(text)
 
 
 # Files that must not be the same
@@ -385,6 +555,9 @@ def test_an_output_that_is_a_symlink_to_the_input_is_refused(tmp_path: Path) -> 
         ('output.include=["input"]', "output.include", ["input"]),
         ("provider.base_url=http://127.0.0.1:9/v1", "provider.base_url", "http://127.0.0.1:9/v1"),
         ("provider.requests_per_minute=1_000", "provider.requests_per_minute", 1000),
+        ("provider.headers.X-Team=b", "provider.headers.X-Team", "b"),
+        ("workers.concurrency=auto", "workers.concurrency", "auto"),
+        ("machine.min_free_mb=auto", "machine.min_free_mb", "auto"),
         ("simulator.faults.500=0.25", "simulator.faults.500", 0.25),
         ('simulator.script=["ok", "500"]', "simulator.script", ("ok", "500")),
     ],
@@ -431,9 +604,19 @@ def test_a_set_is_checked_like_the_file(tmp_path: Path, override: str, text: str
         load(written(tmp_path), [override])
 
 
-def test_a_set_for_one_of_several_providers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="more than one"):
-        load(written(tmp_path, FULL + '\n[[provider]]\nname = "b"\n'), ["provider.timeout_s=5"])
+TWO = FULL + '\n[[provider]]\nname = "b"\n'
+
+
+def test_a_set_for_one_of_several_providers_names_it(tmp_path: Path) -> None:
+    read = load(written(tmp_path, TWO), ["provider.b.timeout_s=5", "provider.local.headers.X-Team=c"])
+    assert [provider.timeout_s for provider in read.provider] == [30, 5]
+    assert [provider.headers for provider in read.provider] == [{"X-Team": "c"}, {}]
+
+
+@pytest.mark.parametrize("key", ["timeout_s", "b", "c.timeout_s", "headers.X-Team"])
+def test_a_set_that_does_not_say_which_of_several_providers_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=r"more than one .*provider\.NAME\.key=value, with NAME one of local, b"):
+        load(written(tmp_path, TWO), [f"provider.{key}=5"])
 
 
 # Files that cannot be read
@@ -505,8 +688,50 @@ def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(name: str)
     assert KEYS[name] not in str(caught.value)
 
 
+HEADERS = KEYS | {"AZURE": " az-secret ", "BEARER": "Bearer tok-secret"}
+
+
+def test_headers_of_the_environment_come_after_the_others_with_their_values() -> None:
+    provider = ProviderConfig(headers={"X-Team": "a"}, headers_env={"api-key": "AZURE", "x-other": "OTHER_KEY"})
+    assert extra_headers(provider, HEADERS) == (("X-Team", "a"), ("api-key", "az-secret"), ("x-other", "sk-other"))
+
+
+@pytest.mark.parametrize("name", ["NOT_SET", "EMPTY"])
+def test_a_header_whose_variable_is_not_set_is_an_error_that_says_what_to_do(name: str) -> None:
+    provider = ProviderConfig(name="azure", headers_env={"api-key": name})
+    with pytest.raises(ConfigError, match=f"'azure': no value for the header api-key: set .* {name}.*headers_env"):
+        extra_headers(provider, HEADERS)
+
+
+@pytest.mark.parametrize("name", ["ODD", "LINE"])
+def test_a_value_that_no_header_can_carry_is_refused_without_showing_it(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"the value in {name} has characters") as caught:
+        extra_headers(ProviderConfig(headers_env={"api-key": name}), HEADERS)
+    assert HEADERS[name] not in str(caught.value)
+
+
+def test_everything_of_the_environment_is_a_secret_and_nothing_of_the_file() -> None:
+    provider = ProviderConfig(
+        base_url=SIMULATOR, api_key_env="OTHER_KEY", headers={"X-Team": "a"}, headers_env={"api-key": "AZURE"}
+    )
+    assert set(secrets(provider, HEADERS)) == {"sk-other", "az-secret"}
+    assert secrets(ProviderConfig(base_url=SIMULATOR, headers={"X-Team": "a"}), HEADERS) == ()
+
+
+def test_of_an_authorization_the_token_is_a_secret_also_without_its_scheme() -> None:
+    provider = ProviderConfig(base_url=SIMULATOR, headers_env={"Authorization": "BEARER"})
+    assert set(secrets(provider, HEADERS)) == {"Bearer tok-secret", "tok-secret"}
+
+
+def test_an_authorization_of_the_environment_stands_for_openais_key() -> None:
+    provider = ProviderConfig(headers_env={"Authorization": "BEARER"})
+    assert api_key(provider, HEADERS) is None
+    assert api_key(provider, {}) is None
+
+
 def test_a_config_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_KEY", "sk-local-secret")
+    for name in ("LOCAL_KEY", "LOCAL_HEADER"):
+        monkeypatch.setenv(name, "sk-local-secret")
     assert b"sk-local-secret" not in msgspec.json.encode(load(written(tmp_path)))
     assert "sk-local-secret" in os.environ["LOCAL_KEY"]
 
@@ -526,7 +751,7 @@ def test_a_config_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_the_fingerprint_changes_with_everything_that_the_output_depends_on(tmp_path: Path, override: str) -> None:
-    path = written(tmp_path)
+    path = written(tmp_path, FULL.replace('model = "m-of-local"', ""))
     before, after = fingerprint(load(path)), fingerprint(load(path, [override]))
     changed = [key for key in before if before[key] != after[key]]
     assert changed == [override.partition("=")[0].removesuffix(".seed")]
@@ -538,3 +763,31 @@ def test_the_fingerprint_changes_with_everything_that_the_output_depends_on(tmp_
 def test_the_fingerprint_stays_when_the_output_bytes_stay(tmp_path: Path, override: str) -> None:
     path = written(tmp_path)
     assert fingerprint(load(path)) == fingerprint(load(path, [override]))
+
+
+def test_a_fingerprint_of_the_first_version_is_still_the_same() -> None:
+    """Its keys and values as they stand in the manifests of runs that were begun with it."""
+    assert fingerprint(parse(tree(provider=[{"base_url": SIMULATOR}]), "c.toml")) == {
+        "task.api": "chat.completions",
+        "task.model": "m",
+        "task.system": None,
+        "task.prompt": "Say {text}",
+        "task.params": {},
+        "input.id": None,
+        "output.include": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "models"),
+    [
+        (tables({}, {}), "m"),
+        (tables({}, {"model": "m"}), "m"),
+        (tables({"model": "x"}, {"model": "x"}), "x"),
+        (tables({}, {"model": "x"}), ["m", "x"]),
+        (tables({"model": "x"}, {}, {"model": "x"}, {"weight": 0}), ["m", "x"]),
+        (tables({"model": "z"}, {"model": "y"}), ["y", "z"]),
+    ],
+)
+def test_of_the_providers_the_fingerprint_has_only_which_models_there_are(document: Any, models: Any) -> None:
+    assert fingerprint(parse(document, "c.toml")) == fingerprint(parse(tree(), "c.toml")) | {"task.model": models}

@@ -116,9 +116,11 @@ def test_the_key_goes_into_the_endpoint_and_nowhere_else(configure: CONFIGURE) -
     config = configure(provider_api_key_env="MY_KEY", provider_timeout_s=7.5, provider_name="mine")
     prepared = prepare(config, {"MY_KEY": "sk-secret", "OPENAI_API_KEY": "sk-other"})
     close(prepared)
-    endpoint = prepared.endpoint
+    (endpoint,) = prepared.endpoints
     assert (endpoint.provider, endpoint.base_url, endpoint.key) == ("mine", "http://127.0.0.1:1/v1", "sk-secret")
     assert (endpoint.timeout_s, endpoint.openai_account) == (7.5, False)
+    assert endpoint.secrets == ("sk-secret",)
+    assert "sk-" not in repr(prepared)
     assert not any(b"sk-" in content for _, _, content in listing(Path()).values())
 
 
@@ -126,10 +128,63 @@ def test_only_openais_own_url_gets_openais_own_key(configure: CONFIGURE) -> None
     environ = {"OPENAI_API_KEY": "sk-secret"}
     prepared = prepare(configure(provider_base_url=configuration.OPENAI_URL), environ)
     close(prepared)
-    assert (prepared.endpoint.key, prepared.endpoint.openai_account) == ("sk-secret", True)
+    assert [(each.key, each.openai_account) for each in prepared.endpoints] == [("sk-secret", True)]
     other = prepare(configure(output_path="other.jsonl"), environ)
     close(other)
-    assert (other.endpoint.key, other.endpoint.openai_account) == (None, False)
+    assert [(each.key, each.openai_account) for each in other.endpoints] == [(None, False)]
+
+
+def several(*tables: dict[str, Any], **task: Any) -> Config:
+    """Make a configuration that could run, with these providers: a, b, c, ..."""
+    named = [{"name": "abc"[place], "base_url": "http://127.0.0.1:1/v1"} | table for place, table in enumerate(tables)]
+    tree = {
+        "input": {"path": "in.jsonl", "id": "id"},
+        "task": {"model": "m", "prompt": "Say {text}"} | task,
+        "output": {"path": "out.jsonl"},
+        "provider": named,
+    }
+    return configuration.parse(tree, "test.toml")
+
+
+@pytest.mark.usefixtures("home")
+def test_every_provider_has_its_own_key_headers_and_time_and_no_other_gets_them() -> None:
+    config = several(
+        {"api_key_env": "KEY_A", "headers": {"X-Team": "a"}, "timeout_s": 5},
+        {"headers_env": {"api-key": "AZURE"}},
+        {"base_url": configuration.OPENAI_URL},
+    )
+    prepared = prepare(config, {"KEY_A": "sk-a", "AZURE": "az-secret", "OPENAI_API_KEY": "sk-openai"})
+    close(prepared)
+    a, b, c = prepared.endpoints
+    assert [each.provider for each in prepared.endpoints] == ["a", "b", "c"]
+    assert (a.key, a.extra_headers, a.secrets, a.timeout_s) == ("sk-a", (("X-Team", "a"),), ("sk-a",), 5)
+    assert (b.key, b.extra_headers, b.secrets) == (None, (("api-key", "az-secret"),), ("az-secret",))
+    assert (c.key, c.extra_headers, c.secrets) == ("sk-openai", (), ("sk-openai",))
+    assert [each.openai_account for each in prepared.endpoints] == [False, False, True]
+    for secret in ("sk-a", "az-secret", "sk-openai"):
+        assert secret not in repr(prepared)
+        assert not any(secret.encode() in content for _, _, content in listing(Path()).values())
+
+
+@pytest.mark.usefixtures("home")
+def test_what_one_of_several_lacks_is_told_with_its_name() -> None:
+    error = refused(several({}, {"headers_env": {"api-key": "NOT_SET"}}))
+    assert "provider 'b': no value for the header api-key: set the environment variable NOT_SET" in str(error)
+    assert error.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_is_resumed_with_more_providers_of_the_same_model_and_refused_with_another() -> None:
+    first = begin(several({}))
+    again = prepare(several({"weight": 3}, {"model": "m", "fallback": ["a"]}, {"weight": 0}), {})
+    close(again)
+    assert again.resumed
+    assert again.manifest == first.manifest
+    assert 'task.model: "m" -> ["m","n"]' in str(refused(several({}, {"model": "n"})))
+    assert 'task.model: "m" -> "n"' in str(refused(several({"model": "n"})))
+    moved = prepare(several({"model": "m"}, model="no longer asked"), {})
+    close(moved)
+    assert moved.resumed
 
 
 def test_the_same_run_is_resumed_also_with_other_workers_and_limits(configure: CONFIGURE) -> None:

@@ -18,9 +18,23 @@ from engine import config as configuration
 from engine import messages, processes
 from engine import worker as workers
 from engine.errors import ExitCode
-from engine.flow.rate import Lease
-from engine.messages import Assign, Beat, Drain, Note, Ready, Setup, ShardSealed, Stop, ToSupervisor, ToWorker, Want
-from engine.records import Endpoint, Shard, SimulatorSettings
+from engine.messages import (
+    Assign,
+    Beat,
+    Closed,
+    Drain,
+    Leased,
+    Leases,
+    Note,
+    Ready,
+    Setup,
+    ShardSealed,
+    Stop,
+    ToSupervisor,
+    ToWorker,
+    Want,
+)
+from engine.records import Endpoint, Lease, Shard, SimulatorSettings
 from engine.simulator.process import SimulatorProcess
 from engine.sources.jsonl import plan_shards
 from engine.store.inflight import read_board
@@ -54,6 +68,7 @@ class Driver:
         self.directory = RunDirectory.open(home / "run")
         self._url = url
         self._settings = settings
+        self._serial = 0
         self._kept: list[ToSupervisor] = []
         self.beats: list[Beat] = []
         self.child = processes.start(module, "test-worker")
@@ -70,20 +85,39 @@ class Driver:
             "workers": {"concurrency": self._settings.get("concurrency", 8)},
             "checkpoint": {"commit_ms": self._settings.get("commit_ms", 5)},
         }
+        slots = tree["workers"]["concurrency"]
         url = f"{self._url}/chat/completions"
         headers = (("content-type", "application/json"), ("authorization", f"Bearer {SECRET}"))
         self.tell(
             Setup(
                 worker=0,
                 config=configuration.parse(tree, "test"),
-                endpoint=Endpoint("main", self._url, SECRET, False, tree["provider"][0]["timeout_s"], url, headers),
-                lease=Lease(None, None),
+                endpoints=[
+                    Endpoint(
+                        provider="main",
+                        base_url=self._url,
+                        key=SECRET,
+                        openai_account=False,
+                        timeout_s=tree["provider"][0]["timeout_s"],
+                        url=url,
+                        headers=headers,
+                        secrets=(SECRET,),
+                    )
+                ],
+                slots=slots,
+                workers=1,
                 run_dir=str(self.directory.path),
                 supervisor=os.getpid() if supervisor is None else supervisor,
                 incarnation=0,
                 salvage=salvage,
             )
         )
+        self.lease(slots)
+
+    def lease(self, in_flight: int, *, seconds: float = 1000.0, **more: Any) -> None:
+        """Allow so many requests in flight for so long."""
+        self._serial += 1
+        self.tell(Leases([Lease(0, self._serial, time.monotonic() + seconds, in_flight, **more)]))
 
     def hear(self, kind: type[M]) -> M:
         """Return the next message of this kind; fail where none comes or the worker ends first."""
@@ -118,7 +152,9 @@ class Driver:
             self._kept.append(told)
         self.child.process.join(WAIT_S)
         assert self.child.process.exitcode is not None, "the pipe is closed and the process is still there"
-        return self.child.process.exitcode, [message for message in self._kept if not isinstance(message, Beat)]
+        return self.child.process.exitcode, [
+            message for message in self._kept if not isinstance(message, Beat | Leased)
+        ]
 
     def lines(self, number: int = 0) -> list[dict[str, Any]]:
         """Read the output lines of a sealed shard."""
@@ -209,11 +245,11 @@ def test_a_worker_says_it_is_ready_asks_for_a_shard_and_seals_it(drive: DRIVE, f
 
 
 def test_a_beat_tells_of_every_open_shard_and_of_what_waits(drive: DRIVE, simulate: Callable[..., str]) -> None:
-    driver = drive(simulate(script=("429-long",), latency_ms=0), rows=10)
+    driver = drive(simulate(script=("429-long",), latency_ms=0), rows=8, concurrency=8)  # all sent before the hold
     driver.set_up()
     driver.assign()
-    beat = driver.beat_until(lambda beat: beat.counters.rows == 9)
-    assert beat.shards[0].rows == 9
+    beat = driver.beat_until(lambda beat: beat.counters.rows == 7)
+    assert beat.shards[0].rows == 7
     assert (beat.waiting, beat.in_flight) == (1, 0)
     assert beat.next_due_s is not None
     assert 590 < beat.next_due_s < 751
@@ -394,10 +430,10 @@ def test_a_refused_key_stops_the_run_with_a_reason_that_does_not_show_it(
     driver = drive(url, rows=50, concurrency=4)
     driver.set_up()
     shard = driver.assign()
-    stop = driver.hear(Stop)
-    assert stop.exit_code == ExitCode.PROVIDER
-    assert "provider 'main': auth (HTTP 401" in stop.reason
-    assert SECRET not in stop.reason
+    closed = driver.hear(Closed)
+    assert closed.provider == 0
+    assert closed.reason.startswith("auth (HTTP 401")
+    assert SECRET not in closed.reason
     driver.tell(Drain(5.0))
     assert driver.ended()[0] == 0
     assert requests_seen(url) <= 4

@@ -1,11 +1,12 @@
 """`config.toml` -> frozen values. Unknown keys, wrong types and bad combinations are refused by key.
 
 Paths are relative to the current directory. No secret is ever part of a `Config`: it holds the name of the
-environment variable that has the key, and `api_key` reads it when the run starts.
+environment variable that has the key, and `credentials` reads it when the run starts.
 """
 
+from engine.config.credentials import api_key, extra_headers, secrets
 from engine.config.reading import load, parse
-from engine.config.sections import OPENAI_URL, SIMULATOR, Config, ProviderConfig, TaskConfig, api_key, fingerprint
+from engine.config.sections import OPENAI_URL, SIMULATOR, Config, ProviderConfig, TaskConfig, fingerprint
 
 __all__ = [
     "OPENAI_URL",
@@ -14,7 +15,9 @@ __all__ = [
     "ProviderConfig",
     "TaskConfig",
     "api_key",
+    "extra_headers",
     "fingerprint",
     "load",
     "parse",
+    "secrets",
 ]

@@ -3,29 +3,27 @@
 import json
 import math
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from engine.config.sections import SIMULATOR, Config, ProviderConfig
+from engine.config import provider_checks
+from engine.config.sections import Config, RetryConfig
 from engine.records import SimulatorSettings
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def problems(config: Config) -> Iterator[str]:
     """Yield what is wrong, each as a line that begins with the key."""
-    if len(config.provider) != 1:
-        yield "this version runs with exactly one [[provider]]"
-    for provider in config.provider:
-        yield from _provider_problems(provider)
+    yield from provider_checks.problems(config)
     if isinstance(config.workers.count, int) and not 1 <= config.workers.count <= 256:  # noqa: PLR2004
         yield 'workers.count: must be 1 to 256, or "auto"'
-    if not 1 <= config.workers.concurrency <= 16384:  # noqa: PLR2004 - beyond it one loop is the limit, not the slots
-        yield "workers.concurrency: must be 1 to 16384"
-    if not 1 <= config.retry.attempts <= 100:  # noqa: PLR2004
-        yield "retry.attempts: must be 1 to 100"
+    # Beyond 16384 one loop is the limit, not the slots.
+    if isinstance(config.workers.concurrency, int) and not 1 <= config.workers.concurrency <= 16384:  # noqa: PLR2004
+        yield 'workers.concurrency: must be 1 to 16384, or "auto"'
+    yield from _retry_problems(config.retry)
+    if not 0 < config.machine.memory <= 1:
+        yield "machine.memory: must be above 0 and at most 1, a part of the memory"
+    if isinstance(config.machine.min_free_mb, int) and config.machine.min_free_mb < 0:
+        yield 'machine.min_free_mb: must be 0 or more megabytes, or "auto"'
     if not 1 <= config.checkpoint.commit_ms <= 60_000:  # noqa: PLR2004
         yield "checkpoint.commit_ms: must be 1 to 60000 milliseconds"
     for key in ("model", "prompt"):
@@ -46,30 +44,15 @@ def problems(config: Config) -> Iterator[str]:
     yield from _simulator_problems(config.simulator)
 
 
-def _provider_problems(provider: ProviderConfig) -> Iterator[str]:
-    if not _NAME.fullmatch(provider.name):
-        yield f"provider.name: {provider.name!r} must be 1 to 64 letters, digits, '-' or '_'"
-    url = provider.base_url
-    if url != SIMULATOR and not re.fullmatch(r"https?://[^/?#\s][^#\s]*", url):
-        yield f'provider.base_url: {url!r} must start with http:// or https://, or be "{SIMULATOR}"'
-    if not _has_host_and_port(url):
-        yield f"provider.base_url: {url!r} has no usable host and port"
-    if re.match(r"https?://[^/?\s]*@", url):
-        yield "provider.base_url: must not hold a password; name the key's variable by provider.api_key_env"
-    for key in ("requests_per_minute", "tokens_per_minute"):
-        value = getattr(provider, key)
-        if value is not None and not 0 < value < float("inf"):
-            yield f"provider.{key}: must be above 0; leave it out for no limit"
-    if not 0 < provider.timeout_s <= 86_400:  # noqa: PLR2004 - a day
-        yield "provider.timeout_s: must be above 0 and at most 86400 seconds"
-
-
-def _has_host_and_port(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return url == SIMULATOR or (bool(parts.hostname) and parts.port != 0)
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        return False
+def _retry_problems(retry: RetryConfig) -> Iterator[str]:
+    if not 1 <= retry.attempts <= 100:  # noqa: PLR2004
+        yield "retry.attempts: must be 1 to 100"
+    if not 0 < retry.deadline_s < math.inf:
+        yield "retry.deadline_s: must be above 0 seconds"
+    if not 0 <= retry.share <= 1:
+        yield "retry.share: must be 0 to 1"
+    if not 0 < retry.floor_per_s < math.inf:
+        yield "retry.floor_per_s: must be above 0, so that every retry comes to its turn"
 
 
 def _path_problems(config: Config) -> Iterator[str]:
@@ -97,13 +80,15 @@ def _path_problems(config: Config) -> Iterator[str]:
         seen[real] = key
 
 
-def _simulator_problems(simulator: SimulatorSettings) -> Iterator[str]:
-    for key in ("latency_ms", "latency_sigma", "hang_s"):
+def _simulator_problems(simulator: SimulatorSettings, where: str = "simulator") -> Iterator[str]:
+    for key in ("latency_ms", "latency_sigma", "per_token_ms", "reply_tokens", "hang_s"):
         if not 0 <= getattr(simulator, key) < math.inf:
-            yield f"simulator.{key}: must be a number of 0 or more"
+            yield f"{where}.{key}: must be a number of 0 or more"
     for key in ("requests_per_minute", "tokens_per_minute"):
         value = getattr(simulator, key)
         if value is not None and not value > 0:
-            yield f"simulator.{key}: must be above 0; leave it out for no limit"
+            yield f"{where}.{key}: must be above 0; leave it out for no limit"
     if not all(share >= 0 for share in simulator.faults.values()) or sum(simulator.faults.values()) > 1:
-        yield "simulator.faults: shares must be 0 to 1, and at most 1 together"
+        yield f"{where}.faults: shares must be 0 to 1, and at most 1 together"
+    for name, own in simulator.providers.items():
+        yield from _simulator_problems(own, f"{where}.providers.{name}")

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -15,6 +15,7 @@ from engine.config.sections import (
     ClientConfig,
     Config,
     InputConfig,
+    MachineConfig,
     OutputConfig,
     ProviderConfig,
     RetryConfig,
@@ -32,6 +33,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "client": ClientConfig,
     "workers": WorkersConfig,
     "retry": RetryConfig,
+    "machine": MachineConfig,
     "checkpoint": CheckpointConfig,
     "simulator": SimulatorSettings,
 }
@@ -62,9 +64,15 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {_readable(str(error))}") from None
+        raise ConfigError(f"{source}: {_readable(str(error), tree)}") from None
     if (problem := next(checks.problems(config), None)) is not None:
         raise ConfigError(f"{source}: {problem}")
+    if len(silent := [_name(each) for each in tree.get("provider", []) if "base_url" not in each]) > 1:
+        # One of several may well be OpenAI's; where two say nothing, an address was forgotten.
+        raise ConfigError(
+            f"{source}: provider.base_url of {silent[1]!r}: is missing, as of {silent[0]!r}; "
+            "only one provider may leave it out for OpenAI's"
+        )
     return config
 
 
@@ -80,18 +88,28 @@ def _override(tree: dict[str, Any], override: str) -> None:
     # A bare word is a text: shells eat quotes, and the key's type is checked all the same. So is a text of several
     # lines that happens to be a document of its own.
     value = document["value"] if len(document) == 1 else text
-    node: Any = tree
-    for part in parts[:-1]:
-        if node is tree and part == "provider":
-            tables = tree.setdefault("provider", [{}])
-            if not isinstance(tables, list) or len(tables) != 1:
-                raise ConfigError(f"--set {override}: there is more than one [[provider]]; edit the file instead")
-            node = tables[0]
-        else:
-            node = node.setdefault(part, {})
+    node, rest = _provider_table(tree, override, parts) if parts[0] == "provider" else (tree, parts)
+    for part in rest[:-1]:
+        node = node.setdefault(part, {})
         if not isinstance(node, dict):
             raise ConfigError(f"--set {override}: {part} is no section")
-    node[parts[-1]] = value
+    node[rest[-1]] = value
+
+
+def _provider_table(tree: dict[str, Any], override: str, parts: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Find the table that "provider.key", or one of several that "provider.NAME.key" means, and what is set in it."""
+    tables = tree.setdefault("provider", [{}])
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"--set {override}: provider must be written as a [[provider]] section")
+    if len(tables) == 1:
+        return tables[0], parts[1:]
+    by_name = {_name(table): table for table in tables}
+    if len(parts) > 2 and parts[1] in by_name:  # noqa: PLR2004 - provider, NAME, key
+        return by_name[parts[1]], parts[2:]
+    raise ConfigError(
+        f"--set {override}: there is more than one [[provider]]; write it as provider.NAME.key=value, "
+        f"with NAME one of {', '.join(by_name)}"
+    )
 
 
 def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
@@ -112,7 +130,8 @@ def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
                 own = SECTIONS[section].__struct_fields__
                 nearest = difflib.get_close_matches(key, own, n=1, cutoff=0.5)
                 match = f"{section}.{nearest[0]}" if nearest else _nearest_key(f"{section}.{key}", every_key)
-                raise ConfigError(f"{source}: unknown key {section}.{key}; did you mean {match}?")
+                of = f" of {_name(table)!r}" if len(tables) > 1 else ""
+                raise ConfigError(f"{source}: unknown key {section}.{key}{of}; did you mean {match}?")
 
 
 def _nearest_key(key: str, every_key: list[str]) -> str:
@@ -124,12 +143,31 @@ def _nearest_key(key: str, every_key: list[str]) -> str:
     return difflib.get_close_matches(key, every_key, n=1, cutoff=0.0)[0]
 
 
-def _readable(message: str) -> str:
+def _readable(message: str, tree: Mapping[str, Any]) -> str:
     """Turn msgspec's "Expected `int`, got `str` - at `$.workers.count`" around: the key first."""
-    text, _, path = message.partition(" - at `$.")
-    text = text.replace("`", "")
+    text, _, path = message.replace("`", "").partition(" - at $.")
+    of = ""
+    if place := re.match(r"provider\[(\d+)\]", path):
+        tables = tree["provider"]
+        of = f" of {_name(tables[int(place[1])])!r}" if len(tables) > 1 else ""
+        path = "provider" + path[place.end() :]
     if missing := re.fullmatch(r"Object missing required field (\w+)", text):
-        section = message.partition(" - at `$.")[2].rstrip("`")
-        key = f"{section}.{missing[1]}" if section else f"[{missing[1]}]"
-        return f"{key} is missing"
-    return f"{path.rstrip('`')}: {text[0].lower()}{text[1:]}" if path else text
+        return f"{path}.{missing[1]} is missing" if path else f"[{missing[1]}] is missing"
+    if choice := re.fullmatch(r"Invalid enum value (.+)", text):
+        section, _, key = path.partition("[")[0].partition(".")
+        if (annotation := get_type_hints(SECTIONS[section]).get(key)) is not None:
+            text = f"{choice[1]} is none of {', '.join(_choices(annotation))}"
+    return f"{path}{of}: {text[0].lower()}{text[1:]}" if path else text
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return what a key may be, as words: `int | Literal["auto"]` is int, 'auto'."""
+    if get_origin(annotation) is Literal:
+        return [repr(value) for value in get_args(annotation)]
+    if parts := get_args(annotation):
+        return [choice for part in parts for choice in _choices(part)]
+    return [annotation.__name__]
+
+
+def _name(table: Mapping[str, Any]) -> str:
+    return str(table.get("name", ProviderConfig().name))

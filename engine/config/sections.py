@@ -1,12 +1,10 @@
 """The sections of a configuration, as frozen values."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from engine.errors import ConfigError
 from engine.records import SimulatorSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -27,7 +25,7 @@ class InputConfig(_Section, frozen=True):
 class TaskConfig(_Section, frozen=True):
     """`[task]`."""
 
-    model: str
+    model: str  # asked of every provider that names none of its own
     prompt: str  # "{column}" stands for the row's column, "{{" and "}}" for braces
     api: Literal["chat.completions"] = "chat.completions"
     system: str | None = None
@@ -40,9 +38,20 @@ class ProviderConfig(_Section, frozen=True):
     name: str = "default"
     base_url: str = OPENAI_URL
     api_key_env: str | None = None
+    model: str | None = None  # in the place of task.model
+    weight: float = 1.0  # its part of the rows, beside the others' weights; 0: only as a fallback
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    requests_per_day: float | None = None
+    tokens_per_day: float | None = None
     timeout_s: float = 600.0  # whole request, from sending to the last byte of the reply
+    headers: dict[str, str] = {}  # sent with every request
+    headers_env: dict[str, str] = {}  # header -> environment variable that holds its value, which is a secret
+    fallback: list[str] = []  # names of providers, the first choice first
+    # Permanent failures of a row that send it there. Where a provider is closed, all of its rows go there.
+    fallback_on: list[Literal["context_length", "content_filter", "invalid_request"]] = msgspec.field(
+        default_factory=lambda: ["context_length", "content_filter"]
+    )
 
 
 class ClientConfig(_Section, frozen=True):
@@ -55,13 +64,23 @@ class WorkersConfig(_Section, frozen=True):
     """`[workers]`."""
 
     count: int | Literal["auto"] = "auto"  # processes; "auto" is one for each core
-    concurrency: int = 64  # requests in flight, for each worker
+    concurrency: int | Literal["auto"] = "auto"  # most requests in flight, for each worker; "auto" finds it out
 
 
 class RetryConfig(_Section, frozen=True):
     """`[retry]`."""
 
     attempts: int = 6  # tries of a row, the first one included; a 429 spends none
+    deadline_s: float = 86_400.0  # no row waits for another try longer than this from its first one
+    share: float = 0.1  # retries are at most this part of all requests,
+    floor_per_s: float = 10.0  # plus so many a second, over all workers
+
+
+class MachineConfig(_Section, frozen=True):
+    """`[machine]`."""
+
+    memory: float = 0.9  # part of the machine's memory in use from which on less is kept in flight
+    min_free_mb: int | Literal["auto"] = "auto"  # disk space below which nothing new is sent
 
 
 class CheckpointConfig(_Section, frozen=True):
@@ -89,8 +108,13 @@ class Config(_Section, frozen=True):
     client: ClientConfig = ClientConfig()
     workers: WorkersConfig = WorkersConfig()
     retry: RetryConfig = RetryConfig()
+    machine: MachineConfig = MachineConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     simulator: SimulatorSettings = SimulatorSettings()
+
+    def model_of(self, provider: ProviderConfig) -> str:
+        """Return the model that this provider is asked for."""
+        return self.task.model if provider.model is None else provider.model
 
     @property
     def input_path(self) -> Path:
@@ -115,36 +139,16 @@ class Config(_Section, frozen=True):
         return Path(self.checkpoint.dir if self.checkpoint.dir is not None else self.output.path + ".run")
 
 
-def api_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:
-    """Return the provider's API key, or None where none is to be sent.
-
-    A key goes only to the server that it is meant for: OpenAI's own URL reads OPENAI_API_KEY, every other
-    server gets a key only where `api_key_env` names it. Raises `ConfigError` where a named key is not set.
-    """
-    name = provider.api_key_env
-    if name is None:
-        if provider.base_url.rstrip("/") != OPENAI_URL:
-            return None
-        name = "OPENAI_API_KEY"
-    key = environ.get(name, "").strip()
-    if not key:
-        raise ConfigError(
-            f"provider {provider.name!r}: no API key: set the environment variable {name}, "
-            "or name another one by provider.api_key_env"
-        )
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(f"provider {provider.name!r}: the key in {name} has characters that no HTTP header can carry")
-    return key
-
-
 def fingerprint(config: Config) -> dict[str, Any]:
     """Return everything of the configuration that the output bytes depend on, by key.
 
-    A resume with another value is refused: its rows would be answers to another question.
+    A resume with another value is refused: its rows would be answers to another question. Of the models only which
+    there are counts, not which provider has them: a model by itself where there is one, else the sorted list.
     """
+    models = sorted({config.model_of(provider) for provider in config.provider})
     return {
         "task.api": config.task.api,
-        "task.model": config.task.model,
+        "task.model": models[0] if len(models) == 1 else models,
         "task.system": config.task.system,
         "task.prompt": config.task.prompt,
         "task.params": config.task.params,

@@ -7,9 +7,16 @@ The demo, the tests and the benchmarks share it, so that all three speak one fai
   its own user message (`replies.digest`): a reply that landed on another row is seen.
 - **A provider is a path prefix.** `/v1/...` is the provider "default", `/NAME/v1/...` the provider NAME. Each has its
   own limits, its own fault script, its own random numbers and its own statistics, and is made at its first request.
+  `providers.NAME` of the settings gives it settings of its own; without, it has those of all.
 - **A request goes through fixed stations**: the key, the body and the model (what is wrong there costs nothing), then
   the limits (which count what fails later, as real ones do), then the fault chosen for it, then the reply. So the
   script is used up by requests that passed the limits, one name each.
+- **Load shows as real servers show it**, each as a setting: a limit a minute answers 429; `parallel` makes the rest
+  wait in an endless line (vLLM, llama.cpp), or with `queue` in one that ends in a 429; `knee` makes every reply slower
+  past it, by the square of the load, so that goodput falls. A request whose sender left gives its slot back.
+- **A test decides when a provider is sick.** `POST /providers/NAME/fault` with `{"fault": "503", "seconds": 60}` lets
+  every request that passes the limits fail so from then on; without `seconds` until `{"fault": null}` is sent. The
+  script and the shares go on afterwards where they were.
 - **Nothing here is told apart by chance alone.** Faults by rate and latencies come from generators seeded by the
   settings; only the order in which requests arrive is left to the network.
 - **The server is the witness.** `/stats` says what arrived, how often, and what was answered: promises about
@@ -17,6 +24,7 @@ The demo, the tests and the benchmarks share it, so that all three speak one fai
 
 Known gaps: no streaming, no tools, one choice a reply, tokens are counted as characters / 4.
 
-`limits`, `faults`, `replies` and `stats` are plain computation without I/O; `app` is the handler, `server` listens,
-`process` runs a server in a child process (and imports no server code into the parent).
+`settings`, `limits`, `faults`, `replies` and `stats` are plain computation without I/O; `provider` is made of them;
+`app` is the handler, `server` listens, `process` runs a server in a child process (and imports no server code into the
+parent).
 """

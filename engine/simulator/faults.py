@@ -38,6 +38,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str = "application/json"
     headers: Mapping[str, str] = {}
     retry_at_s: float | None = None  # send a retry-after with a date this many seconds ahead
+    rises_ms: int | None = None  # send a retry-after-ms of this much, twice this much, ... for each in a row
     produced: bool = False  # a model's reply was made, hence latency and tokens that are billed
     valid: bool = False  # the sender gets a valid reply
 
@@ -50,17 +51,17 @@ def _error(
     kind: str,
     code: str | None,
     headers: Mapping[str, str] | None = None,
-    retry_at_s: float | None = None,
 ) -> Fault:
     body = error_body(message, kind=kind, code=code)
-    return Fault(name=name, status=status, body=body, headers=headers or {}, retry_at_s=retry_at_s)
+    return Fault(name=name, status=status, body=body, headers=headers or {})
 
 
-def _limited(name: str, headers: Mapping[str, str], retry_at_s: float | None = None) -> Fault:
+def _limited(
+    name: str, headers: Mapping[str, str], *, retry_at_s: float | None = None, rises_ms: int | None = None
+) -> Fault:
     message = "Rate limit reached for requests. This one was scripted."
-    return _error(
-        name, 429, message, kind="requests", code="rate_limit_exceeded", headers=headers, retry_at_s=retry_at_s
-    )
+    body = error_body(message, kind="requests", code="rate_limit_exceeded")
+    return Fault(name=name, status=429, body=body, headers=headers, retry_at_s=retry_at_s, rises_ms=rises_ms)
 
 
 _NONSENSE_LIMITS = {
@@ -70,6 +71,14 @@ _NONSENSE_LIMITS = {
     "x-ratelimit-limit-tokens": "",
     "x-ratelimit-remaining-tokens": "NaN",
     "x-ratelimit-reset-tokens": "1x2y",
+}
+_HUGE_LIMITS = {
+    "x-ratelimit-limit-requests": "9" * 400,
+    "x-ratelimit-remaining-requests": "1e300",
+    "x-ratelimit-reset-requests": "0ms",
+    "x-ratelimit-limit-tokens": "-60000",
+    "x-ratelimit-remaining-tokens": "0",
+    "x-ratelimit-reset-tokens": "99999999999h",
 }
 _HTML_502 = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 _HTML_200 = b"<!doctype html><title>Sign in</title><p>Please sign in to this network.</p>\n"
@@ -83,6 +92,7 @@ CATALOGUE: Mapping[str, Fault] = {
         _limited("429", {"retry-after": "1"}),
         _limited("429-ms", {"retry-after-ms": "200"}),
         _limited("429-date", {}, retry_at_s=1),
+        _limited("429-rising", {}, rises_ms=200),
         _limited("429-long", {"retry-after": "600"}),
         _limited("429-bare", {}),
         _error("429-quota", 429, _QUOTA, kind="insufficient_quota", code="insufficient_quota"),
@@ -110,6 +120,7 @@ CATALOGUE: Mapping[str, Fault] = {
         Fault(name="html", body=_HTML_200, content_type="text/html"),
         Fault(name="array", status=400, body=_ARRAY),
         Fault(name="bad-headers", headers=_NONSENSE_LIMITS, produced=True, valid=True),
+        Fault(name="huge-headers", headers=_HUGE_LIMITS, produced=True, valid=True),
     )
 }
 OK = CATALOGUE["ok"]
@@ -124,15 +135,21 @@ def named(name: str) -> Fault:
     return fault
 
 
-def headers_of(fault: Fault, now: float) -> Mapping[str, str]:
-    """Collect the fault's headers at Unix time `now`. A date has whole seconds, so it is rounded up, never early."""
-    if fault.retry_at_s is None:
-        return fault.headers
-    return {**fault.headers, "retry-after": formatdate(ceil(now + fault.retry_at_s), usegmt=True)}
+def headers_of(fault: Fault, now: float, in_a_row: int = 1) -> Mapping[str, str]:
+    """Collect the fault's headers at Unix time `now`; this is its n-th time in a row.
+
+    A date has whole seconds, so it is rounded up, never early.
+    """
+    headers = fault.headers
+    if fault.retry_at_s is not None:
+        headers = {**headers, "retry-after": formatdate(ceil(now + fault.retry_at_s), usegmt=True)}
+    if fault.rises_ms is not None:
+        headers = {**headers, "retry-after-ms": str(fault.rises_ms * in_a_row)}
+    return headers
 
 
 class FaultPlan:
-    """Which fault each request of one provider gets: the script first, then shares.
+    """Which fault each request of one provider gets: an outage before all, then the script, then shares.
 
     Raises ValueError for an unknown name, a share outside 0 to 1, or shares that sum above 1.
     """
@@ -148,9 +165,23 @@ class FaultPlan:
             raise ValueError(f"the shares of all faults sum to {bounds[-1]:g}, which is above 1")
         self._shares = list(zip(bounds, faults, strict=True))
         self._random = random
+        self._outage: Fault | None = None
+        self._outage_ends = 0.0
 
-    def next(self) -> Fault:
-        """Choose the fault of the next request."""
+    def begin_outage(self, fault: Fault, ends: float) -> None:
+        """Let every request have this fault until the time `ends`, of the clock that `next` is given."""
+        self._outage, self._outage_ends = fault, ends
+
+    def end_outage(self) -> None:
+        """Go on with the script and the shares, from where they were."""
+        self._outage = None
+
+    def next(self, now: float) -> Fault:
+        """Choose the fault of the next request. An outage uses up neither script nor random numbers."""
+        if self._outage is not None:
+            if now < self._outage_ends:
+                return self._outage
+            self._outage = None
         scripted = next(self._script, None)
         if scripted is not None:
             return scripted

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-LimitName = Literal["requests", "tokens"]
+LimitName = Literal["requests", "tokens", "queue"]
 
 # Waits below a nanosecond are rounding: without this a client that waits exactly as long as it was told is denied.
 _ROUNDING_S = 1e-9
@@ -54,10 +54,10 @@ class Denial(msgspec.Struct, frozen=True):
     """Why a request was not admitted."""
 
     limit: LimitName
-    per_minute: float
+    allowed: float  # a minute; in the queue and at work together, where `limit` is the queue
     used: float
     requested: float
-    wait: float | None  # seconds; None where no wait helps: one request costs more than a minute's worth
+    wait: float | None  # seconds; None where nobody can tell, or one request costs more than a minute's worth
 
 
 class Limits:
@@ -81,7 +81,7 @@ class Limits:
             wait = None if too_large else limit.wait(cost, now)
             if wait is None or wait > (denial.wait or 0.0 if denial else 0.0):
                 used = limit.per_minute - limit.remaining(now)
-                denial = Denial(limit=name, per_minute=limit.per_minute, used=used, requested=cost, wait=wait)
+                denial = Denial(limit=name, allowed=limit.per_minute, used=used, requested=cost, wait=wait)
         if denial is None:
             for _, limit, cost in charges:
                 if limit is not None:

@@ -9,11 +9,9 @@ import multiprocessing
 import signal
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from random import Random
 
 from engine.records import SimulatorSettings
-from engine.simulator.faults import FaultPlan
-from engine.simulator.limits import Limits
+from engine.simulator.settings import check
 
 _EXIT_S = 3.0  # how long a child may take to exit once its pipe closed, before it is killed
 
@@ -29,8 +27,7 @@ class SimulatorProcess:
     """
 
     def __init__(self, settings: SimulatorSettings, port: int = 0) -> None:
-        FaultPlan(settings, Random(0))  # noqa: S311 - only to have names and shares checked
-        Limits(settings.requests_per_minute, settings.tokens_per_minute)
+        check(settings)
         context = multiprocessing.get_context("spawn")
         self._pipe, self._child_end = context.Pipe()
         self._process = context.Process(

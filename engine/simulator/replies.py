@@ -1,6 +1,7 @@
 """What the simulator says: chat completions and errors in OpenAI's shapes, computed from the request body alone."""
 
 from hashlib import blake2b
+from math import cos, exp, log, sqrt, tau
 from typing import Any
 
 import msgspec
@@ -14,8 +15,10 @@ REFUSED = "[[refuse]]"  # a user message with this is answered by a refusal
 
 _BORN = 1_750_000_000  # Unix time that `created` counts from: fixed, so that a reply does not depend on the clock
 _SPAN_S = 10_000_000
+_LENGTH_SIGMA = 0.8  # of the log-normal length of replies: one in twenty is more than three times the median
 _HEAD_CHARS = 600  # of a message: enough for the words of a summary, cheap for a 10 MB row
 _WORDS = 12
+_FILLER = "It is told here at the length that was asked for, and so it goes on for a while. "
 
 
 class RequestError(Exception):
@@ -92,8 +95,12 @@ def fingerprint(body: bytes) -> bytes:
     return blake2b(body, digest_size=16).digest()
 
 
-def compose(body: bytes, mark: bytes) -> Completion:
-    """Answer a request body whose `fingerprint` is `mark`. Raises `RequestError` for a request that is wrong."""
+def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0) -> Completion:
+    """Answer a request body whose `fingerprint` is `mark`. Raises `RequestError` for a request that is wrong.
+
+    With `mean_tokens` the reply's length is log-normal around that mean, drawn from the body alone, and a cap
+    shortens it before its digest, not after.
+    """
     request = _read(body)
     texts = [message.text() for message in request.messages]
     prompt_tokens = _tokens(sum(map(len, texts)))
@@ -118,6 +125,10 @@ def compose(body: bytes, mark: bytes) -> Completion:
     text = "I can't help with that." if refuse else _summary(question)
     cap = request.token_cap()
     finish_reason = "stop"
+    if mean_tokens and not refuse:
+        wanted = _length(mark, mean_tokens)
+        text = _stretched(text, wanted if cap is None else min(wanted, cap))
+        finish_reason = "stop" if cap is None or wanted <= cap else "length"
     if cap is not None and len(text) > cap * CHARS_PER_TOKEN:
         text = text[: cap * CHARS_PER_TOKEN]
         finish_reason = "length"
@@ -191,6 +202,24 @@ def _summary(question: str) -> str:
     _, _, after = head.partition(":\n")
     words = (after.strip() or head).split()[:_WORDS]
     return f"In short: {' '.join(words)} [{digest(question)}]"
+
+
+def _length(mark: bytes, mean_tokens: float) -> int:
+    """Draw a reply's tokens from a body's fingerprint alone, by the Box-Muller transform."""
+    one = (int.from_bytes(mark[8:12]) + 1) / 2**32  # above 0: its logarithm is taken
+    other = int.from_bytes(mark[12:16]) / 2**32
+    normal = sqrt(-2 * log(one)) * cos(tau * other)
+    return max(1, round(mean_tokens * exp(_LENGTH_SIGMA * normal - _LENGTH_SIGMA**2 / 2)))
+
+
+def _stretched(summary: str, tokens: int) -> str:
+    """Make a summary so many tokens long, by more words or fewer. The digest at its end stays, if it has room."""
+    chars = tokens * CHARS_PER_TOKEN
+    words, _, mark = summary.rpartition(" ")
+    room = chars - len(mark) - 1
+    if room > len(words):
+        words += " " + _FILLER * (room // len(_FILLER) + 1)
+    return f"{words[:room]} {mark}" if room > 0 else mark[:chars]
 
 
 def _usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections import deque
 from typing import Any
 
 SERIES_S = 600  # seconds of history kept
+_REQUESTS, _ANSWERED, _REFUSED, _FAILED, _TOKENS = range(1, 6)  # places in an entry of the series
+_TOO_MANY = 429
 
 
 class Ledger:
@@ -15,13 +17,19 @@ class Ledger:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.waiting = 0  # of them, in line until others are done
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything but what is in flight now. What ends later still counts as an answer."""
+        """Forget everything but what is in flight and in line now. What ends later still counts as an answer."""
         self.requests = 0
         self.bytes_in = 0
         self.in_flight_max = self.in_flight
+        self.waiting_max = self.waiting
+        self.first: float | None = None  # Unix time of the first and of the last request
+        self.last: float | None = None
+        self.admitted = 0
+        self.charged_tokens = 0
         self.max_per_request = 0
         self.repeated_after_success = 0
         self.no_answer = 0
@@ -31,26 +39,27 @@ class Ledger:
         self.faults: dict[str, int] = {}
         self.limited: dict[str, int] = {}
         self._seen: dict[int, int] = {}  # key -> 2 * times seen + (1 if answered): small ints are shared, so it is lean
-        self._series: deque[list[int]] = deque(maxlen=SERIES_S)  # [Unix second, requests]; empty seconds are left out
+        # [Unix second, requests, answered, refused, failed, charged tokens]; empty seconds are left out
+        self._series: deque[list[int]] = deque(maxlen=SERIES_S)
 
-    def arrived(self, key: int, size: int, second: int) -> None:
-        """Count a request whose body of `size` bytes has been read."""
+    def arrived(self, key: int, size: int, now: float) -> None:
+        """Count a request whose body of `size` bytes has been read at Unix time `now`."""
         self.requests += 1
         self.bytes_in += size
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
+        if self.first is None:
+            self.first = now
+        self.last = now
         mark = self._seen.get(key, 0)
         if mark & 1:
             self.repeated_after_success += 1
         mark += 2
         self._seen[key] = mark
         self.max_per_request = max(self.max_per_request, mark >> 1)
-        if self._series and self._series[-1][0] == second:
-            self._series[-1][1] += 1
-        else:
-            self._series.append([second, 1])
+        self._entry(now)[_REQUESTS] += 1
 
-    def left(self, key: int, status: int | None, *, success: bool) -> None:
+    def left(self, key: int, status: int | None, now: float, *, success: bool) -> None:
         """Count its end. `status` is None where no answer was begun; `success`: a valid reply was sent whole."""
         self.in_flight -= 1
         if status is None:
@@ -59,6 +68,22 @@ class Ledger:
             self.statuses[status] = self.statuses.get(status, 0) + 1
         if success and key in self._seen:
             self._seen[key] |= 1
+        self._entry(now)[_ANSWERED if success else _REFUSED if status == _TOO_MANY else _FAILED] += 1
+
+    def charged(self, tokens: int, now: float) -> None:
+        """Count a request that the limits let through, at the price of so many tokens."""
+        self.admitted += 1
+        self.charged_tokens += tokens
+        self._entry(now)[_TOKENS] += tokens
+
+    def queued(self) -> None:
+        """Count a request that has to wait until others are done."""
+        self.waiting += 1
+        self.waiting_max = max(self.waiting_max, self.waiting)
+
+    def dequeued(self) -> None:
+        """Count the end of such a wait."""
+        self.waiting -= 1
 
     def billed(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a produced reply, whether or not it reached anyone."""
@@ -74,8 +99,13 @@ class Ledger:
         self.limited[limit] = self.limited.get(limit, 0) + 1
 
     def figures(self, second: int) -> dict[str, Any]:
-        """Everything as JSON. The series covers the `SERIES_S` seconds up to `second`."""
+        """Everything as JSON. The series covers the `SERIES_S` seconds up to `second`.
+
+        An entry of it is [Unix second, requests that came, ends by a valid reply, ends by a 429, other ends, tokens
+        charged]; seconds in which nothing happened are left out. `per_second` is its first two columns.
+        """
         distinct = len(self._seen)
+        series = [entry for entry in self._series if entry[0] > second - SERIES_S]
         return {
             "requests": self.requests,
             "distinct": distinct,
@@ -88,8 +118,21 @@ class Ledger:
             "limited": dict(self.limited),
             "in_flight": self.in_flight,
             "in_flight_max": self.in_flight_max,
+            "waiting": self.waiting,
+            "waiting_max": self.waiting_max,
+            "first": self.first,
+            "last": self.last,
+            "admitted": self.admitted,
+            "charged_tokens": self.charged_tokens,
             "bytes_in": self.bytes_in,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
-            "per_second": [entry for entry in self._series if entry[0] > second - SERIES_S],
+            "per_second": [entry[:2] for entry in series if entry[_REQUESTS]],
+            "series": series,
         }
+
+    def _entry(self, now: float) -> list[int]:
+        second = int(now)
+        if not self._series or self._series[-1][0] != second:
+            self._series.append([second, 0, 0, 0, 0, 0])
+        return self._series[-1]

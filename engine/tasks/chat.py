@@ -50,6 +50,7 @@ class ChatTask:
     """Builds the requests and reads the replies of one chat task.
 
     columns: those of a row that the task looks at.
+    reply_tokens: the most that a reply may have; 0 where the task does not say.
     """
 
     def __init__(self, config: TaskConfig, id_column: str | None) -> None:
@@ -76,11 +77,10 @@ class ChatTask:
         self._prompt_values = attrgetter(*(f"c{use}" for use in template.uses)) if template.uses else _nothing
         self._id_value = attrgetter(f"c{columns.index(id_column)}") if id_column is not None else None
 
-        messages = [] if config.system is None else [{"role": "system", "content": config.system}]
-        body = {**config.params, "model": config.model, "messages": [*messages, {"role": "user", "content": None}]}
         # The prompt is the one part that differs, and stands last: all before and behind it is encoded once.
-        self._before, self._after = msgspec.json.encode(body)[: -len(b"null}]}")], b"}]}"
-        self._reply_tokens = next(
+        self._config = config
+        self._before, self._after = self._beginning(config.model), b"}]}"
+        self.reply_tokens = next(
             (value for key in ("max_completion_tokens", "max_tokens") if type(value := config.params.get(key)) is int),
             0,
         )
@@ -102,7 +102,18 @@ class ChatTask:
         if not prompt or prompt.isspace():
             raise InvalidRow("the prompt is empty")
         body = b"%b%b%b" % (self._before, _encode(prompt), self._after)
-        return Request(body, id_, len(body) // _CHARACTERS_A_TOKEN + self._reply_tokens)
+        return Request(body, id_, len(body) // _CHARACTERS_A_TOKEN)
+
+    def asking(self, model: str) -> Callable[[bytes], bytes]:
+        """Return what turns the body of a built request into one that asks another model the same."""
+        before, length = self._beginning(model), len(self._before)
+        return lambda body: before + body[length:]
+
+    def _beginning(self, model: str) -> bytes:
+        config = self._config
+        messages = [] if config.system is None else [{"role": "system", "content": config.system}]
+        body = {**config.params, "model": model, "messages": [*messages, {"role": "user", "content": None}]}
+        return msgspec.json.encode(body)[: -len(b"null}]}")]
 
     def id_of(self, line: bytes) -> bytes:
         """Return a row's id as JSON text, null where it cannot be read: for rows that fail before they are built."""

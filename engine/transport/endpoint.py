@@ -7,6 +7,8 @@ then serve the direct transport, so that workers need not import `openai`, which
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,7 +18,7 @@ import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from engine.records import Endpoint
-from engine.transport import is_loopback
+from engine.transport import faults, is_loopback
 
 # Account settings that the openai package takes from the environment and sends to whatever server it talks to.
 _ACCOUNT_VARIABLES = (
@@ -35,31 +37,52 @@ _TELEMETRY = "x-stainless-"  # the package's figures about itself; untrue of a r
 def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
     """Return the `AsyncOpenAI` for this endpoint; `http` goes to its httpx2 client.
 
-    For every server but OpenAI's own, the account settings of this process's environment are dropped first: a
+    For every server but OpenAI's own, the account settings of this process's environment are out of its sight: a
     key, organisation or custom header meant for OpenAI must not reach another server.
     """
-    if not endpoint.openai_account:
-        for name in _ACCOUNT_VARIABLES:
-            os.environ.pop(name, None)
-    if endpoint.key is None:
-        http["event_hooks"] = {"request": [_drop_authorization]}
+    if endpoint.key is None or endpoint.extra_headers:
+        http["event_hooks"] = {"request": [_headers_of(endpoint)]}
     if is_loopback(endpoint.base_url):
         http["trust_env"] = False  # a proxy of the environment cannot reach this machine's own loopback
     base_url, _, query = endpoint.base_url.partition("?")
-    return AsyncOpenAI(
-        api_key=endpoint.key or "none",  # must be given; without a key the hook above keeps it off the wire
-        base_url=base_url,
-        default_query=dict(
-            parse_qsl(query, keep_blank_values=True)
-        ),  # in the URL itself the package would append the path behind it
-        max_retries=0,  # one retry layer, ours: the package's would hide failures and hold the slot
-        timeout=endpoint.timeout_s,
-        http_client=DefaultAsyncHttpxClient(timeout=endpoint.timeout_s, follow_redirects=False, **http),
-    )
+    with _account_hidden(hidden=not endpoint.openai_account):
+        return AsyncOpenAI(
+            api_key=endpoint.key or "none",  # must be given; without a key the hook above keeps it off the wire
+            base_url=base_url,
+            default_query=dict(
+                parse_qsl(query, keep_blank_values=True)
+            ),  # in the URL itself the package would append the path behind it
+            max_retries=0,  # one retry layer, ours: the package's would hide failures and hold the slot
+            timeout=endpoint.timeout_s,
+            http_client=DefaultAsyncHttpxClient(timeout=endpoint.timeout_s, follow_redirects=False, **http),
+        )
 
 
-async def _drop_authorization(request: httpx2.Request) -> None:
-    request.headers.pop("authorization", None)
+@contextmanager
+def _account_hidden(*, hidden: bool) -> Iterator[None]:
+    """Take the account settings out of the environment for a while: the package reads them as it makes a client.
+
+    For a while only: the next provider of the same process may be OpenAI.
+    """
+    taken = {name: os.environ.pop(name) for name in _ACCOUNT_VARIABLES if hidden and name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+
+
+def _headers_of(endpoint: Endpoint) -> Callable[[httpx2.Request], Awaitable[None]]:
+    """Return the hook that makes the package's headers the endpoint's, on their way out.
+
+    The package's own way of adding headers keeps two of one name where only the case differs.
+    """
+
+    async def dress(request: httpx2.Request) -> None:
+        if endpoint.key is None:
+            request.headers.pop("authorization", None)
+        request.headers.update(endpoint.extra_headers)
+
+    return dress
 
 
 class _Recorder(httpx2.AsyncBaseTransport):
@@ -91,27 +114,34 @@ async def create(client: AsyncOpenAI, api: str, body: dict[str, Any]) -> Any:
 def resolve(endpoint: Endpoint, api: str) -> Endpoint:
     """Return the endpoint with `url` and `headers` as the openai package sends them."""
     request = asyncio.run(_recorded(endpoint, api))
+    given = {name.lower() for name, _ in endpoint.extra_headers}
     headers = tuple(
         (name, value)
         for name, value in request.headers.multi_items()
-        if name not in _PER_MESSAGE and not name.startswith(_TELEMETRY)
+        if name in given or (name not in _PER_MESSAGE and not name.startswith(_TELEMETRY))
     )
     return msgspec.structs.replace(endpoint, url=str(request.url), headers=headers)
 
 
 def main(pipe: Connection) -> int:
-    """Resolve an endpoint for the process at the other end, which sends `(endpoint, api)`.
+    """Resolve the endpoints of a run for the process at the other end, which sends `(endpoints, api)`.
 
-    It gets back the endpoint, or a text that says why there is none.
+    It gets back the endpoints in the same order, or a text that says which there is none for, and why.
     """
     try:
-        endpoint, api = msgspec.msgpack.decode(pipe.recv_bytes(), type=tuple[Endpoint, str])
+        endpoints, api = msgspec.msgpack.decode(pipe.recv_bytes(), type=tuple[list[Endpoint], str])
     except EOFError:
         return 1
-    answer: Endpoint | str
-    try:
-        answer = resolve(endpoint, api)
-    except Exception as error:  # noqa: BLE001 - whatever the package does not like goes to the user as its words
-        answer = f"{type(error).__name__}: {error}"
-    pipe.send_bytes(msgspec.msgpack.encode(answer))
+    pipe.send_bytes(msgspec.msgpack.encode(_resolve_all(endpoints, api)))
     return 0
+
+
+def _resolve_all(endpoints: list[Endpoint], api: str) -> list[Endpoint] | str:
+    resolved = []
+    for endpoint in endpoints:
+        try:
+            resolved.append(resolve(endpoint, api))
+        except Exception as error:  # noqa: BLE001 - whatever the package does not like goes to the user as its words
+            words = faults.redacted(f"{type(error).__name__}: {error}", endpoint.secrets)
+            return f"{endpoint.provider!r}: {words}"
+    return resolved

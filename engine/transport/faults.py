@@ -20,24 +20,26 @@ from engine.records import Failure, FaultClass, Reply
 TABLE = {
     line.name: line
     for line in (
-        # name, retryable, scope, spends_attempt, lowers_concurrency
-        FaultClass("rate_limited", True, "row", False, True),
-        FaultClass("slow_down", True, "row", False, True),
-        FaultClass("quota_exhausted", False, "provider", False, False),
-        FaultClass("auth", False, "provider", False, False),
-        FaultClass("not_found", False, "provider", False, False),
-        FaultClass("invalid_request", False, "row", True, False),
-        FaultClass("context_length", False, "row", True, False),
-        FaultClass("content_filter", False, "row", True, False),
-        FaultClass("overloaded", True, "row", False, True),
-        FaultClass("server_error", True, "row", True, False),
-        FaultClass("timeout", True, "row", True, True),
-        FaultClass("connection", True, "row", True, True),
-        FaultClass("bad_reply", True, "row", True, False),
-        FaultClass("invalid_row", False, "row", True, False),
-        FaultClass("poison_row", False, "row", True, False),
+        # name, retryable, scope, spends_attempt, lowers_concurrency, sick
+        FaultClass("rate_limited", True, "row", False, True, False),
+        FaultClass("slow_down", True, "row", False, True, False),
+        FaultClass("quota_exhausted", False, "provider", False, False, False),
+        FaultClass("auth", False, "provider", False, False, False),
+        FaultClass("not_found", False, "provider", False, False, False),
+        FaultClass("invalid_request", False, "row", True, False, False),
+        FaultClass("context_length", False, "row", True, False, False),
+        FaultClass("content_filter", False, "row", True, False, False),
+        FaultClass("overloaded", True, "row", False, True, True),
+        FaultClass("server_error", True, "row", True, False, True),
+        FaultClass("timeout", True, "row", True, True, True),
+        FaultClass("connection", True, "row", True, True, True),
+        FaultClass("bad_reply", True, "row", True, False, True),
+        FaultClass("invalid_row", False, "row", True, False, False),
+        FaultClass("poison_row", False, "row", True, False, False),
     )
 }
+RATE_LIMITED = TABLE["rate_limited"]
+SLOW_DOWN = TABLE["slow_down"]
 TIMEOUT = TABLE["timeout"]
 CONNECTION = TABLE["connection"]
 BAD_REPLY = TABLE["bad_reply"]

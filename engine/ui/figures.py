@@ -44,6 +44,21 @@ def rate(rows_per_s: float) -> str:
     return f"{rows_per_s:.1f} rows/s" if rows_per_s < _TEN else f"{rows_per_s:,.0f} rows/s"
 
 
+def number(value: float) -> str:
+    """Return a limit as it was written: "6,000", "90", "0.5"; with two digits where it is small and broken."""
+    return f"{value:,.0f}" if value >= _TEN or value.is_integer() else f"{value:.2g}"
+
+
+def per_second(limit: float) -> str:
+    """Return a limit with its unit: "1,000/s", "0.5/s"."""
+    return f"{number(limit)}/s"
+
+
+def times(count: int) -> str:
+    """Return "once", or "12 times"."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def memory(size: int) -> str:
     """Return a size in bytes as "45 MiB" or "1.2 GiB"."""
     mebibytes = size / 2**20

@@ -4,19 +4,19 @@ Everything is text of the run's own words; colour only repeats what the text say
 never inside one, so that 60 columns lose nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from engine.records import Snapshot, WorkerView
-from engine.ui import figures
-from engine.ui.progress import eta, rows_done, waiting
+from engine.records import ProviderView, Snapshot, WorkerView
+from engine.ui import figures, phrases
 
 _GAP = "  "
-_LEAST_WORKER_LINES = 2  # even on a terminal of few lines: one worker and the sum of the others
+_LEAST_LINES = 2  # of workers and of providers, even on a terminal of few lines: one and the sum of the others
+_NOTICES = 4  # lines of them; the log has them all
 
 
 class _TerminalConsole(Console):
@@ -83,13 +83,16 @@ class Frame:
         self._snapshot = snapshot
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        bar = _bar(self._snapshot, width, ascii_only=options.ascii_only)
-        run = [line for row in _run_figures(self._snapshot) for line in _broken(row, width)]
+        snapshot, width = self._snapshot, options.max_width
+        lines = [_bar(snapshot, width, ascii_only=options.ascii_only)]
+        lines += _joined(_laid_out(_run_figures(snapshot), width))
+        lines += _notice_lines(snapshot, console, width)
         # One line stays free below: a display as high as the terminal scrolls at every redraw.
-        room = max(console.height - 2 - len(run), _LEAST_WORKER_LINES)
-        workers = [line for row in _worker_figures(self._snapshot, room) for line in _broken(row, width)]
-        yield Text("\n", no_wrap=True, overflow="ellipsis").join([bar, *run, *workers])
+        room = console.height - 1
+        if len(snapshot.providers) > 1:
+            lines += _provider_lines(snapshot, width, (room - len(lines)) // 2)
+        lines += _worker_lines(snapshot, width, room - len(lines))
+        yield Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
 def _bar(snapshot: Snapshot, width: int, *, ascii_only: bool) -> Text:
@@ -112,10 +115,15 @@ def _bar(snapshot: Snapshot, width: int, *, ascii_only: bool) -> Text:
 def _run_figures(snapshot: Snapshot) -> Iterator[list[Text]]:
     totals, counters = snapshot.totals, snapshot.counters
     failed = Text(f"failed {totals.failed:,}", "red" if totals.failed else "")
-    yield [Text(rows_done(snapshot)), failed, Text(figures.rate(snapshot.rows_per_s)), Text(eta(snapshot))]
+    yield [
+        Text(phrases.rows_done(snapshot)),
+        failed,
+        Text(figures.rate(snapshot.rows_per_s)),
+        Text(phrases.eta(snapshot)),
+    ]
     yield [
         Text(f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}"),
-        *(Text(text, "yellow") for text in waiting(snapshot)),
+        *(Text(text, "yellow") for text in phrases.waiting(snapshot)),
         Text(f"elapsed {figures.clock(snapshot.elapsed_s)}"),
     ]
     yield [
@@ -131,21 +139,78 @@ def _run_figures(snapshot: Snapshot) -> Iterator[list[Text]]:
         yield [Text("draining: finishing what is in flight", "yellow"), Text("Ctrl-C to stop at once", "yellow")]
 
 
-def _worker_figures(snapshot: Snapshot, room: int) -> Iterator[list[Text]]:
+def _notice_lines(snapshot: Snapshot, console: Console, width: int) -> list[Text]:
+    single = snapshot.providers[0] if len(snapshot.providers) == 1 else None
+    texts = [phrases.standing(single)] if single is not None and single.state != phrases.OPEN else []
+    # Wrapped and not cut: what a notice says last is often what there is to do.
+    lines = [
+        line for text in (*texts, *phrases.notices(snapshot)) for line in Text(text, "yellow").wrap(console, width)
+    ]
+    if len(lines) > _NOTICES:
+        lines[_NOTICES - 1 :] = [Text("and more", "yellow")]
+    return lines
+
+
+def _provider_lines(snapshot: Snapshot, width: int, room: int) -> list[Text]:
+    rows = _laid_out(_provider_figures(snapshot.providers), width)
+    shown = _fitting(rows, room)
+    if shown == len(rows):
+        return _joined(rows)
+    # Those with something to tell stay.
+    ranked = sorted(snapshot.providers, key=lambda provider: provider.state == phrases.OPEN)
+    rest = ranked[shown:]
+    others = [
+        Text(f"{len(rest)} more"),
+        Text(f"in flight {sum(each.in_flight for each in rest):,}/{sum(each.allowed for each in rest):,}"),
+        Text(f"requests {sum(each.requests for each in rest):,}"),
+    ]
+    return _joined(_laid_out([*_provider_figures(ranked[:shown]), others], width))
+
+
+def _provider_figures(providers: Sequence[ProviderView]) -> Iterator[list[Text]]:
+    columns = [_provider_columns(provider) for provider in providers]
+    for provider, row in zip(providers, _aligned(columns), strict=True):
+        if provider.state != phrases.OPEN:
+            row[1].stylize("yellow")
+        limits = [figures.per_second(limit) for limit in (provider.requests_per_s,) if limit is not None]
+        if provider.tokens_per_s is not None:
+            limits.append(f"{figures.compact(provider.tokens_per_s)} tokens/s")
+        held = [] if provider.held_s is None else [Text(f"held {figures.duration(provider.held_s)}", "yellow")]
+        yield [*row, *map(Text, limits), *held]
+
+
+def _provider_columns(provider: ProviderView) -> list[str]:
+    settled = provider.requests - provider.in_flight
+    return [
+        f"provider {figures.one_line(provider.name)}",
+        provider.state,
+        f"in flight {provider.in_flight:,}/{provider.allowed:,}",
+        f"requests {provider.requests:,}",
+        f"answered {figures.share(provider.answered, settled) if settled > 0 else '-'}",
+    ]
+
+
+def _worker_lines(snapshot: Snapshot, width: int, room: int) -> list[Text]:
     workers = snapshot.workers
-    shown = workers if len(workers) <= room else workers[: room - 1]
-    columns = [_worker_columns(worker) for worker in shown]
-    widths = [max(len(cell) for cell in cells) for cells in zip(*columns, strict=True)]
-    for worker, cells in zip(shown, columns, strict=True):
-        line = [Text(cell.ljust(width)) for cell, width in zip(cells, widths, strict=True)]
-        yield line if worker.state == "working" else [*line, Text(worker.state, "yellow")]
-    if rest := workers[len(shown) :]:
-        yield [
+    rows = _laid_out(_worker_figures(workers), width)
+    shown = _fitting(rows, room)
+    if rest := workers[shown:]:
+        others = [
             Text(f"{len(rest)} more"),
             Text(f"in flight {sum(worker.in_flight for worker in rest):,}"),
             Text(f"RSS {figures.memory(sum(worker.rss_bytes for worker in rest))}"),
             Text(f"CPU {sum(worker.cpu_share for worker in rest):.0%}"),
+            *(Text(f"lag up to {lag}", "yellow") for lag in phrases.lag(max(worker.lag_ms for worker in rest))),
         ]
+        rows = [*rows[:shown], *_laid_out([others], width)]
+    return _joined(rows)
+
+
+def _worker_figures(workers: Sequence[WorkerView]) -> Iterator[list[Text]]:
+    for worker, row in zip(workers, _aligned([_worker_columns(worker) for worker in workers]), strict=True):
+        late = [Text(f"lag {lag}", "yellow") for lag in phrases.lag(worker.lag_ms)]
+        state = [] if worker.state == "working" else [Text(worker.state, "yellow")]
+        yield [*row, *late, *state]
 
 
 def _worker_columns(worker: WorkerView) -> list[str]:
@@ -156,6 +221,29 @@ def _worker_columns(worker: WorkerView) -> list[str]:
         f"RSS {figures.memory(worker.rss_bytes)}",
         f"CPU {worker.cpu_share:.0%}",
     ]
+
+
+def _aligned(rows: list[list[str]]) -> Iterator[list[Text]]:
+    """Pad the cells of every column to one width."""
+    widths = [max(len(cell) for cell in cells) for cells in zip(*rows, strict=True)]
+    for row in rows:
+        yield [Text(cell.ljust(width)) for cell, width in zip(row, widths, strict=True)]
+
+
+def _laid_out(rows: Iterable[list[Text]], width: int) -> list[list[Text]]:
+    """Return the lines of each row."""
+    return [list(_broken(row, width)) for row in rows]
+
+
+def _joined(rows: Iterable[list[Text]]) -> list[Text]:
+    return [line for row in rows for line in row]
+
+
+def _fitting(rows: list[list[Text]], room: int) -> int:
+    """Return how many rows to show: all, or as many as leave room for the sum of the others."""
+    if sum(map(len, rows)) <= room:
+        return len(rows)
+    return min(max(room // max(map(len, rows), default=1), _LEAST_LINES) - 1, len(rows))
 
 
 def _broken(pieces: list[Text], width: int) -> Iterator[Text]:

@@ -3,7 +3,7 @@
 import msgspec
 
 from engine.errors import ExitCode, RunDirectoryError
-from engine.records import RunReport, SessionReport
+from engine.records import ProviderFigures, RunReport, SessionReport
 from engine.ui import figures
 
 _RESUME = "run the same command again to resume"
@@ -12,6 +12,9 @@ _NEXT = {
     ExitCode.PROVIDER: f"put right what the provider refused (credit, key or model), then {_RESUME}",
     ExitCode.MACHINE: f"put right what this machine lacks, then {_RESUME}",
 }
+_MANY_LIMITED = 0.001  # of the requests; fewer 429s are what pacing by a limit of a server's own making costs
+_NOTICES = 10  # as many as are read; the report has them all
+_COLUMNS: tuple[str, ...] = ("provider", "requests", "answered", "429s", "tokens", "reply", "state")
 
 
 def summary(report: RunReport, session: SessionReport) -> str:
@@ -33,10 +36,12 @@ def summary(report: RunReport, session: SessionReport) -> str:
         )
     )
     lines.append(_line("requests", _requests(report, session)))
+    lines += _providers(session)
     if deaths := _deaths(session):
         lines.append(_line("workers", deaths))
     if peaks := [f"{figures.memory(size)} {name}" for name, size in session.rss_max_bytes.items()]:
         lines.append(_line("memory", f"peak {', '.join(peaks)}"))
+    lines += _notices(session)
     if not report.finished:
         code = session.exit_code
         advice = _NEXT.get(ExitCode(code), _RESUME) if code in set(ExitCode) else _RESUME
@@ -76,6 +81,71 @@ def _requests(report: RunReport, session: SessionReport) -> str:
     if twice := sum(each.billed_twice_max for each in report.sessions):
         parts.append(f"at most {twice:,} billed twice")
     return ", ".join(parts)
+
+
+def _providers(session: SessionReport) -> list[str]:
+    """Tell what is unusual of a single provider; of several, tell all, as a table whose last column has no title."""
+    if len(session.providers) < 2:  # noqa: PLR2004 - one provider's figures are those of the run
+        return [_line("provider", text) for each in session.providers.values() if (text := _oddities(each))]
+    rows: list[tuple[tuple[str, ...], str]] = [(_COLUMNS, "")]
+    for name, each in session.providers.items():
+        rows.append((_cells(figures.one_line(name), each), ", ".join([*_limits(each), *_incidents(each)])))
+    widths = [max(len(cells[column]) for cells, _ in rows) for column in range(len(_COLUMNS))]
+    return [
+        "  ".join(["", *(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), rest]).rstrip()
+        for cells, rest in rows
+    ]
+
+
+def _cells(name: str, provider: ProviderFigures) -> tuple[str, ...]:
+    return (
+        name,
+        f"{provider.requests:,}",
+        figures.share(provider.answered, provider.requests) if provider.requests else "-",
+        f"{provider.limited:,}",
+        f"{figures.compact(provider.prompt_tokens)}+{figures.compact(provider.completion_tokens)}",
+        "-" if provider.mean_reply_s is None else figures.duration(provider.mean_reply_s),
+        provider.state,
+    )
+
+
+def _oddities(provider: ProviderFigures) -> str:
+    parts = []
+    if provider.limited > provider.requests * _MANY_LIMITED:
+        parts.append(f"{provider.limited:,} 429s ({figures.share(provider.limited, provider.requests)})")
+    parts += _incidents(provider)
+    if provider.state != "open":
+        parts.append(f"{provider.state} at the end")
+    # A limit alone is nothing unusual: most often it is the configured one.
+    return ", ".join([*parts, *_limits(provider)] if parts else [])
+
+
+def _incidents(provider: ProviderFigures) -> list[str]:
+    parts = []
+    if provider.held_s > 0:
+        parts.append(f"held {figures.duration(provider.held_s)}")
+    if provider.opened:
+        parts.append(f"breaker opened {figures.times(provider.opened)}")
+    if provider.odd_headers:
+        parts.append(f"odd limit headers {provider.odd_headers:,}")
+    return parts
+
+
+def _limits(provider: ProviderFigures) -> list[str]:
+    """Return ["limit 6,000 requests, 90k tokens a minute"], or nothing where there is none."""
+    parts = []
+    if provider.requests_per_minute is not None:
+        parts.append(f"{figures.number(provider.requests_per_minute)} requests")
+    if provider.tokens_per_minute is not None:
+        parts.append(f"{figures.compact(provider.tokens_per_minute)} tokens")
+    return [f"limit {', '.join(parts)} a minute"] if parts else []
+
+
+def _notices(session: SessionReport) -> list[str]:
+    shown = [figures.one_line(notice) for notice in session.notices[:_NOTICES]]
+    if rest := len(session.notices) - len(shown):
+        shown.append(f"{rest:,} more in the report")
+    return [_line("" if place else "notices", text) for place, text in enumerate(shown)]
 
 
 def _deaths(session: SessionReport) -> str:

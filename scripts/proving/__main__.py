@@ -1,6 +1,6 @@
-"""Holds the promises at full size: tens of thousands of real rows with faults and kills, and a million made-up ones.
+"""Holds the promises at full size: real rows with faults and kills, a million made-up ones, limits and outages.
 
-Each item prints its figures and PASS or FAIL. All of them take about a quarter of an hour and 8 GB of disk.
+Each item prints its figures and PASS or FAIL. All of them take about half an hour and 8 GB of disk.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.corpus import CorpusError
-from scripts.proving import faults, sizes
+from scripts.proving import adaptive, faults, outage, pacing, providers, sizes
 from scripts.proving.runs import ItemError
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +25,10 @@ ITEMS: dict[str, Callable[[Path], bool]] = {
     "large": sizes.large,
     "memory": sizes.memory,
     "merge": sizes.merge,
+    "pacing": pacing.pacing,
+    "adaptive": adaptive.adaptive,
+    "outage": outage.outage,
+    "providers": providers.providers,
 }
 
 

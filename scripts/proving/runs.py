@@ -1,15 +1,18 @@
-"""Runs of the real command, and the simulator that sees what they send."""
+"""Runs of the real command, and the simulator that sees what they send and is made sick at will."""
 
 import contextlib
+import enum
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -17,21 +20,7 @@ from engine.records import SimulatorSettings
 from engine.simulator.process import SimulatorProcess
 
 LONGEST_S = 600.0  # of one command: far above what any of them takes
-
-_CONFIG = """
-[input]
-path = {input}
-id = "id"
-[task]
-model = "sim-small"
-prompt = {prompt}
-[output]
-path = "out.jsonl"
-[[provider]]
-name = "main"
-base_url = {url}
-timeout_s = 5
-"""
+SOME_FAILED = 1  # the command's exit code when it has finished, but not with a reply for every row
 
 
 class ItemError(Exception):
@@ -57,14 +46,30 @@ class Run:
     """A run directory, its output, and the command that works on them."""
 
     def __init__(
-        self, folder: Path, source: Path, url: str, prompt: str, *, workers: int, concurrency: int = 64
+        self,
+        folder: Path,
+        source: Path,
+        providers: str | Sequence[Mapping[str, Any]],
+        prompt: str,
+        *,
+        workers: int,
+        concurrency: int | Literal["auto"] = 64,
     ) -> None:
+        """Write the configuration. `providers`: the URL of the only one, or the keys of each."""
         folder.mkdir()
         self.folder = folder
         self.output = folder / "out.jsonl"
         self.run_dir = folder / "out.jsonl.run"
-        text = _CONFIG.format(input=json.dumps(str(source)), prompt=json.dumps(prompt), url=json.dumps(url))
-        (folder / "config.toml").write_text(text)
+        if isinstance(providers, str):
+            providers = [{"name": "main", "base_url": providers, "timeout_s": 5}]
+        tables: list[tuple[str, Mapping[str, Any]]] = [
+            ("[input]", {"path": str(source), "id": "id"}),
+            ("[task]", {"model": "sim-small", "prompt": prompt}),
+            ("[output]", {"path": "out.jsonl"}),
+            *(("[[provider]]", provider) for provider in providers),
+        ]
+        lines = [[head, *(f"{key} = {json.dumps(value)}" for key, value in keys.items())] for head, keys in tables]
+        (folder / "config.toml").write_text("\n".join(itertools.chain(*lines)) + "\n")
         self._options = [f"--set=workers.count={workers}", f"--set=workers.concurrency={concurrency}"]
 
     @contextlib.contextmanager
@@ -83,16 +88,37 @@ class Run:
                     os.killpg(process.pid, 9)
                 process.wait()
 
-    def finish(self, expected: int = 0) -> None:
-        """Run the command to its end."""
+    def finish(self, *expected: int) -> None:
+        """Run the command to its end, with one of these exit codes or 0."""
         with self.started() as process:
-            try:
-                code = process.wait(LONGEST_S)
-            except subprocess.TimeoutExpired:
-                raise ItemError(f"the run was not finished after {LONGEST_S:g} s") from None
-        if code != expected:
-            tail = (self.folder / "stderr.txt").read_text(errors="replace")[-3000:]
-            raise ItemError(f"exit code {code} where {expected} was expected:\n{tail}")
+            self.wait(process, *expected)
+
+    def wait(self, process: "subprocess.Popen[bytes]", *expected: int) -> None:
+        """Wait for the end of the command, with one of these exit codes or 0."""
+        try:
+            code = process.wait(LONGEST_S)
+        except subprocess.TimeoutExpired:
+            raise ItemError(f"the run was not finished after {LONGEST_S:g} s") from None
+        if code not in (0, *expected):
+            raise ItemError(f"exit code {code}:\n{self._tail()}")
+
+    def begin(self, process: "subprocess.Popen[bytes]", witness: "Witness") -> float:
+        """Return the Unix time of the first request, once it has come."""
+        until(lambda: process.poll() is not None or witness.stats()["requests"], "the first request", 30)
+        first: float | None = witness.stats()["first"]
+        if first is None:
+            raise ItemError(f"the run has ended without a request:\n{self._tail()}")
+        return first
+
+    def last_until(self, moment: float, process: "subprocess.Popen[bytes]") -> None:
+        """Return at this Unix time, with the command still at work."""
+        while (left := moment - time.time()) > 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(left)
+                raise ItemError(f"the run has ended {left:.0f} s too early for what is measured:\n{self._tail()}")
+
+    def _tail(self) -> str:
+        return (self.folder / "stderr.txt").read_text(errors="replace")[-3000:]
 
     @property
     def report(self) -> dict[str, Any]:
@@ -133,13 +159,64 @@ class Witness:
     def __init__(self, process: SimulatorProcess) -> None:
         self._process = process
         self.url = process.base_url
+        self._root = self.url.removesuffix("/v1")
         self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy has a way to loopback
 
-    def stats(self) -> dict[str, Any]:
-        """Return what it has seen."""
-        with self._direct.open(f"{self.url.removesuffix('/v1')}/stats", timeout=30) as reply:
-            total: dict[str, Any] = json.load(reply)["total"]
-        return total
+    def url_of(self, provider: str) -> str:
+        """Return the base URL of one of its providers."""
+        return f"{self._root}/{provider}/v1"
+
+    def stats(self, provider: str | None = None) -> dict[str, Any]:
+        """Return what it has seen: all of it, or one provider's part."""
+        with self._direct.open(f"{self._root}/stats", timeout=30) as reply:
+            seen: dict[str, Any] = json.load(reply)
+        part: dict[str, Any] = seen["total"] if provider is None else seen["providers"][provider]
+        return part
+
+    def fail(self, provider: str, fault: str, seconds: float) -> None:
+        """Let every request to one provider fail for so long."""
+        body = json.dumps({"fault": fault, "seconds": seconds}).encode()
+        with self._direct.open(f"{self._root}/providers/{provider}/fault", body, timeout=30):
+            pass
+
+
+class Column(enum.IntEnum):
+    """What the simulator counts in each second."""
+
+    REQUESTS = 1
+    ANSWERED = 2
+    REFUSED = 3
+    FAILED = 4
+    TOKENS = 5
+    ADMITTED = 6  # not counted by itself: what is refused is refused at once
+
+
+class Series:
+    """What one provider saw, second by second."""
+
+    def __init__(self, stats: Mapping[str, Any]) -> None:
+        self.first: float = stats["first"]  # Unix times of the first and the last request
+        self.last: float = stats["last"]
+        self._seconds: dict[int, list[int]] = {
+            entry[0]: [*entry, entry[Column.REQUESTS] - entry[Column.REFUSED]] for entry in stats["series"]
+        }
+
+    def count(self, column: Column, second: int) -> int:
+        """Return one second's figure."""
+        return self._seconds[second][column] if second in self._seconds else 0
+
+    def per_s(self, column: Column, start: float, end: float) -> float:
+        """Return the mean over the whole seconds between two Unix times."""
+        seconds = range(math.ceil(start), math.floor(end))
+        if not seconds:
+            raise ItemError(f"no whole second lies between {start:.1f} and {end:.1f}")
+        return sum(self.count(column, second) for second in seconds) / len(seconds)
+
+    def lowest(self, column: Column, start: float, end: float, width: int) -> float:
+        """Return the lowest mean of so many seconds in a row between two Unix times."""
+        return min(
+            self.per_s(column, first, first + width) for first in range(math.ceil(start), math.floor(end) - width + 1)
+        )
 
 
 @contextlib.contextmanager

@@ -54,6 +54,12 @@ def test_a_configuration_that_is_not_there(place: Place) -> None:
         ("workers.count=0", ("workers.count", "1 to 256")),
         ("provider.timeout_s=-1", ("provider.timeout_s",)),
         ("provider.base_url=ftp://x", ("provider.base_url", "http://")),
+        ("provider.requests_per_day=0", ("provider.requests_per_day", "above 0")),
+        ("provider.weight=0", ("provider.weight", "0 everywhere")),
+        ("provider.fallback=['other']", ("provider.fallback", "'other'")),
+        ("provider.headers.Host=x", ("provider.headers", "Host", "engine itself")),
+        ("retry.share=2", ("retry.share", "0 to 1")),
+        ("machine.memory=90", ("machine.memory", "at most 1")),
         ("client.transport=carrier-pigeon", ("client.transport",)),
         ("task.prompt=Say {text", ("task.prompt",)),
         ("task.prompt=Say {nothing}", ("'nothing'", "task.prompt", "the columns are id, text")),
@@ -114,6 +120,29 @@ def test_no_key_where_one_is_named(ready: Place) -> None:
     refused(ready, 2, "ROWMILL_TEST_KEY", "no API key", arguments=("--set", "provider.api_key_env=ROWMILL_TEST_KEY"))
     ready.environ["ROWMILL_TEST_KEY"] = "   "
     refused(ready, 2, "ROWMILL_TEST_KEY", arguments=("--set", "provider.api_key_env=ROWMILL_TEST_KEY"))
+
+
+def test_no_value_for_a_header_where_one_is_named(ready: Place) -> None:
+    override = ("--set", "provider.headers_env.api-key=ROWMILL_TEST_KEY")
+    refused(ready, 2, "ROWMILL_TEST_KEY", "header api-key", "provider.headers_env", arguments=override)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ('name = "other"', ("provider.base_url of 'other'", "is missing")),
+        (f'name = "main"\nbase_url = "{URL}"', ("provider.name", "'main' is the name of two")),
+        (f'name = "other"\nbase_url = "{URL}"\nweight = -1', ("provider.weight of 'other'",)),
+        (f'name = "other"\nbase_url = "{URL}"\nfallback = ["mian"]', ("provider.fallback of 'other'", "'mian'")),
+        (f'name = "other"\nbase_url = "{URL}"\napi_key_env = "ROWMILL_TEST_KEY"', ("'other'", "ROWMILL_TEST_KEY")),
+    ],
+)
+def test_several_providers_of_which_one_cannot_be(ready: Place, table: str, says: tuple[str, ...]) -> None:
+    text = (ready.folder / "config.toml").read_text()
+    if "base_url" not in table:
+        text = text.replace(f'base_url = "{URL}"', "")
+    (ready.folder / "config.toml").write_text(f"{text}\n[[provider]]\n{table}\n")
+    refused(ready, 2, *says)
 
 
 def test_no_key_for_openai(ready: Place) -> None:

@@ -14,16 +14,16 @@ import pytest
 import uvloop
 
 from engine.config import TaskConfig
-from engine.flow.rate import Lease, Slice
-from engine.flow.retry import RetryPolicy
+from engine.flow.retry import RetryBudget, RetryPolicy
 from engine.job import OpenShard
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
-from engine.records import Failure, FaultClass, Reply, Shard
+from engine.records import Failure, FaultClass, Lease, Reply, Shard, Share
 from engine.store.checkpoint import Checkpoint
 from engine.store.framing import FRAME_BYTES
 from engine.store.inflight import InflightBoard, read_board
 from engine.tasks.chat import ChatTask
+from engine.upstream import Upstream
 
 T = TypeVar("T")
 Result = Reply | Failure
@@ -102,12 +102,30 @@ class Quick(RetryPolicy):
         self._scale = scale
         self.waits: list[float] = []  # seconds, as the real policy would have had them
 
-    def wait_s(self, failure: Failure, *, tries: int, attempts: int) -> float | None:
-        wait = super().wait_s(failure, tries=tries, attempts=attempts)
+    def wait_s(self, failure: Failure, *, tries: int, attempts: int, age_s: float = 0.0) -> float | None:
+        wait = super().wait_s(failure, tries=tries, attempts=attempts, age_s=age_s)
         if wait is None:
             return None
         self.waits.append(wait)
         return wait * self._scale
+
+
+class Events:
+    """What the pipeline has told its worker."""
+
+    def __init__(self) -> None:
+        self.refused: list[tuple[str, Failure]] = []
+        self.tripped: list[tuple[str, Failure]] = []
+        self.closed: list[tuple[str, Failure]] = []
+
+    def on_refused(self, upstream: Upstream, failure: Failure) -> None:
+        self.refused.append((upstream.name, failure))
+
+    def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
+        self.tripped.append((upstream.name, failure))
+
+    def on_closed(self, upstream: Upstream, failure: Failure) -> None:
+        self.closed.append((upstream.name, failure))
 
 
 class Work:
@@ -122,7 +140,8 @@ class Work:
         wire: Wire,
         board: Path,
         retry: Quick,
-        closed: list[Failure],
+        events: Events,
+        upstreams: list[Upstream],
         calls: list[bool],
     ) -> None:
         self.pipeline = pipeline
@@ -131,7 +150,9 @@ class Work:
         self.wire = wire
         self.board = board
         self.retry = retry
-        self.closed = closed  # what the provider was closed for
+        self.events = events
+        self.upstreams = upstreams
+        self._serial = 1
         self.calls = calls  # of on_recorded
 
     @property
@@ -143,6 +164,11 @@ class Work:
         last = self.rows if count is None else first + count
         lines = [b'{"id":"r%d","text":"row %d %b"}' % (row, row, b"x" * padding) for row in range(first, last)]
         self.pipeline.feed(self.shard, first, lines)
+
+    def lease(self, in_flight: int, provider: int = 0, **more: Any) -> None:
+        """Give the worker another lease, as the supervisor would."""
+        self._serial += 1
+        self.pipeline.apply([Lease(provider, self._serial, time.monotonic() + 1000, in_flight, **more)])
 
     def synced(self) -> None:
         """Tell that all of what is recorded is on disk, as a committer would."""
@@ -195,7 +221,11 @@ class Start(Protocol):
         concurrency: int = ...,
         attempts: int = ...,
         scale: float = ...,
-        lease: Lease | None = ...,
+        requests: Share | None = ...,
+        tokens: Share | None = ...,
+        upstreams: Callable[[Wire], list[Upstream]] = ...,
+        budget: RetryBudget | None = ...,
+        streak: int = ...,
         include: tuple[str, ...] = ...,
         suspects: tuple[int, ...] = ...,
         quarantined: tuple[int, ...] = ...,
@@ -208,6 +238,14 @@ def work(tmp_path: Path) -> Start:
     return at_work(tmp_path)
 
 
+TASK = ChatTask(TaskConfig(model="m", prompt="{text}"), "id")
+
+
+def only(wire: Wire) -> list[Upstream]:
+    """Make the one upstream of most tests."""
+    return [Upstream(0, "main", wire, secrets=(SECRET,))]
+
+
 def at_work(folder: Path) -> Start:
     @asynccontextmanager
     async def start(
@@ -217,7 +255,11 @@ def at_work(folder: Path) -> Start:
         concurrency: int = 4,
         attempts: int = 3,
         scale: float = 0.0005,
-        lease: Lease | None = None,
+        requests: Share | None = None,
+        tokens: Share | None = None,
+        upstreams: Callable[[Wire], list[Upstream]] = only,
+        budget: RetryBudget | None = None,
+        streak: int = 1000,
         include: tuple[str, ...] = (),
         suspects: tuple[int, ...] = (),
         quarantined: tuple[int, ...] = (),
@@ -228,25 +270,24 @@ def at_work(folder: Path) -> Start:
         opened = OpenShard(shard, checkpoint, frozenset(suspects), frozenset(quarantined))
         board = InflightBoard.create(folder / "0.board", concurrency)
         retry = Quick(attempts, scale)
-        closed: list[Failure] = []
+        events = Events()
         calls: list[bool] = []
-        now = asyncio.get_running_loop().time()
-        task = ChatTask(TaskConfig(model="m", prompt="{text}"), "id")
-        recorder = Recorder(
-            task=task, board=board, provider="main", include=frozenset(include), on_recorded=calls.append
-        )
+        recorder = Recorder(task=TASK, board=board, include=frozenset(include), on_recorded=calls.append)
+        providers = upstreams(wire)
         pipeline = Pipeline(
-            task=task,
-            transport=wire,
+            task=TASK,
+            upstreams=providers,
             retry=retry,
-            slice_=None if lease is None else Slice(lease, now),
+            budget=budget or RetryBudget(1.0, 1e6, time.monotonic()),
             board=board,
-            concurrency=concurrency,
+            slots=concurrency,
+            streak=streak,
             recorder=recorder,
-            secrets=(SECRET,),
-            on_provider_closed=closed.append,
+            events=events,
+            rng=Random(0),
         )
-        slots = pipeline.start()
+        expires = time.monotonic() + 1000
+        pipeline.apply([Lease(each.number, 1, expires, concurrency, requests, tokens) for each in providers])
         try:
             yield Work(
                 pipeline,
@@ -255,10 +296,11 @@ def at_work(folder: Path) -> Start:
                 wire=wire,
                 board=folder / "0.board",
                 retry=retry,
-                closed=closed,
+                events=events,
+                upstreams=providers,
                 calls=calls,
             )
-            assert not [slot for slot in slots if slot.done() and not slot.cancelled()], "a slot has ended"
+            assert not pipeline.ended.done(), "a slot has ended"
         finally:
             await pipeline.drained(0.0)
             await checkpoint.close()

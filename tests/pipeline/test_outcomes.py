@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.rate import Lease
-from engine.records import FaultClass
+from engine.records import FaultClass, Share
 from engine.transport import faults
 from tests.pipeline.conftest import SECRET, Result, Start, Wire, at_work, failure, reply, run
 
@@ -53,7 +52,7 @@ def test_a_result_is_recorded_with_what_it_took(work: Start) -> None:
                 assert (line["index"], line["id"], line["output"], line["error"]) == (row, f"r{row}", "done", None)
             totals = at.shard.checkpoint.acknowledged
             assert (totals.rows, totals.failed, totals.requests, totals.prompt_tokens) == (3, 0, 9, 9)
-            counters = at.pipeline.counters
+            counters = at.pipeline.count()
             assert (counters.requests, counters.replies, counters.retries) == (9, 7, 6)
             assert counters.faults == {"timeout": 2, "rate_limited": 4}
 
@@ -112,8 +111,8 @@ def test_the_attempts_run_out(work: Start) -> None:
             assert record["line"]["output"] is None
             assert record["line"]["id"] == "r1"
             assert record["line"]["error"] == {"class": "server_error", "code": None, "status": 500, "message": "no"}
-            assert at.pipeline.counters.retries == 3
-            assert at.pipeline.counters.maybe_billed_twice == 3
+            assert at.pipeline.count().retries == 3
+            assert at.pipeline.count().maybe_billed_twice == 3
 
     run(story())
 
@@ -187,7 +186,7 @@ def test_a_reply_that_is_none_is_asked_for_again_and_never_stored(work: Start, b
             assert records[1]["line"]["error"]["class"] == "bad_reply"
             assert records[1]["line"]["error"]["status"] == 200
             assert (records[0]["attempts"], records[1]["attempts"]) == (3, 3)
-            assert at.pipeline.counters.maybe_billed_twice == 4, "the work was done, and is done again"
+            assert at.pipeline.count().maybe_billed_twice == 4, "the work was done, and is done again"
 
     run(story())
 
@@ -204,7 +203,7 @@ def test_a_429_is_seen_as_what_it_is_and_spends_no_attempt(work: Start) -> None:
             await at.done()
             record = (await at.outcomes())[0]
             assert (record["failed"], record["attempts"], record["requests"]) == (False, 1, 21)
-            assert at.pipeline.counters.faults == {"rate_limited": 20}
+            assert at.pipeline.count().faults == {"rate_limited": 20}
 
     run(story())
 
@@ -225,17 +224,19 @@ def test_503_spends_no_attempt_and_500_does(work: Start) -> None:
 
 def test_retry_after_is_read_from_every_failure_and_not_from_the_first_only(work: Start) -> None:
     async def story() -> None:
-        asked = [0.0, 3.0, 17.0, 5.0]
+        asked = [0, 300, 700, 200]  # milliseconds
 
         def rule(_row: int, nth: int) -> Result:
-            return reply(429, b"{}", retry_after=f"{asked[nth]:g}") if nth < 4 else reply()
+            return reply(429, b"{}", retry_after_ms=f"{asked[nth]}") if nth < 4 else reply()
 
-        async with work(1, Wire(rule)) as at:
+        async with work(1, Wire(rule), scale=1.0) as at:
             at.feed()
             await at.done()
             assert len(at.retry.waits) == 3
             for wait, floor in zip(at.retry.waits, asked[1:], strict=True):
-                assert floor <= wait <= floor * 1.25
+                assert floor <= wait * 1000 <= floor * 1.25
+            for nth in (1, 2, 3):
+                assert at.wire.times[nth] - at.wire.times[nth - 1] >= asked[nth] / 1000 - 0.002
 
     run(story())
 
@@ -268,8 +269,8 @@ def test_only_retries_of_what_may_have_been_done_are_counted_as_billed_twice(wor
         async with work(4, Wire(rule)) as at:
             at.feed()
             await at.done()
-            assert at.pipeline.counters.maybe_billed_twice == 2
-            assert at.pipeline.counters.retries == 4
+            assert at.pipeline.count().maybe_billed_twice == 2
+            assert at.pipeline.count().retries == 4
 
     run(story())
 
@@ -295,13 +296,13 @@ def test_what_would_fail_every_row_closes_the_provider_and_fails_none(
             at.feed()
             await at.until(lambda: at.wire.in_flight == 3)
             at.wire.answer(1, reply(status, error(status, code, f"bad key {SECRET}")))
-            await at.until(lambda: at.closed)
+            await at.until(lambda: at.events.closed)
             at.wire.answer(0)
             at.wire.answer(2, failure(faults.TIMEOUT))
             await at.settled()
             assert at.wire.rows == [0, 1, 2], "no request after it was seen"
-            assert [told.fault.name for told in at.closed] == [fault]
-            assert at.closed[0].message == "bad key [redacted]"
+            assert [told.fault.name for _, told in at.events.closed] == [fault]
+            assert at.events.closed[0][1].message == "bad key [redacted]"
             assert await at.pipeline.drained(5.0) == 0
             assert list(await at.outcomes()) == [0], "the others are not failed: a resume sends them again"
 
@@ -330,7 +331,7 @@ RESULTS: list[Callable[[], Result]] = [
     reply,
     lambda: reply(200, b""),
     lambda: reply(200, REFUSAL),
-    lambda: reply(429, b"", retry_after="1"),
+    lambda: reply(429, b"", retry_after_ms="2"),
     lambda: reply(503, b"x"),
     lambda: reply(500, b""),
     lambda: reply(400, error(400)),
@@ -345,7 +346,8 @@ RESULTS: list[Callable[[], Result]] = [
     seed=st.integers(0, 2**32),
     suspects=st.sets(st.integers(0, 39), max_size=4),
     quarantined=st.sets(st.integers(0, 39), max_size=2),
-    lease=st.none() | st.just(Lease(3000.0, None)) | st.just(Lease(None, 40_000.0)),
+    requests=st.none() | st.just(Share(3000.0, 750.0)),
+    tokens=st.none() | st.just(Share(40_000.0, 10_000.0)),
     bites=st.integers(1, 15),
 )
 def test_every_row_gets_one_outcome_whatever_the_wire_does_and_in_whatever_order(  # noqa: PLR0917 - drawn by name
@@ -354,7 +356,8 @@ def test_every_row_gets_one_outcome_whatever_the_wire_does_and_in_whatever_order
     seed: int,
     suspects: set[int],
     quarantined: set[int],
-    lease: Lease | None,
+    requests: Share | None,
+    tokens: Share | None,
     bites: int,
 ) -> None:
     """It also ends: a slot that sleeps through its wake-up would leave rows behind."""
@@ -371,7 +374,8 @@ def test_every_row_gets_one_outcome_whatever_the_wire_does_and_in_whatever_order
             len(script),
             Wire(rule),
             concurrency=concurrency,
-            lease=lease,
+            requests=requests,
+            tokens=tokens,
             suspects=tuple(suspects),
             quarantined=tuple(quarantined),
         ) as at:
@@ -385,7 +389,7 @@ def test_every_row_gets_one_outcome_whatever_the_wire_does_and_in_whatever_order
             records = await at.outcomes()
             assert sorted(records) == list(range(at.rows))
             assert at.wire.in_flight_max <= concurrency
-            assert at.pipeline.in_flight == at.pipeline.waiting == 0
+            assert at.pipeline.in_flight == at.pipeline.backlog.waiting == 0
             assert at.in_flight_rows() == []
             for row, record in records.items():
                 assert record["requests"] == at.wire.tries[row]
@@ -394,7 +398,7 @@ def test_every_row_gets_one_outcome_whatever_the_wire_does_and_in_whatever_order
                     assert record["line"]["error"]["class"] == "poison_row"
                 else:
                     assert record["attempts"] <= 3
-            counters = at.pipeline.counters
+            counters = at.pipeline.count()
             assert counters.requests == len(at.wire.sent)
             assert counters.retries == counters.requests - len(set(at.wire.rows))
 

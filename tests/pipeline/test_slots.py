@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from engine.flow.rate import Lease
+from engine.records import Share
 from engine.transport import faults
 from tests.pipeline.conftest import Result, Start, Wire, failure, reply, run
 
@@ -107,7 +107,7 @@ def test_a_row_that_waits_holds_no_slot(work: Start) -> None:
                 await at.until(lambda row=row: row in at.wire.open)  # type: ignore[misc]  # bound for the loop
                 at.wire.answer(row)
             await at.until(lambda: at.recorded == 9)
-            assert at.pipeline.waiting == 1
+            assert at.pipeline.backlog.waiting == 1
             assert at.pipeline.next_due_s is not None
             assert 900 < at.pipeline.next_due_s <= 1250
             assert at.in_flight_rows() == []
@@ -124,7 +124,7 @@ def test_a_row_whose_time_has_come_goes_before_new_ones(work: Start) -> None:
             at.feed()
             await at.done()
             assert at.wire.rows == [0, 0, 0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 9]
-            assert at.pipeline.waiting == 0
+            assert at.pipeline.backlog.waiting == 0
             assert at.pipeline.next_due_s is None
 
     run(story())
@@ -133,15 +133,15 @@ def test_a_row_whose_time_has_come_goes_before_new_ones(work: Start) -> None:
 def test_a_row_is_not_tried_again_before_its_time(work: Start) -> None:
     async def story() -> None:
         def rule(_row: int, nth: int) -> Result:
-            return reply(429, b"{}", retry_after="30") if nth == 1 else reply()
+            return reply(429, b"{}", retry_after_ms="150") if nth == 1 else reply()
 
-        async with work(4, Wire(rule), concurrency=2, scale=0.005) as at:
+        async with work(4, Wire(rule), concurrency=2, scale=1.0) as at:
             at.feed()
             await at.done()
             for row in range(4):
                 first, second = (time for sent, time in zip(at.wire.rows, at.wire.times, strict=True) if sent == row)
-                assert second - first >= 30 * 0.005
-            assert all(wait >= 30 for wait in at.retry.waits)
+                assert second - first >= 0.149
+            assert all(wait >= 0.15 for wait in at.retry.waits)
 
     run(story())
 
@@ -150,11 +150,11 @@ def test_when_too_many_rows_wait_no_new_ones_are_admitted(work: Start) -> None:
     """Every new row of a provider that is down would only join them: memory must not grow with the outage."""
 
     async def story() -> None:
-        async with work(500, Wire(lambda *_: reply(503, b"")), concurrency=2, scale=1000.0) as at:
+        async with work(500, Wire(lambda *_: reply(429, b"")), concurrency=2, scale=1000.0) as at:
             at.feed()
-            await at.until(lambda: at.pipeline.waiting >= 64)
+            await at.until(lambda: at.pipeline.backlog.waiting >= 64)
             await at.settled()
-            assert at.pipeline.waiting <= 64 + 2
+            assert at.pipeline.backlog.waiting <= 64 + 2
 
     run(story())
 
@@ -170,7 +170,7 @@ def test_the_rate_is_kept_at_the_moment_of_sending(work: Start) -> None:
             await asyncio.sleep(0.15 if row < 20 else 0)  # the first ones hold all slots and come free together
             return reply()
 
-        async with work(60, Wire(slow), concurrency=20, lease=Lease(100.0, None)) as at:
+        async with work(60, Wire(slow), concurrency=20, requests=Share(100.0, 25.0)) as at:
             at.feed()
             await at.done()
             return at.wire.times
@@ -184,7 +184,7 @@ def test_the_rate_is_kept_at_the_moment_of_sending(work: Start) -> None:
 
 def test_the_rate_is_used(work: Start) -> None:
     async def story() -> float:
-        async with work(50, Wire(lambda *_: reply()), concurrency=4, lease=Lease(200.0, None)) as at:
+        async with work(50, Wire(lambda *_: reply()), concurrency=4, requests=Share(200.0, 50.0)) as at:
             at.feed()
             await at.done()
             return at.wire.times[-1] - at.wire.times[0]
@@ -194,7 +194,7 @@ def test_the_rate_is_used(work: Start) -> None:
 
 def test_tokens_are_paced_too_and_corrected_by_what_was_used(work: Start) -> None:
     async def story() -> float:
-        async with work(20, Wire(lambda *_: reply()), concurrency=4, lease=Lease(None, 2000.0)) as at:
+        async with work(20, Wire(lambda *_: reply()), concurrency=4, tokens=Share(2000.0, 500.0)) as at:
             at.feed(padding=320)  # estimated at about 100 tokens each, used 5
             await at.done()
             return at.wire.times[-1] - at.wire.times[0]
@@ -207,7 +207,7 @@ def test_a_retry_spends_the_rate_like_any_request(work: Start) -> None:
         def rule(_row: int, nth: int) -> Result:
             return failure(faults.TIMEOUT) if nth < 3 else reply()
 
-        async with work(10, Wire(rule), concurrency=4, scale=0.0, lease=Lease(100.0, None)) as at:
+        async with work(10, Wire(rule), concurrency=4, scale=0.0, requests=Share(100.0, 25.0)) as at:
             at.feed()
             await at.done()
             assert len(at.wire.sent) == 30

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from engine.flow.rate import Lease
+from engine.records import Share
 from engine.transport import faults
 from tests.pipeline.conftest import Result, Start, Wire, failure, reply, run
 
@@ -75,7 +75,9 @@ def test_several_suspects_go_one_after_the_other_through_their_retries(work: Sta
 
 def test_a_suspect_waits_for_the_rate_alone_as_well(work: Start) -> None:
     async def story() -> None:
-        async with work(30, Wire(lambda *_: reply()), concurrency=4, suspects=(0, 7), lease=Lease(300.0, None)) as at:
+        async with work(
+            30, Wire(lambda *_: reply()), concurrency=4, suspects=(0, 7), requests=Share(300.0, 75.0)
+        ) as at:
             at.feed()
             await at.done()
             assert at.wire.seen_beside[0] == at.wire.seen_beside[7] == 1

@@ -185,18 +185,6 @@ def test_a_row_of_ten_megabytes_is_read_and_answered(ask: "Ask") -> None:
     uvloop.run(exchange())
 
 
-def test_latency_has_the_settings_median_and_repeats_with_the_seed() -> None:
-    from engine.simulator.app import Provider
-
-    settings = SimulatorSettings(latency_ms=80, latency_sigma=0.5, seed=3)
-    one, same, other = (Provider(name, settings) for name in ("a", "a", "b"))
-    times = [one.latency() for _ in range(4001)]
-    assert times == [same.latency() for _ in range(4001)]
-    assert times[0] != other.latency()
-    assert sorted(times)[2000] == pytest.approx(0.08, rel=0.05)
-    assert Provider("a", FAST).latency() == 0
-
-
 def test_requests_overlap_for_their_latency(ask: "Ask") -> None:
     async def exchange() -> None:
         async with running(SimulatorSettings(latency_ms=200, latency_sigma=0)) as port:

@@ -134,6 +134,22 @@ def test_bad_limit_headers_come_with_a_good_reply(ask: "Ask", whole: bytes) -> N
     assert answer.headers["x-ratelimit-reset-requests"] == "tomorrow"
 
 
+def test_huge_limit_headers_come_with_a_good_reply(ask: "Ask", whole: bytes) -> None:
+    answer = _one(ask, "huge-headers")
+    assert (answer.status, answer.body) == (200, whole)
+    assert len(answer.headers["x-ratelimit-limit-requests"]) == 400
+    assert answer.headers["x-ratelimit-limit-tokens"] == "-60000"
+
+
+def test_a_rising_rate_limit_asks_for_more_each_time_until_one_is_answered(ask: "Ask") -> None:
+    async def exchange() -> list[str | None]:
+        script = ("429-rising", "429-rising", "429-rising", "ok", "429-rising")
+        async with running(SimulatorSettings(latency_ms=0, script=script)) as port:
+            return [(await ask(port, body=BODY)).headers.get("retry-after-ms") for _ in script]
+
+    assert uvloop.run(exchange()) == ["200", "400", "600", None, "200"]
+
+
 def test_a_hung_request_is_reset_when_its_time_is_over(ask: "Ask") -> None:
     async def exchange() -> "Answer":
         async with running(SimulatorSettings(script=("hang",), hang_s=0.05)) as port:
@@ -146,7 +162,7 @@ def test_a_hung_request_is_reset_when_its_time_is_over(ask: "Ask") -> None:
 def test_a_drip_delivers_the_whole_reply_byte_by_byte(
     ask: "Ask", whole: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.simulator.app.DRIP_S", 0.0002)
+    monkeypatch.setattr("engine.simulator.exchange.DRIP_S", 0.0002)
     answer = _one(ask, "drip")
     assert (answer.status, answer.body) == (200, whole)
 
@@ -154,14 +170,26 @@ def test_a_drip_delivers_the_whole_reply_byte_by_byte(
 def test_the_script_is_used_up_in_order_and_then_the_shares_apply() -> None:
     settings = SimulatorSettings(script=("500", "ok", "reset"), faults={"503": 1.0})
     plan = FaultPlan(settings, Random(0))
-    assert [plan.next().name for _ in range(5)] == ["500", "ok", "reset", "503", "503"]
+    assert [plan.next(0).name for _ in range(5)] == ["500", "ok", "reset", "503", "503"]
+
+
+def test_an_outage_goes_before_all_and_uses_up_nothing() -> None:
+    settings = SimulatorSettings(script=("500", "reset"), faults={"503": 0.5})
+    plan, undisturbed = FaultPlan(settings, Random(0)), FaultPlan(settings, Random(0))
+    plan.begin_outage(named("401"), ends=10.0)
+    assert {plan.next(now).name for now in (0, 5, 9.9)} == {"401"}
+    assert [plan.next(10).name for _ in range(50)] == [undisturbed.next(10).name for _ in range(50)]
+    plan.begin_outage(named("hang"), ends=float("inf"))
+    assert plan.next(1e9).name == "hang"
+    plan.end_outage()
+    assert plan.next(1e9).name == undisturbed.next(1e9).name
 
 
 def test_shares_are_kept_and_repeat_with_the_same_seed() -> None:
     settings = SimulatorSettings(faults={"500": 0.1, "429": 0.05, "hang": 0.0})
     plan, same = FaultPlan(settings, Random("a")), FaultPlan(settings, Random("a"))
-    drawn = [plan.next().name for _ in range(20_000)]
-    assert drawn == [same.next().name for _ in range(20_000)]
+    drawn = [plan.next(0).name for _ in range(20_000)]
+    assert drawn == [same.next(0).name for _ in range(20_000)]
     counts = Counter(drawn)
     assert counts["500"] == pytest.approx(2000, rel=0.1)
     assert counts["429"] == pytest.approx(1000, rel=0.15)

@@ -99,3 +99,39 @@ def test_a_wrong_request_is_refused_in_openais_words(body: bytes, status: int, c
 
 def test_the_longest_prompt_that_fits_is_answered() -> None:
     assert _reply(_body("x" * 512_000))["usage"]["prompt_tokens"] == 128_000
+
+
+def _long(content: str, mean: float, **extra: Any) -> dict[str, Any]:
+    body = _body(content, **extra)
+    reply: dict[str, Any] = json.loads(compose(body, fingerprint(body), mean).body)
+    return reply
+
+
+@given(st.text(max_size=300), st.floats(min_value=1, max_value=500), st.none() | st.integers(min_value=4, max_value=99))
+def test_a_reply_of_any_length_keeps_its_digest_and_its_cap(question: str, mean: float, cap: int | None) -> None:
+    extra = {} if cap is None else {"max_tokens": cap}
+    reply = _long(question, mean, **extra)
+    text = reply["choices"][0]["message"]["content"]
+    tokens = reply["usage"]["completion_tokens"]
+    assert reply == _long(question, mean, **extra)
+    assert tokens == max(1, len(text) // 4)
+    assert cap is None or tokens <= cap
+    if tokens >= 3:
+        assert text.endswith(f"[{digest(question)}]")
+
+
+def test_lengths_vary_widely_around_their_mean() -> None:
+    lengths = sorted(_long(str(row), 200)["usage"]["completion_tokens"] for row in range(4000))
+    assert sum(lengths) / len(lengths) == pytest.approx(200, rel=0.06)
+    assert lengths[200] < 50
+    assert lengths[-200] > 500
+
+
+def test_a_long_reply_that_its_cap_cut_says_length() -> None:
+    lengths: dict[str, list[int]] = {"length": [], "stop": []}
+    for row in range(100):
+        reply = _long(str(row), 100, max_tokens=100)
+        lengths[reply["choices"][0]["finish_reason"]].append(reply["usage"]["completion_tokens"])
+    assert set(lengths["length"]) == {100}
+    assert 10 < len(lengths["length"]) < 90
+    assert min(lengths["stop"]) < 50

@@ -16,7 +16,7 @@ def test_repeats_are_counted_as_a_plain_recount_does(exchanges: list[tuple[int, 
     for key, success in exchanges:
         repeated += key in answered
         ledger.arrived(key, 10, 0)
-        ledger.left(key, 200 if success else 500, success=success)
+        ledger.left(key, 200 if success else 500, 0, success=success)
         if success:
             answered.add(key)
     figures = ledger.figures(0)
@@ -33,7 +33,7 @@ def test_a_repeat_before_the_answer_is_no_repeat_after_success() -> None:
     ledger = Ledger()
     ledger.arrived(1, 5, 0)
     ledger.arrived(1, 5, 0)
-    ledger.left(1, 200, success=True)
+    ledger.left(1, 200, 0, success=True)
     assert ledger.figures(0)["repeated_after_success"] == 0
     ledger.arrived(1, 5, 0)
     assert ledger.figures(0)["repeated_after_success"] == 1
@@ -43,11 +43,11 @@ def test_a_reset_keeps_what_is_in_flight_and_nothing_else() -> None:
     ledger = Ledger()
     ledger.arrived(1, 5, 0)
     ledger.arrived(2, 5, 0)
-    ledger.left(1, 200, success=True)
+    ledger.left(1, 200, 0, success=True)
     ledger.clear()
     figures = ledger.figures(0)
     assert (figures["in_flight"], figures["in_flight_max"], figures["requests"]) == (1, 1, 0)
-    ledger.left(2, None, success=False)
+    ledger.left(2, None, 0, success=False)
     assert ledger.figures(0)["in_flight"] == 0
 
 
@@ -57,3 +57,27 @@ def test_the_history_is_bounded_and_recent() -> None:
         ledger.arrived(second, 1, second)
     assert len(ledger.figures(2 * SERIES_S - 1)["per_second"]) == SERIES_S
     assert ledger.figures(2 * SERIES_S + 9)["per_second"][0] == [SERIES_S + 10, 1]
+
+
+def test_the_series_tells_what_came_and_what_became_of_it_in_each_second() -> None:
+    ledger = Ledger()
+    ledger.arrived(1, 1, 10.0)
+    ledger.arrived(2, 1, 10.9)
+    ledger.charged(30, 10.9)
+    ledger.left(1, 429, 10.95, success=False)
+    ledger.arrived(3, 1, 11.5)
+    ledger.charged(12, 11.5)
+    ledger.left(2, 200, 12.1, success=True)
+    ledger.left(3, None, 13.0, success=False)
+    figures = ledger.figures(13)
+    assert figures["series"] == [[10, 2, 0, 1, 0, 30], [11, 1, 0, 0, 0, 12], [12, 0, 1, 0, 0, 0], [13, 0, 0, 0, 1, 0]]
+    assert figures["per_second"] == [[10, 2], [11, 1]]
+    assert (figures["first"], figures["last"]) == (10.0, 11.5)
+    assert (figures["admitted"], figures["charged_tokens"]) == (2, 42)
+
+
+def test_a_reply_that_broke_off_is_no_answer_in_the_series() -> None:
+    ledger = Ledger()
+    ledger.arrived(1, 1, 5.0)
+    ledger.left(1, 200, 5.0, success=False)
+    assert ledger.figures(5)["series"] == [[5, 1, 0, 0, 1, 0]]

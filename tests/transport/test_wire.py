@@ -170,15 +170,25 @@ class Wire:
         return received
 
 
-def endpoint(url: str, *, key: str | None = "sk-test", account: bool = False, timeout_s: float = 20.0) -> Endpoint:
-    return Endpoint(provider="p", base_url=url, key=key, openai_account=account, timeout_s=timeout_s)
+Headers = tuple[tuple[str, str], ...]
+
+
+def endpoint(url: str, *, key: str | None = "sk-test", timeout_s: float = 20.0, extra: Headers = ()) -> Endpoint:
+    return Endpoint(provider="p", base_url=url, key=key, openai_account=False, timeout_s=timeout_s, extra_headers=extra)
 
 
 def send(
-    kind: str, wire: Wire, base_url: str = "", *, key: str | None = "sk-test", timeout_s: float = 20.0, times: int = 1
+    kind: str,
+    wire: Wire,
+    base_url: str = "",
+    *,
+    key: str | None = "sk-test",
+    timeout_s: float = 20.0,
+    times: int = 1,
+    extra: Headers = (),
 ) -> list[Reply | Failure]:
     """Send so many requests one after the other through a transport of that kind; return what came back."""
-    target = endpoint(base_url or wire.url(), key=key, timeout_s=timeout_s)
+    target = endpoint(base_url or wire.url(), key=key, timeout_s=timeout_s, extra=extra)
     resolved = resolve(target, API) if kind == "direct" else target
 
     async def run() -> list[Reply | Failure]:
@@ -251,6 +261,29 @@ def test_direct_sends_no_figures_about_a_package_that_does_not_send_it() -> None
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("key", ["sk-test", None])
+def test_both_transports_send_the_headers_that_the_configuration_adds(key: str | None) -> None:
+    extra = (("X-Team", "one, two"), ("api-key", "az-secret"), ("User-Agent", "mine/1"), ("X-Stainless-Lang", "own"))
+    for kind in KINDS:
+        wire = Wire()
+        (reply,) = send(kind, wire, key=key, extra=extra)
+        assert isinstance(reply, Reply)
+        (sent,) = wire.requests
+        assert [sent.header(name.lower()) for name, _ in extra] == [value for _, value in extra], kind
+        assert sent.header("authorization") == (None if key is None else "Bearer sk-test")
+        assert sent.header("content-type") == "application/json"
+        assert json.loads(sent.body) == BODY
+
+
+@pytest.mark.parametrize("name", ["authorization", "Authorization", "AUTHORIZATION"])
+@pytest.mark.parametrize("key", ["sk-test", None])
+def test_an_authorization_of_the_configuration_is_the_only_one(name: str, key: str | None) -> None:
+    for kind in KINDS:
+        wire = Wire()
+        send(kind, wire, key=key, extra=((name, "Basic abc"),))
+        assert wire.requests[0].header("authorization") == "Basic abc", kind
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_connections_are_kept_and_used_again(kind: str) -> None:
     wire = Wire()
@@ -283,18 +316,19 @@ from engine.records import Endpoint, Reply
 from engine.transport import open_transport
 from engine.transport.endpoint import resolve
 
-kind, url, key, account = sys.argv[1:]
-endpoint = Endpoint("p", url, key or None, account == "account", 20.0)
-if kind == "direct":
-    endpoint = resolve(endpoint, "chat.completions")
+kind, url, key, *accounts = sys.argv[1:]
 
-async def main():
+async def send(endpoint):
     transport = open_transport(kind, endpoint, api="chat.completions", concurrency=1)
     result = await transport.send(b'{"model": "m", "messages": []}')
     await transport.close()
     assert isinstance(result, Reply), result
 
-asyncio.run(main())
+for account in accounts:
+    endpoint = Endpoint("p", url, key or None, account == "account", 20.0)
+    if kind == "direct":
+        endpoint = resolve(endpoint, "chat.completions")
+    asyncio.run(send(endpoint))
 os._exit(0)  # as workers end: the direct client's threads can abort an interpreter that is being taken down
 """
 
@@ -303,20 +337,27 @@ def sent_with_environment(
     kinds: list[str], environment: dict[str, str], *, key: str, account: bool
 ) -> dict[str, Received]:
     """Send one request through each of these transports, each in a process of its own; return what arrived."""
+    sent = sent_in_turn(kinds, environment, key=key, accounts=["account" if account else "other"])
+    return {kind: received for kind, (received,) in sent.items()}
 
-    async def run(kind: str) -> Received:
+
+def sent_in_turn(
+    kinds: list[str], environment: dict[str, str], *, key: str, accounts: list[str]
+) -> dict[str, list[Received]]:
+    """Send requests for each of these accounts in turn, those of one transport all in one process."""
+
+    async def run(kind: str) -> list[Received]:
         wire = Wire()
         async with wire.serve():
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", DRIVE, kind, wire.url(), key, "account" if account else "other",
+                sys.executable, "-c", DRIVE, kind, wire.url(), key, *accounts,
                 env=os.environ | environment, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             _, errors = await process.communicate()
         assert process.returncode == 0, errors.decode()
-        (received,) = wire.requests
-        return received
+        return wire.requests
 
-    async def all_kinds() -> list[Received]:
+    async def all_kinds() -> list[list[Received]]:
         return await asyncio.gather(*(run(kind) for kind in kinds))
 
     return dict(zip(kinds, asyncio.run(all_kinds()), strict=True))
@@ -343,6 +384,14 @@ def test_openais_own_server_gets_the_accounts_organisation_and_project_from_both
         assert received.header("openai-organization") == "org-env"
         assert received.header("openai-project") == "proj-env"
         assert received.header("x-env") == "env-header"
+
+
+def test_openai_beside_other_providers_keeps_its_account_and_the_others_get_none_of_it() -> None:
+    environment = {name: value for name, value in ACCOUNT.items() if name != "OPENAI_BASE_URL"}
+    sent = sent_in_turn(KINDS, environment, key="sk-own", accounts=["other", "account", "other", "account"])
+    for kind, received in sent.items():
+        assert [each.header("openai-organization") for each in received] == [None, "org-env"] * 2, kind
+        assert [each.header("x-env") for each in received] == [None, "env-header"] * 2, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,12 +1,14 @@
 """What a person and a program read at the end of a run."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ExitCode, RunDirectoryError
-from engine.records import Counters, RunReport, SessionReport, Totals
+from engine.records import Counters, ProviderFigures, RunReport, SessionReport, Totals
 from engine.ui.report import from_json, summary, to_json
 
 SESSION = SessionReport(
@@ -38,6 +40,24 @@ DONE = RunReport(
     failures={"server_error": 1, "content_filter": 2},
     sessions=[SESSION],
 )
+
+
+PLAIN = ProviderFigures(
+    requests=60_012,
+    answered=60_000,
+    limited=4,
+    failed=12,
+    retries=12,
+    prompt_tokens=1_200_000,
+    completion_tokens=400_000,
+    mean_reply_s=0.84,
+    in_flight_max=128,
+    requests_per_minute=90_000.0,
+)
+
+
+def with_providers(**providers: ProviderFigures) -> list[str]:
+    return summary(DONE, msgspec.structs.replace(SESSION, providers=providers)).splitlines()
 
 
 def stopped(code: ExitCode, why: str | None = None) -> tuple[RunReport, SessionReport]:
@@ -117,20 +137,133 @@ def test_a_server_cannot_steer_the_terminal_through_the_summary() -> None:
     assert summary(*stopped(ExitCode.PROVIDER, "no\x1b[2J\ncredit")).splitlines()[0] == "Stopped: no [2J credit"
 
 
+def test_one_provider_with_nothing_unusual_adds_nothing() -> None:
+    assert with_providers(main=PLAIN) == summary(DONE, SESSION).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"limited": 3000}, "3,000 429s (5.0%), limit 90,000 requests a minute"),
+        ({"held_s": 598.0}, "held 9m58s, limit 90,000 requests a minute"),
+        ({"opened": 1, "requests_per_minute": None}, "breaker opened once"),
+        ({"opened": 12, "requests_per_minute": None}, "breaker opened 12 times"),
+        ({"odd_headers": 1234, "requests_per_minute": None}, "odd limit headers 1,234"),
+        ({"state": "closed", "requests_per_minute": None}, "closed at the end"),
+        (
+            {"held_s": 2.0, "requests_per_minute": 0.5, "tokens_per_minute": 90_000.0},
+            "held 2.0s, limit 0.5 requests, 90k tokens a minute",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_unusual_of_one_provider_is_told(change: dict[str, Any], text: str) -> None:
+    lines = with_providers(main=msgspec.structs.replace(PLAIN, **change))
+    assert f"  provider {text}" in lines
+    assert len(lines) == len(summary(DONE, SESSION).splitlines()) + 1
+
+
+def test_several_providers_have_a_line_each() -> None:
+    spare = ProviderFigures(state="closed", held_s=598.0, opened=2, odd_headers=1, tokens_per_minute=1.2e6)
+    lines = with_providers(main=PLAIN, spare=spare)
+    at = next(place for place, line in enumerate(lines) if line.startswith("  provider"))
+    assert lines[at - 1].startswith("  requests")
+    assert lines[at : at + 3] == [
+        "  provider  requests  answered  429s  tokens     reply  state",
+        "  main      60,012    99.9%     4     1.2M+400k  0.8s   open    limit 90,000 requests a minute",
+        (
+            "  spare     0         -         0     0+0        -      closed  limit 1.2M tokens a minute, held 9m58s, "
+            "breaker opened 2 times, odd limit headers 1"
+        ),
+    ]
+
+
+def test_the_notices_of_the_session_are_listed_and_many_are_cut() -> None:
+    session = msgspec.structs.replace(SESSION, notices=["disk nearly full, paused", "open files raised\x1b to 65,536"])
+    lines = summary(DONE, session).splitlines()
+    assert lines[-2:] == ["  notices  disk nearly full, paused", "           open files raised  to 65,536"]
+    many = summary(DONE, msgspec.structs.replace(SESSION, notices=[f"notice {n}" for n in range(50)]))
+    assert len(many.splitlines()) == len(lines) + 9
+    assert many.endswith("40 more in the report")
+
+
+def test_what_to_do_next_stays_the_last_line() -> None:
+    report, session = stopped(ExitCode.PROVIDER, "why")
+    session = msgspec.structs.replace(session, notices=["held"], providers={"a": PLAIN, "b": PLAIN})
+    assert summary(report, session).splitlines()[-1].startswith("  next")
+
+
+# As the version before wrote them: its sessions know neither providers nor notices.
+OLD_REPORT = b"""{
+  "run": "a1b2", "finished": true, "input": "in.jsonl", "output": "out.jsonl", "errors": null, "rows": 5,
+  "totals": {"rows": 5, "failed": 0, "prompt_tokens": 50, "completion_tokens": 20, "requests": 5},
+  "failures": {},
+  "sessions": [{
+    "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:04:53Z", "exit_code": 0, "stopped_by": null,
+    "elapsed_s": 0.4, "rows": 5, "rows_per_s": 12.5,
+    "counters": {"rows": 5, "requests": 5, "replies": 5, "retries": 0, "maybe_billed_twice": 0, "faults": {}},
+    "in_flight_max": 5, "allowed": 128, "workers": 2, "deaths": 0, "quarantined": 0, "billed_twice_max": 0,
+    "cpu_s": 1.2, "rss_max_bytes": {"supervisor": 47185920, "worker": 63963136}
+  }]
+}
+"""
+
+
+def test_a_report_of_the_version_before_is_read_and_summed_up() -> None:
+    report = from_json(OLD_REPORT)
+    assert report.sessions[0].providers == {}
+    assert report.sessions[0].notices == []
+    assert summary(report, report.sessions[0]).startswith("Done: 5 rows")
+
+
 counts = st.integers(0, 2**53)
+spans = st.floats(0, 10**7)
+provider_figures = st.builds(
+    ProviderFigures,
+    state=st.sampled_from(["open", "holding", "failing", "recovering", "closed"]),
+    requests=counts,
+    answered=counts,
+    limited=counts,
+    failed=counts,
+    retries=counts,
+    prompt_tokens=counts,
+    completion_tokens=counts,
+    mean_reply_s=st.none() | spans,
+    held_s=spans,
+    opened=counts,
+    in_flight_max=counts,
+    odd_headers=counts,
+    requests_per_minute=st.none() | st.floats(0, 10**9),
+    tokens_per_minute=st.none() | st.floats(0, 10**12),
+)
 totals = st.builds(Totals, rows=counts, failed=counts, prompt_tokens=counts, completion_tokens=counts, requests=counts)
 
 
 @settings(deadline=None)
-@given(totals=totals, failures=st.dictionaries(st.text(), counts), rows=st.none() | counts, text=st.text())
+@given(
+    totals=totals,
+    failures=st.dictionaries(st.text(), counts),
+    rows=st.none() | counts,
+    text=st.text(),
+    providers=st.dictionaries(st.text(), provider_figures, max_size=3),
+)
 def test_a_report_reads_back_as_it_was_written(
-    totals: Totals, failures: dict[str, int], rows: int | None, text: str
+    totals: Totals, failures: dict[str, int], rows: int | None, text: str, providers: dict[str, ProviderFigures]
 ) -> None:
-    session = msgspec.structs.replace(SESSION, stopped_by=text)
+    session = msgspec.structs.replace(SESSION, stopped_by=text, providers=providers, notices=[text])
     report = msgspec.structs.replace(
         DONE, totals=totals, failures=failures, rows=rows, input=text, sessions=[SESSION, session]
     )
     assert from_json(to_json(report)) == report
+
+
+@settings(deadline=None)
+@given(providers=st.dictionaries(st.text(), provider_figures, max_size=5), notices=st.lists(st.text(), max_size=12))
+def test_any_session_can_be_summed_up_in_printable_lines(
+    providers: dict[str, ProviderFigures], notices: list[str]
+) -> None:
+    text = summary(DONE, msgspec.structs.replace(SESSION, providers=providers, notices=notices))
+    assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_the_json_is_indented_and_ends_its_line() -> None:

@@ -1,0 +1,148 @@
+"""The rows that a worker has in hand and that are not on their way.
+
+They are read and not yet tried (`add`), waiting out a backoff (`retry`), to be sent alone (`set_aside`), left with one
+provider only (`bind`), or the one that is built and waits for the rate (`paced`). `next` says which comes next: what
+has waited longest goes first, and a retry only as far as the retry budget goes.
+"""
+
+import asyncio
+from collections import deque
+
+from engine.flow.retry import DueHeap, RetryBudget
+from engine.job import Job
+from engine.parking import Parking
+
+_READY_BYTES = 8 << 20  # of read rows held ready: long rows must not add up
+_WAITING_ROWS = 4  # backoffs held at most, for each slot; beyond it no new row is admitted
+_WAITING_LEAST = 64
+_READY_S = 0.1  # rows held ready last so long: the next shard is here by then, and an idle worker misses few
+_READY_ROWS = 16  # held ready at least
+
+
+class Backlog:
+    """Rows in hand, in the order in which they go.
+
+    paced: one built row that nobody may send just now; the next to go.
+    bound: for each provider, by number, rows that only it may be asked for.
+    sent, retried: requests sent, and those that were not a row's first; what the retry budget is figured from.
+    budget_short: since it was last set to False, a retry was due that the budget did not allow.
+    """
+
+    def __init__(self, parking: Parking, budget: RetryBudget, slots: int) -> None:
+        self.paced: Job | None = None
+        self.bound: dict[int, deque[Job]] = {}
+        self.bound_rows = 0
+        self.sent = 0
+        self.retried = 0
+        self.budget_short = False
+        self._parking = parking
+        self._budget = budget
+        self._ready: deque[Job] = deque()
+        self._ready_bytes = 0
+        self._waiting: DueHeap[Job] = DueHeap()
+        self._backoffs = self._waiting.entries
+        self._suspects: deque[Job] = deque()
+        self._low_water = _READY_ROWS
+        self._sent_before = 0
+        self._is_hungry = True
+        self._hungry = asyncio.Event()
+        self._hungry.set()
+        self.slots = slots
+
+    # Rows come in
+
+    def add(self, jobs: list[Job], size: int) -> None:
+        """Take rows that have been read, of so many bytes together."""
+        self._ready += jobs
+        self._ready_bytes += size
+        if len(self._ready) >= self._low_water or self._ready_bytes >= _READY_BYTES:
+            self._is_hungry = False
+            self._hungry.clear()
+
+    def set_aside(self, job: Job) -> None:
+        """Keep a row back until it can be sent alone."""
+        self._suspects.append(job)
+
+    def retry(self, job: Job, due: float) -> None:
+        """Keep a row back until that time."""
+        self._waiting.push(due, job)
+        if self._parking.parked:
+            self._parking.wake_at(due)
+
+    def bind(self, job: Job, number: int) -> None:
+        """Keep a row for this provider alone."""
+        self.bound.setdefault(number, deque()).append(job)
+        self.bound_rows += 1
+
+    def unbind(self, number: int) -> Job:
+        """Take the first of the rows that are kept for this provider."""
+        self.bound_rows -= 1
+        return self.bound[number].popleft()
+
+    def put_back(self, job: Job) -> None:
+        """Put a row first in line again."""
+        self._ready.appendleft(job)
+        self._ready_bytes += len(job.line)
+
+    # And go out
+
+    def next(self, now: float, *, alone: bool) -> Job | None:
+        """Take the next row; None when there is none, or too many others wait. `alone`: nothing is in flight."""
+        job = self.paced
+        if job is not None:
+            self.paced = None
+            return job
+        if self._backoffs:
+            if (job := self._retried_row(now)) is not None:
+                return job
+            if len(self._backoffs) >= max(_WAITING_ROWS * self.slots, _WAITING_LEAST):
+                return None
+        if self._ready:
+            job = self._ready.popleft()
+            self._ready_bytes -= len(job.line)
+            if not self._is_hungry and len(self._ready) < self._low_water and self._ready_bytes < _READY_BYTES:
+                self._is_hungry = True
+                self._hungry.set()
+            return job
+        if self._suspects and alone and not self._backoffs:
+            return self._suspects.popleft()
+        return None
+
+    def _retried_row(self, now: float) -> Job | None:
+        due = self._backoffs[0][0]
+        if due <= now:
+            allowed = self._budget.ready_at(now, self.sent - self.retried, self.retried)
+            if allowed <= now:
+                return self._waiting.pop_due(now)
+            self.budget_short = True
+            due = allowed
+        self._parking.wake_at(due)
+        return None
+
+    # What others ask
+
+    async def hungry(self) -> None:
+        """Wait until more rows are wanted."""
+        await self._hungry.wait()
+
+    def look_ahead(self, elapsed_s: float) -> None:
+        """Set how many rows to hold ready by what was sent since the last call, so many seconds ago."""
+        sent = self.sent - self._sent_before
+        self._sent_before = self.sent
+        self._low_water = max(_READY_ROWS, round(sent / elapsed_s * _READY_S))
+
+    @property
+    def waiting(self) -> int:
+        """Rows waiting out a backoff."""
+        return len(self._backoffs)
+
+    @property
+    def next_due(self) -> float | None:
+        """When the soonest of them is due; None when none waits."""
+        return self._waiting.next_due
+
+    def has_rows(self, now: float) -> bool:
+        """Whether some row could be sent now if somebody took it."""
+        if self._ready or self.paced is not None or self.bound_rows or self._suspects:
+            return True
+        return bool(self._backoffs) and self._backoffs[0][0] <= now

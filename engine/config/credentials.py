@@ -1,0 +1,64 @@
+"""What a provider's requests carry that no configuration may hold: the values of named environment variables."""
+
+from collections.abc import Mapping
+
+from engine.config.sections import OPENAI_URL, ProviderConfig
+from engine.errors import ConfigError
+
+
+def api_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:
+    """Return the provider's API key, or None where none is to be sent.
+
+    A key goes only to the server that it is meant for: OpenAI's own URL reads OPENAI_API_KEY, every other
+    server gets a key only where `api_key_env` names it. An authorization header of `headers_env` stands for the key.
+    Raises `ConfigError` where a named key is not set.
+    """
+    name = provider.api_key_env
+    if name is None:
+        own = provider.base_url.rstrip("/") == OPENAI_URL
+        if not own or any(header.lower() == "authorization" for header in provider.headers_env):
+            return None
+        name = "OPENAI_API_KEY"
+    return _value(provider, environ, name)
+
+
+def extra_headers(provider: ProviderConfig, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the headers that the provider's configuration adds, those of `headers_env` with their values.
+
+    Raises `ConfigError` where a named variable is not set, or holds what no header can carry.
+    """
+    return (*provider.headers.items(), *_secret_headers(provider, environ))
+
+
+def secrets(provider: ProviderConfig, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return everything that no message may show: the key, and the values of `headers_env`.
+
+    Of an authorization also what stands behind its scheme: servers echo the token without it.
+    """
+    found = [api_key(provider, environ)]
+    for header, value in _secret_headers(provider, environ):
+        found.append(value)
+        if header.lower() == "authorization":
+            found.append(value.rpartition(" ")[2])
+    return tuple(dict.fromkeys(secret for secret in found if secret))
+
+
+def _secret_headers(provider: ProviderConfig, environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(header, _value(provider, environ, name, header)) for header, name in provider.headers_env.items()]
+
+
+def _value(provider: ProviderConfig, environ: Mapping[str, str], name: str, header: str | None = None) -> str:
+    """Return what a variable holds: the value of a header, or the key."""
+    value = environ.get(name, "").strip()
+    if not value:
+        what, setting = (f"value for the header {header}", "headers_env") if header else ("API key", "api_key_env")
+        raise ConfigError(
+            f"provider {provider.name!r}: no {what}: set the environment variable {name}, "
+            f"or name another one by provider.{setting}"
+        )
+    if not value.isascii() or not value.isprintable():
+        what = "value" if header else "key"
+        raise ConfigError(
+            f"provider {provider.name!r}: the {what} in {name} has characters that no HTTP header can carry"
+        )
+    return value

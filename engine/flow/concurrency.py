@@ -1,0 +1,196 @@
+"""How many requests one provider may have in flight, over all workers: the number found, and what takes it back.
+
+- With `auto`, `search` finds the number from the goodput; without, the user's number is a ceiling.
+- Losses (429, 503, 529, timeouts, resets) are TCP's congestion signal (Jacobson 1988). They count once in a reply
+  time: what was in flight comes back late. A share of random faults is no congestion. Growth back to the former
+  number is fast, and beyond it slow, as in CUBIC (RFC 9438); goodput decides nothing meanwhile.
+- A release after silence doubles from little, as slow start does (RFC 5681), so that a provider which has just
+  recovered meets no stampede.
+- Growth only while what is allowed is used (Netflix concurrency-limits): with rows waiting for slots, and not for the
+  rate. Where the two bind in turn a little headroom is added, since what the one withholds the other cannot make up.
+"""
+
+from math import ceil, exp, log
+from typing import Literal
+
+import msgspec
+
+from engine.flow.goodput import Recent
+from engine.flow.search import Search
+
+_START = 8
+
+_SHRINK = 0.7
+_LEAST_QUIET_S = 0.5  # after a shrink; otherwise one mean reply time
+_FAST = 1.3  # each reply time, back to the former number
+_NEARLY_FORMER = 0.93  # the former number itself is where losses began
+_FIRST_GAIN = 0.02  # beyond it, each reply time; grows while nothing is lost
+_GAIN_GROWTH = 1.5
+_LARGEST_GAIN = 0.25
+_PATIENCE_S = 1.0  # before the next growth beyond, once that has brought losses; doubles
+_LONGEST_PATIENCE_S = 15.0
+
+_EDGE_S = 2.0
+_EDGE_SHARE = 0.1  # of the time
+_HEADROOM = 1.15
+_MOST_HEADROOM = 1.5  # of what was found
+
+_SHORTEST_RAMP_S = 0.25  # holds of milliseconds are ordinary, and no ramp
+_RAMP_START = 16  # a part of the limit
+
+_LONGEST_TICK_S = 1.0  # of what a call counts as: in a hold nothing is told
+
+
+class _Ramp(msgspec.Struct, frozen=True):
+    """A gradual release: doubles at equal times from `first` on."""
+
+    since: float
+    seconds: float
+    first: int
+
+    def limit(self, now: float, goal: int) -> int:
+        """Return what may be in flight now, on the way to the goal."""
+        part = min(1.0, (now - self.since) / self.seconds)
+        return max(self.first, min(goal, round(self.first * exp(part * log(goal / self.first)))))
+
+
+class Concurrency:
+    """The number of requests in flight that one provider may have, over all workers."""
+
+    def __init__(self, *, auto: bool, ceiling: int, floor: int = 1, now: float) -> None:
+        """With `auto` the number is found; without, it is the ceiling, and only losses lower it."""
+        ceiling = max(floor, ceiling)
+        self._auto = auto
+        self._recent = Recent()
+        self._search = Search(
+            min(max(floor, _START), ceiling) if auto else ceiling, floor=floor, ceiling=ceiling, recent=self._recent
+        )
+        self._at = now
+        self._regrowing = False
+        self._former = ceiling  # where losses began
+        self._gain = _FIRST_GAIN
+        self._patience_s = _PATIENCE_S
+        self._shrunk = False  # and not grown since
+        self._quiet_until = now  # losses until then are late news
+        self._grow_at = now
+        self._edge_s = self._busy_s = self._paced_s = 0.0
+        self._ramp: _Ramp | None = None
+
+    def __repr__(self) -> str:
+        """Say where it stands."""
+        return f"Concurrency(limit={self.limit}, phase={self.phase!r}, ceiling={self._search.ceiling})"
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight, as of the last call."""
+        found = self._search.limit
+        return found if self._ramp is None else min(found, self._ramp.limit(self._at, found))
+
+    @property
+    def phase(self) -> Literal["slow start", "steady", "probe", "regrow", "ramp"]:
+        """What it is at: the search's phase, on the way back after losses, or released gradually."""
+        if self._ramp is not None:
+            return "ramp"
+        return "regrow" if self._regrowing else self._search.phase
+
+    def set_ceiling(self, ceiling: int) -> None:
+        """Allow so many at most from now on."""
+        search = self._search
+        full = not self._auto and search.limit == search.ceiling
+        search.set_ceiling(ceiling, self._at)
+        if full and search.limit < search.ceiling:
+            search.settle(search.ceiling)
+
+    def pause(self, now: float) -> None:
+        """Forget the epoch under way: a hold begins."""
+        self._at = now
+        self._search.renew()
+
+    def restart(self, now: float, over_s: float) -> None:
+        """Begin a gradual release, back to the full limit within about so many seconds."""
+        self.pause(now)
+        if over_s < _SHORTEST_RAMP_S:
+            return
+        self._search.abandon()
+        first = max(2, self._search.limit // _RAMP_START)
+        self._ramp = _Ramp(now, over_s, first) if first < self._search.limit else None
+
+    def update(
+        self, now: float, *, answered: int, lost: int, reply_s: float, in_flight: int, busy: bool, paced: bool
+    ) -> None:
+        """Take in what has happened since the last call, and decide. Called about four times a second.
+
+        answered, reply_s: valid replies, and the seconds that they took together. lost: 429, 503, 529, timeouts,
+        resets. in_flight: requests now. busy: (nearly) all that is allowed was in use, and more rows waited for it.
+        paced: rows waited for something else than slots, as the rate.
+        """
+        seconds, self._at = min(_LONGEST_TICK_S, now - self._at), now
+        self._recent.add(seconds, answered, lost if now >= self._quiet_until else 0, reply_s, in_flight)
+        if self._recent.burst:
+            self._shrink(now)
+            return
+        if self._ramp is not None:
+            if now >= self._ramp.since + self._ramp.seconds:
+                self._ramp = None
+                self._search.renew()
+            return
+        self._make_headroom(seconds, busy=busy, paced=paced)
+        used = busy and not paced
+        if self._regrowing:
+            if used and now >= self._grow_at:
+                self._regrow(now)
+        elif self._auto:
+            self._search.measure(now, seconds, answered, reply_s, in_flight, used=used)
+
+    def _shrink(self, now: float) -> None:
+        at, found, self._ramp = self.limit, self._search.limit, None
+        quiet_s = max(_LEAST_QUIET_S, self._recent.mean_reply_s)
+        self._recent.forget_losses()
+        self._quiet_until = now + quiet_s
+        self._grow_at = now + 2 * quiet_s
+        if self._search.probes_up:
+            self._search.reject(now)  # the step up is what brought them
+            return
+        if self._gain > _FIRST_GAIN:
+            # Likewise: the growth beyond the former number is a probe.
+            self._gain = _FIRST_GAIN
+            self._patience_s = min(_LONGEST_PATIENCE_S, 2 * self._patience_s)
+            self._grow_at = now + self._patience_s
+            self._former = found
+            self._search.settle(int(found * _NEARLY_FORMER))
+            return
+        if not self._shrunk:  # otherwise it is the same trouble still
+            self._former = found
+        used = min(at, max(self._recent.peak, at // 2))  # to shrink what is not in use would change nothing
+        self._search.settle(int(used * _SHRINK))
+        self._gain = _FIRST_GAIN
+        self._regrowing = self._shrunk = True
+
+    def _regrow(self, now: float) -> None:
+        self._grow_at = now + max(_LEAST_QUIET_S, self._recent.mean_reply_s)
+        self._shrunk = False
+        search = self._search
+        goal = min(search.ceiling, ceil(self._former * _NEARLY_FORMER))
+        if search.limit < goal:
+            search.settle(min(goal, search.times(_FAST)))
+        elif self._auto or search.limit >= search.ceiling:
+            self._regrowing = False
+            search.settle(search.limit)
+        else:
+            search.settle(search.times(1 + self._gain))
+            self._gain *= _GAIN_GROWTH
+            if self._gain > _LARGEST_GAIN:
+                self._gain = _LARGEST_GAIN
+                self._patience_s = _PATIENCE_S
+
+    def _make_headroom(self, seconds: float, *, busy: bool, paced: bool) -> None:
+        """Grow a little where slots and rate bind in turn."""
+        self._edge_s += seconds
+        self._busy_s += seconds * busy
+        self._paced_s += seconds * paced
+        if self._edge_s < max(_EDGE_S, 2 * self._recent.mean_reply_s):
+            return
+        both = min(self._busy_s, self._paced_s) >= _EDGE_SHARE * self._edge_s
+        self._edge_s = self._busy_s = self._paced_s = 0.0
+        if both:
+            self._search.widen(_HEADROOM, at_most=_MOST_HEADROOM)

@@ -1,0 +1,303 @@
+"""How fast one provider is used: everything that is known of it, brought together into leases.
+
+`Limits` say what rate it lets through, `Concurrency` how many requests in flight bring more, `Breaker` whether it is
+well at all; a 429 with Retry-After holds it. What comes of it is one capacity, which the `LeaseBook` divides among the
+workers. Whatever throttles (a hold, a probe, a gradual release, a machine short of memory) is a smaller number of
+requests in flight in the leases, so that workers need to know only their lease.
+
+A holder is a worker process, by the number of its start. The sums of those that have ended are kept.
+"""
+
+from collections import deque
+from random import Random
+
+from engine.config import ProviderConfig
+from engine.flow.breaker import Breaker
+from engine.flow.concurrency import Concurrency
+from engine.flow.lease_book import LeaseBook
+from engine.flow.limits import Limits
+from engine.records import Lease, ProviderFigures, ProviderReport, ProviderView
+
+_RATE_S = 2.0  # what a provider took lately is figured over so long
+_RELEASE_S = 5.0  # a release takes as long as the hold did, and no longer than this
+_NEWS_S = 0.01  # a hold that ends this much later than the one in force is worth telling everybody
+_FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
+_NEVER_ANSWERED_S = 60.0  # failing from the start for so long: wrong address or key, nothing that passes
+_ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
+
+# Of a report, what counts from the start of the worker; the rest is how it stood.
+_SUMS = (
+    "requests", "answered", "limited", "lost", "sick", "retries", "tokens", "prompt_tokens", "completion_tokens",
+    "reply_s", "odd_headers",
+)  # fmt: skip
+
+
+class Governor:
+    """The supervisor's view of one provider, and its hand on it.
+
+    events: what is worth a line in the log since they were last taken.
+    closed: why nothing more is sent to it in this session; None while it is open.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        provider: ProviderConfig,
+        *,
+        auto: bool,
+        slots: int,
+        workers: int,
+        now: float,
+        rng: Random,
+    ) -> None:
+        """`slots`: the most requests in flight of one worker; with `auto` the right number is found below them."""
+        self.name = provider.name
+        self.events: list[str] = []
+        self.closed: str | None = None
+        self._slots = slots
+        self._limits = Limits(
+            requests_per_minute=provider.requests_per_minute,
+            tokens_per_minute=provider.tokens_per_minute,
+            requests_per_day=provider.requests_per_day,
+            tokens_per_day=provider.tokens_per_day,
+            now=now,
+        )
+        self._concurrency = Concurrency(auto=auto, ceiling=slots * workers, now=now)
+        self._breaker = Breaker(now)
+        self._book = LeaseBook(number, rng)
+        self._reports: dict[int, ProviderReport] = {}
+        self._ended = ProviderReport()
+        self._before = ProviderReport()  # the sums at the last tick
+        self._recent: deque[tuple[float, int, int]] = deque([(now, 0, 0)])  # (time, answered, their tokens)
+        self._tripped = False
+        self._state = self._breaker.state
+        self._factor = 1.0
+        self._paused = self._saturated = False
+        self._holding = False
+        self._hold_from = now
+        self._hold_until = 0.0
+        self._failing_since: float | None = None
+        self._reason = ""  # the latest that a worker gave for a failing provider
+        self._figures = ProviderFigures()
+        self._allowed = 0
+
+    # What workers say
+
+    def join(self, holder: int, now: float) -> None:
+        """Count in a worker that is ready for leases."""
+        self._book.join(holder, now)
+
+    def leave(self, holder: int, now: float) -> None:
+        """Count out a worker that has ended; its lease returns."""
+        report = self._reports.pop(holder, None)
+        if report is not None:
+            self._ended = _sum(self._ended, report)
+        self._book.leave(holder, now)
+
+    def report(self, holder: int, report: ProviderReport, seconds: float, now: float) -> None:
+        """Take in what a worker tells; its last report is so many seconds ago."""
+        before = self._reports.get(holder) or ProviderReport()
+        self._reports[holder] = report
+        self._limits.sample(report.requests_limit, report.tokens_limit, now)
+        self._book.want(
+            holder,
+            rate_used=(report.requests - before.requests) / seconds,
+            tokens_used=(report.tokens - before.tokens) / seconds,
+            hungry_rate=report.wants_rate,
+            hungry_slots=report.wants_slots,
+            in_flight=report.in_flight,
+            largest=report.largest,
+            now=now,
+        )
+
+    def leased(self, holder: int, serial: int, returned: tuple[float, float], now: float) -> None:
+        """Take note that a worker has put a lease in force."""
+        self._book.acknowledge(holder, serial, returned, now)
+
+    def refused(self, wait_s: float | None, *, slow_down: bool, now: float) -> bool:
+        """Take in a worker's 429; True where all workers should be told at once."""
+        then, answered, tokens = self._recent[0]
+        seconds = max(now - then, _RATE_S / 2)
+        total = self._sums()
+        self._limits.refused(
+            now,
+            slow_down=slow_down,
+            requests_per_s=(total.answered - answered) / seconds,
+            tokens_per_s=(total.prompt_tokens + total.completion_tokens - tokens) / seconds,
+        )
+        if wait_s is None or now + wait_s <= self._hold_until + _NEWS_S:
+            return False
+        if not self._holding:
+            self._holding = True
+            self._hold_from = now
+        self._hold_until = now + wait_s
+        self._concurrency.pause(now)
+        return True
+
+    def tripped(self, reason: str) -> None:
+        """Take note that a worker has stopped by itself: it saw nothing but failures."""
+        self._tripped = True
+        self._reason = reason
+
+    def close(self, reason: str) -> None:
+        """Send nothing more in this session."""
+        if self.closed is None:
+            self.closed = reason
+            self.events.append(f"provider {self.name}: closed: {reason}")
+
+    # What follows
+
+    def throttle(self, factor: float, *, paused: bool, saturated: bool) -> None:
+        """Set what this machine can still take: a share of the requests in flight, none, or no more than now."""
+        self._factor = factor
+        self._paused = paused
+        self._saturated = saturated
+
+    def tick(self, now: float) -> None:
+        """Look at what has happened since the last tick, about a quarter of a second ago."""
+        total = self._sums()
+        before, self._before = self._before, total
+        answered = total.answered - before.answered
+        in_flight = self.in_flight
+        self._figures.in_flight_max = max(self._figures.in_flight_max, in_flight)
+        self._limits.spent(total.requests - before.requests, total.tokens - before.tokens, now)
+        self._recent.append((now, total.answered, total.prompt_tokens + total.completion_tokens))
+        while self._recent[0][0] < now - _RATE_S:
+            self._recent.popleft()
+        self.events += [f"provider {self.name}: {line}" for line in self._limits.learned()]
+        self._release(now)
+        self._breaker.update(
+            now, answered=answered, sick=total.sick - before.sick, tripped=self._tripped, in_flight=in_flight
+        )
+        self._tripped = False
+        self._follow(now)
+        if not self._holding and self._breaker.state == "closed":
+            self._concurrency.update(
+                now,
+                answered=answered,
+                lost=total.lost - before.lost,
+                reply_s=total.reply_s - before.reply_s,
+                in_flight=in_flight,
+                busy=in_flight >= _FULL * self._allowed and any(each.wants_slots for each in self._reports.values()),
+                paced=self._saturated or any(each.wants_rate for each in self._reports.values()),
+            )
+
+    def leases(self, now: float) -> list[tuple[int, Lease]]:
+        """Return the leases to send now, with their holders."""
+        allowed = self._concurrency.limit
+        if (cap := self._breaker.cap(now)) is not None:
+            allowed = min(allowed, cap)
+        if self._factor < 1.0:
+            allowed = max(1, int(allowed * self._factor)) if allowed else 0
+        if self._paused or self.closed is not None:
+            allowed = 0
+        self._allowed = allowed
+        self._book.set_capacity(
+            now,
+            requests=self._limits.requests(now),
+            tokens=self._limits.tokens(now),
+            in_flight=allowed,
+            ceiling=self._slots,
+            largest=self._limits.largest,
+            hold_until=self._hold_until,
+            closed=self.closed is not None,
+            failing=self._breaker.state in ("open", "probing"),
+        )
+        return self._book.renew(now)
+
+    def _release(self, now: float) -> None:
+        """End a hold whose time has come, gradually."""
+        if self._holding and now >= self._hold_until:
+            self._holding = False
+            held = self._hold_until - self._hold_from
+            self._figures.held_s += held
+            self._concurrency.restart(now, over_s=min(held, _RELEASE_S))
+
+    def _follow(self, now: float) -> None:
+        """React to where the breaker has got."""
+        state = self._breaker.state
+        if state == self._state:
+            return
+        if state == "open" and self._failing_since is None:
+            self._failing_since = now
+            self._concurrency.pause(now)
+            self.events.append(f"provider {self.name}: failing; only probes are sent: {self._reason}")
+        elif state == "half-open":
+            self.events.append(f"provider {self.name}: answers again")
+        elif state == "closed":
+            self._failing_since = None
+        self._state = state
+
+    def hopeless(self, now: float) -> str | None:
+        """Return why it is no use to wait any longer for a failing provider; None where it is."""
+        since = self._failing_since
+        if since is None:
+            return None
+        patience = _ANSWERED_S if self._before.answered else _NEVER_ANSWERED_S
+        if now - since < patience:
+            return None
+        return f"no valid reply for {now - since:.0f} s: {self._reason}"
+
+    # How it stands
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight, measured."""
+        return sum(report.in_flight for report in self._reports.values())
+
+    @property
+    def allowed(self) -> int:
+        """Requests that may be in flight."""
+        return self._allowed
+
+    @property
+    def state(self) -> str:
+        """As in `records.ProviderView`."""
+        if self.closed is not None:
+            return "closed"
+        if self._breaker.state != "closed":
+            return "recovering" if self._breaker.state == "half-open" else "failing"
+        return "holding" if self._holding else "open"
+
+    def view(self, now: float) -> ProviderView:
+        """Return what the progress shows."""
+        total = self._sums()
+        requests, tokens = self._limits.requests(now), self._limits.tokens(now)
+        return ProviderView(
+            name=self.name,
+            state=self.state,
+            in_flight=self.in_flight,
+            allowed=self._allowed,
+            requests=total.requests,
+            answered=total.answered,
+            requests_per_s=None if requests is None else requests.rate,
+            tokens_per_s=None if tokens is None else tokens.rate,
+            held_s=self._hold_until - now if self._holding else None,
+        )
+
+    def figures(self, now: float) -> ProviderFigures:
+        """Return what the session's report says."""
+        total = self._sums()
+        requests, tokens = self._limits.requests(now), self._limits.tokens(now)
+        figures = self._figures
+        figures.state = self.state
+        figures.requests = total.requests
+        figures.answered = total.answered
+        figures.limited = total.limited
+        figures.failed = max(0, total.requests - total.answered - self.in_flight)
+        figures.retries = total.retries
+        figures.prompt_tokens = total.prompt_tokens
+        figures.completion_tokens = total.completion_tokens
+        figures.mean_reply_s = round(total.reply_s / total.answered, 3) if total.answered else None
+        figures.opened = self._breaker.opened
+        figures.odd_headers = total.odd_headers
+        figures.requests_per_minute = None if requests is None else round(requests.rate * 60, 1)
+        figures.tokens_per_minute = None if tokens is None else round(tokens.rate * 60, 1)
+        return figures
+
+    def _sums(self) -> ProviderReport:
+        return _sum(self._ended, *self._reports.values())
+
+
+def _sum(*reports: ProviderReport) -> ProviderReport:
+    return ProviderReport(**{name: sum(getattr(report, name) for report in reports) for name in _SUMS})

@@ -1,0 +1,337 @@
+"""The supervisor's end of one provider's leases: who holds how much of its requests, tokens and slots.
+
+The promise: at every instant the rates, the bursts and the slots of all outstanding leases sum to the capacity at most,
+and nearly all of it is outstanding while anyone is hungry.
+
+What is outstanding. A lease is a message: between its sending and its acknowledgement nobody knows whether the worker
+goes by it or by the one before. So each holder counts with the largest of all leases that it may be going by: those not
+expired and not older than the newest it acknowledged. From that follows the way of every change: the shrinking leases
+go out first, the growing ones when the shrinking holders have acknowledged. Only when the capacity itself shrinks are
+the sums above it, until the acknowledgements are in.
+
+What ends a lease. Its holder acknowledges a newer one, or is dead (`leave`: at once), or it expires: a holder that has
+not been heard of for a second is silent, gets no more leases, and when its last one has run out others get its part.
+A stopped process that goes on later finds its lease expired; the clock is the same in all processes.
+
+Who gets what is max-min fair (`division`), in turns where the parts would be too small to be of use (`turns`);
+credit is conserved (`quota`). Source of the lease protocol: doorman, "Global Distributed Client Side Rate Limiting".
+"""
+
+import math
+from collections.abc import Iterable
+from random import Random
+
+import msgspec
+
+from engine.flow.holder import Holder, Stake
+from engine.flow.quota import Quota
+from engine.flow.slots import cut_slots, divide_slots
+from engine.flow.turns import Room, take_turns
+from engine.records import Lease, Share
+
+_SILENT_S = 1.0  # reports come four times a second
+_REFRESH_S = 0.9  # with calls every quarter of a second this is about a second, however they jitter
+_NEARLY = 0.05  # of a rate or burst: a learned limit creeps all the time, and every change is a message to everyone
+_LOOK_S = 0.2  # without an occasion the book looks for silent holders and expired leases this often
+
+
+class _Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    requests: Share | None = None
+    tokens: Share | None = None
+    in_flight: int = 0
+    ceiling: int = 0
+    largest: float | None = None
+    hold_until: float = 0.0
+    closed: bool = False
+    failing: bool = False
+
+
+class LeaseBook:
+    """What one provider allows, cut among holders: integers that name one worker process each."""
+
+    def __init__(self, provider: int, rng: Random, *, life_s: float = 3.0) -> None:
+        self._provider = provider
+        self._rng = rng
+        self._life_s = life_s
+        # All mutable state: what is there to cut, the holders, and when to look at them next.
+        self._capacity = _Capacity()
+        self._requests: Quota | None = None
+        self._tokens: Quota | None = None
+        self._holders: dict[int, Holder] = {}
+        self._divided = self._capacity  # what the last division went by
+        self._pressing = False  # divide again at the next `renew`
+        self._changed = False  # divide again soon
+        self._freed = False  # something others want may be free
+        self._divided_at = -math.inf
+        self._looked_at = -math.inf
+
+    @property
+    def outstanding_requests(self) -> tuple[float, float]:
+        """Rate and burst of requests that holders may believe they have, as of the last call."""
+        return _summed(holder.requests for holder in self._holders.values())
+
+    @property
+    def outstanding_tokens(self) -> tuple[float, float]:
+        """Rate and burst of tokens likewise."""
+        return _summed(holder.tokens for holder in self._holders.values())
+
+    @property
+    def outstanding_in_flight(self) -> int:
+        """Slots likewise, and the requests on the wire that have lost theirs."""
+        return sum(holder.slots for holder in self._holders.values())
+
+    def join(self, holder: int, now: float) -> None:
+        """Take in a worker process. Until its first report it counts as one that wants everything."""
+        if holder not in self._holders:
+            # Its requests will be like the others': only a share that lets those through is of use.
+            largest = max((known.tokens.cost for known in self._holders.values()), default=1.0)
+            self._holders[holder] = Holder(holder, now, largest)
+            self._pressing = True
+
+    def leave(self, holder: int, now: float) -> None:
+        """Strike a dead worker process. Its part is free at once; its credit is lost, a debt of it stays."""
+        gone = self._holders.pop(holder, None)
+        if gone is not None:
+            self._settle(now, -gone.requests.debt(now), -gone.tokens.debt(now))
+            self._pressing = True
+
+    def set_capacity(
+        self,
+        now: float,
+        *,
+        requests: Share | None,
+        tokens: Share | None,
+        in_flight: int,
+        ceiling: int,
+        largest: float | None,
+        hold_until: float,
+        closed: bool,
+        failing: bool = False,
+    ) -> None:
+        """Say what there is to cut; the shares' credit is not looked at. To be called as often as one likes.
+
+        `in_flight`: requests at a time of all holders; `ceiling`: the most that one holder may have of them;
+        `largest`, `hold_until`, `closed`, `failing`: told to everyone, as in `Lease`.
+        """
+        new = _Capacity(
+            requests=requests,
+            tokens=tokens,
+            in_flight=in_flight,
+            ceiling=ceiling,
+            largest=largest,
+            hold_until=hold_until,
+            closed=closed,
+            failing=failing,
+        )
+        old, self._capacity = self._capacity, new
+        if new == old:
+            return
+        self._requests = _resized(self._requests, requests, now)
+        self._tokens = _resized(self._tokens, tokens, now)
+        if in_flight < old.in_flight:
+            # Whoever lowers it knows what is on the wire. Waiting for that would put off the probe of a sick provider.
+            for holder in self._holders.values():
+                holder.forget_overhang(now)
+        self._settle(now)
+        self._changed = True
+        if not _nearly(new, self._divided):
+            self._pressing = True
+
+    def want(
+        self,
+        holder: int,
+        *,
+        rate_used: float,
+        tokens_used: float,
+        hungry_rate: bool,
+        hungry_slots: bool,
+        in_flight: int,
+        largest: int,
+        now: float,
+    ) -> None:
+        """Note a living worker's report: units a second used lately, and what rows had to wait for since the last."""
+        known = self._holders.get(holder)
+        if known is None:
+            return
+        elapsed = now - known.heard
+        self._hear(known, now)
+        known.fresh = False
+        known.used(rate_used, tokens_used, elapsed)
+        known.hungry_rate, known.hungry_slots = hungry_rate, hungry_slots
+        held = known.slots
+        known.reported(in_flight, now)
+        self._freed |= known.slots < held
+        limit = self._capacity.tokens
+        if known.saw(largest, limit.rate if limit else 0.0, now) and limit is not None:
+            self._pressing = True  # it borrows: the debt must not stay with a part of the rate
+        if known.hungry and known.turn_ends is None and known.waits_since is None:
+            self._pressing = True  # it had nothing to do at the last division
+
+    def acknowledge(self, holder: int, serial: int, returned: tuple[float, float], now: float) -> None:
+        """Note that a worker goes by the lease of this serial, and what it gave back: requests, tokens."""
+        known = self._holders.get(holder)
+        if known is None:
+            return
+        self._hear(known, now)
+        if not known.acknowledged < serial <= known.serial:
+            return
+        # When the capacity has shrunk, what is on the wire is above it anyway: see `set_capacity`.
+        draining = self.outstanding_in_flight <= self._capacity.in_flight
+        before = (known.requests.rate, known.requests.burst, known.tokens.rate, known.tokens.burst, known.slots)
+        known.superseded(serial, now, draining=draining)
+        after = (known.requests.rate, known.requests.burst, known.tokens.rate, known.tokens.burst, known.slots)
+        if after != before or returned != (0.0, 0.0):
+            self._settle(now, *returned)
+            self._freed = True
+
+    def renew(self, now: float) -> list[tuple[int, Lease]]:
+        """Return the leases to send now. To be called about four times a second and right after acknowledgements."""
+        if not (self._pressing or self._freed) and now - self._looked_at < _LOOK_S:
+            return []
+        self._looked_at = now
+        self._look(now)
+        if self._pressing or now - self._divided_at >= (_LOOK_S if self._changed else _REFRESH_S):
+            self._divide(now)
+        return self._send(now)
+
+    def _hear(self, holder: Holder, now: float) -> None:
+        holder.heard = now
+        if holder.silent:
+            holder.silent = False
+            self._pressing = True
+
+    def _settle(self, now: float, requests: float = 0.0, tokens: float = 0.0) -> None:
+        """Put credit (below 0: debt) into the pots, and make them what is not outstanding."""
+        if self._requests is not None:
+            self._requests.settle((holder.requests for holder in self._holders.values()), now, requests)
+        if self._tokens is not None:
+            self._tokens.settle((holder.tokens for holder in self._holders.values()), now, tokens)
+
+    def _look(self, now: float) -> None:
+        """Find out who has fallen silent, and whose leases have expired."""
+        for holder in self._holders.values():
+            outstanding = len(holder.leases), holder.slots
+            holder.recount(now)
+            if not holder.silent and now - holder.heard >= _SILENT_S:
+                holder.silent = True
+                holder.turn_ends = holder.waits_since = None
+                self._pressing = True
+            if (len(holder.leases), holder.slots) != outstanding:
+                self._pressing |= holder.silent  # the living are to have it
+                self._freed = True
+        if self._freed:
+            self._settle(now)
+
+    def _divide(self, now: float) -> None:
+        """Decide what everyone is to have."""
+        self._pressing = self._changed = False
+        self._divided = self._capacity
+        self._divided_at = now
+        away = [holder for holder in self._holders.values() if holder.silent]
+        living = [holder for holder in self._holders.values() if not holder.silent]
+        # While anyone is hungry, idle holders get nothing; they are heard at once when they have work again.
+        hungry = any(holder.hungry for holder in living)
+        workers = [holder for holder in living if holder.working] if hungry else living
+        slots = max(0, self._capacity.in_flight - sum(holder.slots for holder in away))
+        requests = (math.inf, math.inf) if self._requests is None else self._requests.free(h.requests for h in away)
+        tokens = (math.inf, math.inf) if self._tokens is None else self._tokens.free(h.tokens for h in away)
+        # Without any slot nobody sends: the rates are kept ready for when there are some.
+        chosen = take_turns(workers, Room(slots or len(workers), requests, tokens), self._rng, now)
+        for holder in living:
+            if holder not in workers:
+                holder.turn_ends = holder.waits_since = None
+        self._divide_rates(chosen, living, away)
+        for holder in living:
+            holder.goal_slots = 0
+        senders = set(chosen)
+        workers = [holder for holder in workers if holder in senders] if slots < len(workers) else workers
+        divide_slots(workers, senders, slots, self._capacity.ceiling)
+
+    def _divide_rates(self, chosen: list[Holder], living: list[Holder], away: list[Holder]) -> None:
+        members = set(chosen)
+        idle = [holder for holder in living if holder not in members]
+        for holder in chosen:
+            holder.requests.hungry = holder.tokens.hungry = holder.fresh or holder.hungry_rate
+        if self._requests is not None:
+            self._requests.divide([h.requests for h in chosen], [h.requests for h in idle], [h.requests for h in away])
+        if self._tokens is not None:
+            self._tokens.divide([h.tokens for h in chosen], [h.tokens for h in idle], [h.tokens for h in away])
+
+    def _send(self, now: float) -> list[tuple[int, Lease]]:
+        """Cut the next lease of every living holder; return those that say something new, or are due."""
+        self._freed = False
+        everyone = self._holders.values()
+        living = [holder for holder in everyone if not holder.silent]
+        # Who has nothing goes first, in the order of its turn.
+        living.sort(key=lambda holder: (holder.requests.rate + holder.tokens.rate > 0, holder.slots > 0))
+        nothing: list[Share | None] = [None] * len(living)
+        requests, tokens = nothing, nothing
+        if self._requests is not None:
+            requests = [*self._requests.cut([h.requests for h in living], (h.requests for h in everyone), now)]
+        if self._tokens is not None:
+            tokens = [*self._tokens.cut([h.tokens for h in living], (h.tokens for h in everyone), now)]
+        free = max(0, self._capacity.in_flight - self.outstanding_in_flight)
+        leases = []
+        for holder, request, token, slots in zip(living, requests, tokens, cut_slots(living, free), strict=True):
+            lease = self._lease(holder, request, token, slots, now)
+            if now - holder.sent_at >= _REFRESH_S or not _says_the_same(holder, lease):
+                holder.sent(lease, now)
+                leases.append((holder.number, lease))
+        if leases:
+            self._settle(now)
+        return leases
+
+    def _lease(self, holder: Holder, requests: Share | None, tokens: Share | None, slots: int, now: float) -> Lease:
+        capacity = self._capacity
+        return Lease(
+            provider=self._provider,
+            serial=holder.serial + 1,
+            expires=now + self._life_s,
+            in_flight=0 if capacity.closed else slots,
+            requests=requests,
+            tokens=tokens,
+            largest=capacity.largest,
+            hold_until=capacity.hold_until,
+            closed=capacity.closed,
+            failing=capacity.failing,
+        )
+
+
+def _says_the_same(holder: Holder, lease: Lease) -> bool:
+    if not holder.leases:
+        return False
+    last = holder.leases[-1]
+    return lease == msgspec.structs.replace(
+        last,
+        serial=lease.serial,
+        expires=lease.expires,
+        requests=last.requests and Share(last.requests.rate, last.requests.burst),
+        tokens=last.tokens and Share(last.tokens.rate, last.tokens.burst),
+    )
+
+
+def _nearly(new: _Capacity, old: _Capacity) -> bool:
+    """Tell whether only rates or bursts differ, and by little."""
+    for share, before in ((new.requests, old.requests), (new.tokens, old.tokens)):
+        if (share is None) != (before is None):
+            return False
+        if share is not None and before is not None:
+            pairs = ((share.rate, before.rate), (share.burst, before.burst))
+            if any(abs(value - was) > _NEARLY * was for value, was in pairs):
+                return False
+    return msgspec.structs.replace(new, requests=None, tokens=None) == msgspec.structs.replace(
+        old, requests=None, tokens=None
+    )
+
+
+def _resized(quota: Quota | None, share: Share | None, now: float) -> Quota | None:
+    if share is None:
+        return None
+    quota = quota or Quota(now)
+    quota.rate, quota.burst = share.rate, share.burst
+    return quota
+
+
+def _summed(stakes: Iterable[Stake]) -> tuple[float, float]:
+    stakes = list(stakes)
+    return math.fsum(stake.rate for stake in stakes), math.fsum(stake.burst for stake in stakes)

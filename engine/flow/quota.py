@@ -1,0 +1,128 @@
+"""One limit of one provider, divided: what each holder is to have, what it may be given now, and the pot.
+
+The pot is what nobody holds: a bucket with the rate and the burst that are not outstanding. Credit moves between it and
+the holders and is never made: what a shrinking holder gives back goes in, grants come out. So all buckets together
+hold what one bucket of the whole limit would hold, or less: what is lost on the way (a dead holder's credit, what would
+have been earned while a message travels) is lost, never found twice. A debt is passed on whole for the same reason.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from engine.flow.bucket import Bucket
+from engine.flow.division import water_fill
+from engine.flow.holder import Stake
+from engine.records import Share
+
+# A holder that is not hungry gets what it used lately, and so much more before it has to ask.
+_HEADROOM = 1.25
+_LITTLE = 0.01  # of a fair share
+# A hungry one may have so many times what it had: its fair share within three divisions, if it really uses it. One that
+# had to wait once by chance takes no fair share from those that use theirs up.
+_RAMP = 4.0
+_BINDING = 0.5  # of its share: who used less did not wait for this limit, and keeps so much of it
+_DUST = 1e-6  # units: a smaller debt is rounding and waits for company
+_ROUNDING = 1e-9
+
+
+class Quota:
+    """The limit's capacity, and the pot."""
+
+    def __init__(self, now: float) -> None:
+        self.rate = 0.0
+        self.burst = 0.0
+        self._pot = Bucket(0.0, 0.0, now)
+        self._owed = 0.0  # at most 0: a debt that came back while the pot itself had no rate to earn it with
+
+    def free(self, stakes: Iterable[Stake]) -> tuple[float, float]:
+        """Return the rate and the burst that are not outstanding."""
+        rate = burst = 0.0
+        for stake in stakes:
+            rate += stake.rate
+            burst += stake.burst
+        return max(0.0, self.rate - rate), max(0.0, self.burst - burst)
+
+    def settle(self, stakes: Iterable[Stake], now: float, credit: float = 0.0) -> None:
+        """Make the pot what is not outstanding now, with this credit (below 0: this debt) handed back to it."""
+        left = self._pot.resize(*self.free(stakes), now, self._owed + credit)
+        self._owed = min(0.0, left)
+
+    def divide(self, active: Sequence[Stake], idle: Iterable[Stake], away: Iterable[Stake]) -> None:
+        """Decide what everyone is to have: the active ones everything, but for what the ones away may still use."""
+        for stake in idle:
+            stake.goal_rate = stake.goal_burst = 0.0
+        rate, burst = self.free(away)
+        if not active or rate <= 0.0 or burst <= 0.0:
+            for stake in active:
+                stake.goal_rate = stake.goal_burst = 0.0
+            return
+        wants = [_want(stake, rate, rate / len(active)) for stake in active]
+        rates = water_fill(rate, wants, [stake.hungry for stake in active])
+        costs = sum(stake.cost for stake in active)
+        # Everyone's burst lets its largest request through; the rest of the burst goes with the rate.
+        part = min(1.0, burst / costs)
+        rest = max(0.0, burst - costs)
+        for stake, given in zip(active, rates, strict=True):
+            stake.goal_rate = given
+            stake.goal_burst = stake.cost * part + rest * given / rate
+
+    def cut(self, living: Sequence[Stake], stakes: Iterable[Stake], now: float) -> list[Share]:
+        """Return the next share of each of the living, with the pot's credit in them.
+
+        Shrinks go at once. What others may still believe they have is not given to anyone: growth is out of what is
+        free, first come first served. A share with credit in it has to be sent.
+        """
+        free_rate, free_burst = self.free(stakes)
+        whole_burst = free_burst
+        credit = self._pot.credit(now) + self._owed
+        parts: list[tuple[float, float, float]] = []  # rate, burst, growth of the burst
+        for stake in living:
+            rate, burst = _grown(stake, free_rate, free_burst)
+            more = max(0.0, burst - stake.burst)
+            free_rate = max(0.0, free_rate - max(0.0, rate - stake.rate))
+            free_burst = max(0.0, free_burst - more)
+            parts.append((rate, burst, more))
+        if credit > 0:
+            grants = [credit * more / whole_burst if more > 0 else 0.0 for _, _, more in parts]
+        elif credit < -_DUST and (rates := sum(rate for rate, _, _ in parts)) > 0:
+            grants = [credit * rate / rates for rate, _, _ in parts]
+        else:
+            grants = [0.0] * len(parts)
+        self._take(sum(grants), now)
+        return [Share(rate, burst, grant) for (rate, burst, _), grant in zip(parts, grants, strict=True)]
+
+    def _take(self, credit: float, now: float) -> None:
+        if credit > 0:
+            self._pot.spend(credit, now)
+        elif credit < 0:
+            # A debt goes whole.
+            self._pot.spend(self._pot.credit(now), now)
+            self._owed = 0.0
+
+
+def _want(stake: Stake, whole: float, fair: float) -> float:
+    enough = stake.used * _HEADROOM + fair * _LITTLE
+    if not stake.hungry:
+        return enough
+    if stake.used < _BINDING * stake.rate:
+        return max(enough, _BINDING * stake.rate)
+    return min(whole, _RAMP * max(stake.used, stake.rate, fair / _RAMP**2))
+
+
+def _grown(stake: Stake, free_rate: float, free_burst: float) -> tuple[float, float]:
+    """Return the rate and the burst that this stake can have now."""
+    rate, burst = min(stake.goal_rate, stake.rate), min(stake.goal_burst, stake.burst)
+    new_rate = _towards(stake.goal_rate, rate, free_rate)
+    new_burst = _towards(stake.goal_burst, burst, free_burst)
+    # What is above the burst borrows from a full bucket: the strict provider's too is full only when this is the whole
+    # burst, not the first piece of it. Otherwise a piece is better than nothing, but neither rate nor burst alone is.
+    least = stake.goal_burst * (1 - _ROUNDING) if stake.cost > stake.goal_burst else 0.0
+    if new_rate > 0.0 and new_burst > 0.0 and new_burst >= least:
+        return new_rate, new_burst
+    return (rate, burst) if rate > 0.0 and burst > 0.0 else (0.0, 0.0)
+
+
+def _towards(goal: float, value: float, free: float) -> float:
+    missing = goal - value
+    if missing <= goal * _ROUNDING:
+        return value
+    return goal if missing <= free * (1 + _ROUNDING) else value + free

@@ -1,0 +1,47 @@
+"""Slots, the requests at a time, among holders: the decision, and how much of it can be handed out now."""
+
+import math
+from collections.abc import Collection, Sequence
+
+from engine.flow.division import fill_slots
+from engine.flow.holder import Holder
+
+_HEADROOM = 1.25  # who is not hungry gets so much more than it has in flight
+
+
+def divide_slots(workers: Sequence[Holder], senders: Collection[Holder], slots: int, ceiling: int) -> None:
+    """Decide what each worker is to have: 1 at least where there are enough, nobody above the ceiling.
+
+    senders: those of them that have a share of the rates.
+    """
+    turns = len(senders) < len(workers)
+    for holder, given in zip(
+        workers,
+        fill_slots(slots, [_want(holder, holder in senders, turns, ceiling) for holder in workers], ceiling),
+        strict=True,
+    ):
+        holder.goal_slots = given
+
+
+def _want(holder: Holder, sender: bool, turns: bool, ceiling: int) -> int:
+    if turns and not sender:
+        return max(1, holder.in_flight)
+    # Whose turn it is may have all there is: the whole rate is to go through its slots for the time.
+    if turns or holder.fresh or holder.hungry_slots:
+        return ceiling
+    return math.ceil(holder.in_flight * _HEADROOM) + 1 if holder.working else 0
+
+
+def cut_slots(living: Sequence[Holder], free: int) -> list[int]:
+    """Return the next slots of each: shrinks at once, growth out of what is free, a first slot before a second."""
+    slots = [min(holder.goal_slots, holder.slots) for holder in living]
+    for first in (True, False):
+        for place, holder in enumerate(living):
+            goal = min(1, holder.goal_slots) if first else holder.goal_slots
+            # Only what is above the outstanding ones takes from what is free.
+            had = max(slots[place], holder.slots)
+            more = max(0, min(goal - had, free))
+            if more:
+                slots[place] = had + more
+                free -= more
+    return slots

@@ -1,0 +1,44 @@
+"""What follows from `slow_down`: not that the rate is too high for the provider, but that it rose too quickly.
+
+The rate falls to half of what was taken, and grows by at most half in 15 minutes, as OpenAI asks of those who send
+above a million tokens a minute.
+"""
+
+from math import exp2, log2
+
+from engine.flow.ceiling import GONE
+
+_SLOW_BURST_S = 10.0  # what was in flight when it said so must not count twice
+_SLOW_GROWTH = 1.5
+_SLOW_GROWTH_S = 900.0
+
+
+class SlowDown:
+    """The rate after `slow_down`; none as long as it was not said."""
+
+    def __init__(self, floor: float) -> None:
+        self._floor = floor
+        self._before: float | None = None  # what was taken when it was said
+        self._at = float("-inf")
+
+    def rate(self, now: float) -> float | None:
+        """Return what may be sent a second, None where anything may."""
+        if self._before is None:
+            return None
+        return self._before / 2 * exp2(log2(_SLOW_GROWTH) * (now - self._at) / _SLOW_GROWTH_S)
+
+    def said(self, taken: float, now: float) -> None:
+        """Follow the provider, which took this rate until now."""
+        if now - self._at < _SLOW_BURST_S:
+            return
+        rate = self.rate(now)
+        self._before = max(taken if rate is None else min(taken, rate), self._floor)
+        self._at = now
+
+    def relax(self, used: float, limit: float | None, now: float) -> None:
+        """Forget it once the rate is far above what was and is used, or above the known limit."""
+        rate = self.rate(now)
+        if rate is None or self._before is None:
+            return
+        if rate > GONE * max(self._before, used) or (limit is not None and rate >= limit):
+            self._before = None

@@ -1,0 +1,71 @@
+"""What a provider was sent, and what of it it refused, over the last minute.
+
+What it took is the difference. It is known at once, while answers come only after the time that a reply takes: with
+replies of half a minute, the answers of the last seconds say nothing of what is let through now.
+"""
+
+from collections import deque
+
+import msgspec
+
+_STEP_S = 0.2  # reports that come closer together are kept as one
+_KEPT_S = 60.0
+
+
+class Lately(msgspec.Struct, frozen=True):
+    """Sums over some seconds, which end with the latest report."""
+
+    seconds: float = 0.0  # as long as they really were; 0 where there were no reports
+    sent: float = 0.0  # requests
+    tokens: float = 0.0
+    refused: float = 0.0  # requests
+
+    @property
+    def sent_per_s(self) -> float:
+        """Requests that were tried."""
+        return self.sent / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def taken_per_s(self) -> float:
+        """Requests that were let through."""
+        return max(0.0, self.sent - self.refused) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def tokens_of_one(self) -> float:
+        """Tokens of a mean request."""
+        return max(0.0, self.tokens) / self.sent if self.sent > 0 else 0.0
+
+
+class Taken:
+    """The running sums at each report: differences of them are exact, whatever falls between two reports."""
+
+    def __init__(self, now: float) -> None:
+        self._sums = deque([Lately(now)])  # here `seconds` is the time of the report
+        self._refused = 0
+
+    def sent(self, requests: int, tokens: int, now: float) -> None:
+        """Count what a report says was sent. Tokens may be below 0: estimates are corrected."""
+        last = self._sums[-1]
+        if len(self._sums) > 1 and now - self._sums[-2].seconds < _STEP_S:
+            self._sums.pop()
+        self._sums.append(Lately(now, last.sent + requests, last.tokens + tokens, self._refused))
+        while self._sums[1].seconds < now - _KEPT_S:
+            self._sums.popleft()
+
+    def refused(self) -> None:
+        """Count one request as refused."""
+        self._refused += 1
+
+    def over(self, seconds: float) -> Lately:
+        """Return what there was in at least so many seconds before the latest report; less where there was less."""
+        last = first = self._sums[-1]
+        for sums in reversed(self._sums):
+            first = sums
+            if sums.seconds <= last.seconds - seconds:
+                break
+        return Lately(
+            last.seconds - first.seconds,
+            last.sent - first.sent,
+            last.tokens - first.tokens,
+            last.refused - first.refused,
+        )

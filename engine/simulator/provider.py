@@ -1,0 +1,61 @@
+"""One provider: its limits, its faults, its speed and its figures. What `app` asks at each station of a request."""
+
+import asyncio
+from math import log
+from random import Random
+
+from engine.records import SimulatorSettings
+from engine.simulator import replies
+from engine.simulator.faults import Fault, FaultPlan
+from engine.simulator.limits import Denial, Limits
+from engine.simulator.stats import Ledger
+
+
+class Provider:
+    """One path prefix. Mutable state: its parts, `held`, and how often in a row a fault has come."""
+
+    def __init__(self, name: str, settings: SimulatorSettings) -> None:
+        self.settings = settings
+        self.faults = FaultPlan(settings, Random(f"{settings.seed} faults {name}"))  # noqa: S311 - repeatable, no secret
+        self.ledger = Ledger()
+        # First come, first served. None: all at a time.
+        self.slots = asyncio.Semaphore(settings.parallel) if settings.parallel is not None else None
+        self.held = 0  # replies that are being made or wait for it
+        self._limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
+        self._random = Random(f"{settings.seed} latency {name}")  # noqa: S311 - repeatable, no secret
+        self._log_median = log(settings.latency_ms / 1000) if settings.latency_ms > 0 else None
+        self._last_fault: Fault | None = None
+        self._in_a_row = 0
+
+    def admit(self, tokens: int, now: float) -> Denial | None:
+        """Charge one request of `tokens`, or say why not. What the queue has no room for is charged to no limit."""
+        queue, parallel = self.settings.queue, self.settings.parallel
+        if queue is not None and parallel is not None and self.held >= parallel + queue:
+            return Denial(limit="queue", allowed=parallel + queue, used=self.held, requested=1, wait=None)
+        return self._limits.admit(tokens, now)
+
+    def limit_headers(self, now: float) -> dict[str, str]:
+        """Build the `x-ratelimit-*` headers; none where the settings leave them off."""
+        return self._limits.headers(now) if self.settings.limit_headers else {}
+
+    def next_fault(self, now: float) -> tuple[Fault, int]:
+        """Choose the fault of the next request, and tell how often in a row it has come now."""
+        fault = self.faults.next(now)
+        self._in_a_row = self._in_a_row + 1 if fault is self._last_fault else 1
+        self._last_fault = fault
+        return fault, self._in_a_row
+
+    def latency(self, tokens: int) -> float:
+        """Draw the time in seconds that the next reply, of `tokens`, takes to make with what is in flight now."""
+        settings = self.settings
+        drawn = 0.0
+        if self._log_median is not None:
+            drawn = self._random.lognormvariate(self._log_median, settings.latency_sigma)
+        seconds = drawn + tokens * settings.per_token_ms / 1000
+        if settings.knee is not None and self.ledger.in_flight > settings.knee:
+            seconds *= (self.ledger.in_flight / settings.knee) ** 2
+        return seconds
+
+    def compose(self, body: bytes, mark: bytes) -> replies.Completion:
+        """Answer a request body as `replies.compose` does, as long as the settings say."""
+        return replies.compose(body, mark, self.settings.reply_tokens)

@@ -1,0 +1,77 @@
+"""Progress where there is no terminal to draw on: short plain lines, few enough for a log."""
+
+from typing import TextIO
+
+from engine.records import Snapshot
+from engine.ui import figures, phrases
+
+_LINE_EVERY_S = 10.0  # of the snapshots' own elapsed time: 360 lines an hour, which a log can hold
+_CHANGE_EVERY_S = 1.0  # a provider between holding and recovering changes its state many times a minute
+
+
+class LogLines:
+    """One short line at the start, at changes that matter, and every ten seconds between."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+        self._shown: Snapshot | None = None
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Write a line if one is due."""
+        if self._is_due(snapshot):
+            self._shown = snapshot
+            self._write(progress_line(snapshot))
+
+    def log(self, line: str) -> None:
+        """Write the event as a line of its own."""
+        self._write(figures.one_line(line))
+
+    def close(self) -> None:
+        """Write no more."""
+        self._stream = None
+
+    def _is_due(self, snapshot: Snapshot) -> bool:
+        last = self._shown
+        if last is None:
+            return True
+        since = snapshot.elapsed_s - last.elapsed_s
+        return (
+            since >= _LINE_EVERY_S
+            or snapshot.deaths != last.deaths
+            or snapshot.draining != last.draining
+            or (since >= _CHANGE_EVERY_S and _hindrances(snapshot) != _hindrances(last))
+        )
+
+    def _write(self, line: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError is what a closed stream raises
+            self._stream = None
+
+
+def _hindrances(snapshot: Snapshot) -> tuple[dict[str, str], set[str]]:
+    return {provider.name: provider.state for provider in snapshot.providers}, set(snapshot.notices)
+
+
+def progress_line(snapshot: Snapshot) -> str:
+    """Return where the run stands in one line; two spaces stand between its parts."""
+    totals, counters = snapshot.totals, snapshot.counters
+    return "  ".join(
+        [
+            phrases.rows_done(snapshot) + f" failed {totals.failed:,}",
+            figures.rate(snapshot.rows_per_s),
+            phrases.eta(snapshot),
+            f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}",
+            f"retries {counters.retries:,}",
+            f"tokens {figures.compact(totals.prompt_tokens)}+{figures.compact(totals.completion_tokens)}",
+            f"workers {len(phrases.living(snapshot))}",
+            *phrases.waiting(snapshot),
+            *([f"worker deaths {snapshot.deaths:,}"] if snapshot.deaths else []),
+            *(["draining"] if snapshot.draining else []),
+            *(phrases.standing(provider) for provider in phrases.not_open(snapshot)),
+            *phrases.notices(snapshot),
+        ]
+    )

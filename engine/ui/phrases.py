@@ -1,0 +1,57 @@
+"""What a snapshot says, in the pieces that the live display and the plain lines share."""
+
+from engine.records import ProviderView, Snapshot
+from engine.ui import figures
+
+OPEN = "open"  # the state of a provider of which there is nothing to tell
+_LATE_MS = 50.0  # an event loop that is this late has more to do than its core can
+_SECOND_MS = 1000.0
+
+
+def rows_done(snapshot: Snapshot) -> str:
+    """Return "rows 12,345/60,000 (20.6%)"; "rows 12,345 (counting)" while the input is still being counted."""
+    rows, total = snapshot.totals.rows, snapshot.total_rows
+    if total is None:
+        return f"rows {rows:,} (counting)"
+    return f"rows {rows:,}/{total:,} ({figures.share(rows, total)})"
+
+
+def eta(snapshot: Snapshot) -> str:
+    """Return "ETA 0:38", or "ETA -" where it cannot be told."""
+    return "ETA -" if snapshot.eta_s is None else f"ETA {figures.clock(snapshot.eta_s)}"
+
+
+def waiting(snapshot: Snapshot) -> list[str]:
+    """Return ["waiting 12, next in 9m58s"], or nothing where no row waits out a backoff."""
+    if not snapshot.waiting:
+        return []
+    due = "" if snapshot.next_due_s is None else f", next in {figures.duration(snapshot.next_due_s)}"
+    return [f"waiting {snapshot.waiting:,}{due}"]
+
+
+def living(snapshot: Snapshot) -> list[int]:
+    """Return the numbers of the workers that are there."""
+    return [worker.number for worker in snapshot.workers if worker.state != "gone"]
+
+
+def standing(provider: ProviderView) -> str:
+    """Return "provider main: holding, next in 9m58s"."""
+    due = "" if provider.held_s is None else f", next in {figures.duration(provider.held_s)}"
+    return f"provider {figures.one_line(provider.name)}: {provider.state}{due}"
+
+
+def not_open(snapshot: Snapshot) -> list[ProviderView]:
+    """Return the providers that are in any other state than open."""
+    return [provider for provider in snapshot.providers if provider.state != OPEN]
+
+
+def notices(snapshot: Snapshot) -> list[str]:
+    """Return what holds the run back, each in one line."""
+    return [figures.one_line(notice) for notice in snapshot.notices if notice]
+
+
+def lag(late_ms: float) -> list[str]:
+    """Return ["120 ms"], or nothing where the event loop is in time."""
+    if late_ms <= _LATE_MS:
+        return []
+    return [f"{late_ms:.0f} ms" if late_ms < _SECOND_MS else figures.duration(late_ms / _SECOND_MS)]

@@ -1,0 +1,248 @@
+"""The providers as a worker sees them: each with its wire, its slice of the budget, and its figures.
+
+Which one a row goes to is decided by `Router.choose`, at the moment of sending: of those that may send now, the one
+that has had least by its weight. So a provider with room is never left idle, and the weights say who goes first.
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from random import Random
+
+from engine.flow.estimate import TokenEstimate
+from engine.flow.slice import Slice
+from engine.records import Answer, FaultClass, Lease, ProviderReport, Reply, Request
+from engine.transport import Transport, faults, limit_headers
+
+_LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
+_TRIP = 20  # sick results in a row, with no valid reply between, until a worker stops by itself
+_DIFFERENT = 20  # a valid reply takes so much off a streak of one error: "nearly every row" is 19 of 20
+_BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
+_HOLD_JITTER = 0.05  # of a Retry-After, added at random: workers that were held together come back one by one
+
+
+class Upstream:
+    """One provider in one worker.
+
+    in_flight, allowed: requests on the wire, and how many may be.
+    report: the sums that go to the supervisor.
+    same: how long the present streak of one and the same permanent error is.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        transport: Transport,
+        *,
+        weight: float = 1.0,
+        secrets: tuple[str, ...] = (),
+        fallback: Sequence[int] = (),
+        fallback_on: Sequence[str] = (),
+        rewrite: Callable[[bytes], bytes] | None = None,
+        most_output: int = 0,
+    ) -> None:
+        """`rewrite` makes a built body ask this provider's own model; None where it is the task's."""
+        self.number = number
+        self.name = name
+        self.transport = transport
+        self.send = transport.send
+        self.secrets = secrets
+        self.fallback = fallback
+        self.fallback_on = frozenset(fallback_on)
+        self.rewrite = rewrite
+        self.first_choice = weight > 0
+        self.slice = Slice()
+        self.in_flight = 0
+        self.in_flight_max = 0
+        self.allowed = 0
+        self.report = ProviderReport()
+        self.closed = False
+        self.failing = False
+        self.tripped = False
+        self.full = 0  # sends that took the last slot, since the last report
+        self.same = 0
+        self.look_at = 0.0
+        self.turn = 0.0  # virtual time: grows with every send, the slower the more weight
+        self.stride = 1.0 / weight if weight > 0 else 1.0
+        self._streak = 0  # sick results in a row
+        self._error: object = None
+        self._estimate = TokenEstimate()
+        self._most_output = most_output
+        self._sent_before = 0
+        self._largest = 0
+
+    def apply(self, lease: Lease, now: float) -> tuple[float, float]:
+        """Put a lease in force; returns the credit (requests, tokens) that goes back with the one before."""
+        returned = self.slice.apply(lease, now)
+        self.closed = self.closed or lease.closed
+        self.failing = lease.failing
+        # A worker that has stopped by itself goes on once the supervisor has seen it: then a lease says so.
+        if self.tripped and (lease.failing or lease.in_flight == 0):
+            self.tripped = False
+            self._streak = 0
+        self._allow()
+        return returned
+
+    def _allow(self) -> None:
+        self.allowed = 0 if self.closed or self.tripped else self.slice.allowed
+
+    def close(self) -> None:
+        """Send nothing more to it in this session."""
+        self.closed = True
+        self._allow()
+
+    def debit(self, request: Request) -> int:
+        """Return the tokens to debit for a request, where anything is limited."""
+        tokens = self._estimate.estimate(request.tokens, self._most_output)
+        self._largest = max(self._largest, tokens)
+        return tokens
+
+    # What came back
+
+    def answered(self, request: Request, debit: int, answer: Answer, started: float, now: float) -> None:
+        """Count a valid reply, and correct what was debited for it by what it says was used."""
+        report = self.report
+        report.answered += 1
+        report.reply_s += now - started
+        report.prompt_tokens += answer.prompt_tokens
+        report.completion_tokens += answer.completion_tokens
+        self._streak = 0
+        if self.same:
+            self.same = max(0, self.same - _DIFFERENT)
+        if debit and answer.prompt_tokens:
+            used = answer.prompt_tokens + answer.completion_tokens
+            self._estimate.learn(request.tokens, answer.prompt_tokens, answer.completion_tokens)
+            self.slice.settle(debit, used, now)
+            report.tokens += used - debit
+
+    def failed(self, fault: FaultClass) -> bool:
+        """Count a failed request; True where it is the one that makes this worker stop by itself."""
+        report = self.report
+        report.lost += fault.lowers_concurrency
+        report.limited += fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN
+        report.sick += fault.sick
+        if not fault.sick:
+            self._streak = 0
+            return False
+        self._streak += 1
+        if self._streak < _TRIP or self.failing or self.tripped:
+            return False
+        self.tripped = True
+        self._allow()
+        return True
+
+    def same_error(self, error: object) -> int:
+        """Count a permanent failure of a row; returns how many in a row, nearly, were the same."""
+        self.same = self.same + 1 if error == self._error else 1
+        self._error = error
+        return self.same
+
+    def hold(self, wait_s: float, now: float, rng: Random) -> None:
+        """Send nothing for so long: the server has said so."""
+        self.slice.hold(now + wait_s * (1.0 + rng.uniform(0.0, _HOLD_JITTER)))
+
+    def look(self, reply: Reply, now: float) -> None:
+        """Read what a reply's headers say of the limits."""
+        self.look_at = now + _LOOK_S
+        requests, tokens, odd = limit_headers.read(reply.header)
+        report = self.report
+        report.requests_limit = requests or report.requests_limit
+        report.tokens_limit = tokens or report.tokens_limit
+        report.odd_headers += odd
+
+    # The report
+
+    def taken(self, *, rows_wait: bool) -> ProviderReport:
+        """Return the report as it stands. It is this object's own, and changes with the next request."""
+        report = self.report
+        sent = report.requests - self._sent_before
+        self._sent_before = report.requests
+        full = self.in_flight >= self.allowed
+        report.busy = self.full / sent if sent else float(full)
+        self.full = 0
+        report.lease = self.slice.serial
+        report.in_flight = self.in_flight
+        report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
+        report.largest = self._largest
+        self._largest = 0
+        return report
+
+    def reported(self) -> None:
+        """Forget what stood for the time up to the report that has now been sent."""
+        self.report.wants_rate = False
+        self.report.requests_limit = self.report.tokens_limit = None
+
+
+class Router:
+    """Chooses where a row goes.
+
+    next_at: after `choose` has found nobody, when somebody may send; inf where only a new lease can tell.
+    """
+
+    def __init__(self, upstreams: Sequence[Upstream]) -> None:
+        self.upstreams = upstreams
+        self.next_at = inf
+        self._only = upstreams[0] if len(upstreams) == 1 else None
+
+    @property
+    def allowed(self) -> int:
+        """Requests in flight that all of them allow."""
+        return sum(upstream.allowed for upstream in self.upstreams)
+
+    def choose(self, request: Request, last: Upstream | None, now: float) -> Upstream | None:
+        """Return who takes this request now; None where nobody may send it. `last` is where it failed before."""
+        only = self._only
+        if only is not None:
+            due = self._due(only, request, now)
+            if due <= now:
+                return only
+            self.next_at = due
+            return None
+        return self._choose(request, last, now)
+
+    def _choose(self, request: Request, last: Upstream | None, now: float) -> Upstream | None:
+        soonest = inf
+        best: Upstream | None = None
+        for upstream in self._candidates():
+            if upstream.in_flight >= upstream.allowed:
+                continue
+            due = self._due(upstream, request, now)
+            if due > now:
+                soonest = min(soonest, due)
+            elif best is None or (best is last, best.turn) > (upstream is last, upstream.turn):
+                best = upstream
+        self.next_at = soonest
+        if best is not None:
+            # One that was idle does not make up for it: its turn comes no earlier than the others' now.
+            latest = best.turn
+            for upstream in self.upstreams:
+                upstream.turn = max(upstream.turn, latest)
+            best.turn = latest + best.stride
+        return best
+
+    def _candidates(self) -> list[Upstream]:
+        """Return whom rows without a history may go to: the first choices, or what stands in for them."""
+        chosen = [each for each in self.upstreams if each.first_choice and not each.closed]
+        if any(not each.failing for each in chosen):
+            return chosen
+        named = {number for each in self.upstreams if each.first_choice for number in each.fallback}
+        return chosen + [each for each in self.upstreams if each.number in named and each not in chosen]
+
+    @staticmethod
+    def _due(upstream: Upstream, request: Request, now: float) -> float:
+        due = upstream.slice.ready_at(upstream.debit(request) if upstream.slice.limited else 0, now)
+        if now < due < inf:
+            upstream.report.wants_rate = True
+        return due
+
+    def due(self, upstream: Upstream, request: Request, now: float) -> float:
+        """Return when this one upstream may send the request."""
+        return inf if upstream.in_flight >= upstream.allowed else self._due(upstream, request, now)
+
+    def fits(self, request: Request) -> bool:
+        """Tell whether any upstream can take a request of this size at all."""
+        return any(each.slice.fits(each.debit(request)) for each in self.upstreams if not each.closed)
+
+    def has_other(self, upstream: Upstream) -> bool:
+        """Whether a row that failed on this upstream may go to another one."""
+        return self._only is None and any(each is not upstream and each.allowed for each in self._candidates())

@@ -1,0 +1,86 @@
+"""A machine that runs short of something: the run gives way, says so, and goes on once there is enough again."""
+
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Place, Witness, until
+
+
+@pytest.fixture
+def small_disk(place: Place) -> Iterator[Path]:
+    folder = place.folder / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"mounting a small tmpfs needs root here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_nearly_full_disk_pauses_the_run_and_room_lets_it_go_on(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes], small_disk: Path
+) -> None:
+    witness = simulator(latency_ms=100)
+    place.configure(witness.url)
+    place.write_rows(800)
+    place.run_dir = small_disk / "run"
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 6_200_000)
+    started = place.start("--set", "checkpoint.dir=small/run", "--set", "machine.min_free_mb=2")
+
+    def still() -> bool:
+        """Tell whether a second goes by in which nothing is asked for."""
+        before = witness.stats()["requests"]
+        with pytest.raises(subprocess.TimeoutExpired):
+            started.process.wait(1.0)
+        return bool(witness.stats()["requests"] == before)
+
+    until(lambda: (place.run_dir / "run.log").exists() and "nothing more is sent" in place.log, "the pause")
+    until(still, "what was in flight to come back")
+    assert 0 < witness.stats()["requests"] < 750
+    ballast.unlink()
+    done = started.wait()
+    assert done.code == 0, done.err
+    assert "going on" in place.log
+    assert place.output.read_bytes() == reference(800)
+    assert witness.stats()["requests"] == 800
+    (notice,) = [notice for notice in place.report["sessions"][-1]["notices"] if "nearly full" in notice]
+    assert notice.startswith("disk of run nearly full, ")
+
+
+def test_where_memory_is_short_less_is_sent_at_a_time(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    witness = simulator(latency_ms=100)
+    place.configure(witness.url)
+    place.write_rows(250)
+    done = place.run("--set", "machine.memory=0.0001")
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(250)
+    notices = place.report["sessions"][-1]["notices"]
+    assert any(notice.startswith("memory short for ") for notice in notices), notices
+    assert "fewer requests in flight" in place.log
+
+
+def test_with_few_descriptors_fewer_requests_are_sent_at_a_time_and_it_is_said(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    witness = simulator(latency_ms=50)
+    place.configure(witness.url)
+    place.write_rows(300)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    started = place.start("--set", "workers.concurrency=500")
+    resource.prlimit(started.pid, resource.RLIMIT_NOFILE, (100, 160))  # long before it has imported anything
+    done = started.wait()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == limits
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(300)
+    notices = place.report["sessions"][-1]["notices"]
+    assert "open files: limit raised from 100 to 160" in notices
+    (lowered,) = [notice for notice in notices if notice.startswith("workers.concurrency: lowered")]
+    assert "lowered from 500 to 32 in each of 2 workers" in lowered

@@ -1,0 +1,376 @@
+"""Several providers in one worker: who gets a row, who gets it next, and what a provider in trouble is spared."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from engine.flow.retry import RetryBudget
+from engine.records import Lease, Share
+from engine.transport import faults
+from engine.upstream import Upstream
+from tests.pipeline.conftest import TASK, Result, Start, Wire, Work, failure, reply, run
+
+CONTEXT = json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}}).encode()
+WRONG = json.dumps({"error": {"message": "no such parameter", "code": "unknown_parameter"}}).encode()
+
+
+class Wires:
+    """A wire for each provider, made in the order of the upstreams."""
+
+    def __init__(self, *rules: Callable[[int, int], Result | Awaitable[Result]]) -> None:
+        self.wires = [Wire(rule) for rule in rules]
+
+    def sent(self) -> list[int]:
+        return [len(wire.sent) for wire in self.wires]
+
+    def upstreams(self, **more: list[object]) -> Callable[[Wire], list[Upstream]]:
+        """Make the upstreams a, b, c, ...; `weight=[1, 2]` gives each its own."""
+
+        def make(_wire: Wire) -> list[Upstream]:
+            return [
+                Upstream(
+                    number,
+                    "abcdef"[number],
+                    wire,
+                    **{name: values[number] for name, values in more.items()},  # type: ignore[arg-type]  # by name
+                )
+                for number, wire in enumerate(self.wires)
+            ]
+
+        return make
+
+
+def fine(_row: int, _nth: int) -> Result:
+    return reply()
+
+
+# Who gets a row
+
+
+def test_rows_go_to_the_providers_by_weight(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(fine, fine, fine)
+        async with work(800, upstreams=wires.upstreams(weight=[1.0, 2.0, 5.0])) as at:
+            at.feed()
+            await at.done()
+            assert [round(count / 100) for count in wires.sent()] == [1, 2, 5]
+            providers = Counter(record["provider"] for record in (await at.outcomes()).values())
+            assert dict(zip("abc", wires.sent(), strict=True)) == providers
+
+    run(story())
+
+
+def test_a_provider_with_room_is_used_whatever_the_weights(work: Start) -> None:
+    async def story() -> None:
+        async def slow(_row: int, _nth: int) -> Result:
+            await asyncio.sleep(0.004)
+            return reply()
+
+        wires = Wires(slow, fine)
+        async with work(300, upstreams=wires.upstreams(weight=[1.0, 1000.0])) as at:
+            at.lease(4, 1, requests=Share(100.0, 5.0))
+            at.feed()
+            await at.done()
+            assert wires.sent()[0] > 200, "the other one's limit is no reason to wait"
+            assert wires.sent()[1] >= 20, "and neither is the other one's small weight"
+
+    run(story())
+
+
+def test_a_provider_that_was_out_does_not_make_up_for_it(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(fine, fine)
+        async with work(1200, upstreams=wires.upstreams(weight=[1.0, 1.0])) as at:
+            at.lease(0, 1)
+            at.feed(0, 1000)
+            await at.until(lambda: at.recorded == 1000)
+            assert wires.sent() == [1000, 0]
+            at.lease(4, 1)
+            at.feed(1000, 200)
+            await at.done()
+            assert wires.sent()[0] == pytest.approx(1100, abs=3)
+
+    run(story())
+
+
+def test_each_is_asked_for_its_own_model(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(fine, fine)
+        async with work(40, upstreams=wires.upstreams(rewrite=[None, TASK.asking("other")])) as at:
+            at.feed()
+            await at.done()
+            bodies = [[json.loads(body) for _, body in wire.sent] for wire in wires.wires]
+            assert {body["model"] for body in bodies[0]} == {"m"}
+            assert {body["model"] for body in bodies[1]} == {"other"}
+            assert all(body["messages"][0]["content"].startswith("row ") for sent in bodies for body in sent)
+
+    run(story())
+
+
+# A row that fails
+
+
+def test_a_row_that_failed_at_one_is_tried_at_another_and_does_not_wait_long(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda *_: reply(500, b""), fine)
+        async with work(10, upstreams=wires.upstreams(), scale=1.0, attempts=6) as at:
+            at.feed()
+            began = time.monotonic()
+            await at.done()
+            assert time.monotonic() - began < 0.9, "a second of backoff would spare the wrong provider"
+            records = await at.outcomes()
+            assert not any(record["failed"] for record in records.values())
+            assert {record["provider"] for record in records.values()} == {"b"}
+            assert all(record["requests"] <= 2 for record in records.values())
+
+    run(story())
+
+
+def test_a_429_holds_its_provider_and_not_the_others(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda *_: reply(429, b"", retry_after="600"), fine)
+        async with work(50, upstreams=wires.upstreams(), scale=1.0) as at:
+            at.feed()
+            await at.done()
+            assert wires.sent()[0] <= 4, "what was in flight when it was seen"
+            assert {name for name, _ in at.events.refused} == {"a"}
+
+    run(story())
+
+
+def test_what_a_provider_refuses_for_good_goes_to_its_fallback(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda row, _: reply(400, CONTEXT) if row % 5 == 0 else reply(), fine)
+        make = wires.upstreams(
+            weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[("context_length",), ("context_length",)]
+        )
+        async with work(50, upstreams=make) as at:
+            at.feed()
+            await at.done()
+            records = await at.outcomes()
+            assert not any(record["failed"] for record in records.values())
+            assert [row for row in range(50) if records[row]["provider"] == "b"] == list(range(0, 50, 5))
+            assert wires.sent() == [50, 10], "a fallback gets no first choices"
+
+    run(story())
+
+
+def test_fallbacks_are_asked_in_turn_and_the_last_ones_failure_is_the_rows(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda *_: reply(400, CONTEXT), lambda *_: reply(400, CONTEXT), lambda *_: reply(400, WRONG))
+        on = ("context_length",)
+        make = wires.upstreams(weight=[1.0, 0.0, 0.0], fallback=[(1, 2), (0,), ()], fallback_on=[on, on, on])
+        async with work(4, upstreams=make) as at:
+            at.feed()
+            await at.done()
+            assert wires.sent() == [4, 4, 4]
+            records = await at.outcomes()
+            assert {record["line"]["error"]["class"] for record in records.values()} == {"invalid_request"}
+            assert {record["provider"] for record in records.values()} == {"c"}
+
+    run(story())
+
+
+def test_a_retry_of_a_fallback_stays_with_it(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda *_: reply(400, CONTEXT), lambda _, nth: failure(faults.TIMEOUT) if nth == 1 else reply())
+        on = ("context_length",)
+        make = wires.upstreams(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[on, on])
+        async with work(3, upstreams=make) as at:
+            at.feed()
+            await at.done()
+            assert wires.sent() == [3, 6]
+
+    run(story())
+
+
+def test_rows_wait_for_their_fallback_while_others_go_on(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda row, _: reply(400, CONTEXT) if row < 3 else reply(), fine)
+        make = wires.upstreams(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[("context_length",), ()])
+        async with work(20, upstreams=make) as at:
+            at.lease(0, 1)
+            at.feed()
+            await at.until(lambda: at.recorded == 17)
+            at.lease(1, 1)
+            await at.done()
+            assert wires.sent() == [20, 3]
+
+    run(story())
+
+
+# A provider that is done with
+
+
+def test_when_one_is_closed_its_rows_go_to_the_others_and_none_has_failed(work: Start) -> None:
+    async def story() -> None:
+        quota = json.dumps({"error": {"code": "insufficient_quota", "message": "no credit"}}).encode()
+        wires = Wires(lambda *_: reply(429, quota), fine)
+        async with work(60, upstreams=wires.upstreams()) as at:
+            at.feed()
+            await at.done()
+            assert [name for name, _ in at.events.closed] == ["a"], "said once"
+            assert wires.sent()[0] <= 4
+            assert not any(record["failed"] for record in (await at.outcomes()).values())
+
+    run(story())
+
+
+def test_a_closed_first_choice_sends_its_rows_to_the_fallback(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda *_: reply(401, b"{}"), fine)
+        async with work(30, upstreams=wires.upstreams(weight=[1.0, 0.0], fallback=[(1,), ()])) as at:
+            at.feed()
+            await at.done()
+            assert wires.sent()[1] == 30
+
+    run(story())
+
+
+def test_rows_that_only_a_closed_fallback_was_left_for_have_failed_as_they_did_first(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda row, _: reply(400, CONTEXT) if row < 5 else reply(), lambda *_: reply(401, b"{}"))
+        make = wires.upstreams(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[("context_length",), ()])
+        async with work(20, upstreams=make, concurrency=1) as at:
+            at.feed()
+            await at.done()
+            records = await at.outcomes()
+            assert [row for row in range(20) if records[row]["failed"]] == [0, 1, 2, 3, 4]
+            assert {records[row]["line"]["error"]["class"] for row in range(5)} == {"context_length"}
+
+    run(story())
+
+
+def test_one_permanent_error_on_a_long_streak_of_rows_closes_the_provider(work: Start) -> None:
+    async def story() -> None:
+        def rule(row: int, _nth: int) -> Result:
+            return reply(400, WRONG) if row >= 40 and row != 55 else reply()
+
+        async with work(400, Wire(rule), concurrency=1, streak=30) as at:
+            at.feed()
+            await at.until(lambda: at.events.closed)
+            assert "the same error on 30 rows" in at.events.closed[0][1].message
+            await at.settled()
+            assert len(at.wire.sent) < 100, "almost nothing more is sent; one good reply between does not hide it"
+            assert at.recorded == len(at.wire.sent)
+
+    run(story())
+
+
+def test_errors_of_many_kinds_and_errors_between_good_rows_close_nothing(work: Start) -> None:
+    async def story() -> None:
+        def rule(row: int, _nth: int) -> Result:
+            if row % 10 == 0:
+                return reply()
+            return reply(400, WRONG if row % 2 else CONTEXT)
+
+        async with work(400, Wire(rule), streak=30) as at:
+            at.feed()
+            await at.done()
+            assert at.events.closed == []
+
+    run(story())
+
+
+# A provider that fails
+
+
+def tripped(at: Work) -> bool:
+    return bool(at.events.tripped)
+
+
+def test_a_worker_stops_by_itself_when_nothing_but_failures_come(work: Start) -> None:
+    async def story() -> None:
+        async with work(500, Wire(lambda *_: reply(503, b"")), concurrency=4, scale=1000.0) as at:
+            at.feed()
+            await at.until(lambda: tripped(at))
+            await at.settled()
+            assert 20 <= len(at.wire.sent) <= 20 + 4
+            assert len(at.events.tripped) == 1
+            at.lease(4)  # from before the supervisor knew
+            await at.settled()
+            assert len(at.wire.sent) <= 20 + 4
+            at.lease(1, failing=True)
+            await at.until(lambda: len(at.wire.sent) > 20 + 4)
+
+    run(story())
+
+
+def test_a_good_reply_between_is_no_persistent_failure(work: Start) -> None:
+    async def story() -> None:
+        async with work(60, Wire(lambda row, nth: reply(503, b"") if row % 10 and nth == 1 else reply())) as at:
+            at.feed()
+            await at.done()
+            assert not tripped(at)
+
+    run(story())
+
+
+def test_a_probe_that_fails_spends_no_attempt(work: Start) -> None:
+    async def story() -> None:
+        def rule(_row: int, nth: int) -> Result:
+            return failure(faults.TIMEOUT) if nth < 9 else reply()
+
+        async with work(1, Wire(rule), attempts=2) as at:
+            at.lease(1, failing=True)
+            at.feed()
+            await at.done()
+            assert not (await at.outcomes())[0]["failed"]
+
+    run(story())
+
+
+def test_nothing_is_sent_on_a_lease_that_has_expired(work: Start) -> None:
+    async def story() -> None:
+        async with work(50, Wire(fine), concurrency=2) as at:
+            at.pipeline.apply([Lease(0, 1 << 20, time.monotonic() - 0.001, 2)])
+            at.feed()
+            await at.settled()
+            assert at.wire.sent == []
+            at.pipeline.apply([Lease(0, (1 << 20) + 1, time.monotonic() + 60.0, 2)])
+            await at.done()
+
+    run(story())
+
+
+def test_fewer_slots_let_what_is_out_come_home_and_more_start_at_once(work: Start) -> None:
+    async def story() -> None:
+        async with work(50, concurrency=8) as at:
+            at.lease(2)
+            at.feed()
+            await at.until(lambda: at.wire.in_flight == 2)
+            at.lease(8)
+            await at.until(lambda: at.wire.in_flight == 8)
+            at.lease(1)
+            for left in range(7, 0, -1):
+                at.wire.answer(next(iter(at.wire.open)))
+                await at.settled()
+                assert at.wire.in_flight == left
+            at.wire.answer(next(iter(at.wire.open)))
+            await at.until(lambda: at.wire.in_flight == 1)
+
+    run(story())
+
+
+# The retry budget
+
+
+def test_retries_wait_for_their_budget_and_new_rows_do_not(work: Start) -> None:
+    async def story() -> None:
+        def rule(row: int, nth: int) -> Result:
+            return reply(500, b"") if nth == 1 and row < 120 and row % 2 else reply()
+
+        budget = RetryBudget(0.0, 20.0, time.monotonic())  # twenty at once, then twenty a second
+        async with work(300, Wire(rule), budget=budget, scale=0.0) as at:
+            began = time.monotonic()
+            at.feed()
+            await at.until(lambda: at.recorded >= 240 and at.pipeline.backlog.budget_short)
+            assert time.monotonic() - began < 1.0
+            await at.done()
+            assert time.monotonic() - began > 1.5, "sixty retries, of which twenty are free"
+
+    run(story())

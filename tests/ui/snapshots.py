@@ -1,0 +1,69 @@
+"""Snapshots that several tests draw."""
+
+import msgspec
+
+from engine.records import Counters, ProviderView, Snapshot, Totals, WorkerView
+
+BUSY = Snapshot(
+    elapsed_s=10.0,
+    total_rows=60_000,
+    totals=Totals(rows=12_345, failed=3, prompt_tokens=1_200_000, completion_tokens=400_000, requests=12_360),
+    session_rows=12_345,
+    rows_per_s=1_234.4,
+    eta_s=38.2,
+    in_flight=127,
+    allowed=128,
+    waiting=0,
+    next_due_s=None,
+    counters=Counters(requests=12_490, replies=12_360, retries=12, faults={"rate_limited": 4, "server_error": 11}),
+    shards_sealed=24,
+    shards_merged=20,
+    workers=(
+        WorkerView(number=0, pid=4242, state="working", in_flight=64, rss_bytes=45 * 2**20, cpu_share=0.93),
+        WorkerView(number=1, pid=4243, state="working", in_flight=63, rss_bytes=44 * 2**20, cpu_share=1.0),
+    ),
+    deaths=0,
+    draining=False,
+)
+LONG_WAIT = msgspec.structs.replace(BUSY, in_flight=0, waiting=12, next_due_s=598.0, rows_per_s=0.0, eta_s=None)
+COUNTING = msgspec.structs.replace(BUSY, total_rows=None, eta_s=None)
+HUGE = msgspec.structs.replace(
+    BUSY,
+    total_rows=1_000_000_000,
+    totals=Totals(rows=999_999_999, failed=12_345_678, prompt_tokens=10**12, completion_tokens=10**11),
+    rows_per_s=123_456.0,
+    eta_s=400_000.0,
+    in_flight=1_048_576,
+    allowed=1_048_576,
+    waiting=1_048_576,
+    next_due_s=86_400.0,
+    counters=Counters(requests=10**9, retries=10**8, faults=dict.fromkeys(("rate_limited", "timeout", "bad_reply"), 9)),
+    deaths=17,
+    draining=True,
+)
+MAIN = ProviderView(
+    name="main",
+    state="open",
+    in_flight=100,
+    allowed=128,
+    requests=12_490,
+    answered=12_260,
+    requests_per_s=1000.0,
+    tokens_per_s=None,
+)
+SPARE = ProviderView(
+    name="spare",
+    state="open",
+    in_flight=27,
+    allowed=64,
+    requests=27,
+    answered=0,
+    requests_per_s=None,
+    tokens_per_s=None,
+)
+HOLDING = msgspec.structs.replace(MAIN, state="holding", in_flight=0, held_s=598.0)
+SINGLE = msgspec.structs.replace(BUSY, providers=(MAIN,))
+SEVERAL = msgspec.structs.replace(BUSY, providers=(HOLDING, msgspec.structs.replace(SPARE, tokens_per_s=1500.0)))
+HINDERED = msgspec.structs.replace(
+    BUSY, providers=(HOLDING,), notices=("disk nearly full, paused", "memory is short: half of the slots")
+)
