@@ -5,17 +5,20 @@ import re
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import config as configuration
 from engine.errors import ExitCode
 from engine.ledger import Ledger
 from engine.messages import Beat
 from engine.pool import Member, Pool
 from engine.processes import Child
-from engine.records import Counters, SessionReport, Shard, Totals
+from engine.providers import Providers
+from engine.records import Counters, ProviderReport, SessionReport, Shard, Snapshot, Totals
 from engine.store.run_directory import RunDirectory
 
 HIRE = Callable[..., Member]
@@ -40,9 +43,40 @@ def beat(
     cpu_s: float = 0.0,
     counters: Counters | None = None,
     shards: dict[int, Totals] | None = None,
+    providers: list[ProviderReport] | None = None,
 ) -> Beat:
     done = counters if counters is not None else Counters(rows=rows)
-    return Beat(done, in_flight, in_flight_max, waiting, next_due_s, rss_max, cpu_s, shards or {})
+    return Beat(
+        counters=done,
+        in_flight=in_flight,
+        in_flight_max=in_flight_max,
+        waiting=waiting,
+        next_due_s=next_due_s,
+        rss_max=rss_max,
+        cpu_s=cpu_s,
+        shards=shards or {},
+        providers=providers or [ProviderReport()],
+        lag_ms=0.0,
+        retries_short=False,
+    )
+
+
+@pytest.fixture
+def providers() -> Providers:
+    """One provider whose leases allow 8 requests in flight: 4 for each of two workers."""
+    config = configuration.parse(
+        {
+            "input": {"path": "in.jsonl"},
+            "task": {"model": "m", "prompt": "p"},
+            "output": {"path": "out.jsonl"},
+            "provider": [{"name": "main", "base_url": "http://127.0.0.1:1/v1"}],
+            "workers": {"count": 2, "concurrency": 4},
+        },
+        "test",
+    )
+    made = Providers(config, workers=2, slots=4, now=0.0, rng=Random(0))
+    made.send_leases(0.0)
+    return made
 
 
 @pytest.fixture
@@ -74,12 +108,14 @@ def leave(ledger: Ledger, pool: Pool, member: Member, in_flight: int = 0) -> Non
     ledger.ended(member, in_flight)
 
 
-def summed_up(ledger: Ledger, pool: Pool, now: float = 10.0) -> SessionReport:
-    return ledger.report(pool, now, exit_code=ExitCode.OK, stopped_by=None, own_cpu_s=1.0, own_rss=1000)
+def summed_up(ledger: Ledger, pool: Pool, providers: Providers, now: float = 10.0) -> SessionReport:
+    return ledger.report(
+        pool, providers, now, exit_code=ExitCode.OK, stopped_by=None, own_cpu_s=1.0, own_rss=1000, notices=()
+    )
 
 
 def test_a_shard_that_moves_to_another_worker_is_counted_once(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0, 8)
+    ledger = Ledger(0.0)
     first = hire(0, 1)
     ledger.beat(first, beat(shards={1: totals(6)}))
     assert ledger.totals == totals(6)
@@ -97,7 +133,7 @@ def test_a_shard_that_moves_to_another_worker_is_counted_once(pool: Pool, hire: 
 
 
 def test_a_late_word_of_a_shard_that_is_no_longer_the_workers_is_passed_over(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0, 8)
+    ledger = Ledger(0.0)
     member = hire(0, 1)
     ledger.beat(member, beat(shards={1: totals(9)}))
     ledger.sealed(1, totals(10))
@@ -109,7 +145,7 @@ def test_a_late_word_of_a_shard_that_is_no_longer_the_workers_is_passed_over(poo
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 4)), max_size=40))
 @settings(deadline=None, max_examples=60)
 def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int, int, int]]) -> None:
-    ledger, pool = Ledger(0.0, 8), Pool(RunDirectory(Path("unused")))
+    ledger, pool = Ledger(0.0), Pool(RunDirectory(Path("unused")))
     done = dict.fromkeys(range(4), 0)
     sealed: set[int] = set()
     process = multiprocessing.current_process()
@@ -133,14 +169,14 @@ def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int,
 
 
 def test_totals_are_a_copy(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0, 8)
+    ledger = Ledger(0.0)
     ledger.sealed(0, totals(10))
     ledger.totals.add(totals(5))
     assert ledger.totals == totals(10)
 
 
 def test_counters_outlive_the_worker_that_counted(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0, 8)
+    ledger = Ledger(0.0)
     first, second = hire(0), hire(1)
     ledger.beat(first, beat(counters=Counters(5, 7, 6, 2, 1, {"timeout": 1, "auth": 1})))
     ledger.beat(second, beat(counters=Counters(1, 1, 1, 0, 0, {"timeout": 2})))
@@ -155,16 +191,18 @@ def test_counters_outlive_the_worker_that_counted(pool: Pool, hire: HIRE) -> Non
     assert ledger.counters(pool).rows == 10, "a worker that never said anything has nothing to keep"
 
 
-def test_the_speed_is_that_of_the_last_seconds_and_the_eta_what_is_left(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(100.0, 8)
+def test_the_speed_is_that_of_the_last_seconds_and_the_eta_what_is_left(
+    pool: Pool, providers: Providers, hire: HIRE
+) -> None:
+    ledger = Ledger(100.0)
     ledger.total_rows = 1000
     member = hire(0, 0)
-    assert ledger.snapshot(pool, 100.0, draining=False).eta_s is None
+    assert ledger.snapshot(pool, providers, 100.0, draining=False).eta_s is None
     rows = 0
     for quarter in range(1, 81):  # twenty seconds: ten at 10 rows a second, then ten at 40
         rows += 10 if quarter > 40 else 2 + quarter % 2
         ledger.beat(member, beat(rows, shards={0: totals(rows)}))
-        shown = ledger.snapshot(pool, 100.0 + quarter / 4, draining=False)
+        shown = ledger.snapshot(pool, providers, 100.0 + quarter / 4, draining=False)
         if quarter == 40:
             assert shown.rows_per_s == pytest.approx(10, rel=0.05)
     assert shown.rows_per_s == pytest.approx(40, rel=0.01)
@@ -173,33 +211,37 @@ def test_the_speed_is_that_of_the_last_seconds_and_the_eta_what_is_left(pool: Po
     assert shown.session_rows == rows
 
 
-def test_after_a_pause_longer_than_the_window_the_speed_is_still_of_what_was_seen(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0, 8)
+def test_after_a_pause_longer_than_the_window_the_speed_is_still_of_what_was_seen(
+    pool: Pool, providers: Providers, hire: HIRE
+) -> None:
+    ledger = Ledger(0.0)
     member = hire(0)
     ledger.beat(member, beat(10))
-    assert ledger.snapshot(pool, 1.0, draining=False).rows_per_s == 10
+    assert ledger.snapshot(pool, providers, 1.0, draining=False).rows_per_s == 10
     for now in (60.0, 120.0, 180.0):
-        shown = ledger.snapshot(pool, now, draining=False)
+        shown = ledger.snapshot(pool, providers, now, draining=False)
     assert shown.rows_per_s == 0
     assert shown.eta_s is None
 
 
-def test_rows_of_earlier_sessions_are_done_but_do_not_make_this_one_fast(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0, 8)
+def test_rows_of_earlier_sessions_are_done_but_do_not_make_this_one_fast(
+    pool: Pool, providers: Providers, hire: HIRE
+) -> None:
+    ledger = Ledger(0.0)
     ledger.sealed(0, totals(10))
     ledger.total_rows = 20
     hire(0)
-    shown = ledger.snapshot(pool, 5.0, draining=False)
+    shown = ledger.snapshot(pool, providers, 5.0, draining=False)
     assert (shown.totals.rows, shown.session_rows, shown.rows_per_s, shown.eta_s) == (10, 0, 0, None)
 
 
-def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0, 8)
+def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, providers: Providers, hire: HIRE) -> None:
+    ledger = Ledger(0.0)
     one, two, silent = hire(0), hire(1), hire(2)
     ledger.beat(one, beat(1, in_flight=3, waiting=2, next_due_s=4.0))
     ledger.beat(two, beat(1, in_flight=4, waiting=1, next_due_s=1.5))
     two.become("working")
-    shown = ledger.snapshot(pool, 1.0, draining=True)
+    shown = ledger.snapshot(pool, providers, 1.0, draining=True)
     assert (shown.in_flight, shown.waiting, shown.next_due_s, shown.allowed) == (7, 3, 1.5, 8)
     assert [(view.number, view.state, view.in_flight) for view in shown.workers] == [
         (0, "starting", 3),
@@ -211,12 +253,12 @@ def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, hire: HIRE) -> None
     assert silent.beat is None
 
 
-def test_the_report_sums_the_session_up(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0, 8)
+def test_the_report_sums_the_session_up(pool: Pool, providers: Providers, hire: HIRE) -> None:
+    ledger = Ledger(0.0)
     one, two = hire(0), hire(1)
     ledger.beat(one, beat(30, in_flight_max=4, rss_max=500, cpu_s=2.0))
     ledger.beat(two, beat(20, in_flight_max=3, rss_max=700, cpu_s=1.0))
-    ledger.snapshot(pool, 1.0, draining=False)
+    ledger.snapshot(pool, providers, 1.0, draining=False)
     leave(ledger, pool, one, in_flight=2)
     successor = hire(0)
     ledger.beat(
@@ -225,7 +267,9 @@ def test_the_report_sums_the_session_up(pool: Pool, hire: HIRE) -> None:
     pool.deaths, pool.quarantined = 1, {7}
     for member in (successor, two):
         leave(ledger, pool, member)
-    report = ledger.report(pool, 10.0, exit_code=4, stopped_by="no credit", own_cpu_s=1.5, own_rss=1000)
+    report = ledger.report(
+        pool, providers, 10.0, exit_code=4, stopped_by="no credit", own_cpu_s=1.5, own_rss=1000, notices=()
+    )
     assert report.rows == 100
     assert report.rows_per_s == 10.0
     assert report.elapsed_s == 10.0
@@ -239,7 +283,63 @@ def test_the_report_sums_the_session_up(pool: Pool, hire: HIRE) -> None:
     assert report.started <= report.ended
 
 
-def test_a_session_that_did_nothing_has_a_report_too(pool: Pool) -> None:
-    report = summed_up(Ledger(10.0, 8), pool, now=10.0)
+def test_what_may_be_in_flight_is_what_the_leases_allow_and_the_report_says_the_most(
+    pool: Pool, providers: Providers, hire: HIRE
+) -> None:
+    ledger = Ledger(0.0)
+    shown: list[Snapshot] = []
+    for now, factor in ((1.0, 0.5), (2.0, 1.0), (3.0, 0.25)):
+        providers.tick(now, factor, paused=False, saturated=False)
+        providers.send_leases(now)
+        shown.append(ledger.snapshot(pool, providers, now, draining=False))
+    assert [snapshot.allowed for snapshot in shown] == [4, 8, 2]
+    assert [snapshot.providers[0].allowed for snapshot in shown] == [4, 8, 2]
+    assert summed_up(ledger, pool, providers).allowed == 8
+
+
+def test_the_figures_of_every_provider_are_shown_and_reported(pool: Pool, providers: Providers, hire: HIRE) -> None:
+    ledger = Ledger(0.0)
+    one, two = hire(0), hire(1)
+    for member, report in (
+        (one, ProviderReport(requests=10, answered=7, limited=2, lost=3, sick=1, in_flight=0, reply_s=3.5)),
+        (two, ProviderReport(requests=5, answered=3, retries=1, in_flight=2, reply_s=1.5)),
+    ):
+        providers.join(member, 0.0)
+        said = beat(providers=[report])
+        ledger.beat(member, said)
+        providers.beat(member, said, 1.0)
+    (view,) = ledger.snapshot(pool, providers, 1.0, draining=False).providers
+    assert (view.name, view.state, view.requests, view.answered, view.in_flight) == ("main", "open", 15, 10, 2)
+    for member in (one, two):
+        providers.leave(member, 2.0)
+        leave(ledger, pool, member)
+    figures = summed_up(ledger, pool, providers).providers
+    assert figures.keys() == {"main"}
+    main = figures["main"]
+    assert (main.requests, main.answered, main.limited, main.retries) == (15, 10, 2, 1)
+    assert main.mean_reply_s == 0.5
+
+
+def test_what_holds_the_run_back_is_shown_as_it_is_and_reported_with_what_was_found_before(
+    pool: Pool, providers: Providers
+) -> None:
+    ledger = Ledger(0.0, notices=["open files: limit raised"])
+    shown = ledger.snapshot(pool, providers, 1.0, draining=False, notices=("disk nearly full",))
+    assert shown.notices == ("disk nearly full",), "what was found before the start holds nothing back now"
+    report = ledger.report(
+        pool,
+        providers,
+        2.0,
+        exit_code=0,
+        stopped_by=None,
+        own_cpu_s=0.0,
+        own_rss=0,
+        notices=["disk nearly full, paused for 3 s"],
+    )
+    assert report.notices == ["open files: limit raised", "disk nearly full, paused for 3 s"]
+
+
+def test_a_session_that_did_nothing_has_a_report_too(pool: Pool, providers: Providers) -> None:
+    report = summed_up(Ledger(10.0), pool, providers, now=10.0)
     assert (report.rows, report.rows_per_s, report.in_flight_max, report.workers) == (0, 0.0, 0, 0)
     assert report.counters == Counters()

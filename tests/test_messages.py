@@ -14,9 +14,25 @@ from hypothesis import strategies as st
 from engine import config as configuration
 from engine import messages
 from engine.errors import ExitCode
-from engine.flow.rate import Lease
-from engine.messages import Assign, Beat, Drain, Note, Ready, Setup, ShardSealed, Stop, ToSupervisor, ToWorker, Want
-from engine.records import Counters, Endpoint, Shard, Totals
+from engine.messages import (
+    Assign,
+    Beat,
+    Closed,
+    Drain,
+    Leased,
+    Leases,
+    Note,
+    Ready,
+    Refused,
+    Setup,
+    ShardSealed,
+    Stop,
+    ToSupervisor,
+    ToWorker,
+    Tripped,
+    Want,
+)
+from engine.records import Counters, Endpoint, Lease, LimitSample, ProviderReport, Shard, Share, Totals
 from engine.transport.faults import TABLE
 
 SECRET = "sk-very-secret"
@@ -50,12 +66,31 @@ CONFIG = configuration.parse(
 SETUP = Setup(
     worker=3,
     config=CONFIG,
-    endpoint=ENDPOINT,
-    lease=Lease(0.25, None, 1.5),
+    endpoints=[ENDPOINT, Endpoint("spare", "http://127.0.0.1:1/v1", None, openai_account=False, timeout_s=600.0)],
+    slots=16384,
+    workers=256,
     run_dir="/somewhere/out.jsonl.run",
     supervisor=4711,
     incarnation=12,
     salvage=True,
+)
+PROVIDERS = 16  # more than anybody has had at a time
+LIMIT = LimitSample(float(FAR), float(FAR), 86400.5)
+REPORT = ProviderReport(
+    **dict.fromkeys(
+        ("requests", "answered", "limited", "lost", "sick", "retries", "tokens", "prompt_tokens", "completion_tokens"),
+        FAR,
+    ),
+    reply_s=123456789.125,
+    odd_headers=FAR,
+    lease=FAR,
+    in_flight=16384,
+    busy=0.123456789,
+    wants_rate=True,
+    wants_slots=True,
+    largest=FAR,
+    requests_limit=LIMIT,
+    tokens_limit=LIMIT,
 )
 # The most a worker can have to say: every fault class counted, and as many open shards as it may have.
 BEAT = Beat(
@@ -67,14 +102,44 @@ BEAT = Beat(
     rss_max=2**40,
     cpu_s=123456.789,
     shards=dict.fromkeys(range(999_900, 1_000_000), TOTALS),
+    providers=[REPORT] * PROVIDERS,
+    lag_ms=12345.6,
+    retries_short=True,
 )
+# A lease with everything that it can hold, and the least one: no limit, nothing allowed.
+FULL_LEASE = Lease(
+    15,
+    FAR,
+    1234567.890625,
+    16384,
+    Share(1000.5, 250.125, -3.5),
+    Share(1e9, 1e9, -1e9),
+    largest=1e12,
+    hold_until=1235167.890625,
+    closed=True,
+    failing=True,
+)
+LEASES = Leases([FULL_LEASE] * PROVIDERS)
 # As many suspects as a pool of ordinary size can have had in flight at two deaths.
 ASSIGN = Assign(SHARD, tuple(range(140_000, 144_096)), tuple(range(150_000, 150_064)))
 
-TO_WORKER: list[ToWorker] = [SETUP, Assign(SHARD), ASSIGN, Drain(0.0), Drain(30.5)]
+TO_WORKER: list[ToWorker] = [
+    SETUP,
+    Assign(SHARD),
+    ASSIGN,
+    LEASES,
+    Leases([Lease(0, 1, 3.0, 0)]),
+    Drain(0.0),
+    Drain(30.5),
+]
 TO_SUPERVISOR: list[ToSupervisor] = [
     Ready(),
     Want(),
+    Leased(15, FAR, (-3.5, 1e9)),
+    Refused(0, 600.0, slow_down=False),
+    Refused(1, None, slow_down=True),
+    Tripped(0, "server_error (HTTP 503): é"),
+    Closed(15, "auth (HTTP 401): no such key"),
     BEAT,
     ShardSealed(7, TOTALS),
     Note("cut 12 bytes of a torn group: \0é"),
@@ -110,11 +175,18 @@ def test_the_supervisor_gets_what_was_sent(pipe: tuple[Connection, Connection], 
 def test_any_values_arrive(rows: set[int], seconds: float, text: str) -> None:
     ours, theirs = multiprocessing.Pipe(duplex=True)
     with ours, theirs:
-        for message in (Assign(SHARD, tuple(rows), tuple(rows)), Drain(seconds)):
+        leases = Leases([Lease(0, 1, seconds, len(rows), Share(seconds, seconds, -seconds), None, seconds)])
+        for message in (Assign(SHARD, tuple(rows), tuple(rows)), Drain(seconds), leases):
             messages.send(ours, message)
             assert messages.receive_in_worker(theirs) == message
-        messages.send(theirs, Note(text))
-        assert messages.receive_in_supervisor(ours) == Note(text)
+        for word in (
+            Note(text),
+            Closed(0, text),
+            Refused(0, seconds, slow_down=False),
+            Leased(0, 1, (seconds, -seconds)),
+        ):
+            messages.send(theirs, word)
+            assert messages.receive_in_supervisor(ours) == word
 
 
 def test_several_messages_keep_their_order(pipe: tuple[Connection, Connection]) -> None:
@@ -124,7 +196,7 @@ def test_several_messages_keep_their_order(pipe: tuple[Connection, Connection]) 
     assert [messages.receive_in_supervisor(ours) for _ in TO_SUPERVISOR] == TO_SUPERVISOR
 
 
-@pytest.mark.parametrize("message", [BEAT, ASSIGN, SETUP], ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize("message", [BEAT, ASSIGN, SETUP, LEASES], ids=lambda message: type(message).__name__)
 def test_a_message_of_realistic_size_is_taken_whole_by_the_pipe(
     pipe: tuple[Connection, Connection], message: ToWorker | ToSupervisor
 ) -> None:
@@ -179,7 +251,7 @@ def test_no_message_shows_the_key() -> None:
         assert "main" in shown
     assert SECRET not in json.dumps(configuration.fingerprint(CONFIG), default=repr)
     with pytest.raises(AttributeError) as error:
-        SETUP.endpoint = ENDPOINT  # type: ignore[misc]  # that it cannot be set is the point
+        SETUP.endpoints = [ENDPOINT]  # type: ignore[misc]  # that it cannot be set is the point
     assert SECRET not in str(error.value)
 
 

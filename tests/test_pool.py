@@ -12,10 +12,9 @@ import pytest
 
 from engine import config as configuration
 from engine import messages, pool
-from engine.flow.rate import Lease
-from engine.messages import Assign, Drain, Setup
+from engine.messages import Assign, Beat, Drain, Setup
 from engine.pool import Death, Member, Pool, left_in_flight
-from engine.records import Endpoint, Shard
+from engine.records import Counters, Endpoint, Shard
 from engine.store.inflight import InflightBoard
 from engine.store.run_directory import RunDirectory
 
@@ -84,6 +83,22 @@ def assigned(workers: Pool, one: Shard) -> Assign:
     return told
 
 
+def beat(*, lag_ms: float = 0.0, waiting: int = 0, retries_short: bool = False) -> Beat:
+    return Beat(
+        counters=Counters(),
+        in_flight=0,
+        in_flight_max=0,
+        waiting=waiting,
+        next_due_s=None,
+        rss_max=0,
+        cpu_s=0.0,
+        shards={},
+        providers=[],
+        lag_ms=lag_ms,
+        retries_short=retries_short,
+    )
+
+
 # Lives
 
 
@@ -125,7 +140,17 @@ def test_setup_and_assignment_reach_the_worker(workers: Pool) -> None:
     config = configuration.parse(
         {"input": {"path": "i"}, "task": {"model": "m", "prompt": "p"}, "output": {"path": "o"}}, "test"
     )
-    setup = Setup(0, config, Endpoint("p", "http://h/v1", None, False, 1.0), Lease(None, None), "run", 1, 0, False)
+    setup = Setup(
+        worker=0,
+        config=config,
+        endpoints=[Endpoint("p", "http://h/v1", None, False, 1.0)],
+        slots=8,
+        workers=1,
+        run_dir="run",
+        supervisor=1,
+        incarnation=0,
+        salvage=False,
+    )
     member = workers.start(0, 0.0)
     workers.set_up(member, setup)
     assert messages.receive_in_worker(member.child.pipe) == setup
@@ -318,6 +343,28 @@ def test_a_process_that_has_just_ended_is_no_error(workers: Pool) -> None:
     workers.measure(1.0)
     member.usage = None
     workers.measure(1.0)
+
+
+def test_how_late_a_loop_is_counts_of_workers_at_work(workers: Pool) -> None:
+    """One that starts or drains has other reasons to be late."""
+    starting, working, silent, draining = (workers.start(place, 0.0) for place in range(4))
+    for member in (working, silent, draining):
+        member.become("working")
+    draining.become("draining")
+    for member, lag_ms in ((starting, 900.0), (working, 12.5), (draining, 700.0)):
+        member.beat = beat(lag_ms=lag_ms)
+    assert workers.lags() == {1: 12.5}
+    assert [member.view().lag_ms for member in (working, silent)] == [12.5, 0.0]
+
+
+def test_rows_held_back_by_the_retry_budget_are_told_as_long_as_they_are(workers: Pool) -> None:
+    one, two, _ = (workers.start(place, 0.0) for place in range(3))
+    assert workers.notices() == ()
+    one.beat = beat(waiting=1200, retries_short=True)
+    two.beat = beat(waiting=50)  # these wait out their backoffs
+    assert workers.notices() == ("retry budget used up: 1,200 rows wait (retry.share)",)
+    one.beat = beat(waiting=1200)
+    assert workers.notices() == ()
 
 
 # What an earlier session left

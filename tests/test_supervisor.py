@@ -88,7 +88,9 @@ def session(config: Config, watcher: Watcher, clock: Callable[[], float] = time.
     before = {child.pid for child in psutil.Process().children()}
     prepared = prepare(config, {})
     with prepared.directory:
-        report = Supervisor(prepared, watcher, clock=clock).run()
+        concurrency = config.workers.concurrency
+        assert isinstance(concurrency, int)
+        report = Supervisor(prepared, watcher, slots=concurrency, clock=clock).run()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
     left = {child.pid for child in psutil.Process().children()} - before
     assert left <= tracker_pids(), "a process of the session is still there"

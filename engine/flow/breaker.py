@@ -63,17 +63,17 @@ _RELAPSE_RESULTS = 3  # one or two reset connections are no relapse
 class Breaker:
     """The state of one provider.
 
-    state: see above. opened: how often it has opened. healthy: requests in flight before the outage, at which
-    half-open ends; measured, and may be set.
+    state: see above. opened: how often it has opened, sick probes aside. healthy: requests in flight before the outage,
+    at which half-open ends; measured over the last seconds before the opening, and may be set after it.
     """
 
-    def __init__(self, now: float, healthy: int = 1) -> None:
+    def __init__(self, now: float) -> None:
         self.state: State = "closed"
         self.opened = 0
-        self.healthy = healthy
+        self.healthy = 1
         self._window: deque[tuple[float, int, int, int]] = deque()  # (time, answered, sick, in flight)
         self._tripped = False
-        self._since = now  # of the present state
+        self._since = -inf  # of the present state
         self._cooldown_s = _COOLDOWN_S
         self._valid_at = now
         self._hanging = 0  # requests from before the opening that have not come back
@@ -128,7 +128,7 @@ class Breaker:
             or (total >= _RESULTS and failed >= _SICK_SHARE * total)
             or (not valid and failed >= _RESULTS_NONE_VALID)
         ):
-            self.healthy = max(self.healthy if len(window) == 1 else 1, *(entry[3] for entry in window), 1)
+            self.healthy = max(1, *(entry[3] for entry in window))
             if now >= self._since + _STABLE_S:
                 self._cooldown_s = _COOLDOWN_S
             else:
@@ -185,8 +185,8 @@ class Breaker:
         self._cooldown_s = min(_LONGEST_COOLDOWN_S, self._cooldown_s * _COOLDOWN_GROWTH)
 
     def _open(self, now: float) -> None:
+        self.opened += self.state != "probing"
         self._move("open", now)
-        self.opened += 1
         self._valid_at = now
 
     def _move(self, state: State, now: float) -> None:

@@ -21,6 +21,7 @@ from engine.records import Lease, ProviderFigures, ProviderReport, ProviderView
 _RATE_S = 2.0  # what a provider took lately is figured over so long
 _RELEASE_S = 5.0  # a release takes as long as the hold did, and no longer than this
 _NEWS_S = 0.01  # a hold that ends this much later than the one in force is worth telling everybody
+_SPENT = 0.98  # of a rate, the share from which on it is used up
 _FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
 _NEVER_ANSWERED_S = 60.0  # failing from the start for so long: wrong address or key, nothing that passes
 _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
@@ -68,7 +69,7 @@ class Governor:
         self._reports: dict[int, ProviderReport] = {}
         self._ended = ProviderReport()
         self._before = ProviderReport()  # the sums at the last tick
-        self._recent: deque[tuple[float, int, int]] = deque([(now, 0, 0)])  # (time, answered, their tokens)
+        self._recent: deque[tuple[float, ProviderReport]] = deque([(now, ProviderReport())])  # the sums of late
         self._tripped = False
         self._state = self._breaker.state
         self._factor = 1.0
@@ -116,14 +117,12 @@ class Governor:
 
     def refused(self, wait_s: float | None, *, slow_down: bool, now: float) -> bool:
         """Take in a worker's 429; True where all workers should be told at once."""
-        then, answered, tokens = self._recent[0]
-        seconds = max(now - then, _RATE_S / 2)
         total = self._sums()
         self._limits.refused(
             now,
             slow_down=slow_down,
-            requests_per_s=(total.answered - answered) / seconds,
-            tokens_per_s=(total.prompt_tokens + total.completion_tokens - tokens) / seconds,
+            requests_per_s=self._rate("answered", total, now),
+            tokens_per_s=self._rate("prompt_tokens", total, now) + self._rate("completion_tokens", total, now),
         )
         if wait_s is None or now + wait_s <= self._hold_until + _NEWS_S:
             return False
@@ -161,7 +160,7 @@ class Governor:
         in_flight = self.in_flight
         self._figures.in_flight_max = max(self._figures.in_flight_max, in_flight)
         self._limits.spent(total.requests - before.requests, total.tokens - before.tokens, now)
-        self._recent.append((now, total.answered, total.prompt_tokens + total.completion_tokens))
+        self._recent.append((now, total))
         while self._recent[0][0] < now - _RATE_S:
             self._recent.popleft()
         self.events += [f"provider {self.name}: {line}" for line in self._limits.learned()]
@@ -179,7 +178,7 @@ class Governor:
                 reply_s=total.reply_s - before.reply_s,
                 in_flight=in_flight,
                 busy=in_flight >= _FULL * self._allowed and any(each.wants_slots for each in self._reports.values()),
-                paced=self._saturated or any(each.wants_rate for each in self._reports.values()),
+                paced=self._saturated or self._paced(total, now),
             )
 
     def leases(self, now: float) -> list[tuple[int, Lease]]:
@@ -204,6 +203,22 @@ class Governor:
             failing=self._breaker.state in ("open", "probing"),
         )
         return self._book.renew(now)
+
+    def _rate(self, name: str, total: ProviderReport, now: float) -> float:
+        """Return how fast one of the sums has grown lately, a second."""
+        then, before = self._recent[0]
+        grown: float = getattr(total, name) - getattr(before, name)
+        return grown / max(now - then, _RATE_S / 2)
+
+    def _paced(self, total: ProviderReport, now: float) -> bool:
+        """Whether the rate is what limits: rows wait for it, and it is used up.
+
+        Rows of one worker may wait for its slice while others lack slots to use theirs; then slots are what limits.
+        """
+        if not any(each.wants_rate for each in self._reports.values()):
+            return False
+        shares = (("requests", self._limits.requests(now)), ("tokens", self._limits.tokens(now)))
+        return any(share is not None and self._rate(name, total, now) >= _SPENT * share.rate for name, share in shares)
 
     def _release(self, now: float) -> None:
         """End a hold whose time has come, gradually."""

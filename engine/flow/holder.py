@@ -43,6 +43,10 @@ class Stake:
         """Return what it still owes at most, of the debts that the book has handed to it."""
         return max(0.0, self._owed - (now - self._owed_at) * self._earned) if self._owed else 0.0
 
+    def left(self, now: float) -> float:
+        """Return the debt to reckon with when it dies: a request above the burst may just have borrowed."""
+        return max(self.debt(now), self.cost - self.burst if self.burst > 0 else 0.0)
+
 
 class Holder:
     """One worker process. Dead, it is forgotten; its successor is another holder."""
@@ -68,7 +72,7 @@ class Holder:
         self.hungry_rate = False
         self.hungry_slots = False
         self._largest_until = -math.inf
-        self._used_at = now
+        self._used_at = self._reported_at = now
         # Its turn, where not all can have one
         self.turn_ends: float | None = None
         self.waits_since: float | None = None
@@ -83,6 +87,11 @@ class Holder:
         """Whether it has anything to send, or had lately."""
         return self.hungry or self.in_flight > 0 or self.heard - self._used_at < _IDLE_S
 
+    @property
+    def outstanding(self) -> tuple[float, float, float, float, int]:
+        """All that it may believe it has, to be compared."""
+        return self.requests.rate, self.requests.burst, self.tokens.rate, self.tokens.burst, self.slots
+
     def saw(self, largest: int, token_rate: float, now: float) -> bool:
         """Note the largest request lately; True where it is larger than what its share lets through.
 
@@ -95,16 +104,15 @@ class Holder:
             return grown
         return False
 
-    def used(self, requests: float, tokens: float, elapsed: float) -> None:
-        """Note what it used, in units a second, over this time."""
-        weight = min(1.0, elapsed / _LATELY_S)
+    def reported(self, requests: float, tokens: float, in_flight: int, now: float) -> None:
+        """Note what it used since its last report, in units a second, and how many requests it has on the wire."""
+        weight = min(1.0, (now - self._reported_at) / _LATELY_S)
+        self._reported_at = now
+        self.fresh = False
         self.requests.used += weight * (requests - self.requests.used)
         self.tokens.used += weight * (tokens - self.tokens.used)
         if requests > 0:
-            self._used_at = self.heard
-
-    def reported(self, in_flight: int, now: float) -> None:
-        """Note how many requests it has on the wire."""
+            self._used_at = now
         self.in_flight = in_flight
         self._overhang = min(self._overhang, in_flight)
         self.recount(now)
@@ -128,8 +136,9 @@ class Holder:
             for stake, share in ((self.requests, self.leases[-1].requests), (self.tokens, self.leases[-1].tokens)):
                 if share is not None and share.rate <= 0:
                     stake.cleared()
-        if draining:
-            self._overhang = min(held, self.in_flight)
+        if draining and not self.fresh:
+            # The last report is older than the lease that it sends by. The next one says what it really is.
+            self._overhang = held
             self._overhang_ends = now + _DRAIN_S
         self.recount(now)
 

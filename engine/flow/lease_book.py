@@ -23,6 +23,7 @@ from random import Random
 
 import msgspec
 
+from engine.flow.capacity import Capacity
 from engine.flow.holder import Holder, Stake
 from engine.flow.quota import Quota
 from engine.flow.slots import cut_slots, divide_slots
@@ -31,19 +32,7 @@ from engine.records import Lease, Share
 
 _SILENT_S = 1.0  # reports come four times a second
 _REFRESH_S = 0.9  # with calls every quarter of a second this is about a second, however they jitter
-_NEARLY = 0.05  # of a rate or burst: a learned limit creeps all the time, and every change is a message to everyone
 _LOOK_S = 0.2  # without an occasion the book looks for silent holders and expired leases this often
-
-
-class _Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    requests: Share | None = None
-    tokens: Share | None = None
-    in_flight: int = 0
-    ceiling: int = 0
-    largest: float | None = None
-    hold_until: float = 0.0
-    closed: bool = False
-    failing: bool = False
 
 
 class LeaseBook:
@@ -54,7 +43,7 @@ class LeaseBook:
         self._rng = rng
         self._life_s = life_s
         # All mutable state: what is there to cut, the holders, and when to look at them next.
-        self._capacity = _Capacity()
+        self._capacity = Capacity()
         self._requests: Quota | None = None
         self._tokens: Quota | None = None
         self._holders: dict[int, Holder] = {}
@@ -92,7 +81,7 @@ class LeaseBook:
         """Strike a dead worker process. Its part is free at once; its credit is lost, a debt of it stays."""
         gone = self._holders.pop(holder, None)
         if gone is not None:
-            self._settle(now, -gone.requests.debt(now), -gone.tokens.debt(now))
+            self._settle(now, -gone.requests.left(now), -gone.tokens.left(now))
             self._pressing = True
 
     def set_capacity(
@@ -110,10 +99,12 @@ class LeaseBook:
     ) -> None:
         """Say what there is to cut; the shares' credit is not looked at. To be called as often as one likes.
 
+        What creeps, a rate or burst less than 5% from where it was, follows at the next call that is not right after
+        a division; everything else at the next call of `renew`.
         `in_flight`: requests at a time of all holders; `ceiling`: the most that one holder may have of them;
         `largest`, `hold_until`, `closed`, `failing`: told to everyone, as in `Lease`.
         """
-        new = _Capacity(
+        new = Capacity(
             requests=requests,
             tokens=tokens,
             in_flight=in_flight,
@@ -134,7 +125,7 @@ class LeaseBook:
                 holder.forget_overhang(now)
         self._settle(now)
         self._changed = True
-        if not _nearly(new, self._divided):
+        if not new.is_nearly(self._divided):
             self._pressing = True
 
     def want(
@@ -153,13 +144,10 @@ class LeaseBook:
         known = self._holders.get(holder)
         if known is None:
             return
-        elapsed = now - known.heard
         self._hear(known, now)
-        known.fresh = False
-        known.used(rate_used, tokens_used, elapsed)
-        known.hungry_rate, known.hungry_slots = hungry_rate, hungry_slots
         held = known.slots
-        known.reported(in_flight, now)
+        known.reported(rate_used, tokens_used, in_flight, now)
+        known.hungry_rate, known.hungry_slots = hungry_rate, hungry_slots
         self._freed |= known.slots < held
         limit = self._capacity.tokens
         if known.saw(largest, limit.rate if limit else 0.0, now) and limit is not None:
@@ -177,10 +165,9 @@ class LeaseBook:
             return
         # When the capacity has shrunk, what is on the wire is above it anyway: see `set_capacity`.
         draining = self.outstanding_in_flight <= self._capacity.in_flight
-        before = (known.requests.rate, known.requests.burst, known.tokens.rate, known.tokens.burst, known.slots)
+        before = known.outstanding
         known.superseded(serial, now, draining=draining)
-        after = (known.requests.rate, known.requests.burst, known.tokens.rate, known.tokens.burst, known.slots)
-        if after != before or returned != (0.0, 0.0):
+        if known.outstanding != before or returned != (0.0, 0.0):
             self._settle(now, *returned)
             self._freed = True
 
@@ -210,13 +197,13 @@ class LeaseBook:
     def _look(self, now: float) -> None:
         """Find out who has fallen silent, and whose leases have expired."""
         for holder in self._holders.values():
-            outstanding = len(holder.leases), holder.slots
+            before = holder.outstanding
             holder.recount(now)
             if not holder.silent and now - holder.heard >= _SILENT_S:
                 holder.silent = True
                 holder.turn_ends = holder.waits_since = None
                 self._pressing = True
-            if (len(holder.leases), holder.slots) != outstanding:
+            if holder.outstanding != before:
                 self._pressing |= holder.silent  # the living are to have it
                 self._freed = True
         if self._freed:
@@ -262,7 +249,7 @@ class LeaseBook:
         self._freed = False
         everyone = self._holders.values()
         living = [holder for holder in everyone if not holder.silent]
-        # Who has nothing goes first, in the order of its turn.
+        # Who has nothing goes first.
         living.sort(key=lambda holder: (holder.requests.rate + holder.tokens.rate > 0, holder.slots > 0))
         nothing: list[Share | None] = [None] * len(living)
         requests, tokens = nothing, nothing
@@ -307,20 +294,6 @@ def _says_the_same(holder: Holder, lease: Lease) -> bool:
         expires=lease.expires,
         requests=last.requests and Share(last.requests.rate, last.requests.burst),
         tokens=last.tokens and Share(last.tokens.rate, last.tokens.burst),
-    )
-
-
-def _nearly(new: _Capacity, old: _Capacity) -> bool:
-    """Tell whether only rates or bursts differ, and by little."""
-    for share, before in ((new.requests, old.requests), (new.tokens, old.tokens)):
-        if (share is None) != (before is None):
-            return False
-        if share is not None and before is not None:
-            pairs = ((share.rate, before.rate), (share.burst, before.burst))
-            if any(abs(value - was) > _NEARLY * was for value, was in pairs):
-                return False
-    return msgspec.structs.replace(new, requests=None, tokens=None) == msgspec.structs.replace(
-        old, requests=None, tokens=None
     )
 
 

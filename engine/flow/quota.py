@@ -113,9 +113,9 @@ def _grown(stake: Stake, free_rate: float, free_burst: float) -> tuple[float, fl
     rate, burst = min(stake.goal_rate, stake.rate), min(stake.goal_burst, stake.burst)
     new_rate = _towards(stake.goal_rate, rate, free_rate)
     new_burst = _towards(stake.goal_burst, burst, free_burst)
-    # What is above the burst borrows from a full bucket: the strict provider's too is full only when this is the whole
-    # burst, not the first piece of it. Otherwise a piece is better than nothing, but neither rate nor burst alone is.
-    least = stake.goal_burst * (1 - _ROUNDING) if stake.cost > stake.goal_burst else 0.0
+    # A piece of a burst that is smaller than a request is full too early: the request would borrow the rest, which may
+    # still be with others. The pot keeps it, and what it earns, until there is enough.
+    least = min(stake.goal_burst, stake.cost) * (1 - _ROUNDING)
     if new_rate > 0.0 and new_burst > 0.0 and new_burst >= least:
         return new_rate, new_burst
     return (rate, burst) if rate > 0.0 and burst > 0.0 else (0.0, 0.0)

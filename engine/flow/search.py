@@ -44,7 +44,7 @@ _FIRST_INTERVAL_S = 2.0
 _LENGTHENING = 2.0
 _LONGEST_INTERVAL_S = 15.0  # two of three probes go up, so one of them comes every 30 s at least
 _QUICK_REPLY_S = 1.0  # slower servers need longer probes, so the intervals stretch with the reply time
-_FREE = 2  # coarse probes up in a row that found room: slow start again
+_FREE = 2  # probes up in a row that found room: on to larger steps, and to slow start again
 _SHIFT = 0.2  # change of the goodput at one and the same limit that makes the old findings worthless
 _LATE = 8.0  # a probe whose replies take so many mean reply times has failed
 _LATE_S = 30.0
@@ -59,7 +59,7 @@ class _Probe(msgspec.Struct, frozen=True):
 
 
 _PROBES = (_Probe(_STEP, 200, _WORTH), _Probe(1 / _STEP, 200, _WORTH), _Probe(_SMALL_STEP, 400, _WORTH_SMALL))
-_DOWN = 1
+_UP, _DOWN = 0, 1
 
 
 class Search:
@@ -84,7 +84,7 @@ class Search:
         self._full_before = False  # on its way down, that less brings as much
         self._next = 0  # the probe that comes next
         self._calm = 0  # probes rejected in a row
-        self._free = 0  # coarse probes up in a row after which the server still had room
+        self._free = 0  # probes up in a row after which the server still had room
         self._steep = False  # the coarse step up lost goodput: only the small one from now on
         self._probe_at = 0.0
         self._step_s = 0.0  # since the last step
@@ -97,6 +97,8 @@ class Search:
     def set_ceiling(self, ceiling: int, now: float) -> None:
         """Stay below another ceiling; a higher one is worth a probe soon."""
         if ceiling > self.ceiling:
+            if self.phase == "probe":
+                self.abandon()
             self._calm = self._next = 0
             self._probe_at = now
         self.ceiling = max(self._floor, ceiling)
@@ -240,14 +242,18 @@ class Search:
             return
         self._steep = False
         self._calm = 0
-        self._free = self._free + 1 if probe.factor == _STEP and gain >= _NEARLY_ALL else 0
-        if self._free >= _FREE and epoch.limit < self.ceiling:
+        self._free = self._free + 1 if probe.factor > 1 and gain >= _NEARLY_ALL else 0
+        if self._free < _FREE or epoch.limit >= self.ceiling:
+            self.settle(epoch.limit)
+            self._probe(epoch)
+        elif probe.factor < _STEP:
+            self.settle(epoch.limit)
+            self._next = _UP
+            self._probe(epoch)
+        else:
             self._free = 0
             self.phase = "slow start"
             self._step(epoch, _FIRST_STEP)
-        else:
-            self.settle(epoch.limit)
-            self._probe(epoch)
 
     def _probe(self, base: Epoch) -> None:
         """Try the next number, if there is room for it."""

@@ -99,7 +99,7 @@ def test_a_worker_that_hangs_is_killed_and_its_shards_go_to_others(
     stopper = _Stopper()
     prepared = prepare(config.load(Path("config.toml")), {})
     with prepared.directory:
-        supervisor = Supervisor(prepared, stopper, clock=lambda: time.monotonic() * 10)
+        supervisor = Supervisor(prepared, stopper, slots=16, clock=lambda: time.monotonic() * 10)
         report = supervisor.run()
     assert report.exit_code == 0, report
     assert place.output.read_bytes() == reference(1500)

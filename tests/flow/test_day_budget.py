@@ -64,6 +64,14 @@ def test_the_day_limits_nothing_while_much_is_left() -> None:
     assert DayBudget(1_000_000, DAY_S, 0.0).share(0.0).rate > 100_000
 
 
+def test_bursts_are_a_part_of_what_is_left() -> None:
+    budget = DayBudget(8_640_000, DAY_S, 0.0)  # 100 a second come back
+    budget.spent(8_640_000 - 40, 8_640_000, 0.0)
+    share = budget.share(0.0)
+    assert share.rate == pytest.approx(100 + 40 / 9)
+    assert share.burst == 10
+
+
 def test_what_comes_back_may_be_spent() -> None:
     budget = DayBudget(8640, DAY_S, 0.0)
     budget.spent(8640, 8640, 0.0)
@@ -115,6 +123,7 @@ def test_what_the_server_gives_back_is_believed_as_far_as_it_is_no_old_news() ->
     assert budget.left == 9300
 
 
+@settings(deadline=None)
 @given(units=st.lists(st.integers(-500, 5000), max_size=30))
 def test_shares_are_always_usable(units: list[int]) -> None:
     budget = DayBudget(20_000, DAY_S, 0.0)

@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.flow.estimate import TokenEstimate
@@ -46,6 +46,7 @@ def test_the_reply_counts_as_asked_for_or_else_as_usual() -> None:
 
 
 @pytest.mark.parametrize("known", [1, 5, 200])
+@settings(deadline=None)
 @given(prompt_tokens=st.integers(-5, 10**15), completion_tokens=st.integers(-5, 10**15))
 def test_one_absurd_reply_hardly_matters(known: int, prompt_tokens: int, completion_tokens: int) -> None:
     estimate = TokenEstimate()
@@ -74,6 +75,7 @@ def test_replies_without_usage_change_nothing() -> None:
     assert estimate.estimate(1000, 0) == before
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**9), st.integers(0, 10**9)), max_size=30))
 def test_estimates_are_always_at_least_one(replies: list[tuple[int, int, int]]) -> None:
     estimate = TokenEstimate()

@@ -14,10 +14,10 @@ from tests.flow.provider_model import said
 
 
 class Bucket:
-    """A linear refill over any period, whose headers are rounded as servers do."""
+    """A linear refill over any period, whose headers are rounded as servers do: one or the other way."""
 
-    def __init__(self, limit: float, period: float, *, whole_seconds: bool = False) -> None:
-        self.limit, self.period, self.whole_seconds = limit, period, whole_seconds
+    def __init__(self, limit: float, period: float, *, whole_seconds: bool = False, other_way: bool = False) -> None:
+        self.limit, self.period, self.whole_seconds, self.other_way = limit, period, whole_seconds, other_way
         self.full_at = 0.0
 
     def spend(self, units: float, now: float) -> None:
@@ -27,6 +27,8 @@ class Bucket:
         reset = max(0.0, self.full_at - now)
         used = reset * self.limit / self.period
         unit = 1.0 if self.whole_seconds or reset >= 60 else 0.001
+        if self.other_way:
+            return LimitSample(self.limit, ceil(self.limit - used - 1e-9), int(reset / unit + 1e-9) * unit)
         return LimitSample(self.limit, int(self.limit - used + 1e-9), ceil(reset / unit - 1e-9) * unit)
 
 
@@ -55,16 +57,29 @@ def learn(
     period=st.sampled_from(sorted(PERIODS)),
     load=st.floats(0.3, 1.5),
     seed=st.integers(0, 1000),
+    other_way=st.booleans(),
 )
-def test_never_a_wrong_period(limit: int, period: float, load: float, seed: int) -> None:
+def test_never_a_wrong_period(limit: int, period: float, load: float, seed: int, other_way: bool) -> None:
     rate = min(limit / period * load, 300.0)
-    assert learn(Bucket(limit, period), rate, 20, seed) <= {Learned(limit, period)}
+    assert learn(Bucket(limit, period, other_way=other_way), rate, 20, seed) <= {Learned(limit, period)}
 
 
 @pytest.mark.parametrize("period", PERIODS)
-def test_the_period_is_found_within_seconds(period: float) -> None:
+@pytest.mark.parametrize("other_way", [False, True])
+def test_the_period_is_found_within_seconds(period: float, other_way: bool) -> None:
     limit = 200 * period
-    assert learn(Bucket(limit, period), 190, 10) == {Learned(limit, period)}
+    assert learn(Bucket(limit, period, other_way=other_way), 190, 10) == {Learned(limit, period)}
+
+
+def test_few_samples_or_samples_of_one_moment_are_not_enough() -> None:
+    for gap, enough in ((0.1, 21), (2.0, 5)):
+        evidence, bucket = Evidence(), Bucket(6000, 60)
+        for look in range(40):
+            bucket.spend(20 if look % 2 else 3 + gap * 100, look * gap)
+            found = evidence.add(bucket.sample(look * gap), look * gap)
+            assert (found is not None) == (look + 1 == enough), look
+            if found:
+                break
 
 
 @pytest.mark.parametrize("per_minute", [300, 6000, 60_000])

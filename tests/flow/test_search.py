@@ -131,6 +131,17 @@ def test_a_higher_ceiling_is_tried_soon() -> None:
     assert climb.found > 80
 
 
+def test_a_ceiling_that_rises_during_a_probe_down_does_not_turn_it_into_a_step_up() -> None:
+    climb = Climb(slots(100), ceiling=30).run(8.0)
+    while climb.search.phase != "probe":
+        climb.run(TICK_S)
+    assert climb.search.limit < 30
+    climb.search.set_ceiling(34, climb.now)
+    assert climb.search.limit == 30
+    climb.run(4.0)
+    assert climb.search.limit == 34
+
+
 def test_what_is_not_in_use_is_not_judged() -> None:
     climb = Climb(slots(100)).run(60.0, used=False)
     assert climb.tried == [8]
