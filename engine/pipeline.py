@@ -337,8 +337,9 @@ class Pipeline:
         faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
         failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, upstream.secrets))
         if upstream.failed(fault):
-            self._allow()
             self._events.on_tripped(upstream, failure)
+        if fault.sick:
+            self._allow()
         if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
             if failure.retry_after is not None:
                 upstream.hold(failure.retry_after, now, self._rng)

@@ -124,8 +124,13 @@ class Upstream:
         if not fault.sick:
             self._streak = 0
             return False
+        if self.failing:
+            # The probe has failed. The next one goes out when the supervisor says so, not as fast as failures come.
+            self.slice.allowed = 0
+            self._allow()
+            return False
         self._streak += 1
-        if self._streak < _TRIP or self.failing or self.tripped:
+        if self._streak < _TRIP or self.tripped:
             return False
         self.tripped = True
         self._allow()

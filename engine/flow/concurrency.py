@@ -101,6 +101,16 @@ class Concurrency:
         if full and search.limit < search.ceiling:
             search.settle(search.ceiling)
 
+    def expect(self, limit: int, now: float) -> None:
+        """Go straight to this number, if it is more: what a known rate takes by Little's law.
+
+        Only near the start and with `auto`. Who knows the rate that a provider lets through need not find out by
+        doubling, at a second a step, how many requests use it up.
+        """
+        if self._auto and not self._regrowing and self._search.phase != "probe" and self._search.limit < limit:
+            self.pause(now)
+            self._search.settle(min(limit, self._search.ceiling))
+
     def pause(self, now: float) -> None:
         """Forget the epoch under way: a hold begins."""
         self._at = now

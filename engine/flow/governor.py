@@ -9,6 +9,7 @@ A holder is a worker process, by the number of its start. The sums of those that
 """
 
 from collections import deque
+from math import ceil
 from random import Random
 
 from engine.config import ProviderConfig
@@ -21,6 +22,9 @@ from engine.records import Lease, ProviderFigures, ProviderReport, ProviderView
 _RATE_S = 2.0  # what a provider took lately is figured over so long
 _RELEASE_S = 5.0  # a release takes as long as the hold did, and no longer than this
 _NEWS_S = 0.01  # a hold that ends this much later than the one in force is worth telling everybody
+_START_S = 10.0  # from its first lease; after that what a rate takes has been found
+_FEW = 4  # replies, before which their time says nothing
+_ROOM = 1.5  # times the requests in flight that a rate takes: reply times vary
 _SPENT = 0.98  # of a rate, the share from which on it is used up
 _FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
 _NEVER_ANSWERED_S = 60.0  # failing from the start for so long: wrong address or key, nothing that passes
@@ -66,6 +70,7 @@ class Governor:
         self._concurrency = Concurrency(auto=auto, ceiling=slots * workers, now=now)
         self._breaker = Breaker(now)
         self._book = LeaseBook(number, rng)
+        self._start = now
         self._reports: dict[int, ProviderReport] = {}
         self._ended = ProviderReport()
         self._before = ProviderReport()  # the sums at the last tick
@@ -86,6 +91,8 @@ class Governor:
 
     def join(self, holder: int, now: float) -> None:
         """Count in a worker that is ready for leases."""
+        if not self._reports and not self._before.requests:
+            self._start = now
         self._book.join(holder, now)
 
     def leave(self, holder: int, now: float) -> None:
@@ -171,6 +178,8 @@ class Governor:
         self._tripped = False
         self._follow(now)
         if not self._holding and self._breaker.state == "closed":
+            if now < self._start + _START_S:
+                self._concurrency.expect(self._needed(total, now), now)
             self._concurrency.update(
                 now,
                 answered=answered,
@@ -219,6 +228,16 @@ class Governor:
             return False
         shares = (("requests", self._limits.requests(now)), ("tokens", self._limits.tokens(now)))
         return any(share is not None and self._rate(name, total, now) >= _SPENT * share.rate for name, share in shares)
+
+    def _needed(self, total: ProviderReport, now: float) -> int:
+        """Return how many requests in flight use up the rate that is let through; 0 where that cannot be told yet."""
+        if total.answered < _FEW:
+            return 0
+        requests, tokens = self._limits.requests(now), self._limits.tokens(now)
+        rates = [] if requests is None else [requests.rate]
+        if tokens is not None and total.tokens > 0:
+            rates.append(tokens.rate * total.requests / total.tokens)
+        return ceil(_ROOM * min(rates) * total.reply_s / total.answered) if rates else 0
 
     def _release(self, now: float) -> None:
         """End a hold whose time has come, gradually."""

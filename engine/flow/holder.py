@@ -29,6 +29,11 @@ class Stake:
         self._owed_at = -math.inf
         self._earned = 0.0  # units a second
 
+    @property
+    def filled(self) -> float:
+        """How much of its rate it has used lately."""
+        return self.used / self.rate if self.rate else math.inf
+
     def handed(self, share: Share, now: float) -> None:
         """Note a share that was sent."""
         self._owed = self.debt(now) + max(0.0, -share.credit)

@@ -32,6 +32,7 @@ from engine.records import Lease, Share
 
 _SILENT_S = 1.0  # reports come four times a second
 _REFRESH_S = 0.9  # with calls every quarter of a second this is about a second, however they jitter
+_BINDING = 0.9  # of a share: who uses as much of it is held back by it, and not only by the other limit
 _LOOK_S = 0.2  # without an occasion the book looks for silent holders and expired leases this often
 
 
@@ -238,7 +239,12 @@ class LeaseBook:
         members = set(chosen)
         idle = [holder for holder in living if holder not in members]
         for holder in chosen:
-            holder.requests.hungry = holder.tokens.hungry = holder.fresh or holder.hungry_rate
+            requests, tokens = holder.requests, holder.tokens
+            requests.hungry = tokens.hungry = holder.fresh or holder.hungry_rate
+            if self._requests is not None and self._tokens is not None:
+                # Of two limits mostly one holds it back: more of the other would be wasted on it.
+                lower, higher = sorted((requests, tokens), key=lambda stake: stake.filled)
+                lower.hungry &= lower.filled >= _BINDING or higher.filled < _BINDING
         if self._requests is not None:
             self._requests.divide([h.requests for h in chosen], [h.requests for h in idle], [h.requests for h in away])
         if self._tokens is not None:

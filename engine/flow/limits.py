@@ -219,10 +219,10 @@ class Limits:
             lately = self._taken.over(_TAKEN_S[0])
             if self._requests.slow_down.rate(now) is None:
                 self._news.append("the provider asks to slow down: half the rate, growing by half in 15 minutes")
-            self._requests.slow_down.said(lately.taken_per_s or requests_per_s, now)
+            self._requests.slow_down.said(lately.taken_per_s or requests_per_s, lately.sent_per_s, now)
             if self._tokens.per_minute is not None:
-                tokens = lately.taken_per_s * lately.tokens_of_one
-                self._tokens.slow_down.said(tokens or tokens_per_s, now)
+                unit = lately.tokens_of_one
+                self._tokens.slow_down.said(lately.taken_per_s * unit or tokens_per_s, lately.sent_per_s * unit, now)
         elif self._refused_at is None:
             self._refused_at = now
 
@@ -230,8 +230,10 @@ class Limits:
         """Lower a ceiling where the latest refusals call for it."""
         if self._refused_at is None or now - self._refused_at < _WAIT_S:
             return
-        self._refused_at = None
         lately = self._taken.over(_STRAY_S)
+        if not lately.sent and not self._told:
+            return  # what was refused will be in a later report
+        self._refused_at = None
         if lately.sent and lately.refused < _STRAY * lately.sent:
             return
         quantity = self._tokens if self._tokens_bind() else self._requests

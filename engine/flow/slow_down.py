@@ -8,9 +8,9 @@ from math import exp2, log2
 
 from engine.flow.ceiling import GONE
 
-_SLOW_BURST_S = 10.0  # what was in flight when it said so must not count twice
-_SLOW_GROWTH = 1.5
-_SLOW_GROWTH_S = 900.0
+_BURST_S = 10.0  # what was in flight when it said so must not count twice
+_GROWTH = 1.5
+_GROWTH_S = 900.0
 
 
 class SlowDown:
@@ -25,14 +25,14 @@ class SlowDown:
         """Return what may be sent a second, None where anything may."""
         if self._before is None:
             return None
-        return self._before / 2 * exp2(log2(_SLOW_GROWTH) * (now - self._at) / _SLOW_GROWTH_S)
+        return self._before / 2 * exp2(log2(_GROWTH) * (now - self._at) / _GROWTH_S)
 
-    def said(self, taken: float, now: float) -> None:
-        """Follow the provider, which took this rate until now."""
-        if now - self._at < _SLOW_BURST_S:
+    def said(self, taken: float, sent: float, now: float) -> None:
+        """Follow the provider, which was sent and took these rates until now."""
+        if now - self._at < _BURST_S:
             return
-        rate = self.rate(now)
-        self._before = max(taken if rate is None else min(taken, rate), self._floor)
+        # Never to a small part at once, though everything may have been refused: it would take hours to come back.
+        self._before = max(taken, sent / 2, self._floor) if (rate := self.rate(now)) is None else max(rate, self._floor)
         self._at = now
 
     def relax(self, used: float, limit: float | None, now: float) -> None:

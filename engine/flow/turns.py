@@ -56,7 +56,7 @@ def take_turns(candidates: Sequence[Holder], room: Room, rng: Random, now: float
     waiting: list[Holder] = []
     over: list[Holder] = []
     for holder in candidates:
-        if holder.turn_ends is None:
+        if holder.turn_ends is None or (scarce and not holder.slots):
             waiting.append(holder)
         else:
             # Who has nothing to wait for does not need its turn.

@@ -250,6 +250,17 @@ def test_refusals_count_although_nothing_was_told_of_what_was_sent() -> None:
     assert 40 <= share.rate <= 50
 
 
+def test_a_refusal_is_judged_once_it_is_known_what_was_sent() -> None:
+    free = limits()
+    free.refused(0.1, slow_down=False, requests_per_s=0.0, tokens_per_s=0.0)
+    free.spent(0, 0, 0.5)
+    assert free.requests(0.5) is None
+    free.spent(60, 0, 1.0)
+    share = free.requests(1.0)
+    assert share is not None
+    assert share.rate > 30
+
+
 # slow_down
 
 

@@ -294,8 +294,12 @@ def test_a_worker_stops_by_itself_when_nothing_but_failures_come(work: Start) ->
             at.lease(4)  # from before the supervisor knew
             await at.settled()
             assert len(at.wire.sent) <= 20 + 4
-            at.lease(1, failing=True)
-            await at.until(lambda: len(at.wire.sent) > 20 + 4)
+            for probes in (1, 2, 3):
+                sent = len(at.wire.sent)
+                at.lease(1, failing=True)
+                await at.until(lambda sent=sent: len(at.wire.sent) > sent)  # type: ignore[misc]  # bound for the loop
+                await at.settled()
+                assert len(at.wire.sent) == sent + 1, f"probe {probes}: one for each lease, however fast it fails"
 
     run(story())
 
@@ -316,10 +320,12 @@ def test_a_probe_that_fails_spends_no_attempt(work: Start) -> None:
             return failure(faults.TIMEOUT) if nth < 9 else reply()
 
         async with work(1, Wire(rule), attempts=2) as at:
-            at.lease(1, failing=True)
             at.feed()
-            await at.done()
+            while not at.recorded:
+                at.lease(1, failing=True)
+                await at.settled()
             assert not (await at.outcomes())[0]["failed"]
+            assert at.wire.tries[0] == 9
 
     run(story())
 
