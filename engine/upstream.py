@@ -67,7 +67,7 @@ class Upstream:
         self._streak = 0  # sick results in a row
         self._error: object = None
         self._estimate = TokenEstimate()
-        self._most_output = most_output
+        self.most_output = most_output
         self._sent_before = 0
         self._largest = 0
 
@@ -93,7 +93,7 @@ class Upstream:
 
     def debit(self, request: Request) -> int:
         """Return the tokens to debit for a request, where anything is limited."""
-        tokens = self._estimate.estimate(request.tokens, self._most_output)
+        tokens = self._estimate.estimate(request.tokens, self.most_output)
         self._largest = max(self._largest, tokens)
         return tokens
 
@@ -246,7 +246,8 @@ class Router:
 
     def fits(self, request: Request) -> bool:
         """Tell whether any upstream can take a request of this size at all."""
-        return any(each.slice.fits(each.debit(request)) for each in self.upstreams if not each.closed)
+        # By the characters, not by what was learned: a row is not to fail for what other rows were like.
+        return any(each.slice.fits(request.tokens + each.most_output) for each in self.upstreams if not each.closed)
 
     def has_other(self, upstream: Upstream) -> bool:
         """Whether a row that failed on this upstream may go to another one."""
