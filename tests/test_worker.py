@@ -27,14 +27,16 @@ from engine.messages import (
     Leases,
     Note,
     Ready,
+    Refused,
     Setup,
     ShardSealed,
     Stop,
     ToSupervisor,
     ToWorker,
+    Tripped,
     Want,
 )
-from engine.records import Endpoint, Lease, Shard, SimulatorSettings
+from engine.records import Endpoint, Lease, Shard, Share, SimulatorSettings
 from engine.simulator.process import SimulatorProcess
 from engine.sources.jsonl import plan_shards
 from engine.store.inflight import read_board
@@ -217,6 +219,13 @@ def requests_seen(url: str) -> int:
     return int(total["requests"])
 
 
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 # Work
 
 
@@ -329,6 +338,110 @@ def test_suspects_and_quarantined_rows_are_treated_as_told(drive: DRIVE, fast_ur
     assert [line["error"] and line["error"]["class"] for line in driver.lines()] == [None] * 7 + ["poison_row"] + [
         None
     ] * 2
+
+
+# Leases
+
+
+def test_every_lease_is_acknowledged_with_the_credit_that_goes_back(drive: DRIVE, fast_url: str) -> None:
+    driver = drive(fast_url)
+    driver.set_up()
+    assert driver.hear(Leased) == Leased(0, 1, (0.0, 0.0))
+    driver.lease(2, requests=Share(10.0, 5.0, credit=3.0), tokens=Share(100.0, 50.0, credit=-20.0))
+    assert driver.hear(Leased) == Leased(0, 2, (0.0, 0.0))
+    driver.lease(2, requests=Share(0.0, 0.0), tokens=Share(0.0, 0.0))
+    left = driver.hear(Leased)
+    assert left.serial == 3
+    assert 3.0 <= left.returned[0] <= 5.0
+    assert left.returned[1] > -20.0, "a debt goes back less what was earned meanwhile"
+
+
+def test_a_worker_sends_as_its_lease_says_and_reports_what_it_lacks(drive: DRIVE, simulate: Callable[..., str]) -> None:
+    url = simulate(latency_ms=200, latency_sigma=0)
+    driver = drive(url, rows=400)
+    driver.set_up()
+    driver.lease(3)
+    driver.assign()
+    beat = driver.beat_until(lambda beat: beat.in_flight == 3 and beat.providers[0].lease == 2)
+    assert driver.beat_until(lambda beat: beat.providers[0].wants_slots).in_flight <= 3
+    assert beat.in_flight_max <= 3
+    driver.lease(8, requests=Share(20.0, 1.0))
+    beat = driver.beat_until(lambda beat: beat.providers[0].wants_rate and not beat.providers[0].wants_slots)
+    assert beat.in_flight < 8
+    report = driver.beats[-1].providers[0]
+    assert report.answered <= report.requests
+    assert report.reply_s >= report.answered * 0.2
+    assert report.prompt_tokens > 0
+
+
+def test_a_worker_that_was_stopped_past_its_lease_sends_nothing_on_it(
+    drive: DRIVE, simulate: Callable[..., str]
+) -> None:
+    url = simulate(latency_ms=5)
+    driver = drive(url, rows=20_000)
+    driver.set_up()
+    driver.lease(2, seconds=1.0)
+    driver.assign()
+    driver.beat_until(lambda beat: beat.counters.rows > 20)
+    pid = driver.child.process.pid or 0
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        expired = time.monotonic() + 1.1
+        until(lambda: time.monotonic() > expired)
+        before = requests_seen(url)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    driver._kept.clear()
+    for _ in range(4):  # a second at work
+        driver.beat_until(lambda beat: beat.in_flight == 0)
+    assert requests_seen(url) == before
+    driver.lease(2)
+    driver.beat_until(lambda beat: beat.providers[0].requests > before)
+
+
+def test_a_lease_that_is_not_renewed_ends_by_itself(drive: DRIVE, fast_url: str) -> None:
+    driver = drive(fast_url, rows=100_000)
+    driver.set_up()
+    driver.lease(4, seconds=0.7)
+    driver.assign()
+    driver.beat_until(lambda beat: beat.counters.rows > 0)
+    began = time.monotonic()
+    beat = driver.beat_until(lambda beat: beat.in_flight == 0 and beat.counters.rows > 0)
+    again = driver.beat_until(lambda beat: beat.in_flight == 0)
+    assert again.providers[0].requests == beat.providers[0].requests < 100_000
+    assert time.monotonic() - began < 5
+
+
+def test_a_429_is_told_at_once_and_held_to(drive: DRIVE, simulate: Callable[..., str]) -> None:
+    url = simulate(script=("429-long",), latency_ms=1)
+    driver = drive(url, rows=50, concurrency=1)
+    driver.set_up()
+    driver.assign()
+    assert driver.hear(Refused) == Refused(0, 600.0, False)
+    driver.beat_until(lambda beat: beat.waiting == 1)
+    for _ in range(2):
+        driver.beat_until(lambda beat: beat.in_flight == 0)
+    assert requests_seen(url) == 1
+
+
+def test_a_provider_that_only_fails_is_told_at_once_and_probed_as_leases_say(
+    drive: DRIVE, simulate: Callable[..., str]
+) -> None:
+    url = simulate(faults={"503": 1.0}, latency_ms=1)
+    driver = drive(url, rows=500, concurrency=4)
+    driver.set_up()
+    driver.assign()
+    tripped = driver.hear(Tripped)
+    assert tripped.provider == 0
+    assert tripped.reason.startswith("overloaded (HTTP 503")
+    driver.beat_until(lambda beat: beat.in_flight == 0)
+    before = requests_seen(url)
+    assert before <= 20 + 4
+    driver.lease(0, failing=True)
+    driver.lease(1, failing=True)
+    driver.beat_until(lambda beat: beat.in_flight == 0 and beat.providers[0].lease == 3)
+    driver.beat_until(lambda beat: beat.providers[0].requests == before + 1)
+    assert requests_seen(url) == before + 1
 
 
 # Ends

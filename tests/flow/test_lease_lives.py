@@ -422,7 +422,7 @@ def test_thousands_of_lives_never_hold_more_than_there_is_and_waste_nearly_nothi
     assert world.used(20.0) >= 0.3, "and what is handed out is spent, by those that are not stopped or idle"
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(
     seed=st.integers(0, 2**32),
     rate=st.floats(500, 50_000),
@@ -448,7 +448,7 @@ def test_a_strict_provider_of_twice_the_burst_refuses_no_tokens_whatever_they_co
         assert server.needed <= 1.25 * rate * burst_s
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 2**32), rate=st.floats(0.2, 300), burst_s=st.floats(0.1, 1.0), workers=st.integers(1, 8))
 def test_a_provider_as_strict_as_the_leases_refuses_no_request(
     seed: int, rate: float, burst_s: float, workers: int
@@ -461,7 +461,7 @@ def test_a_provider_as_strict_as_the_leases_refuses_no_request(
     assert server.refused == 0
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 2**32), changes=st.lists(st.tuples(st.floats(0.01, 4.0), st.floats(0.1, 3.0)), max_size=30))
 def test_sums_hold_when_the_capacity_changes(seed: int, changes: list[tuple[float, float]]) -> None:
     """What was sent of a larger capacity is gone one lease life later, whoever is stopped."""
