@@ -60,6 +60,7 @@ class Providers:
         self._heard[member.incarnation] = now
         for governor, report in zip(self._governors, beat.providers, strict=True):
             governor.report(member.incarnation, report, seconds, now)
+            self.pressing |= governor.pressing
 
     def take(self, member: Member, message: Leased | Refused | Tripped | Closed, now: float) -> None:
         """Take in what a worker says about one provider."""

@@ -235,8 +235,10 @@ class Router:
 
     @staticmethod
     def _due(upstream: Upstream, request: Request, now: float) -> float:
-        due = upstream.slice.ready_at(upstream.debit(request) if upstream.slice.limited else 0, now)
-        if now < due < inf:
+        slice_ = upstream.slice
+        due = slice_.ready_at(upstream.debit(request) if slice_.limited else 0, now)
+        # A slice of no rate at all, out of its turn, is waited for as well; a lease that is over is not.
+        if due > now and (due < inf or (slice_.limited and now < slice_.expires)):
             upstream.report.wants_rate = True
         return due
 

@@ -118,6 +118,11 @@ class Governor:
             now=now,
         )
 
+    @property
+    def pressing(self) -> bool:
+        """Whether leases should be sent now rather than at the next tick."""
+        return self._book.pressing
+
     def leased(self, holder: int, serial: int, returned: tuple[float, float], now: float) -> None:
         """Take note that a worker has put a lease in force."""
         self._book.acknowledge(holder, serial, returned, now)

@@ -56,6 +56,11 @@ class LeaseBook:
         self._looked_at = -math.inf
 
     @property
+    def pressing(self) -> bool:
+        """Whether `renew` should be called now rather than in its time."""
+        return self._pressing or self._freed
+
+    @property
     def outstanding_requests(self) -> tuple[float, float]:
         """Rate and burst of requests that holders may believe they have, as of the last call."""
         return _summed(holder.requests for holder in self._holders.values())
@@ -148,7 +153,13 @@ class LeaseBook:
         self._hear(known, now)
         held = known.slots
         known.reported(rate_used, tokens_used, in_flight, now)
+        was_hungry = known.hungry
         known.hungry_rate, known.hungry_slots = hungry_rate, hungry_slots
+        if not known.hungry and rate_used <= 0:
+            # Out of rows. What it has is wasted from now on, and the others need not wait for the next refresh.
+            known.requests.used = known.tokens.used = 0.0
+            holds = known.requests.rate + known.tokens.rate > 0
+            self._pressing |= was_hungry or (holds and any(other.hungry for other in self._holders.values()))
         self._freed |= known.slots < held
         limit = self._capacity.tokens
         if known.saw(largest, limit.rate if limit else 0.0, now) and limit is not None:
