@@ -11,6 +11,7 @@ import pytest
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness
 
 LIMITED = b'{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}'
+WELL = 60  # requests that are answered before the server limits
 BROKEN = b'{"error":{"message":"The server had an error","type":"server_error","code":null}}'
 
 
@@ -36,11 +37,14 @@ def test_a_server_that_never_comes_to_an_end_gives_its_slots_back(
 
 
 @pytest.mark.parametrize("form", ["retry-after-ms", "date"])
-def test_no_row_comes_back_before_the_server_allows_it(place: Place, server: Callable[..., Server], form: str) -> None:
-    floor = 2.0
+def test_a_retry_after_holds_every_row_in_every_worker_and_the_release_is_gradual(
+    place: Place, server: Callable[..., Server], form: str
+) -> None:
+    floor, refusing_s = 2.0, 0.5
 
     def decide(arrival: Arrival) -> tuple[int, dict[str, str], bytes] | None:
-        if arrival.nth > 1 or arrival.row % 10:
+        time.sleep(0.02)  # so that every slot of both workers is in use when the refusals come
+        if len(witness.arrivals) <= WELL or not 0 <= arrival.at - witness.arrivals[WELL].at < refusing_s:
             return None
         now = time.time()
         headers = {
@@ -51,20 +55,31 @@ def test_no_row_comes_back_before_the_server_allows_it(place: Place, server: Cal
 
     witness = server(decide)
     place.configure(witness.url)
-    place.write_rows(300)
+    place.write_rows(200)
     # One try a row: a 429 spends none.
     done = place.run("--set", "retry.attempts=1")
     assert done.code == 0, done.err
-    assert [line["index"] for line in place.lines if line["output"]] == list(range(300))
+    assert [line["index"] for line in place.lines if line["output"]] == list(range(200))
     first, second = ({each.row: each.at for each in witness.arrivals if each.nth == nth} for nth in (1, 2))
     waits = [second[row] - first[row] for row in second]
-    assert second.keys() == set(range(0, 300, 10))
     assert min(waits) >= floor
     assert max(waits) - min(waits) > 0.1  # jitter: they do not all come back at once
-    assert max(waits) < floor * 1.25 + 2
+    assert max(waits) < (floor + 1) * 1.25 + 2
+    # What was in flight when each worker was first refused, and no more, although the server went on refusing.
+    refused = [first[row] for row in second]
+    assert 1 <= len(refused) <= 32
+    # Nor is any other row sent until the last of the floors is over.
+    after = [each.at for each in witness.arrivals if each.at > max(refused)]
+    assert min(after) >= max(refused) + floor
+    assert sum(at < min(after) + 0.1 for at in after) <= 32, "with 32 in flight at once it would be 160"
     counters = place.report["sessions"][-1]["counters"]
-    assert (counters["faults"], counters["retries"]) == ({"rate_limited": 30}, 30)
+    assert (counters["faults"], counters["retries"]) == ({"rate_limited": len(refused)}, len(refused))
     assert place.report["sessions"][-1]["billed_twice_max"] == 0
+    figures = place.report["sessions"][-1]["providers"]["main"]
+    assert figures["limited"] == len(refused)
+    assert figures["held_s"] >= floor
+    for each in (len(refused), min(waits), max(waits), min(after)-max(refused), sum(at < min(after) + 0.1 for at in after), figures, max(after)-min(after)):
+        print(each)
 
 
 def test_a_row_that_fails_for_good_is_one_failed_row(place: Place, server: Callable[..., Server]) -> None:
