@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from random import Random
 
-from engine.flow.estimate import TokenEstimate
-from engine.flow.slice import Slice
+from engine.flow.leases.slice import Slice
+from engine.flow.limits.estimate import TokenEstimate
 from engine.records import Answer, FaultClass, Lease, ProviderReport, Reply, Request
 from engine.transport import Transport, faults, limit_headers
 
@@ -157,8 +157,11 @@ class Upstream:
 
     # The report
 
-    def taken(self, *, rows_wait: bool) -> ProviderReport:
-        """Return the report as it stands. It is this object's own, and changes with the next request."""
+    def taken(self, *, rows_wait: bool, paced: bool) -> ProviderReport:
+        """Return the report as it stands. It is this object's own, and changes with the next request.
+
+        rows_wait: there is a row to be sent. paced: one that was found to have to wait.
+        """
         report = self.report
         sent = report.requests - self._sent_before
         self._sent_before = report.requests
@@ -167,6 +170,8 @@ class Upstream:
         self.full = 0
         report.lease = self.slice.serial
         report.in_flight = self.in_flight
+        # Nobody asks again before the rate's time has come: that is longer ago than the last report where rates are low.
+        report.wants_rate |= paced and self.slice.limited and not full
         report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
         report.largest = self._largest
         self._largest = 0

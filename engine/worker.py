@@ -296,7 +296,7 @@ class _Worker:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         counters = pipeline.count()
         counters.rows = self._sealed_rows + sum(opened.new_rows for opened in self._open.values())
-        rows_wait = backlog.has_rows(monotonic())
+        rows_wait, paced = backlog.has_rows(monotonic()), backlog.paced is not None
         beat = Beat(
             counters=counters,
             in_flight=pipeline.in_flight,
@@ -306,7 +306,7 @@ class _Worker:
             rss_max=peak_rss(),
             cpu_s=usage.ru_utime + usage.ru_stime,
             shards={number: opened.checkpoint.acknowledged for number, opened in self._open.items()},
-            providers=[upstream.taken(rows_wait=rows_wait) for upstream in self._upstreams],
+            providers=[upstream.taken(rows_wait=rows_wait, paced=paced) for upstream in self._upstreams],
             lag_ms=round(self._lag_ms, 1),
             retries_short=backlog.budget_short,
         )

@@ -21,7 +21,8 @@ BASE = {"errors", "records", "config"}
 PARTS = {"sources", "tasks", "flow", "transport", "store"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
 SUPERVISION = {
-    "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book", "startup", "supervisor", "threads",
+    "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book", "startup", "supervisor",
+    "threads",
 }  # fmt: skip
 
 # component (a module or a folder directly under engine/) -> the other components that it may import
@@ -42,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recorder": BASE | PARTS | {"job"},
     "pipeline": BASE | PARTS | {"backlog", "job", "parking", "recorder", "upstream"},
     "worker": BASE | PARTS | {"job", "memory", "messages", "pipeline", "recorder", "upstream"},
-    **{module: BASE | PARTS | {"memory", "messages"} | SUPERVISION for module in SUPERVISION - {"machine", "processes"}},
+    **{name: BASE | PARTS | {"memory", "messages"} | SUPERVISION for name in SUPERVISION - {"machine", "processes"}},
     "ui": {"errors", "records"},
     "simulator": {"records"},
     "run": BASE | PARTS | SUPERVISION | {"ui", "simulator"},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -213,6 +214,36 @@ def test_what_would_fail_every_row_stops_the_run_and_fails_none(home: Path, simu
     assert watcher.snapshots[-1].totals.failed == 0
     assert watcher.snapshots[-1].totals.rows == report.rows <= 50
     assert not Path("out.jsonl").exists()
+
+
+def test_a_provider_that_never_answers_is_given_up_and_fails_no_row(home: Path, simulate: Callable[..., str]) -> None:
+    """Once it is known to fail, the minute that it gets goes by twenty times as fast."""
+    failing_at: float | None = None
+
+    def notice(snapshot: Snapshot) -> bool:
+        nonlocal failing_at
+        if snapshot.providers[0].state == "failing":
+            failing_at = time.monotonic()
+        return failing_at is not None
+
+    def clock() -> float:
+        now = time.monotonic()
+        return now if failing_at is None else now + 19 * (now - failing_at)
+
+    watcher = Watcher(notice)
+    report = session(configured("http://127.0.0.1:9/v1"), watcher, clock)
+    assert report.exit_code == ExitCode.PROVIDER
+    assert report.stopped_by is not None
+    assert re.match(r"provider 'default': no valid reply for 6\d s: connection", report.stopped_by)
+    assert watcher.told("provider default: failing; only probes are sent: ")
+    # Twenty failures in a row in each worker and what was in flight then; from there on probes, one at a time.
+    assert report.counters.requests <= 2 * (20 + 8) + 60
+    assert watcher.snapshots[-1].totals.rows == report.rows == 0
+    assert report.providers["default"].state == "closed"
+    assert not Path("out.jsonl").exists()
+
+    assert session(configured(simulate()), Watcher()).exit_code == 0
+    assert_whole()
 
 
 def worker_module(home: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:

@@ -14,9 +14,9 @@ from random import Random
 
 from engine.config import ProviderConfig
 from engine.flow.breaker import Breaker
-from engine.flow.concurrency import Concurrency
-from engine.flow.lease_book import LeaseBook
-from engine.flow.limits import Limits
+from engine.flow.concurrency.control import Concurrency
+from engine.flow.leases.book import LeaseBook
+from engine.flow.limits.limits import Limits
 from engine.records import Lease, ProviderFigures, ProviderReport, ProviderView
 
 _RATE_S = 2.0  # what a provider took lately is figured over so long

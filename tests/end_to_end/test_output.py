@@ -55,6 +55,15 @@ def test_every_row_has_its_own_reply_in_its_own_line(place: Place, simulator: Ca
     assert session["rss_max_bytes"].keys() == {"supervisor", "worker"}
     assert all(10 << 20 < size < 500 << 20 for size in session["rss_max_bytes"].values())
     assert session["cpu_s"] > 0
+    figures = session["providers"]["main"]
+    assert session["providers"] == {"main": figures}
+    assert (figures["state"], figures["requests"], figures["answered"]) == ("open", 1000, 1000)
+    assert (figures["limited"], figures["failed"], figures["retries"], figures["opened"]) == (0, 0, 0, 0)
+    assert (figures["prompt_tokens"], figures["completion_tokens"]) == (
+        stats["prompt_tokens"],
+        stats["completion_tokens"],
+    )
+    assert (figures["requests_per_minute"], figures["tokens_per_minute"]) == (None, None)
 
     # The same command again changes nothing and asks for nothing.
     before = place.files()

@@ -40,7 +40,8 @@ def test_a_server_that_never_comes_to_an_end_gives_its_slots_back(
 def test_a_retry_after_holds_every_row_in_every_worker_and_the_release_is_gradual(
     place: Place, server: Callable[..., Server], form: str
 ) -> None:
-    floor, refusing_s = 2.0, 0.5
+    floor = {"retry-after-ms": 1.2, "date": 1.0}[form]
+    refusing_s = 0.5
 
     def decide(arrival: Arrival) -> tuple[int, dict[str, str], bytes] | None:
         time.sleep(0.02)  # so that every slot of both workers is in use when the refusals come
@@ -48,23 +49,23 @@ def test_a_retry_after_holds_every_row_in_every_worker_and_the_release_is_gradua
             return None
         now = time.time()
         headers = {
-            "retry-after-ms": {"retry-after-ms": "2000", "retry-after": "1"},
-            "date": {"date": formatdate(now, usegmt=True), "retry-after": formatdate(ceil(now + 2), usegmt=True)},
+            "retry-after-ms": {"retry-after-ms": "1200", "retry-after": "1"},
+            "date": {"date": formatdate(now, usegmt=True), "retry-after": formatdate(ceil(now + 1), usegmt=True)},
         }[form]
         return 429, headers, LIMITED
 
     witness = server(decide)
     place.configure(witness.url)
-    place.write_rows(200)
+    place.write_rows(150)
     # One try a row: a 429 spends none.
     done = place.run("--set", "retry.attempts=1")
     assert done.code == 0, done.err
-    assert [line["index"] for line in place.lines if line["output"]] == list(range(200))
+    assert [line["index"] for line in place.lines if line["output"]] == list(range(150))
     first, second = ({each.row: each.at for each in witness.arrivals if each.nth == nth} for nth in (1, 2))
     waits = [second[row] - first[row] for row in second]
     assert min(waits) >= floor
     assert max(waits) - min(waits) > 0.1  # jitter: they do not all come back at once
-    assert max(waits) < (floor + 1) * 1.25 + 2
+    assert max(waits) < (floor + 1) * 1.25 + 2  # a date has whole seconds
     # What was in flight when each worker was first refused, and no more, although the server went on refusing.
     refused = [first[row] for row in second]
     assert 1 <= len(refused) <= 32
@@ -78,8 +79,6 @@ def test_a_retry_after_holds_every_row_in_every_worker_and_the_release_is_gradua
     figures = place.report["sessions"][-1]["providers"]["main"]
     assert figures["limited"] == len(refused)
     assert figures["held_s"] >= floor
-    for each in (len(refused), min(waits), max(waits), min(after)-max(refused), sum(at < min(after) + 0.1 for at in after), figures, max(after)-min(after)):
-        print(each)
 
 
 def test_a_row_that_fails_for_good_is_one_failed_row(place: Place, server: Callable[..., Server]) -> None:

@@ -15,7 +15,7 @@ from engine.store.checkpoint import Checkpoint
 from engine.store.lines import failure_line, result_line
 from engine.store.seal import Sealed
 
-_FAULT = FaultClass("bad_reply", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=False)
+_FAULT = FaultClass("bad_reply", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=False, sick=True)
 
 
 def _line(index: int, *, failed: bool = False, text: str = "", include: bytes = b"") -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.records import Answer, Failure, FaultClass
 from engine.store.lines import error_line, failure_line, result_line
 
-FAULT = FaultClass("server_error", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True)
+FAULT = FaultClass("server_error", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, sick=True)
 JSON = st.recursive(
     st.none()
     | st.booleans()

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.flow.goodput import Recent
-from engine.flow.search import Search
+from engine.flow.concurrency.goodput import Recent
+from engine.flow.concurrency.search import Search
 
 TICK_S = 0.25
 REPLY_S = 0.1

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from engine.flow.limits import Limits
+from engine.flow.limits.limits import Limits
 from engine.records import LimitSample, Share
 from engine.simulator.limits import Gcra, duration
 from engine.transport.limit_headers import seconds as read_duration

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.limits import Limits, burst
+from engine.flow.limits.limits import Limits, burst
 from engine.records import LimitSample, Share
 from engine.simulator.limits import Gcra
-from tests.flow.provider_model import Model, between, said
+from tests.flow.limits.provider_model import Model, between, said
 
 
 def limits(**configured: float | None) -> Limits:

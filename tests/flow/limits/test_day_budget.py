@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.flow.day_budget import DayBudget
+from engine.flow.limits.day_budget import DayBudget
 from engine.records import LimitSample, Share
 
 DAY_S = 86_400.0

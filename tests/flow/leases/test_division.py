@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.division import fill_slots, water_fill
+from engine.flow.leases.division import fill_slots, water_fill
 
 
 @pytest.mark.parametrize(

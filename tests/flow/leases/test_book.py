@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.flow.lease_book import LeaseBook
-from engine.flow.slice import Slice
+from engine.flow.leases.book import LeaseBook
+from engine.flow.leases.slice import Slice
 from engine.records import Lease, Share
 
 

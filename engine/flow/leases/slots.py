@@ -3,8 +3,8 @@
 import math
 from collections.abc import Collection, Sequence
 
-from engine.flow.division import fill_slots
-from engine.flow.holder import Holder
+from engine.flow.leases.division import fill_slots
+from engine.flow.leases.holder import Holder
 
 _HEADROOM = 1.25  # who is not hungry gets so much more than it has in flight
 

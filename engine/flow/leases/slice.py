@@ -8,7 +8,7 @@ acknowledgement.
 
 import math
 
-from engine.flow.bucket import Bucket
+from engine.flow.leases.bucket import Bucket
 from engine.records import Lease, Share
 
 

@@ -8,9 +8,9 @@ have been earned while a message travels) is lost, never found twice. A debt is 
 
 from collections.abc import Iterable, Sequence
 
-from engine.flow.bucket import Bucket
-from engine.flow.division import water_fill
-from engine.flow.holder import Stake
+from engine.flow.leases.bucket import Bucket
+from engine.flow.leases.division import water_fill
+from engine.flow.leases.holder import Stake
 from engine.records import Share
 
 # A holder that is not hungry gets what it used lately, and so much more before it has to ask.

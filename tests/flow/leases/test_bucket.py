@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.bucket import Bucket
+from engine.flow.leases.bucket import Bucket
 
 EPSILON = 1e-6
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.ceiling import Ceiling
-from engine.flow.limits import Limits
-from engine.flow.slow_down import SlowDown
+from engine.flow.limits.ceiling import Ceiling
+from engine.flow.limits.limits import Limits
+from engine.flow.limits.slow_down import SlowDown
 from engine.simulator.limits import Gcra
-from tests.flow.provider_model import Model, between
+from tests.flow.limits.provider_model import Model, between
 
 
 def model(per_s: float, per_minute: float | None = None, **settings: Any) -> Model:

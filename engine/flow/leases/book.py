@@ -23,11 +23,11 @@ from random import Random
 
 import msgspec
 
-from engine.flow.capacity import Capacity
-from engine.flow.holder import Holder, Stake
-from engine.flow.quota import Quota
-from engine.flow.slots import cut_slots, divide_slots
-from engine.flow.turns import Room, take_turns
+from engine.flow.leases.capacity import Capacity
+from engine.flow.leases.holder import Holder, Stake
+from engine.flow.leases.quota import Quota
+from engine.flow.leases.slots import cut_slots, divide_slots
+from engine.flow.leases.turns import Room, take_turns
 from engine.records import Lease, Share
 
 _SILENT_S = 1.0  # reports come four times a second

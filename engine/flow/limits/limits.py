@@ -10,11 +10,11 @@ requests; otherwise that of requests, which also holds where nothing is known: t
 Few refusals among many requests lower nothing: some servers refuse one now and then, whatever the rate.
 """
 
-from engine.flow.ceiling import Ceiling
-from engine.flow.day_budget import DayBudget
-from engine.flow.learned import LONG_S, Evidence, Learned
-from engine.flow.slow_down import SlowDown
-from engine.flow.taken import Taken
+from engine.flow.limits.ceiling import Ceiling
+from engine.flow.limits.day_budget import DayBudget
+from engine.flow.limits.learned import LONG_S, Evidence, Learned
+from engine.flow.limits.slow_down import SlowDown
+from engine.flow.limits.taken import Taken
 from engine.records import LimitSample, Share
 
 _MINUTE_S = 60.0

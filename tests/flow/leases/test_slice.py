@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.bucket import Bucket
-from engine.flow.slice import Slice
+from engine.flow.leases.bucket import Bucket
+from engine.flow.leases.slice import Slice
 from engine.records import Lease, Share
 
 

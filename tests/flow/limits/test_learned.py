@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.flow.learned import PERIODS, Evidence, Learned
+from engine.flow.limits.learned import PERIODS, Evidence, Learned
 from engine.records import LimitSample
 from engine.simulator.limits import Gcra
-from tests.flow.provider_model import said
+from tests.flow.limits.provider_model import said
 
 
 class Bucket:

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.lease_book import LeaseBook
-from engine.flow.slice import Slice
+from engine.flow.leases.book import LeaseBook
+from engine.flow.leases.slice import Slice
 from engine.records import Lease, Share
 
 ROUNDING = 1 + 1e-9

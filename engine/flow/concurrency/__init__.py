@@ -1,0 +1,1 @@
+"""How many requests in flight bring more: `control` reacts to losses, `search` climbs the hill of `goodput`."""
