@@ -170,7 +170,7 @@ class Upstream:
         self.full = 0
         report.lease = self.slice.serial
         report.in_flight = self.in_flight
-        # Nobody asks again before the rate's time has come: that is longer ago than the last report where rates are low.
+        # Nobody asks again before the rate's time has come: where rates are low, that is many reports away.
         report.wants_rate |= paced and self.slice.limited and not full
         report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
         report.largest = self._largest
@@ -203,6 +203,9 @@ class Router:
         """Return who takes this request now; None where nobody may send it. `last` is where it failed before."""
         only = self._only
         if only is not None:
+            slice_ = only.slice
+            if not slice_.limited and slice_.hold_until <= now < slice_.expires and slice_.allowed:
+                return only  # as `_due` would say, without the calls
             due = self._due(only, request, now)
             if due <= now:
                 return only

@@ -180,15 +180,15 @@ class _Worker:
         self._draining.set()
 
     def on_refused(self, upstream: Upstream, failure: Failure) -> None:
-        """Tell of a 429: `pipeline.Events`."""
+        """Tell of a 429: `judge.Events`."""
         self._tell(Refused(upstream.number, failure.retry_after, failure.fault is SLOW_DOWN))
 
     def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
-        """Tell at once that a provider fails: `pipeline.Events`."""
+        """Tell at once that a provider fails: `judge.Events`."""
         self._tell(Tripped(upstream.number, _reason(failure)))
 
     def on_closed(self, upstream: Upstream, failure: Failure) -> None:
-        """Tell that a provider is done with: `pipeline.Events`."""
+        """Tell that a provider is done with: `judge.Events`."""
         self._tell(Closed(upstream.number, _reason(failure)))
 
     def _on_recorded(self, group_full: bool) -> None:

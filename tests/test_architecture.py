@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "job": BASE | PARTS | {"upstream"},
     "backlog": BASE | PARTS | {"job", "parking"},
     "recorder": BASE | PARTS | {"job"},
-    "pipeline": BASE | PARTS | {"backlog", "job", "parking", "recorder", "upstream"},
+    "judge": BASE | PARTS | {"backlog", "job", "recorder", "upstream"},
+    "pipeline": BASE | PARTS | {"backlog", "job", "judge", "parking", "recorder", "upstream"},
     "worker": BASE | PARTS | {"job", "memory", "messages", "pipeline", "recorder", "upstream"},
     **{name: BASE | PARTS | {"memory", "messages"} | SUPERVISION for name in SUPERVISION - {"machine", "processes"}},
     "ui": {"errors", "records"},
@@ -246,7 +247,7 @@ def test_the_package_itself_imports_nothing() -> None:
 
 
 def test_worker_and_supervisor_do_not_know_each_other() -> None:
-    for module in ("worker", "pipeline", "backlog", "upstream"):
+    for module in ("worker", "pipeline", "judge", "backlog", "upstream"):
         assert not components(modules()[module]) & SUPERVISION
     for module in SUPERVISION:
         assert not components(modules()[module]) & {"worker", "pipeline"}

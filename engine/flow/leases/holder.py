@@ -9,6 +9,7 @@ _LARGEST_S = 10.0
 # A worker whose slots were cut still has their requests on the wire. They count as long as this, and then as hung.
 _DRAIN_S = 30.0
 _LATELY_S = 1.0  # what "lately" means: single reports are too short to tell a rate from
+_FRESH_S = 1.0  # a worker that has just joined is taken for hungry so long, or until its first request
 _IDLE_S = 0.5  # without a request, and nothing on the wire, a worker has nothing to do
 
 
@@ -59,6 +60,7 @@ class Holder:
     def __init__(self, number: int, now: float, tokens: float) -> None:
         self.number = number
         self.heard = now
+        self._joined = now
         self.silent = False
         self.fresh = True  # has not said yet what it wants: taken for one that wants everything
         # Given
@@ -113,7 +115,8 @@ class Holder:
         """Note what it used since its last report, in units a second, and how many requests it has on the wire."""
         weight = min(1.0, (now - self._reported_at) / _LATELY_S)
         self._reported_at = now
-        self.fresh = False
+        # The first reports come before the first rows are read. Taken for idle, a worker would start with nothing.
+        self.fresh = self.fresh and requests <= 0 and now - self._joined < _FRESH_S
         self.requests.used += weight * (requests - self.requests.used)
         self.tokens.used += weight * (tokens - self.tokens.used)
         if requests > 0:

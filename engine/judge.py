@@ -1,0 +1,167 @@
+"""What a reply means for its row: recorded, tried again, sent elsewhere, or failed for good. By the fault table alone.
+
+Part of the hot path (see `pipeline`). Nothing here awaits.
+"""
+
+from collections.abc import Callable
+from random import Random
+from time import monotonic
+from typing import Protocol
+
+import msgspec
+
+from engine.backlog import Backlog
+from engine.errors import BadReply, Refused
+from engine.flow.retry import RetryPolicy
+from engine.job import Job
+from engine.recorder import Recorder
+from engine.records import Counters, Failure, Reply
+from engine.tasks.chat import ChatTask
+from engine.transport import faults
+from engine.upstream import Router, Upstream
+
+_ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
+_OK = 200
+
+
+class Events(Protocol):
+    """What the pipeline tells the worker, which tells the supervisor."""
+
+    def on_refused(self, upstream: Upstream, failure: Failure) -> None:
+        """Hear of a 429; the worker itself already holds back."""
+
+    def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
+        """Hear of so many failures in a row that nothing more is sent to this provider."""
+
+    def on_closed(self, upstream: Upstream, failure: Failure) -> None:
+        """Hear of what would fail every row: nothing more is sent to this provider."""
+
+
+class Judge:
+    """Settles every request of a worker."""
+
+    def __init__(
+        self,
+        *,
+        task: ChatTask,
+        router: Router,
+        backlog: Backlog,
+        recorder: Recorder,
+        retry: RetryPolicy,
+        counters: Counters,
+        events: Events,
+        on_less: Callable[[], None],
+        streak: int,
+        rng: Random,
+    ) -> None:
+        """`on_less` is called when an upstream allows less than before; `streak`: see `Pipeline`."""
+        self._task = task
+        self._router = router
+        self._backlog = backlog
+        self._recorder = recorder
+        self._retry = retry
+        self._counters = counters
+        self._events = events
+        self._on_less = on_less
+        self._streak = streak
+        self._rng = rng
+
+    def settle(self, job: Job, upstream: Upstream, reply: Reply | Failure) -> None:
+        """Record the outcome, or put the row back until its next try."""
+        now = monotonic()
+        if type(reply) is Failure:
+            self._fail(job, upstream, reply, now)
+            return
+        assert type(reply) is Reply
+        self._counters.replies += 1
+        if now >= upstream.look_at:
+            upstream.look(reply, now)
+        if reply.status != _OK and (failure := faults.classify(reply)) is not None:
+            self._fail(job, upstream, failure, now)
+            return
+        try:
+            answer = self._task.parse(reply.body)
+        except BadReply as error:
+            # The work was done and will be done again: this one is certain to be billed twice.
+            failure = Failure(fault=faults.BAD_REPLY, message=str(error), status=reply.status, maybe_billed=True)
+            self._fail(job, upstream, failure, now)
+        except Refused as error:
+            failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status)
+            self._fail(job, upstream, failure, now)
+        else:
+            upstream.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
+            self._recorder.result(job, answer, now)
+
+    def _fail(self, job: Job, upstream: Upstream, failure: Failure, now: float) -> None:
+        fault = failure.fault
+        faults_seen = self._counters.faults
+        faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
+        failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, upstream.secrets))
+        if upstream.failed(fault):
+            self._events.on_tripped(upstream, failure)
+        if fault.sick:
+            self._on_less()
+        if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
+            if failure.retry_after is not None:
+                upstream.hold(failure.retry_after, now, self._rng)
+            self._events.on_refused(upstream, failure)
+        if fault.scope == "provider":
+            # The row stays without an outcome: it is not the row's failure.
+            self._close(upstream, failure)
+            self._put_back(job, failure)
+            return
+        if fault.spends_attempt and not upstream.failing:
+            job.attempts += 1
+        wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=now - job.first)
+        if wait is None:
+            self._fail_for_good(job, upstream, failure, now)
+            return
+        self._counters.retries += 1
+        self._counters.maybe_billed_twice += failure.maybe_billed
+        if not job.bound and self._router.has_other(upstream):
+            wait = min(wait, self._rng.uniform(*_ELSEWHERE_S))
+        self._backlog.retry(job, now + wait)
+
+    def _put_back(self, job: Job, failure: Failure) -> None:
+        if job.bound:
+            self._give_up(job)
+        elif job.alone:
+            self._backlog.set_aside(job)
+        else:
+            job.failure = failure
+            self._backlog.put_back(job)
+
+    def _close(self, upstream: Upstream, failure: Failure) -> None:
+        """Send nothing more to a provider in this session. Rows that were to go there only have failed for good."""
+        if upstream.closed:
+            return
+        upstream.close()
+        self._on_less()
+        for _ in range(len(self._backlog.bound.get(upstream.number, ()))):
+            self._give_up(self._backlog.unbind(upstream.number))
+        self._events.on_closed(upstream, failure)
+
+    def _fail_for_good(self, job: Job, upstream: Upstream, failure: Failure, now: float) -> None:
+        """Record a row's failure, unless another model may do better."""
+        if failure.fault.name in upstream.fallback_on:
+            options = job.options if job.bound else tuple(upstream.fallback)
+            target = next((number for number in options if not self._router.upstreams[number].closed), None)
+            if target is not None:
+                job.options = options[options.index(target) + 1 :]
+                job.bound = True
+                job.failure = failure
+                job.upstream = self._router.upstreams[target]
+                self._backlog.bind(job, target)
+                return
+        self._recorder.failure(job, failure, now)
+        if failure.status is None or failure.fault.retryable:
+            return
+        rows = upstream.same_error((failure.fault.name, failure.code, failure.status))
+        if rows >= self._streak:
+            message = f"the same error on {rows} rows, one after the other: {failure.message}"
+            self._close(upstream, msgspec.structs.replace(failure, message=message))
+
+    def _give_up(self, job: Job) -> None:
+        """Record the failure that a row had where it went first: there is nobody left to ask instead."""
+        assert job.failure is not None
+        self._recorder.failure(job, job.failure, monotonic())
