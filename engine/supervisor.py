@@ -9,13 +9,13 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
 import psutil
 
 from engine import messages, processes
+from engine.assembly import Assembly
 from engine.errors import ExitCode, MachineError, ProviderError, RowmillError
 from engine.ledger import Ledger
 from engine.machine.monitor import Condition, Monitor
@@ -25,12 +25,8 @@ from engine.pool import Death, Member, Pool, left_in_flight
 from engine.preparation import Prepared
 from engine.providers import Providers
 from engine.records import Endpoint, SessionReport, Snapshot, Totals
-from engine.shard_book import ShardBook
 from engine.startup import EmbeddedEndpoint, EndpointStart, worker_count
-from engine.store import manifest as manifests
-from engine.store.manifest import Finished
-from engine.store.seal import Sealed, read_sealed
-from engine.threads import Crashed, Mailbox, Merged, MergeThread, Planned, Planner
+from engine.threads import Crashed, Mailbox, Merged, Planned
 
 _TICK_S = 0.25  # progress is shown and silence looked for this often
 _DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
@@ -95,9 +91,7 @@ class Supervisor:
         self._condition = Condition()
         self._ledger = Ledger(now, notices)
         self._mailbox = Mailbox()
-        self._book = ShardBook()
-        self._finishing = False
-        self._finished = False
+        self._assembly = Assembly(prepared, self._ledger, self._mailbox)
         self._ending = False  # nothing is started any more
         self._stopped_by: RowmillError | None = None
         self._interrupted = 0  # signals so far
@@ -109,19 +103,16 @@ class Supervisor:
 
     def run(self) -> SessionReport:
         """Run to the end; the report says which. Errors that end the run are in the report, not raised."""
-        planner: Planner | None = None
-        merger: MergeThread | None = None
         starting: EndpointStart | None = None
         with processes.signals_noted(self._mailbox.put):
             try:
                 self._ledger.billed_twice += left_in_flight(self._directory)
-                merger = MergeThread(self._config.output_path, self._config.errors_path, self._mailbox)
-                self._merger = merger
+                self._assembly.open_output()
                 with processes.signals_held():
                     starting = EndpointStart(self._config, self._prepared.endpoints, self._embedded)
                     for place in range(self._workers):
                         self._pool.start(place, self._clock())
-                planner = self._start_planning()
+                self._assembly.start_planning()
                 self._endpoints = starting.wait()
                 for member in self._pool.members:
                     self._set_up(member)
@@ -130,11 +121,9 @@ class Supervisor:
             except RowmillError as error:
                 self._stopped_by = self._stopped_by or error
             finally:
-                if planner is not None:
-                    planner.stop()
+                self._assembly.stop_planning()
                 self._end_workers()
-                if merger is not None:
-                    merger.stop()
+                self._assembly.close_output()
                 if starting is not None:
                     starting.end()
                 self._mailbox.close()
@@ -143,14 +132,7 @@ class Supervisor:
     @property
     def finished(self) -> bool:
         """Whether every row has its line in the output."""
-        return self._finished
-
-    def _start_planning(self) -> Planner | None:
-        if self._prepared.shards is not None:
-            self._prepared.input.close()
-            self._mailbox.put(Planned(self._prepared.shards, last=True))
-            return None
-        return Planner(self._prepared.input, self._manifest.shard_bytes, self._manifest.shard_rows, self._mailbox)
+        return self._assembly.finished
 
     def _set_up(self, member: Member) -> None:
         assert self._endpoints is not None
@@ -169,10 +151,10 @@ class Supervisor:
 
     def _over(self) -> bool:
         """Tell whether there is nothing more to wait for."""
-        if self._finished:
+        if self._assembly.finished:
             return True
         # A signal that comes while the output is being finished changes nothing: it is done in a moment.
-        interrupted = self._interrupted > 0 and not self._finishing
+        interrupted = self._interrupted > 0 and not self._assembly.finishing
         return (self._stopped_by is not None or interrupted) and not self._pool.members
 
     # One step of the loop
@@ -189,7 +171,9 @@ class Supervisor:
             else:
                 self._on_pipe(by_pipe[source])
         self._assign()
-        self._finish_if_complete()
+        if self._assembly.complete and not self._assembly.finishing:
+            self._pool.drain(0.0)
+            self._assembly.finish()
         now = self._clock()
         if now - self._ticked >= _TICK_S:
             self._tick(now)
@@ -214,13 +198,7 @@ class Supervisor:
             case Leased() | Refused() | Tripped() | Closed():
                 self._providers.take(member, message, member.heard)
             case ShardSealed(number=number):
-                path = self._directory.sealed_path(member.shards.pop(number))
-                sealed = read_sealed(path)
-                if sealed is None:
-                    raise MachineError(
-                        f"sealed shard {number} has gone from the run directory; run the same command again"
-                    )
-                self._on_sealed(path, sealed)
+                self._assembly.on_sealed(member.shards.pop(number))
             case Note(text=text):
                 self._observer.log(f"worker {member.place}: {text}")
             case Stop(exit_code=code, reason=reason):
@@ -231,11 +209,11 @@ class Supervisor:
     def _on_mail(self, item: object) -> None:
         match item:
             case Planned():
-                self._on_planned(item)
+                self._assembly.on_planned(item)
             case Merged():
                 self._ledger.shards_merged = item.shards
                 if item.sizes is not None:
-                    self._finished = True
+                    self._assembly.finished = True
             case Crashed(error=error):
                 if isinstance(error, RowmillError):
                     self._stop(error)
@@ -244,51 +222,15 @@ class Supervisor:
             case signal.Signals():
                 self._on_signal(item)
 
-    def _on_planned(self, planned: Planned) -> None:
-        for shard in planned.shards:
-            path = self._directory.sealed_path(shard)
-            sealed = read_sealed(path) if self._prepared.resumed else None
-            done = sealed is not None and sealed.shard == shard
-            self._book.add(shard, sealed=done)
-            if done and sealed is not None:
-                self._on_sealed(path, sealed)
-        if planned.last:
-            self._book.planned = True
-            self._ledger.total_rows = self._book.rows
-            if self._prepared.shards is None:
-                manifests.save_plan(self._directory.plan, self._book.shards)
-
-    def _on_sealed(self, path: Path, sealed: Sealed) -> None:
-        self._ledger.sealed(sealed.shard.number, sealed.totals)
-        for ready in self._book.sealed(path, sealed):
-            self._merger.append(*ready)
-
     def _assign(self) -> None:
         if self._stopped_by is not None or self._interrupted:
             return
         for member in self._pool.members:
             if member.wants and member.state == "working":
-                shard = self._book.next_to_assign()
+                shard = self._assembly.next_to_assign()
                 if shard is None:
                     return
                 self._pool.assign(member, shard)
-
-    def _finish_if_complete(self) -> None:
-        if self._finishing or not self._book.complete:
-            return
-        self._finishing = True
-        self._pool.drain(0.0)
-        # Written before the output appears under its name: a run killed in between knows the output as its own.
-        errors = self._config.errors_path
-        self._manifest.finished = Finished(
-            output=str(self._config.output_path.resolve()),
-            output_bytes=self._book.output_bytes,
-            errors=str(errors.resolve()) if self._book.error_bytes or errors.exists() else None,
-            error_bytes=self._book.error_bytes,
-            at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        )
-        manifests.save(self._directory.manifest, self._manifest)
-        self._merger.finish()
 
     def _lease(self, now: float) -> None:
         """Divide anew what the providers let through. With none of them left the run cannot go on."""
@@ -317,7 +259,7 @@ class Supervisor:
         self._condition = self._monitor.look(now, self._pool.lags())
         for event in self._condition.events:
             self._observer.log(event)
-        if self._condition.give_up is not None and not self._finishing:
+        if self._condition.give_up is not None and not self._assembly.finishing:
             self._stop(MachineError(self._condition.give_up))
 
     def _snapshot(self, now: float) -> Snapshot:
@@ -336,8 +278,8 @@ class Supervisor:
         self._providers.leave(member, self._clock())
         death = self._pool.bury(member, self._ledger.totals.rows)
         self._ledger.ended(member, death.board.maybe_billed if death else 0)
-        self._book.give_back(member.shards.values())
-        if death is None or self._finishing:
+        self._assembly.give_back(member.shards.values())
+        if death is None or self._assembly.finishing:
             return
         self._observer.log(_obituary(death))
         if self._ending:
@@ -395,7 +337,7 @@ class Supervisor:
         snapshot = self._snapshot(now)
         self._observer.show(snapshot)
         code, reason = ExitCode.OK, None
-        if self._finished:
+        if self._assembly.finished:
             code = ExitCode.ROWS_FAILED if snapshot.totals.failed else ExitCode.OK
         elif self._stopped_by is not None:
             code, reason = self._stopped_by.exit_code, str(self._stopped_by)

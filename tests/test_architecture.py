@@ -21,8 +21,8 @@ BASE = {"errors", "records", "config"}
 PARTS = {"sources", "tasks", "flow", "transport", "store"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
 SUPERVISION = {
-    "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book", "startup", "supervisor",
-    "threads",
+    "assembly", "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book", "startup",
+    "supervisor", "threads",
 }  # fmt: skip
 
 # component (a module or a folder directly under engine/) -> the other components that it may import

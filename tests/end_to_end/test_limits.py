@@ -1,0 +1,357 @@
+"""Limits, configured and learned, and 429s of every kind: nothing is sent too early, and nothing is wasted."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from math import ceil
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
+from tests.end_to_end.several import Answer, configure, error, heard, last_session, most_above, per_s, ports_of
+
+LIMITED = error("Rate limit reached", "requests", "rate_limit_exceeded")
+NO_CREDIT = error("You exceeded your current quota", "insufficient_quota", "insufficient_quota")
+WORKERS, SLOTS = 4, 8
+FOUR_WORKERS = ("--set", f"workers.count={WORKERS}", "--set", f"workers.concurrency={SLOTS}")
+REPLY_S = 0.03  # long enough for every slot to be in use
+WORD_S = 0.4  # for what was on its way, and for word of a refusal to reach every worker
+
+
+class Refusal(NamedTuple):
+    """A 429 that the server gave, and how long it asked for silence."""
+
+    arrival: Arrival
+    floor_s: float
+
+
+def asked_by(form: str, wave: int) -> tuple[dict[str, str], float]:
+    """Return a 429's headers, and the seconds that they ask for."""
+    match form:
+        case "retry-after-ms":
+            return {"retry-after-ms": "700", "retry-after": "1"}, 0.7
+        case "seconds":
+            return {"retry-after": "1"}, 1.0
+        case "rising":
+            return {"retry-after-ms": f"{300 * wave}"}, 0.3 * wave
+    now = time.time()
+    date = ceil(now + 1)
+    return {"retry-after": formatdate(date, usegmt=True)}, date - now
+
+
+class Limiter:
+    """Answers for a while, then refuses all that comes for a moment; that in several waves."""
+
+    def __init__(self, form: str, waves: int, well: int) -> None:
+        self.form = form
+        self.waves = waves
+        self.well = well  # requests before the first wave, and from the end of a wave's silence to the next wave
+        self.refusals: list[Refusal] = []
+        self.loads: list[tuple[float, int]] = []  # at each arrival, how many were there at once
+        self._lock = threading.Lock()
+        self._there = self._wave = self._answered = 0
+        self._wave_ends = 0.0
+
+    def __call__(self, arrival: Arrival) -> Answer | None:
+        with self._lock:
+            self._there += 1
+            self.loads.append((arrival.at, self._there))
+        time.sleep(REPLY_S)
+        with self._lock:
+            self._there -= 1
+            if self._answered >= self.well and self._wave < self.waves:
+                self._wave += 1
+                self._answered = 0
+                self._wave_ends = arrival.at + 0.15
+            if arrival.at >= self._wave_ends:
+                self._answered += 1
+                return None
+            headers, floor_s = asked_by(self.form, self._wave)
+            # From its arrival on, although it hears of it a moment later: the later floor is the stricter one.
+            self.refusals.append(Refusal(arrival, floor_s + time.monotonic() - arrival.at))
+            return 429, headers, LIMITED
+
+
+@pytest.mark.parametrize(("form", "waves"), [("retry-after-ms", 1), ("seconds", 1), ("date", 1), ("rising", 3)])
+def test_no_worker_sends_before_the_time_that_a_429_named_and_the_release_is_gradual(
+    place: Place, server: Callable[..., Server], form: str, waves: int
+) -> None:
+    limiter = Limiter(form, waves, well=200)
+    witness = server(limiter)
+    place.configure(witness.url)
+    place.write_rows(200 * waves + 300)
+    # One try a row: a 429 spends none.
+    done = place.run("--set", "retry.attempts=1", *FOUR_WORKERS)
+    assert done.code == 0, done.err
+    assert [line["index"] for line in place.lines if line["output"]] == list(range(200 * waves + 300))
+    refusals, arrivals = limiter.refusals, witness.arrivals
+    again = {(each.row, each.nth): each.at for each in arrivals}
+    waits = []
+    for (row, nth, at, port, *_), floor_s in refusals:
+        # Its row, and whatever else comes from that connection's worker by the same connection.
+        waits.append(again[row, nth + 1] - at - floor_s)
+        assert all(each.at >= at + floor_s for each in arrivals if each.port == port and each.at > at)
+        early = [each.at - at for each in arrivals if at + WORD_S < each.at < at + floor_s]
+        assert not early, "the others have heard of it"
+    assert min(waits) >= 0
+    assert max(waits) - min(waits) > 0.02, "they do not all come back at once"
+    # What each slot of all workers sent before it heard, in each wave.
+    assert len(refusals) <= WORKERS * SLOTS * waves
+    counters = last_session(place)["counters"]
+    assert (counters["faults"], counters["retries"]) == ({"rate_limited": len(refusals)}, len(refusals))
+    figures = last_session(place)["providers"]["main"]
+    assert figures["limited"] == len(refusals)
+    assert figures["held_s"] >= {"retry-after-ms": 0.7, "seconds": 1.0, "date": 1.0, "rising": 1.8}[form]
+    # The release: far fewer at a time than before.
+    first = min(each.arrival.at for each in refusals)
+    before = max(there for at, there in limiter.loads if at < first)
+    for wave_ends in ends_of(refusals):
+        released = min(at for at, _ in limiter.loads if at >= wave_ends)
+        assert max(there for at, there in limiter.loads if released <= at < released + 0.05) <= before / 3
+
+
+def ends_of(refusals: list[Refusal]) -> Iterator[float]:
+    """Yield when the silence of each wave of refusals ended."""
+    end = 0.0
+    for arrival, floor_s in sorted(refusals):
+        if end and arrival.at > end:
+            yield end
+        end = max(end, arrival.at + floor_s)
+    yield end
+
+
+def test_a_wait_of_ten_minutes_is_waited_for_and_shown_and_does_not_keep_a_signal_waiting(
+    place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
+) -> None:
+    again = threading.Event()
+
+    def decide(_: Arrival) -> Answer | None:
+        time.sleep(0.01)
+        if again.is_set() or len(witness.arrivals) <= 100:
+            return None
+        return 429, {"retry-after": "600"}, LIMITED
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(300)
+    started = place.start("--set", "retry.attempts=1")
+    heard(started, "provider main: holding, next in 9m5")
+    sent = len(witness.arrivals)
+    assert sent <= 100 + 32 + 32
+    assert started.process.poll() is None
+    started.signal(signal.SIGINT)
+    done = started.wait(10)
+    assert done.code == 130, done.err
+    assert len(witness.arrivals) == sent
+    assert place.report["totals"]["failed"] == 0
+    recorded = place.recorded()
+    assert len(recorded) >= 68
+    again.set()
+    done = place.run("--set", "retry.attempts=1")
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(300)
+    assert sorted(each.row for each in witness.arrivals[sent:]) == sorted(set(range(300)) - recorded)
+
+
+def test_a_row_whose_deadline_comes_before_the_time_that_a_429_named_fails_and_the_run_ends(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    witness = server(lambda _: (429, {"retry-after": "600"}, LIMITED))
+    place.configure(witness.url)
+    place.write_rows(8)
+    done = place.run("--set", "retry.deadline_s=5")
+    assert done.code == 1, done.err
+    assert [(row["class"], row["status"]) for row in place.failed] == [("rate_limited", 429)] * 8
+    assert len(witness.arrivals) == 8
+
+
+def test_out_of_credit_stops_every_worker_and_the_same_command_goes_on_once_there_is_some(
+    place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
+) -> None:
+    paid = threading.Event()
+
+    def decide(arrival: Arrival) -> Answer | None:
+        time.sleep(REPLY_S)
+        return None if paid.is_set() or arrival in witness.arrivals[:150] else (429, {}, NO_CREDIT)
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(600)
+    done = place.run(*FOUR_WORKERS)
+    assert done.code == 4, done.err
+    assert "quota_exhausted" in done.err
+    assert "put right what the provider refused" in done.err
+    # Each slot sends one request at most before its worker has seen a refusal of its own.
+    assert len(witness.arrivals) <= 150 + WORKERS * SLOTS
+    refused_at = witness.arrivals[150].at
+    assert max(each.at for each in witness.arrivals) <= refused_at + REPLY_S + WORD_S
+    assert last_session(place)["providers"]["main"]["state"] == "closed"
+    recorded = place.recorded()
+    assert len(recorded) == 150
+    paid.set()
+    before = len(witness.arrivals)
+    done = place.run(*FOUR_WORKERS)
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(600)
+    assert sorted(each.row for each in witness.arrivals[before:]) == sorted(set(range(600)) - recorded)
+
+
+@pytest.mark.parametrize("headers", ["absent", "malformed"])
+def test_without_headers_of_use_the_configured_limit_paces(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes], headers: str
+) -> None:
+    faults = {"bad-headers": 0.3, "huge-headers": 0.3} if headers == "malformed" else {}
+    witness = simulator(requests_per_minute=9000, limit_headers=False, faults=faults, latency_ms=30)
+    place.configure(witness.url)
+    place.write_rows(300)
+    done = place.run("--set", "provider.requests_per_minute=9000")
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(300)
+    stats = witness.stats()
+    assert (stats["limited"], stats["requests"]) == ({}, 300)
+    assert 300 / 150 * 0.75 <= stats["last"] - stats["first"] <= 300 / 150 * 1.3 + 0.5
+    figures = last_session(place)["providers"]["main"]
+    assert (figures["requests_per_minute"], figures["tokens_per_minute"]) == (9000, None)
+    assert (figures["odd_headers"] > 0) == (headers == "malformed")
+    assert ("odd limit headers" in done.out) == (headers == "malformed")
+
+
+def test_headers_that_make_no_sense_teach_nothing(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    witness = simulator(faults={"bad-headers": 0.5, "huge-headers": 0.5}, latency_ms=60)
+    place.configure(witness.url)
+    place.write_rows(1500)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(1500)
+    stats = witness.stats()
+    assert stats["requests"] == 1500
+    assert stats["last"] - stats["first"] >= 2, "long enough to learn something"
+    figures = last_session(place)["providers"]["main"]
+    assert (figures["requests_per_minute"], figures["tokens_per_minute"]) == (None, None)
+    assert figures["odd_headers"] >= 50
+
+
+def test_a_limit_that_nobody_configured_is_learned_from_the_headers(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    witness = simulator(requests_per_minute=9000, latency_ms=30)
+    place.configure(witness.url)
+    place.write_rows(1200)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(1200)
+    assert "9,000 requests a minute" in place.log
+    assert last_session(place)["providers"]["main"]["requests_per_minute"] == 9000
+    stats = witness.stats()
+    late = [entry for entry in stats["series"] if entry[0] >= int(stats["first"]) + 4]
+    assert len(late) >= 3
+    assert sum(entry[3] for entry in late) <= 0.02 * sum(entry[1] for entry in late), stats["series"]
+    full = [entry[2] for entry in late[:-1]]
+    assert min(full) >= 0.85 * 150, "nor is any of it wasted"
+
+
+def write_short_rows_last(place: Place, long: int, short: int) -> None:
+    """Write rows that fill several shards, and many short ones in the last shard."""
+    place.write_rows(long)
+    lines = place.input.read_bytes()
+    short_rows = (b'{"id": %d, "text": "row %06d:"}\n' % (long + each, long + each) for each in range(short))
+    place.input.write_bytes(lines + b"".join(short_rows))
+
+
+def test_what_idle_workers_do_not_need_the_last_one_gets(place: Place, server: Callable[..., Server]) -> None:
+    limit_per_s = 200.0
+    senders: dict[int, set[int]] = {}
+
+    def decide(_: Arrival) -> None:
+        time.sleep(0.02)
+
+    witness = server(decide)
+    place.configure(witness.url)
+    write_short_rows_last(place, 240, 700)
+    started = place.start("--set", f"provider.requests_per_minute={limit_per_s * 60}", *FOUR_WORKERS)
+    until(lambda: len(witness.arrivals) >= 850, "most requests")
+    for worker in started.workers():
+        senders[worker.pid] = ports_of(worker)
+    done = started.wait()
+    assert done.code == 0, done.err
+    arrivals = witness.arrivals
+    assert len(arrivals) == 940
+    last = arrivals[-1].at
+    ports = {each.port for each in arrivals if each.at >= last - 1.5}
+    assert len(senders) == WORKERS
+    assert sum(bool(ports & of_one) for of_one in senders.values()) == 1, "the others have nothing left"
+    # The whole budget to the end, and never more: a burst is a quarter of a second's worth.
+    assert per_s(arrivals, last - 1.5, last) >= 0.93 * limit_per_s
+    assert per_s(arrivals, arrivals[0].at, last) >= 0.9 * limit_per_s
+    assert most_above(arrivals, limit_per_s) <= limit_per_s / 4 + 12
+
+
+def test_a_worker_that_was_stopped_past_its_lease_sends_nothing_until_it_has_a_new_one(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    limit_per_s = 120.0
+
+    def decide(_: Arrival) -> None:
+        time.sleep(0.02)
+
+    witness = server(decide)
+    arrivals = witness.arrivals
+    place.configure(witness.url)
+    place.write_rows(1100)
+    started = place.start("--set", f"provider.requests_per_minute={limit_per_s * 60}")
+    until(lambda: len(arrivals) >= 120, "both to be at work")
+    stopped, other = started.workers()
+    supervisor = psutil.Process(started.pid)
+    others_ports: set[int] = set()
+
+    def from_other(since: float) -> list[Arrival]:
+        others_ports.update(ports_of(other))
+        return [each for each in arrivals if each.at >= since and each.port in others_ports]
+
+    stopped.suspend()
+    stopped_at = time.monotonic()
+
+    def lent() -> bool:
+        """Tell whether the other one has had the whole rate for the last half second."""
+        now = time.monotonic()
+        return now - stopped_at >= 1.0 and len(from_other(now - 0.5)) >= 0.9 * limit_per_s * 0.5
+
+    until(lent, "its part to be lent", 8.0)
+    lent_at = time.monotonic()
+    assert lent_at - stopped_at <= 3.0 + 2.0, "a lease's life, and a refresh"
+    # With the supervisor stopped too there is no new lease: whatever the worker sends it sends on the old one.
+    supervisor.suspend()
+    stopped.resume()
+    go_at = time.monotonic()
+    until(lambda: time.monotonic() >= go_at + 0.7, "a while", 5.0)
+    stale = [each for each in list(arrivals) if each.at >= go_at and each.port in ports_of(stopped)]
+    supervisor.resume()
+    assert stale == []
+    until(lambda: [e for e in list(arrivals) if e.at >= go_at and e.port in ports_of(stopped)], "a new lease", 5.0)
+    done = started.wait()
+    assert done.code == 0, done.err
+    assert last_session(place)["deaths"] == 0
+    assert [line["index"] for line in place.lines if line["output"]] == list(range(1100))
+    assert most_above(arrivals, limit_per_s) <= limit_per_s / 4 + 12
+
+
+def test_auto_concurrency_does_not_pile_up_requests_before_a_server_that_queues(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    slots = 20
+    witness = simulator(parallel=slots, latency_ms=60)
+    configure(place, [{"name": "main", "base_url": witness.url}], workers={"concurrency": "auto"})
+    place.write_rows(1500)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(1500)
+    stats = witness.stats()
+    assert slots / 2 <= stats["in_flight_max"] <= 3 * slots
+    # 333 rows a second is what the slots can do; the start from few takes its time.
+    assert 1500 / (stats["last"] - stats["first"]) >= 0.5 * slots / 0.063
