@@ -13,7 +13,7 @@ from scripts import corpus
 from scripts.proving.runs import ItemError, Run, Witness, check, children, gone, simulator, until, workers
 
 PROMPT = "Describe the package {package} in one line:\n{description}"
-FAULTS = {"500": 0.01, "429": 0.01, "reset": 0.002, "hang": 0.001}
+FAULTS = {"500": 0.01, "429-bare": 0.009, "429-ms": 0.001, "reset": 0.002, "hang": 0.001}
 LATENCY_MS = 20.0
 SLOTS = 64
 WORKERS = 2  # of all runs but those that compare their number
