@@ -15,6 +15,8 @@ from engine.parking import Parking
 _READY_BYTES = 8 << 20  # of read rows held ready: long rows must not add up
 _WAITING_ROWS = 4  # backoffs held at most, for each slot; beyond it no new row is admitted
 _WAITING_LEAST = 64
+_BLOCKED_ROWS = 10_000  # held at most that are due and that only the retry budget holds back: new rows earn it
+_WAITING_BYTES = 64 << 20  # of all of them
 _READY_S = 0.1  # rows held ready last so long: the next shard is here by then, and an idle worker misses few
 _READY_ROWS = 16  # held ready at least
 
@@ -35,11 +37,13 @@ class Backlog:
         self.sent = 0
         self.retried = 0
         self.budget_short = False
+        self._blocked = False  # as budget_short, now
         self._parking = parking
         self._budget = budget
         self._ready: deque[Job] = deque()
         self._ready_bytes = 0
         self._waiting: DueHeap[Job] = DueHeap()
+        self._waiting_bytes = 0
         self._backoffs = self._waiting.entries
         self._suspects: deque[Job] = deque()
         self._low_water = _READY_ROWS
@@ -66,6 +70,7 @@ class Backlog:
     def retry(self, job: Job, due: float) -> None:
         """Keep a row back until that time."""
         self._waiting.push(due, job)
+        self._waiting_bytes += len(job.line)
         if self._parking.parked:
             self._parking.wake_at(due)
 
@@ -95,7 +100,9 @@ class Backlog:
         if self._backoffs:
             if (job := self._retried_row(now)) is not None:
                 return job
-            if len(self._backoffs) >= max(_WAITING_ROWS * self.slots, _WAITING_LEAST):
+            # A provider that is down must not fill the memory; a budget that is used up must not stop what earns it.
+            most = _BLOCKED_ROWS if self._blocked else max(_WAITING_ROWS * self.slots, _WAITING_LEAST)
+            if len(self._backoffs) >= most or self._waiting_bytes >= _WAITING_BYTES:
                 return None
         if self._ready:
             job = self._ready.popleft()
@@ -110,11 +117,15 @@ class Backlog:
 
     def _retried_row(self, now: float) -> Job | None:
         due = self._backoffs[0][0]
+        self._blocked = False
         if due <= now:
             allowed = self._budget.ready_at(now, self.sent - self.retried, self.retried)
             if allowed <= now:
-                return self._waiting.pop_due(now)
-            self.budget_short = True
+                job = self._waiting.pop_due(now)
+                assert job is not None
+                self._waiting_bytes -= len(job.line)
+                return job
+            self._blocked = self.budget_short = True
             due = allowed
         self._parking.wake_at(due)
         return None

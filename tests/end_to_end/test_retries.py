@@ -3,15 +3,13 @@
 import json
 import time
 from collections.abc import Callable
-from email.utils import formatdate
-from math import ceil
 
 import pytest
 
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness
 
 LIMITED = b'{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}'
-WELL = 60  # requests that are answered before the server limits
+WELL = 60  # requests that are answered before one is not
 BROKEN = b'{"error":{"message":"The server had an error","type":"server_error","code":null}}'
 
 
@@ -36,48 +34,34 @@ def test_a_server_that_never_comes_to_an_end_gives_its_slots_back(
     assert took < 12
 
 
-@pytest.mark.parametrize("form", ["retry-after-ms", "date"])
-def test_a_retry_after_holds_every_row_in_every_worker_and_the_release_is_gradual(
-    place: Place, server: Callable[..., Server], form: str
+def test_one_429_holds_every_row_in_both_workers_and_spends_no_attempt(
+    place: Place, server: Callable[..., Server]
 ) -> None:
-    floor = {"retry-after-ms": 1.2, "date": 1.0}[form]
-    refusing_s = 0.5
+    """The worker that was not refused hears of it from the supervisor."""
+    floor, word_s = 1.0, 0.4
 
     def decide(arrival: Arrival) -> tuple[int, dict[str, str], bytes] | None:
-        time.sleep(0.02)  # so that every slot of both workers is in use when the refusals come
-        if len(witness.arrivals) <= WELL or not 0 <= arrival.at - witness.arrivals[WELL].at < refusing_s:
+        time.sleep(0.1)  # one worker alone would take a second for what is left
+        if len(witness.arrivals) <= WELL or arrival is not witness.arrivals[WELL]:
             return None
-        now = time.time()
-        headers = {
-            "retry-after-ms": {"retry-after-ms": "1200", "retry-after": "1"},
-            "date": {"date": formatdate(now, usegmt=True), "retry-after": formatdate(ceil(now + 1), usegmt=True)},
-        }[form]
-        return 429, headers, LIMITED
+        return 429, {"retry-after": "1"}, LIMITED
 
     witness = server(decide)
     place.configure(witness.url)
-    place.write_rows(150)
-    # One try a row: a 429 spends none.
+    place.write_rows(220)
     done = place.run("--set", "retry.attempts=1")
     assert done.code == 0, done.err
-    assert [line["index"] for line in place.lines if line["output"]] == list(range(150))
-    first, second = ({each.row: each.at for each in witness.arrivals if each.nth == nth} for nth in (1, 2))
-    waits = [second[row] - first[row] for row in second]
-    assert min(waits) >= floor
-    assert max(waits) - min(waits) > 0.1  # jitter: they do not all come back at once
-    assert max(waits) < (floor + 1) * 1.25 + 2  # a date has whole seconds
-    # What was in flight when each worker was first refused, and no more, although the server went on refusing.
-    refused = [first[row] for row in second]
-    assert 1 <= len(refused) <= 32
-    # Nor is any other row sent until the last of the floors is over.
-    after = [each.at for each in witness.arrivals if each.at > max(refused)]
-    assert min(after) >= max(refused) + floor
-    assert sum(at < min(after) + 0.1 for at in after) <= 32, "with 32 in flight at once it would be 160"
-    counters = place.report["sessions"][-1]["counters"]
-    assert (counters["faults"], counters["retries"]) == ({"rate_limited": len(refused)}, len(refused))
-    assert place.report["sessions"][-1]["billed_twice_max"] == 0
-    figures = place.report["sessions"][-1]["providers"]["main"]
-    assert figures["limited"] == len(refused)
+    assert [line["index"] for line in place.lines if line["output"]] == list(range(220))
+    refused = witness.arrivals[WELL]
+    (again,) = [each for each in witness.arrivals if each.nth == 2]
+    assert again.row == refused.row
+    assert refused.at + floor <= again.at < refused.at + floor * 1.25 + 2
+    assert not [each for each in witness.arrivals if refused.at + word_s < each.at < refused.at + floor]
+    (session,) = place.report["sessions"]
+    assert (session["counters"]["faults"], session["counters"]["retries"]) == ({"rate_limited": 1}, 1)
+    assert session["billed_twice_max"] == 0
+    figures = session["providers"]["main"]
+    assert (figures["limited"], figures["failed"], figures["retries"]) == (1, 1, 1)
     assert figures["held_s"] >= floor
 
 
