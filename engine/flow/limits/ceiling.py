@@ -9,9 +9,6 @@ some ten seconds, and then climbs ever faster, so that a limit that was raised i
 The cut is small because the plateau is measured, not guessed: TCP has to halve since it does not know what passed.
 A provider with a linear refill is kept at its limit in this way, at the cost of one or two refusals in a hundred.
 
-A burst in a run's first seconds comes before it is in step: what was taken until then may be far less than what is let
-through. So a ceiling from then is only tried: it doubles every few seconds until something is refused again.
-
 Outages. Less than half of the ceiling is taken, which says nothing of the plateau. Each burst then halves the
 ceiling, down to a probe every few seconds. Afterwards it doubles every two seconds up to the old plateau, whose
 memory fades with time, and is halved where part of what is sent is refused again.
@@ -33,8 +30,6 @@ _BURST_S = 1.5  # refusals within it are one burst: a new lease takes a second t
 _SETTLED_S = 4.0  # after a burst; before, the last two seconds still have a part of it
 _CLEARLY_BELOW = 0.98
 _MOST_NOISE = 0.15  # a share of refusals as large as this is followed at once, whatever it may turn out to be
-_TRIED_S = 2.0  # a ceiling that is only tried holds so long, and then doubles ...
-_TRIED_DOUBLING_S = 6.0  # ... in this time
 _SERIES_S = 8.0  # bursts that come faster are a series
 _FAR_BELOW = 0.6  # of where the series began, ...
 _AS_BAD = 0.7  # ... and still this much of its worst share is refused: the rate is not the reason
@@ -58,7 +53,6 @@ class Ceiling:
         self._floor = floor
         self._plateau: float | None = None  # None: there is no ceiling
         self._from = 0.0  # where it started after the latest burst
-        self._tried = False  # the plateau is from before the run was in step
         self.changed_at = float("-inf")  # when that was
         self._before = 0.0  # where it was until then
         self._share = 0.0  # of what was sent was refused then
@@ -72,8 +66,6 @@ class Ceiling:
         if self._plateau is None:
             return None
         since = now - self.changed_at
-        if self._tried:
-            return self._from * exp2(max(0.0, since - _TRIED_S) / _TRIED_DOUBLING_S)
         low = self._plateau * (1 - _DROP)
         if self._from < low:
             one = self._floor * _FLOOR_S
@@ -85,20 +77,15 @@ class Ceiling:
         away = since / max(shortest, min(longest, _RETURN_REQUESTS * self._floor * _FLOOR_S / self._plateau)) - 1
         return self._plateau * (1 + _DROP * away * away * away)
 
-    def refused(self, taken: float, sent: float, now: float, *, early: bool = False) -> None:
-        """Follow refusals: `taken` is the rate that was let through lately, `sent` the one that was tried.
-
-        `early`: in the run's first seconds.
-        """
+    def refused(self, taken: float, sent: float, now: float) -> None:
+        """Follow refusals: `taken` is the rate that was let through lately, `sent` the one that was tried."""
         since = now - self.changed_at
         if since < _BURST_S:
             return
         share = 1 - taken / sent if sent > 0 else 0.0
         current = self.rate(now)
-        self._tried = False
         if current is None or self._plateau is None:
             current = max(sent, self._floor)
-            self._tried = early and taken >= sent * _SOME
             if taken >= sent * _FIRST:
                 self._start(taken, taken, now)
             else:

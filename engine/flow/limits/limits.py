@@ -29,7 +29,6 @@ _LEAST_BURST = 2.0
 _FLOORS = {"requests": 1 / 60, "tokens": 10.0}  # a second: one request a minute, of some hundred tokens
 _STRAY = 0.002  # of what was sent over _STRAY_S, the share of refusals that lowers nothing
 _STRAY_S = 10.0
-_EARLY_S = 10.0  # of a run: workers start, and requests in flight are still being found
 _WAIT_S = 0.3  # refusals are told at once, what was sent in the next report: by then both are known
 _TAKEN_S = (2.0, 30.0)  # what was taken is figured over so long, ...
 _TAKEN_REQUESTS = 30.0  # ... and so many requests
@@ -250,8 +249,7 @@ class Limits:
         lately = self._taken.over(max(_TAKEN_S[0], min(longest, _TAKEN_REQUESTS / max(requests_per_s, 1e-9))))
         unit = lately.tokens_of_one if quantity is self._tokens else 1.0
         if lately.sent:
-            early = now < self._start + _EARLY_S
-            quantity.ceiling.refused(lately.taken_per_s * unit, lately.sent_per_s * unit, now, early=early)
+            quantity.ceiling.refused(lately.taken_per_s * unit, lately.sent_per_s * unit, now)
         else:
             quantity.ceiling.refused(self._told, self._told, now)
 

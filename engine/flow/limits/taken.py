@@ -46,6 +46,10 @@ class Taken:
     def sent(self, requests: int, tokens: int, now: float) -> None:
         """Count what a report says was sent. Tokens may be below 0: estimates are corrected."""
         last = self._sums[-1]
+        if not requests and not last.sent:
+            # Before the first request there was no rate: the workers are still starting.
+            self._sums = deque([Lately(now)])
+            return
         if len(self._sums) > 1 and now - self._sums[-2].seconds < _STEP_S:
             self._sums.pop()
         self._sums.append(Lately(now, last.sent + requests, last.tokens + tokens, self._refused))

@@ -96,17 +96,6 @@ def test_it_comes_back_slowly_and_then_climbs_ever_faster() -> None:
     assert rates == [pytest.approx(rate) for rate in (95, 100, 105, 140, 420)]
 
 
-def test_a_ceiling_from_the_first_seconds_is_only_tried() -> None:
-    ceiling = Ceiling(1 / 60)
-    ceiling.refused(100.0, 200.0, 0.0, early=True)
-    assert ceiling.rate(2.0) == pytest.approx(95)
-    assert ceiling.rate(14.0) == pytest.approx(4 * 95), (
-        "nothing is refused: far more than was taken then is let through"
-    )
-    ceiling.refused(300.0, 380.0, 14.0)
-    assert ceiling.rate(24.0) == pytest.approx(300), "now it is known"
-
-
 refusals = st.lists(
     st.tuples(st.floats(0, 60), st.floats(0, 1e5), st.floats(0, 1)).map(lambda of: (of[0], of[1] * of[2], of[1])),
     max_size=40,

@@ -49,3 +49,12 @@ def test_estimates_that_are_corrected_do_not_make_tokens_negative() -> None:
     taken = Taken(0.0)
     taken.sent(1, -500, 1.0)
     assert taken.over(5.0).tokens_of_one == 0
+
+
+def test_the_time_before_the_first_request_does_not_count() -> None:
+    taken = Taken(0.0)
+    for quarter in range(1, 9):
+        taken.sent(0, 0, quarter / 4)
+    taken.sent(100, 0, 2.25)
+    taken.sent(100, 0, 2.5)
+    assert taken.over(2.0).sent_per_s == 400
