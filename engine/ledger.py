@@ -4,6 +4,7 @@ Totals come from what workers have on disk, by shard, so that nothing is counted
 worker; counters come from the worker processes and are kept when these end.
 """
 
+import calendar
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from engine.providers import Providers
 from engine.records import Counters, SessionReport, Snapshot, Totals
 
 _SPEED_WINDOW_S = 5.0
+_LONG_AGO_S = 1e9
+_MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 
 
 class Ledger:
@@ -154,5 +157,16 @@ class Ledger:
         )
 
 
+def seconds_since(moment: str) -> float:
+    """Return how long ago a session's start or end was.
+
+    0 for one in the future, as after a change of the clock; very long for what is no moment, as in a damaged report.
+    """
+    try:
+        return max(0.0, time.time() - calendar.timegm(time.strptime(moment, _MOMENT)))
+    except ValueError:
+        return _LONG_AGO_S
+
+
 def _utc() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(_MOMENT, time.gmtime())

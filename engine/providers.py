@@ -8,7 +8,7 @@ from engine.config import Config
 from engine.flow.governor import Governor
 from engine.messages import Beat, Closed, Leased, Leases, Refused, Tripped
 from engine.pool import Member
-from engine.records import Lease, ProviderFigures, ProviderView
+from engine.records import Lease, ProviderFigures, ProviderView, SessionReport
 
 _LEAST_S = 0.01  # between two reports: what came in so short a time says little about a rate
 
@@ -36,6 +36,13 @@ class Providers:
         self._members: dict[int, Member] = {}
         self._heard: dict[int, float] = {}
         self.pressing = False
+
+    def spent_before(self, session: SessionReport, seconds_ago: float) -> None:
+        """Take in what an earlier session of the run, which ended so long ago, has sent."""
+        for governor in self._governors:
+            if (figures := session.providers.get(governor.name)) is not None:
+                tokens = figures.prompt_tokens + figures.completion_tokens
+                governor.spent_before(figures.requests, tokens, seconds_ago)
 
     def join(self, member: Member, now: float) -> None:
         """Count in a worker that is ready."""

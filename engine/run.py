@@ -50,6 +50,7 @@ def run(
                 log,
                 slots=found.concurrency,
                 notices=found.lines,
+                earlier=earlier.sessions if earlier is not None else (),
                 salvage=salvage,
                 embedded=embedded,
             )

@@ -17,7 +17,7 @@ import psutil
 from engine import messages, processes
 from engine.assembly import Assembly
 from engine.errors import ExitCode, MachineError, ProviderError, RowmillError
-from engine.ledger import Ledger
+from engine.ledger import Ledger, seconds_since
 from engine.machine.monitor import Condition, Monitor
 from engine.memory import peak_rss
 from engine.messages import Beat, Closed, Leased, Note, Ready, Refused, Setup, ShardSealed, Stop, Tripped, Want
@@ -57,12 +57,14 @@ class Supervisor:
         salvage: bool = False,
         slots: int = 64,
         notices: Sequence[str] = (),
+        earlier: Sequence[SessionReport] = (),
         embedded: EmbeddedEndpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`embedded` is the endpoint to start where the configuration asks for the simulator.
 
-        `slots`: the most requests in flight of one worker; `notices`: what was found before the start.
+        `slots`: the most requests in flight of one worker; `notices`: what was found before the start; `earlier`:
+        the run's sessions so far.
         """
         self._config = prepared.config
         self._directory = prepared.directory
@@ -83,6 +85,8 @@ class Supervisor:
             now=now,
             rng=Random(),  # noqa: S311 - jitter, no secret
         )
+        for session in earlier:
+            self._providers.spent_before(session, seconds_since(session.ended))
         self._monitor = Monitor(
             (prepared.directory.path, prepared.config.output_path, prepared.config.errors_path),
             memory=prepared.config.machine.memory,

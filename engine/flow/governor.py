@@ -87,6 +87,10 @@ class Governor:
         self._figures = ProviderFigures()
         self._allowed = 0
 
+    def spent_before(self, requests: int, tokens: int, seconds_ago: float) -> None:
+        """Debit the day's budgets by what an earlier session has sent."""
+        self._limits.spent_before(requests, tokens, seconds_ago)
+
     # What workers say
 
     def join(self, holder: int, now: float) -> None:

@@ -76,18 +76,19 @@ class Limiter:
             return 429, headers, LIMITED
 
 
-@pytest.mark.parametrize(("form", "waves"), [("retry-after-ms", 1), ("seconds", 1), ("date", 1), ("rising", 3)])
+@pytest.mark.parametrize(("form", "waves"), [("retry-after-ms", 1), ("seconds", 1), ("date", 1), ("rising", 2)])
 def test_no_worker_sends_before_the_time_that_a_429_named(
     place: Place, server: Callable[..., Server], form: str, waves: int
 ) -> None:
-    limiter = Limiter(form, waves, well=200)
+    limiter = Limiter(form, waves, well=100)
     witness = server(limiter)
     place.configure(witness.url)
-    place.write_rows(200 * waves + 300)
+    rows = 100 * waves + 100
+    place.write_rows(rows)
     # One try a row: a 429 spends none.
     done = place.run("--set", "retry.attempts=1", *FOUR_WORKERS)
     assert done.code == 0, done.err
-    assert [line["index"] for line in place.lines if line["output"]] == list(range(200 * waves + 300))
+    assert [line["index"] for line in place.lines if line["output"]] == list(range(rows))
     refusals, arrivals = limiter.refusals, witness.arrivals
     again = {(each.row, each.nth): each.at for each in arrivals}
     waits = []
@@ -105,14 +106,14 @@ def test_no_worker_sends_before_the_time_that_a_429_named(
     assert (counters["faults"], counters["retries"]) == ({"rate_limited": len(refusals)}, len(refusals))
     figures = last_session(place)["providers"]["main"]
     assert figures["limited"] == len(refusals)
-    assert figures["held_s"] >= {"retry-after-ms": 0.7, "seconds": 1.0, "date": 1.0, "rising": 1.8}[form]
+    assert figures["held_s"] >= {"retry-after-ms": 0.7, "seconds": 1.0, "date": 1.0, "rising": 0.9}[form]
 
 
 @pytest.mark.xfail(strict=True, reason="until the next tick after a hold's end, leases allow as much as before it")
 def test_the_release_after_a_429_is_gradual(place: Place, server: Callable[..., Server]) -> None:
-    limiter = Limiter("seconds", 1, well=200)
+    limiter = Limiter("seconds", 1, well=100)
     place.configure(server(limiter).url)
-    place.write_rows(400)
+    place.write_rows(200)
     done = place.run(*FOUR_WORKERS)
     assert done.code == 0, done.err
     held_from = min(each.arrival.at for each in limiter.refusals)
@@ -216,24 +217,24 @@ def test_without_headers_of_use_the_configured_limit_paces(
     figures = last_session(place)["providers"]["main"]
     assert (figures["requests_per_minute"], figures["tokens_per_minute"]) == (9000, None)
     assert (figures["odd_headers"] > 0) == (headers == "malformed")
-    assert ("odd limit headers" in done.out) == (headers == "malformed")
+    assert ("odd limit headers" in done.err) == (headers == "malformed")
 
 
 def test_headers_that_make_no_sense_teach_nothing(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
-    witness = simulator(faults={"bad-headers": 0.5, "huge-headers": 0.5}, latency_ms=60)
+    witness = simulator(faults={"bad-headers": 0.5, "huge-headers": 0.5}, latency_ms=100)
     place.configure(witness.url)
-    place.write_rows(1500)
+    place.write_rows(700)
     done = place.run()
     assert done.code == 0, done.err
-    assert place.output.read_bytes() == reference(1500)
+    assert place.output.read_bytes() == reference(700)
     stats = witness.stats()
-    assert stats["requests"] == 1500
+    assert stats["requests"] == 700
     assert stats["last"] - stats["first"] >= 2, "long enough to learn something"
     figures = last_session(place)["providers"]["main"]
     assert (figures["requests_per_minute"], figures["tokens_per_minute"]) == (None, None)
-    assert figures["odd_headers"] >= 50
+    assert figures["odd_headers"] >= 20
 
 
 def test_a_limit_that_nobody_configured_is_learned_from_the_headers(
@@ -256,11 +257,13 @@ def test_a_limit_that_nobody_configured_is_learned_from_the_headers(
 
 
 def write_short_rows_last(place: Place, long: int, short: int) -> None:
-    """Write rows that fill several shards, and many short ones in the last shard."""
+    """Write rows that fill several shards, one that fills a shard alone, and many short ones for the last shard."""
     place.write_rows(long)
-    lines = place.input.read_bytes()
-    short_rows = (b'{"id": %d, "text": "row %06d:"}\n' % (long + each, long + each) for each in range(short))
-    place.input.write_bytes(lines + b"".join(short_rows))
+    filler = b'{"id": %d, "text": "row %06d: %b"}\n' % (long, long, b"x" * 33_000)
+    rows = range(long + 1, long + 1 + short)
+    short_rows = b"".join(b'{"id": %d, "text": "row %06d:"}\n' % (row, row) for row in rows)
+    assert len(short_rows) < 32_000, "a shard holds them"
+    place.input.write_bytes(place.input.read_bytes() + filler + short_rows)
 
 
 def test_what_idle_workers_do_not_need_the_last_one_gets(place: Place, server: Callable[..., Server]) -> None:
@@ -272,15 +275,15 @@ def test_what_idle_workers_do_not_need_the_last_one_gets(place: Place, server: C
 
     witness = server(decide)
     place.configure(witness.url)
-    write_short_rows_last(place, 240, 700)
+    write_short_rows_last(place, 239, 600)
     started = place.start("--set", f"provider.requests_per_minute={limit_per_s * 60}", *FOUR_WORKERS)
-    until(lambda: len(witness.arrivals) >= 850, "most requests")
+    until(lambda: len(witness.arrivals) >= 780, "most requests")
     for worker in started.workers():
         senders[worker.pid] = ports_of(worker)
     done = started.wait()
     assert done.code == 0, done.err
     arrivals = witness.arrivals
-    assert len(arrivals) == 940
+    assert len(arrivals) == 840
     last = arrivals[-1].at
     ports = {each.port for each in arrivals if each.at >= last - 1.5}
     assert len(senders) == WORKERS
@@ -302,7 +305,7 @@ def test_a_worker_that_was_stopped_past_its_lease_sends_nothing_until_it_has_a_n
     witness = server(decide)
     arrivals = witness.arrivals
     place.configure(witness.url)
-    place.write_rows(1100)
+    place.write_rows(850)
     started = place.start("--set", f"provider.requests_per_minute={limit_per_s * 60}")
     until(lambda: len(arrivals) >= 120, "both to be at work")
     stopped, other = started.workers()
@@ -336,7 +339,7 @@ def test_a_worker_that_was_stopped_past_its_lease_sends_nothing_until_it_has_a_n
     done = started.wait()
     assert done.code == 0, done.err
     assert last_session(place)["deaths"] == 0
-    assert [line["index"] for line in place.lines if line["output"]] == list(range(1100))
+    assert [line["index"] for line in place.lines if line["output"]] == list(range(850))
     assert most_above(arrivals, limit_per_s) <= limit_per_s / 4 + 12
 
 
@@ -346,11 +349,11 @@ def test_auto_concurrency_does_not_pile_up_requests_before_a_server_that_queues(
     slots = 20
     witness = simulator(parallel=slots, latency_ms=60)
     configure(place, [{"name": "main", "base_url": witness.url}], workers={"concurrency": "auto"})
-    place.write_rows(1500)
+    place.write_rows(1000)
     done = place.run()
     assert done.code == 0, done.err
-    assert place.output.read_bytes() == reference(1500)
+    assert place.output.read_bytes() == reference(1000)
     stats = witness.stats()
     assert slots / 2 <= stats["in_flight_max"] <= 3 * slots
     # 333 rows a second is what the slots can do; the start from few takes its time.
-    assert 1500 / (stats["last"] - stats["first"]) >= 0.5 * slots / 0.063
+    assert 1000 / (stats["last"] - stats["first"]) >= 0.5 * slots / 0.063

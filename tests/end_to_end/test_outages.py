@@ -15,7 +15,7 @@ from tests.end_to_end.several import Answer, error, fail, heard, last_session
 
 BROKEN = error("The server had an error", "server_error")
 REFUSED = error("Invalid value for 'temperature'", "invalid_request_error", "invalid_value")
-OUTAGE_S = 3.0
+OUTAGE_S = 2.5
 
 
 def still_at_work(started: Started, seconds: float) -> None:
@@ -27,7 +27,7 @@ def still_at_work(started: Started, seconds: float) -> None:
 def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
-    rows = 1200
+    rows = 1000
     witness = simulator(latency_ms=50)
     place.configure(witness.url)
     place.write_rows(rows)
@@ -51,7 +51,7 @@ def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     figures = last_session(place)["providers"]["main"]
     assert figures["opened"] == 1
     # The last of them waited out a backoff, the others came as soon as the probes were well.
-    assert last_session(place)["elapsed_s"] < 1200 / 500 + OUTAGE_S + 7
+    assert last_session(place)["elapsed_s"] < rows / 400 + OUTAGE_S + 7
 
 
 class Slammer:
@@ -174,14 +174,7 @@ def test_one_error_on_a_fifth_of_the_rows_stops_nothing(place: Place, server: Ca
 def test_retries_stay_within_their_share(
     place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:
-    count = iter(range(1, 10_000))
-    lock = threading.Lock()
-
-    def decide(_: Arrival) -> Answer | None:
-        with lock:
-            return (500, {}, BROKEN) if next(count) % 3 == 0 else None
-
-    witness = server(decide)
+    witness = server(lambda each: (500, {}, BROKEN) if each.nth == 1 and each.row % 2 else None)
     place.configure(witness.url)
     place.write_rows(80)
     share, floor_per_s = 0.01, 5.0
@@ -189,7 +182,7 @@ def test_retries_stay_within_their_share(
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(80)
     retries = sorted(each.at for each in witness.arrivals if each.nth > 1)
-    assert len(retries) >= 35, "a third of the rows, and of the retries"
+    assert len(retries) == 40
     began = min(each.at for each in witness.arrivals)
     at_the_start = 2 * 10  # each of two workers has ten
     for number, at in enumerate(retries, 1):

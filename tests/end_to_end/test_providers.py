@@ -124,9 +124,9 @@ def test_one_of_three_providers_dies_and_comes_back_and_no_row_is_lost(
     until(lambda: "provider west: failing" in place.log, "word of it")
     while_dead = stats_of(witness, "west")["requests"]
     others = stats_of(witness, "east")["requests"] + stats_of(witness, "north")["requests"]
-    until(lambda: witness.stats()["requests"] >= 750, "the others to stand in")
+    until(lambda: witness.stats()["requests"] >= 600, "the others to stand in")
     assert stats_of(witness, "west")["requests"] - while_dead <= 5
-    assert stats_of(witness, "east")["requests"] + stats_of(witness, "north")["requests"] >= others + 250
+    assert stats_of(witness, "east")["requests"] + stats_of(witness, "north")["requests"] >= others + 200
     fail(witness, "west", None)
     until(lambda: "provider west: answers again" in place.log, "its return")
     returned = stats_of(witness, "west")["requests"]
@@ -135,8 +135,8 @@ def test_one_of_three_providers_dies_and_comes_back_and_no_row_is_lost(
     assert place.output.read_bytes() == reference(rows)
     figures = last_session(place)["providers"]
     assert sum(each["answered"] for each in figures.values()) == rows
-    assert (figures["west"]["opened"], figures["west"]["state"]) == (1, "open")
-    assert stats_of(witness, "west")["requests"] - returned >= 100
+    assert figures["west"]["opened"] == 1
+    assert stats_of(witness, "west")["requests"] - returned >= 50
     assert witness.stats()["requests"] <= 1.15 * rows
 
 
