@@ -97,7 +97,7 @@ class Judge:
         faults_seen = self._counters.faults
         faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
         failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, upstream.secrets))
-        if upstream.failed(fault):
+        if upstream.failed(failure):
             self._events.on_tripped(upstream, failure)
         if fault.sick:
             self._on_less()
@@ -116,7 +116,6 @@ class Judge:
         if wait is None:
             self._fail_for_good(job, upstream, failure, now)
             return
-        self._counters.retries += 1
         self._counters.maybe_billed_twice += failure.maybe_billed
         if not job.bound and self._router.has_other(upstream):
             wait = min(wait, self._rng.uniform(*_ELSEWHERE_S))

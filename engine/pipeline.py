@@ -97,6 +97,7 @@ class Pipeline:
         """Return the counters as they stand."""
         reports = [upstream.report for upstream in self._router.upstreams]
         self.counters.requests = sum(report.requests for report in reports)
+        self.counters.retries = sum(report.retries for report in reports)
         return self.counters
 
     def feed(self, shard: OpenShard, first_row: int, lines: list[bytes]) -> None:

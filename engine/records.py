@@ -1,4 +1,4 @@
-"""The values that travel between the parts: plain data, no behaviour, no I/O.
+"""The values that travel between the parts: plain data, hardly any behaviour, no I/O.
 
 A row's way in these words: a `Shard` is planned, its lines become `Request`s, a `Request` is sent and answered by
 a `Reply`, and every row ends as exactly one `Outcome`, written to a checkpoint.
@@ -96,6 +96,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None  # seconds the server asked to wait, None where it did not say
     maybe_billed: bool = False  # the server may have done the work although no reply arrived
 
+    @property
+    def reason(self) -> str:
+        """The failure in a line, for people."""
+        status = f"HTTP {self.status}, " if self.status else ""
+        return f"{self.fault.name} ({status}{self.message})"
+
 
 class Totals(msgspec.Struct):
     """What recorded outcomes add up to. Rebuilt from checkpoints, so it survives every crash."""
@@ -170,6 +176,7 @@ class ProviderReport(msgspec.Struct, array_like=True):
     wants_rate: bool = False  # since the last report a row waited for the requests or tokens of the lease
     wants_slots: bool = False  # since the last report a row waited for a slot of the lease
     largest: int = 0  # tokens of the largest request since the last report
+    trouble: str = ""  # the latest failure since the last report that speaks against the provider's health
     requests_limit: LimitSample | None = None  # the latest that replies said
     tokens_limit: LimitSample | None = None
 

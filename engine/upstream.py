@@ -10,13 +10,14 @@ from random import Random
 
 from engine.flow.leases.slice import Slice
 from engine.flow.limits.estimate import TokenEstimate
-from engine.records import Answer, FaultClass, Lease, ProviderReport, Reply, Request
+from engine.records import Answer, Failure, Lease, ProviderReport, Reply, Request
 from engine.transport import Transport, faults, limit_headers
 
 _LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
 _TRIP = 20  # sick results in a row, with no valid reply between, until a worker stops by itself
 _DIFFERENT = 20  # a valid reply takes so much off a streak of one error: "nearly every row" is 19 of 20
 _BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
+_REASON_CHARACTERS = 200
 _HOLD_JITTER = 0.05  # of a Retry-After, added at random: workers that were held together come back one by one
 
 
@@ -70,6 +71,7 @@ class Upstream:
         self.most_output = most_output
         self._sent_before = 0
         self._largest = 0
+        self._trouble: Failure | None = None  # the latest sick result since the last report
 
     def apply(self, lease: Lease, now: float) -> tuple[float, float]:
         """Put a lease in force; returns the credit (requests, tokens) that goes back with the one before."""
@@ -115,15 +117,16 @@ class Upstream:
             self.slice.settle(debit, used, now)
             report.tokens += used - debit
 
-    def failed(self, fault: FaultClass) -> bool:
+    def failed(self, failure: Failure) -> bool:
         """Count a failed request; True where it is the one that makes this worker stop by itself."""
-        report = self.report
+        report, fault = self.report, failure.fault
         report.lost += fault.lowers_concurrency
         report.limited += fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN
         report.sick += fault.sick
         if not fault.sick:
             self._streak = 0
             return False
+        self._trouble = failure
         if self.failing:
             # The probe has failed. The next one goes out when the supervisor says so, not as fast as failures come.
             self.slice.allowed = 0
@@ -173,6 +176,7 @@ class Upstream:
         # Nobody asks again before the rate's time has come: where rates are low, that is many reports away.
         report.wants_rate |= paced and self.slice.limited and not full
         report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
+        report.trouble = self._trouble.reason[:_REASON_CHARACTERS] if self._trouble is not None else ""
         report.largest = self._largest
         self._largest = 0
         return report
@@ -180,6 +184,7 @@ class Upstream:
     def reported(self) -> None:
         """Forget what stood for the time up to the report that has now been sent."""
         self.report.wants_rate = False
+        self._trouble = None
         self.report.requests_limit = self.report.tokens_limit = None
 
 

@@ -185,11 +185,11 @@ class _Worker:
 
     def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
         """Tell at once that a provider fails: `judge.Events`."""
-        self._tell(Tripped(upstream.number, _reason(failure)))
+        self._tell(Tripped(upstream.number, failure.reason))
 
     def on_closed(self, upstream: Upstream, failure: Failure) -> None:
         """Tell that a provider is done with: `judge.Events`."""
-        self._tell(Closed(upstream.number, _reason(failure)))
+        self._tell(Closed(upstream.number, failure.reason))
 
     def _on_recorded(self, group_full: bool) -> None:
         self._recorded.set()
@@ -347,8 +347,3 @@ class _Worker:
         if not self._stopped:
             self._stopped = True
             self._tell(Stop(error.exit_code, str(error)))
-
-
-def _reason(failure: Failure) -> str:
-    status = f"HTTP {failure.status}, " if failure.status else ""
-    return f"{failure.fault.name} ({status}{failure.message})"

@@ -80,7 +80,7 @@ class Governor:
         self._factor = 1.0
         self._paused = self._saturated = False
         self._holding = False
-        self._hold_from = now
+        self._hold_from = self._ticked = now
         self._hold_until = 0.0
         self._failing_since: float | None = None
         self._reason = ""  # the latest that a worker gave for a failing provider
@@ -110,6 +110,7 @@ class Governor:
         """Take in what a worker tells; its last report is so many seconds ago."""
         before = self._reports.get(holder) or ProviderReport()
         self._reports[holder] = report
+        self._reason = report.trouble or self._reason
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
         self._book.want(
             holder,
@@ -175,6 +176,9 @@ class Governor:
         answered = total.answered - before.answered
         in_flight = self.in_flight
         self._figures.in_flight_max = max(self._figures.in_flight_max, in_flight)
+        if self._holding:
+            self._limits.held(min(now, self._hold_until) - max(self._ticked, self._hold_from))
+        self._ticked = now
         self._limits.spent(total.requests - before.requests, total.tokens - before.tokens, now)
         self._recent.append((now, total))
         while self._recent[0][0] < now - _RATE_S:

@@ -9,7 +9,7 @@ from engine.ui import figures
 _RESUME = "run the same command again to resume"
 _NEXT = {
     ExitCode.BUDGET: f"raise the budget, then {_RESUME}",
-    ExitCode.PROVIDER: f"put right what the provider refused (credit, key or model), then {_RESUME}",
+    ExitCode.PROVIDER: f"put right what is named above (credit, key, model, a server that is down), then {_RESUME}",
     ExitCode.MACHINE: f"put right what this machine lacks, then {_RESUME}",
 }
 _MANY_LIMITED = 0.001  # of the requests; fewer 429s are what pacing by a limit of a server's own making costs

@@ -1,11 +1,11 @@
-"""What the tests of limits, outages and providers share: several providers, sick ones, and what a run says meanwhile."""
+"""What the tests of limits, outages and providers share: several providers, sick ones, and what a run says."""
 
 import json
 import os
 import select
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psutil
@@ -130,14 +130,3 @@ def most_above(arrivals: Iterable[Arrival], per_s: float) -> float:
 def per_s(arrivals: Iterable[Arrival], start: float, end: float) -> float:
     """Return how many came a second between two moments."""
     return sum(start <= each.at < end for each in arrivals) / (end - start)
-
-
-def busiest(arrivals: Iterable[Arrival], select_: Callable[[Arrival], bool], seconds: float) -> int:
-    """Return the most of the selected ones that came within so many seconds."""
-    times = sorted(each.at for each in arrivals if select_(each))
-    first = most = 0
-    for last, at in enumerate(times):
-        while times[first] < at - seconds:
-            first += 1
-        most = max(most, last - first + 1)
-    return most

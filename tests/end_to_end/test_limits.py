@@ -19,7 +19,7 @@ NO_CREDIT = error("You exceeded your current quota", "insufficient_quota", "insu
 WORKERS, SLOTS = 4, 8
 FOUR_WORKERS = ("--set", f"workers.count={WORKERS}", "--set", f"workers.concurrency={SLOTS}")
 REPLY_S = 0.03  # long enough for every slot to be in use
-WORD_S = 0.4  # for what was on its way, and for word of a refusal to reach every worker
+WORD_S = 0.2  # for what is on its way already, and for word of a refusal to reach every worker
 
 
 class Refusal(NamedTuple):
@@ -92,12 +92,10 @@ def test_no_worker_sends_before_the_time_that_a_429_named(
     refusals, arrivals = limiter.refusals, witness.arrivals
     again = {(each.row, each.nth): each.at for each in arrivals}
     waits = []
-    for (row, nth, at, port, *_), floor_s in refusals:
-        # Its row, and whatever else comes from that connection's worker by the same connection.
+    for (row, nth, at, *_), floor_s in refusals:
         waits.append(again[row, nth + 1] - at - floor_s)
-        assert all(each.at >= at + floor_s for each in arrivals if each.port == port and each.at > at)
-        early = [each.at - at for each in arrivals if at + WORD_S < each.at < at + floor_s]
-        assert not early, "the others have heard of it"
+        early = [each.at - at for each in arrivals if at + REPLY_S + WORD_S < each.at < at + floor_s]
+        assert not early, "all workers have heard of it"
     assert min(waits) >= 0
     assert max(waits) - min(waits) > 0.02, "they do not all come back at once"
     # What each slot of all workers sent before it heard, in each wave.
@@ -184,7 +182,7 @@ def test_out_of_credit_stops_every_worker_and_the_same_command_goes_on_once_ther
     done = place.run(*FOUR_WORKERS)
     assert done.code == 4, done.err
     assert "quota_exhausted" in done.err
-    assert "put right what the provider refused" in done.err
+    assert "put right what is named above" in done.err
     # Each slot sends one request at most before its worker has seen a refusal of its own.
     assert len(witness.arrivals) <= 150 + WORKERS * SLOTS
     refused_at = witness.arrivals[150].at
@@ -242,18 +240,32 @@ def test_a_limit_that_nobody_configured_is_learned_from_the_headers(
 ) -> None:
     witness = simulator(requests_per_minute=9000, latency_ms=30)
     place.configure(witness.url)
-    place.write_rows(1200)
-    done = place.run()
+    place.write_rows(900)
+    done = place.run("--set", "workers.concurrency=auto")
     assert done.code == 0, done.err
-    assert place.output.read_bytes() == reference(1200)
-    assert "9,000 requests a minute" in place.log
+    assert place.output.read_bytes() == reference(900)
+    assert "provider main: learned from the server's headers: 9,000 requests a minute" in place.log
     assert last_session(place)["providers"]["main"]["requests_per_minute"] == 9000
     stats = witness.stats()
+    assert stats["by_status"]["429"] <= 0.25 * stats["requests"]
     late = [entry for entry in stats["series"] if entry[0] >= int(stats["first"]) + 4]
-    assert len(late) >= 3
     assert sum(entry[3] for entry in late) <= 0.02 * sum(entry[1] for entry in late), stats["series"]
-    full = [entry[2] for entry in late[:-1]]
-    assert min(full) >= 0.85 * 150, "nor is any of it wasted"
+    assert sum(entry[2] for entry in late[:-1]) >= 0.7 * 150 * len(late[:-1]) > 0, "nor is it wasted"
+
+
+@pytest.mark.xfail(strict=True, reason="429s are counted against retry.share: what the server let wait waits again")
+def test_rows_that_a_429_put_off_do_not_wait_for_the_retry_budget(place: Place, server: Callable[..., Server]) -> None:
+    def decide(arrival: Arrival) -> Answer | None:
+        time.sleep(0.01)
+        return (429, {"retry-after-ms": "50"}, LIMITED) if arrival in witness.arrivals[60:140] else None
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(150)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert last_session(place)["counters"]["faults"] == {"rate_limited": 80}
+    assert "retry budget used up" not in done.err
 
 
 def write_short_rows_last(place: Place, long: int, short: int) -> None:

@@ -27,7 +27,7 @@ def still_at_work(started: Started, seconds: float) -> None:
 def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
-    rows = 1000
+    rows = 1500
     witness = simulator(latency_ms=50)
     place.configure(witness.url)
     place.write_rows(rows)

@@ -91,7 +91,7 @@ def test_a_wrong_key_at_the_simulator(place: Place, simulator: Callable[..., Wit
     place.environ["ROWMILL_TEST_KEY"] = "invalid-key-of-nobody"
     done = place.run(*key)
     assert done.code == 4, done.err
-    assert "put right what the provider refused" in done.err
+    assert "put right what is named above" in done.err
     assert witness.stats()["requests"] <= 2 * 16
     no_secret(place, done, "invalid-key-of-nobody")
     place.environ["ROWMILL_TEST_KEY"] = "sk-right"

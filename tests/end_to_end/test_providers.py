@@ -1,4 +1,4 @@
-"""Several providers: rows go where there is room, to another model where the first cannot, and a death loses nothing."""
+"""Several providers: rows go where there is room, or to another model; a death loses nothing, a secret stays one."""
 
 import json
 from collections import Counter
@@ -8,7 +8,9 @@ from engine.records import SimulatorSettings
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 from tests.end_to_end.several import Answer, configure, error, fail, last_session, no_secret, stats_of, url_of
 
-TOO_LONG = error("This model's maximum context length is 8192 tokens", "invalid_request_error", "context_length_exceeded")
+TOO_LONG = error(
+    "This model's maximum context length is 8192 tokens", "invalid_request_error", "context_length_exceeded"
+)
 FILTERED = error("The prompt was flagged", "invalid_request_error", "content_filter")
 BROKEN = error("The server had an error", "server_error")
 SECRET, TOKEN = "project-secret-of-thirty-bytes", "sk-a-secret-of-twenty-five"
@@ -142,7 +144,7 @@ def test_one_of_three_providers_dies_and_comes_back_and_no_row_is_lost(
 
 def test_what_a_header_keeps_secret_is_sent_and_never_shown(place: Place, server: Callable[..., Server]) -> None:
     echo = f"bad token {TOKEN} of project {SECRET}"
-    answers = {
+    answers: dict[int, Answer] = {
         3: (400, {}, error(echo, "invalid_request_error", "invalid_value")),
         4: (400, {}, error("x" * 470 + SECRET, "invalid_request_error", "invalid_value")),
         5: (500, {}, error(echo, "server_error")),

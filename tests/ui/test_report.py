@@ -98,7 +98,7 @@ def test_an_interrupted_run_says_how_far_it_came_and_how_to_go_on() -> None:
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [(ExitCode.PROVIDER, "credit, key or model"), (ExitCode.MACHINE, "machine"), (ExitCode.BUDGET, "budget")],
+    [(ExitCode.PROVIDER, "credit, key, model"), (ExitCode.MACHINE, "machine"), (ExitCode.BUDGET, "budget")],
 )
 def test_what_stopped_the_run_decides_what_to_do_next(code: ExitCode, text: str) -> None:
     last = summary(*stopped(code, "why")).splitlines()[-1]

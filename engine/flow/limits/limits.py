@@ -187,6 +187,10 @@ class Limits:
             if quantity.day is not None:
                 quantity.day.spent_before(units, self._start - max(0.0, seconds_ago))
 
+    def held(self, seconds: float) -> None:
+        """Take note that the provider was held for the last so many seconds: that says nothing of what it takes."""
+        self._taken.skip(seconds)
+
     def spent(self, requests: int, tokens: int, now: float) -> None:
         """Count what was sent since the last call; tokens may be below 0, where estimates were too high."""
         self._taken.sent(requests, tokens, now)

@@ -42,9 +42,15 @@ class Taken:
     def __init__(self, now: float) -> None:
         self._sums = deque([Lately(now)])  # here `seconds` is the time of the report
         self._refused = 0
+        self._skipped_s = 0.0
+
+    def skip(self, seconds: float) -> None:
+        """Leave so many seconds up to the next report out: nothing could be sent, whatever the provider takes."""
+        self._skipped_s += seconds
 
     def sent(self, requests: int, tokens: int, now: float) -> None:
         """Count what a report says was sent. Tokens may be below 0: estimates are corrected."""
+        now -= self._skipped_s
         last = self._sums[-1]
         if not requests and not last.sent:
             # Before the first request there was no rate: the workers are still starting.
