@@ -80,8 +80,10 @@ class Governor:
         self._factor = 1.0
         self._paused = self._saturated = False
         self._holding = False
-        self._hold_from = self._ticked = now
+        self._hold_from = now  # of the hold in force
         self._hold_until = 0.0
+        self._held_from = now  # what of it is not counted yet
+        self._held_s = 0.0  # since the last tick
         self._failing_since: float | None = None
         self._reason = ""  # the latest that a worker gave for a failing provider
         self._figures = ProviderFigures()
@@ -143,9 +145,10 @@ class Governor:
         )
         if wait_s is None or now + wait_s <= self._hold_until + _NEWS_S:
             return False
-        if not self._holding:
-            self._holding = True
+        self._count_hold(now)
+        if now > self._hold_until:
             self._hold_from = now
+        self._holding = True
         self._hold_until = now + wait_s
         self._concurrency.pause(now)
         return True
@@ -176,9 +179,10 @@ class Governor:
         answered = total.answered - before.answered
         in_flight = self.in_flight
         self._figures.in_flight_max = max(self._figures.in_flight_max, in_flight)
-        if self._holding:
-            self._limits.held(min(now, self._hold_until) - max(self._ticked, self._hold_from))
-        self._ticked = now
+        self._count_hold(now)
+        self._limits.held(self._held_s)
+        self._figures.held_s += self._held_s
+        self._held_s = 0.0
         self._limits.spent(total.requests - before.requests, total.tokens - before.tokens, now)
         self._recent.append((now, total))
         while self._recent[0][0] < now - _RATE_S:
@@ -256,9 +260,12 @@ class Governor:
         """End a hold whose time has come, gradually."""
         if self._holding and now >= self._hold_until:
             self._holding = False
-            held = self._hold_until - self._hold_from
-            self._figures.held_s += held
-            self._concurrency.restart(now, over_s=min(held, _RELEASE_S))
+            self._concurrency.restart(now, over_s=min(self._hold_until - self._hold_from, _RELEASE_S))
+
+    def _count_hold(self, now: float) -> None:
+        """Count the part of a hold that has passed."""
+        self._held_s += max(0.0, min(now, self._hold_until) - self._held_from)
+        self._held_from = now
 
     def _follow(self, now: float) -> None:
         """React to where the breaker has got."""
