@@ -212,6 +212,9 @@ class Governor:
         allowed = self._concurrency.limit
         if (cap := self._breaker.cap(now)) is not None:
             allowed = min(allowed, cap)
+        if self._holding:
+            # What the release begins with: workers go by it at once, and the next tick may come a little late.
+            allowed = min(allowed, self._concurrency.beginning(self._hold_until - self._hold_from))
         if self._factor < 1.0:
             allowed = max(1, int(allowed * self._factor)) if allowed else 0
         if self._paused or self.closed is not None:

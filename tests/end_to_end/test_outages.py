@@ -34,7 +34,6 @@ def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     started = place.start()
     until(lambda: witness.stats()["requests"] >= 400, "the run to be in full swing")
     fail(witness, "default", "503", OUTAGE_S)
-    until(lambda: witness.stats()["by_status"].get("503", 0) >= 2 * 16, "every slot to meet it")
     until(lambda: "provider main: failing; only probes are sent: overloaded (HTTP 503, " in place.log, "word of it")
     met = witness.stats()["requests"]
     still_at_work(started, 1.5)
@@ -105,12 +104,12 @@ def test_a_server_that_never_answers_is_not_hammered_and_costs_no_row(
     kind: str,
 ) -> None:
     place.configure(slammer.url if kind == "resets" else f"http://127.0.0.1:{free_port()}/v1")
-    place.write_rows(400)
+    place.write_rows(200)
     started = place.start()
     said = heard(started, "provider main: failing; only probes are sent: connection (connection failed: ")
     said += heard(started, "provider main: failing")
     met = len(slammer.connections)
-    still_at_work(started, 2.0)
+    still_at_work(started, 1.5)
     started.signal(signal.SIGINT)
     done = started.wait(10)
     assert done.code == 130, done.err
@@ -126,7 +125,7 @@ def test_a_server_that_never_answers_is_not_hammered_and_costs_no_row(
     place.configure(simulator().url)
     done = place.run()
     assert done.code == 0, done.err
-    assert place.output.read_bytes() == reference(400)
+    assert place.output.read_bytes() == reference(200)
 
 
 def test_one_error_on_every_row_stops_the_run_early_and_what_was_not_sent_is_sent_by_the_next_one(
@@ -174,17 +173,18 @@ def test_one_error_on_a_fifth_of_the_rows_stops_nothing(place: Place, server: Ca
 def test_retries_stay_within_their_share(
     place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:
-    witness = server(lambda each: (500, {}, BROKEN) if each.nth == 1 and each.row % 2 else None)
+    witness = server(lambda each: (500, {}, BROKEN) if each.nth == 1 and each.row % 5 == 0 else None)
     place.configure(witness.url)
-    place.write_rows(80)
-    share, floor_per_s = 0.01, 5.0
+    place.write_rows(300)
+    share, floor_per_s = 0.01, 12.0
     done = place.run("--set", f"retry.share={share}", "--set", f"retry.floor_per_s={floor_per_s}")
     assert done.code == 0, done.err
-    assert place.output.read_bytes() == reference(80)
+    assert place.output.read_bytes() == reference(300)
     retries = sorted(each.at for each in witness.arrivals if each.nth > 1)
-    assert len(retries) == 40
+    assert len(retries) == 60
     began = min(each.at for each in witness.arrivals)
     at_the_start = 2 * 10  # each of two workers has ten
+    assert len(retries) > share * 360 + floor_per_s * 1.3 + at_the_start, "their backoff alone would let them go sooner"
     for number, at in enumerate(retries, 1):
         sent = sum(each.at <= at for each in witness.arrivals)
         assert number <= share * sent + floor_per_s * (at - began) + at_the_start + 2

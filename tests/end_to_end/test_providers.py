@@ -110,7 +110,7 @@ def test_one_of_three_providers_dies_and_comes_back_and_no_row_is_lost(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
     weights = {"east": 1, "north": 2, "west": 5}
-    witness = simulator(latency_ms=100)
+    witness = simulator(latency_ms=80)
     configure(
         place,
         [{"name": name, "base_url": url_of(witness, name), "weight": weight} for name, weight in weights.items()],

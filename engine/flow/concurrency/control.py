@@ -36,7 +36,8 @@ _HEADROOM = 1.15
 _MOST_HEADROOM = 1.5  # of what was found
 
 _SHORTEST_RAMP_S = 0.25  # holds of milliseconds are ordinary, and no ramp
-_RAMP_START = 16  # a part of the limit
+_RAMP_START = 16  # a part of the limit, ...
+_RAMP_LEAST = 2  # ... and this at least
 
 _LONGEST_TICK_S = 1.0  # of what a call counts as: in a hold nothing is told
 
@@ -116,13 +117,18 @@ class Concurrency:
         self._at = now
         self._search.renew()
 
+    def beginning(self, over_s: float) -> int:
+        """Return how many may be in flight when a release over about so many seconds begins."""
+        limit = self._search.limit
+        return limit if over_s < _SHORTEST_RAMP_S else min(limit, max(_RAMP_LEAST, limit // _RAMP_START))
+
     def restart(self, now: float, over_s: float) -> None:
         """Begin a gradual release, back to the full limit within about so many seconds."""
         self.pause(now)
         if over_s < _SHORTEST_RAMP_S:
             return
         self._search.abandon()
-        first = max(2, self._search.limit // _RAMP_START)
+        first = self.beginning(over_s)
         self._ramp = _Ramp(now, over_s, first) if first < self._search.limit else None
 
     def update(
