@@ -77,10 +77,15 @@ SETUP = Setup(
 PROVIDERS = 16  # more than anybody has had at a time
 LIMIT = LimitSample(float(FAR), float(FAR), 86400.5)
 REPORT = ProviderReport(
-    **dict.fromkeys(
-        ("requests", "answered", "limited", "lost", "sick", "retries", "tokens", "prompt_tokens", "completion_tokens"),
-        FAR,
-    ),
+    requests=FAR,
+    answered=FAR,
+    limited=FAR,
+    lost=FAR,
+    sick=FAR,
+    retries=FAR,
+    tokens=FAR,
+    prompt_tokens=FAR,
+    completion_tokens=FAR,
     reply_s=123456789.125,
     odd_headers=FAR,
     lease=FAR,
@@ -89,6 +94,7 @@ REPORT = ProviderReport(
     wants_rate=True,
     wants_slots=True,
     largest=FAR,
+    trouble="x" * 200,
     requests_limit=LIMIT,
     tokens_limit=LIMIT,
 )
