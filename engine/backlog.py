@@ -26,7 +26,8 @@ class Backlog:
 
     paced: one built row that nobody may send just now; the next to go.
     bound: for each provider, by number, rows that only it may be asked for.
-    sent, retried: requests sent, and those that were not a row's first; what the retry budget is figured from.
+    sent, retried: requests sent, and those that were not a row's first nor at the server's own word; what the retry
+        budget is figured from.
     budget_short: since it was last set to False, a retry was due that the budget did not allow.
     """
 
@@ -43,6 +44,8 @@ class Backlog:
         self._ready: deque[Job] = deque()
         self._ready_bytes = 0
         self._waiting: DueHeap[Job] = DueHeap()
+        self._put_off: DueHeap[Job] = DueHeap()  # of these, those that come back when the server itself has said
+        self._put_offs = self._put_off.entries
         self._waiting_bytes = 0
         self._backoffs = self._waiting.entries
         self._suspects: deque[Job] = deque()
@@ -67,9 +70,9 @@ class Backlog:
         """Keep a row back until it can be sent alone."""
         self._suspects.append(job)
 
-    def retry(self, job: Job, due: float) -> None:
-        """Keep a row back until that time."""
-        self._waiting.push(due, job)
+    def retry(self, job: Job, due: float, *, put_off: bool = False) -> None:
+        """Keep a row back until that time. `put_off`: it is the one that the server named, so no budget is asked."""
+        (self._put_off if put_off else self._waiting).push(due, job)
         self._waiting_bytes += len(job.line)
         if self._parking.parked:
             self._parking.wake_at(due)
@@ -97,12 +100,12 @@ class Backlog:
         if job is not None:
             self.paced = None
             return job
-        if self._backoffs:
-            if (job := self._retried_row(now)) is not None:
+        if self._backoffs or self._put_offs:
+            if (job := self._put_off_row(now) or self._retried_row(now)) is not None:
                 return job
             # A provider that is down must not fill the memory; a budget that is used up must not stop what earns it.
             most = _BLOCKED_ROWS if self._blocked else max(_WAITING_ROWS * self.slots, _WAITING_LEAST)
-            if len(self._backoffs) >= most or self._waiting_bytes >= _WAITING_BYTES:
+            if self.waiting >= most or self._waiting_bytes >= _WAITING_BYTES:
                 return None
         if self._ready:
             job = self._ready.popleft()
@@ -111,13 +114,26 @@ class Backlog:
                 self._is_hungry = True
                 self._hungry.set()
             return job
-        if self._suspects and alone and not self._backoffs:
+        if self._suspects and alone and not self.waiting:
             return self._suspects.popleft()
         return None
 
+    def _put_off_row(self, now: float) -> Job | None:
+        due = self._put_off.next_due
+        if due is None:
+            return None
+        job = self._put_off.pop_due(now)
+        if job is None:
+            self._parking.wake_at(due)
+        else:
+            self._waiting_bytes -= len(job.line)
+        return job
+
     def _retried_row(self, now: float) -> Job | None:
-        due = self._backoffs[0][0]
         self._blocked = False
+        if not self._backoffs:
+            return None
+        due = self._backoffs[0][0]
         if due <= now:
             allowed = self._budget.ready_at(now, self.sent - self.retried, self.retried)
             if allowed <= now:
@@ -145,15 +161,17 @@ class Backlog:
     @property
     def waiting(self) -> int:
         """Rows waiting out a backoff."""
-        return len(self._backoffs)
+        return len(self._backoffs) + len(self._put_off)
 
     @property
     def next_due(self) -> float | None:
         """When the soonest of them is due; None when none waits."""
-        return self._waiting.next_due
+        dues = [due for heap in (self._waiting, self._put_off) if (due := heap.next_due) is not None]
+        return min(dues) if dues else None
 
     def has_rows(self, now: float) -> bool:
         """Whether some row could be sent now if somebody took it."""
         if self._ready or self.paced is not None or self.bound_rows or self._suspects:
             return True
-        return bool(self._backoffs) and self._backoffs[0][0] <= now
+        due = self.next_due
+        return due is not None and due <= now

@@ -97,7 +97,7 @@ class Judge:
         faults_seen = self._counters.faults
         faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
         failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, upstream.secrets))
-        if upstream.failed(failure):
+        if upstream.failed(failure, now):
             self._events.on_tripped(upstream, failure)
         if fault.sick:
             self._on_less()
@@ -119,7 +119,9 @@ class Judge:
         self._counters.maybe_billed_twice += failure.maybe_billed
         if not job.bound and self._router.has_other(upstream):
             wait = min(wait, self._rng.uniform(*_ELSEWHERE_S))
-        self._backlog.retry(job, now + wait)
+        # Waiting as long as a refusal says is what the server wants; the retry budget is for those that do not say.
+        job.put_off = failure.retry_after is not None and not fault.spends_attempt
+        self._backlog.retry(job, now + wait, put_off=job.put_off)
 
     def _put_back(self, job: Job, failure: Failure) -> None:
         if job.bound:

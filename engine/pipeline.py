@@ -250,7 +250,7 @@ class Pipeline:
             upstream.slice.spend(job.debit, now)
             report.tokens += job.debit
         if job.requests:
-            backlog.retried += 1
+            backlog.retried += not job.put_off
             report.retries += 1
         else:
             job.first = now

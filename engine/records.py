@@ -175,6 +175,7 @@ class ProviderReport(msgspec.Struct, array_like=True):
     busy: float = 0.0  # of the time since the last report, the share in which every slot of the lease was in use
     wants_rate: bool = False  # since the last report a row waited for the requests or tokens of the lease
     wants_slots: bool = False  # since the last report a row waited for a slot of the lease
+    idle: bool = False  # there is no row in hand that could be sent now
     largest: int = 0  # tokens of the largest request since the last report
     trouble: str = ""  # the latest failure since the last report that speaks against the provider's health
     requests_limit: LimitSample | None = None  # the latest that replies said

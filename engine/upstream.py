@@ -66,6 +66,7 @@ class Upstream:
         self.turn = 0.0  # virtual time: grows with every send, the slower the more weight
         self.stride = 1.0 / weight if weight > 0 else 1.0
         self._streak = 0  # sick results in a row
+        self._streak_from = 0.0  # since when
         self._error: object = None
         self._estimate = TokenEstimate()
         self.most_output = most_output
@@ -108,7 +109,8 @@ class Upstream:
         report.reply_s += now - started
         report.prompt_tokens += answer.prompt_tokens
         report.completion_tokens += answer.completion_tokens
-        self._streak = 0
+        if self._streak and started > self._streak_from:
+            self._streak = 0  # a reply to a request from before the failures does not speak for the server's health now
         if self.same:
             self.same = max(0, self.same - _DIFFERENT)
         if debit and answer.prompt_tokens:
@@ -117,7 +119,7 @@ class Upstream:
             self.slice.settle(debit, used, now)
             report.tokens += used - debit
 
-    def failed(self, failure: Failure) -> bool:
+    def failed(self, failure: Failure, now: float) -> bool:
         """Count a failed request; True where it is the one that makes this worker stop by itself."""
         report, fault = self.report, failure.fault
         report.lost += fault.lowers_concurrency
@@ -132,6 +134,8 @@ class Upstream:
             self.slice.allowed = 0
             self._allow()
             return False
+        if not self._streak:
+            self._streak_from = now
         self._streak += 1
         if self._streak < _TRIP or self.tripped:
             return False
@@ -175,6 +179,9 @@ class Upstream:
         report.in_flight = self.in_flight
         # Nobody asks again before the rate's time has come: where rates are low, that is many reports away.
         report.wants_rate |= paced and self.slice.limited and not full
+        # Out of rows, it lets go of its part at once: what it lacked a moment ago says nothing any more.
+        report.wants_rate &= rows_wait
+        report.idle = not rows_wait
         report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
         report.trouble = self._trouble.reason[:_REASON_CHARACTERS] if self._trouble is not None else ""
         report.largest = self._largest

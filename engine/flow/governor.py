@@ -21,7 +21,7 @@ from engine.records import Lease, ProviderFigures, ProviderReport, ProviderView
 
 _RATE_S = 2.0  # what a provider took lately is figured over so long
 _RELEASE_S = 5.0  # a release takes as long as the hold did, and no longer than this
-_NEWS_S = 0.01  # a hold that ends this much later than the one in force is worth telling everybody
+_NEWS_S = 0.01  # a hold is so much longer than asked for: another that ends hardly later is no news to everybody
 _START_S = 10.0  # from its first lease; after that what a rate takes has been found
 _FEW = 4  # replies, before which their time says nothing
 _ROOM = 1.5  # times the requests in flight that a rate takes: reply times vary
@@ -120,6 +120,7 @@ class Governor:
             tokens_used=(report.tokens - before.tokens) / seconds,
             hungry_rate=report.wants_rate,
             hungry_slots=report.wants_slots,
+            idle=report.idle,
             in_flight=report.in_flight,
             largest=report.largest,
             now=now,
@@ -143,13 +144,13 @@ class Governor:
             requests_per_s=self._rate("answered", total, now),
             tokens_per_s=self._rate("prompt_tokens", total, now) + self._rate("completion_tokens", total, now),
         )
-        if wait_s is None or now + wait_s <= self._hold_until + _NEWS_S:
+        if wait_s is None or now + wait_s <= self._hold_until:
             return False
         self._count_hold(now)
         if now > self._hold_until:
             self._hold_from = now
         self._holding = True
-        self._hold_until = now + wait_s
+        self._hold_until = now + wait_s + _NEWS_S
         self._concurrency.pause(now)
         return True
 

@@ -11,6 +11,7 @@ from engine.flow.governor import Governor
 from engine.records import Lease, ProviderReport
 
 TICK_S = 0.25
+NEWS_S = 0.01  # by which a hold is longer than asked for
 
 
 class Stage:
@@ -110,16 +111,16 @@ def test_a_429_with_retry_after_holds_everybody_and_lets_go_gradually() -> None:
     stage.pass_time(5, **BUSY)
     assert stage.governor.refused(4.0, slow_down=False, now=stage.now)
     stage.deliver()
-    held_until = stage.now + 4.0
+    held_until = stage.now + 4.0 + NEWS_S
     assert [lease.hold_until for lease in stage.leases.values()] == [held_until] * 2, "at once, not at the next tick"
-    assert not stage.governor.refused(3.9, slow_down=False, now=stage.now), "no news: it ends no later"
-    stage.pass_time(4.0, in_flight=0, wants_slots=True)
+    assert not stage.governor.refused(4.005, slow_down=False, now=stage.now), "no news: it ends hardly later"
+    stage.pass_time(4.25, in_flight=0, wants_slots=True)
     view = stage.governor.view(held_until - 1.0)
     assert (view.state, view.held_s) == ("open", None)
     released = stage.allowed_after(6.0, **BUSY)
     assert released[0] < 128 / 3, "no stampede"
     assert released[-1] > 80
-    assert stage.governor.figures(stage.now).held_s == pytest.approx(4.0)
+    assert stage.governor.figures(stage.now).held_s == pytest.approx(4.0, abs=0.02)
 
 
 def test_a_hold_shows_in_the_view_while_it_lasts() -> None:
@@ -128,7 +129,7 @@ def test_a_hold_shows_in_the_view_while_it_lasts() -> None:
     stage.pass_time(1.0, in_flight=0)
     view = stage.governor.view(stage.now)
     assert view.state == "holding"
-    assert view.held_s == pytest.approx(599.0)
+    assert view.held_s == pytest.approx(599.0, abs=0.02)
 
 
 def test_a_429_without_retry_after_holds_nobody() -> None:

@@ -380,3 +380,37 @@ def test_retries_wait_for_their_budget_and_new_rows_do_not(work: Start) -> None:
             assert time.monotonic() - began > 1.5, "sixty retries, of which twenty are free"
 
     run(story())
+
+
+def test_a_retry_at_the_time_that_the_server_named_is_not_held_up_by_the_budget(work: Start) -> None:
+    async def story() -> None:
+        def rule(row: int, nth: int) -> Result:
+            return reply(429, b"", retry_after_ms="20") if nth == 1 and row < 60 else reply()
+
+        budget = RetryBudget(0.0, 1.0, time.monotonic())
+        async with work(100, Wire(rule), budget=budget, concurrency=60, scale=1.0) as at:
+            began = time.monotonic()
+            at.feed()
+            await at.done()
+            assert time.monotonic() - began < 5, "fifty of them would have waited a second each"
+            assert not at.pipeline.backlog.budget_short
+
+    run(story())
+
+
+def test_replies_from_before_the_failures_do_not_hide_them(work: Start) -> None:
+    async def story() -> None:
+        async with work(200, concurrency=32, scale=1000.0) as at:
+            at.feed()
+            await at.until(lambda: at.wire.in_flight == 32)
+            slow = list(at.wire.open)[:10]
+            while not tripped(at):
+                assert at.recorded < 10
+                for row in [row for row in at.wire.open if row not in slow][:5]:
+                    at.wire.answer(row, reply(503, b""))
+                if slow:
+                    at.wire.answer(slow.pop())
+                await at.settled()
+            assert len(at.wire.sent) <= 32 + 30
+
+    run(story())

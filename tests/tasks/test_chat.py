@@ -210,8 +210,17 @@ def test_a_wrong_template_names_its_key() -> None:
     ],
 )
 def test_the_estimate_is_the_prompt_and_the_longest_reply(params: dict[str, Any], reply_tokens: int) -> None:
-    request = chat(params=params).build(json.dumps({"text": "x" * 4000}).encode())
-    assert 1000 <= request.tokens - reply_tokens <= 1060
+    task = chat(params=params)
+    assert 1000 <= task.build(json.dumps({"text": "x" * 4000}).encode()).tokens <= 1060
+    assert task.reply_tokens == reply_tokens
+
+
+def test_another_model_is_asked_the_same() -> None:
+    task = chat(system="Be brief.", params={"temperature": 0, "top_p": 1})
+    request = task.build(b'{"text":"a \\"quoted\\" \\u00e9"}')
+    mine, other = (json.loads(body) for body in (request.body, task.asking("a/longer-name")(request.body)))
+    assert other == {**mine, "model": "a/longer-name"}
+    assert list(other) == list(mine)
 
 
 def test_the_line_for_the_output_is_the_rows_own_json_or_null() -> None:

@@ -145,8 +145,12 @@ class LeaseBook:
         in_flight: int,
         largest: int,
         now: float,
+        idle: bool = False,
     ) -> None:
-        """Note a living worker's report: units a second used lately, and what rows had to wait for since the last."""
+        """Note a living worker's report: units a second used lately, and what rows had to wait for since the last.
+
+        `idle`: it has no row that could be sent.
+        """
         known = self._holders.get(holder)
         if known is None:
             return
@@ -155,7 +159,7 @@ class LeaseBook:
         known.reported(rate_used, tokens_used, in_flight, now)
         was_hungry = known.hungry
         known.hungry_rate, known.hungry_slots = hungry_rate, hungry_slots
-        if not known.hungry and rate_used <= 0:
+        if not known.hungry and (idle or rate_used <= 0):
             # Out of rows. What it has is wasted from now on, and the others need not wait for the next refresh.
             known.requests.used = known.tokens.used = 0.0
             holds = known.requests.rate + known.tokens.rate > 0
