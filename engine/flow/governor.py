@@ -181,10 +181,14 @@ class Governor:
         in_flight = self.in_flight
         self._figures.in_flight_max = max(self._figures.in_flight_max, in_flight)
         self._count_hold(now)
-        self._limits.held(self._held_s)
         self._figures.held_s += self._held_s
+        if self._hold_until - self._hold_from >= _RATE_S:
+            # Silence as long as what the rate is figured over. Shorter waits are how a limit paces, and belong to it.
+            self._limits.held(self._held_s)
         self._held_s = 0.0
-        self._limits.spent(total.requests - before.requests, total.tokens - before.tokens, now)
+        self._limits.spent(
+            total.requests - before.requests, total.tokens - before.tokens, now, refused=total.limited - before.limited
+        )
         self._recent.append((now, total))
         while self._recent[0][0] < now - _RATE_S:
             self._recent.popleft()

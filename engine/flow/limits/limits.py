@@ -191,9 +191,12 @@ class Limits:
         """Take note that the provider was held for the last so many seconds: that says nothing of what it takes."""
         self._taken.skip(seconds)
 
-    def spent(self, requests: int, tokens: int, now: float) -> None:
-        """Count what was sent since the last call; tokens may be below 0, where estimates were too high."""
-        self._taken.sent(requests, tokens, now)
+    def spent(self, requests: int, tokens: int, now: float, *, refused: int = 0) -> None:
+        """Count what reports since the last call say was sent, and refused.
+
+        Tokens may be below 0, where estimates were too high.
+        """
+        self._taken.sent(requests, tokens, now, refused=refused)
         for budget in self._requests.budgets:
             budget.spent(requests, requests, now)
         for budget in self._tokens.budgets:
@@ -216,8 +219,10 @@ class Limits:
                 self._news.append(line)
 
     def refused(self, now: float, *, slow_down: bool, requests_per_s: float, tokens_per_s: float) -> None:
-        """Count a 429. The rates are what was answered lately: used where nothing is known of what was sent."""
-        self._taken.refused()
+        """Take note of a 429, to be judged with the next reports. `spent` counts it.
+
+        The rates are what was answered lately: used where nothing is known of what was sent.
+        """
         self._told = requests_per_s
         if slow_down:
             lately = self._taken.over(_TAKEN_S[0])

@@ -48,8 +48,13 @@ class Taken:
         """Leave so many seconds up to the next report out: nothing could be sent, whatever the provider takes."""
         self._skipped_s += seconds
 
-    def sent(self, requests: int, tokens: int, now: float) -> None:
-        """Count what a report says was sent. Tokens may be below 0: estimates are corrected."""
+    def sent(self, requests: int, tokens: int, now: float, *, refused: int = 0) -> None:
+        """Count what a report says was sent, and what of it or of earlier requests was refused.
+
+        Both from the same reports: refusals that are known earlier than what was sent would look like more of them.
+        Tokens may be below 0: estimates are corrected.
+        """
+        self._refused += refused
         now -= self._skipped_s
         last = self._sums[-1]
         if not requests and not last.sent:
@@ -61,10 +66,6 @@ class Taken:
         self._sums.append(Lately(now, last.sent + requests, last.tokens + tokens, self._refused))
         while self._sums[1].seconds < now - _KEPT_S:
             self._sums.popleft()
-
-    def refused(self) -> None:
-        """Count one request as refused."""
-        self._refused += 1
 
     def over(self, seconds: float) -> Lately:
         """Return what there was in at least so many seconds before the latest report; less where there was less."""

@@ -46,7 +46,7 @@ class Model:
         rng = Random(self.seed)
         share: Share | None = self.limits.requests(self.now)
         credit = wanted = 0.0
-        unreported = 0
+        unreported = told = 0
         due_refusals: list[tuple[float, bool]] = []
         replies: deque[float] = deque()
         samples: deque[tuple[float, LimitSample]] = deque()
@@ -76,11 +76,12 @@ class Model:
                 while replies and replies[0] < now - 2:
                     replies.popleft()
                 answered = sum(1 for due in replies if due <= now) / 2
+                told += 1
                 self.limits.refused(now, slow_down=slow_down, requests_per_s=answered, tokens_per_s=0.0)
             if now >= tick:
                 tick += TICK_S
-                self.limits.spent(unreported, 0, now)
-                unreported = 0
+                self.limits.spent(unreported, 0, now, refused=told)
+                unreported = told = 0
                 latest = None
                 while samples and samples[0][0] <= now:
                     latest = samples.popleft()[1]

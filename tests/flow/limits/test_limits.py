@@ -219,7 +219,7 @@ def test_a_limit_that_is_configured_right_is_used_whole_without_refusals() -> No
 def test_stray_refusals_cost_nothing() -> None:
     known = limits(requests_per_minute=60_000)
     for tick in range(400):
-        known.spent(250, 0, tick / 4)
+        known.spent(250, 0, tick / 4, refused=int(tick % 10 == 5))
         if tick % 10 == 5:  # one in 2,500
             known.refused(tick / 4, slow_down=False, requests_per_s=1000.0, tokens_per_s=0.0)
         assert known.requests(tick / 4) == Share(1000.0, 250.0)
@@ -231,7 +231,7 @@ def test_refusals_of_tokens_lower_the_tokens() -> None:
     now = 0.0
     for _ in range(28):  # 10 requests of 100 tokens a second: all of the tokens, a tenth of the requests
         now += 0.25
-        known.spent(5 if now % 0.5 else 0, 250, now)
+        known.spent(5 if now % 0.5 else 0, 250, now, refused=int(5 < now <= 6.5))
         if 5 < now <= 6.5:
             known.refused(now, slow_down=False, requests_per_s=9.0, tokens_per_s=900.0)
     tokens, requests = known.tokens(now), known.requests(now)
@@ -255,7 +255,7 @@ def test_a_refusal_is_judged_once_it_is_known_what_was_sent() -> None:
     free.refused(0.1, slow_down=False, requests_per_s=0.0, tokens_per_s=0.0)
     free.spent(0, 0, 0.5)
     assert free.requests(0.5) is None
-    free.spent(60, 0, 1.0)
+    free.spent(60, 0, 1.0, refused=1)
     share = free.requests(1.0)
     assert share is not None
     assert share.rate > 30

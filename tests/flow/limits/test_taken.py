@@ -30,9 +30,7 @@ def test_before_the_first_report_there_is_nothing() -> None:
 def test_what_was_taken_is_what_was_sent_less_what_was_refused() -> None:
     taken = Taken(0.0)
     for now in range(1, 11):
-        for _ in range(3):
-            taken.refused()
-        taken.sent(10, 100, float(now))
+        taken.sent(10, 100, float(now), refused=3)
     assert taken.over(4.0) == Lately(4.0, 40, 400, 12)
     assert taken.over(4.0).taken_per_s == 7
 
