@@ -77,10 +77,6 @@ class DayBudget:
         rate = self._refill + left / TAU_S
         return Share(rate, max(1.0, min(rate * _BURST_S, left * _BURST_PART)))
 
-    def used_up(self, now: float) -> bool:
-        """Tell whether what is left is too little for a request."""
-        return self.share(now).rate <= _NOTHING
-
     def _move(self, now: float) -> None:
         if now > self._at:
             self.left = min(self.limit, self.left + (now - self._at) * self._refill)

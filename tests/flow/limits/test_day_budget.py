@@ -75,8 +75,8 @@ def test_bursts_are_a_part_of_what_is_left() -> None:
 def test_what_comes_back_may_be_spent() -> None:
     budget = DayBudget(8640, DAY_S, 0.0)
     budget.spent(8640, 8640, 0.0)
-    assert budget.used_up(5.0)
-    assert not budget.used_up(11.0)
+    assert budget.share(5.0).rate < 1e-3
+    assert budget.share(11.0).rate > 0.1
     assert budget.left == pytest.approx(1.1)
 
 
