@@ -29,6 +29,8 @@ _LEAST_BURST = 2.0
 _FLOORS = {"requests": 1 / 60, "tokens": 10.0}  # a second: one request a minute, of some hundred tokens
 _STRAY = 0.002  # of what was sent over _STRAY_S, the share of refusals that lowers nothing
 _STRAY_S = 10.0
+_UNPROVEN = 0.02  # and as long as there is no ceiling, this share, ...
+_STRAYS, _OF = 2, 20  # ... or so few of more requests than this: some servers refuse one in a hundred at any rate
 _WAIT_S = 0.3  # refusals are told at once, what was sent in the next report: by then both are known
 _TAKEN_S = (2.0, 30.0)  # what was taken is figured over so long, ...
 _TAKEN_REQUESTS = 30.0  # ... and so many requests
@@ -243,10 +245,12 @@ class Limits:
         if not lately.sent and not self._told:
             return  # what was refused will be in a later report
         self._refused_at = None
-        if lately.sent and lately.refused < _STRAY * lately.sent:
-            return
         quantity = self._tokens if self._tokens_bind() else self._requests
         ceiling = quantity.ceiling.rate(now)
+        if lately.refused < (_UNPROVEN if ceiling is None else _STRAY) * lately.sent:
+            return
+        if ceiling is None and lately.sent > _OF and lately.refused <= _STRAYS:
+            return
         if ceiling is None and not self._said_ceiling:
             self._said_ceiling = True
             self._news.append(

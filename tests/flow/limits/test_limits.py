@@ -255,7 +255,7 @@ def test_a_refusal_is_judged_once_it_is_known_what_was_sent() -> None:
     free.refused(0.1, slow_down=False, requests_per_s=0.0, tokens_per_s=0.0)
     free.spent(0, 0, 0.5)
     assert free.requests(0.5) is None
-    free.spent(60, 0, 1.0, refused=1)
+    free.spent(60, 0, 1.0, refused=3)
     share = free.requests(1.0)
     assert share is not None
     assert share.rate > 30
