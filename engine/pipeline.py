@@ -205,7 +205,7 @@ class Pipeline:
         backlog = self.backlog
         while True:
             job = self._next_bound(now) if backlog.bound_rows else None
-            job = job or backlog.next(now, alone=self.in_flight == 0)
+            job = job or backlog.next(now, self.in_flight == 0)
             if job is None:
                 return None
             if job.alone and self.in_flight:

@@ -55,7 +55,7 @@ class Recorder:
             attempts,
             job.requests,
             ms,
-            _provider(job),
+            job.upstream.name,  # type: ignore[union-attr]  # it has answered
             line,
             answer.prompt_tokens,
             answer.completion_tokens,
