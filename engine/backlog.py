@@ -94,7 +94,7 @@ class Backlog:
 
     # And go out
 
-    def next(self, now: float, alone: bool) -> Job | None:  # noqa: FBT001 - called for every row
+    def next(self, now: float, alone: bool) -> Job | None:
         """Take the next row; None when there is none, or too many others wait. `alone`: nothing is in flight."""
         job = self.paced
         if job is not None:
