@@ -434,7 +434,7 @@ def test_a_provider_that_only_fails_is_told_at_once_and_probed_as_leases_say(
     tripped = driver.hear(Tripped)
     assert tripped.provider == 0
     assert tripped.reason.startswith("overloaded (HTTP 503")
-    driver.beat_until(lambda beat: beat.in_flight == 0)
+    driver.beat_until(lambda beat: beat.in_flight == 0 and beat.providers[0].requests >= 20)
     before = requests_seen(url)
     assert before <= 20 + 4
     driver.lease(0, failing=True)
