@@ -1,8 +1,8 @@
 """The way of a row inside a worker: admitted to a slot, built, routed, paced, sent, judged, and recorded or retried.
 
 A set of slot coroutines does the sending, as many as the leases allow requests in flight. What to do next is decided
-without awaiting, by `_admit`, and what followed by `_settle`; all state changes there. A slot that finds nothing to
-do parks; whatever makes work possible (rows read, a row due, the rate, a lease) wakes one parked slot (`parking`).
+without awaiting, by `_admit`, and what followed by `Judge.settle`; all state changes there. A slot that finds nothing
+to do parks; whatever makes work possible (rows read, a row due, the rate, a lease) wakes one parked slot (`parking`).
 
 Rows that are not on their way are in the `Backlog`; where a row goes is the `Router`'s choice; what its reply means is
 the `Judge`'s verdict.

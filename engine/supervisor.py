@@ -31,9 +31,6 @@ from engine.threads import Crashed, Mailbox, Merged, Planned
 _TICK_S = 0.25  # progress is shown and silence looked for this often
 _DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
 _LATE_S = 5.0  # a drained worker that is still there this much later is killed
-_RESOLVE_S = 60.0  # the openai package imports in a second or two; on a disk that sleeps, in more
-_ENDPOINT_MODULE = "engine.transport.endpoint"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Observer(Protocol):

@@ -54,7 +54,6 @@ class Upstream:
         self.first_choice = weight > 0
         self.slice = Slice()
         self.in_flight = 0
-        self.in_flight_max = 0
         self.allowed = 0
         self.report = ProviderReport()
         self.closed = False

@@ -1,6 +1,6 @@
 """Reads what a server says of its limits: the `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` headers.
 
-This module only reads them. Whether they can be believed is judged over many of them, in `flow.learned`.
+This module only reads them. Whether they can be believed is judged over many of them, in `flow.limits.learned`.
 """
 
 import re

@@ -2,8 +2,8 @@
 
 Of each quantity, requests and tokens, the smallest of these counts:
 - the configured limit a minute, and what is left of the configured day;
-- the limit that the headers describe, once they are believed (`flow.learned`);
-- a ceiling after refusals that no known limit explains (`flow.ceiling`).
+- the limit that the headers describe, once they are believed (`learned`);
+- a ceiling after refusals that no known limit explains (`ceiling`).
 
 Refusals lower the ceiling of tokens where the known limit of tokens is what is nearly used up, more so than that of
 requests; otherwise that of requests, which also holds where nothing is known: then requests are all that is counted.
