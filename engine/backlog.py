@@ -7,6 +7,7 @@ has waited longest goes first, and a retry only as far as the retry budget goes.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from engine.flow.retry import DueHeap, RetryBudget
 from engine.job import Job
@@ -26,21 +27,21 @@ class Backlog:
 
     paced: one built row that nobody may send just now; the next to go.
     bound: for each provider, by number, rows that only it may be asked for.
-    sent, retried: requests sent, and those that were not a row's first nor at the server's own word; what the retry
-        budget is figured from.
+    retried: requests that were neither a row's first nor at the server's own word; the retry budget counts them.
     budget_short: since it was last set to False, a retry was due that the budget did not allow.
     """
 
-    def __init__(self, parking: Parking, budget: RetryBudget, slots: int) -> None:
+    def __init__(self, parking: Parking, budget: RetryBudget, slots: int, *, sent: Callable[[], int]) -> None:
+        """`sent` tells how many requests have been sent so far."""
         self.paced: Job | None = None
         self.bound: dict[int, deque[Job]] = {}
         self.bound_rows = 0
-        self.sent = 0
         self.retried = 0
         self.budget_short = False
         self._blocked = False  # as budget_short, now
         self._parking = parking
         self._budget = budget
+        self._sent = sent
         self._ready: deque[Job] = deque()
         self._ready_bytes = 0
         self._waiting: DueHeap[Job] = DueHeap()
@@ -135,7 +136,7 @@ class Backlog:
             return None
         due = self._backoffs[0][0]
         if due <= now:
-            allowed = self._budget.ready_at(now, self.sent - self.retried, self.retried)
+            allowed = self._budget.ready_at(now, self._sent() - self.retried, self.retried)
             if allowed <= now:
                 job = self._waiting.pop_due(now)
                 assert job is not None
@@ -154,8 +155,8 @@ class Backlog:
 
     def look_ahead(self, elapsed_s: float) -> None:
         """Set how many rows to hold ready by what was sent since the last call, so many seconds ago."""
-        sent = self.sent - self._sent_before
-        self._sent_before = self.sent
+        before, self._sent_before = self._sent_before, self._sent()
+        sent = self._sent_before - before
         self._low_water = max(_READY_ROWS, round(sent / elapsed_s * _READY_S))
 
     @property

@@ -66,7 +66,7 @@ class Pipeline:
         self._open = True
         self._parking = Parking()
         self._parked = self._parking.parked
-        self.backlog = Backlog(self._parking, budget, slots)
+        self.backlog = Backlog(self._parking, budget, slots, sent=self._router.sent)
         self._judge = Judge(
             task=task,
             router=self._router,
@@ -95,9 +95,8 @@ class Pipeline:
 
     def count(self) -> Counters:
         """Return the counters as they stand."""
-        reports = [upstream.report for upstream in self._router.upstreams]
-        self.counters.requests = sum(report.requests for report in reports)
-        self.counters.retries = sum(report.retries for report in reports)
+        self.counters.requests = self._router.sent()
+        self.counters.retries = sum(upstream.report.retries for upstream in self._router.upstreams)
         return self.counters
 
     def feed(self, shard: OpenShard, first_row: int, lines: list[bytes]) -> None:
@@ -242,15 +241,15 @@ class Pipeline:
 
     def _send(self, job: Job, upstream: Upstream, now: float) -> None:
         """Book a request that goes out now."""
-        backlog = self.backlog
         report = upstream.report
-        job.debit = 0
         if upstream.slice.limited:
             job.debit = upstream.debit(job.request)  # type: ignore[arg-type]  # built by now
             upstream.slice.spend(job.debit, now)
             report.tokens += job.debit
+        elif job.requests:
+            job.debit = 0  # of the try before
         if job.requests:
-            backlog.retried += not job.put_off
+            self.backlog.retried += not job.put_off
             report.retries += 1
         else:
             job.first = now
@@ -258,7 +257,6 @@ class Pipeline:
         job.started = now
         job.requests += 1
         self._alone = job.alone
-        backlog.sent += 1
         report.requests += 1
         upstream.in_flight += 1
         if upstream.in_flight >= upstream.allowed:

@@ -210,6 +210,10 @@ class Router:
         """Requests in flight that all of them allow."""
         return sum(upstream.allowed for upstream in self.upstreams)
 
+    def sent(self) -> int:
+        """Return how many requests all of them have been sent so far."""
+        return sum(upstream.report.requests for upstream in self.upstreams)
+
     def choose(self, request: Request, last: Upstream | None, now: float) -> Upstream | None:
         """Return who takes this request now; None where nobody may send it. `last` is where it failed before."""
         only = self._only
