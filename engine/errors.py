@@ -3,11 +3,13 @@
 Everything that a user can cause or must act on is a `RowmillError`; its text is one line that says what is
 wrong and what to do. Anything else that reaches the command line is a defect of Rowmill.
 
-A failure of a single row is no exception but an outcome (`records.Failure`): `InvalidRow` and `BadReply` are
-raised by tasks and end inside the worker.
+A failure of a single row is no exception but an outcome (`records.Failure`): `InvalidRow`, `BadReply`, `Refused`
+and `InvalidOutput` are raised by tasks and end inside the worker.
 """
 
 from enum import IntEnum
+
+from engine.records import Answer
 
 
 class ExitCode(IntEnum):
@@ -65,3 +67,14 @@ class BadReply(Exception):
 
 class Refused(Exception):
     """A valid reply in which the model declined to answer; the text is the model's."""
+
+
+class InvalidOutput(Exception):
+    """A valid reply whose content does not fit the row's schema; the text says why. The row is asked again.
+
+    answer: what was replied, with the content as it came, a JSON string, in `output`.
+    """
+
+    def __init__(self, problem: str, answer: Answer) -> None:
+        super().__init__(problem)
+        self.answer = answer

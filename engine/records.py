@@ -9,15 +9,46 @@ from typing import Literal, Protocol
 import msgspec
 
 
+class InputFile(msgspec.Struct, frozen=True):
+    """One file of the user's input as it was when the run was planned."""
+
+    path: str  # or its URL
+    size: int  # bytes
+    mtime_ns: int  # 0 where nothing tells
+
+
+class InputPart(msgspec.Struct, frozen=True, array_like=True):
+    """One local file of the input as workers read it. Its rows follow those of the part before."""
+
+    path: str
+    kind: Literal["lines", "parquet", "arrow"]  # "lines": one JSON object a line, whatever the user's file was
+
+
 class Shard(msgspec.Struct, frozen=True, array_like=True):
-    """A contiguous range of input rows: the unit of assignment, checkpoint and merge."""
+    """A contiguous range of input rows, all of one part: the unit of assignment, checkpoint and merge."""
 
     number: int  # from 0, in input order
     first_row: int  # index of its first row, from 0
     rows: int
-    start: int  # byte offset of its first row in the input
-    end: int  # byte offset after its last row
-    crc: int  # CRC-32 of its bytes: a changed input is found even when only one shard changed
+    start: int  # byte offset of its first row in its part; in Parquet and Arrow files the row's number there
+    end: int  # byte offset, or row number, after its last row
+    crc: int  # CRC-32 of its bytes, or of what tells that a file is the same: a changed input is found by shard
+    part: int = 0  # place of its file among the input's parts
+
+
+class Column(msgspec.Struct, frozen=True, array_like=True):
+    """A column of a table."""
+
+    name: str
+    type: Literal["string", "int64", "double", "bool", "json"] = "string"  # "json": any value, as JSON text
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """What an output table holds beside the columns that every run has."""
+
+    input_columns: tuple[Column, ...] = ()  # of the input, where they are kept
+    fields: tuple[Column, ...] = ()  # of a structured reply: the top members of its schema
+    vectors: bool = False  # the output is a vector: base64 of little-endian float32
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -26,6 +57,9 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes  # the JSON body
     id: bytes  # the row's id as JSON text; b"null" where the input has none
     tokens: int  # of the body, estimated from its characters: what limits are debited by until the reply says more
+
+
+BROKEN = b"\0"  # a line that begins so is no row of JSON, but a text: why the source could not make one of the row
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -191,10 +225,20 @@ class Counters(msgspec.Struct):
     retries: int = 0
     maybe_billed_twice: int = 0  # retries after a failure in which the server may have done the work
     faults: dict[str, int] = msgspec.field(default_factory=dict)  # fault class -> how often
+    cached: int = 0  # rows answered from the cache of earlier runs
+    duplicates: int = 0  # rows answered by the reply to an identical row of this run
+    reasked: int = 0  # requests that show a model what was wrong with its reply
+    packed: int = 0  # rows that went out together with others in one request
+    tokens_saved: int = 0  # by packing: what the rows beyond the first of a request would have repeated, estimated
 
     def add(self, other: "Counters") -> None:
         """Add the other's figures to these."""
         self.rows += other.rows
+        self.cached += other.cached
+        self.duplicates += other.duplicates
+        self.reasked += other.reasked
+        self.packed += other.packed
+        self.tokens_saved += other.tokens_saved
         self.requests += other.requests
         self.replies += other.replies
         self.retries += other.retries

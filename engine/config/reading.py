@@ -11,6 +11,7 @@ import msgspec
 
 from engine.config import checks
 from engine.config.sections import (
+    CacheConfig,
     CheckpointConfig,
     ClientConfig,
     Config,
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "retry": RetryConfig,
     "machine": MachineConfig,
     "checkpoint": CheckpointConfig,
+    "cache": CacheConfig,
     "simulator": SimulatorSettings,
 }
 

@@ -18,18 +18,27 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class InputConfig(_Section, frozen=True):
     """`[input]`."""
 
-    path: str
+    path: str  # a file, a directory, a glob, or a URL of a file system, as "s3://bucket/rows.parquet"
+    format: Literal["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "batch"] = "auto"  # "auto": by name and content
     id: str | None = None  # the column copied to "id" of the output line
+    encoding: str = "utf-8"  # of CSV and TSV files
+    split: str | None = None  # of a dataset directory that has several
 
 
 class TaskConfig(_Section, frozen=True):
     """`[task]`."""
 
-    model: str  # asked of every provider that names none of its own
-    prompt: str  # "{column}" stands for the row's column, "{{" and "}}" for braces
-    api: Literal["chat.completions"] = "chat.completions"
+    api: Literal["chat.completions", "responses", "completions", "embeddings", "moderations"] = "chat.completions"
+    model: str | None = None  # asked of every provider that names none of its own; a batch file's lines name theirs
+    prompt: str | None = None  # "{column}" stands for the row's column, "{{" and "}}" for braces
     system: str | None = None
+    template: Literal["format", "jinja"] = "format"  # how prompt, system and messages are written
+    messages: str | list[dict[str, Any]] | None = None  # a column with a list of messages, or messages as templates
+    images: list[str] = []  # columns with the URL or the local file of an image, sent after the prompt
+    per_row: dict[str, str] = {}  # member of the request, "model" included -> column that holds it, where not null
     params: dict[str, Any] = msgspec.field(default_factory=dict)  # any further members of the request body
+    schema: str | dict[str, Any] | None = None  # JSON Schema of the reply: a file's path, or the schema itself
+    rows_per_request: int | Literal["auto"] = "auto"  # "auto": 1, and 64 for embeddings
 
 
 class ProviderConfig(_Section, frozen=True):
@@ -74,6 +83,7 @@ class RetryConfig(_Section, frozen=True):
     deadline_s: float = 86_400.0  # no row waits for another try longer than this from its first one
     share: float = 0.1  # retries are at most this part of all requests,
     floor_per_s: float = 10.0  # plus so many a second, over all workers
+    invalid_output: int = 3  # times that a row is asked until its reply fits the schema, the first one included
 
 
 class MachineConfig(_Section, frozen=True):
@@ -90,10 +100,19 @@ class CheckpointConfig(_Section, frozen=True):
     commit_ms: int = 100  # at most this long after its reply a row is safe on disk
 
 
+class CacheConfig(_Section, frozen=True):
+    """`[cache]`."""
+
+    use: Literal["off", "run", "disk"] = "off"  # "run": identical rows of a run are sent once; "disk": of all runs
+    dir: str = "~/.cache/rowmill"  # where "disk" keeps replies
+    max_mb: int = 1024  # of them; the oldest give way
+
+
 class OutputConfig(_Section, frozen=True):
     """`[output]`."""
 
-    path: str
+    path: str  # a file, a directory (for Parquet parts; ends with "/"), or a URL of a file system
+    format: Literal["auto", "jsonl", "csv", "parquet", "batch"] = "auto"  # "auto": by the name
     errors: str | None = None  # "<output>.errors.jsonl" where left out
     include: list[Literal["input", "meta"]] = []
 
@@ -110,6 +129,7 @@ class Config(_Section, frozen=True):
     retry: RetryConfig = RetryConfig()
     machine: MachineConfig = MachineConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    cache: CacheConfig = CacheConfig()
     simulator: SimulatorSettings = SimulatorSettings()
 
     def model_of(self, provider: ProviderConfig) -> str:

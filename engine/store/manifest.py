@@ -7,20 +7,12 @@ import msgspec
 
 from engine import __version__
 from engine.errors import RunDirectoryError
-from engine.records import Shard
+from engine.records import InputFile, Shard
 from engine.store import durable
 from engine.store.framing import FORMAT, framed, unframed
 
 _SHOWN_CHARACTERS = 80  # of a value in a difference
 _SHOWN_BEFORE = 20  # of them, what stands before the first difference of a long value
-
-
-class InputFile(msgspec.Struct, frozen=True):
-    """The input as it was when the run was planned."""
-
-    path: str
-    size: int  # bytes
-    mtime_ns: int
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -41,7 +33,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     run_id: str
     created: str  # ISO 8601, UTC
     fingerprint: dict[str, Any]  # flat keys such as "task.model": what must not change in a resume
-    input: InputFile
+    input: list[InputFile]
     shard_bytes: int  # how the plan was cut: bytes of input and rows that a shard has at most
     shard_rows: int
     finished: Finished | None = None
