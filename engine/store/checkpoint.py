@@ -22,7 +22,15 @@ from zlib_ng.zlib_ng import crc32
 from engine.errors import MachineError
 from engine.records import Shard, Totals
 from engine.store import durable
-from engine.store.recovery import Scan, group_record, header_record, recover
+from engine.store.recovery import (
+    Scan,
+    StoredReply,
+    group_record,
+    header_record,
+    recover,
+    reply_record,
+    retry_record,
+)
 from engine.store.row_index import FAILED, MISSING, RESULT
 from engine.store.seal import Sealed, write_sealed
 
@@ -38,6 +46,7 @@ class Checkpoint:
     acknowledged: what the synced rows add up to. Only grows.
     cut_bytes: bytes of a torn group, or of salvaged damage, that opening it dropped.
     repeated: records that opening it ignored because their row was recorded before.
+    replies: of rows without an outcome, what was replied and is no valid answer, as opening it found it.
     """
 
     def __init__(self, path: Path, file: AsyncFileIO, scan: Scan) -> None:
@@ -46,6 +55,7 @@ class Checkpoint:
         self.acknowledged = scan.totals
         self.cut_bytes = scan.broken_bytes
         self.repeated = scan.repeated
+        self.replies: dict[int, list[StoredReply]] = scan.replies
         self._file = file
         self._index = scan.index
         self._states = scan.index.states
@@ -138,6 +148,27 @@ class Checkpoint:
         else:
             self._states[place] = RESULT
 
+    def append_reply(self, index: int, requests: int, usage: tuple[int, int], problem: str, output: bytes) -> int:
+        """Record a reply that is no valid answer to row `index`; returns the bytes of its record.
+
+        `output` is its content as a JSON string, `usage` its prompt and completion tokens.
+        """
+        return self._append_record(reply_record(index, requests, usage, problem, output))
+
+    def forget_failed(self) -> None:
+        """Take the rows that failed for missing from now on: they are to be done again."""
+        if self.acknowledged.failed:
+            self._append_record(retry_record(self.acknowledged.failed))
+            self._index.forget_failed(self.acknowledged)
+            self._states = self._index.states
+
+    def _append_record(self, record: bytes) -> int:
+        if not self._pending:
+            self._begin_group()
+        self._pending.append(record)
+        self._end += len(record)
+        return len(record)
+
     def _encode_provider(self, provider: str) -> bytes:
         name = self._providers[provider] = msgspec.json.encode(provider)
         return name
@@ -169,7 +200,7 @@ class Checkpoint:
             self._pending, self._pending_totals = [], Totals()
             self._written = self._end
             await self._write(b"".join(records))
-            self._proven = totals.rows == 0
+            self._proven = len(records) == 1  # the group record of `close`, which nothing follows
             self.acknowledged.add(totals)
         return totals
 

@@ -6,7 +6,7 @@ lets a reader find the next record behind a broken one: JSON as written here hol
 
 from zlib_ng.zlib_ng import crc32
 
-FORMAT = 1  # of everything in a run directory; named in each file's first or last record as "rowmill"
+FORMAT = 2  # of everything in a run directory; named in each file's first or last record as "rowmill"
 FRAME_BYTES = 9  # of a record before its JSON
 
 

@@ -2,9 +2,13 @@
 
 The file is a sequence of records (see `framing`), appended in groups:
 
-    header   {"rowmill":1,"shard":[number,first_row,rows,start,end,crc]}              once, first
+    header   {"rowmill":2,"shard":[number,first_row,rows,start,end,crc,part]}         once, first
     group    {"group":n,"synced":offset}                                              first in every group
     row      {"row":index,"attempts":..,"requests":..,"ms":..,"provider":..,"failed":..,"usage":[..],"line":{..}}
+    reply    {"reply":index,"requests":..,"usage":[..],"problem":"..","output":".."}  paid for, but no valid answer
+    retry    {"retry":n}                     the n rows that had failed until here are to be done again, as if missing
+
+A reply record is written before its row is asked again, so that a crash in between asks no question twice.
 
 The header is on the disk before anything is appended. A group record is written only after a sync of everything before
 it has returned, so it proves that all bytes before its own offset once were on the disk, whole. From that:
@@ -47,6 +51,20 @@ class _Group(msgspec.Struct):
     synced: int
 
 
+class StoredReply(msgspec.Struct):
+    """A reply that was paid for, but whose content was no valid answer to its row."""
+
+    reply: int  # index of the row
+    requests: int  # that the row had taken by then
+    usage: tuple[int, int]
+    problem: str
+    output: msgspec.Raw  # the content as it came, a JSON string
+
+
+class _Retry(msgspec.Struct):
+    retry: int
+
+
 class _RowHead(msgspec.Struct):
     """A row record without its line."""
 
@@ -61,6 +79,8 @@ _decode_header = msgspec.json.Decoder(_Header).decode
 _decode_shard = msgspec.json.Decoder(Shard).decode
 _decode_group = msgspec.json.Decoder(_Group).decode
 _decode_row = msgspec.json.Decoder(_RowHead).decode
+_decode_reply = msgspec.json.Decoder(StoredReply).decode
+_decode_retry = msgspec.json.Decoder(_Retry).decode
 
 
 def header_record(shard: Shard) -> bytes:
@@ -71,6 +91,19 @@ def header_record(shard: Shard) -> bytes:
 def group_record(group: int, synced: int) -> bytes:
     """Return the first record of a group that starts at the offset `synced`, all bytes before it being synced."""
     return framed(b'{"group":%d,"synced":%d}' % (group, synced))
+
+
+def reply_record(index: int, requests: int, usage: tuple[int, int], problem: str, output: bytes) -> bytes:
+    """Return the record of a reply that is no valid answer; `output` is its content as a JSON string."""
+    text = msgspec.json.encode(problem)
+    return framed(
+        b'{"reply":%d,"requests":%d,"usage":[%d,%d],"problem":%b,"output":%b}' % (index, requests, *usage, text, output)
+    )
+
+
+def retry_record(rows: int) -> bytes:
+    """Return the record from which on so many failed rows count as missing."""
+    return framed(b'{"retry":%d}' % rows)
 
 
 def attempts_of(row: bytes) -> int:
@@ -85,6 +118,7 @@ class Scan:
         self.path = path
         self.index = RowIndex(shard)
         self.totals = Totals()
+        self.replies: dict[int, list[StoredReply]] = {}  # of rows without an outcome
         self.repeated = 0  # valid records of rows that were recorded before: the first one counts
         self.groups = 0  # the number that the next group gets
         self.size = 0  # bytes of the file
@@ -124,6 +158,11 @@ class Scan:
                 self._take_row(_decode_row(json[:at] + b"}"), self.size + FRAME_BYTES + line, len(json) - line - 1)
             elif self.size == 0:
                 self._take_header(json)
+            elif json.startswith(b'{"reply"'):
+                self._take_reply(_decode_reply(json))
+            elif json.startswith(b'{"retry"'):
+                _decode_retry(json)
+                self.index.forget_failed(self.totals)
             else:
                 self._take_group(_decode_group(json), len(record))
         except msgspec.DecodeError:
@@ -181,6 +220,7 @@ class Scan:
         if index.states[place] != MISSING:
             self.repeated += 1
             return
+        self.replies.pop(head.row, None)
         index.states[place] = FAILED if head.failed else RESULT
         index.offsets[place] = offset
         index.lengths[place] = length
@@ -189,6 +229,9 @@ class Scan:
         totals.prompt_tokens += head.usage[0]
         totals.completion_tokens += head.usage[1]
         totals.requests += head.requests
+
+    def _take_reply(self, stored: StoredReply) -> None:
+        self.replies.setdefault(stored.reply, []).append(stored)
 
     def _note_broken(self, offset: int, size: int) -> None:
         self.broken_bytes += size
@@ -219,7 +262,7 @@ def recover(path: Path, shard: Shard, *, salvage: bool) -> Scan:
 
 
 def _salvage(scan: Scan) -> None:
-    """Replace a damaged checkpoint by one of its valid row records. The damaged one stays, under another name."""
+    """Replace a damaged checkpoint by one of its valid records. The damaged one stays, under another name."""
     path, shard = scan.path, scan.index.shard
     fresh = path.with_name(f".{path.name}.salvage.tmp")
     written = bytearray(shard.rows)
@@ -229,6 +272,10 @@ def _salvage(scan: Scan) -> None:
         for record in old:
             json = unframed(record)
             at = -1 if json is None else json.find(LINE_MEMBER)
+            if json is not None and json.startswith((b'{"reply"', b'{"retry"')):
+                new.write(record)
+                if json.startswith(b'{"retry"'):
+                    written = bytearray(shard.rows)  # a row may stand a second time from here on
             if json is None or at < 0:
                 continue
             try:

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Iterator
 
-from engine.records import Shard
+from engine.records import Shard, Totals
 
 MISSING, RESULT, FAILED = 0, 1, 2
 
@@ -18,6 +18,12 @@ class RowIndex:
         self.states = bytearray(shard.rows)  # MISSING, RESULT or FAILED
         self.offsets = array("Q", bytes(8 * shard.rows))  # of the output line in the file
         self.lengths = array("I", bytes(4 * shard.rows))  # of the output line
+
+    def forget_failed(self, totals: Totals) -> None:
+        """Take the failed rows for missing, here and in what the rows add up to. What they have cost stays counted."""
+        self.states = self.states.replace(bytes([FAILED]), bytes([MISSING]))
+        totals.rows -= totals.failed
+        totals.failed = 0
 
     def missing(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges of rows without a record: first and last row index of the input."""

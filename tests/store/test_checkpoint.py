@@ -25,7 +25,7 @@ MakeShard = Callable[..., Shard]
 def test_a_new_checkpoint_is_a_durable_header_and_no_rows(tmp_path: Path, shard: MakeShard) -> None:
     async def run() -> None:
         checkpoint = await Checkpoint.open(tmp_path / "c", shard(3, first_row=10, number=2))
-        assert (tmp_path / "c").read_bytes()[9:] == b'{"rowmill":1,"shard":[2,10,3,1000,1300,12648430]}\n'
+        assert (tmp_path / "c").read_bytes()[9:] == b'{"rowmill":2,"shard":[2,10,3,1000,1300,12648430,0]}\n'
         assert checkpoint.acknowledged == Totals()
         assert not checkpoint.complete
         assert not any(checkpoint.is_done(index) for index in (10, 11, 12))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine import __version__
 from engine.errors import MachineError, RunDirectoryError
-from engine.records import Shard
+from engine.records import InputFile, Shard
 from engine.store import manifest
 from engine.store.framing import framed
 
@@ -24,7 +24,7 @@ def made() -> manifest.Manifest:
         run_id="a1",
         created="2026-01-01T00:00:00+00:00",
         fingerprint={"task.model": "m", "task.params": {"temperature": 0.5}, "input.crc": 7},
-        input=manifest.InputFile("in.jsonl", 1000, 123456789),
+        input=[InputFile("in.jsonl", 1000, 123456789)],
         shard_bytes=1 << 20,
         shard_rows=1000,
     )
@@ -48,12 +48,12 @@ def test_where_there_is_none_none_is_read(tmp_path: Path) -> None:
 
 def test_another_format_is_refused_with_the_version_that_made_it(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_text('{"format": 2, "rowmill_version": "9.1", "everything": "else is new"}')
-    with pytest.raises(RunDirectoryError, match=r"format 2, made by Rowmill 9\.1; this is Rowmill .* resume with that"):
+    path.write_text('{"format": 9, "rowmill_version": "9.1", "everything": "else is new"}')
+    with pytest.raises(RunDirectoryError, match=r"format 9, made by Rowmill 9\.1; this is Rowmill .* resume with that"):
         manifest.load(path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', "\0" * 40, '{"format": "x"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 2}', "\0" * 40, '{"format": "x"}'])
 def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(content)
@@ -83,7 +83,7 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, shard: MakeShard) -> None:
     manifest.save_plan(path, [shard(10)])
     data = path.read_bytes()
     flipped = data.replace(b"1000", b"1001")
-    for broken in (b"", data[:-1], data[1:], flipped, framed(b"{}"), framed(b'{"rowmill":2,"shards":[]}'), data + data):
+    for broken in (b"", data[:-1], data[1:], flipped, framed(b"{}"), framed(b'{"rowmill":9,"shards":[]}'), data + data):
         assert broken != data
         path.write_bytes(broken)
         with pytest.raises(RunDirectoryError, match=r"the plan .*plan is damaged or of another format"):

@@ -101,7 +101,7 @@ def group_end(data: bytes) -> int:
         framed(b'{"row":8}'),
         framed(b'{"of":"another version"}'),
         framed(b"no json"),
-        framed(b'{"rowmill":1,"shard":[0,0,9,0,900,12648430]}'),
+        framed(b'{"rowmill":2,"shard":[0,0,9,0,900,12648430,0]}'),
     ],
 )
 def test_garbage_at_the_end_is_cut_and_counted(crashed: Path, shard: MakeShard, tail: bytes) -> None:
@@ -225,8 +225,8 @@ def test_the_checkpoint_of_another_shard_is_refused(crashed: Path, shard: MakeSh
 
 
 def test_another_format_is_refused(crashed: Path, shard: MakeShard) -> None:
-    crashed.write_bytes(framed(b'{"rowmill":2,"shard":{"new":"form"}}') + b"new things")
-    with pytest.raises(RunDirectoryError, match="has checkpoint format 2, this version reads 1"):
+    crashed.write_bytes(framed(b'{"rowmill":9,"shard":{"new":"form"}}') + b"new things")
+    with pytest.raises(RunDirectoryError, match="has checkpoint format 9, this version reads 2"):
         reopen(crashed, shard(ROWS))
 
 
