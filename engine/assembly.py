@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from engine.errors import MachineError
 from engine.ledger import Ledger
+from engine.outputs import open_format
 from engine.preparation import Prepared
 from engine.records import Shard
 from engine.shard_book import ShardBook
@@ -20,13 +21,16 @@ class Assembly:
     finishing: every shard has been handed to the merge. finished: the output is in its place.
     """
 
-    def __init__(self, prepared: Prepared, ledger: Ledger, mailbox: Mailbox) -> None:
+    def __init__(self, prepared: Prepared, ledger: Ledger, mailbox: Mailbox, *, retry: bool = False) -> None:
+        """`retry`: shards with failed rows are done again."""
         self._config = prepared.config
         self._directory = prepared.directory
         self._manifest = prepared.manifest
         self._prepared = prepared
         self._ledger = ledger
         self._mailbox = mailbox
+        self._retry = retry
+        self._format = open_format(prepared.config.output, prepared.layout)
         self._book = ShardBook()
         self._planner: Planner | None = None
         self._merger: MergeThread | None = None
@@ -35,17 +39,21 @@ class Assembly:
 
     def open_output(self) -> None:
         """Start to merge whatever is sealed."""
-        self._merger = MergeThread(self._config.output_path, self._config.errors_path, self._mailbox)
+        config = self._config
+        self._merger = MergeThread(config.output_path, config.errors_path, self._mailbox, self._format)
 
     def start_planning(self) -> None:
         """Start to plan, or take the plan that an earlier session brought to its end."""
         prepared = self._prepared
         if prepared.shards is None:
             self._planner = Planner(
-                prepared.input, self._manifest.shard_bytes, self._manifest.shard_rows, self._mailbox
+                prepared.input,
+                self._directory.spool,
+                self._manifest.shard_bytes,
+                self._manifest.shard_rows,
+                self._mailbox,
             )
         else:
-            prepared.input.close()
             self._mailbox.put(Planned(prepared.shards, last=True))
 
     def stop_planning(self) -> None:
@@ -62,7 +70,10 @@ class Assembly:
         """Take in the next shards of the plan."""
         for shard in planned.shards:
             sealed = read_sealed(self._directory.sealed_path(shard)) if self._prepared.resumed else None
-            done = sealed is not None and sealed.shard == shard
+            # One of another output format is as good as none: a worker makes it again from its checkpoint.
+            done = sealed is not None and sealed.shard == shard and sealed.format == self._format.key
+            if sealed is not None and self._retry and sealed.totals.failed:
+                done = False
             self._book.add(shard, sealed=done)
             if done and sealed is not None:
                 self._merge(sealed)
@@ -81,6 +92,14 @@ class Assembly:
             )
         self._merge(sealed)
 
+    def notices(self) -> tuple[str, ...]:
+        """Tell what holds the run back: an input that is still being read, where that takes its time."""
+        if self._planner is None or self._book.planned:
+            return ()
+        size = sum(file.size for file in self._manifest.input)
+        share = min(self._planner.read_bytes / size, 1.0) if size else 1.0
+        return (f"reading the input: {share:.0%}",)
+
     def next_to_assign(self) -> Shard | None:
         """Take the next shard that nobody works on."""
         return self._book.next_to_assign()
@@ -98,17 +117,22 @@ class Assembly:
         """Have the output finished. `Merged` with sizes tells when it is."""
         assert self._merger is not None
         self.finishing = True
-        # Written before the output appears under its name: a run killed in between knows the output as its own.
+        self._merger.finish(self._note_finished)
+
+    def _note_finished(self, output_bytes: int, error_bytes: int) -> None:
+        """Write down what the output will be, in the merge's thread; the loop leaves the manifest alone by now.
+
+        Before the output appears under its name: a run killed in between knows the output as its own.
+        """
         errors = self._config.errors_path
         self._manifest.finished = Finished(
             output=str(self._config.output_path.resolve()),
-            output_bytes=self._book.output_bytes,
-            errors=str(errors.resolve()) if self._book.error_bytes or errors.exists() else None,
-            error_bytes=self._book.error_bytes,
+            output_bytes=output_bytes,
+            errors=str(errors.resolve()) if error_bytes or errors.exists() else None,
+            error_bytes=error_bytes,
             at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         manifests.save(self._directory.manifest, self._manifest)
-        self._merger.finish()
 
     def _merge(self, sealed: Sealed) -> None:
         assert self._merger is not None

@@ -74,7 +74,7 @@ class Backlog:
     def retry(self, job: Job, due: float, *, put_off: bool = False) -> None:
         """Keep a row back until that time. `put_off`: it is the one that the server named, so no budget is asked."""
         (self._put_off if put_off else self._waiting).push(due, job)
-        self._waiting_bytes += len(job.line)
+        self._waiting_bytes += job.size
         if self._parking.parked:
             self._parking.wake_at(due)
 
@@ -91,7 +91,7 @@ class Backlog:
     def put_back(self, job: Job) -> None:
         """Put a row first in line again."""
         self._ready.appendleft(job)
-        self._ready_bytes += len(job.line)
+        self._ready_bytes += job.size
 
     # And go out
 
@@ -110,7 +110,7 @@ class Backlog:
                 return None
         if self._ready:
             job = self._ready.popleft()
-            self._ready_bytes -= len(job.line)
+            self._ready_bytes -= job.size
             if not self._is_hungry and len(self._ready) < self._low_water and self._ready_bytes < _READY_BYTES:
                 self._is_hungry = True
                 self._hungry.set()
@@ -127,7 +127,7 @@ class Backlog:
         if job is None:
             self._parking.wake_at(due)
         else:
-            self._waiting_bytes -= len(job.line)
+            self._waiting_bytes -= job.size
         return job
 
     def _retried_row(self, now: float) -> Job | None:
@@ -140,7 +140,7 @@ class Backlog:
             if allowed <= now:
                 job = self._waiting.pop_due(now)
                 assert job is not None
-                self._waiting_bytes -= len(job.line)
+                self._waiting_bytes -= job.size
                 return job
             self._blocked = self.budget_short = True
             due = allowed

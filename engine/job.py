@@ -26,10 +26,11 @@ class OpenShard:
 
 
 class Job(msgspec.Struct, gc=False):
-    """One row on its way."""
+    """One row on its way, or several that go out in one request."""
 
     index: int
-    line: bytes
+    line: bytes  # empty where there are `members`
+    size: int  # bytes of its line, or of its members' lines
     shard: OpenShard
     alone: bool = False  # to be sent with nothing else in flight
     request: Request | None = None
@@ -43,3 +44,7 @@ class Job(msgspec.Struct, gc=False):
     bound: bool = False  # it may go nowhere else: it has failed for good where it went first
     options: tuple[int, ...] = ()  # providers, by number, that may be asked instead if this one refuses it too
     failure: Failure | None = None  # that first failure
+    members: "list[Job] | None" = None  # rows that go out in this one's request, where the task packs (see `packs`)
+    key: bytes = b""  # of its request, where replies are shared (see `dedup`)
+    asked: int = 0  # replies that were no valid answer
+    spent: tuple[int, ...] = ()  # prompt and completion tokens that these have cost; empty for none

@@ -10,13 +10,14 @@ from typing import Protocol
 
 import msgspec
 
+from engine import packs
 from engine.backlog import Backlog
-from engine.errors import BadReply, Refused
+from engine.errors import BadReply, InvalidOutput, Refused
 from engine.flow.retry import RetryPolicy
 from engine.job import Job
 from engine.recorder import Recorder
-from engine.records import Counters, Failure, Reply
-from engine.tasks.chat import ChatTask
+from engine.records import Answer, Counters, Failure, Reply
+from engine.tasks import Task
 from engine.transport import faults
 from engine.upstream import Router, Upstream
 
@@ -43,7 +44,7 @@ class Judge:
     def __init__(
         self,
         *,
-        task: ChatTask,
+        task: Task,
         router: Router,
         backlog: Backlog,
         recorder: Recorder,
@@ -52,9 +53,10 @@ class Judge:
         events: Events,
         on_less: Callable[[], None],
         streak: int,
+        asks: int,
         rng: Random,
     ) -> None:
-        """`on_less` is called when an upstream allows less than before; `streak`: see `Pipeline`."""
+        """`on_less` is called when an upstream allows less than before; `streak`, `asks`: see `Pipeline`."""
         self._task = task
         self._router = router
         self._backlog = backlog
@@ -64,6 +66,7 @@ class Judge:
         self._events = events
         self._on_less = on_less
         self._streak = streak
+        self._asks = asks
         self._rng = rng
 
     def settle(self, job: Job, upstream: Upstream, reply: Reply | Failure) -> None:
@@ -80,6 +83,9 @@ class Judge:
             self._fail(job, upstream, failure, now)
             return
         try:
+            if job.members is not None:
+                self._settle_pack(job, upstream, self._task.unpack(reply.body, len(job.members)), now)
+                return
             answer = self._task.parse(reply.body)
         except BadReply as error:
             # The work was done and will be done again: this one is certain to be billed twice.
@@ -88,9 +94,73 @@ class Judge:
         except Refused as error:
             failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status)
             self._fail(job, upstream, failure, now)
+        except InvalidOutput as invalid:
+            upstream.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
+            self._ask_again(job, upstream, invalid, now)
         else:
             upstream.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
             self._recorder.result(job, answer, now)
+
+    def _settle_pack(self, pack: Job, upstream: Upstream, results: list[Answer | InvalidOutput], now: float) -> None:
+        """Record the rows of a pack that have their answers, and ask the others again in smaller packs."""
+        members = pack.members
+        assert members is not None
+        assert pack.request is not None
+        upstream.answered(pack.request, pack.debit, _together(results), pack.started, now)
+        if len(members) > 1:
+            self._counters.packed += len(members)
+            self._counters.tokens_saved += (len(members) - 1) * self._task.shared_tokens
+        wrong: list[Job] = []
+        requests = pack.requests  # they count as the first row's
+        for member, result in zip(members, results, strict=True):
+            if isinstance(result, InvalidOutput):
+                wrong.append(member)
+                if len(members) == 1:
+                    self._ask_again(pack, upstream, result, now)
+                else:
+                    self._recorder.reply(member, pack.requests, result)
+            else:
+                packs.tell(pack, member, requests=requests)
+                requests = 0
+                self._recorder.result(member, result, now)
+        if wrong and len(members) > 1:
+            wrong[0].requests += requests
+            self._send_again(packs.repacked(pack, wrong, len(members) // 2))
+
+    def _ask_again(self, job: Job, upstream: Upstream, invalid: InvalidOutput, now: float) -> None:
+        """Show the model what was wrong with its reply to this row, unless it was asked often enough."""
+        row = job if job.members is None else job.members[0]
+        self._recorder.reply(row, job.requests, invalid)
+        row.asked += 1
+        if row.asked >= self._asks:
+            failure = Failure(fault=faults.INVALID_OUTPUT, message=str(invalid), reply=invalid.answer.output)
+            self._fail_for_good(job, upstream, failure, now)
+            return
+        assert job.request is not None
+        job.request = self._task.again(job.request, invalid)
+        self._send_again([job])
+
+    def _send_again(self, jobs: list[Job]) -> None:
+        """Put rows first in line that are asked anew. No retries: the provider is well, so no budget holds them."""
+        for job in reversed(jobs):
+            self._counters.reasked += 1
+            job.put_off = True
+            if job.bound:
+                assert job.upstream is not None
+                self._backlog.bind(job, job.upstream.number)
+            elif job.alone:
+                self._backlog.set_aside(job)
+            else:
+                self._backlog.put_back(job)
+
+    def split(self, pack: Job) -> None:
+        """Ask the rows of a pack again in two halves: as it is, nobody takes it."""
+        assert pack.members is not None
+        halves = packs.repacked(pack, pack.members, (len(pack.members) + 1) // 2)
+        halves[0].requests = pack.requests
+        for half in halves:
+            half.attempts = pack.attempts // 2  # a pack that fails for being a pack must not have them all again
+        self._send_again(halves)
 
     def _fail(self, job: Job, upstream: Upstream, failure: Failure, now: float) -> None:
         fault = failure.fault
@@ -143,7 +213,10 @@ class Judge:
         self._events.on_closed(upstream, failure)
 
     def _fail_for_good(self, job: Job, upstream: Upstream, failure: Failure, now: float) -> None:
-        """Record a row's failure, unless another model may do better."""
+        """Record a row's failure, unless a smaller pack or another model may do better."""
+        if job.members is not None and len(job.members) > 1 and _may_be_one_row(failure):
+            self.split(job)
+            return
         if failure.fault.name in upstream.fallback_on:
             options = job.options if job.bound else tuple(upstream.fallback)
             target = next((number for number in options if not self._router.upstreams[number].closed), None)
@@ -166,3 +239,16 @@ class Judge:
         """Record the failure that a row had where it went first: there is nobody left to ask instead."""
         assert job.failure is not None
         self._recorder.failure(job, job.failure, monotonic())
+
+
+def _may_be_one_row(failure: Failure) -> bool:
+    """Whether a pack may have failed for what is in one of its rows, or for its size."""
+    return not failure.fault.retryable or failure.fault is faults.BAD_REPLY
+
+
+def _together(results: list[Answer | InvalidOutput]) -> Answer:
+    """Return an answer with the tokens of all."""
+    answers = [each.answer if isinstance(each, InvalidOutput) else each for each in results]
+    prompt = sum(answer.prompt_tokens for answer in answers)
+    completion = sum(answer.completion_tokens for answer in answers)
+    return Answer(b"null", b"null", b"null", b"null", prompt, completion)

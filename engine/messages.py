@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from engine.config import Config
-from engine.records import Counters, Endpoint, Lease, ProviderReport, Shard, Totals
+from engine.records import Counters, Endpoint, InputPart, Layout, Lease, ProviderReport, Shard, Totals
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -20,7 +20,9 @@ class Setup(_Message, frozen=True):
     """Supervisor to worker, first: everything a worker needs to know. Holds the keys; goes nowhere else."""
 
     worker: int  # number of its place in the pool; a successor has the same
-    config: Config
+    config: Config  # as prepared: formats and schema are settled
+    parts: list[InputPart]
+    layout: Layout
     endpoints: list[Endpoint]  # of the providers, in the configuration's order
     slots: int  # requests in flight that leases will allow at most
     workers: int  # in the pool
@@ -28,6 +30,7 @@ class Setup(_Message, frozen=True):
     supervisor: int  # its process id
     incarnation: int  # how many workers the run has started before; names the board of what is in flight
     salvage: bool
+    retry_failed: bool  # rows that have failed are to be done again
 
     @property
     def run_directory(self) -> Path:

@@ -20,13 +20,14 @@ from time import monotonic
 from engine.backlog import Backlog
 from engine.errors import InvalidRow
 from engine.flow.retry import RetryBudget, RetryPolicy
-from engine.job import Job, OpenShard
+from engine.intake import Intake, invalid_row
+from engine.job import Job
 from engine.judge import Events, Judge
 from engine.parking import Parking
 from engine.recorder import Recorder
-from engine.records import Counters, Failure, Lease
+from engine.records import Counters, Failure, Lease, Request
 from engine.store.inflight import InflightBoard
-from engine.tasks.chat import ChatTask
+from engine.tasks import Task
 from engine.transport import faults
 from engine.upstream import Router, Upstream
 
@@ -40,18 +41,22 @@ class Pipeline:
     def __init__(
         self,
         *,
-        task: ChatTask,
+        task: Task,
         upstreams: Sequence[Upstream],
         retry: RetryPolicy,
         budget: RetryBudget,
         board: InflightBoard,
         slots: int,
         streak: int,
+        asks: int,
         recorder: Recorder,
         events: Events,
         rng: Random,
     ) -> None:
-        """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider."""
+        """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
+
+        `asks`: how often a row is asked until its reply is a valid answer.
+        """
         self._task = task
         self._router = Router(upstreams)
         self._board = board
@@ -67,6 +72,7 @@ class Pipeline:
         self._parking = Parking()
         self._parked = self._parking.parked
         self.backlog = Backlog(self._parking, budget, slots, sent=self._router.sent)
+        self.intake = Intake(task=task, backlog=self.backlog, recorder=recorder, parking=self._parking, asks=asks)
         self._judge = Judge(
             task=task,
             router=self._router,
@@ -77,6 +83,7 @@ class Pipeline:
             events=events,
             on_less=self._allow,
             streak=streak,
+            asks=asks,
             rng=rng,
         )
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
@@ -96,28 +103,9 @@ class Pipeline:
     def count(self) -> Counters:
         """Return the counters as they stand."""
         self.counters.requests = self._router.sent()
+        self.counters.cached, self.counters.duplicates = self.intake.shared
         self.counters.retries = sum(upstream.report.retries for upstream in self._router.upstreams)
         return self.counters
-
-    def feed(self, shard: OpenShard, first_row: int, lines: list[bytes]) -> None:
-        """Take rows that have been read; those with an outcome are passed over."""
-        is_done = shard.checkpoint.is_done
-        jobs = []
-        size = 0
-        for index, line in enumerate(lines, first_row):
-            if is_done(index):
-                continue
-            job = Job(index, line, shard)
-            if index in shard.quarantined:
-                self._recorder.failure(job, _poisonous(), monotonic())
-            elif index in shard.suspects:
-                job.alone = True
-                self.backlog.set_aside(job)
-            else:
-                jobs.append(job)
-                size += len(line)
-        self.backlog.add(jobs, size)
-        self._parking.wake()
 
     def apply(self, leases: Iterable[Lease]) -> list[tuple[Lease, tuple[float, float]]]:
         """Put leases in force; returns each with the credit that went back (requests, tokens)."""
@@ -211,33 +199,51 @@ class Pipeline:
                 backlog.set_aside(job)  # its next try is as dangerous as its first
                 continue
             cells[number] = job.index + 1  # before the row is looked at: one that kills the process is found here
-            if job.request is None:
-                try:
-                    job.request = self._task.build(job.line)
-                except InvalidRow as error:
-                    cells[number] = 0
-                    self._recorder.failure(job, Failure(fault=faults.INVALID_ROW, message=str(error)), now)
-                    continue
+            request = job.request
+            if request is None:
+                if job.members is not None:
+                    request = self._pack(job, number, now)
+                    if request is None:
+                        cells[number] = 0
+                        continue
+                else:
+                    try:
+                        request = job.request = self._task.build(job.line)
+                    except InvalidRow as error:
+                        cells[number] = 0
+                        self._recorder.failure(job, invalid_row(error), now)
+                        continue
             if job.bound:
                 upstream = job.upstream
                 assert upstream is not None
-                if self._router.due(upstream, job.request, now) <= now:
+                if self._router.due(upstream, request, now) <= now:
                     break
                 cells[number] = 0
                 backlog.bind(job, upstream.number)
                 continue
-            upstream = self._router.choose(job.request, job.upstream, now)
+            upstream = self._router.choose(request, job.upstream, now)
             if upstream is not None:
                 break
             cells[number] = 0
-            if not self._router.fits(job.request):
-                self._recorder.failure(job, _too_large(job.request.tokens), now)
+            if not self._router.fits(request):
+                if job.members is not None and len(job.members) > 1:
+                    self._judge.split(job)
+                    continue
+                self._recorder.failure(job, _too_large(request.tokens), now)
                 continue
             backlog.paced = job
             self._wake_at(self._router.next_at)
             return None
         self._send(job, upstream, now)
         return job
+
+    def _pack(self, pack: Job, number: int, now: float) -> Request | None:
+        def building(index: int) -> None:
+            self._board.cells[number] = index + 1
+
+        self.intake.pack(pack, now, building=building)
+        building(pack.index)
+        return pack.request
 
     def _send(self, job: Job, upstream: Upstream, now: float) -> None:
         """Book a request that goes out now."""
@@ -297,10 +303,3 @@ class Pipeline:
 def _too_large(tokens: int) -> Failure:
     message = f"the request needs about {tokens} tokens, more than the provider's limit of tokens a minute lets through"
     return Failure(fault=faults.INVALID_REQUEST, message=message)
-
-
-def _poisonous() -> Failure:
-    return Failure(
-        fault=faults.POISON_ROW,
-        message="worker processes died several times while this row was in flight, the last time with it alone",
-    )

@@ -10,17 +10,24 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
+
+import msgspec
 
 from engine import config as configuration
 from engine.config import Config, ProviderConfig
 from engine.errors import InputError, RunDirectoryError
-from engine.records import Endpoint, Shard
-from engine.sources import jsonl
+from engine.outputs import format_of
+from engine.records import Column, Endpoint, InputFile, Layout, Shard
+from engine.sources import inputs, jsonl
+from engine.sources.inputs import Input
+from engine.store import durable
 from engine.store import manifest as manifests
-from engine.store.manifest import InputFile, Manifest
+from engine.store.manifest import Manifest
 from engine.store.run_directory import RunDirectory
-from engine.tasks.chat import ChatTask
+from engine.tasks import schema as schemas
+from engine.tasks.batch_file import api_of
+from engine.tasks.opening import open_task
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
 _ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
@@ -30,53 +37,75 @@ _ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
 class Prepared:
     """A run that can start."""
 
-    config: Config
+    config: Config  # formats and schema are settled
     endpoints: list[Endpoint]  # one for each provider, in the configuration's order; without URL and headers yet
     directory: RunDirectory  # locked
     manifest: Manifest
-    input: BinaryIO
+    input: Input
+    layout: Layout
     shards: list[Shard] | None  # the frozen plan, where an earlier session brought it to its end
     resumed: bool
 
 
-def prepare(config: Config, environ: Mapping[str, str]) -> Prepared:
+def prepare(
+    config: Config, environ: Mapping[str, str], *, limit: int | None = None, sample: int | None = None
+) -> Prepared:
     """Check everything, open the run directory, and make or load its manifest.
 
+    limit, sample: only so many rows of the input, its first ones or any.
     Raises `RowmillError`s; before the run directory is opened nothing has been written.
     """
-    file = jsonl.open_input(config.input_path)
-    try:
-        task = ChatTask(config.task, config.input.id)
-        task.check(jsonl.first_rows(config.input_path, _CHECKED_ROWS), str(config.input_path))
-        endpoints = [_endpoint(provider, environ) for provider in config.provider]
-        stat = os.fstat(file.fileno())
-        found = InputFile(str(config.input_path), stat.st_size, stat.st_mtime_ns)
-        _check_places(config)
-        manifest = _existing_manifest(RunDirectory(config.run_dir))
-        _check_output(config, manifest)
-        if manifest is not None:
-            _check_same_run(config, manifest, found)
-        directory = RunDirectory.open(config.run_dir)
-    except BaseException:
-        file.close()
-        raise
+    found = inputs.find(config.input, limit=limit, sample=sample)
+    config = _settled(config, found)
+    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+    task.check(found.first_rows(_CHECKED_ROWS), found.where)
+    endpoints = [_endpoint(provider, environ) for provider in config.provider]
+    _check_places(config)
+    fingerprint = {**configuration.fingerprint(config), "input.limit": limit, "input.sample": sample}
+    manifest = _existing_manifest(RunDirectory(config.run_dir))
+    _check_output(config, manifest)
+    if manifest is not None:
+        _check_same_run(config, manifest, fingerprint, found)
+    directory = RunDirectory.open(config.run_dir)
     try:
         directory.wait_for_orphans(_ORPHANS_S)
         manifest = manifests.load(directory.manifest)  # again: another supervisor may have been at work until now
         resumed = manifest is not None
         shards = None
         if manifest is None:
-            manifest = _new_manifest(config, found)
+            manifest = _new_manifest(fingerprint, found)
             manifests.save(directory.manifest, manifest)
         else:
             _check_output(config, manifest)
-            _check_same_run(config, manifest, found)
-            shards = _frozen_plan(directory, manifest, found, file)
+            _check_same_run(config, manifest, fingerprint, found)
+            shards = _frozen_plan(directory, manifest, found)
     except BaseException:
-        file.close()
         directory.close()
         raise
-    return Prepared(config, endpoints, directory, manifest, file, shards, resumed)
+    return Prepared(config, endpoints, directory, manifest, found, _layout(config, found), shards, resumed)
+
+
+def _settled(config: Config, found: Input) -> Config:
+    """Put what was found in the place of every "auto" and of the schema's path: workers look for nothing."""
+    output_format = format_of(config.output)
+    task = schemas.resolved(config.task)
+    if found.format == "batch":
+        if config.output.format == "auto" and output_format == "jsonl":
+            output_format = "batch"
+        task = msgspec.structs.replace(task, api=api_of(found.first_rows(_CHECKED_ROWS), found.where))
+    return msgspec.structs.replace(
+        config,
+        input=msgspec.structs.replace(config.input, format=found.format),
+        task=task,
+        output=msgspec.structs.replace(config.output, format=output_format),
+    )
+
+
+def _layout(config: Config, found: Input) -> Layout:
+    schema = config.task.schema
+    fields: tuple[Column, ...] = schemas.fields(schema) if isinstance(schema, dict) else ()
+    columns = found.columns() if "input" in config.output.include else ()
+    return Layout(input_columns=columns, fields=fields, vectors=config.task.api == "embeddings")
 
 
 def already_finished(config: Config, manifest: Manifest) -> bool:
@@ -142,11 +171,10 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
         )
 
 
-def _check_same_run(config: Config, manifest: Manifest, found: InputFile) -> None:
+def _check_same_run(config: Config, manifest: Manifest, fingerprint: dict[str, Any], found: Input) -> None:
     """Refuse to go on with another input, prompt or model than the run has begun with."""
-    changed = manifests.differences(manifest.fingerprint, configuration.fingerprint(config))
-    if manifest.input.size != found.size:
-        changed.append(f"the input: {manifest.input.size} -> {found.size} bytes")
+    changed = manifests.differences(manifest.fingerprint, fingerprint)
+    changed += _changed_files(manifest.input, found.files)
     if changed:
         raise RunDirectoryError(
             f"{config.run_dir} is a run of something else: {'; '.join(changed)}. "
@@ -154,34 +182,48 @@ def _check_same_run(config: Config, manifest: Manifest, found: InputFile) -> Non
         )
 
 
-def _frozen_plan(directory: RunDirectory, manifest: Manifest, found: InputFile, file: BinaryIO) -> list[Shard] | None:
+def _changed_files(before: list[InputFile], now: list[InputFile]) -> list[str]:
+    """Say in which file the input differs in what can be seen without reading it. Files may have moved together."""
+    if len(before) != len(now):
+        return [f"the input: {len(before)} -> {len(now)} files"]
+    for old, new in zip(before, now, strict=True):
+        if old.size != new.size:
+            where = f" {new.path}" if len(now) > 1 else ""
+            return [f"the input{where}: {old.size} -> {new.size} bytes"]
+    return []
+
+
+def _frozen_plan(directory: RunDirectory, manifest: Manifest, found: Input) -> list[Shard] | None:
     """Return the plan, once it is certain that the input is the one that was planned.
 
-    Size and time of change are trusted, as by make. Where only the time differs, every byte is read and compared.
+    Sizes and times of change are trusted, as by make. Where only a time differs, every byte is read and compared.
     Without a plan (the first session was killed while it counted) each shard is compared as a worker opens it.
     """
     shards = manifests.load_plan(directory.plan)
-    if shards is None or found.mtime_ns == manifest.input.mtime_ns:
+    if shards is None:
+        return None
+    touched = [file.mtime_ns for file in found.files] != [file.mtime_ns for file in manifest.input]
+    if not touched and found.whole(directory.spool, shards):
         return shards
-    again = jsonl.plan_shards(file, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows)
-    for shard, now in zip(shards, again, strict=False):
-        if shard != now:
-            raise RunDirectoryError(
-                f"{found.path} has changed: rows {shard.first_row} to {shard.first_row + shard.rows - 1} are not those "
-                f"that the run in {directory.path} began with; put them back, or name another checkpoint.dir"
-            )
-    file.seek(0)
-    manifest.input = found
+    differing = found.verify(directory.spool, shards, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows)
+    if differing is not None:
+        raise RunDirectoryError(
+            f"{found.where} has changed: rows {differing.first_row} to {differing.first_row + differing.rows - 1} are "
+            f"not those that the run in {directory.path} began with; put them back, or name another checkpoint.dir"
+        )
+    for path in found.spooled(directory.spool):
+        durable.sync_path(path)
+    manifest.input = found.files
     manifests.save(directory.manifest, manifest)
     return shards
 
 
-def _new_manifest(config: Config, found: InputFile) -> Manifest:
+def _new_manifest(fingerprint: dict[str, Any], found: Input) -> Manifest:
     return Manifest(
         run_id=uuid.uuid4().hex[:12],
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        fingerprint=configuration.fingerprint(config),
-        input=found,
+        fingerprint=fingerprint,
+        input=found.files,
         shard_bytes=jsonl.shard_bytes(found.size),
         shard_rows=jsonl.SHARD_ROWS,
     )

@@ -1,7 +1,10 @@
-"""Starting the processes of a run: `spawn` context, one duplex pipe each.
+"""Starting the processes of a run: an interpreter of its own each, joined to this one by one duplex pipe.
 
-No `multiprocessing.Pool` or `Queue`: a process killed while it holds one of their locks hangs all others. Modules are
-named, not imported, so that the supervisor does not carry what only its children need.
+Not by `multiprocessing`: its `spawn` runs the program that started it once more in every child, to find what it
+pickled, so that a script that calls `engine.run` outside of `if __name__ == "__main__"` would start itself without
+end. Nothing of that program is needed here: a child is told the name of a module, and imports that alone. Nor is there
+a `Pool` or a `Queue`: a process killed while it holds one of their locks hangs all others. Modules are named, not
+imported, so that the supervisor does not carry what only its children need.
 """
 
 import gc
@@ -9,31 +12,53 @@ import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# What a child runs. Where modules are found is told through the pipe: `-P` keeps the current directory out of it until
+# then, so that no file of the user's is taken for a module of the standard library.
+_CHILD = """\
+import sys
+from multiprocessing.connection import Connection
+pipe = Connection(int(sys.argv[1]))
+sys.path[:] = pipe.recv()
+from engine.processes import run_child
+run_child(sys.argv[2], pipe)
+"""
+_PACKAGES = str(Path(__file__).parents[1])  # where this package lies
 
 
 @contextmanager
 def signals_noted(note: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """While the context is open, signals that would end this process are only noted."""
+    """While the context is open, signals that would end this process are only noted.
+
+    In a thread that is not the main one nothing changes: only the main one can say what a signal does, and its own
+    program goes on there. A hangup that is ignored (`nohup`) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handler(number: int, _frame: FrameType | None) -> None:
         note(signal.Signals(number))
 
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    numbers = [each for each in _SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            # None: set by something that is not Python, and out of its reach
+            signal.signal(number, signal.SIG_DFL if old is None else old)
 
 
 @contextmanager
@@ -43,7 +68,6 @@ def signals_held() -> Iterator[None]:
     A terminal sends its Ctrl-C and its hangup to the whole process group, also to a process that has not yet come to
     ignore them. A child is born with the mask of its parent and keeps it; what follows from a signal is decided here.
     """
-    resource_tracker.ensure_running()  # the first process to be started starts it, and that lifts the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -51,24 +75,73 @@ def signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class Process(Protocol):
+    """A child process, as those that start one need it."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+
+    @property
+    def exitcode(self) -> int | None:
+        """Its exit status, or the negative number of the signal that killed it; None while it runs."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end, at most so many seconds."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def is_alive(self) -> bool:
+        """Tell whether it still runs."""
+
+
 class Child(NamedTuple):
     """A started process and this side's end of its pipe."""
 
-    process: BaseProcess
+    process: Process
     pipe: Connection
 
 
 def start(module: str, name: str) -> Child:
-    """Start a process that runs `module.main(pipe)`; `main` returns the exit status."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=True)
-    process = context.Process(target=_run, args=(module, theirs), name=name, daemon=True)
-    process.start()
-    theirs.close()  # so that its end closes with the child
-    return Child(process, ours)
+    """Start a process that runs `module.main(pipe)`; `main` returns the exit status. `name` is shown by `ps`."""
+    ours, theirs = multiprocessing.Pipe(duplex=True)
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to them
+    # Told before there is a child: at a child that died at once there would be nobody to tell.
+    ours.send([*(each for each in sys.path if isinstance(each, str)), _PACKAGES])
+    with theirs:  # closed here, so that it closes with the child
+        process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+            [sys.executable, *flags, "-P", "-c", _CHILD, str(theirs.fileno()), module, name],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+        )
+    return Child(_Started(process), ours)
 
 
-def _run(module: str, pipe: Connection) -> None:
+class _Started:
+    """A `subprocess.Popen` in the words of `Process`."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid: int | None = process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.poll()
+
+    def join(self, timeout: float | None = None) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+
+def run_child(module: str, pipe: Connection) -> None:
+    """Be the child: run `module.main` and end with its status."""
     # A terminal's Ctrl-C goes to the whole process group; only the supervisor decides what follows from it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main = importlib.import_module(module).main

@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from engine import packs
+from engine.dedup import Dedup
+from engine.errors import InvalidOutput
 from engine.job import Job
 from engine.records import Answer, Failure
 from engine.store.inflight import InflightBoard
 from engine.store.lines import failure_line, result_line
-from engine.tasks.chat import ChatTask
+from engine.tasks import Task
 
 _GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 
@@ -25,7 +28,7 @@ class Recorder:
     def __init__(
         self,
         *,
-        task: ChatTask,
+        task: Task,
         board: InflightBoard,
         include: frozenset[str],
         on_recorded: Callable[[bool], None],
@@ -42,12 +45,17 @@ class Recorder:
         self._on_recorded = on_recorded
         self.pending_bytes = 0
         self.pending_rows = 0
+        self.shared: Dedup | None = None  # whom to tell of rows that lead others
 
     def result(self, job: Job, answer: Answer, now: float) -> None:
         """Record an answer that came at loop time `now`."""
         assert job.request is not None
         ms = int((now - job.started) * 1000)
-        attempts = job.attempts + 1
+        attempts = job.attempts + job.asked + 1
+        prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
+        if job.spent:
+            prompt_tokens += job.spent[0]
+            completion_tokens += job.spent[1]
         include = self._included(job, ms, attempts) if self._includes else b""
         line = result_line(job.index, job.request.id, answer, include)
         job.shard.checkpoint.append(
@@ -57,19 +65,46 @@ class Recorder:
             ms,
             job.upstream.name,  # type: ignore[union-attr]  # it has answered
             line,
-            answer.prompt_tokens,
-            answer.completion_tokens,
+            prompt_tokens,
+            completion_tokens,
         )
+        self._note(len(line))
+        if job.key:
+            self._shared_by(job).answered(job, answer, now)
+
+    def copy(self, job: Job, answer: Answer) -> None:
+        """Record an answer that the row did not ask for itself: it took no request and no tokens."""
+        assert job.request is not None
+        line = result_line(job.index, job.request.id, answer, self._included(job, 0, 0))
+        job.shard.checkpoint.append(job.index, 0, 0, 0, "", line)
         self._note(len(line))
 
     def failure(self, job: Job, failure: Failure, now: float) -> None:
-        """Record at loop time `now` that the row has failed for good."""
+        """Record at loop time `now` that the row, or every member of a pack, has failed for good."""
+        if job.members is not None:
+            for place, member in enumerate(job.members):
+                packs.tell(job, member, requests=0 if place else job.requests)
+                self.failure(member, failure, now)
+            return
         ms = int((now - job.started) * 1000) if job.requests else 0
         id_ = job.request.id if job.request is not None else self._task.id_of(job.line)
-        attempts = max(job.attempts, 1)
+        attempts = max(job.attempts + job.asked, 1)
         line = failure_line(job.index, id_, failure, self._included(job, ms, attempts))
-        job.shard.checkpoint.append(job.index, attempts, job.requests, ms, _provider(job), line, failed=True)
+        prompt, completion = job.spent or (0, 0)
+        job.shard.checkpoint.append(
+            job.index, attempts, job.requests, ms, _provider(job), line, prompt, completion, failed=True
+        )
         self._note(len(line))
+        if job.key:
+            self._shared_by(job).failed(job, failure, now)
+
+    def reply(self, job: Job, requests: int, invalid: InvalidOutput) -> None:
+        """Record a reply that is no valid answer to the row, after so many requests; the row has no outcome yet."""
+        answer = invalid.answer
+        prompt, completion = job.spent or (0, 0)
+        job.spent = (prompt + answer.prompt_tokens, completion + answer.completion_tokens)
+        usage = (answer.prompt_tokens, answer.completion_tokens)
+        self._note_bytes(job.shard.checkpoint.append_reply(job.index, requests, usage, str(invalid), answer.output))
 
     def synced(self, count: int, rows: int) -> None:
         """Take note that so many recorded bytes, of so many rows, are on disk."""
@@ -77,11 +112,18 @@ class Recorder:
         self.pending_rows -= rows
         self._board.note_unsynced(self.pending_rows)
 
+    def _shared_by(self, job: Job) -> Dedup:
+        assert self.shared is not None, f"row {job.index} leads nobody"
+        return self.shared
+
     def _note(self, count: int) -> None:
-        before = self.pending_bytes
-        self.pending_bytes = after = before + count
         self.pending_rows += 1
         self._board.cells[-1] = -self.pending_rows  # as note_unsynced, without the call
+        self._note_bytes(count)
+
+    def _note_bytes(self, count: int) -> None:
+        before = self.pending_bytes
+        self.pending_bytes = after = before + count
         if before == 0 or before < _GROUP_BYTES <= after:
             self._on_recorded(after >= _GROUP_BYTES)
 

@@ -128,6 +128,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None = None  # the provider's own error code or type
     status: int | None = None  # HTTP status, None where no reply arrived
     retry_after: float | None = None  # seconds the server asked to wait, None where it did not say
+    reply: bytes | None = None  # of invalid_output: the content as it came, a JSON string
     maybe_billed: bool = False  # the server may have done the work although no reply arrived
 
     @property
@@ -262,6 +263,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     limit_headers: bool = True  # replies carry `x-ratelimit-*` where there is a limit
     retry_after: bool = True  # what a limit refuses is told when to come back
     faults: dict[str, float] = msgspec.field(default_factory=dict)  # fault name -> share of requests, 0 to 1
+    content_faults: dict[str, float] = msgspec.field(default_factory=dict)  # name -> share of replies in JSON, 0 to 1
     script: tuple[str, ...] = ()  # fault names, one for each request from the first on ("ok" for none)
     hang_s: float = 3600.0  # how long a hung request is held open
     seed: int = 0

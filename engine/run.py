@@ -9,14 +9,14 @@ from typing import Self
 import msgspec
 
 from engine.config import SIMULATOR, Config
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RunDirectoryError
 from engine.machine.preflight import Ask, Preflight, estimate_output, preflight
 from engine.preparation import Prepared, already_finished, prepare
 from engine.records import RunReport, SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
-from engine.sources import jsonl
 from engine.startup import worker_count
 from engine.store import durable
+from engine.store.run_directory import RunDirectory
 from engine.supervisor import Observer, Supervisor
 from engine.ui import report as reports
 
@@ -25,18 +25,31 @@ _ESTIMATED_ROWS = 100  # first rows, by whose length the others are estimated
 
 
 def run(
-    config: Config, environ: Mapping[str, str], observer: Observer, *, salvage: bool = False
+    config: Config,
+    environ: Mapping[str, str],
+    observer: Observer,
+    *,
+    salvage: bool = False,
+    retry: bool = False,
+    limit: int | None = None,
+    sample: int | None = None,
 ) -> tuple[RunReport, SessionReport | None]:
-    """Run a configuration to its end and return the report; no session where the run had finished before.
+    """Run a configuration to its end and return the report; no session where there was nothing to do.
+
+    retry: do the rows again that have failed, into the same output. limit, sample: do only so many rows of the input,
+    its first ones or any.
 
     Raises `RowmillError` only for what is found before the run starts; later ends are in the report.
     """
     embedded = _embedded(config)
-    prepared = prepare(config, environ)
+    if retry and not RunDirectory(config.run_dir).manifest.exists():
+        raise RunDirectoryError(f"{config.run_dir} holds no run whose rows could be retried: start it by rowmill run")
+    prepared = prepare(config, environ, limit=limit, sample=sample)
+    config = prepared.config
     with prepared.directory as directory:
         earlier = _earlier_report(directory.report)
-        if already_finished(config, prepared.manifest) and earlier is not None:
-            prepared.input.close()
+        finished = already_finished(config, prepared.manifest) and earlier is not None
+        if finished and earlier is not None and not (retry and earlier.totals.failed):
             return earlier, None
         with _Log(directory.log, observer) as log:
             log.log(
@@ -52,6 +65,7 @@ def run(
                 notices=found.lines,
                 earlier=earlier.sessions if earlier is not None else (),
                 salvage=salvage,
+                retry=retry,
                 embedded=embedded,
             )
             session = supervisor.run()
@@ -83,7 +97,7 @@ def _preflight(prepared: Prepared, *, embedded: bool) -> Preflight:
     asked = config.workers.concurrency
     return preflight(
         Ask(
-            workers=worker_count(config, prepared.manifest),
+            workers=worker_count(config, prepared.input.size, prepared.manifest.shard_bytes),
             concurrency=_AUTO_SLOTS if asked == "auto" else asked,
             chosen=asked != "auto",
             providers=len(config.provider),
@@ -91,8 +105,8 @@ def _preflight(prepared: Prepared, *, embedded: bool) -> Preflight:
             run_dir=prepared.directory.path,
             output=config.output_path,
             output_bytes=estimate_output(
-                prepared.manifest.input.size,
-                jsonl.first_rows(config.input_path, _ESTIMATED_ROWS),
+                prepared.input.size,
+                prepared.input.first_rows(_ESTIMATED_ROWS),
                 config.task.params,
                 include_input="input" in config.output.include,
             ),

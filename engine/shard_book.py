@@ -14,14 +14,12 @@ from engine.store.seal import Sealed
 class ShardBook:
     """The shards of one run, as far as they are known.
 
-    planned: whether all of them are. output_bytes, error_bytes: what the merged ones put into the two files.
+    planned: whether all of them are.
     """
 
     def __init__(self) -> None:
         self.shards: list[Shard] = []
         self.planned = False
-        self.output_bytes = 0
-        self.error_bytes = 0
         self._backlog: deque[Shard] = deque()
         self._unmerged: dict[int, tuple[Path, Sealed]] = {}  # sealed, waiting for those before them
         self._next_merge = 0
@@ -46,8 +44,6 @@ class ShardBook:
         ready = []
         while (following := self._unmerged.pop(self._next_merge, None)) is not None:
             ready.append(following)
-            self.output_bytes += following[1].output_bytes
-            self.error_bytes += following[1].error_bytes
             self._next_merge += 1
         return ready
 

@@ -10,7 +10,6 @@ from engine import processes
 from engine.config import SIMULATOR, Config
 from engine.errors import ConfigError, MachineError
 from engine.records import Endpoint
-from engine.store.manifest import Manifest
 
 _READY_S = 60.0  # the openai package imports in a second or two; on a disk that sleeps, in more
 _RESOLVER = "engine.transport.endpoint"
@@ -33,11 +32,11 @@ class EmbeddedEndpoint(Protocol):
         """End it."""
 
 
-def worker_count(config: Config, manifest: Manifest) -> int:
+def worker_count(config: Config, input_bytes: int, shard_bytes: int) -> int:
     """Return how many workers the run gets: as configured, or one a core, and no more than there can be shards."""
     count = config.workers.count
     wanted = len(psutil.Process().cpu_affinity() or [0]) if count == "auto" else count
-    shards = -(-manifest.input.size // manifest.shard_bytes)
+    shards = -(-input_bytes // shard_bytes)
     return max(1, min(wanted, shards))
 
 

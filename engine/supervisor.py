@@ -52,13 +52,14 @@ class Supervisor:
         observer: Observer,
         *,
         salvage: bool = False,
+        retry: bool = False,
         slots: int = 64,
         notices: Sequence[str] = (),
         earlier: Sequence[SessionReport] = (),
         embedded: EmbeddedEndpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`embedded` is the endpoint to start where the configuration asks for the simulator.
+        """`retry`: rows that have failed are done again. `embedded` is the endpoint to start where the configuration asks for the simulator.
 
         `slots`: the most requests in flight of one worker; `notices`: what was found before the start; `earlier`:
         the run's sessions so far.
@@ -69,10 +70,11 @@ class Supervisor:
         self._prepared = prepared
         self._observer = observer
         self._salvage = salvage
+        self._retry = retry
         self._embedded = embedded
         self._clock = clock
         now = clock()
-        self._workers = worker_count(prepared.config, prepared.manifest)
+        self._workers = worker_count(prepared.config, prepared.input.size, prepared.manifest.shard_bytes)
         self._pool = Pool(prepared.directory)
         self._slots = slots
         self._providers = Providers(
@@ -92,7 +94,7 @@ class Supervisor:
         self._condition = Condition()
         self._ledger = Ledger(now, notices)
         self._mailbox = Mailbox()
-        self._assembly = Assembly(prepared, self._ledger, self._mailbox)
+        self._assembly = Assembly(prepared, self._ledger, self._mailbox, retry=retry)
         self._ending = False  # nothing is started any more
         self._stopped_by: RowmillError | None = None
         self._interrupted = 0  # signals so far
@@ -140,6 +142,8 @@ class Supervisor:
         setup = Setup(
             worker=member.place,
             config=self._config,
+            parts=self._prepared.input.parts(self._directory.spool),
+            layout=self._prepared.layout,
             endpoints=self._endpoints,
             slots=self._slots,
             workers=self._workers,
@@ -147,6 +151,7 @@ class Supervisor:
             supervisor=psutil.Process().pid,
             incarnation=member.incarnation,
             salvage=self._salvage,
+            retry_failed=self._retry,
         )
         self._pool.set_up(member, setup)
 
@@ -269,7 +274,7 @@ class Supervisor:
             self._providers,
             now,
             draining=self._drain_until is not None,
-            notices=(*self._condition.notices, *self._pool.notices()),
+            notices=(*self._assembly.notices(), *self._condition.notices, *self._pool.notices()),
         )
 
     # Ends

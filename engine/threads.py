@@ -7,14 +7,15 @@ byte in the `Mailbox` wakes.
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from engine.records import Shard
-from engine.sources.jsonl import plan_shards
-from engine.store.merge import Merger
+from engine.sources.inputs import Input
+from engine.store import durable
+from engine.store.merge import Joinable, Merger
 from engine.store.seal import Sealed
 
 
@@ -84,23 +85,32 @@ _PLAN_AHEAD = 8  # shards handed over at once: the first ones must reach the wor
 
 
 class Planner:
-    """Plans an input in a thread. It reads every byte once, for the rows' numbers and for the checksums."""
+    """Plans an input in a thread. It reads every byte once, for the rows' numbers and for the checksums.
 
-    def __init__(self, file: BinaryIO, shard_bytes: int, shard_rows: int, mailbox: Mailbox) -> None:
+    read_bytes: of the input's files, so far.
+    """
+
+    def __init__(self, found: Input, spool: Path, shard_bytes: int, shard_rows: int, mailbox: Mailbox) -> None:
+        self.read_bytes = 0
         self._stopped = False
-        self._thread = _start(lambda: self._plan(file, shard_bytes, shard_rows, mailbox), "planner", mailbox)
+        plan = found.plan(spool, shard_bytes=shard_bytes, shard_rows=shard_rows, progress=self._on_read)
+        self._thread = _start(lambda: self._plan(plan, found.spooled(spool), mailbox), "planner", mailbox)
 
-    def _plan(self, file: BinaryIO, shard_bytes: int, shard_rows: int, mailbox: Mailbox) -> None:
+    def _plan(self, plan: Iterator[Shard], spooled: list[Path], mailbox: Mailbox) -> None:
         ready: list[Shard] = []
-        with file:
-            for shard in plan_shards(file, shard_bytes=shard_bytes, shard_rows=shard_rows):
-                if self._stopped:
-                    return
-                ready.append(shard)
-                if shard.number == 0 or len(ready) >= _PLAN_AHEAD:
-                    mailbox.put(Planned(ready, last=False))
-                    ready = []
+        for shard in plan:
+            if self._stopped:
+                return
+            ready.append(shard)
+            if shard.number == 0 or len(ready) >= _PLAN_AHEAD:
+                mailbox.put(Planned(ready, last=False))
+                ready = []
+        for path in spooled:  # once there is a plan, what was spooled is trusted
+            durable.sync_path(path)
         mailbox.put(Planned(ready, last=True))
+
+    def _on_read(self, count: int) -> None:
+        self.read_bytes = count
 
     def stop(self) -> None:
         """Give up, and wait for the thread."""
@@ -108,12 +118,19 @@ class Planner:
         self._thread.join()
 
 
+class _Finish:
+    """The order to finish the output."""
+
+    def __init__(self, note: Callable[[int, int], None] | None) -> None:
+        self.note = note
+
+
 class MergeThread:
     """Merges sealed shards as they come; they must come in order."""
 
-    def __init__(self, output: Path, errors: Path, mailbox: Mailbox) -> None:
-        self._merger = Merger(output, errors)
-        self._orders: queue.SimpleQueue[tuple[Path, Sealed] | bool] = queue.SimpleQueue()
+    def __init__(self, output: Path, errors: Path, mailbox: Mailbox, form: Joinable | None = None) -> None:
+        self._merger = Merger(output, errors, form)
+        self._orders: queue.SimpleQueue[tuple[Path, Sealed] | _Finish | None] = queue.SimpleQueue()
         self._mailbox = mailbox
         self._stopped = False
         self._thread = _start(self._merge, "merger", mailbox)
@@ -122,25 +139,27 @@ class MergeThread:
         """Order the next shard to be merged."""
         self._orders.put((path, sealed))
 
-    def finish(self) -> None:
-        """Order the output to be finished after the shards ordered so far; `Merged` with sizes tells when it is."""
-        self._orders.put(True)
+    def finish(self, note: Callable[[int, int], None] | None = None) -> None:
+        """Order the output to be finished after the shards ordered so far; `Merged` with sizes tells when it is.
+
+        `note` is called in the thread, with the bytes of output and errors file, before either has its name.
+        """
+        self._orders.put(_Finish(note))
 
     def stop(self) -> None:
         """End the thread. What is not finished is removed; the sealed shards have it all."""
         self._stopped = True  # what still waits would be copied for nothing
-        self._orders.put(False)
+        self._orders.put(None)
         self._thread.join()
 
     def _merge(self) -> None:
         try:
-            while (order := self._orders.get()) is not False:
+            while (order := self._orders.get()) is not None:
                 if self._stopped:
                     continue
-                if order is True:
-                    self._mailbox.put(Merged(self._merger.shards, self._merger.finish()))
+                if isinstance(order, _Finish):
+                    self._mailbox.put(Merged(self._merger.shards, self._merger.finish(order.note)))
                 else:
-                    assert isinstance(order, tuple)
                     self._merger.append(*order)
                     self._mailbox.put(Merged(self._merger.shards, None))
         finally:

@@ -37,14 +37,15 @@ from engine.messages import (
     Tripped,
     Want,
 )
+from engine.outputs import open_format
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
 from engine.records import Failure
-from engine.sources.jsonl import ShardReader
+from engine.sources.inputs import open_reader
 from engine.store.checkpoint import Checkpoint
 from engine.store.inflight import InflightBoard
 from engine.store.run_directory import RunDirectory
-from engine.tasks.chat import ChatTask
+from engine.tasks.opening import open_task
 from engine.transport import open_transport
 from engine.transport.faults import SLOW_DOWN
 from engine.upstream import Upstream
@@ -75,7 +76,11 @@ class _Worker:
         self._setup = setup
         self._pipe = pipe
         self._directory = RunDirectory(setup.run_directory)
-        self._task = ChatTask(setup.config.task, setup.config.input.id)
+        config = setup.config
+        self._task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+        self._columns = None if "input" in config.output.include else self._task.columns
+        self._format = open_format(config.output, setup.layout)
+        self._format.load()
         self._assigned: asyncio.Queue[Assign] = asyncio.Queue()
         self._open: dict[int, OpenShard] = {}
         self._room = asyncio.Event()  # fewer shards open than may be
@@ -113,6 +118,7 @@ class _Worker:
             board=board,
             slots=setup.slots,
             streak=max(_STREAK // setup.workers, _SHORTEST_STREAK),
+            asks=config.retry.invalid_output,
             recorder=self._recorder,
             events=self,
             rng=rng,
@@ -202,7 +208,7 @@ class _Worker:
         """Open assigned shards, one after the other, and read their rows into the pipeline as it wants them."""
         setup = self._setup
         while True:
-            await self._pipeline.backlog.hungry()
+            await self._pipeline.intake.hungry()
             await self._room.wait()
             self._tell(Want())
             assign = await self._assigned.get()
@@ -211,17 +217,20 @@ class _Worker:
             checkpoint = await Checkpoint.open(path, shard, salvage=setup.salvage)
             if checkpoint.cut_bytes:
                 self._tell(Note(f"{path.name}: cut {checkpoint.cut_bytes} bytes of a torn group; its rows are redone"))
+            if setup.retry_failed:
+                checkpoint.forget_failed()
             opened = OpenShard(shard, checkpoint, frozenset(assign.suspects), frozenset(assign.quarantined))
             self._open[shard.number] = opened
             if len(self._open) >= _OPEN_SHARDS:
                 self._room.clear()
             if not checkpoint.complete:
-                async with ShardReader(setup.config.input_path, shard) as reader:
+                async with open_reader(setup.parts[shard.part], shard, self._columns) as reader:
                     row = shard.first_row
                     while lines := await reader.read():
-                        self._pipeline.feed(opened, row, lines)
+                        self._pipeline.intake.feed(opened, row, lines)
                         row += len(lines)
-                        await self._pipeline.backlog.hungry()
+                        await self._pipeline.intake.hungry()
+                self._pipeline.intake.fed()
             else:
                 self._seal(opened)
 
@@ -262,7 +271,7 @@ class _Worker:
 
     async def _seal_shard(self, opened: OpenShard) -> None:
         number = opened.shard.number
-        sealed = await opened.checkpoint.seal(self._directory.sealed)
+        sealed = await opened.checkpoint.seal(self._directory.sealed, self._format)
         await opened.checkpoint.close()
         del self._open[number]
         self._sealed_rows += opened.new_rows

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine import cli
+from engine import cli, recipes
 from engine.errors import ExitCode
 from engine.records import SimulatorSettings
 
 ROOT = Path(engine.__file__).parents[1]
+COMMANDS = ("run", "retry", "init", "simulate")
 
 
 def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -44,29 +45,31 @@ def no_endless_service() -> Iterator[None]:
     interrupt.cancel()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["simulate", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
 def test_help_is_data_and_names_what_there_is(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = answered(capsys, *arguments)
     assert (code, err) == (0, "")
     assert out.startswith("usage: rowmill")
     expected = {
-        "--help": ["run", "simulate", "--version"],
-        "run": ["CONFIG", "--set", "--salvage"],
-        "simulate": ["--port", "--fault"],
+        "--help": [*COMMANDS, "--version"],
+        "run": ["CONFIG", "--set", "--salvage", "--limit", "--sample", "--json"],
+        "retry": ["CONFIG", "--set", "--salvage", "--json"],
+        "init": ["--recipe", "DIR"],
+        "simulate": ["--port", "--fault", "--content-fault"],
     }
     for word in expected[arguments[0]]:
         assert word.lower() in out.lower()
 
 
 def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("run", "simulate"):
+    for command in COMMANDS:
         out = answered(capsys, command, "--help")[1]
         options = out.partition("options:")[2].partition("exit codes:")[0]
         for option in re.split(r"\n  (?=-)", options)[1:]:
             assert re.search(r"\S\s{2,}\S", option.strip()), f"{option!r} has no help"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["retry", "--help"]])
 def test_the_exit_codes_of_the_help_are_the_exit_codes(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
@@ -86,8 +89,10 @@ def test_python_m_engine_is_the_command() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fly"], ["run", "a.toml", "b.toml"], ["run", "--frobnicate"], ["run", "--set"], ["simulate", "extra"]],
-)
+    [[], ["fly"], ["run", "a.toml", "b.toml"], ["run", "--frobnicate"], ["run", "--set"], ["simulate", "extra"],
+     ["run", "--limit", "0"], ["run", "--sample", "few"], ["run", "--limit", "5", "--sample", "5"],
+     ["retry", "--limit", "5"], ["init", "a", "b"], ["init", "--recipe"]],
+)  # fmt: skip
 def test_a_command_line_that_means_nothing_is_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = answered(capsys, *arguments)
     assert (code, out) == (ExitCode.USAGE, "")
@@ -144,6 +149,8 @@ def test_a_run_that_cannot_start_is_one_line_on_stderr_and_leaves_no_file(
         (["--fault", "500=often"], "--fault 500=often: write it as NAME=SHARE"),
         (["--fault", "=0.5"], "--fault =0.5: write it as NAME=SHARE"),
         (["--fault", "resett=0.5"], "did you mean 'reset'"),
+        (["--content-fault", "prose"], "--content-fault prose: write it as NAME=SHARE, for example extra-prose=0.05"),
+        (["--content-fault", "extra-prosa=0.5"], "did you mean 'extra-prose'"),
         (["--fault", "500=2"], "must be from 0 to 1"),
         (["--fault", "500=0.6", "--fault", "429=0.6"], "above 1"),
         (["--script", "ok,whatever"], "unknown fault 'whatever'"),
@@ -173,13 +180,13 @@ def test_every_setting_of_the_simulator_has_a_flag(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("engine.simulator.server.serve", lambda settings, **_: served.append(settings))
     wanted = SimulatorSettings(
         latency_ms=1, latency_sigma=2, per_token_ms=3, reply_tokens=4, requests_per_minute=5, tokens_per_minute=6,
-        parallel=7, queue=8, knee=9, limit_headers=False, retry_after=False, faults={"500": 0.5}, script=("ok", "429"),
-        hang_s=10, seed=11,
+        parallel=7, queue=8, knee=9, limit_headers=False, retry_after=False, faults={"500": 0.5},
+        content_faults={"extra-prose": 0.25}, script=("ok", "429"), hang_s=10, seed=11,
     )  # fmt: skip
     flags = (
         "--latency-ms 1 --latency-sigma 2 --per-token-ms 3 --reply-tokens 4 --requests-per-minute 5 "
         "--tokens-per-minute 6 --parallel 7 --queue 8 --knee 9 --no-limit-headers --no-retry-after --fault 500=0.5 "
-        "--script ok,429 --hang-s 10 --seed 11"
+        "--content-fault extra-prose=0.25 --script ok,429 --hang-s 10 --seed 11"
     )
     for arguments in (flags.split(), []):
         with pytest.raises(SystemExit) as ended:
@@ -220,8 +227,49 @@ def test_a_port_in_use_is_said_in_one_line() -> None:
     assert second.stderr.count(b"\n") == 1
 
 
+def test_recipes_are_listed_as_data_where_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = answered(capsys, "init")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == recipes.names()
+    assert "Labelling: " in out
+
+
+def test_init_writes_into_the_directory_and_says_what_is_next(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    target = tmp_path / "new" / "labels"
+    code, out, err = answered(capsys, "init", "--recipe", "labelling", str(target))
+    assert (code, out) == (0, "")
+    assert sorted(path.name for path in target.iterdir()) == ["config.toml", "schema.json", "tickets.csv"]
+    assert f"cd {target} && rowmill run" in err
+    code, out, err = answered(capsys, "init", "--recipe", "labelling", str(target))
+    assert (code, out, err.count("\n")) == (ExitCode.USAGE, "", 1)
+    assert "config.toml exists, and nothing was written" in err
+
+
+def test_a_recipe_that_is_not_there_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = answered(capsys, "init", "--recipe", "labeling")
+    assert (code, out, err) == (ExitCode.USAGE, "", "rowmill: no recipe is named 'labeling'; did you mean labelling?\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_retry_of_what_has_not_run_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answered(capsys, "init", "--recipe", "extraction")
+    before = sorted(tmp_path.iterdir())
+    code, out, err = answered(capsys, "retry", "--json")
+    assert (code, out) == (ExitCode.RUN_DIRECTORY, "")
+    assert "holds no run" in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_the_command_line_imports_nothing_heavy() -> None:
-    """Every spawned process imports it again."""
+    """`--help` should not wait."""
     modules = imported_by("import engine.cli, engine.__main__")
     assert "engine.cli" in modules
     heavy = {

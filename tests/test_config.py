@@ -34,13 +34,21 @@ MINIMAL: dict[str, Any] = {
 FULL = """
 [input]
 path = "in.jsonl"
+format = "csv"
 id = "name"
+encoding = "latin-1"
+split = "train"
 
 [task]
 api = "chat.completions"
 model = "m"
 system = "Be short."
-prompt = "Say {text}"
+prompt = "Say {{ text }}"
+template = "jinja"
+images = ["photo"]
+per_row = { model = "best" }
+schema = { type = "object" }
+rows_per_request = 1
 params = { temperature = 0.2, response_format = { type = "json_object" } }
 
 [[provider]]
@@ -71,6 +79,7 @@ attempts = 3
 deadline_s = 600
 share = 0.2
 floor_per_s = 5
+invalid_output = 2
 
 [machine]
 memory = 0.8
@@ -80,8 +89,14 @@ min_free_mb = 500
 dir = "run"
 commit_ms = 50
 
+[cache]
+use = "disk"
+dir = "replies"
+max_mb = 5
+
 [output]
-path = "out.jsonl"
+path = "out.csv"
+format = "csv"
 errors = "bad.jsonl"
 include = ["input", "meta"]
 
@@ -98,6 +113,7 @@ knee = 10
 limit_headers = false
 retry_after = false
 faults = { "500" = 0.01 }
+content_faults = { prose = 0.01 }
 script = ["ok", "500"]
 hang_s = 5
 seed = 7
@@ -136,6 +152,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         if section == "provider":
             assert content == given[section]
             assert content[0].keys() == set(ProviderConfig.__struct_fields__)
+        elif section == "task":
+            assert content == given[section] | {"messages": None}
         else:
             assert {k: list(v) if isinstance(v, tuple) else v for k, v in content.items()} == given[section]
 
@@ -144,7 +162,8 @@ def test_the_full_example_names_every_key_there_is() -> None:
     given = tomllib.loads(FULL)
     for section, kind in SECTIONS.items():
         content = given[section][0] if section == "provider" else given[section]
-        assert set(content) == set(kind.__struct_fields__), section
+        other = {"messages"} if section == "task" else set()  # stands in the place of the prompt
+        assert set(content) | other == set(kind.__struct_fields__), section
 
 
 def test_what_is_left_out_has_the_documented_value() -> None:
@@ -190,7 +209,7 @@ def test_the_errors_file_lies_beside_the_output(output: str, errors: str) -> Non
         ("output", "error", "output.errors"), ("workers", "concurency", "workers.concurrency"),
         ("simulator", "latency", "simulator.latency_ms"),
         # the right name in the wrong section
-        ("output", "id", "input.id"), ("task", "timeout_s", "provider.timeout_s"),
+        ("output", "id", "input.id"), ("workers", "timeout_s", "provider.timeout_s"),
         ("task", "concurrency", "workers.concurrency"), ("workers", "attempts", "retry.attempts"),
         ("output", "dir", "checkpoint.dir"), ("input", "requests_per_minute", "provider.requests_per_minute"),
     ],
@@ -246,16 +265,28 @@ def test_a_missing_section_is_named(section: str) -> None:
     assert refusal(document) == f"[{section}] is missing"
 
 
-@pytest.mark.parametrize("key", ["input.path", "task.model", "task.prompt", "output.path"])
-def test_a_missing_key_is_named(key: str) -> None:
-    document = tree()
+@pytest.mark.parametrize(
+    ("key", "others"),
+    [
+        ("input.path", ""),
+        ("task.model", "; set it, or provider.model of every provider, or the column of it in task.per_row"),
+        ("task.prompt", '; set it, or task.messages, or input.format = "batch" for a batch file'),
+        ("output.path", ""),
+    ],
+)
+def test_a_missing_key_is_named_with_what_may_stand_in_its_place(key: str, others: str) -> None:
+    document = tree(input={"format": "jsonl"})
     section, name = key.split(".")
     del document[section][name]
-    assert refusal(document) == f"{key} is missing"
+    assert refusal(document).replace(":", "") == f"{key} is missing{others}"
 
 
 WRONG: dict[str, Any] = {
-    "input.path": 5, "input.id": 5, "task.model": 4, "task.prompt": ["p"], "task.api": "responses", "task.system": True,
+    "input.path": 5, "input.id": 5, "task.model": 4, "task.prompt": ["p"], "task.api": "chat", "task.system": True,
+    "input.format": "json", "input.encoding": 8, "input.split": ["train"], "task.template": "mustache",
+    "task.messages": 5, "task.images": "photo", "task.per_row": ["model"], "task.schema": 1,
+    "task.rows_per_request": "many", "retry.invalid_output": "3", "cache.use": "on", "cache.dir": 5,
+    "cache.max_mb": 0.5, "output.format": "xlsx", "simulator.content_faults": {"prose": "1%"},
     "task.params": "x", "client.transport": "http", "workers.count": "many", "workers.concurrency": "64",
     "retry.attempts": True, "retry.deadline_s": "1h", "retry.share": "10%", "retry.floor_per_s": "10",
     "machine.memory": "90%", "machine.min_free_mb": "1g",
@@ -391,6 +422,49 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(checkpoint={"commit_ms": 60_001}), "checkpoint.commit_ms"),
         (tree(task={"model": " "}), "task.model"),
         (tree(task={"prompt": "\n"}), "task.prompt"),
+        (tree(retry={"invalid_output": 0}), "retry.invalid_output"),
+        (tree(retry={"invalid_output": 21}), "retry.invalid_output"),
+        (tree(cache={"max_mb": 0}), "cache.max_mb"),
+        (tree(cache={"dir": " "}), "cache.dir"),
+        (tree(task={"messages": "chat"}), "task.messages"),
+        (tree(task={"messages": []}), "task.messages"),
+        (tree(task={"messages": ""}), "task.messages"),
+        (tree(task={"images": [""]}), "task.images"),
+        (tree(task={"images": ["a"], "api": "completions"}), "task.images"),
+        (tree(task={"images": ["a"], "api": "embeddings"}), "task.images"),
+        (tree(task={"images": ["a"], "api": "moderations"}), "task.images"),
+        (tree(task={"system": "s", "api": "embeddings"}), "task.system"),
+        (tree(task={"schema": {"type": "object"}, "api": "completions"}), "task.schema"),
+        (tree(task={"schema": ""}), "task.schema"),
+        (tree(task={"schema": {"type": "object"}}, output={"format": "batch"}), "task.schema"),
+        (tree(task={"rows_per_request": 0}), "task.rows_per_request"),
+        (tree(task={"rows_per_request": 1001}), "task.rows_per_request"),
+        (tree(task={"rows_per_request": 2049, "api": "embeddings"}), "task.rows_per_request"),
+        (tree(task={"rows_per_request": 2, "api": "responses"}), "task.rows_per_request"),
+        (tree(task={"rows_per_request": 2, "api": "completions"}), "task.rows_per_request"),
+        (tree(task={"rows_per_request": 2, "per_row": {"seed": "s"}}), "task.rows_per_request"),
+        (tree(task={"rows_per_request": 2, "images": ["a"]}), "task.rows_per_request"),
+        (tree(task={"rows_per_request": 2}, output={"format": "batch"}), "task.rows_per_request"),
+        (tree(task={"per_row": {"messages": "m"}}), "task.per_row.messages"),
+        (tree(task={"per_row": {"stream": "m"}}), "task.per_row.stream"),
+        (tree(task={"per_row": {"n": "m"}}), "task.per_row.n"),
+        (tree(task={"per_row": {"input": "m"}, "api": "embeddings"}), "task.per_row.input"),
+        (
+            tree(task={"per_row": {"response_format": "m"}, "schema": {"type": "object"}}),
+            "task.per_row.response_format",
+        ),
+        (tree(task={"per_row": {"seed": ""}}), "task.per_row"),
+        (tree(task={"params": {"input": "x"}, "api": "responses"}), "task.params.input"),
+        (tree(task={"params": {"prompt": "x"}, "api": "completions"}), "task.params.prompt"),
+        (tree(task={"params": {"instructions": "x"}, "api": "responses", "system": "s"}), "task.params.instructions"),
+        (tree(task={"params": {"background": True}, "api": "responses"}), "task.params.background"),
+        (tree(task={"params": {"encoding_format": "int8"}, "api": "embeddings"}), "task.params.encoding_format"),
+        (tree(input={"format": "batch"}), "task.prompt"),
+        (tree(task={"prompt": None, "system": "s"}), "task.prompt"),
+        (tree(task={"prompt": None}, input={"format": "csv"}), "task.prompt"),
+        (tree(input={"format": "batch", "id": "x"}, task={"prompt": None}), "input.id"),
+        (tree(input={"format": "batch"}, task={"prompt": None, "params": {"seed": 1}}), "task.params"),
+        (tree(input={"format": "batch"}, task={"prompt": None, "rows_per_request": 5}), "task.rows_per_request"),
         (tree(task={"params": {"messages": []}}), "task.params.messages"),
         (tree(task={"params": {"model": "x"}}), "task.params.model"),
         (tree(task={"params": {"stream": True}}), "task.params.stream"),
@@ -442,6 +516,18 @@ def test_a_value_that_cannot_be_used_is_refused_by_its_key(document: dict[str, A
         tree(machine={"memory": 1, "min_free_mb": 0}),
         tree(task={"params": {"n": 1, "stream": False, "stop": ["\n"]}}),
         tree(task={"system": ""}),
+        tree(task={"prompt": None, "messages": "chat"}),
+        tree(task={"prompt": None, "messages": [{"role": "user", "content": "{text}"}]}),
+        tree(task={"model": None, "per_row": {"model": "m"}}),
+        tree(task={"model": None}, provider=[{"base_url": SIMULATOR, "model": "m"}]),
+        tree(task={"model": None, "prompt": None}, input={"format": "batch"}),
+        tree(task={"prompt": None}, input={"format": "batch"}),
+        tree(task={"prompt": None, "model": None}),  # the input may be a batch file
+        tree(task={"api": "embeddings", "rows_per_request": 2048, "params": {"encoding_format": "float"}}),
+        tree(task={"api": "moderations", "rows_per_request": 2}),
+        tree(task={"api": "completions", "rows_per_request": 1, "params": {"messages_of": "x", "input": "other"}}),
+        tree(task={"rows_per_request": 1000, "schema": {"type": "object"}}),
+        tree(task={"api": "embeddings"}, output={"format": "batch"}),
         tree(simulator={"faults": {"500": 0.5, "429": 0.5}, "hang_s": 0}),
     ],
 )
@@ -748,13 +834,21 @@ def test_a_config_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "task.params.seed=1",
         "input.id=other",
         'output.include=["meta"]',
+        "task.template=format",
+        "task.images=[]",
+        "task.per_row.seed=column",
+        "task.schema.title=Other",
+        "task.rows_per_request=auto",
+        "input.format=tsv",
+        "input.encoding=utf-16",
+        "input.split=test",
     ],
 )
 def test_the_fingerprint_changes_with_everything_that_the_output_depends_on(tmp_path: Path, override: str) -> None:
     path = written(tmp_path, FULL.replace('model = "m-of-local"', ""))
     before, after = fingerprint(load(path)), fingerprint(load(path, [override]))
-    changed = [key for key in before if before[key] != after[key]]
-    assert changed == [override.partition("=")[0].removesuffix(".seed")]
+    changed = [key for key in before | after if before.get(key) != after.get(key)]
+    assert changed == [".".join(override.partition("=")[0].split(".")[:2])]
 
 
 @pytest.mark.parametrize(
@@ -763,6 +857,23 @@ def test_the_fingerprint_changes_with_everything_that_the_output_depends_on(tmp_
 def test_the_fingerprint_stays_when_the_output_bytes_stay(tmp_path: Path, override: str) -> None:
     path = written(tmp_path)
     assert fingerprint(load(path)) == fingerprint(load(path, [override]))
+
+
+def test_of_the_output_formats_the_fingerprint_has_only_whether_replies_are_kept_whole() -> None:
+    without, csv, batch = (
+        fingerprint(parse(tree(output={"format": name}), "c.toml")) for name in ("jsonl", "csv", "batch")
+    )
+    assert without == csv
+    assert batch == csv | {"output.format": "batch"}
+
+
+def test_messages_and_a_run_without_a_model_of_its_own_are_in_the_fingerprint() -> None:
+    read = parse(tree(task={"prompt": None, "model": None, "messages": "chat", "per_row": {"model": "m"}}), "c.toml")
+    found = fingerprint(read)
+    assert (found["task.messages"], found["task.model"], found["task.prompt"]) == ("chat", None, None)
+    assert [read.model_of(provider) for provider in read.provider] == [None]
+    mixed = tables({"model": "x"}, {}) | {"input": {"path": "in.jsonl", "format": "batch"}, "task": {}}
+    assert fingerprint(parse(mixed, "c.toml"))["task.model"] == [None, "x"], "lines keep theirs at the second one"
 
 
 def test_a_fingerprint_of_the_first_version_is_still_the_same() -> None:

@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import engine
 from engine import processes
 from engine.processes import Child
 
@@ -86,6 +88,65 @@ def test_a_defect_ends_the_process_with_status_1_and_a_traceback(
     child.process.join(30)
     assert child.process.exitcode == 1
     assert "KeyError: 'of the test'" in capfd.readouterr().err
+
+
+def test_a_child_finds_what_its_parent_finds_and_nothing_of_the_current_directory(
+    start: START, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "random.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(folder)
+    # The package itself is found even where the parent was told of it by a path that means something else by now.
+    root = str(Path(engine.__file__).parents[1])
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each != root])
+    child = start("import random; pipe.send(sys.path); return 0")
+    told = child.pipe.recv()
+    assert told[:-1] == sys.path
+    assert told[-1] == root
+
+
+def test_a_child_is_given_the_interpreters_options(start: START, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "warnoptions", ["error::ImportWarning"])
+    child = start("pipe.send(sys.warnoptions); return 0")
+    assert child.pipe.recv() == ["error::ImportWarning"]
+
+
+def test_signals_are_noted_and_given_back() -> None:
+    noted: list[signal.Signals] = []
+    before = signal.getsignal(signal.SIGTERM)
+    with processes.signals_noted(noted.append):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert noted == [signal.SIGTERM, signal.SIGINT]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    noted: list[signal.Signals] = []
+    try:
+        with processes.signals_noted(noted.append):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert noted == []
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_in_another_thread_signals_stay_with_the_main_one() -> None:
+    noted: list[signal.Signals] = []
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def note() -> None:
+        with processes.signals_noted(noted.append):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=note)
+    thread.start()
+    thread.join()
+    assert (seen, noted) == ([before], [])
 
 
 def test_starting_one_imports_nothing_of_it_here(start: START) -> None:

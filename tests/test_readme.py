@@ -11,7 +11,8 @@ from random import Random
 import pytest
 
 import engine
-from engine import cli, config
+from engine import config
+from engine.cli import arguments
 from engine.config.reading import SECTIONS
 from engine.errors import ExitCode
 from engine.records import Answer, Failure, SimulatorSettings
@@ -65,12 +66,12 @@ def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
         if words[0].startswith("scripts/"):
             assert os.access(ROOT / words[0], os.X_OK), f"{words[0]} is no program of this repository"
         return
-    options = cli._parser().parse_args(words[1:])
+    options = arguments.parser().parse_args(words[1:])
     if words[1] == "run":
         config.load(CONFIG, options.set)
     elif words[1] == "simulate":
         settings = SimulatorSettings(
-            faults=dict(cli._fault(text) for text in options.fault),
+            faults=dict(arguments.share("--fault", text) for text in options.fault),
             script=tuple(name for name in options.script.split(",") if name),
         )
         FaultPlan(settings, Random(0))

@@ -5,7 +5,7 @@ environment variable that has the key, and `credentials` reads it when the run s
 """
 
 from engine.config.credentials import api_key, extra_headers, secrets
-from engine.config.reading import load, parse
+from engine.config.reading import load, override, parse
 from engine.config.sections import OPENAI_URL, SIMULATOR, Config, ProviderConfig, TaskConfig, fingerprint
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "extra_headers",
     "fingerprint",
     "load",
+    "override",
     "parse",
     "secrets",
 ]

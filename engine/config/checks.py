@@ -1,12 +1,11 @@
 """What a configuration of the right keys and types can still get wrong: figures, names, URLs, paths, combinations."""
 
-import json
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.config import provider_checks
+from engine.config import provider_checks, task_checks
 from engine.config.sections import Config, RetryConfig
 from engine.records import SimulatorSettings
 
@@ -26,20 +25,11 @@ def problems(config: Config) -> Iterator[str]:
         yield 'machine.min_free_mb: must be 0 or more megabytes, or "auto"'
     if not 1 <= config.checkpoint.commit_ms <= 60_000:  # noqa: PLR2004
         yield "checkpoint.commit_ms: must be 1 to 60000 milliseconds"
-    for key in ("model", "prompt"):
-        if not getattr(config.task, key).strip():
-            yield f"task.{key}: must not be empty"
-    for key in ("messages", "model"):
-        if key in config.task.params:
-            yield f"task.params.{key}: is made from task.{'prompt' if key == 'messages' else key}; remove it here"
-    if config.task.params.get("stream"):
-        yield "task.params.stream: a bulk run reads whole replies; remove it"
-    if config.task.params.get("n", 1) != 1:
-        yield "task.params.n: one reply for each row; remove it, or repeat the rows"
-    try:
-        json.dumps(config.task.params, allow_nan=False)  # msgspec would write nan as null without a word
-    except (TypeError, ValueError) as error:
-        yield f"task.params: cannot be written as JSON: {error}"
+    if config.cache.max_mb < 1:
+        yield "cache.max_mb: must be 1 or more megabytes"
+    if not config.cache.dir.strip():
+        yield "cache.dir: must not be empty"
+    yield from task_checks.problems(config)
     yield from _path_problems(config)
     yield from _simulator_problems(config.simulator)
 
@@ -53,6 +43,8 @@ def _retry_problems(retry: RetryConfig) -> Iterator[str]:
         yield "retry.share: must be 0 to 1"
     if not 0 < retry.floor_per_s < math.inf:
         yield "retry.floor_per_s: must be above 0, so that every retry comes to its turn"
+    if not 1 <= retry.invalid_output <= 20:  # noqa: PLR2004
+        yield "retry.invalid_output: must be 1 to 20"
 
 
 def _path_problems(config: Config) -> Iterator[str]:
@@ -88,7 +80,9 @@ def _simulator_problems(simulator: SimulatorSettings, where: str = "simulator") 
         value = getattr(simulator, key)
         if value is not None and not value > 0:
             yield f"{where}.{key}: must be above 0; leave it out for no limit"
-    if not all(share >= 0 for share in simulator.faults.values()) or sum(simulator.faults.values()) > 1:
-        yield f"{where}.faults: shares must be 0 to 1, and at most 1 together"
+    for key in ("faults", "content_faults"):
+        shares = getattr(simulator, key).values()
+        if not all(share >= 0 for share in shares) or sum(shares) > 1:
+            yield f"{where}.{key}: shares must be 0 to 1, and at most 1 together"
     for name, own in simulator.providers.items():
         yield from _simulator_problems(own, f"{where}.providers.{name}")

@@ -55,8 +55,8 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    for override in overrides:
-        _override(tree, override)
+    for change in overrides:
+        override(tree, change)
     return parse(tree, str(path))
 
 
@@ -78,11 +78,12 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
     return config
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def override(tree: dict[str, Any], change: str) -> None:
+    """Change a decoded document by a "section.key=value" text."""
+    key, equals, text = change.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or len(parts) < 2 or not all(parts):  # noqa: PLR2004 - a section and a key
-        raise ConfigError(f"--set {override}: write it as section.key=value, for example workers.count=4")
+        raise ConfigError(f"--set {change}: write it as section.key=value, for example workers.count=4")
     try:
         document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -90,11 +91,11 @@ def _override(tree: dict[str, Any], override: str) -> None:
     # A bare word is a text: shells eat quotes, and the key's type is checked all the same. So is a text of several
     # lines that happens to be a document of its own.
     value = document["value"] if len(document) == 1 else text
-    node, rest = _provider_table(tree, override, parts) if parts[0] == "provider" else (tree, parts)
+    node, rest = _provider_table(tree, change, parts) if parts[0] == "provider" else (tree, parts)
     for part in rest[:-1]:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {part} is no section")
+            raise ConfigError(f"--set {change}: {part} is no section")
     node[rest[-1]] = value
 
 

@@ -132,8 +132,8 @@ class Config(_Section, frozen=True):
     cache: CacheConfig = CacheConfig()
     simulator: SimulatorSettings = SimulatorSettings()
 
-    def model_of(self, provider: ProviderConfig) -> str:
-        """Return the model that this provider is asked for."""
+    def model_of(self, provider: ProviderConfig) -> str | None:
+        """Return the model that this provider is asked for; None where the rows name theirs."""
         return self.task.model if provider.model is None else provider.model
 
     @property
@@ -156,7 +156,10 @@ class Config(_Section, frozen=True):
     @property
     def run_dir(self) -> Path:
         """The run directory."""
-        return Path(self.checkpoint.dir if self.checkpoint.dir is not None else self.output.path + ".run")
+        if self.checkpoint.dir is not None:
+            return Path(self.checkpoint.dir)
+        path = self.output.path.rstrip("/")
+        return Path((path.rpartition("/")[2] if "://" in path else path) + ".run")
 
 
 def fingerprint(config: Config) -> dict[str, Any]:
@@ -164,9 +167,10 @@ def fingerprint(config: Config) -> dict[str, Any]:
 
     A resume with another value is refused: its rows would be answers to another question. Of the models only which
     there are counts, not which provider has them: a model by itself where there is one, else the sorted list.
+    Give it the configuration as it is run: task.schema read from its file, task.api of a batch file's lines.
     """
-    models = sorted({config.model_of(provider) for provider in config.provider})
-    return {
+    models = sorted({config.model_of(provider) for provider in config.provider}, key=lambda model: model or "")
+    always = {
         "task.api": config.task.api,
         "task.model": models[0] if len(models) == 1 else models,
         "task.system": config.task.system,
@@ -175,3 +179,18 @@ def fingerprint(config: Config) -> dict[str, Any]:
         "input.id": config.input.id,
         "output.include": sorted(config.output.include),
     }
+    # Left out where they are what they were before there was such a key: runs that began then can be resumed.
+    later: dict[str, tuple[Any, Any]] = {
+        "task.template": (config.task.template, "format"),
+        "task.messages": (config.task.messages, None),
+        "task.images": (config.task.images, []),
+        "task.per_row": (config.task.per_row, {}),
+        "task.schema": (config.task.schema, None),
+        "task.rows_per_request": (config.task.rows_per_request, "auto"),
+        "input.format": ("auto" if config.input.format == "jsonl" else config.input.format, "auto"),
+        "input.encoding": (config.input.encoding, "utf-8"),
+        "input.split": (config.input.split, None),
+        # Of the formats only whether replies are kept whole: the others are made of the same lines.
+        "output.format": ("batch" if config.output.format == "batch" else None, None),
+    }
+    return always | {key: value for key, (value, before) in later.items() if value != before}

@@ -4,7 +4,8 @@ The demo, the tests and the benchmarks share it, so that all three speak one fai
 
 - **A reply is a pure function of the request body's bytes.** The same body gets the same bytes from any process at
   any time, so a run that was killed and resumed can be compared with one that was not. A reply carries a digest of
-  its own user message (`replies.digest`): a reply that landed on another row is seen.
+  its own user message (`replies.digest`): a reply that landed on another row is seen. So do the strings of a reply in
+  JSON, and each answer to a pack of prompts is the one that its prompt would have got alone.
 - **A provider is a path prefix.** `/v1/...` is the provider "default", `/NAME/v1/...` the provider NAME. Each has its
   own limits, its own fault script, its own random numbers and its own statistics, and is made at its first request.
   `providers.NAME` of the settings gives it settings of its own; without, it has those of all.
@@ -17,14 +18,17 @@ The demo, the tests and the benchmarks share it, so that all three speak one fai
 - **A test decides when a provider is sick.** `POST /providers/NAME/fault` with `{"fault": "503", "seconds": 60}` lets
   every request that passes the limits fail so from then on; without `seconds` until `{"fault": null}` is sent. The
   script and the shares go on afterwards where they were.
+- **Content can be wrong too.** A share of the replies in JSON (`content_faults`) is whole and billed, and does not hold
+  what was asked for. It is drawn for each request sent: who asks again most likely gets a good one.
 - **Nothing here is told apart by chance alone.** Faults by rate and latencies come from generators seeded by the
   settings; only the order in which requests arrive is left to the network.
 - **The server is the witness.** `/stats` says what arrived, how often, and what was answered: promises about
   requests ("no acknowledged row is asked for again") are checked here, not in the client that made them.
 
-Known gaps: no streaming, no tools, one choice a reply, tokens are counted as characters / 4.
+Known gaps: no streaming, no tools, one choice a reply, no lists of tokens in the place of texts, images count for
+nothing, tokens are counted as characters / 4.
 
-`settings`, `limits`, `faults`, `replies` and `stats` are plain computation without I/O; `provider` is made of them;
-`app` is the handler, `server` listens, `process` runs a server in a child process (and imports no server code into the
-parent).
+`settings`, `limits`, `faults`, `replies`, `routes` and `stats` are plain computation without I/O; `provider` is made
+of them; `app` is the handler, `server` listens, `process` runs a server in a child process (and imports no server code
+into the parent).
 """

@@ -1,7 +1,7 @@
 """The request handler: which route, which provider, and through the stations. `exchange` sends what comes out.
 
 It is an `aiohttp.web.Server` handler rather than an `Application`: without router and match info a reply
-costs 5 to 10% less (measured with wrk), and there are five routes. Mutable state: the providers, their figures and
+costs 5 to 10% less (measured with wrk), and there are few routes. Mutable state: the providers, their figures and
 `_stopping`.
 
 A handler is cancelled when its client goes away (`handler_cancellation=True`), so whatever it counts as in flight
@@ -23,12 +23,12 @@ from engine.simulator import faults, replies
 from engine.simulator.exchange import JSON, Exchange
 from engine.simulator.limits import Denial
 from engine.simulator.provider import Provider
+from engine.simulator.routes import ROUTES, Route
 from engine.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
 from engine.simulator.stats import Ledger
 
 _PATH = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1(?P<route>/.*)")
 _CONTROL = re.compile(rf"/providers/(?P<provider>{PREFIX.pattern})/fault")
-_CHAT = "/chat/completions"
 _INVALID_KEY = "Bearer invalid"
 _encode = msgspec.json.Encoder().encode
 
@@ -53,7 +53,8 @@ class Simulator:
         self._total = Ledger()
         self._providers: dict[str, Provider] = {}
         self._provider(DEFAULT_PROVIDER)
-        self._chat_paths: dict[str, Provider] = {}  # raw path -> provider: spares the hot path the regular expression
+        # Raw path -> whose request it is: spares the hot path the regular expression.
+        self._targets: dict[str, tuple[Provider, Route]] = {}
 
     def release(self) -> None:
         """Let go of every request that hangs or drips: the server is about to stop."""
@@ -62,21 +63,22 @@ class Simulator:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
         if request.method == "POST":
-            provider = self._chat_paths.get(request.raw_path) or self._chat_provider(request.raw_path)
-            if provider is not None:
-                return await self._chat(provider, request)
+            target = self._targets.get(request.raw_path) or self._target(request.raw_path)
+            if target is not None:
+                return await self._ask(*target, request)
             if (match := _CONTROL.fullmatch(request.raw_path)) is not None:
                 return await self._outage(match["provider"], request)
         return self._other(request)
 
-    def _chat_provider(self, raw_path: str) -> Provider | None:
+    def _target(self, raw_path: str) -> tuple[Provider, Route] | None:
         match = _PATH.fullmatch(raw_path.partition("?")[0])
-        if match is None or match["route"] != _CHAT:
+        route = None if match is None else ROUTES.get(match["route"])
+        if match is None or route is None:
             return None
-        provider = self._provider(match["provider"] or DEFAULT_PROVIDER)
+        target = (self._provider(match["provider"] or DEFAULT_PROVIDER), route)
         if "?" not in raw_path:  # queries could be without number
-            self._chat_paths[raw_path] = provider
-        return provider
+            self._targets[raw_path] = target
+        return target
 
     def _provider(self, name: str) -> Provider:
         provider = self._providers.get(name)
@@ -125,31 +127,32 @@ class Simulator:
         providers = {name: provider.ledger.figures(second) for name, provider in self._providers.items()}
         return _encode({"total": self._total.figures(second), "providers": providers})
 
-    async def _chat(self, provider: Provider, request: web.BaseRequest) -> web.StreamResponse:
+    async def _ask(self, provider: Provider, route: Route, request: web.BaseRequest) -> web.StreamResponse:
         try:
             body = await request.content.read()
         except (web.RequestPayloadError, ConnectionError):
             return web.Response(status=400)  # the sender left in the middle of its request; nobody reads this
         mark = replies.fingerprint(body)
-        key = int.from_bytes(mark[:8], "little")
+        key = int.from_bytes(mark[:8], "little") ^ route.salt
         exchange = Exchange(request, self._stopping, provider.settings.hang_s)
         now = time.time()
-        self._total.arrived(key, len(body), now)
-        provider.ledger.arrived(key, len(body), now)
+        self._total.arrived(key, len(body), now, route.path)
+        provider.ledger.arrived(key, len(body), now, route.path)
         try:
             with suppress(ConnectionError):  # the client left while it was being answered
-                await self._answer(provider, exchange, body, mark)
+                await self._answer(provider, route, exchange, body, mark)
         finally:
             now = time.time()
-            self._total.left(key, exchange.status, now, success=exchange.success)
-            provider.ledger.left(key, exchange.status, now, success=exchange.success)
+            status, success, damaged = exchange.status, exchange.success, exchange.damaged
+            self._total.left(key, status, now, success=success, damaged=damaged)
+            provider.ledger.left(key, status, now, success=success, damaged=damaged)
         return exchange.response
 
-    async def _answer(self, provider: Provider, exchange: Exchange, body: bytes, mark: bytes) -> None:
+    async def _answer(self, provider: Provider, route: Route, exchange: Exchange, body: bytes, mark: bytes) -> None:
         try:
             if exchange.request.headers.get("Authorization", "").startswith(_INVALID_KEY):
                 raise _wrong_key()
-            completion = provider.compose(body, mark)
+            completion = provider.compose(route, body, mark)
         except replies.RequestError as error:
             await exchange.whole(error.status, error.body)
             return
@@ -166,16 +169,18 @@ class Simulator:
         self._total.charged(completion.charge, second)
         provider.ledger.charged(completion.charge, second)
         fault, in_a_row = provider.next_fault(now)
+        if fault.content or (completion.structured and fault is faults.OK):
+            completion, fault = provider.damage(route, body, mark, completion, fault)
         if fault is not faults.OK:
             self._total.faulted(fault.name)
             provider.ledger.faulted(fault.name)
         if fault.produced:
-            await self._produce(provider, completion)
+            await self._produce(provider, route, completion)
         if fault.headers or fault.retry_at_s is not None or fault.rises_ms is not None:
             headers = {**headers, **faults.headers_of(fault, time.time(), in_a_row)}
         await exchange.deliver(fault, completion.body if fault.body is None else fault.body, headers)
 
-    async def _produce(self, provider: Provider, completion: replies.Completion) -> None:
+    async def _produce(self, provider: Provider, route: Route, completion: replies.Completion) -> None:
         """Take the time that the reply takes to make, after those before it in line."""
         provider.held += 1
         try:
@@ -189,8 +194,9 @@ class Simulator:
                     provider.slots.release()
         finally:
             provider.held -= 1
-        self._total.billed(completion.prompt_tokens, completion.completion_tokens)
-        provider.ledger.billed(completion.prompt_tokens, completion.completion_tokens)
+        prompt_tokens, tokens, inputs = completion.prompt_tokens, completion.completion_tokens, completion.inputs
+        self._total.billed(prompt_tokens, tokens, inputs, route.path)
+        provider.ledger.billed(prompt_tokens, tokens, inputs, route.path)
 
     async def _wait_in_line(self, provider: Provider, slots: asyncio.Semaphore) -> None:
         ledgers = (self._total, provider.ledger) if slots.locked() else ()

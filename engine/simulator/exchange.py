@@ -23,6 +23,7 @@ class Exchange:
         self.response: web.StreamResponse = web.Response()
         self.status: int | None = None  # None until an answer was begun
         self.success = False  # a whole, valid reply was handed to the kernel
+        self.damaged = False  # one was that only its content makes useless
         self._stopping = stopping
         self._hang_s = hang_s
 
@@ -45,7 +46,7 @@ class Exchange:
         match fault.delivery:
             case Delivery.WHOLE:
                 await self.whole(fault.status, body, headers=headers, content_type=fault.content_type)
-                self.success = fault.valid
+                self.success, self.damaged = fault.valid, fault.content
             case Delivery.HALF:
                 await self.whole(fault.status, body[: len(body) // 2], headers=headers)
             case Delivery.RESET:

@@ -1,6 +1,9 @@
 """Every way in which the simulator can fail, by name, and which request gets which.
 
 A fault is data: what is sent, and how. The names are the vocabulary of tests, benchmarks and `[simulator]` settings.
+
+A content fault is one of a reply that is whole and right by all that HTTP and the API say, but whose content is not the
+JSON that was asked for (`replies.damage` says how). Other replies it leaves as they are.
 """
 
 from collections.abc import Mapping
@@ -39,6 +42,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     retry_at_s: float | None = None  # send a retry-after with a date this many seconds ahead
     rises_ms: int | None = None  # send a retry-after-ms of this much, twice this much, ... for each in a row
+    content: bool = False  # it strikes in the content of the reply, where that is JSON that was asked for
     produced: bool = False  # a model's reply was made, hence latency and tokens that are billed
     valid: bool = False  # the sender gets a valid reply
 
@@ -121,6 +125,12 @@ CATALOGUE: Mapping[str, Fault] = {
         Fault(name="array", status=400, body=_ARRAY),
         Fault(name="bad-headers", headers=_NONSENSE_LIMITS, produced=True, valid=True),
         Fault(name="huge-headers", headers=_HUGE_LIMITS, produced=True, valid=True),
+        Fault(name="wrong-type", content=True, produced=True),  # one value has another type than the schema says
+        Fault(name="extra-prose", content=True, produced=True),  # sentences around the JSON
+        Fault(name="cut", content=True, produced=True),  # the first half of it, as if the reply had become too long
+        Fault(name="missing", content=True, produced=True),  # a required member or an answer of a pack is left out
+        Fault(name="duplicate", content=True, produced=True),  # an answer of a pack is there twice, once with another's
+        Fault(name="wrong-id", content=True, produced=True),  # an answer of a pack has an id that was not asked
     )
 }
 OK = CATALOGUE["ok"]
@@ -148,6 +158,29 @@ def headers_of(fault: Fault, now: float, in_a_row: int = 1) -> Mapping[str, str]
     return headers
 
 
+class _Shares:
+    """Draws faults by their shares. Raises ValueError for a share outside 0 to 1, or shares that sum above 1."""
+
+    def __init__(self, shares: Mapping[str, float], random: Random) -> None:
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"the share of fault {name!r} must be from 0 to 1, not {share}")
+        faults = [named(name) for name in shares]
+        bounds = list(accumulate(shares.values()))
+        if bounds and bounds[-1] > 1 + 1e-9:
+            raise ValueError(f"the shares of all faults sum to {bounds[-1]:g}, which is above 1")
+        self._bounds = list(zip(bounds, faults, strict=True))
+        self._random = random
+
+    def draw(self) -> Fault:
+        if self._bounds:
+            drawn = self._random.random()
+            for bound, fault in self._bounds:
+                if drawn < bound:
+                    return fault
+        return OK
+
+
 class FaultPlan:
     """Which fault each request of one provider gets: an outage before all, then the script, then shares.
 
@@ -156,15 +189,7 @@ class FaultPlan:
 
     def __init__(self, settings: SimulatorSettings, random: Random) -> None:
         self._script = iter([named(name) for name in settings.script])
-        for name, share in settings.faults.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"the share of fault {name!r} must be from 0 to 1, not {share}")
-        faults = [named(name) for name in settings.faults]
-        bounds = list(accumulate(settings.faults.values()))
-        if bounds and bounds[-1] > 1 + 1e-9:
-            raise ValueError(f"the shares of all faults sum to {bounds[-1]:g}, which is above 1")
-        self._shares = list(zip(bounds, faults, strict=True))
-        self._random = random
+        self._shares = _Shares(settings.faults, random)
         self._outage: Fault | None = None
         self._outage_ends = 0.0
 
@@ -183,11 +208,27 @@ class FaultPlan:
                 return self._outage
             self._outage = None
         scripted = next(self._script, None)
-        if scripted is not None:
-            return scripted
-        if self._shares:
-            drawn = self._random.random()
-            for bound, fault in self._shares:
-                if drawn < bound:
-                    return fault
-        return OK
+        return scripted if scripted is not None else self._shares.draw()
+
+
+class ContentPlan:
+    """Which content fault each reply in JSON of one provider gets, and where it strikes.
+
+    Raises ValueError for a name that is none of a content fault, a share outside 0 to 1, or shares that sum above 1.
+    """
+
+    def __init__(self, settings: SimulatorSettings, random: Random) -> None:
+        for name in settings.content_faults:
+            if not named(name).content:
+                known = ", ".join(fault.name for fault in CATALOGUE.values() if fault.content)
+                raise ValueError(f"{name!r} is no content fault; these are: {known}")
+        self._shares = _Shares(settings.content_faults, random)
+        self._random = random
+
+    def next(self) -> Fault:
+        """Choose the content fault of the next reply in JSON."""
+        return self._shares.draw()
+
+    def spot(self) -> int:
+        """Draw the 64 bits that decide which part of a reply is struck."""
+        return self._random.getrandbits(64)

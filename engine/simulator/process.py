@@ -5,11 +5,10 @@ closes, however the parent ended. Nothing of the server is imported here, so tha
 """
 
 import asyncio
-import multiprocessing
-import signal
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from engine import processes
 from engine.records import SimulatorSettings
 from engine.simulator.settings import check
 
@@ -28,17 +27,14 @@ class SimulatorProcess:
 
     def __init__(self, settings: SimulatorSettings, port: int = 0) -> None:
         check(settings)
-        context = multiprocessing.get_context("spawn")
-        self._pipe, self._child_end = context.Pipe()
-        self._process = context.Process(
-            target=_child, args=(self._child_end, settings, port), name="rowmill-simulator", daemon=True
-        )
+        self._told = (settings, port)
+        self._child: processes.Child | None = None
         self._port: int | None = None
 
     @property
     def pid(self) -> int | None:
         """The child's process id; None before `start()`."""
-        return self._process.pid
+        return None if self._child is None else self._child.process.pid
 
     @property
     def base_url(self) -> str:
@@ -49,17 +45,19 @@ class SimulatorProcess:
 
     def start(self) -> None:
         """Start the child and return without waiting for it."""
-        self._process.start()
-        self._child_end.close()  # the child's copy is now the only one, so that its death is seen as end of file
+        self._child = processes.start("engine.simulator.process", "rowmill-simulator")
+        with suppress(OSError):  # it died at once: `wait_ready` says so
+            self._child.pipe.send(self._told)
 
     def wait_ready(self, timeout: float = 10.0) -> int:
         """Wait up to `timeout` seconds for the port. Raises SimulatorError with the reason, or TimeoutError."""
+        assert self._child is not None, "start() comes first"
         if self._port is None:
-            if not self._pipe.poll(timeout):
-                raise TimeoutError(f"the simulator was not ready within {timeout:g} s")
             try:
-                told = self._pipe.recv()
-            except EOFError:
+                if not self._child.pipe.poll(timeout):
+                    raise TimeoutError(f"the simulator was not ready within {timeout:g} s")
+                told = self._child.pipe.recv()
+            except (EOFError, ConnectionResetError):
                 raise SimulatorError("the simulator's process ended before it was ready") from None
             if not isinstance(told, int):
                 raise SimulatorError(f"the simulator cannot serve: {told}")
@@ -68,16 +66,23 @@ class SimulatorProcess:
 
     def stop(self) -> None:
         """End the child and wait for it. May be called at any time after `start()`, and again."""
-        self._pipe.close()
-        self._process.join(_EXIT_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        if self._child is None:
+            return
+        self._child.pipe.close()
+        self._child.process.join(_EXIT_S)
+        if self._child.process.is_alive():
+            self._child.process.kill()
+            self._child.process.join()
 
 
-def _child(pipe: Connection, settings: SimulatorSettings, port: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when this ends
+def main(pipe: Connection) -> int:
+    """Be the child: serve until the pipe closes."""
     from engine.simulator.server import serve
+
+    try:
+        settings, port = pipe.recv()
+    except EOFError:  # the parent was killed at once
+        return 0
 
     async def until_closed() -> None:
         closed = asyncio.Event()
@@ -90,3 +95,5 @@ def _child(pipe: Connection, settings: SimulatorSettings, port: int) -> None:
     except (OSError, ValueError) as error:
         with suppress(OSError):  # a parent that is gone asks no more
             pipe.send(str(error))
+        return 1
+    return 0

@@ -5,9 +5,10 @@ from math import log
 from random import Random
 
 from engine.records import SimulatorSettings
-from engine.simulator import replies
-from engine.simulator.faults import Fault, FaultPlan
+from engine.simulator.faults import OK, ContentPlan, Fault, FaultPlan
 from engine.simulator.limits import Denial, Limits
+from engine.simulator.replies import Completion, Damage
+from engine.simulator.routes import Route
 from engine.simulator.stats import Ledger
 
 
@@ -17,6 +18,7 @@ class Provider:
     def __init__(self, name: str, settings: SimulatorSettings) -> None:
         self.settings = settings
         self.faults = FaultPlan(settings, Random(f"{settings.seed} faults {name}"))  # noqa: S311 - repeatable, no secret
+        self._content_faults = ContentPlan(settings, Random(f"{settings.seed} content {name}"))  # noqa: S311 - the same
         self.ledger = Ledger()
         # First come, first served. None: all at a time.
         self.slots = asyncio.Semaphore(settings.parallel) if settings.parallel is not None else None
@@ -56,6 +58,18 @@ class Provider:
             seconds *= (self.ledger.in_flight / settings.knee) ** 2
         return seconds
 
-    def compose(self, body: bytes, mark: bytes) -> replies.Completion:
-        """Answer a request body as `replies.compose` does, as long as the settings say."""
-        return replies.compose(body, mark, self.settings.reply_tokens)
+    def compose(self, route: Route, body: bytes, mark: bytes) -> Completion:
+        """Answer a request body as the route does, as long as the settings say."""
+        return route.compose(body, mark, self.settings.reply_tokens, None)
+
+    def damage(
+        self, route: Route, body: bytes, mark: bytes, completion: Completion, fault: Fault
+    ) -> tuple[Completion, Fault]:
+        """Let content faults have their turn on a reply in JSON that no other fault has; tell what came of it."""
+        if fault is OK:
+            fault = self._content_faults.next()
+        if fault.content:
+            damage = Damage(fault.name, self._content_faults.spot())
+            damaged = route.compose(body, mark, self.settings.reply_tokens, damage)
+            return (damaged, fault) if damaged.damaged else (completion, OK)
+        return completion, fault

@@ -5,7 +5,7 @@ from math import inf
 from random import Random
 
 from engine.records import SimulatorSettings
-from engine.simulator.faults import FaultPlan
+from engine.simulator.faults import ContentPlan, FaultPlan
 from engine.simulator.limits import Limits
 
 DEFAULT_PROVIDER = "default"  # the provider of plain /v1
@@ -26,6 +26,7 @@ def check(settings: SimulatorSettings, where: str = "") -> None:
     if settings.knee is not None and not 1 <= settings.knee < inf:
         raise ValueError(f"{where}knee must be at least 1, not {settings.knee}")
     FaultPlan(settings, Random(0))  # noqa: S311 - only to have names and shares checked
+    ContentPlan(settings, Random(0))  # noqa: S311 - the same
     Limits(settings.requests_per_minute, settings.tokens_per_minute)
     for name, own in settings.providers.items():
         if where:

@@ -8,8 +8,10 @@ from collections import deque
 from typing import Any
 
 SERIES_S = 600  # seconds of history kept
-_REQUESTS, _ANSWERED, _REFUSED, _FAILED, _TOKENS = range(1, 6)  # places in an entry of the series
+_REQUESTS, _GOOD, _REFUSED, _FAILED, _TOKENS = range(1, 6)  # places in an entry of the series
 _TOO_MANY = 429
+# A body's entry: how often it came, times _ONE, and these bits.
+_ANSWERED_ONCE, _ANSWERED_TWICE, _DAMAGED, _ONE = 1, 2, 4, 8
 
 
 class Ledger:
@@ -32,19 +34,24 @@ class Ledger:
         self.charged_tokens = 0
         self.max_per_request = 0
         self.repeated_after_success = 0
+        self.repeated_after_damage = 0
+        self.answered_twice = 0
         self.no_answer = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
+        self.routes: dict[str, int] = {}
+        self.inputs: dict[str, int] = {}
         self.statuses: dict[int, int] = {}
         self.faults: dict[str, int] = {}
         self.limited: dict[str, int] = {}
-        self._seen: dict[int, int] = {}  # key -> 2 * times seen + (1 if answered): small ints are shared, so it is lean
+        self._seen: dict[int, int] = {}  # key -> entry: small ints are shared, so it is lean
         # [Unix second, requests, answered, refused, failed, charged tokens]; empty seconds are left out
         self._series: deque[list[int]] = deque(maxlen=SERIES_S)
 
-    def arrived(self, key: int, size: int, now: float) -> None:
+    def arrived(self, key: int, size: int, now: float, route: str = "/chat/completions") -> None:
         """Count a request whose body of `size` bytes has been read at Unix time `now`."""
         self.requests += 1
+        self.routes[route] = self.routes.get(route, 0) + 1
         self.bytes_in += size
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
@@ -52,23 +59,35 @@ class Ledger:
             self.first = now
         self.last = now
         mark = self._seen.get(key, 0)
-        if mark & 1:
+        if mark & _ANSWERED_ONCE:
             self.repeated_after_success += 1
-        mark += 2
+        elif mark & _DAMAGED:
+            self.repeated_after_damage += 1
+        mark += _ONE
         self._seen[key] = mark
-        self.max_per_request = max(self.max_per_request, mark >> 1)
+        self.max_per_request = max(self.max_per_request, mark // _ONE)
         self._entry(now)[_REQUESTS] += 1
 
-    def left(self, key: int, status: int | None, now: float, *, success: bool) -> None:
-        """Count its end. `status` is None where no answer was begun; `success`: a valid reply was sent whole."""
+    def left(self, key: int, status: int | None, now: float, *, success: bool, damaged: bool = False) -> None:
+        """Count its end. `status` is None where no answer was begun; `success`: a valid reply was sent whole.
+
+        damaged: one was, but for its content.
+        """
         self.in_flight -= 1
         if status is None:
             self.no_answer += 1
         else:
             self.statuses[status] = self.statuses.get(status, 0) + 1
-        if success and key in self._seen:
-            self._seen[key] |= 1
-        self._entry(now)[_ANSWERED if success else _REFUSED if status == _TOO_MANY else _FAILED] += 1
+        mark = self._seen.get(key)
+        if mark is not None:  # None where the figures were reset meanwhile
+            if success:
+                if mark & _ANSWERED_ONCE and not mark & _ANSWERED_TWICE:
+                    self.answered_twice += 1
+                    mark |= _ANSWERED_TWICE
+                self._seen[key] = mark | _ANSWERED_ONCE
+            elif damaged:
+                self._seen[key] = mark | _DAMAGED
+        self._entry(now)[_GOOD if success else _REFUSED if status == _TOO_MANY else _FAILED] += 1
 
     def charged(self, tokens: int, now: float) -> None:
         """Count a request that the limits let through, at the price of so many tokens."""
@@ -85,8 +104,9 @@ class Ledger:
         """Count the end of such a wait."""
         self.waiting -= 1
 
-    def billed(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Count a produced reply, whether or not it reached anyone."""
+    def billed(self, prompt_tokens: int, completion_tokens: int, inputs: int, route: str) -> None:
+        """Count a produced reply to so many texts or prompts, whether or not it reached anyone."""
+        self.inputs[route] = self.inputs.get(route, 0) + inputs
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
 
@@ -103,6 +123,12 @@ class Ledger:
 
         An entry of it is [Unix second, requests that came, ends by a valid reply, ends by a 429, other ends, tokens
         charged]; seconds in which nothing happened are left out. `per_second` is its first two columns.
+
+        Of a body, and each route by itself: `repeated_after_success` counts requests with one that a valid reply had
+        been sent to before, `answered_twice` the distinct bodies that valid replies were sent to more than once (also
+        where the second request came before the first reply), `repeated_after_damage` requests with one that so far
+        only had replies with a content fault. `by_route` counts requests, `inputs` the texts and the prompts of packs
+        in replies that were made.
         """
         distinct = len(self._seen)
         series = [entry for entry in self._series if entry[0] > second - SERIES_S]
@@ -112,6 +138,10 @@ class Ledger:
             "duplicates": self.requests - distinct,
             "max_per_request": self.max_per_request,
             "repeated_after_success": self.repeated_after_success,
+            "repeated_after_damage": self.repeated_after_damage,
+            "answered_twice": self.answered_twice,
+            "by_route": dict(sorted(self.routes.items())),
+            "inputs": dict(sorted(self.inputs.items())),
             "by_status": {str(status): count for status, count in sorted(self.statuses.items())},
             "no_answer": self.no_answer,
             "by_fault": dict(sorted(self.faults.items())),

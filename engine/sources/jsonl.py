@@ -5,8 +5,7 @@ plan reads the file once, in blocks, and cuts it into shards; workers then read 
 more than a block and the longest line.
 """
 
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -14,51 +13,18 @@ from typing import BinaryIO, Self
 import aiofiles
 from zlib_ng.zlib_ng import crc32
 
-from engine.errors import InputError, RunDirectoryError
+from engine.errors import RunDirectoryError
 from engine.records import Shard
 
 _BLOCK = 1 << 20  # bytes a read of the plan: large enough to run at the speed of the page cache
 _READ = 1 << 18  # bytes a read of a worker: some hundred rows for one switch to a thread
 _BOM = b"\xef\xbb\xbf"
-_HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
 
 # Beyond about 200 shards more of them only cost more syncs; below 32 KiB a shard costs more than its rows. Rows are
 # bounded too, for what a worker remembers of each.
 _SHARDS = 200
 _SHARD_BYTES = (1 << 15, 1 << 23)
 SHARD_ROWS = 20_000
-
-_FOREIGN = {  # first bytes of files that are often taken for JSON Lines
-    b"\x1f\x8b": "gzip-compressed; decompress it first",
-    b"\x28\xb5\x2f\xfd": "zstd-compressed; decompress it first",
-    b"PK\x03\x04": "a zip archive; unpack it first",
-    b"PAR1": "a Parquet file; convert it to JSON Lines first",
-    b"\xff\xfe": "UTF-16; convert it to UTF-8 first",
-    b"\xfe\xff": "UTF-16; convert it to UTF-8 first",
-}
-
-
-def open_input(path: Path) -> BinaryIO:
-    """Open the input for reading. Raises `InputError` where it cannot be read or is no JSON Lines file."""
-    try:
-        # Before it is opened: opening a named pipe that nobody writes to would wait for ever.
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise InputError(
-                f"{path}: is no regular file; write the rows to a file first: they are read more than once"
-            )
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; set input.path to the file with the rows") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}; set input.path to a readable file") from None
-    head = file.read(4)
-    file.seek(0)
-    for magic, what in _FOREIGN.items():
-        if head.startswith(magic):
-            file.close()
-            raise InputError(f"{path}: is {what}")
-    return file
 
 
 def shard_bytes(input_bytes: int) -> int:
@@ -67,28 +33,46 @@ def shard_bytes(input_bytes: int) -> int:
     return min(max(input_bytes // _SHARDS, smallest), largest)
 
 
-def first_rows(path: Path, count: int) -> list[bytes]:
-    """Return up to `count` lines from the start of the input, to check a configuration against. Fewer of long ones."""
-    lines: list[bytes] = []
-    left = _HEAD_BYTES
-    with open_input(path) as file:
-        while len(lines) < count and left > 0 and (line := file.readline()):
-            left -= len(line)
-            lines.append(line if lines else line.removeprefix(_BOM))
-    return lines
+def read_blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the bytes of an open file, in blocks."""
+    while block := file.read(_BLOCK):
+        yield block
+
+
+def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a file's blocks without its byte order mark, and with a newline behind its last line.
+
+    So they can follow the blocks of another file; the rows stay the same.
+    """
+    first, last = True, b"\n"
+    for block in blocks:
+        last = block[-1:]
+        yield block.removeprefix(_BOM) if first else block
+        first = False
+    if last != b"\n":
+        yield b"\n"
 
 
 def plan_shards(file: BinaryIO, *, shard_bytes: int, shard_rows: int) -> Iterator[Shard]:
-    """Cut the input into shards, from its start, each as soon as it is known.
+    """Cut a whole file into shards, as `plan_blocks` does."""
+    return plan_blocks(read_blocks(file), shard_bytes=shard_bytes, shard_rows=shard_rows)
 
-    A shard ends with the line that brings it to `shard_bytes`, or with its `shard_rows`-th line. The same input and
+
+def plan_blocks(
+    blocks: Iterable[bytes], *, shard_bytes: int, shard_rows: int, number: int = 0, first_row: int = 0, part: int = 0
+) -> Iterator[Shard]:
+    """Cut the bytes of one part into shards, from its start, each as soon as it is known.
+
+    A shard ends with the line that brings it to `shard_bytes`, or with its `shard_rows`-th line. The same bytes and
     sizes always give the same shards.
+
+    number, first_row: of the first shard. part: of all of them.
     """
-    number = first_row = rows = 0
+    rows = 0
     start = offset = 0  # of the open shard, and of what has been looked at
     crc = 0
     last = b"\n"
-    while block := file.read(_BLOCK):
+    for block in blocks:
         view = memoryview(block)
         position = 0
         while position < len(block):
@@ -98,7 +82,7 @@ def plan_shards(file: BinaryIO, *, shard_bytes: int, shard_rows: int) -> Iterato
             found = block.count(b"\n", position, stop)
             ends = newline >= 0
             if rows + found > shard_rows or (rows + found == shard_rows and not ends):
-                stop = _after_newline(block, position, stop, shard_rows - rows)
+                stop = after_newline(block, position, stop, shard_rows - rows)
                 found = shard_rows - rows
                 ends = True
             crc = crc32(view[position:stop], crc)
@@ -106,15 +90,15 @@ def plan_shards(file: BinaryIO, *, shard_bytes: int, shard_rows: int) -> Iterato
             offset += stop - position
             position = stop
             if ends:
-                yield Shard(number, first_row, rows, start, offset, crc)
+                yield Shard(number, first_row, rows, start, offset, crc, part)
                 number, first_row, rows, start, crc = number + 1, first_row + rows, 0, offset, 0
-        last = block[-1:]
+        last = block[-1:] or last
     if offset > start:
         # A last line without a newline is a row like any other.
-        yield Shard(number, first_row, rows + (last != b"\n"), start, offset, crc)
+        yield Shard(number, first_row, rows + (last != b"\n"), start, offset, crc, part)
 
 
-def _after_newline(block: bytes, start: int, stop: int, nth: int) -> int:
+def after_newline(block: bytes, start: int, stop: int, nth: int) -> int:
     """Return the position after the nth newline of block[start:stop], by halving: counting is what is fast."""
     while nth > 1:
         middle = (start + stop) // 2
@@ -141,7 +125,10 @@ class ShardReader:
         self._rows = 0
 
     async def __aenter__(self) -> Self:
-        self._file = await aiofiles.open(self._path, "rb", buffering=0)
+        try:
+            self._file = await aiofiles.open(self._path, "rb", buffering=0)
+        except FileNotFoundError:
+            raise self._changed() from None
         await self._file.seek(self._shard.start)
         return self
 
@@ -169,7 +156,7 @@ class ShardReader:
                 if self._crc != self._shard.crc:
                     raise self._changed()
             if lines:
-                if self._rows == 0 and self._shard.first_row == 0:
+                if self._rows == 0 and self._shard.start == 0:
                     lines[0] = lines[0].removeprefix(_BOM)
                 self._rows += len(lines)
                 return lines

@@ -32,7 +32,7 @@ from engine.store.recovery import (
     retry_record,
 )
 from engine.store.row_index import FAILED, MISSING, RESULT
-from engine.store.seal import Sealed, write_sealed
+from engine.store.seal import Form, Sealed, write_sealed
 
 _NEWLINE = ord("\n")
 
@@ -232,15 +232,18 @@ class Checkpoint:
         if self._broken is not None:
             raise MachineError(self._broken)
 
-    async def seal(self, directory: Path) -> Sealed:
-        """Write the sealed shard file into `directory`. Every row must be acknowledged (else ValueError)."""
+    async def seal(self, directory: Path, form: Form | None = None) -> Sealed:
+        """Write the sealed shard file into `directory`. Every row must be acknowledged (else ValueError).
+
+        form: how the output's format writes rows; None leaves the lines as they are.
+        """
         if not self.complete:
             raise ValueError(f"shard {self.shard.number} has {self.acknowledged.rows} of {self.shard.rows} rows")
-        return await _to_its_end(lambda: self._seal(directory))
+        return await _to_its_end(lambda: self._seal(directory, form))
 
-    async def _seal(self, directory: Path) -> Sealed:
+    async def _seal(self, directory: Path, form: Form | None) -> Sealed:
         async with self._lock:
-            return await asyncio.to_thread(write_sealed, directory, self.path, self._index, self.acknowledged)
+            return await asyncio.to_thread(write_sealed, directory, self.path, self._index, self.acknowledged, form)
 
     async def close(self) -> None:
         """Commit what is pending, prove the file to its end with a last group record, and close it.

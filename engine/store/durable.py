@@ -24,7 +24,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,6 +114,16 @@ def sync_file(fd: int) -> None:
     os.fsync(fd)
 
 
+def sync_path(path: Path) -> None:
+    """Bring a file that others have written and closed to the disk."""
+    with machine_errors(f"write {path}"):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -126,6 +136,18 @@ def sync_directory(path: Path) -> None:
 def publish(temporary: Path, final: Path) -> None:
     """Give a file that is already synced its final name, replacing what had it. Both must be in one directory."""
     os.replace(temporary, final)  # noqa: PTH105 - the same call, named in full here because the module is about it
+    sync_directory(final.parent)
+
+
+def publish_directory(temporary: Path, final: Path, aside: Path) -> None:
+    """Give a directory its final name; the one that had it gets the name `aside`, which must be free.
+
+    What is in the new one must be synced already, its names included. All three must be in one directory. Unlike a file
+    it takes two renames: a crash between them leaves nothing under the name, and the old directory aside.
+    """
+    with suppress(FileNotFoundError):
+        final.rename(aside)
+    temporary.rename(final)
     sync_directory(final.parent)
 
 

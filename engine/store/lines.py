@@ -30,7 +30,7 @@ def result_line(index: int, id: bytes, answer: Answer, include: bytes) -> bytes:
 def failure_line(index: int, id: bytes, failure: Failure, include: bytes) -> bytes:  # noqa: A002 - as above
     """Return the output line of a row that failed; `id` and `include` as in `result_line`."""
     return _one_line(
-        b'{"index":%d,"id":%b,"output":null,"error":{"class":%b,"code":%b,"status":%b,"message":%b}'
+        b'{"index":%d,"id":%b,"output":null,"error":{"class":%b,"code":%b,"status":%b,"message":%b%b}'
         b',"finish_reason":null,"model":null,"usage":null%b}'
         % (
             index,
@@ -39,6 +39,7 @@ def failure_line(index: int, id: bytes, failure: Failure, include: bytes) -> byt
             _json(failure.code),
             _json(failure.status),
             _json(failure.message),
+            b"" if failure.reply is None else b',"reply":' + failure.reply,
             include,
         )
     )
@@ -49,6 +50,7 @@ class _Error(msgspec.Struct, rename={"fault": "class"}):
     code: msgspec.Raw
     status: msgspec.Raw
     message: msgspec.Raw
+    reply: msgspec.Raw = msgspec.Raw()  # only where there was one that was no answer
 
 
 class _FailedRow(msgspec.Struct):
@@ -66,19 +68,21 @@ def error_line(failed: bytes, attempts: int) -> bytes:
         row = _decode_failed_row(failed)
     except msgspec.DecodeError:  # JSON that msgspec refuses: half a surrogate pair in the row's id or input
         loose = json.loads(failed)
-        error = {name: _json(loose["error"][name]) for name in ("class", "code", "status", "message")}
+        error = {name: _json(value) for name, value in loose["error"].items()}
         return _error_members(loose["index"], _json(loose["id"]), error, attempts)
     error = {
         "class": bytes(row.error.fault),
         "code": bytes(row.error.code),
         "status": bytes(row.error.status),
         "message": bytes(row.error.message),
+        "reply": bytes(row.error.reply),
     }
     return _error_members(row.index, bytes(row.id), error, attempts)
 
 
 def _error_members(index: int, id: bytes, error: dict[str, bytes], attempts: int) -> bytes:  # noqa: A002 - as above
-    return b'{"index":%d,"id":%b,"class":%b,"code":%b,"status":%b,"message":%b,"attempts":%d}' % (
+    reply = error.get("reply")
+    return b'{"index":%d,"id":%b,"class":%b,"code":%b,"status":%b,"message":%b,"attempts":%d%b}' % (
         index,
         id,
         error["class"],
@@ -86,6 +90,7 @@ def _error_members(index: int, id: bytes, error: dict[str, bytes], attempts: int
         error["status"],
         error["message"],
         attempts,
+        b',"reply":' + reply if reply else b"",
     )
 
 

@@ -3,6 +3,7 @@
 lock                held by the supervisor, exclusively; says who it is
 workers.lock        held by every worker, shared: workers of a killed supervisor hold it until they are gone
 manifest.json       what the run is of                     plan           its shards, frozen
+spool/              rows of inputs that cannot be read in place, as JSON Lines
 checkpoints/        outcomes of rows, one file a shard     sealed/        finished shards in output form
 boards/             rows in flight, one file a worker      report.json    run.log
 """
@@ -27,7 +28,7 @@ _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "report.json",
     "run.log",
 )
-_FOLDERS = ("checkpoints", "sealed", "boards")
+_FOLDERS = ("checkpoints", "sealed", "boards", "spool")
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
 
@@ -40,6 +41,7 @@ class RunDirectory:
         self.plan = path / _PLAN
         self.checkpoints = path / "checkpoints"
         self.sealed = path / "sealed"
+        self.spool = path / "spool"
         self.report = path / _REPORT
         self.log = path / _LOG
         self._boards = path / "boards"

@@ -1,15 +1,19 @@
-"""A sealed shard: all its output lines in row order, in one file, ready to be copied.
+"""A sealed shard: what it adds to the output, all rows in order, in one file, ready to be joined with the others.
 
-    output lines, one for each row | errors-file lines, one for each failed row | footer, one record (see `framing`)
+    output section | errors section | footer, one record (see `framing`)
 
-The footer is `{"rowmill":1,"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...}}`. The file appears under its
-name whole and synced, or not at all. It can be made again from its checkpoint, whose records have their checksums.
+The output section is what the output's format makes of the shard's lines (see `Form`), plain JSON Lines being the lines
+themselves; the errors section has one line for each failed row. The footer is
+`{"rowmill":2,"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...},"format":"jsonl"}`. The file appears under
+its name whole and synced, or not at all. It can be made again from its checkpoint, whose records have their checksums;
+so can one of another format, where the user has changed his mind.
 """
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -24,6 +28,25 @@ from engine.store.row_index import FAILED, RowIndex
 _CHUNK_BYTES = 1 << 17  # gathered before a write: a worker's memory is to be the same for small and large shards
 _FOOTER_BYTES = 4096  # more than any footer has
 
+PLAIN = "jsonl"  # the key of the format that takes the lines as they are
+
+
+class Form(Protocol):
+    """How an output format writes the rows of a shard. Every method runs in threads, several at a time."""
+
+    @property
+    def key(self) -> str:
+        """Names the format and all that its sections depend on: sections of two keys never come into one output."""
+
+    def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
+        """Turn the rows' output lines into the output section, in pieces of any size.
+
+        A section that is not empty ends with a newline: that is how the footer behind it is found.
+        """
+
+    def failed(self, line: bytes, attempts: int) -> bytes | None:
+        """Return the errors-file line of a failed row, made from its output line; None for the usual one."""
+
 
 class Sealed(msgspec.Struct, frozen=True):
     """What the footer of a sealed shard says."""
@@ -32,6 +55,7 @@ class Sealed(msgspec.Struct, frozen=True):
     output_bytes: int
     error_bytes: int
     totals: Totals
+    format: str = PLAIN  # the key of the format
 
 
 class _Footer(msgspec.Struct):
@@ -40,6 +64,7 @@ class _Footer(msgspec.Struct):
     output_bytes: int
     error_bytes: int
     totals: Totals
+    format: str
 
 
 _decode_footer = msgspec.json.Decoder(_Footer).decode
@@ -50,10 +75,13 @@ def seal_name(number: int) -> str:
     return f"{number:06d}.sealed"
 
 
-def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Totals) -> Sealed:
-    """Write the sealed file of a complete shard and return its footer. Blocks; the cost is that of copying the bytes.
+def write_sealed(
+    directory: Path, checkpoint: Path, index: RowIndex, totals: Totals, form: Form | None = None
+) -> Sealed:
+    """Write the sealed file of a complete shard and return its footer. Blocks.
 
-    Lines are cut out of the checkpoint as they are; their checksums were right when they were written or read.
+    Lines are cut out of the checkpoint as they are; their checksums were right when they were written or read. Without
+    a form they are the section, at the cost of copying the bytes.
     """
     path = directory / seal_name(index.shard.number)
     temporary = directory / f".{path.name}.tmp"
@@ -63,9 +91,11 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
             with checkpoint.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop
                 # takes milliseconds for every row.
-                output_bytes = _write_lines(fd, _output_lines(source, index), source)
-                error_bytes = _write_lines(fd, _error_lines(source, index), source)
-            footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, totals)
+                lines = _output_lines(source, index)
+                output_bytes = _write(fd, lines, b"\n") if form is None else _write(fd, form.encode(lines), b"")
+                error_bytes = _write(fd, _error_lines(source, index, form), b"\n")
+            key = PLAIN if form is None else form.key
+            footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, totals, key)
             durable.write_all(fd, framed(msgspec.json.encode(footer)))
             durable.sync_data(fd)
         except BaseException:
@@ -74,41 +104,46 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
         finally:
             os.close(fd)
         durable.publish(temporary, path)
-    return Sealed(index.shard, output_bytes, error_bytes, msgspec.structs.replace(totals))
+    return Sealed(index.shard, output_bytes, error_bytes, msgspec.structs.replace(totals), key)
 
 
 def _output_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
+    seen = 0
     for offset, length in zip(index.offsets, index.lengths, strict=True):
+        seen += length
+        if seen >= _CHUNK_BYTES:
+            seen = 0
+            source.madvise(mmap.MADV_DONTNEED)  # pages that were read would count as memory of this process
         yield source[offset : offset + length]
 
 
-def _error_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
+def _error_lines(source: mmap.mmap, index: RowIndex, form: Form | None) -> Iterator[bytes]:
     place = index.states.find(FAILED)
     while place >= 0:
         offset = index.offsets[place]
-        head = source[source.rfind(b"\n", 0, offset) + 1 + FRAME_BYTES : offset]
-        yield error_line(source[offset : offset + index.lengths[place]], attempts_of(head))
+        line = source[offset : offset + index.lengths[place]]
+        attempts = attempts_of(source[source.rfind(b"\n", 0, offset) + 1 + FRAME_BYTES : offset])
+        own = None if form is None else form.failed(line, attempts)
+        yield error_line(line, attempts) if own is None else own
         place = index.states.find(FAILED, place + 1)
 
 
-def _write_lines(fd: int, lines: Iterator[bytes], source: mmap.mmap) -> int:
-    """Write the lines with newlines, in chunks, and return the bytes written."""
-    total = 0
+def _write(fd: int, pieces: Iterable[bytes], end: bytes) -> int:
+    """Write the pieces, several at a time and each with the end, and return the bytes written."""
+    total = size = 0
     chunk: list[bytes] = []
-    size = 0
-    for line in lines:
-        chunk.append(line)
-        size += len(line)
+    for piece in pieces:
+        chunk.append(piece)
+        size += len(piece)
         if size >= _CHUNK_BYTES:
-            total += _write_chunk(fd, chunk)
+            total += _write_chunk(fd, chunk, end)
             chunk.clear()
             size = 0
-            source.madvise(mmap.MADV_DONTNEED)  # pages that were read would count as memory of this process
-    return total + _write_chunk(fd, chunk)
+    return total + _write_chunk(fd, chunk, end)
 
 
-def _write_chunk(fd: int, lines: list[bytes]) -> int:
-    data = b"\n".join((*lines, b"")) if lines else b""
+def _write_chunk(fd: int, pieces: list[bytes], end: bytes) -> int:
+    data = pieces[0] if len(pieces) == 1 and not end else end.join((*pieces, b"")) if pieces else b""
     durable.write_all(fd, data)
     return len(data)
 
@@ -119,7 +154,9 @@ def read_sealed(path: Path) -> Sealed | None:
     Raise RunDirectoryError where the footer is damaged or does not fit the size of the file.
     """
     footer = _read_footer(path)
-    return None if footer is None else Sealed(footer.shard, footer.output_bytes, footer.error_bytes, footer.totals)
+    if footer is None:
+        return None
+    return Sealed(footer.shard, footer.output_bytes, footer.error_bytes, footer.totals, footer.format)
 
 
 def _read_footer(path: Path) -> _Footer | None:

@@ -5,11 +5,27 @@ an object or a list as compact JSON.
 """
 
 import string
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from engine.errors import ConfigError
+from engine.tasks.rows import ColumnUse
+
+
+class TextTemplate(Protocol):
+    """A text with places for columns, in whatever language it is written."""
+
+    @property
+    def named(self) -> list[ColumnUse]:
+        """The columns that it names."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it wants the row as a whole, all of its columns."""
+
+    def render(self, values: dict[str, Any]) -> str:
+        """Return the text for these columns of a row. Raises `InvalidRow` where the row does not fit it."""
 
 
 class Template:
@@ -19,8 +35,11 @@ class Template:
     pattern: the text as a %-format, with one %s for each use.
     """
 
+    whole = False
+
     def __init__(self, text: str, key: str) -> None:
         """Compile the text; `key` names it in errors. Raises `ConfigError` where it is no template."""
+        self.key = key
         self.columns: list[str] = []
         self.uses: list[int] = []
         self.pattern = ""
@@ -42,13 +61,19 @@ class Template:
             self.uses.append(self.columns.index(column))
             self.pattern += "%s"
 
+    @property
+    def named(self) -> list[ColumnUse]:
+        """The columns that it names."""
+        return [ColumnUse(column, self.key) for column in self.columns]
+
     def render(self, values: dict[str, Any]) -> str:
         """Return the text for the values of `columns`, of any type."""
-        texts = [_text(values[column]) for column in self.columns]
+        texts = [text_of(values[column]) for column in self.columns]
         return self.pattern % tuple(texts[use] for use in self.uses)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return what is put in for a value."""
     if isinstance(value, str):
         return value
     if value is None:

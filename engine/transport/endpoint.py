@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import httpx2
 import msgspec
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
 from engine.records import Endpoint
 from engine.transport import faults, is_loopback
@@ -31,6 +31,14 @@ _ACCOUNT_VARIABLES = (
 )
 # Belong to one message or one connection, not to the endpoint: the transport makes its own.
 _PER_MESSAGE = frozenset({"host", "content-length", "connection", "accept-encoding", "transfer-encoding"})
+# The member of each API's requests that the package insists on, beside the model.
+_CONTENT = {
+    "chat.completions": "messages",
+    "responses": "input",
+    "completions": "prompt",
+    "embeddings": "input",
+    "moderations": "input",
+}
 _TELEMETRY = "x-stainless-"  # the package's figures about itself; untrue of a request that it does not send
 
 
@@ -86,29 +94,39 @@ def _headers_of(endpoint: Endpoint) -> Callable[[httpx2.Request], Awaitable[None
 
 
 class _Recorder(httpx2.AsyncBaseTransport):
-    """Takes the request and answers it with the smallest reply that the package accepts."""
+    """Takes the request and answers it with the smallest reply that the package accepts, whatever the API."""
 
     request: httpx2.Request
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self.request = request
-        return httpx2.Response(200, json={"id": "", "object": "", "created": 0, "model": "", "choices": []})
+        lists: dict[str, list[Any]] = {name: [] for name in ("choices", "output", "data", "results")}
+        return httpx2.Response(200, json={"id": "", "object": "", "created": 0, "model": "", **lists})
 
 
 async def _recorded(endpoint: Endpoint, api: str) -> httpx2.Request:
     recorder = _Recorder()
     async with configured_client(endpoint, transport=recorder) as client:
-        await create(client, api, {"model": "m", "messages": [{"role": "user", "content": ""}]})
+        await create(client, api, {"model": "m", _CONTENT[api]: []})
     return recorder.request
 
 
 async def create(client: AsyncOpenAI, api: str, body: dict[str, Any]) -> Any:
     """Make the API's call with this body through the package, and return its raw response."""
-    assert api == "chat.completions"
-    known = {key: body[key] for key in ("model", "messages")}
+    # The package wants these two; everything else goes as extra_body, for it refuses parameters that only other
+    # servers know. What a body lacks, a batch file's for one, is the server's to refuse.
+    known = {key: body.get(key, omit) for key in ("model", _CONTENT[api])}
+    # A format must be named, else the package asks for another one than an API that is not told.
+    named = {"encoding_format": "float"} if api == "embeddings" else {}
     extra = {key: value for key, value in body.items() if key not in known}
-    # Everything else goes as extra_body: the package refuses parameters that only other servers know.
-    return await client.chat.completions.with_raw_response.create(**known, extra_body=extra or None)
+    resource = {
+        "chat.completions": client.chat.completions,
+        "responses": client.responses,
+        "completions": client.completions,
+        "embeddings": client.embeddings,
+        "moderations": client.moderations,
+    }[api]
+    return await resource.with_raw_response.create(**known, **named, extra_body=extra or None)  # type: ignore[attr-defined]  # each has it
 
 
 def resolve(endpoint: Endpoint, api: str) -> Endpoint:

@@ -36,6 +36,8 @@ def summary(report: RunReport, session: SessionReport) -> str:
         )
     )
     lines.append(_line("requests", _requests(report, session)))
+    if saved := _saved(session):
+        lines.append(_line("saved", saved))
     lines += _providers(session)
     if deaths := _deaths(session):
         lines.append(_line("workers", deaths))
@@ -78,8 +80,22 @@ def _headline(report: RunReport, session: SessionReport) -> str:
 def _requests(report: RunReport, session: SessionReport) -> str:
     counters = session.counters
     parts = [f"{counters.requests:,}", f"{counters.retries:,} retries", *figures.counted(counters.faults)]
+    if counters.reasked:
+        parts.append(f"{counters.reasked:,} asked again for a valid answer")
     if twice := sum(each.billed_twice_max for each in report.sessions):
         parts.append(f"at most {twice:,} billed twice")
+    return ", ".join(parts)
+
+
+def _saved(session: SessionReport) -> str:
+    counters = session.counters
+    parts = []
+    if counters.cached:
+        parts.append(f"{counters.cached:,} rows from the cache")
+    if counters.duplicates:
+        parts.append(f"{counters.duplicates:,} duplicates")
+    if counters.packed:
+        parts.append(f"{counters.packed:,} rows packed (about {figures.compact(counters.tokens_saved)} tokens less)")
     return ", ".join(parts)
 
 

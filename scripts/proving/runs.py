@@ -19,6 +19,8 @@ import psutil
 from engine.records import SimulatorSettings
 from engine.simulator.process import SimulatorProcess
 
+Tables = Mapping[str, Mapping[str, Any]]  # of a configuration: section -> key -> value
+
 LONGEST_S = 600.0  # of one command: far above what any of them takes
 SOME_FAILED = 1  # the command's exit code when it has finished, but not with a reply for every row
 
@@ -54,21 +56,33 @@ class Run:
         *,
         workers: int,
         concurrency: int | Literal["auto"] = 64,
+        tables: Tables | None = None,
     ) -> None:
-        """Write the configuration. `providers`: the URL of the only one, or the keys of each."""
+        """Write the configuration.
+
+        providers: the URL of the only one, or the keys of each. tables: keys beside or over the usual ones; None takes
+        a key away.
+        """
         folder.mkdir()
         self.folder = folder
-        self.output = folder / "out.jsonl"
-        self.run_dir = folder / "out.jsonl.run"
         if isinstance(providers, str):
             providers = [{"name": "main", "base_url": providers, "timeout_s": 5}]
-        tables: list[tuple[str, Mapping[str, Any]]] = [
-            ("[input]", {"path": str(source), "id": "id"}),
-            ("[task]", {"model": "sim-small", "prompt": prompt}),
-            ("[output]", {"path": "out.jsonl"}),
-            *(("[[provider]]", provider) for provider in providers),
+        usual: Tables = {
+            "input": {"path": str(source), "id": "id"},
+            "task": {"model": "sim-small", "prompt": prompt},
+            "output": {"path": "out.jsonl"},
+        }
+        more = tables or {}
+        sections = {name: {**usual.get(name, {}), **more.get(name, {})} for name in {**usual, **more}}
+        self.output = folder / sections["output"]["path"]
+        self.errors = self.output.with_name(self.output.stem + ".errors.jsonl")
+        self.run_dir = self.output.with_name(self.output.name + ".run")
+        heads = [(f"[{name}]", keys) for name, keys in sections.items()]
+        heads += [("[[provider]]", dict(provider)) for provider in providers]
+        lines = [
+            [head, *(f"{key} = {_toml(value)}" for key, value in keys.items() if value is not None)]
+            for head, keys in heads
         ]
-        lines = [[head, *(f"{key} = {json.dumps(value)}" for key, value in keys.items())] for head, keys in tables]
         (folder / "config.toml").write_text("\n".join(itertools.chain(*lines)) + "\n")
         self._options = [f"--set=workers.count={workers}", f"--set=workers.concurrency={concurrency}"]
 
@@ -125,6 +139,18 @@ class Run:
         """The run's report."""
         report: dict[str, Any] = json.loads((self.run_dir / "report.json").read_bytes())
         return report
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """What the report has of the latest start of the command."""
+        session: dict[str, Any] = self.report["sessions"][-1]
+        return session
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(each)}' for key, each in value.items())} }}"
+    return json.dumps(value)
 
 
 def children(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:

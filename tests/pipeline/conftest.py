@@ -22,6 +22,7 @@ from engine.records import Failure, FaultClass, Lease, Reply, Shard, Share
 from engine.store.checkpoint import Checkpoint
 from engine.store.framing import FRAME_BYTES
 from engine.store.inflight import InflightBoard, read_board
+from engine.tasks import Task
 from engine.tasks.chat import ChatTask
 from engine.upstream import Upstream
 
@@ -163,7 +164,7 @@ class Work:
         """Feed rows, as a reader of the input would."""
         last = self.rows if count is None else first + count
         lines = [b'{"id":"r%d","text":"row %d %b"}' % (row, row, b"x" * padding) for row in range(first, last)]
-        self.pipeline.feed(self.shard, first, lines)
+        self.pipeline.intake.feed(self.shard, first, lines)
 
     def lease(self, in_flight: int, provider: int = 0, **more: Any) -> None:
         """Give the worker another lease, as the supervisor would."""
@@ -227,6 +228,7 @@ class Start(Protocol):
         budget: RetryBudget | None = ...,
         streak: int = ...,
         include: tuple[str, ...] = ...,
+        task: Task = ...,
         suspects: tuple[int, ...] = ...,
         quarantined: tuple[int, ...] = ...,
     ) -> AbstractAsyncContextManager[Work]: ...
@@ -238,7 +240,7 @@ def work(tmp_path: Path) -> Start:
     return at_work(tmp_path)
 
 
-TASK = ChatTask(TaskConfig(model="m", prompt="{text}"), "id")
+TASK: Task = ChatTask(TaskConfig(model="m", prompt="{text}"), "id")
 
 
 def only(wire: Wire) -> list[Upstream]:
@@ -261,6 +263,7 @@ def at_work(folder: Path) -> Start:
         budget: RetryBudget | None = None,
         streak: int = 1000,
         include: tuple[str, ...] = (),
+        task: Task = TASK,
         suspects: tuple[int, ...] = (),
         quarantined: tuple[int, ...] = (),
     ) -> AsyncIterator[Work]:
@@ -272,16 +275,17 @@ def at_work(folder: Path) -> Start:
         retry = Quick(attempts, scale)
         events = Events()
         calls: list[bool] = []
-        recorder = Recorder(task=TASK, board=board, include=frozenset(include), on_recorded=calls.append)
+        recorder = Recorder(task=task, board=board, include=frozenset(include), on_recorded=calls.append)
         providers = upstreams(wire)
         pipeline = Pipeline(
-            task=TASK,
+            task=task,
             upstreams=providers,
             retry=retry,
             budget=budget or RetryBudget(1.0, 1e6, time.monotonic()),
             board=board,
             slots=concurrency,
             streak=streak,
+            asks=3,
             recorder=recorder,
             events=events,
             rng=Random(0),

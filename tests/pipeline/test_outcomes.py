@@ -160,7 +160,7 @@ def test_a_refusal_is_the_rows_failure_in_the_models_words(work: Start) -> None:
 def test_a_row_that_is_no_row_costs_no_request(work: Start) -> None:
     async def story() -> None:
         async with work(4, Wire(lambda *_: reply()), concurrency=1) as at:
-            at.pipeline.feed(at.shard, 0, [b"", b'{"id":7}', b'{"id":"last","text":"row 2 "}', b"\xff"])
+            at.pipeline.intake.feed(at.shard, 0, [b"", b'{"id":7}', b'{"id":"last","text":"row 2 "}', b"\xff"])
             await at.done()
             records = await at.outcomes()
             assert at.wire.rows == [2]

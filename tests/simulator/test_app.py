@@ -145,7 +145,9 @@ def test_tokens_are_charged_up_front_with_the_cap(ask: "Ask") -> None:
     ("path", "method", "status"),
     [
         ("/v1/chat/completions", "GET", 404),
-        ("/v1/embeddings", "POST", 404),
+        ("/v1/embeddings", "GET", 404),
+        ("/v1/embedding", "POST", 404),
+        ("/v1/audio/speech", "POST", 404),
         ("/a/b/v1/chat/completions", "POST", 404),
         ("/", "GET", 404),
         ("/stats", "POST", 404),

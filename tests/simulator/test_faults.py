@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from engine.records import SimulatorSettings
-from engine.simulator.faults import CATALOGUE, FaultPlan, named
+from engine.simulator.faults import CATALOGUE, ContentPlan, FaultPlan, named
 from engine.simulator.server import running
 
 if TYPE_CHECKING:
@@ -209,3 +209,27 @@ def test_an_unknown_name_is_refused_with_the_nearest_right_one(wrong: str, right
 def test_shares_that_cannot_be_are_refused(shares: dict[str, float], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         FaultPlan(SimulatorSettings(faults=shares), Random(0))
+
+
+def test_content_faults_are_drawn_by_their_shares_and_repeat_with_the_seed() -> None:
+    settings = SimulatorSettings(content_faults={"cut": 0.1, "missing": 0.05})
+    plan, same = ContentPlan(settings, Random("a")), ContentPlan(settings, Random("a"))
+    drawn = [plan.next().name for _ in range(20_000)]
+    assert drawn == [same.next().name for _ in range(20_000)]
+    assert plan.spot() == same.spot() != plan.spot()
+    counts = Counter(drawn)
+    assert counts["cut"] == pytest.approx(2000, rel=0.1)
+    assert counts["missing"] == pytest.approx(1000, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ({"500": 0.1}, "'500' is no content fault; these are: wrong-type"),
+        ({"cut": 2}, "from 0 to 1"),
+        ({"cot": 0}, "cut"),
+    ],
+)
+def test_content_faults_that_cannot_be_are_refused(shares: dict[str, float], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ContentPlan(SimulatorSettings(content_faults=shares), Random(0))

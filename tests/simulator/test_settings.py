@@ -25,6 +25,7 @@ from engine.simulator.settings import check
         ({"requests_per_minute": 0.0}, "above 0"),
         ({"tokens_per_minute": -1.0}, "above 0"),
         ({"faults": {"resett": 0.1}}, "did you mean 'reset'"),
+        ({"content_faults": {"500": 0.1}}, "no content fault"),
         ({"providers": {"east": SimulatorSettings(knee=0.0)}}, r"providers\.east\.knee must be"),
         ({"providers": {"a/b": SimulatorSettings()}}, "'a/b' is no path prefix"),
         ({"providers": {"a": SimulatorSettings(providers={"b": SimulatorSettings()})}}, "no providers of its own"),

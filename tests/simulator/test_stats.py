@@ -11,22 +11,56 @@ steps = st.lists(st.tuples(st.integers(min_value=0, max_value=5), st.booleans())
 @given(steps)
 def test_repeats_are_counted_as_a_plain_recount_does(exchanges: list[tuple[int, bool]]) -> None:
     ledger = Ledger()
-    answered: set[int] = set()
+    answered: list[int] = []
     repeated = 0
     for key, success in exchanges:
         repeated += key in answered
         ledger.arrived(key, 10, 0)
         ledger.left(key, 200 if success else 500, 0, success=success)
         if success:
-            answered.add(key)
+            answered.append(key)
     figures = ledger.figures(0)
     keys = [key for key, _ in exchanges]
     assert figures["repeated_after_success"] == repeated
+    assert figures["answered_twice"] == sum(answered.count(key) > 1 for key in set(answered))
+    assert figures["repeated_after_damage"] == 0
     assert figures["distinct"] == len(set(keys))
     assert figures["duplicates"] == len(keys) - len(set(keys))
     assert figures["max_per_request"] == max((keys.count(key) for key in keys), default=0)
     assert sum(figures["by_status"].values()) == figures["requests"] == len(keys)
     assert figures["bytes_in"] == 10 * len(keys)
+
+
+def test_two_answers_to_one_body_are_seen_also_where_they_overlap() -> None:
+    ledger = Ledger()
+    for key in (1, 1, 2):
+        ledger.arrived(key, 5, 0)
+    for key in (1, 1, 2):
+        ledger.left(key, 200, 0, success=True)
+    figures = ledger.figures(0)
+    assert (figures["answered_twice"], figures["repeated_after_success"]) == (1, 0)
+
+
+def test_a_repeat_after_a_damaged_reply_is_told_from_one_after_a_good_one() -> None:
+    ledger = Ledger()
+    for success, damaged in ((False, True), (True, False), (True, False)):
+        ledger.arrived(1, 5, 0)
+        ledger.left(1, 200, 0, success=success, damaged=damaged)
+    figures = ledger.figures(0)
+    assert (figures["repeated_after_damage"], figures["repeated_after_success"]) == (1, 1)
+    assert figures["answered_twice"] == 1
+
+
+def test_requests_and_inputs_are_counted_by_route() -> None:
+    ledger = Ledger()
+    for key, route in enumerate(("/embeddings", "/embeddings", "/responses")):
+        ledger.arrived(key, 5, 0, route)
+    ledger.billed(40, 0, 64, "/embeddings")
+    ledger.billed(10, 5, 1, "/responses")
+    figures = ledger.figures(0)
+    assert figures["by_route"] == {"/embeddings": 2, "/responses": 1}
+    assert figures["inputs"] == {"/embeddings": 64, "/responses": 1}
+    assert (figures["prompt_tokens"], figures["completion_tokens"]) == (50, 5)
 
 
 def test_a_repeat_before_the_answer_is_no_repeat_after_success() -> None:

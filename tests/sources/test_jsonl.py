@@ -2,10 +2,7 @@
 
 import asyncio
 import io
-import os
-import re
 import tempfile
-import threading
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -16,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import InputError, RunDirectoryError
+from engine.errors import RunDirectoryError
 from engine.records import Shard
 from engine.sources import jsonl
-from engine.sources.jsonl import SHARD_ROWS, ShardReader, first_rows, open_input, plan_shards, shard_bytes
+from engine.sources.jsonl import SHARD_ROWS, ShardReader, plan_blocks, plan_shards, shard_bytes, whole_lines
 
 BOM = b"\xef\xbb\xbf"
 
@@ -129,7 +126,31 @@ def test_a_byte_order_mark_is_dropped_at_the_start_of_the_file_only(tmp_path: Pa
     one, two = planned(data, 1, 1000)
     assert asyncio.run(read_all(path, one)) == [b'{"a":1}']
     assert asyncio.run(read_all(path, two)) == [BOM + b'{"a":2}'], "a row of its own that is no JSON, not a changed one"
-    assert first_rows(path, 2) == [b'{"a":1}\n', BOM + b'{"a":2}\n']
+
+
+@given(data=st.lists(files, min_size=1, max_size=4), size=sizes, block=st.integers(1, 40))
+def test_files_one_after_the_other_have_the_rows_that_they_have_alone(
+    data: list[bytes], size: int, block: int
+) -> None:
+    joined = [
+        piece
+        for each in data
+        for piece in whole_lines(each[start : start + block] for start in range(0, len(each), block))
+    ]
+    rows = []
+    for each in data:
+        lines = lines_of(each)
+        if lines and block >= len(BOM):
+            lines[0] = lines[0].removeprefix(BOM)
+        rows += lines
+    if block < len(BOM) and any(each.startswith(BOM) for each in data):
+        return  # real blocks are never that small
+    shards = list(plan_blocks(joined, shard_bytes=size, shard_rows=5, number=7, first_row=100, part=3))
+    whole = b"".join(joined)
+    assert [line for shard in shards for line in lines_of(whole[shard.start : shard.end])] == rows
+    assert [shard.number for shard in shards] == list(range(7, 7 + len(shards)))
+    assert [shard.first_row for shard in shards] == [100 + sum(each.rows for each in shards[:n]) for n in range(len(shards))]
+    assert {shard.part for shard in shards} <= {3}
 
 
 def test_an_empty_file_has_no_shard_and_a_lone_newline_is_a_row() -> None:
@@ -138,7 +159,7 @@ def test_an_empty_file_has_no_shard_and_a_lone_newline_is_a_row() -> None:
     assert [shard.rows for shard in planned(b"{}", 10, 10)] == [1]
 
 
-@pytest.mark.parametrize("change", ["flipped", "shorter"])
+@pytest.mark.parametrize("change", ["flipped", "shorter", "gone"])
 def test_input_that_changed_since_it_was_planned_is_refused_by_its_rows(tmp_path: Path, change: str) -> None:
     path = tmp_path / "in.jsonl"
     data = b"".join(b'{"a":%d}\n' % number for number in range(100, 200))
@@ -148,12 +169,16 @@ def test_input_that_changed_since_it_was_planned_is_refused_by_its_rows(tmp_path
         damaged = bytearray(data)
         damaged[shard.end - 2] ^= 1
         path.write_bytes(damaged)
+    elif change == "gone":
+        path.unlink()
     else:
         path.write_bytes(data[: shard.end - 3])
     with pytest.raises(
         RunDirectoryError, match=f"rows {shard.first_row} to {shard.first_row + shard.rows - 1} changed"
     ):
         asyncio.run(read_all(path, shard))
+    if change == "gone":
+        return
     assert asyncio.run(read_all(path, shards[2])) == lines_of(data[shards[2].start : shards[2].end])
 
 
@@ -167,7 +192,7 @@ def test_planning_200_megabytes_takes_a_few_and_the_first_shard_needs_one_block(
             file.write(b"\n")
     tracemalloc.start()
     try:
-        with open_input(path) as file:
+        with path.open("rb", buffering=0) as file:
             plan = plan_shards(file, shard_bytes=shard_bytes(size), shard_rows=SHARD_ROWS)
             first = next(plan)
             assert file.tell() <= first.end + (1 << 20)
@@ -183,94 +208,3 @@ def test_planning_200_megabytes_takes_a_few_and_the_first_shard_needs_one_block(
 def test_shards_grow_with_the_input_between_their_bounds(size: int) -> None:
     assert 1 << 15 <= shard_bytes(size) <= 1 << 23
     assert shard_bytes(size) <= shard_bytes(size + (1 << 20))
-
-
-def test_the_first_rows_of_a_file_of_huge_rows_are_few(tmp_path: Path) -> None:
-    path = tmp_path / "in.jsonl"
-    row = b'{"a":"' + b"x" * (5 << 20) + b'"}\n'
-    path.write_bytes(row * 6)
-    assert first_rows(path, 100) == [row, row]
-    path.write_bytes(b"{}\n" * 300)
-    assert first_rows(path, 100) == [b"{}\n"] * 100
-    assert first_rows(path, 1000) == [b"{}\n"] * 300
-
-
-# What is no input
-
-
-def test_a_missing_input_names_the_key_to_set(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent: no such file; set input\.path"):
-        open_input(tmp_path / "absent")
-
-
-@pytest.mark.parametrize("kind", ["directory", "endless link", "below a file", "too long a name"])
-def test_what_cannot_be_opened_says_why_in_one_line(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "in.jsonl"
-    if kind == "directory":
-        path.mkdir()
-    elif kind == "endless link":
-        path.symlink_to(path)
-    elif kind == "below a file":
-        path.write_bytes(b"{}")
-        path = path / "in.jsonl"
-    else:
-        path = tmp_path / ("n" * 300)
-    with pytest.raises(InputError, match=r"cannot be read: .+; set input\.path to a readable file$"):
-        open_input(path)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-def test_an_unreadable_file_says_why(tmp_path: Path) -> None:
-    path = tmp_path / "in.jsonl"
-    path.write_bytes(b"{}\n")
-    path.chmod(0)
-    with pytest.raises(InputError, match="cannot be read: Permission denied"):
-        open_input(path)
-
-
-def test_a_named_pipe_without_a_writer_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    path = tmp_path / "in.jsonl"
-    os.mkfifo(path)
-    told: list[str] = []
-
-    def attempt() -> None:
-        try:
-            open_input(path).close()
-        except InputError as error:
-            told.append(str(error))
-
-    thread = threading.Thread(target=attempt)
-    thread.start()
-    thread.join(5)
-    if thread.is_alive():
-        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))  # let it go before the test fails
-        thread.join()
-    assert len(told) == 1
-    assert "is no regular file; write the rows to a file first" in told[0]
-
-
-@pytest.mark.parametrize(
-    ("head", "what"),
-    [
-        (b"\x1f\x8b\x08\0rest", "gzip-compressed; decompress it first"),
-        (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
-        (b"PK\x03\x04rest", "zip archive"),
-        (b"PAR1rest", "Parquet file; convert it"),
-        ('{"a":1}\n'.encode("utf-16-le").join([b"\xff\xfe", b""]), "UTF-16; convert it to UTF-8"),
-        ('{"a":1}\n'.encode("utf-16-be").join([b"\xfe\xff", b""]), "UTF-16; convert it to UTF-8"),
-    ],
-)
-def test_a_file_of_another_kind_is_told_by_its_first_bytes(tmp_path: Path, head: bytes, what: str) -> None:
-    path = tmp_path / "in.jsonl"
-    path.write_bytes(head)
-    with pytest.raises(InputError, match=re.escape(what)):
-        open_input(path)
-
-
-def test_an_opened_input_stands_at_its_start(tmp_path: Path) -> None:
-    path = tmp_path / "in.jsonl"
-    path.write_bytes(b"{}\n")
-    (tmp_path / "link").symlink_to(path)
-    for name in (path, tmp_path / "link"):
-        with open_input(name) as file:
-            assert file.read() == b"{}\n"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine.config import TaskConfig
 from engine.errors import BadReply, ConfigError, InputError, InvalidRow, Refused
-from engine.tasks.chat import ChatTask
+from engine.tasks.chat import ChatTask, parse
+from engine.tasks.rows import input_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
     ["\0", '"\0"', 'x"\0', "\\u0000", '"\\u0000"', "\x1f\x7f\x85\u2028", "{{}}", "</s>", "🙂", "é\r\n"]
@@ -224,10 +225,10 @@ def test_another_model_is_asked_the_same() -> None:
 
 
 def test_the_line_for_the_output_is_the_rows_own_json_or_null() -> None:
-    assert ChatTask.input_of(b' {"b":1, "a":1.50}\r') == b'{"b":1, "a":1.50}'
-    assert ChatTask.input_of(b"not json") == b"null"
-    assert ChatTask.input_of(b"\xff") == b"null"
-    assert ChatTask.input_of(b"") == b"null"
+    assert input_of(b' {"b":1, "a":1.50}\r') == b'{"b":1, "a":1.50}'
+    assert input_of(b"not json") == b"null"
+    assert input_of(b"\xff") == b"null"
+    assert input_of(b"") == b"null"
 
 
 # The first rows against the configuration
@@ -283,7 +284,7 @@ def reply(content: Any = None, finish_reason: Any = "stop", usage: Any = None, *
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_an_openai_reply_is_read(indent: int | None, ascii_only: bool) -> None:
-    answer = ChatTask.parse(json.dumps(OPENAI, indent=indent, ensure_ascii=ascii_only).encode())
+    answer = parse(json.dumps(OPENAI, indent=indent, ensure_ascii=ascii_only).encode())
     assert strict(answer.output) == 'Hé \U0001f642 "q"\n'
     assert strict(answer.finish_reason) == "stop"
     assert strict(answer.model) == "gpt-x-2026"
@@ -309,13 +310,13 @@ def test_a_vllm_reply_with_nulls_in_every_optional_place_is_read() -> None:
         "prompt_logprobs": None,
         "kv_transfer_params": None,
     }
-    answer = ChatTask.parse(json.dumps(body).encode())
+    answer = parse(json.dumps(body).encode())
     assert strict(answer.output) == "text"
     assert answer.completion_tokens == 2
 
 
 def test_a_bare_reply_of_a_small_server_is_read() -> None:
-    answer = ChatTask.parse(b'{"choices":[{"message":{"content":""}}]}')
+    answer = parse(b'{"choices":[{"message":{"content":""}}]}')
     assert [strict(part) for part in (answer.output, answer.finish_reason, answer.model, answer.usage)] == [
         "",
         None,
@@ -327,18 +328,18 @@ def test_a_bare_reply_of_a_small_server_is_read() -> None:
 
 def test_tool_calls_are_the_output_where_there_is_no_text() -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    assert strict(ChatTask.parse(reply(tool_calls=calls, finish_reason="tool_calls")).output) == calls
-    assert strict(ChatTask.parse(reply("text", tool_calls=calls)).output) == "text"
+    assert strict(parse(reply(tool_calls=calls, finish_reason="tool_calls")).output) == calls
+    assert strict(parse(reply("text", tool_calls=calls)).output) == "text"
 
 
 def test_a_refusal_is_told_in_the_models_words() -> None:
     with pytest.raises(Refused, match=r"^I cannot help with that$"):
-        ChatTask.parse(reply(refusal="I cannot help with that"))
+        parse(reply(refusal="I cannot help with that"))
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 def test_a_reply_cut_before_its_first_word_is_a_result(reason: str) -> None:
-    answer = ChatTask.parse(reply(finish_reason=reason))
+    answer = parse(reply(finish_reason=reason))
     assert strict(answer.output) == ""
     assert strict(answer.finish_reason) == reason
 
@@ -368,7 +369,7 @@ def test_a_reply_cut_before_its_first_word_is_a_result(reason: str) -> None:
 )
 def test_what_is_no_reply_says_why_and_is_worth_another_try(body: bytes, reason: str) -> None:
     with pytest.raises(BadReply) as error:
-        ChatTask.parse(body)
+        parse(body)
     assert str(error.value).startswith(reason)
 
 
@@ -403,7 +404,7 @@ shapes = st.builds(
 @example(b'\xef\xbb\xbf{"choices":[{"message":{"content":"a"}}]}')
 def test_no_body_does_worse_than_a_bad_reply_and_what_is_read_is_json(body: bytes) -> None:
     try:
-        answer = ChatTask.parse(body)
+        answer = parse(body)
     except (BadReply, Refused):
         return
     for part in (answer.output, answer.finish_reason, answer.model, answer.usage):
@@ -412,6 +413,6 @@ def test_no_body_does_worse_than_a_bad_reply_and_what_is_read_is_json(body: byte
 
 @pytest.mark.parametrize("count", [-5, 2**63, 10**30, 1.5, "7", None, True, [1]])
 def test_token_counts_that_cannot_be_are_not_counted(count: Any) -> None:
-    answer = ChatTask.parse(reply("a", usage={"prompt_tokens": count, "completion_tokens": 3}))
+    answer = parse(reply("a", usage={"prompt_tokens": count, "completion_tokens": 3}))
     assert answer.prompt_tokens == 0, "a sum of such counts would be no figure, or fit no message"
     assert answer.completion_tokens in (0, 3)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
 
 from engine.simulator.replies import RequestError, compose, digest, fingerprint
 
@@ -135,3 +136,8 @@ def test_a_long_reply_that_its_cap_cut_says_length() -> None:
     assert set(lengths["length"]) == {100}
     assert 10 < len(lengths["length"]) < 90
     assert min(lengths["stop"]) < 50
+
+
+@pytest.mark.parametrize("content", ["Say it.", "say [[refuse]]"])
+def test_a_reply_is_one_of_the_openai_package(content: str) -> None:
+    ChatCompletion.model_validate(_reply(_body(content)))

@@ -1,18 +1,9 @@
-"""The `rowmill` command: reads the command line, shows what happens, exits. The only module that prints or exits.
-
-Data goes to stdout, everything else to stderr. Modules are imported where a command needs them: worker processes
-import this one too, and `--help` should not wait.
-"""
+"""The command line of `rowmill`, as argparse reads it: which commands there are, what they take, how they say so."""
 
 import argparse
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from engine import __version__
-from engine.errors import ExitCode, RowmillError
 
 _EXIT_CODES = """exit codes:
   0  every row has a result               1  finished, some rows failed
@@ -22,28 +13,16 @@ _EXIT_CODES = """exit codes:
 all but 2 can be resumed: run the same command again"""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit."""
-    options = _parser().parse_args(arguments)
-    try:
-        status = options.command(options)
-    except RowmillError as error:
-        print(f"rowmill: {error}", file=sys.stderr)
-        status = error.exit_code
-    except KeyboardInterrupt:
-        status = ExitCode.INTERRUPTED
-    sys.exit(int(status))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Make the parser. `command` of what it returns is the command's name."""
+    every = argparse.ArgumentParser(
         prog="rowmill",
         description="A file of rows in, a file of model replies out: in order, none lost, none paid for twice.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"rowmill {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    every.add_argument("--version", action="version", version=f"rowmill {__version__}")
+    commands = every.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
     run = commands.add_parser(
         "run",
@@ -52,21 +31,58 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("config", nargs="?", default="config.toml", type=Path, help="default: config.toml")
-    run.add_argument(
+    _add_run_arguments(run)
+    trial = run.add_mutually_exclusive_group()
+    trial.add_argument(
+        "--limit",
+        type=_rows,
+        metavar="N",
+        help="a trial: only the first N rows, into an output and a run directory of its own beside the full run's",
+    )
+    trial.add_argument(
+        "--sample", type=_rows, metavar="N", help="a trial as with --limit, but of N rows from all over the input"
+    )
+
+    retry = commands.add_parser(
+        "retry",
+        help="ask again for the failed rows of a finished run",
+        description="Ask again for the rows that failed, and write the same output anew. Nothing else is asked for.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_run_arguments(retry)
+
+    init = commands.add_parser(
+        "init",
+        help="write a configuration and sample rows to start from",
+        description="Write the files of a recipe: a commented configuration, sample rows, a schema where one fits. "
+        "Without a recipe, list them.",
+    )
+    init.add_argument("--recipe", metavar="NAME", help="which one; left out: list them")
+    init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
+
+    _add_simulate(commands)
+    return every
+
+
+def _add_run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", nargs="?", default="config.toml", type=Path, help="default: config.toml")
+    command.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
         help="override a key of the configuration, as in --set workers.count=4 (a TOML value; may be repeated)",
     )
-    run.add_argument(
+    command.add_argument(
         "--salvage",
         action="store_true",
         help="where a checkpoint is damaged, keep its good records and do the other rows again",
     )
-    run.set_defaults(command=_run)
+    command.add_argument("--json", action="store_true", help="print the report as JSON to stdout")
 
+
+def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     simulate = commands.add_parser(
         "simulate",
         help="serve an OpenAI-compatible endpoint on this machine, with limits and faults",
@@ -98,79 +114,39 @@ def _parser() -> argparse.ArgumentParser:
         help="let this share of requests fail so, as in --fault 500=0.01 (may be repeated)",
     )
     simulate.add_argument(
+        "--content-fault",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="damage the content of this share of replies so, as in --content-fault extra-prose=0.05 (may be repeated)",
+    )
+    simulate.add_argument(
         "--script", default="", metavar="NAME,NAME,...", help="what the first requests meet, in order; ok for no fault"
     )
     simulate.add_argument(
         "--hang-s", type=_not_negative, default=3600.0, help="how long a hung request is held (default: 3600)"
     )
     simulate.add_argument("--seed", type=int, default=0, help="of latencies and faults (default: 0)")
-    simulate.set_defaults(command=_simulate)
-    return parser
 
 
-def _run(options: argparse.Namespace) -> int:
-    from engine import config as configuration
-    from engine.run import run
-    from engine.ui.progress import open_progress
-    from engine.ui.report import summary
-
-    config = configuration.load(options.config, options.set)
-    progress = open_progress(sys.stderr)
-    try:
-        report, session = run(config, os.environ, progress, salvage=options.salvage)
-    finally:
-        progress.close()
-    if session is None:
-        print(
-            f"rowmill: this run has finished: {report.output} is complete ({report.totals.rows} rows, "
-            f"{report.totals.failed} failed). For a new run, name another output.path.",
-            file=sys.stderr,
-        )
-        return ExitCode.ROWS_FAILED if report.totals.failed else ExitCode.OK
-    print(summary(report, session), file=sys.stderr)
-    return session.exit_code
-
-
-def _simulate(options: argparse.Namespace) -> int:
-    from engine.records import SimulatorSettings
-    from engine.simulator.server import serve
-
-    def ready(port: int) -> None:
-        print(f"http://127.0.0.1:{port}/v1", flush=True)
-
-    try:
-        settings = SimulatorSettings(
-            latency_ms=options.latency_ms,
-            latency_sigma=options.latency_sigma,
-            per_token_ms=options.per_token_ms,
-            reply_tokens=options.reply_tokens,
-            requests_per_minute=options.requests_per_minute,
-            tokens_per_minute=options.tokens_per_minute,
-            parallel=options.parallel,
-            queue=options.queue,
-            knee=options.knee,
-            limit_headers=not options.no_limit_headers,
-            retry_after=not options.no_retry_after,
-            faults=dict(_fault(text) for text in options.fault),
-            script=tuple(name for name in options.script.split(",") if name),
-            hang_s=options.hang_s,
-            seed=options.seed,
-        )
-        serve(settings, port=options.port, on_ready=ready)
-    except (ValueError, OSError) as error:
-        print(f"rowmill simulate: {error}", file=sys.stderr)
-        return ExitCode.USAGE
-    return ExitCode.OK
-
-
-def _fault(text: str) -> tuple[str, float]:
-    name, _, share = text.rpartition("=")
+def share(option: str, text: str) -> tuple[str, float]:
+    """Read a NAME=SHARE. Raises ValueError that names the option."""
+    name, _, number = text.rpartition("=")
     try:
         if name:
-            return name, float(share)
+            return name, float(number)
     except ValueError:
         pass
-    raise ValueError(f"--fault {text}: write it as NAME=SHARE, for example 500=0.01")
+    raise ValueError(f"{option} {text}: write it as NAME=SHARE, for example {_EXAMPLES[option]}")
+
+
+_EXAMPLES = {"--fault": "500=0.01", "--content-fault": "extra-prose=0.05"}
+
+
+def _rows(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows: 1 or more")
+    return int(text)
 
 
 def _port(text: str) -> int:

@@ -1,0 +1,48 @@
+"""What makes two requests the same: everything that determines the reply, in 16 bytes.
+
+A key is BLAKE2b over a salt and the body of the request. The salt stands for all that is not in the body: the API, who
+is asked, what of the reply is kept, and what a reply must fit. At 16 bytes the chance that any two of 10**9 different
+requests share a key is below 10**-20.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from engine.config import Config
+
+KEY_BYTES = 16
+_VERSION = 1  # of what goes into a key; with another one no older reply is found
+
+
+def salt(config: Config) -> bytes:
+    """Return the part of every key that is the same for all rows of a run, 32 bytes.
+
+    `config` is the prepared one: its formats are settled, and `task.schema` is the schema itself.
+    """
+    task = config.task
+    parts: dict[str, Any] = {
+        "version": _VERSION,
+        "api": task.api,
+        "asked": sorted((provider.base_url, config.model_of(provider) or "") for provider in config.provider),
+        "schema": task.schema,
+        "whole": config.output.format == "batch",  # then an answer is the whole reply
+    }
+    if task.api == "embeddings" or task.rows_per_request not in {1, "auto"}:
+        # What is built of a row is then only its piece of a request: what the request says beside it counts too.
+        parts["packed"] = msgspec.to_builtins(msgspec.structs.replace(task, rows_per_request=1))
+    return hashlib.blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=32).digest()
+
+
+def keying(salt: bytes) -> Callable[[bytes], bytes]:
+    """Return what turns the body of a request into its key."""
+    start = hashlib.blake2b(salt, digest_size=KEY_BYTES)
+
+    def key(body: bytes) -> bytes:
+        state = start.copy()
+        state.update(body)
+        return state.digest()
+
+    return key

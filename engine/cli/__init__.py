@@ -1,0 +1,160 @@
+"""The `rowmill` command: reads the command line, shows what happens, exits. The only part that prints or exits.
+
+Data goes to stdout, everything else to stderr. Modules are imported where a command needs them: `--help` should not
+wait.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from engine.cli.arguments import parser, share
+from engine.errors import ExitCode, RowmillError
+
+if TYPE_CHECKING:
+    from engine.config import Config
+    from engine.records import RunReport, SessionReport
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    options = parser().parse_args(arguments)
+    commands = {"run": _run, "retry": _retry, "init": _init, "simulate": _simulate}
+    try:
+        status = commands[options.command](options)
+    except RowmillError as error:
+        print(f"rowmill: {error}", file=sys.stderr)
+        status = error.exit_code
+    except KeyboardInterrupt:
+        status = ExitCode.INTERRUPTED
+    sys.exit(int(status))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.limit is not None or options.sample is not None:
+        return _trial(options)
+    report, session = _at_work(options, retry=False)
+    if session is None:
+        print(
+            f"rowmill: this run has finished: {report.output} is complete ({report.totals.rows} rows, "
+            f"{report.totals.failed} failed). For a new run, name another output.path"
+            f"{'; to ask again for the failed rows: rowmill retry' if report.totals.failed else ''}.",
+            file=sys.stderr,
+        )
+    return _ended(options, report, session)
+
+
+def _retry(options: argparse.Namespace) -> int:
+    report, session = _at_work(options, retry=True)
+    if session is None:
+        print(
+            f"rowmill: no row of this run has failed: {report.output} is complete ({report.totals.rows} rows).",
+            file=sys.stderr,
+        )
+    return _ended(options, report, session)
+
+
+def _trial(options: argparse.Namespace) -> int:
+    from engine.trial import run_trial
+    from engine.ui.progress import open_progress
+
+    config = _config(options)
+    progress = open_progress(sys.stderr)
+    try:
+        own, report, session = run_trial(
+            config, os.environ, progress, limit=options.limit, sample=options.sample, salvage=options.salvage
+        )
+    finally:
+        progress.close()
+    status = _ended(options, report, session)
+    rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
+    print(
+        f"  trial    of {rows} rows{'' if session else ', made before'}: {own.output.path}, run directory "
+        f"{own.run_dir}; the full run ({config.output.path}) is not touched",
+        file=sys.stderr,
+    )
+    return status
+
+
+def _at_work(options: argparse.Namespace, *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
+    from engine.run import run
+    from engine.ui.progress import open_progress
+
+    config = _config(options)
+    progress = open_progress(sys.stderr)
+    try:
+        return run(config, os.environ, progress, salvage=options.salvage, retry=retry)
+    finally:
+        progress.close()
+
+
+def _config(options: argparse.Namespace) -> "Config":
+    from engine import config as configuration
+
+    return configuration.load(options.config, options.set)
+
+
+def _ended(options: argparse.Namespace, report: "RunReport", session: "SessionReport | None") -> int:
+    """Say how it ended. No session: the run had finished before, and nothing was done."""
+    from engine.ui import report as reports
+
+    if session is not None:
+        print(reports.summary(report, session), file=sys.stderr)
+    if options.json:
+        print(reports.to_json(report).decode(), end="", flush=True)
+    if session is None:
+        return ExitCode.ROWS_FAILED if report.totals.failed else ExitCode.OK
+    return session.exit_code
+
+
+def _init(options: argparse.Namespace) -> int:
+    from engine import recipes
+
+    if options.recipe is None:
+        for name in recipes.names():
+            print(f"{name:<12} {recipes.about(name)}")
+        return ExitCode.OK
+    written = recipes.write(options.recipe, options.directory)
+    here = os.path.realpath(options.directory) == os.path.realpath(".")
+    print(
+        f"wrote {', '.join(str(path) for path in written)}\n"
+        f"  next     {'' if here else f'cd {options.directory} && '}rowmill run: by the embedded simulator, until "
+        "config.toml names a provider",
+        file=sys.stderr,
+    )
+    return ExitCode.OK
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from engine.records import SimulatorSettings
+    from engine.simulator.server import serve
+
+    def ready(port: int) -> None:
+        print(f"http://127.0.0.1:{port}/v1", flush=True)
+
+    try:
+        settings = SimulatorSettings(
+            latency_ms=options.latency_ms,
+            latency_sigma=options.latency_sigma,
+            per_token_ms=options.per_token_ms,
+            reply_tokens=options.reply_tokens,
+            requests_per_minute=options.requests_per_minute,
+            tokens_per_minute=options.tokens_per_minute,
+            parallel=options.parallel,
+            queue=options.queue,
+            knee=options.knee,
+            limit_headers=not options.no_limit_headers,
+            retry_after=not options.no_retry_after,
+            faults=dict(share("--fault", text) for text in options.fault),
+            content_faults=dict(share("--content-fault", text) for text in options.content_fault),
+            script=tuple(name for name in options.script.split(",") if name),
+            hang_s=options.hang_s,
+            seed=options.seed,
+        )
+        serve(settings, port=options.port, on_ready=ready)
+    except (ValueError, OSError) as error:
+        print(f"rowmill simulate: {error}", file=sys.stderr)
+        return ExitCode.USAGE
+    return ExitCode.OK

@@ -1,0 +1,323 @@
+"""No request twice: rows that ask the same as another one are answered by its reply.
+
+Of all rows with one key, one **leads**: it is sent. The others **follow**: they wait here, hold no slot, and end as it
+ends. Who leads is settled among the workers by the claims of the session; a reply that an earlier run has kept spares
+even that.
+
+Where a row stands:
+
+    take ─┬─ kept by an earlier run, or ended in this one ─► recorded at once
+          ├─ this worker asks it ────────────► follows here until `answered` or `failed`
+          ├─ another worker asks it ─────────► follows; looked up again every tick
+          ├─ nobody asks it ─────────────────► leads: goes to the backlog
+          └─ another worker had its turn ────► waits a moment for ours, then one of these
+
+A row that leads has its `key` set, and only such a row. Each leader ends once: answered, failed, released, or with its
+process. Then its claim is void, and the first follower elsewhere that looks leads. So no row waits for one that will
+never end; and as leaders wait for nobody, feeding may stop while followers are many (`room`).
+
+State changes in `take`, `poll` and the leaders' ends, none of which awaits; `run` only tells the time.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+from typing import Protocol
+
+from engine.cache.claims import Claim, Claims
+from engine.cache.ends import decode, encode
+from engine.cache.keys import keying
+from engine.cache.replies import Replies
+from engine.job import Job
+from engine.records import Answer, Failure
+
+_TICK_S = 0.05  # ends are published, and claims of others looked up, this often
+_MISSED_S = 0.002  # after a missed turn: about as long as another's lasts
+_LOOKS = 2_000  # claims of others that one turn looks up: it must stay short
+_ROWS = 10_000  # that wait here, until feeding stops
+_BYTES = 32 << 20  # of their lines and requests
+_STORE_S = 0.25  # answers are put into the store this often: a larger group writes fewer pages
+_STORE_BYTES = 32 << 20  # of answers that wait for the store, until feeding stops
+
+
+class Events(Protocol):
+    """What becomes of rows here."""
+
+    def on_answer(self, job: Job, answer: Answer, now: float) -> None:
+        """Record an answer that this row did not ask for itself: it has cost nothing."""
+
+    def on_failure(self, job: Job, failure: Failure, now: float) -> None:
+        """Record the failure of the row that this one followed."""
+
+    def on_leaders(self, jobs: list[Job]) -> None:
+        """Send rows that have waited: nobody else asks for them."""
+
+    def on_cache_lost(self, reason: str) -> None:
+        """Hear, once, that the persistent store is used no more."""
+
+
+class Dedup:
+    """The rows of one worker that share their requests with others.
+
+    hits: rows answered by replies of earlier runs. duplicates: rows that ended as another row of this run did.
+    rows, bytes: of the rows that wait here.
+    """
+
+    def __init__(self, *, salt: bytes, claims: Claims, replies: Replies | None, events: Events) -> None:
+        """Share replies through the claims, and through the persistent store where there is one."""
+        self._key = keying(salt)
+        self._claims = claims
+        self._replies = replies
+        self._events = events
+        self.hits = 0
+        self.duplicates = 0
+        self.rows = 0
+        self.bytes = 0
+        # Key -> rows. A key is in one of them at most.
+        self._led: dict[bytes, list[Job] | None] = {}  # asked by this worker: followers, None for none
+        self._elsewhere: dict[bytes, list[Job]] = {}  # asked by another
+        self._unclaimed: dict[bytes, list[Job]] = {}  # waits for a turn
+        self._looked = 0  # of those elsewhere, so many have been looked up in this round
+        self._ended: list[tuple[bytes, bytes]] = []  # (key, end) to be published
+        self._released: list[bytes] = []
+        self._to_store: list[tuple[bytes, bytes]] = []
+        self._to_store_bytes = 0
+        self._told = False  # that answers were not kept
+        self._missed = False
+        self._work = asyncio.Event()  # something waits for a turn
+        self._urgent = asyncio.Event()  # a turn was missed
+        self._stored = asyncio.Event()  # something waits for the store
+        self._room = asyncio.Event()
+        self._room.set()
+
+    # Rows come in
+
+    def take(self, jobs: Sequence[Job], now: float) -> list[Job]:
+        """Take rows whose requests are built; returns those that are to be sent now."""
+        key_of = self._key
+        led, elsewhere, unclaimed = self._led, self._elsewhere, self._unclaimed
+        fresh: dict[bytes, list[Job]] = {}
+        for job in jobs:
+            key = key_of(job.request.body)  # type: ignore[union-attr]  # built, as the docstring says
+            if key in led:
+                followers = led[key]
+                if followers is None:
+                    followers = led[key] = []
+            else:
+                followers = elsewhere.get(key) or unclaimed.get(key) or fresh.get(key)
+                if followers is None:
+                    followers = fresh[key] = []
+            followers.append(job)
+        self._hold(jobs)
+        if fresh and self._replies is not None:
+            self._take_hits(self._replies, fresh, now)
+        unclaimed.update(fresh)
+        return self._turn(now, look=False) if unclaimed else []
+
+    def poll(self, now: float) -> list[Job]:
+        """Publish ends, claim what could not be claimed before, look up what others ask.
+
+        Returns rows to be sent now.
+        """
+        return self._turn(now, look=True)
+
+    def _take_hits(self, replies: Replies, fresh: dict[bytes, list[Job]], now: float) -> None:
+        for key, (serial, data) in replies.get(list(fresh)).items():
+            jobs = fresh.pop(key)
+            self._pass_on(jobs, decode(data), now)
+            if serial <= self._claims.floor:
+                self.hits += len(jobs)
+                self.duplicates -= len(jobs)
+        self._note_loss(replies)
+
+    def _turn(self, now: float, *, look: bool) -> list[Job]:
+        """Take the turn, if nobody has it: tell what has ended here, then claim."""
+        claims = self._claims
+        self._missed = not claims.begin()
+        if self._missed:
+            self._work.set()
+            self._urgent.set()
+            self._note_room()
+            return []
+        try:
+            if self._ended:
+                claims.publish(self._ended)
+                self._ended = []
+            if self._released:
+                claims.release(self._released)
+                self._released = []
+            unclaimed, self._unclaimed = self._unclaimed, {}
+            settled = list(zip(unclaimed, claims.claim(list(unclaimed)), strict=True))
+            if look and self._elsewhere:
+                settled += self._looked_up(unclaimed)
+        finally:
+            claims.end()
+        leaders: list[Job] = []
+        for key, state in settled:
+            self._settle(key, unclaimed[key], state, leaders, now)
+        if self._elsewhere:
+            self._work.set()
+        self._let_go(leaders)
+        return leaders
+
+    def _looked_up(self, into: dict[bytes, list[Job]]) -> list[tuple[bytes, Claim | Answer | Failure]]:
+        """Look at a part of what others ask. What they ask no more is claimed, and put `into`."""
+        keys = list(self._elsewhere)
+        if self._looked >= len(keys):
+            self._looked = 0
+        keys = keys[self._looked : self._looked + _LOOKS]
+        self._looked += len(keys)
+        settled = []
+        free = []
+        for key, state in zip(keys, self._claims.look(keys), strict=True):
+            if state is Claim.TAKEN:
+                continue
+            into[key] = self._elsewhere.pop(key)
+            self._looked -= 1
+            if state is Claim.FREE:
+                free.append(key)
+            else:
+                settled.append((key, state))
+        return settled + list(zip(free, self._claims.claim(free), strict=True))
+
+    def _settle(
+        self, key: bytes, jobs: list[Job], state: Claim | Answer | Failure, leaders: list[Job], now: float
+    ) -> None:
+        if state is Claim.HELD:
+            leader = jobs[0]
+            leader.key = key
+            leaders.append(leader)
+            self._led[key] = jobs[1:] if len(jobs) > 1 else None
+        elif isinstance(state, Claim):
+            self._elsewhere[key] = jobs
+        else:
+            self._pass_on(jobs, state, now)
+
+    def _pass_on(self, jobs: list[Job], end: Answer | Failure, now: float) -> None:
+        """End rows as the one that they have followed."""
+        self.duplicates += len(jobs)
+        self._let_go(jobs)
+        if type(end) is Answer:
+            for job in jobs:
+                self._events.on_answer(job, end, now)
+        else:
+            assert type(end) is Failure
+            for job in jobs:
+                self._events.on_failure(job, end, now)
+
+    # Leaders end
+
+    def answered(self, job: Job, answer: Answer, now: float) -> None:
+        """Hear that a row that leads has its answer."""
+        end = encode(answer)
+        if self._replies is not None and not self._told:
+            self._to_store.append((job.key, end))
+            self._to_store_bytes += len(end)
+            self._stored.set()
+        self._over(job, answer, end, now)
+
+    def failed(self, job: Job, failure: Failure, now: float) -> None:
+        """Hear that a row that leads has failed for good."""
+        self._over(job, failure, encode(failure), now)
+
+    def release(self, job: Job) -> None:
+        """Hear that a row that leads will not be sent, and has no outcome: the next one that asks the same leads."""
+        key, job.key = job.key, b""
+        followers = self._led.pop(key)
+        if not followers:
+            self._released.append(key)
+            self._work.set()
+            return
+        leader = followers.pop(0)
+        leader.key = key
+        self._led[key] = followers or None
+        self._let_go([leader])
+        self._events.on_leaders([leader])
+
+    def _over(self, job: Job, end: Answer | Failure, data: bytes, now: float) -> None:
+        key, job.key = job.key, b""
+        followers = self._led.pop(key)
+        self._ended.append((key, data))
+        self._work.set()
+        if followers:
+            self._pass_on(followers, end, now)
+
+    # What waits is bounded
+
+    async def room(self) -> None:
+        """Wait until more rows may be taken."""
+        await self._room.wait()
+
+    def _hold(self, jobs: Sequence[Job]) -> None:
+        self.rows += len(jobs)
+        self.bytes += sum([_size(job) for job in jobs])
+        self._note_room()
+
+    def _let_go(self, jobs: Sequence[Job]) -> None:
+        self.rows -= len(jobs)
+        self.bytes -= sum([_size(job) for job in jobs])
+        self._note_room()
+
+    def _note_room(self) -> None:
+        if self.rows < _ROWS and self.bytes < _BYTES and self._to_store_bytes < _STORE_BYTES:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    # Time goes on
+
+    async def run(self) -> None:
+        """Take turns, and put answers into the store, until cancelled. Raises `MachineError`."""
+        await asyncio.gather(self._take_turns(), self._store())
+
+    async def _take_turns(self) -> None:
+        while True:
+            await self._work.wait()
+            try:
+                async with asyncio.timeout(_TICK_S):
+                    await self._urgent.wait()
+            except TimeoutError:
+                pass
+            else:
+                self._urgent.clear()
+                await asyncio.sleep(_MISSED_S)
+            self._work.clear()
+            if leaders := self.poll(monotonic()):
+                self._events.on_leaders(leaders)
+
+    async def _store(self) -> None:
+        while True:
+            await self._stored.wait()
+            await asyncio.sleep(_STORE_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Put the answers that wait for it into the persistent store."""
+        replies, answers, size = self._replies, self._to_store, self._to_store_bytes
+        self._stored.clear()
+        if replies is None or not answers:
+            return
+        self._to_store = []
+        kept = await asyncio.get_running_loop().run_in_executor(None, replies.put, answers)
+        self._to_store_bytes -= size
+        self._note_room()
+        self._note_loss(replies)
+        if not kept and not self._told:
+            self._told = True
+            self._events.on_cache_lost("another process was writing to the reply cache for too long: nothing is kept")
+
+    def _note_loss(self, replies: Replies) -> None:
+        if replies.problem is not None and not self._told:
+            self._told = True
+            self._events.on_cache_lost(replies.problem)
+
+    async def close(self) -> None:
+        """Store what is left, and close everything. For the worker's end, when `run` has been cancelled."""
+        await self.flush()
+        if self._replies is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._replies.close)
+        self._claims.close()
+
+
+def _size(job: Job) -> int:
+    return job.size + len(job.request.body)  # type: ignore[union-attr]  # rows here have their requests built

@@ -1,0 +1,252 @@
+"""Rows as Python has them -> JSON lines, and answers back beside them: DataFrames, Series, Tables, any iterable.
+
+No library is imported for it: whoever hands in a DataFrame has imported its library.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from engine.errors import InputError
+from engine.records import Column
+
+TEXT = "text"  # the column that a row of one text has
+
+_BLOCK = 8192  # rows of a table turned into objects at a time: a table of millions is not doubled in memory
+
+
+class RowError(msgspec.Struct, frozen=True):
+    """Why a row has no output."""
+
+    fault: str = msgspec.field(name="class")  # as in the errors file: "context_length", "invalid_output", ...
+    message: str = ""
+    code: str | None = None
+    status: int | None = None
+
+    def __str__(self) -> str:
+        """Return "class: message"."""
+        return f"{self.fault}: {self.message}"
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One row's end: an output, or the error in its place."""
+
+    index: int  # place of its row, from 0
+    id: Any = None
+    output: Any = None  # a text; with a schema the object; of embeddings a float32 array of numpy
+    error: RowError | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: dict[str, Any] | None = None  # tokens, as the server counted them
+
+    def __repr__(self) -> str:
+        """Return which row it is and what came of it."""
+        end = f"error={str(self.error)!r}" if self.error is not None else f"output={self.output!r}"
+        return f"Result(index={self.index}, {end})"
+
+
+class AnswerColumn(NamedTuple):
+    """A column to be put beside the rows."""
+
+    name: str
+    type: Literal["string", "int64", "double", "bool", "json", "vector"]
+    values: list[Any]  # one for each row, None where there is none; of vectors arrays of numpy
+
+
+class Source(Protocol):
+    """A table of rows, of whatever library."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of its columns."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the rows: objects, or texts."""
+
+    def joined(self, answers: Sequence[AnswerColumn]) -> Any:
+        """Return a table of the same kind with the columns added."""
+
+
+def source(rows: Any) -> Source | None:
+    """Return what reads a table and gives it back; None for anything else, which is read row by row.
+
+    Raises `InputError` for what is neither.
+    """
+    library = type(rows).__module__.partition(".")[0]
+    kind = type(rows).__name__
+    if library == "pandas" and kind in ("DataFrame", "Series"):
+        return _Pandas(rows)
+    if library == "polars" and kind in ("DataFrame", "Series"):
+        return _Polars(rows)
+    if library == "polars" and kind == "LazyFrame":
+        raise InputError("engine.map: a LazyFrame has no rows yet: pass frame.collect()")
+    if library == "pyarrow" and kind in ("Table", "RecordBatch", "Array", "ChunkedArray", "StringArray"):
+        return _Arrow(rows)
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise InputError(f"engine.map: rows must be a table or an iterable of rows, not one {kind}")
+    return None
+
+
+def lines(rows: Iterable[Any]) -> Iterator[bytes]:
+    """Turn each row into a line of JSON: an object as it is, a text as {"text": ...}.
+
+    Raises `InputError` with the row's number for one that is neither.
+    """
+    encode = msgspec.json.Encoder(enc_hook=_plain, decimal_format="number").encode
+    for number, row in enumerate(rows):
+        try:
+            line = encode({TEXT: row} if isinstance(row, str) else row)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:  # lone surrogates are a ValueError
+            raise InputError(f"engine.map: row {number} cannot be written as JSON: {error}") from None
+        if not line.startswith(b"{"):
+            raise InputError(f"engine.map: row {number} is a {type(row).__name__}; rows are mappings or texts")
+        yield line + b"\n"
+
+
+def check_names(table: Source, fields: Sequence[Column], prefix: str) -> None:
+    """Refuse a table that already has a column of an answer's name, before anything is paid for."""
+    for name, _, _ in answers([], fields, prefix=prefix):
+        if name in table.columns:
+            raise InputError(
+                f"engine.map: the rows have a column {name!r} already: rename it, or put a prefix before the names of "
+                'the new ones, as prefix="new_"'
+            )
+
+
+def answers(results: Sequence[Result], fields: Sequence[Column], *, prefix: str = "") -> list[AnswerColumn]:
+    """Return the columns of the results: `output` or, where there are fields, each of them; then `error`."""
+    outputs = [result.output for result in results]
+    if fields:
+        objects = [output if isinstance(output, dict) else {} for output in outputs]
+        columns = [_typed(prefix + each.name, each, [object_.get(each.name) for object_ in objects]) for each in fields]
+    else:
+        given = [output for output in outputs if output is not None]
+        kind: Literal["string", "vector", "json"] = "json"
+        if all(isinstance(output, str) for output in given):
+            kind = "string"
+        elif all(hasattr(output, "dtype") for output in given):
+            kind = "vector"
+        columns = [AnswerColumn(f"{prefix}output", kind, outputs)]
+    errors = [None if result.error is None else str(result.error) for result in results]
+    return [*columns, AnswerColumn(f"{prefix}error", "string", errors)]
+
+
+def _typed(name: str, field: Column, values: list[Any]) -> AnswerColumn:
+    """Make numbers what their column holds: JSON may write the integer 7 as 7.0, and integers of any length."""
+    if field.type == "int64":
+        if any(value is not None and not -(2**63) <= value < 2**63 for value in values):
+            return AnswerColumn(name, "json", values)
+        return AnswerColumn(name, "int64", [None if value is None else int(value) for value in values])
+    if field.type == "double":
+        return AnswerColumn(name, "double", [None if value is None else float(value) for value in values])
+    return AnswerColumn(name, field.type, values)
+
+
+def _plain(value: Any) -> Any:
+    """Turn what the libraries put into cells into what JSON has."""
+    for name in ("tolist", "isoformat"):  # numpy's scalars and arrays, Series; pandas' time stamps
+        if (convert := getattr(value, name, None)) is not None:
+            return convert()
+    if (convert := getattr(value, "model_dump", None)) is not None:  # pydantic's
+        return convert(mode="json")
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} {value!r:.40}")
+
+
+def _names(columns: Iterable[Any]) -> list[str]:
+    names = [str(name) for name in columns]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"engine.map: two columns are named {twice!r}; rename one")
+    return names
+
+
+class _Pandas:
+    def __init__(self, rows: Any) -> None:
+        self._frame = rows if type(rows).__name__ == "DataFrame" else rows.to_frame(TEXT)
+        self.columns: Sequence[str] = _names(self._frame.columns)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(self._frame), _BLOCK):
+            block = self._frame.iloc[start : start + _BLOCK]
+            cells = []
+            for place in range(len(self.columns)):
+                column = block.iloc[:, place]
+                # NaN, NaT and NA are all the absence of a value; a cell with a list is none of them.
+                cells.append(column.astype(object).where(column.notna(), None).tolist())
+            for values in zip(*cells, strict=True):
+                yield dict(zip(self.columns, values, strict=True))
+
+    def joined(self, answers: Sequence[AnswerColumn]) -> Any:
+        pandas: Any = sys.modules["pandas"]
+        # Numbers that may be absent need a type that knows absence: floats would turn 7 into 7.0.
+        types = {"int64": "Int64", "double": "Float64", "bool": "boolean"}
+        added = {
+            name: pandas.Series(values, index=self._frame.index, dtype=types.get(kind, object))
+            for name, kind, values in answers
+        }
+        return self._frame.assign(**added)
+
+
+class _Polars:
+    def __init__(self, rows: Any) -> None:
+        self._frame = rows if type(rows).__name__ == "DataFrame" else rows.to_frame(TEXT)
+        self.columns: Sequence[str] = self._frame.columns
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        rows: Iterator[dict[str, Any]] = self._frame.iter_rows(named=True, buffer_size=_BLOCK)
+        return rows
+
+    def joined(self, answers: Sequence[AnswerColumn]) -> Any:
+        polars: Any = sys.modules["polars"]
+        types = {"int64": polars.Int64, "double": polars.Float64, "bool": polars.Boolean, "string": polars.String}
+
+        def series(name: str, kind: str, values: list[Any]) -> Any:
+            if kind in types:
+                return polars.Series(name, values, dtype=types[kind])
+            if kind == "vector":
+                cells = [None if value is None else polars.Series(value) for value in values]
+                return polars.Series(name, cells, dtype=polars.List(polars.Float32))
+            try:
+                return polars.Series(name, values)
+            except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):  # values that are not alike
+                return polars.Series(name, _texts(values), dtype=polars.String)
+
+        return self._frame.with_columns([series(*each) for each in answers])
+
+
+class _Arrow:
+    def __init__(self, rows: Any) -> None:
+        pyarrow: Any = sys.modules["pyarrow"]
+        if isinstance(rows, pyarrow.RecordBatch):
+            rows = pyarrow.Table.from_batches([rows])
+        elif not isinstance(rows, pyarrow.Table):
+            rows = pyarrow.table({TEXT: rows})
+        self._table = rows
+        self.columns: Sequence[str] = _names(rows.column_names)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self._table.to_batches(max_chunksize=_BLOCK):
+            yield from batch.to_pylist()
+
+    def joined(self, answers: Sequence[AnswerColumn]) -> Any:
+        pyarrow: Any = sys.modules["pyarrow"]
+        types = {
+            "int64": pyarrow.int64(), "double": pyarrow.float64(), "bool": pyarrow.bool_(), "string": pyarrow.string(),
+            "vector": pyarrow.list_(pyarrow.float32()),
+        }  # fmt: skip
+        table = self._table
+        for name, kind, values in answers:
+            try:
+                cells = pyarrow.array(values, types.get(kind))
+            except (pyarrow.ArrowException, OverflowError):  # values that are not alike
+                cells = pyarrow.array(_texts(values), pyarrow.string())
+            table = table.append_column(name, cells)
+        return table
+
+
+def _texts(values: Iterable[Any]) -> list[str | None]:
+    return [None if value is None else msgspec.json.encode(value).decode() for value in values]

@@ -1,0 +1,178 @@
+"""From the lines that were read to rows in the backlog.
+
+Most rows pass straight through. Passed over are those that have their outcome; set aside those that must be sent alone;
+taken up where an earlier process left them those whose replies were no valid answers. Where requests are shared, only
+rows that nobody else asks for go on (`dedup`); where rows are packed, they go on together (`packs`).
+"""
+
+from collections.abc import Callable
+from time import monotonic
+
+from engine import packs
+from engine.backlog import Backlog
+from engine.dedup import Dedup
+from engine.errors import InvalidOutput, InvalidRow
+from engine.job import Job, OpenShard
+from engine.parking import Parking
+from engine.recorder import Recorder
+from engine.records import Answer, Failure, Request
+from engine.store.recovery import StoredReply
+from engine.tasks import Task
+from engine.transport import faults
+
+
+class Intake:
+    """Takes rows in. It is also what `dedup` tells of rows that others have asked for."""
+
+    def __init__(self, *, task: Task, backlog: Backlog, recorder: Recorder, parking: Parking, asks: int) -> None:
+        """`asks`: how often a row is asked until its reply is a valid answer."""
+        self._task = task
+        self._backlog = backlog
+        self._recorder = recorder
+        self._parking = parking
+        self._asks = asks
+        self._packer = packs.Packer(task.rows_per_request) if task.rows_per_request > 1 else None
+        self._dedup: Dedup | None = None
+        self._on_cache_lost: Callable[[str], None] | None = None
+
+    def share(self, dedup: Dedup, on_cache_lost: Callable[[str], None]) -> None:
+        """Ask for nothing that somebody else asks for, from now on."""
+        self._dedup = dedup
+        self._recorder.shared = dedup
+        self._on_cache_lost = on_cache_lost
+
+    @property
+    def shared(self) -> tuple[int, int]:
+        """Rows that were answered by an earlier run's replies, and as another row of this run was."""
+        return (0, 0) if self._dedup is None else (self._dedup.hits, self._dedup.duplicates)
+
+    async def hungry(self) -> None:
+        """Wait until more rows are wanted."""
+        await self._backlog.hungry()
+        if self._dedup is not None:
+            await self._dedup.room()
+
+    def feed(self, shard: OpenShard, first_row: int, lines: list[bytes]) -> None:
+        """Take rows that have been read; those with an outcome are passed over."""
+        is_done = shard.checkpoint.is_done
+        replies = shard.checkpoint.replies
+        jobs = []
+        size = 0
+        for index, line in enumerate(lines, first_row):
+            if is_done(index):
+                continue
+            job = Job(index, line, len(line), shard)
+            if index in shard.quarantined:
+                self._recorder.failure(job, _poisonous(), monotonic())
+            elif index in shard.suspects:
+                job.alone = True
+                self._backlog.set_aside(job if self._packer is None else packs.packed([job]))
+            elif replies and index in replies:
+                self._take_up(job, replies[index])
+            else:
+                jobs.append(job)
+                size += len(line)
+        if self._dedup is not None:
+            jobs = self._dedup.take(self._built(jobs), monotonic())
+        if self._packer is not None:
+            jobs = self._packer.take(jobs)
+        if self._dedup is not None or self._packer is not None:
+            size = sum(job.size for job in jobs)
+        self._backlog.add(jobs, size)
+        self._parking.wake()
+
+    def fed(self) -> None:
+        """Hear that a shard has been read to its end: what waits for more rows goes as it is."""
+        if self._packer is not None:
+            self._add(self._packer.flush())
+
+    def pack(self, pack: Job, now: float, *, building: Callable[[int], None]) -> None:
+        """Make the request of a pack; rows that cannot become one fail. It has none where that leaves no row.
+
+        `building` is called with the index of each row before it is looked at.
+        """
+        assert pack.members is not None
+        members = []
+        requests = []
+        for member in pack.members:
+            building(member.index)
+            if (request := self._request(member, now)) is not None:
+                members.append(member)
+                requests.append(request)
+        pack.members = members
+        pack.request = self._task.pack(requests) if members else None
+
+    def _built(self, jobs: list[Job]) -> list[Job]:
+        now = monotonic()
+        return [job for job in jobs if self._request(job, now) is not None]
+
+    def _request(self, job: Job, now: float) -> Request | None:
+        if job.request is None:
+            try:
+                job.request = self._task.build(job.line)
+            except InvalidRow as error:
+                self._recorder.failure(job, invalid_row(error), now)
+        return job.request
+
+    def _take_up(self, job: Job, replies: list[StoredReply]) -> None:
+        """Go on with a row where an earlier process left it: replied to, but with no valid answer."""
+        last = replies[-1]
+        job.requests = last.requests
+        job.spent = (sum(each.usage[0] for each in replies), sum(each.usage[1] for each in replies))
+        if self._packer is not None:
+            # Whether it was asked in a pack is not known: it is asked by itself, as one that was wrong there would be.
+            self._backlog.put_back(packs.packed([job]))
+            return
+        job.asked = len(replies)
+        now = monotonic()
+        if self._request(job, now) is None:
+            return
+        if job.asked >= self._asks:
+            failure = Failure(fault=faults.INVALID_OUTPUT, message=last.problem, reply=bytes(last.output))
+            self._recorder.failure(job, failure, now)
+            return
+        for each in replies:
+            assert job.request is not None
+            answer = Answer(bytes(each.output), b"null", b"null", b"null", *each.usage)
+            job.request = self._task.again(job.request, InvalidOutput(each.problem, answer))
+        job.first = now
+        job.put_off = True  # no retry: nothing has failed
+        self._backlog.put_back(job)
+
+    def _add(self, jobs: list[Job]) -> None:
+        if jobs:
+            self._backlog.add(jobs, sum(job.size for job in jobs))
+            self._parking.wake()
+
+    # What becomes of rows that wait for others: `dedup.Events`
+
+    def on_answer(self, job: Job, answer: Answer, now: float) -> None:  # noqa: ARG002 - it took no time
+        """Record an answer that this row did not ask for itself."""
+        self._recorder.copy(job, answer)
+
+    def on_failure(self, job: Job, failure: Failure, now: float) -> None:
+        """Record the failure of the row that this one followed."""
+        self._recorder.failure(job, failure, now)
+
+    def on_leaders(self, jobs: list[Job]) -> None:
+        """Send rows that have waited: nobody else asks for them."""
+        if self._packer is not None:
+            jobs = self._packer.take(jobs) + self._packer.flush()
+        self._add(jobs)
+
+    def on_cache_lost(self, reason: str) -> None:
+        """Hear, once, that the persistent store is used no more."""
+        assert self._on_cache_lost is not None
+        self._on_cache_lost(reason)
+
+
+def invalid_row(error: InvalidRow) -> Failure:
+    """Return what a row fails with that cannot become a request."""
+    return Failure(fault=faults.INVALID_ROW, message=str(error))
+
+
+def _poisonous() -> Failure:
+    return Failure(
+        fault=faults.POISON_ROW,
+        message="worker processes died several times while this row was in flight, the last time with it alone",
+    )

@@ -1,0 +1,64 @@
+"""JSON Lines: the canonical lines, and the same with the vectors of embeddings as lists of numbers."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from engine.outputs import vectors
+
+_OUTPUT = b',"output":'  # first found, it is the member: in the id before it every quote is escaped
+_CHUNK_BYTES = 1 << 17  # as the store writes it
+_ROWS = 64  # whose vectors are converted at once
+
+
+class Lines:
+    """The lines as they are."""
+
+    key = "jsonl"
+    parts = None
+
+    def load(self) -> None:
+        """Need nothing."""
+
+    def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
+        """Yield many lines at a time: to append a newline to each costs as much again as all else."""
+        chunk: list[bytes] = []
+        size = 0
+        for line in lines:
+            chunk.append(line)
+            size += len(line)
+            if size >= _CHUNK_BYTES:
+                yield b"\n".join((*chunk, b""))
+                chunk.clear()
+                size = 0
+        if chunk:
+            yield b"\n".join((*chunk, b""))
+
+    def failed(self, line: bytes, attempts: int) -> None:
+        """Leave the errors file as it is."""
+
+    def join(self) -> None:
+        """Need nothing around the sections."""
+
+
+class VectorLines(Lines):
+    """Lines whose output is a vector: as a list of numbers, which has twice the bytes, but which anybody can read."""
+
+    key = "jsonl:vectors"
+
+    def load(self) -> None:
+        """Import numpy."""
+        vectors.load()
+
+    def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
+        """Yield each line with its vector as a list."""
+        while batch := list(islice(lines, _ROWS)):
+            places = [line.index(_OUTPUT) + len(_OUTPUT) for line in batch]
+            ends = [
+                line.index(b'"', place + 1) + 1 if line.startswith(b'"', place) else 0
+                for line, place in zip(batch, places, strict=True)
+            ]
+            coded = [
+                line[place + 1 : end - 1] if end else None for line, place, end in zip(batch, places, ends, strict=True)
+            ]
+            for line, place, end, text in zip(batch, places, ends, vectors.texts(vectors.decoded(coded)), strict=True):
+                yield line + b"\n" if text is None else b"%b%b%b\n" % (line[:place], text, line[end:])

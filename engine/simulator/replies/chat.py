@@ -1,0 +1,128 @@
+"""`/chat/completions`."""
+
+import msgspec
+
+from engine.simulator.replies.dialogue import Message, say, schema_text
+from engine.simulator.replies.reply import (
+    Completion,
+    Damage,
+    RequestError,
+    created,
+    encode,
+    read,
+    require_possible,
+)
+
+
+class _JsonSchema(msgspec.Struct, frozen=True, gc=False):
+    schema: msgspec.Raw = msgspec.Raw()
+
+
+class _Format(msgspec.Struct, frozen=True, gc=False):
+    type: str = "text"
+    json_schema: _JsonSchema = _JsonSchema()
+
+    def form(self) -> bytes | None:
+        """Say what the reply must be, as `say` wants it."""
+        if self.type == "json_schema":
+            return schema_text(self.json_schema.schema, "response_format.json_schema")
+        return b"" if self.type == "json_object" else None
+
+
+class ChatRequest(msgspec.Struct, gc=False):
+    """What the simulator reads of a request body; everything else is let through unread."""
+
+    model: str
+    messages: list[Message]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream: bool | None = None
+    response_format: _Format | None = None
+
+    def token_cap(self) -> int | None:
+        """Tell how many tokens the reply may have; None where the request sets no cap."""
+        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+
+# Written once: they are the same in every reply.
+_PROMPT_DETAILS = msgspec.Raw(encode({"cached_tokens": 0, "audio_tokens": 0}))
+_COMPLETION_DETAILS = msgspec.Raw(
+    encode(
+        {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        }
+    )
+)
+
+
+class Usage(msgspec.Struct, gc=False):
+    """The usage of chat and text completions."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: msgspec.Raw = _PROMPT_DETAILS
+    completion_tokens_details: msgspec.Raw = _COMPLETION_DETAILS
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: str | None
+    refusal: str | None
+    role: str = "assistant"
+    annotations: tuple[()] = ()
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: _Message
+    finish_reason: str
+    index: int = 0
+    logprobs: None = None
+
+
+class _Reply(msgspec.Struct, gc=False):  # as structs, for a dict takes the encoder half as long again
+    id: str
+    created: int
+    model: str
+    choices: tuple[_Choice]
+    usage: Usage
+    object: str = "chat.completion"
+    service_tier: str = "default"
+    system_fingerprint: str = "fp_rowmill"
+
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+
+
+def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage | None = None) -> Completion:
+    """Answer a request body whose `fingerprint` is `mark`. Raises `RequestError` for a request that is wrong.
+
+    With `mean_tokens` the reply's length is log-normal around that mean, drawn from the body alone, and a cap
+    shortens it before its digest, not after. `damage` strikes where the content is JSON that was asked for.
+    """
+    request = read(_decoder, body)
+    if not request.messages:
+        raise RequestError(400, "[] is too short - 'messages'", param="messages")
+    cap = request.token_cap()
+    require_possible(request.model, cap, request.stream)
+    form = None if request.response_format is None else request.response_format.form()
+    said = say(request.messages, mark, cap=cap, mean_tokens=mean_tokens, form=form, damage=damage)
+    message = _Message(None, said.text) if said.refused else _Message(said.text, None)
+    reply = _Reply(
+        f"chatcmpl-{mark.hex()}",
+        created(mark),
+        request.model,
+        (_Choice(message, "length" if said.cut else "stop"),),
+        Usage(said.prompt_tokens, said.tokens, said.prompt_tokens + said.tokens),
+    )
+    return Completion(
+        encode(reply),
+        said.prompt_tokens,
+        said.tokens,
+        said.charge(cap),
+        said.inputs,
+        said.structured,
+        said.damaged,
+    )

@@ -1,0 +1,144 @@
+"""`/responses`."""
+
+from typing import Any
+
+import msgspec
+
+from engine.simulator.replies.dialogue import Message, Said, say, schema_text
+from engine.simulator.replies.reply import (
+    Completion,
+    Damage,
+    RequestError,
+    created,
+    encode,
+    read,
+    require_possible,
+)
+
+_LEAST_CAP = 16  # tokens, as at OpenAI
+
+
+class _Format(msgspec.Struct, gc=False):
+    type: str = "text"
+    schema: msgspec.Raw = msgspec.Raw()
+
+    def form(self) -> bytes | None:
+        """Say what the reply must be, as `say` wants it."""
+        if self.type == "json_schema":
+            return schema_text(self.schema, "text.format.schema")
+        return b"" if self.type == "json_object" else None
+
+
+class _Text(msgspec.Struct, gc=False):
+    format: _Format | None = None
+
+
+class ResponsesRequest(msgspec.Struct, gc=False):
+    """What the simulator reads of a request body; items of the input that are no messages count as empty."""
+
+    model: str
+    input: str | list[Message]
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    text: _Text | None = None
+    stream: bool | None = None
+
+    def messages(self) -> list[Message]:
+        """Put instructions and input into one conversation."""
+        given = [Message("user", self.input)] if isinstance(self.input, str) else self.input
+        return [Message("system", self.instructions), *given] if self.instructions else given
+
+
+class _AsSent(msgspec.Struct, gc=False):
+    """The members that the reply repeats."""
+
+    instructions: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
+    temperature: msgspec.Raw = msgspec.Raw()
+    top_p: msgspec.Raw = msgspec.Raw()
+
+
+_decoder = msgspec.json.Decoder(ResponsesRequest)
+_sent_decoder = msgspec.json.Decoder(_AsSent)
+
+
+def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage | None = None) -> Completion:
+    """Answer a request body whose `fingerprint` is `mark`, as `chat.compose` does."""
+    request = read(_decoder, body)
+    messages = request.messages()
+    if not request.input:
+        raise RequestError(400, "Missing required parameter: 'input'.", code="missing_required_parameter")
+    cap = request.max_output_tokens
+    require_possible(request.model, cap, request.stream, _LEAST_CAP)
+    form = None if request.text is None or request.text.format is None else request.text.format.form()
+    said = say(
+        messages,
+        mark,
+        cap=cap,
+        mean_tokens=mean_tokens,
+        form=form,
+        damage=damage,
+        param="input",
+        form_param="text.format.schema",
+    )
+    sent = _sent_decoder.decode(body)
+    at = created(mark)
+    reply = {
+        "id": f"resp_{mark.hex()}",
+        "object": "response",
+        "created_at": at,
+        "status": "incomplete" if said.cut else "completed",
+        "background": False,
+        "completed_at": None if said.cut else at,
+        "error": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if said.cut else None,
+        "instructions": _or(sent.instructions, None),
+        "max_output_tokens": cap,
+        "model": request.model,
+        "output": [_message(said, mark)],
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "service_tier": "default",
+        "store": False,
+        "temperature": _or(sent.temperature, 1.0),
+        "text": _or(sent.text, {"format": {"type": "text"}}),
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": _or(sent.top_p, 1.0),
+        "truncation": "disabled",
+        "usage": {
+            "input_tokens": said.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": said.tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": said.prompt_tokens + said.tokens,
+        },
+        "user": None,
+        "metadata": _or(sent.metadata, {}),
+    }
+    return Completion(
+        encode(reply),
+        said.prompt_tokens,
+        said.tokens,
+        said.charge(cap),
+        said.inputs,
+        said.structured,
+        said.damaged,
+    )
+
+
+def _or(sent: msgspec.Raw, otherwise: Any) -> Any:
+    return sent if bytes(sent) else otherwise
+
+
+def _message(said: Said, mark: bytes) -> dict[str, Any]:
+    content: dict[str, Any] = {"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}
+    return {
+        "id": f"msg_{mark.hex()}",
+        "type": "message",
+        "status": "incomplete" if said.cut else "completed",
+        "role": "assistant",
+        "content": [{"type": "refusal", "refusal": said.text} if said.refused else content],
+    }

@@ -1,0 +1,27 @@
+"""The routes that cost a request: what answers each, below a provider's `/v1`."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from engine.simulator.replies import Completion, Damage, chat, completions, embeddings, moderations, responses
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One route."""
+
+    path: str
+    compose: Callable[[bytes, bytes, float, Damage | None], Completion]  # body, its fingerprint, mean tokens, damage
+    salt: int  # tells the same body on another route apart
+
+
+ROUTES = {
+    route.path: route
+    for route in (
+        Route("/chat/completions", chat.compose, 0),
+        Route("/responses", responses.compose, 1),
+        Route("/completions", completions.compose, 2),
+        Route("/embeddings", embeddings.compose, 3),
+        Route("/moderations", moderations.compose, 4),
+    )
+}

@@ -1,0 +1,93 @@
+"""The user's files, whatever their format, as blocks of JSON lines that end with a newline, file after file."""
+
+import io
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from engine.records import Column, Shard
+from engine.sources import delimited, jsonl
+from engine.sources.batch import CustomIds
+from engine.sources.copies import Copies
+from engine.sources.discovery import Found
+from engine.sources.formats import HEAD, Format, refuse_foreign
+from engine.sources.opening import open_stream, shown
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+TABLES = ("parquet", "arrow")
+
+
+class Table(Protocol):
+    """What the modules of Parquet and Arrow have: see there."""
+
+    def check(self, path: Path) -> None:
+        """See there."""
+
+    def columns(self, path: Path) -> tuple[Column, ...]:
+        """See there."""
+
+    def first_rows(self, path: Path, count: int) -> list[bytes]:
+        """See there."""
+
+    def lines(self, path: Path) -> Iterator[list[bytes]]:
+        """See there."""
+
+    def plan(self, path: Path, *, number: int, first_row: int, part: int, shard_rows: int) -> Iterator[Shard]:
+        """See there."""
+
+
+def table(format_: Format) -> Table:
+    """Return the module that reads files of a table's format."""
+    if format_ == "parquet":
+        from engine.sources import parquet
+
+        return parquet
+    from engine.sources import arrow
+
+    return arrow
+
+
+def header(found: Found, encoding: str) -> list[str]:
+    """Return the names of the columns of a CSV or TSV file. Raises `InputError`."""
+    path = found.file.path
+    with open_stream(path) as stream:
+        return delimited.header(stream, shown(path), delimiter=DELIMITERS[found.format], encoding=encoding)
+
+
+class Conversion:
+    """Makes lines of the files of one input. They are to be asked for in their order."""
+
+    def __init__(self, format_: Format, encoding: str, copies: Copies) -> None:
+        self._format = format_
+        self._encoding = encoding
+        self._copies = copies
+        self._ids = CustomIds() if format_ == "batch" else None
+
+    def blocks(self, files: list[Found], on_read: Callable[[int], None]) -> Generator[bytes]:
+        """Yield the files' lines. Raises `InputError`.
+
+        on_read: told how many bytes of the user's files were read since its last call.
+        """
+        for found in files:
+            yield from self._table(found, on_read) if self._format in TABLES else self._text(found, on_read)
+
+    def _table(self, found: Found, on_read: Callable[[int], None]) -> Iterator[bytes]:
+        with self._copies.local(found.file.path) as path:
+            for lines in table(self._format).lines(path):
+                if lines:
+                    yield b"\n".join(lines) + b"\n"
+        on_read(found.file.size)
+
+    def _text(self, found: Found, on_read: Callable[[int], None]) -> Iterator[bytes]:
+        path = shown(found.file.path)
+        with open_stream(found.file.path, on_read) as stream:
+            assert isinstance(stream, io.BufferedReader)
+            refuse_foreign(path, stream.peek(HEAD), self._format, self._encoding)
+            if self._format in DELIMITERS:
+                delimiter = DELIMITERS[self._format]
+                blocks = delimited.blocks(stream, path, delimiter=delimiter, encoding=self._encoding)
+            else:
+                blocks = jsonl.whole_lines(jsonl.read_blocks(stream))
+                if self._ids is not None:
+                    blocks = self._ids.blocks(blocks, path)
+            yield from blocks

@@ -1,0 +1,152 @@
+"""Which files an `input.path` stands for, in the order of their names, and of which format they are."""
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from engine.config.sections import InputConfig
+from engine.errors import InputError
+from engine.records import InputFile
+from engine.sources import datasets, remote
+from engine.sources.formats import Format, named, recognized, refuse_foreign, same
+from engine.sources.opening import head_of, reading, shown
+
+FEW = 256  # files that are all looked at, and read in place where they can be
+
+_SIDECARS = frozenset(
+    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "README", "LICENSE"}
+)
+_SIDECAR_SUFFIXES = frozenset({".crc", ".md", ".lock"})
+
+
+class Found(NamedTuple):
+    """One file of the input."""
+
+    file: InputFile
+    format: Format
+    compressed: bool
+
+    @property
+    def remote(self) -> bool:
+        """It is on another machine."""
+        return remote.is_remote(self.file.path)
+
+
+def find_files(config: InputConfig) -> list[Found]:
+    """Return the files that the configuration names, all of one format. Raises `InputError`.
+
+    Of a directory those at its top are taken (and below it where it is a dataset's): the files named for a known
+    format, or where there are none, those whose content is. Files beside the data, as `_SUCCESS` or `state.json`, are
+    passed over there and in globs.
+    """
+    path = config.path
+    if remote.is_remote(path):
+        files, whole = remote.find_files(path), True
+        files = _without_sidecars(files) if len(files) > 1 else files
+    else:
+        paths, whole = _local(path, config.split)
+        files = [_stat(each) for each in paths]
+    if not whole:
+        files = [file for file in files if named(file.path)[0] is not None] or files
+    sniffed = _Sniffer(config, files)
+    found = [each for file in files if (each := sniffed.found(file, sure=whole)) is not None]
+    if not found:
+        raise InputError(
+            f"{shown(path)}: holds no files of rows (.jsonl, .csv, .tsv, .parquet, .arrow, and .gz or .zst behind "
+            "these); set input.path to the file, directory or glob with the rows"
+        )
+    _check_alike(found, config)
+    return found
+
+
+def _local(path: str, split: str | None) -> tuple[list[str], bool]:
+    """Return the files of this machine, and whether each of them is meant; in a directory some may not be."""
+    given = Path(path)
+    with reading(path):
+        is_directory = given.is_dir()
+        if not is_directory and glob.has_magic(path) and not given.exists():
+            every = glob.glob(path, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+            matched = [each for each in every if not Path(each).is_dir()]
+            if not matched:
+                raise InputError(f"{path}: no file matches; set input.path to the files with the rows")
+            return _sorted(_sidecars_left_out(matched)), True
+        if not is_directory:
+            return [path], True
+        dataset = datasets.find_dataset(given, split)
+        if dataset is not None:
+            return [str(each) for each in dataset], True
+        with os.scandir(given) as entries:
+            inside = [str(given / entry.name) for entry in entries if not entry.is_dir()]
+    return _sorted(_sidecars_left_out(inside)), False
+
+
+def _sorted(paths: Iterable[str]) -> list[str]:
+    return sorted(paths, key=lambda path: PurePath(path).parts)
+
+
+def _sidecars_left_out(paths: list[str]) -> list[str]:
+    return [path for path in paths if not _is_sidecar(PurePath(path).name)]
+
+
+def _without_sidecars(files: list[InputFile]) -> list[InputFile]:
+    return [file for file in files if not _is_sidecar(file.path.rpartition("/")[2])]
+
+
+def _is_sidecar(name: str) -> bool:
+    return name.startswith((".", "_")) or name in _SIDECARS or PurePath(name).suffix.lower() in _SIDECAR_SUFFIXES
+
+
+def _stat(path: str) -> InputFile:
+    with reading(path):
+        stat = Path(path).stat()
+    return InputFile(path, stat.st_size, stat.st_mtime_ns)
+
+
+class _Sniffer:
+    """Tells the format of each file of one input."""
+
+    def __init__(self, config: InputConfig, files: list[InputFile]) -> None:
+        self._wanted: Format | None = None if config.format == "auto" else config.format
+        self._encoding = config.encoding
+        self._few = len(files) <= FEW
+
+    def found(self, file: InputFile, *, sure: bool) -> Found | None:
+        """Return what the file is; None where it is not `sure` to be of the input and its content tells nothing.
+
+        Where there are many files, those whose names tell their format are believed: the planner, which has to open
+        each of them anyway, finds the one that is not.
+        """
+        by_name, packed = named(file.path)
+        if not self._few and by_name is not None:
+            return Found(file, self._wanted or by_name, packed is not None)
+        if remote.is_remote(file.path) and (self._wanted or by_name) is not None:
+            return Found(file, self._wanted or by_name or "jsonl", packed is not None)
+        compression, head = head_of(file.path)
+        format_ = self._wanted or by_name or recognized(head)
+        if format_ is None:
+            if not sure:
+                return None
+            if head.strip():
+                refuse_foreign(shown(file.path), head, "jsonl")
+                raise InputError(f"{shown(file.path)}: is of no known format; set input.format")
+            format_ = "jsonl"  # without rows
+        refuse_foreign(shown(file.path), head, format_, self._encoding)
+        if compression is not None and format_ in ("parquet", "arrow"):
+            raise InputError(f"{shown(file.path)}: is a {compression}-compressed {format_} file; decompress it first")
+        return Found(file, format_, compression is not None)
+
+
+def _check_alike(found: list[Found], config: InputConfig) -> None:
+    """Refuse files of two formats, as their names tell or, where these tell nothing, their content."""
+    formats = [(named(each.file.path)[0] or each.format) for each in found]
+    explicit = config.format != "auto"
+    for each, format_ in zip(found, formats, strict=True):
+        alike = same(formats[0], format_) or (explicit and {formats[0], format_} == {"csv", "tsv"})
+        if not alike:
+            raise InputError(
+                f"{shown(found[0].file.path)} is of format {formats[0]}, but {shown(each.file.path)} is {format_}; "
+                "name files of one format, by a glob such as "
+                f"{PurePath(found[0].file.path).parent / ('*' + PurePath(found[0].file.path).suffix)}"
+            )

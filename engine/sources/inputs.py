@@ -1,0 +1,301 @@
+"""The input as a whole: its files, their columns and first rows, the plan, and what reads the planned shards."""
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator
+from itertools import zip_longest
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypedDict
+
+import msgspec
+
+from engine.config.sections import InputConfig
+from engine.records import Column, InputPart, Shard
+from engine.sources import delimited, jsonl, selection
+from engine.sources.batch import looks_like_batch
+from engine.sources.conversion import DELIMITERS, TABLES, Conversion, header, table
+from engine.sources.copies import Copies, naming
+from engine.sources.discovery import FEW, Found, find_files
+from engine.sources.opening import expansion, open_file, reading, shown
+from engine.sources.parts import Part, cut_parts
+from engine.sources.spool import ready, spooled
+
+_HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
+_HEAD_ROWS = 100
+
+_OnRead = Callable[[int], None]
+
+
+class _Start(TypedDict):
+    """Where a part's first shard begins."""
+
+    number: int
+    first_row: int
+    part: int
+
+
+class Reader(Protocol):
+    """Reads the rows of one shard. An async context manager."""
+
+    async def __aenter__(self) -> Self:
+        """Open the part."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+
+    async def read(self) -> list[bytes]:
+        """Return the next lines, without their newlines; an empty list at the end.
+
+        Raises `RunDirectoryError` where the part is not the one that was planned.
+        """
+
+
+def find(config: InputConfig, *, limit: int | None = None, sample: int | None = None) -> "Input":
+    """Find out what the input is: `input.path` is a file, a directory, a glob, a dataset's directory or a URL.
+
+    limit, sample: only so many rows, the first ones or any. Writes nothing. Raises `InputError`, and for files of other
+    machines what `remote.download` raises.
+    """
+    delimited.check_encoding(config.encoding)
+    return Input(config, find_files(config), limit, sample)
+
+
+def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> Reader:
+    """Return what reads a shard of this part.
+
+    columns: those that are needed, None for all; rows of Parquet and Arrow files then have no others.
+    """
+    if part.kind == "parquet":
+        from engine.sources import parquet
+
+        return parquet.RowReader(part.path, shard, columns)
+    if part.kind == "arrow":
+        from engine.sources import arrow
+
+        return arrow.RowReader(part.path, shard, columns)
+    return jsonl.ShardReader(Path(part.path), shard)
+
+
+class Input:
+    """The input of one run.
+
+    where: what `input.path` says, for messages. files: the user's, in the order of their names. format: what they are.
+    size: bytes of all, as far as can be told without reading them: decompressed, and of the chosen rows only.
+    """
+
+    def __init__(self, config: InputConfig, found: list[Found], limit: int | None, sample: int | None) -> None:
+        """Look at the first bytes. Raises `InputError`."""
+        self.where = shown(config.path)
+        self.files = [each.file for each in found]
+        self.format = found[0].format
+        self._found = found
+        self._encoding = config.encoding
+        self._limit = limit
+        self._sample = sample
+        self._copies = Copies()
+        self._check()
+        if self.format == "jsonl" and config.format == "auto" and any(map(looks_like_batch, self.first_rows(1))):
+            self.format = "batch"
+        self._parts = cut_parts(found, self.format, chosen=limit is not None or sample is not None)
+        self.size = self._estimated_size()
+
+    def first_rows(self, count: int) -> list[bytes]:
+        """Return up to `count` rows from the start, as lines without newlines. Fewer of long ones."""
+        if self.format in TABLES:
+            with self._copies.local(self.files[0].path) as path:
+                return table(self.format).first_rows(path, count)
+        pieces: list[bytes] = []
+        size = newlines = 0
+        with contextlib.closing(self._conversion().blocks(self._found, _unnoticed)) as blocks:
+            for block in blocks:
+                pieces.append(block)
+                size += len(block)
+                newlines += block.count(b"\n")
+                if newlines >= count or (newlines and size >= _HEAD_BYTES):
+                    break
+        return b"".join(pieces).split(b"\n")[: min(newlines, count)]
+
+    def columns(self) -> tuple[Column, ...]:
+        """Return the columns. Those of JSON Lines are the keys of the first rows, and JSON unless always text there."""
+        if self.format in DELIMITERS:
+            return tuple(Column(name) for name in header(self._found[0], self._encoding))
+        if self.format in TABLES:
+            with self._copies.local(self.files[0].path) as path:
+                return table(self.format).columns(path)
+        return _columns_of(self.first_rows(_HEAD_ROWS))
+
+    def parts(self, spool: Path) -> list[InputPart]:
+        """Return where workers read, given the spool's directory."""
+        return [
+            InputPart(part.files[0].file.path if part.spool is None else str(spool / part.spool), part.kind)
+            for part in self._parts
+        ]
+
+    def spooled(self, spool: Path) -> list[Path]:
+        """Return the files that the plan makes: they are to be synced before they are trusted."""
+        return [spool / part.spool for part in self._parts if part.spool is not None]
+
+    def plan(
+        self, spool: Path, *, shard_bytes: int, shard_rows: int, progress: Callable[[int], None] | None = None
+    ) -> Iterator[Shard]:
+        """Cut the input into shards, each yielded as soon as its rows can be read from its part. Makes the spool anew.
+
+        progress: told how many bytes of the user's files have been read so far. Raises `InputError` where a file
+        cannot be read or is damaged; the shards before stay good. Raises `MachineError` where the spool cannot be
+        written, and what `remote.download` raises.
+        """
+        return self._plan(spool, shard_bytes, shard_rows, progress, kept=frozenset())
+
+    def whole(self, spool: Path, shards: list[Shard]) -> bool:
+        """Tell whether the spool has all that this plan, which came to its end, has made."""
+        return self._kept(spool, shards) >= {path.name for path in self.spooled(spool)}
+
+    def verify(
+        self,
+        spool: Path,
+        shards: list[Shard],
+        *,
+        shard_bytes: int,
+        shard_rows: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> Shard | None:
+        """Read everything again and return the first shard that is another than was planned; None where all are right.
+
+        What the spool lacks is made again; it is left empty where the input has become another one, and else is to be
+        synced. Raises as `plan` does.
+        """
+        kept = self._kept(spool, shards)
+        again = self._plan(spool, shard_bytes, shard_rows, progress, kept=kept)
+        with contextlib.closing(again):
+            differing = next((shard or now for shard, now in zip_longest(shards, again) if shard != now), None)
+        if differing is not None:
+            for path in self.spooled(spool):
+                if path.name not in kept and path.exists():
+                    os.truncate(path, 0)
+        return differing
+
+    # The start
+
+    def _check(self) -> None:
+        """Look at what only some formats have. Raises `InputError`."""
+        if self.format in DELIMITERS:
+            header(self._found[0], self._encoding)
+        elif self.format in TABLES:
+            local = [Path(each.file.path) for each in self._found if not each.remote]
+            for path in local if len(local) <= FEW else local[:1]:  # of many the planner finds it out
+                table(self.format).check(path)
+
+    def _estimated_size(self) -> int:
+        size = sum(each.file.size for each in self._found)
+        compressed = [each.file for each in self._found if each.compressed]
+        if compressed:
+            size += int(sum(file.size for file in compressed) * (expansion(compressed[0].path) - 1))
+        if self._limit is None and self._sample is None:
+            return size
+        rows = min(count for count in (self._limit, self._sample) if count is not None)
+        seen = self.first_rows(min(rows, _HEAD_ROWS))
+        return min(size, sum(len(line) + 1 for line in seen) * rows // max(len(seen), 1))
+
+    # The plan
+
+    def _conversion(self) -> Conversion:
+        return Conversion(self.format, self._encoding, self._copies)
+
+    def _kept(self, spool: Path, shards: list[Shard]) -> frozenset[str]:
+        """Return which files of the spool are whole, as far as their sizes tell."""
+        ends = {shard.part: shard.end for shard in shards}
+        kept = set()
+        for number, part in enumerate(self._parts):
+            if part.spool is not None:
+                path = spool / part.spool
+                size = ends.get(number, 0) if part.kind == "lines" else part.files[0].file.size
+                if path.exists() and path.stat().st_size == size:
+                    kept.add(part.spool)
+        return frozenset(kept)
+
+    def _plan(
+        self,
+        spool: Path,
+        shard_bytes: int,
+        shard_rows: int,
+        progress: Callable[[int], None] | None,
+        *,
+        kept: frozenset[str],
+    ) -> Generator[Shard]:
+        done = 0
+
+        def on_read(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done)
+
+        conversion = self._conversion()
+        number = first_row = 0
+        for place, part in enumerate(self._parts):
+            start = _Start(number=number, first_row=first_row, part=place)
+            if part.kind == "lines":
+                blocks = self._blocks(part, conversion, spool, kept, on_read)
+                shards = jsonl.plan_blocks(blocks, shard_bytes=shard_bytes, shard_rows=shard_rows, **start)
+            else:
+                shards = self._plan_table(part, spool, shard_rows, start, on_read)
+            for shard in shards:
+                number, first_row = shard.number + 1, shard.first_row + shard.rows
+                yield shard
+
+    def _blocks(
+        self, part: Part, conversion: Conversion, spool: Path, kept: frozenset[str], on_read: _OnRead
+    ) -> Iterator[bytes]:
+        """Yield a part's bytes, written to the spool where it is not in place and not kept."""
+        if part.spool is None:
+            yield from _blocks_in_place(Path(part.files[0].file.path), on_read)
+            return
+        blocks: Iterator[bytes] = conversion.blocks(part.files, on_read)
+        if self._limit is not None:
+            blocks = selection.first(blocks, self._limit)
+        if self._sample is not None:
+            blocks = selection.sample(blocks, self._sample, ready(spool))
+        yield from blocks if part.spool in kept else spooled(blocks, ready(spool) / part.spool)
+
+    def _plan_table(self, part: Part, spool: Path, shard_rows: int, start: _Start, on_read: _OnRead) -> Iterator[Shard]:
+        file = part.files[0].file
+        path = Path(file.path)
+        if part.spool is not None:
+            path = ready(spool) / part.spool
+            self._copies.bring(file.path, path, on_read)
+        with naming(file.path, path):
+            yield from table(self.format).plan(path, shard_rows=shard_rows, **start)
+        if part.spool is None:
+            on_read(file.size)
+
+
+def _blocks_in_place(path: Path, on_read: _OnRead) -> Iterator[bytes]:
+    with open_file(path) as file:
+        blocks = jsonl.read_blocks(file)
+        while True:
+            with reading(path):
+                block = next(blocks, b"")
+            if not block:
+                return
+            on_read(len(block))
+            yield block
+
+
+def _columns_of(lines: list[bytes]) -> tuple[Column, ...]:
+    rows = []
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            row = msgspec.json.decode(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return tuple(
+        Column(name, "string" if all(isinstance(row.get(name), str) for row in rows) else "json") for name in names
+    )
+
+
+def _unnoticed(_count: int) -> None:
+    pass

@@ -1,0 +1,250 @@
+"""Parquet files, read in place by row numbers.
+
+The plan reads the footer only. A shard is a range of rows, which may lie inside a row group: Parquet cannot be entered
+there, so a reader decodes the group from its start and drops what is before its first row. Workers take shards in
+order; so a reader that has come to its end leaves the open file behind, and the next one goes on from there: a row
+group is decoded once by each worker, and not once for each of its pieces.
+
+Column chunks are streamed through small buffers, never read whole, and rows are decoded some hundred at a time: memory
+does not depend on the size of row groups. Whether the file is still the planned one is told by its footer, which has
+the place, the size and mostly the least and greatest value of every column chunk: a changed value of the same length
+may pass.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
+from zlib_ng.zlib_ng import crc32
+
+from engine.errors import InputError
+from engine.records import Column, Shard
+from engine.sources.tables import (
+    BATCH_ROWS,
+    LineEncoder,
+    TableReader,
+    changed,
+    check_names,
+    columns_of,
+    head,
+    plan_shards,
+    shard_crc,
+)
+
+_MAGIC = b"PAR1"
+_TAIL = 8  # bytes at the end: length of the footer, magic
+_BUFFER = (1 << 14, 1 << 18)  # bytes read ahead in each column chunk, at least and at most
+_BUFFERS = 8 << 20  # bytes of them together
+_BATCH_BYTES = 4 << 20  # that a batch aims at, by the footer's sizes: those of encoded values, so it can be more
+_FAILED = (pa.ArrowException, OSError)
+
+
+def check(path: Path) -> None:
+    """Raise `InputError` where the file is no Parquet file, is cut off, or has no sound footer."""
+    _File(str(path))
+
+
+def columns(path: Path) -> tuple[Column, ...]:
+    """Return the file's columns, as the JSON values that they become. Raises `InputError`."""
+    return columns_of(_File(str(path)).schema)
+
+
+def rows(path: Path) -> int:
+    """Return the number of rows, from the footer. Raises `InputError`."""
+    return sum(_File(str(path)).groups)
+
+
+def first_rows(path: Path, count: int) -> list[bytes]:
+    """Return up to `count` rows from the start as lines. Fewer of long ones. Raises `InputError`."""
+    return head(lines(path), count)
+
+
+def lines(path: Path) -> Iterator[list[bytes]]:
+    """Yield all rows as lines, some hundred at a time. Raises `InputError`."""
+    cursor = _Cursor(str(path), None)
+    yield from cursor.lines(sum(cursor.file.groups))
+
+
+def plan(path: Path, *, number: int, first_row: int, part: int, shard_rows: int) -> Iterator[Shard]:
+    """Cut the file into shards, numbered from `number`, whose rows are counted from `first_row`. Raises `InputError`.
+
+    Small row groups are joined up to `shard_rows`; a larger one is cut into at most 16 pieces, and more only where
+    these would have more than 65,536 rows.
+    """
+    file = _File(str(path))
+    return plan_shards(file.groups, file.identity, number=number, first_row=first_row, part=part, shard_rows=shard_rows)
+
+
+class RowReader(TableReader):
+    """Reads the rows of one shard as lines: an async context manager with `read`.
+
+    columns: the only ones to read; those that do not exist are left out. None: all of them.
+    """
+
+    def __init__(self, path: str, shard: Shard, columns: list[str] | None) -> None:
+        super().__init__(_read(path, shard, columns))
+
+
+def _read(path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:
+    with _translated(path), pa.OSFile(path) as file:
+        if shard_crc(_identity(path, file), shard.start, shard.end) != shard.crc:
+            raise changed(path, shard)
+    key = (path, None if columns is None else tuple(columns))
+    cursor = _parked.take(key, shard.start, lambda: _Cursor(path, columns))
+    cursor.skip_to(shard.start)
+    yield from cursor.lines(shard.end)
+    _parked.leave(key, cursor)
+
+
+class _File:
+    """An open file and its footer."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with _translated(path):
+            file = pa.OSFile(path)
+            self.identity = _identity(path, file)
+            self._metadata = pq.read_metadata(file)
+            self._parquet = pq.ParquetFile(
+                file,
+                metadata=self._metadata,
+                pre_buffer=False,
+                buffer_size=max(_BUFFER[0], min(_BUFFER[1], _BUFFERS // max(self._metadata.num_columns, 1))),
+                page_checksum_verification=True,  # where the writer has stored checksums
+            )
+            self.schema = self._parquet.schema_arrow
+            self.groups = [self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)]
+        check_names(path, self.schema)
+
+    def batches(self, group: int, names: list[str]) -> Iterator[Any]:
+        """Yield a row group's record batches with these columns."""
+        return iter(
+            self._parquet.iter_batches(
+                batch_size=self._batch_rows(group, names), row_groups=[group], columns=names, use_threads=False
+            )
+        )
+
+    def _batch_rows(self, group: int, names: list[str]) -> int:
+        metadata = self._metadata.row_group(group)
+        chunks = (metadata.column(chunk) for chunk in range(metadata.num_columns))
+        size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in names)
+        return max(1, min(BATCH_ROWS, _BATCH_BYTES * int(metadata.num_rows) // max(int(size), 1)))
+
+
+class _Cursor:
+    """Walks through the rows of a file, forwards."""
+
+    def __init__(self, path: str, columns: list[str] | None) -> None:
+        self.file = _File(path)
+        self.position = 0  # number of the next row
+        self._group = -1  # the row group that is open
+        self._group_end = 0  # number of the row after it
+        self._batches: Iterator[Any] = iter(())
+        self._batch: Any = None  # decoded rows from `position` on
+        schema = self.file.schema
+        self._names = [name for name in schema.names if columns is None or name in columns]
+        self._encoder = LineEncoder(pa.schema([schema.field(name) for name in self._names]))
+
+    def skip_to(self, row: int) -> None:
+        """Make this row the next one. Row groups before its own are not touched."""
+        while row >= self._group_end and self._group + 1 < len(self.file.groups):
+            self._close()
+            self.position = self._group_end
+            self._group += 1
+            self._group_end += self.file.groups[self._group]
+        while self.position < row:
+            if self._names:
+                self._take(row)
+            else:  # nothing of the file is needed
+                self.position = row
+
+    def lines(self, end: int) -> Iterator[list[bytes]]:
+        """Yield the rows up to this number as lines."""
+        while self.position < end:
+            self.skip_to(self.position)  # into the next row group
+            if self._names:
+                yield from self._encoder.lines(self._take(end))
+            else:
+                count = min(end, self.position + BATCH_ROWS) - self.position
+                self.position += count
+                yield [b"{}"] * count
+
+    def _take(self, end: int) -> Any:
+        """Return a batch of the next rows, of the open row group and before `end`."""
+        try:
+            if self._batch is None:
+                if self.position == self._group_end - self.file.groups[self._group]:
+                    self._batches = self.file.batches(self._group, self._names)
+                self._batch = next(self._batches).select(self._names)
+        except StopIteration:
+            raise self._undecodable("it has fewer rows than the footer says") from None
+        except _FAILED as error:
+            raise self._undecodable(_one_line(error)) from None
+        taken = self._batch.slice(0, end - self.position)
+        self._batch = self._batch.slice(taken.num_rows) if taken.num_rows < self._batch.num_rows else None
+        self.position += taken.num_rows
+        return taken
+
+    def _close(self) -> None:
+        self._batches, self._batch = iter(()), None
+
+    def _undecodable(self, reason: str) -> InputError:
+        return InputError(
+            f"{self.file.path}: row group {self._group} cannot be decoded: {reason}; write or copy the file anew"
+        )
+
+
+class _Parked:
+    """The cursor of the last shard that was read to its end, if any. A worker reads few shards at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # readers are in threads
+        self._left: tuple[Any, _Cursor] | None = None
+
+    def leave(self, key: Any, cursor: _Cursor) -> None:
+        with self._lock:
+            self._left = key, cursor
+
+    def take(self, key: Any, row: int, make: Callable[[], _Cursor]) -> _Cursor:
+        """Return the cursor that was left where it is of use for this row, or else a new one."""
+        with self._lock:
+            left, self._left = self._left, None
+        if left is not None and left[0] == key and left[1].position <= row:
+            return left[1]
+        return make()
+
+
+_parked = _Parked()
+
+
+@contextlib.contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; set input.path to the file with the rows") from None
+    except _FAILED as error:
+        raise InputError(
+            f"{path}: cannot be read as Parquet: {_one_line(error)}; write or copy the file anew"
+        ) from None
+
+
+def _identity(path: str, file: Any) -> int:
+    """Return the CRC-32 of the footer. Raises `InputError` where there is none."""
+    size = file.size()
+    if size < len(_MAGIC) or file.read_at(len(_MAGIC), 0) != _MAGIC:
+        raise InputError(f"{path}: is no Parquet file; set input.format to what it is")
+    tail = file.read_at(_TAIL, max(0, size - _TAIL))
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != _MAGIC or length + _TAIL > size:
+        raise InputError(f"{path}: is a Parquet file without its end, cut off; write or copy the file anew")
+    identity: int = crc32(file.read_at(length, size - _TAIL - length))
+    return identity
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

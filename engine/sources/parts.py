@@ -1,0 +1,49 @@
+"""The parts of an input: local files whose rows lie together, as workers read them.
+
+Plain JSON Lines files, and Parquet and Arrow files, are parts by themselves and read where they lie. What has to be
+turned into lines (CSV, compressed files, batch files, lines on other machines) is spooled, neighbours into one part. Of
+more than 256 files the small ones are spooled too: each part has at least one shard, and every shard costs some syncs.
+
+Which parts there are depends on names, sizes and first bytes only, so workers can be told before anything is read.
+"""
+
+from typing import Literal, NamedTuple
+
+from engine.sources.discovery import FEW, Found
+from engine.sources.formats import Format
+from engine.sources.jsonl import shard_bytes
+
+
+class Part(NamedTuple):
+    """One part, and the files of the user that it is made of."""
+
+    kind: Literal["lines", "parquet", "arrow"]
+    files: list[Found]
+    spool: str | None  # name of its file in the spool; None where it is read in place
+
+
+def cut_parts(found: list[Found], format_: Format, *, chosen: bool) -> list[Part]:
+    """Return the parts of these files, in order. chosen: only some of the rows are wanted, so they are spooled."""
+    if chosen:
+        return [Part("lines", found, _spool_name(0, "jsonl"))]
+    small = shard_bytes(sum(each.file.size for each in found)) if len(found) > FEW else 0
+    parts: list[Part] = []
+    for each in found:
+        kind: Literal["lines", "parquet", "arrow"] = format_ if format_ in ("parquet", "arrow") else "lines"
+        if each.remote and kind != "lines":
+            parts.append(Part(kind, [each], _spool_name(len(parts), format_)))
+        elif _in_place(each, format_) and each.file.size >= small:
+            parts.append(Part(kind, [each], None))
+        elif parts and parts[-1].kind == "lines" and parts[-1].spool is not None:
+            parts[-1].files.append(each)
+        else:
+            parts.append(Part("lines", [each], _spool_name(len(parts), "jsonl")))
+    return parts
+
+
+def _in_place(found: Found, format_: Format) -> bool:
+    return format_ in ("jsonl", "parquet", "arrow") and not found.remote and not found.compressed
+
+
+def _spool_name(number: int, suffix: str) -> str:
+    return f"{number:06}.{suffix}"

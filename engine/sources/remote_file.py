@@ -1,0 +1,62 @@
+"""A file of another machine as a stream that is read once, from its start, in large blocks."""
+
+import io
+from typing import Any
+
+from engine.errors import MachineError
+from engine.sources.remote import _open, _translated, shown
+
+_BLOCK = 8 << 20  # bytes a request: large enough that its latency counts little
+
+
+class RemoteFile(io.RawIOBase):
+    """Reads one file. Holds a block. Raises what `remote.download` raises."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        with _translated(url):
+            system, path = _open(url)
+            self._size: int | None = system.info(path).get("size")
+            self._source: Any = system.open(path, "rb", block_size=_BLOCK, cache_type="none")
+        self._block = memoryview(b"")
+        self._start = 0  # of the block in the file
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read the next bytes; 0 at the end."""
+        if self._position == self._start + len(self._block):
+            with _translated(self._url):
+                block = self._source.read(_BLOCK)
+            self._start, self._block = self._position, memoryview(block)
+            if not block and self._size is not None and self._position != self._size:
+                raise MachineError(
+                    f"{shown(self._url)}: ended after {self._position} of {self._size} bytes; "
+                    "run the same command again"
+                )
+        offset = self._position - self._start
+        piece = self._block[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        """Return the place of the next byte."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go back within the block that is held."""
+        if whence != io.SEEK_SET or not self._start <= offset <= self._start + len(self._block):
+            raise io.UnsupportedOperation("seek")
+        self._position = offset
+        return offset
+
+    def close(self) -> None:
+        """Close the connection."""
+        if not self.closed:
+            self._source.close()
+        super().close()

@@ -1,0 +1,54 @@
+"""Lines made of the user's files, written once into the run directory, where workers read them by byte ranges.
+
+Writing is a tee: every block is handed to the kernel before it is passed on to be cut into shards, so that a shard can
+be read by another process as soon as it is known. Nothing is synced here. The same input gives the same bytes.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from engine.errors import MachineError
+
+_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def spooled(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    """Write each block to the file, which is made anew, then yield it. Raises `MachineError` where it cannot."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        for block in blocks:
+            _write(file, block, path)
+            yield block
+    finally:
+        os.close(file)
+
+
+def ready(spool: Path) -> Path:
+    """Return the spool's directory, which is made where it is missing. Raises `MachineError`."""
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(spool, error) from error
+    return spool
+
+
+def cannot_write(path: Path, error: OSError) -> MachineError:
+    """Return what to tell where the machine refuses to write a spool file."""
+    advice = "free disk space" if error.errno in _ROOM else "check the disk"
+    return MachineError(
+        f"cannot write the input's rows to {path}: {error.strerror or error}; {advice} and run the same command again"
+    )
+
+
+def _write(file: int, block: bytes, path: Path) -> None:
+    rest = memoryview(block)
+    while rest:  # one call may take only a part
+        try:
+            rest = rest[os.write(file, rest) :]
+        except OSError as error:
+            raise cannot_write(path, error) from error

@@ -1,0 +1,277 @@
+"""What Parquet and Arrow files have in common: tables become JSON lines, and a file is cut into shards by row numbers.
+
+A row becomes a JSON object with the columns in the file's order. Values that JSON has keep their type. NaN and the
+infinities, which it has not, become null. Bytes become base64 text, decimals text, dates, times and timestamps ISO
+8601: in UTC with a "Z" where they have a zone, without one where they have none, both cut to microseconds; durations
+ISO 8601 too. Structs and maps become objects, all kinds of lists become lists.
+
+What a single row holds that Python or JSON cannot (text that is no UTF-8, the year 12345, a map with the same key
+twice) makes a `BROKEN` line of it: one bad row costs one row.
+"""
+
+import asyncio
+import functools
+import itertools
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+from zlib_ng.zlib_ng import crc32
+
+from engine.errors import InputError, RunDirectoryError
+from engine.records import BROKEN, Column, Shard
+
+BATCH_ROWS = 512  # rows a read: a millisecond of work under the interpreter's lock, which the event loop also wants
+_SLICE_BYTES = 1 << 20  # of Arrow data that become lines at a time
+HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
+
+# A reader that starts inside a group decodes what is before its first row, so a group is not cut into ever more
+# pieces; but the rows of a piece are bounded too, for what a worker remembers of each.
+_PIECES = 16
+_PIECE_ROWS = 65_536
+
+_UNREADABLE = (pa.ArrowException, ValueError, KeyError, TypeError, OverflowError, msgspec.MsgspecError)
+_encode = msgspec.json.Encoder().encode
+
+
+def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
+    """Return the columns of a table by the JSON values that they become.
+
+    What becomes text (dates, decimals, bytes) is a "string". Unsigned integers of 64 bits are "json": half of them are
+    no int64.
+    """
+    return tuple(Column(field.name, _column_type(field.type)) for field in schema)
+
+
+def _column_type(kind: pa.DataType) -> Any:  # one of the literals of Column.type
+    types = pa.types
+    kind = _plain(kind)
+    if types.is_boolean(kind) or isinstance(kind, pa.Bool8Type):
+        return "bool"
+    if types.is_integer(kind):
+        return "json" if types.is_uint64(kind) else "int64"
+    if types.is_floating(kind):
+        return "double"
+    texts = (
+        types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary,
+        types.is_binary_view, types.is_fixed_size_binary, types.is_decimal, types.is_date, types.is_time,
+        types.is_timestamp, types.is_duration,
+    )  # fmt: skip
+    if any(is_text(kind) for is_text in texts) or isinstance(kind, pa.UuidType | pa.JsonType):
+        return "string"
+    return "json"
+
+
+def check_names(path: object, schema: pa.Schema) -> None:
+    """Raise `InputError` where two columns have one name: an object can hold only one of them."""
+    seen = set()
+    for name in schema.names:
+        if name in seen:
+            raise InputError(f"{path}: has two columns {name!r}; rename one of them")
+        seen.add(name)
+
+
+class LineEncoder:
+    """Turns batches of one schema into lines.
+
+    validate: look at every value before it is touched. Parquet's decoder does so; the buffers of an Arrow file are
+        used as they lie there, and a wrong offset in them would end the process.
+    """
+
+    def __init__(self, schema: pa.Schema, *, validate: bool = False) -> None:
+        self._names: list[str] = schema.names
+        plain = [_plain(kind) for kind in schema.types]
+        self._casts = [None if now.equals(kind) else now for now, kind in zip(plain, schema.types, strict=True)]
+        # Asked for where there may be a map only: it makes every value a Scalar first, at seven times the cost.
+        self._maps = ["strict" if "map<" in str(kind) else None for kind in plain]
+        self._row = _row_maker(tuple(self._names))
+        self._validate = validate
+
+    def lines(self, batch: pa.RecordBatch) -> Iterator[list[bytes]]:
+        """Yield the batch's rows as lines, wide rows in several lists."""
+        rows = batch.num_rows
+        if not self._names and rows:
+            yield [b"{}"] * rows
+            return
+        for start in range(0, rows, BATCH_ROWS):
+            piece = batch.slice(start, BATCH_ROWS)
+            if not self._is_sound(piece):
+                yield self._row_by_row(piece)
+                continue
+            step = max(1, piece.num_rows * _SLICE_BYTES // max(piece.nbytes, _SLICE_BYTES))
+            for first in range(0, piece.num_rows, step):
+                part = piece.slice(first, step)
+                try:
+                    found = self._encoded(part)
+                except _UNREADABLE:
+                    found = self._row_by_row(part)
+                yield found
+
+    def _is_sound(self, values: Any) -> bool:
+        if self._validate:
+            try:
+                values.validate(full=True)
+            except pa.ArrowException:
+                return False
+        return True
+
+    def _encoded(self, batch: pa.RecordBatch) -> list[bytes]:
+        values = [self._values(number, column) for number, column in enumerate(batch.columns)]
+        return list(map(_encode, map(self._row, *values)))
+
+    def _values(self, number: int, column: pa.Array) -> list[Any]:
+        if (cast := self._casts[number]) is not None:
+            column = column.cast(cast, safe=False)  # nanoseconds are cut off
+        values: list[Any] = column.to_pylist(maps_as_pydicts=self._maps[number])
+        return values
+
+    def _row_by_row(self, batch: pa.RecordBatch) -> list[bytes]:
+        return [self._encoded_or_broken(batch.slice(number, 1)) for number in range(batch.num_rows)]
+
+    def _encoded_or_broken(self, row: pa.RecordBatch) -> bytes:
+        for number, column in enumerate(row.columns):
+            try:
+                if self._validate:
+                    column.validate(full=True)
+                _encode(self._values(number, column))
+            except _UNREADABLE as error:
+                reason = f"column {self._names[number]!r} cannot be read: {' '.join(str(error).split())}"
+                return BROKEN + reason.encode(errors="replace")
+        return self._encoded(row)[0]
+
+
+@functools.lru_cache(maxsize=8)
+def _row_maker(names: tuple[str, ...]) -> Callable[..., Any]:
+    """Return what makes an encodable row of the values of all columns.
+
+    A Struct is encoded at twice the speed of a dict: its keys are checked and escaped once.
+    """
+    fields = [f"f{number}" for number in range(len(names))]
+    try:
+        return msgspec.defstruct(
+            "Row",
+            [(field, Any) for field in fields],
+            rename=dict(zip(fields, names, strict=True)),
+            gc=False,
+        )
+    except ValueError:  # names that JSON has to escape
+        return lambda *values: dict(zip(names, values, strict=True))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type that a column is cast to before Python sees it.
+
+    Nanoseconds would need pandas, zones a time zone database, and dictionaries are slow value by value.
+    """
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        # Of the known ones Python's values are what is meant; of others what they are stored as.
+        return kind if isinstance(kind, pa.UuidType | pa.Bool8Type | pa.JsonType) else _plain(kind.storage_type)
+    if types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if types.is_timestamp(kind):
+        return pa.timestamp("us" if kind.unit == "ns" else kind.unit, None if kind.tz is None else "+00:00")
+    if types.is_time64(kind):
+        return pa.time64("us")
+    if types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(
+            kind.key_field.with_type(_plain(kind.key_type)), kind.item_field.with_type(_plain(kind.item_type))
+        )
+    if types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain(kind.value_type)))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)), kind.list_size)
+    return kind
+
+
+def head(batches: Iterable[list[bytes]], count: int) -> list[bytes]:
+    """Return the first `count` lines; fewer of long ones."""
+    lines: list[bytes] = []
+    left = HEAD_BYTES
+    if count > 0:
+        for batch in batches:
+            for line in batch:
+                lines.append(line)
+                left -= len(line)
+                if len(lines) == count or left <= 0:
+                    return lines
+    return lines
+
+
+def plan_shards(
+    groups: Iterable[int], identity: int, *, number: int, first_row: int, part: int, shard_rows: int
+) -> Iterator[Shard]:
+    """Cut a file into shards along its groups of rows.
+
+    groups: rows of each. Small ones are joined up to `shard_rows`, a larger one is cut into even pieces.
+    identity: CRC-32 of what tells that the file is the same.
+    """
+    for start, end in _cut(groups, shard_rows):
+        yield Shard(number, first_row + start, end - start, start, end, shard_crc(identity, start, end), part)
+        number += 1
+
+
+def shard_crc(identity: int, start: int, end: int) -> int:
+    """Return the CRC-32 that stands in a shard of these rows."""
+    crc: int = crc32(struct.pack("<qq", start, end), identity)
+    return crc
+
+
+def _cut(groups: Iterable[int], shard_rows: int) -> Iterator[tuple[int, int]]:
+    start = end = 0
+    for rows in groups:
+        if end - start + rows > shard_rows and end > start:
+            yield start, end
+            start = end
+        end += rows
+        if rows > shard_rows:
+            pieces = max(min(-(-rows // shard_rows), _PIECES), -(-rows // max(shard_rows, _PIECE_ROWS)))
+            edges = [start + rows * piece // pieces for piece in range(pieces + 1)]
+            yield from itertools.pairwise(edges)
+            start = end
+    if end > start:
+        yield start, end
+
+
+class TableReader:
+    """Reads the rows of one shard. An async context manager; all work is done in threads.
+
+    batches: yields the shard's lines, and checks the file before the first of them.
+    """
+
+    def __init__(self, batches: Iterator[list[bytes]]) -> None:
+        self._batches: Iterator[list[bytes]] | None = batches
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Not closed but let go: a read that was cancelled may still be at work in its thread, and ends it then.
+        self._batches = None
+
+    async def read(self) -> list[bytes]:
+        """Return the next rows as lines; an empty list at the end.
+
+        Raises `RunDirectoryError` when the file is not the one that was planned, `InputError` when it cannot be read.
+        """
+        assert self._batches is not None
+        return await asyncio.to_thread(next, self._batches, [])
+
+
+def changed(path: str, shard: Shard) -> RunDirectoryError:
+    """Return the error of a file that is not the planned one."""
+    return RunDirectoryError(
+        f"{path}: rows {shard.first_row} to {shard.first_row + shard.rows - 1} changed while the run was going on; put "
+        "the input back as it was, or start a new run with another checkpoint.dir"
+    )

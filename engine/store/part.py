@@ -1,0 +1,280 @@
+"""What a merge writes: a file, or a directory of files, that gets its name only when it is whole.
+
+Until then it lies beside its target as `.<name>.rowmill-part`; a directory as `.<name>.rowmill-parts`, with the former
+as its lock. A directory that is replaced is first set aside as `.<name>.rowmill-old` and then removed, so for a moment
+nothing has its name. Only files that are named as parts are ever deleted in one: whatever else lies there is refused
+before anything is touched.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from engine.errors import InputError, RunDirectoryError
+from engine.store import durable
+
+PART_BYTES = 256 << 20  # a file of a directory that has reached this size is followed by another one
+
+_PART_NAME = re.compile(r"part-\d{5,}\.\w+")
+
+
+class Section:
+    """A range of bytes of a sealed shard. The file stays open only while it is being taken."""
+
+    def __init__(self, fd: int, start: int, size: int, path: Path) -> None:
+        self.fd = fd
+        self.start = start
+        self.size = size
+        self.path = path  # for messages
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Read from an offset of the section, never beyond its end."""
+        return os.pread(self.fd, min(count, self.size - offset), self.start + offset)
+
+
+class Join(Protocol):
+    """What one file holds beside bytes of its sections: a header, an index of what is where. An object for each file.
+
+    It decides what is written and writes nothing itself.
+    """
+
+    def begin(self) -> bytes:
+        """Return what the file begins with."""
+
+    def add(self, section: Section, /) -> tuple[int, int]:
+        """Take in the next section, and return the offset and the count of those of its bytes that are copied.
+
+        Raise ValueError where it is no section of this format, or one that does not go with those before.
+        """
+
+    def end(self) -> bytes:
+        """Return what the file ends with, all sections having been added."""
+
+
+class FilePart:
+    """A file in the making. `size` is final once it is complete. All methods block."""
+
+    def __init__(self, target: Path, join: Join | None = None) -> None:
+        """Start it empty. Raise InputError where another run is writing the same target."""
+        self.target = target.resolve()  # a link is to stay a link
+        self._path = _beside(self.target, "rowmill-part")
+        with durable.machine_errors(f"write beside the output {target}"):
+            self._fd: int | None = _claim(self._path, self.target)
+        try:
+            self._joined = _Joined(self._fd, self._path, join)
+        except BaseException:
+            self.abandon()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._joined.size
+
+    def take(self, section: Section) -> None:
+        """Append a section. Raise RunDirectoryError where its file is shorter than it, or damaged."""
+        self._joined.take(section)
+
+    def complete(self) -> None:
+        """Bring it to its end and to the disk."""
+        self._joined.complete()
+
+    def publish(self) -> None:
+        """Give it its name."""
+        with durable.machine_errors(f"write {self.target}"):
+            durable.publish(self._path, self.target)
+        self._close()
+
+    def abandon(self) -> None:
+        """Remove it. Once it has its name nothing happens."""
+        if self._fd is not None:
+            self._path.unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class DirectoryPart:
+    """A directory of `part-00000<suffix>`, `part-00001<suffix>` ... in the making, used as a `FilePart` is."""
+
+    def __init__(self, target: Path, suffix: str, join: Callable[[], Join | None]) -> None:
+        """Start it empty. Raise InputError where another run is writing it, or where other files lie in the target."""
+        self.target = target.resolve()
+        self.size = 0
+        self._suffix = suffix
+        self._join = join
+        self._files = 0
+        self._current: tuple[int, _Joined] | None = None
+        self._path = _beside(self.target, "rowmill-parts")
+        self._aside = _beside(self.target, "rowmill-old")
+        self._lock_path = _beside(self.target, "rowmill-part")
+        with durable.machine_errors(f"write beside the output {target}"):
+            self._lock: int | None = _claim(self._lock_path, self.target)
+            try:
+                _parts_in(self.target)
+                _remove_parts(self._path)
+                self._path.mkdir()
+            except BaseException:
+                self._release()
+                raise
+
+    def take(self, section: Section) -> None:
+        """Append a section to the last part, or to a new one where that is large enough."""
+        if self._current is not None and self._current[1].size >= PART_BYTES:
+            self._complete_file()
+        self._open_file().take(section)
+
+    def complete(self) -> None:
+        """Bring it to its end and to the disk. Without any section it has one part."""
+        self._open_file()
+        self._complete_file()
+        with durable.machine_errors(f"write {self._path}"):
+            durable.sync_directory(self._path)
+
+    def publish(self) -> None:
+        """Give it its name, and remove the parts of the one that had it."""
+        with durable.machine_errors(f"write {self.target}"):
+            _parts_in(self.target)
+            _remove_parts(self._aside)
+            durable.publish_directory(self._path, self.target, self._aside)
+            _remove_parts(self._aside)
+        self._release()
+
+    def abandon(self) -> None:
+        """Remove it. Once it has its name nothing happens."""
+        if self._lock is not None:
+            with suppress(InputError):  # a foreign file is not ours to remove, and the next merge says so
+                _remove_parts(self._path)
+            self._release()
+
+    def _open_file(self) -> "_Joined":
+        if self._current is None:
+            path = self._path / f"part-{self._files:05d}{self._suffix}"
+            with durable.machine_errors(f"write {path}"):
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            self._files += 1
+            try:
+                self._current = fd, _Joined(fd, path, self._join())
+            except BaseException:
+                os.close(fd)
+                raise
+        return self._current[1]
+
+    def _complete_file(self) -> None:
+        assert self._current is not None
+        fd, joined = self._current
+        joined.complete()
+        self.size += joined.size
+        self._current = None
+        os.close(fd)
+
+    def _release(self) -> None:
+        if self._current is not None:
+            os.close(self._current[0])
+            self._current = None
+        if self._lock is not None:
+            self._lock_path.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+
+class _Joined:
+    """An open file that sections are joined into."""
+
+    def __init__(self, fd: int, path: Path, join: Join | None) -> None:
+        self.size = 0
+        self._fd = fd
+        self._path = path
+        self._join = join
+        if join is not None:
+            self._write(join.begin())
+
+    def take(self, section: Section) -> None:
+        offset, count = 0, section.size
+        if self._join is not None and count:
+            try:
+                offset, count = self._join.add(section)
+            except ValueError as error:
+                raise RunDirectoryError(_damaged(section, f"is damaged: {error}")) from error
+        with durable.machine_errors(f"write {self._path}"):
+            copied = durable.copy_range(section.fd, self._fd, section.start + offset, count)
+        self.size += copied
+        if copied < count:
+            raise RunDirectoryError(_damaged(section, f"is {count - copied} bytes shorter than its footer said"))
+
+    def complete(self) -> None:
+        if self._join is not None:
+            self._write(self._join.end())
+        with durable.machine_errors(f"write {self._path}"):
+            durable.sync_file(self._fd)
+
+    def _write(self, data: bytes) -> None:
+        with durable.machine_errors(f"write {self._path}"):
+            durable.write_all(self._fd, data)
+        self.size += len(data)
+
+
+def bytes_of(path: Path) -> int | None:
+    """Return the bytes of an output, in a directory those of all files; None where there is none."""
+    try:
+        if path.is_dir():
+            return sum(entry.stat().st_size for entry in path.iterdir())
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _damaged(section: Section, what: str) -> str:
+    return (
+        f"the sealed shard {section.path} {what}. "
+        "Move it out of the run directory and run the same command again: it is made anew from its checkpoint"
+    )
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(f".{target.name}.{suffix}")
+
+
+def _claim(path: Path, target: Path) -> int:
+    """Open, lock and empty the file; two runs that share an output would mix their bytes in it."""
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            locked = durable.lock_descriptor(fd, exclusive=True)
+            ours = locked and path.exists() and os.path.samestat(os.fstat(fd), path.stat())
+            if ours:
+                os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        if ours:
+            return fd
+        os.close(fd)
+        if not locked:
+            raise InputError(f"another run is writing {target}: wait for it, or set another output path")
+        # Between our open and our lock it became somebody's finished output, which is not ours to empty.
+
+
+def _parts_in(directory: Path) -> list[Path]:
+    """Return the parts in a directory, none where it is absent. Raise InputError where anything else lies there."""
+    try:
+        entries = sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    for entry in entries:
+        if not _PART_NAME.fullmatch(entry.name) or not entry.is_file():
+            raise InputError(f"{directory} holds {entry.name!r}, which is no part of an output: move it away")
+    return entries
+
+
+def _remove_parts(directory: Path) -> None:
+    for part in _parts_in(directory):
+        part.unlink()
+    with suppress(FileNotFoundError):
+        directory.rmdir()

@@ -1,0 +1,114 @@
+"""A configuration -> the task that it asks for. Only the modules of that task are imported."""
+
+from typing import Literal
+
+from engine.config import TaskConfig, task_checks
+from engine.config.sections import InputConfig
+from engine.errors import ConfigError
+from engine.tasks import Task
+from engine.tasks.api import Api
+
+EMBEDDINGS_A_REQUEST = 64  # where rows_per_request is "auto": hardly slower a request than one, and far below any limit
+
+
+def open_task(
+    config: TaskConfig,
+    input: InputConfig,  # noqa: A002 - the section's name
+    *,
+    input_format: str | None = None,
+    whole_reply: bool = False,
+) -> Task:
+    """Compile the task.
+
+    input_format: that of the input as it was found out, where `input` does not say it; with "batch" the
+    configuration's API must be the lines' (`batch_file.api_of`). whole_reply: an answer's `output` is the whole body
+    of the reply, a JSON object. Raises `ConfigError` for a template or a schema that is none, and for what the
+    format cannot have.
+    """
+    api = _api(config.api)
+    if (input_format or input.format) == "batch":
+        from engine.tasks.batch_file import BatchTask
+
+        if (problem := next(task_checks.batch_problems(config, input), None)) is not None:
+            raise ConfigError(problem)
+        return BatchTask(api, config, whole_reply=whole_reply)
+    if config.prompt is None and config.messages is None:
+        raise ConfigError(task_checks.NO_QUESTION)
+    rows = rows_per_request(config, whole_reply=whole_reply)
+    if whole_reply and (rows > 1 or config.schema is not None):
+        key = "rows_per_request" if rows > 1 else "schema"
+        raise ConfigError(
+            f'task.{key}: replies are kept whole with output.format "batch"; choose another, or remove it'
+        )
+    if rows > 1 and config.api == "chat.completions":
+        from engine.tasks.packing import PackedTask
+
+        config = _with_schema(config)
+        return PackedTask(_opened(api, _asking_for_schema(config), input.id), config)
+    if config.schema is not None:
+        from engine.tasks.structured import StructuredTask
+
+        config = _with_schema(config)
+        assert isinstance(config.schema, dict)
+        member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
+        return StructuredTask(_opened(api, _asking_for_schema(config), input.id), config.schema, member)
+    return _opened(api, config, input.id, whole_reply=whole_reply, rows=rows)
+
+
+def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:
+    """Return how many rows may go out together; "auto" is 1 wherever packs cannot be, or were not asked for."""
+    if config.rows_per_request != "auto":
+        return config.rows_per_request
+    return EMBEDDINGS_A_REQUEST if config.api == "embeddings" and not config.per_row and not whole_reply else 1
+
+
+def _with_schema(config: TaskConfig) -> TaskConfig:
+    """Return the configuration with the schema itself; a run has read its file before it opens tasks."""
+    from engine.tasks.schema import resolved
+
+    return resolved(config) if isinstance(config.schema, str) else config
+
+
+def _asking_for_schema(config: TaskConfig) -> TaskConfig:
+    """Return the configuration of the task that another is made around."""
+    from engine.tasks.structured import with_format
+
+    return config if config.schema is None else with_format(config)
+
+
+def _opened(api: Api, config: TaskConfig, id_column: str | None, *, whole_reply: bool = False, rows: int = 1) -> Task:
+    from engine.tasks.plain import PlainTask, is_plain
+
+    if is_plain(config):
+        if config.api == "chat.completions" and not whole_reply:
+            from engine.tasks.chat import ChatTask
+
+            return ChatTask(config, id_column)
+        return PlainTask(api, config, id_column, whole_reply=whole_reply, rows_per_request=rows)
+    from engine.tasks.composed import ComposedTask
+
+    return ComposedTask(api, config, id_column, whole_reply=whole_reply, rows_per_request=rows)
+
+
+def _api(name: str) -> Api:
+    match name:
+        case "responses":
+            from engine.tasks.responses import Responses
+
+            return Responses()
+        case "completions":
+            from engine.tasks.completions import Completions
+
+            return Completions()
+        case "embeddings":
+            from engine.tasks.embeddings import Embeddings
+
+            return Embeddings()
+        case "moderations":
+            from engine.tasks.moderations import Moderations
+
+            return Moderations()
+        case _:
+            from engine.tasks.chat import Chat
+
+            return Chat()

@@ -1,0 +1,89 @@
+"""A plain task: one `{column}` prompt a row and nothing else that differs. Nearly every row of nearly every run.
+
+It has a path of its own, because a request costs little more than what is done here: the row is decoded to just the
+prompt's columns as texts, the prompt is one format operation, and the body is three pieces of bytes put together.
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+
+import msgspec
+
+from engine.config import TaskConfig
+from engine.errors import InvalidRow
+from engine.records import Request
+from engine.tasks.api import CHARACTERS_A_TOKEN, Api
+from engine.tasks.api_task import ApiTask
+from engine.tasks.rows import UNREADABLE, Scalar, encode, row_decoder
+from engine.tasks.template import Template
+
+
+def is_plain(config: TaskConfig) -> bool:
+    """Tell whether the configuration asks for no more than a plain task does."""
+    return (
+        config.template == "format"
+        and config.prompt is not None
+        and config.messages is None
+        and not config.images
+        and not config.per_row
+    )
+
+
+class PlainTask(ApiTask):
+    """Builds the requests of one plain task. With rows_per_request above 1 a row's piece is its prompt as JSON."""
+
+    def __init__(
+        self,
+        api: Api,
+        config: TaskConfig,
+        id_column: str | None,
+        *,
+        whole_reply: bool = False,
+        rows_per_request: int = 1,
+    ) -> None:
+        """Compile the task. Raises `ConfigError` where its template is none."""
+        assert config.prompt is not None
+        template = Template(config.prompt, "task.prompt")
+        super().__init__(
+            api, config, id_column, template.named, whole_reply=whole_reply, rows_per_request=rows_per_request
+        )
+        self._template = template
+        columns = self._rows.columns
+        assert columns is not None
+        # Two decoders: a row whose columns are all there and all text, as nearly all are, needs no further look.
+        texts = [str] * len(template.columns) + [Scalar] * (len(columns) - len(template.columns))
+        self._decode_texts = row_decoder(columns, texts)
+        self._pattern = template.pattern
+        # Without columns the prompt is the same for every row; an empty tuple then fills in nothing.
+        self._prompt_values = attrgetter(*(f"c{use}" for use in template.uses)) if template.uses else _nothing
+        self._id_value = attrgetter(f"c{columns.index(id_column)}") if id_column is not None else None
+        # The prompt is the one part that differs, and stands last: all before and behind it is encoded once.
+        self._head, self._tail = (b"", b"") if rows_per_request > 1 else (self._before, self._after)
+
+    def build(self, line: bytes) -> Request:
+        """Turn one input line into a request. Raises `InvalidRow` with the reason."""
+        try:
+            row = self._decode_texts(line)
+        except UNREADABLE:
+            return self._build_of_any(line)
+        id_ = b"null" if self._id_value is None else encode(self._id_value(row))
+        return self._request(self._pattern % self._prompt_values(row), id_)
+
+    def asking(self, model: str) -> Callable[[bytes], bytes]:
+        """Return what turns the body of a built (or packed) request into one that asks another model the same."""
+        before, length = self.beginning(model), len(self._before)
+        return lambda body: before + body[length:]
+
+    def _build_of_any(self, line: bytes) -> Request:
+        values = self._rows.read(line)
+        return self._request(self._template.render(values), self._rows.id_in(values))
+
+    def _request(self, prompt: str, id_: bytes) -> Request:
+        if not prompt or prompt.isspace():
+            raise InvalidRow("the prompt is empty")
+        body = b"%b%b%b" % (self._head, encode(prompt), self._tail)
+        return Request(body, id_, len(body) // CHARACTERS_A_TOKEN)
+
+
+def _nothing(_row: msgspec.Struct) -> tuple[()]:
+    return ()

@@ -1,0 +1,70 @@
+"""What the replies of all APIs have in common: that they are JSON of a known shape, and say what they cost."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from engine.errors import BadReply, Refused
+from engine.records import Answer
+from engine.tasks.rows import UNREADABLE
+
+NULL = msgspec.Raw(b"null")
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # a sum of other ones would be no figure
+Decoded = TypeVar("Decoded")
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    input_tokens: Count = 0  # as responses has it
+    output_tokens: Count = 0
+
+
+class _Outside(msgspec.Struct, gc=False):
+    model: msgspec.Raw = NULL
+    usage: msgspec.Raw = NULL
+
+
+_decode_usage = msgspec.json.Decoder(_Usage).decode
+_decode_outside = msgspec.json.Decoder(_Outside).decode
+
+
+def decoded(decode: Callable[[bytes], Decoded], body: bytes, what: str) -> Decoded:
+    """Decode a reply's body. Raises `BadReply` where it is none; `what` it should have been is for the message."""
+    try:
+        if not body.isascii():
+            body.decode()  # raw members are passed on unread; what is no UTF-8 must not reach the output
+        return decode(body)
+    except UNREADABLE as error:
+        raise BadReply(f"no {what}: {error}" if body else "the reply is empty") from None
+
+
+def counted(usage: bytes) -> tuple[int, int]:
+    """Return the prompt and completion tokens of a usage; 0 for null, or a shape of its own."""
+    try:
+        tokens = _decode_usage(usage)
+    except msgspec.DecodeError:
+        return 0, 0
+    return tokens.prompt_tokens + tokens.input_tokens, tokens.completion_tokens + tokens.output_tokens
+
+
+def shared(total: int, rows: int) -> list[int]:
+    """Split tokens evenly among rows, so that their sum is right."""
+    part, rest = divmod(total, rows)
+    return [part + (number < rest) for number in range(rows)]
+
+
+def whole(parse: Callable[[bytes], Answer]) -> Callable[[bytes], Answer]:
+    """Return a reader whose answers hold the reply's whole body. A refusal is a reply as any other there."""
+
+    def parse_whole(body: bytes) -> Answer:
+        try:
+            answer = parse(body)
+        except Refused:
+            outside = _decode_outside(body)
+            usage = bytes(outside.usage)
+            answer = Answer(b"", b"null", bytes(outside.model), usage, *counted(usage))
+        return msgspec.structs.replace(answer, output=body.strip())
+
+    return parse_whole

@@ -1,0 +1,234 @@
+"""Tasks whose replies must fit a JSON Schema: around a chat or a responses task, which talks to the API.
+
+A reply is taken where its content is JSON that the validator passes, whatever `finish_reason` says. A code fence
+around the whole of it is taken off: nothing is in doubt then, and asking again would be paid for. Everything else,
+prose before or behind the JSON too, is an `InvalidOutput`: what to leave away would be a guess.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from engine.config import TaskConfig
+from engine.errors import ConfigError, InvalidOutput, Refused
+from engine.records import Answer, Request
+from engine.tasks import Task
+from engine.tasks.api import CHARACTERS_A_TOKEN
+from engine.tasks.schema import Document, Schema, response_format, text_format
+
+_SHOWN_CHARACTERS = 8000  # of a wrong reply that the model sees again: it may have run on up to its limit
+_FENCE = "```"
+_QUOTE = ord('"')
+_CUT = {b'"length"', b'"max_output_tokens"'}  # finish reasons
+_ASSISTANT = b'{"role":"assistant","content":'
+_CORRECTION = b'{"role":"user","content":"This reply cannot be used: '
+_REQUEST = "Reply again, with nothing but the JSON that was asked for: no other text, no code fence."
+
+
+class _Conversation(msgspec.Struct, gc=False):
+    messages: msgspec.Raw = msgspec.Raw(b"[]")
+    input: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class NoJson(Exception):
+    """A content that is no JSON; the text says why."""
+
+
+class StructuredTask:
+    """Builds the requests of another task, and holds the replies' content against a schema.
+
+    The output of an answer is the JSON that the model wrote, on one line.
+    """
+
+    rows_per_request = 1
+
+    def __init__(
+        self,
+        inner: Task,
+        document: Document,
+        member: Literal["messages", "input"] = "messages",
+        *,
+        whole_reply: bool = False,
+    ) -> None:
+        """Build the validator. Raises `ConfigError` where the schema is none.
+
+        inner: made of the configuration that `with_format` returns; its outputs are contents, never whole replies.
+        member: of its API's bodies, the last one, that holds the conversation.
+        whole_reply: the output of a valid answer is the whole body of the reply.
+        """
+        self.columns = inner.columns
+        self.reply_tokens = inner.reply_tokens
+        self.shared_tokens = inner.shared_tokens
+        self.schema = Schema(document)
+        self._inner = inner
+        self._member = member
+        self._whole_reply = whole_reply
+
+    def build(self, line: bytes) -> Request:
+        """Turn one input line into a request. Raises `InvalidRow` with the reason."""
+        return self._inner.build(line)
+
+    @staticmethod
+    def pack(requests: Sequence[Request]) -> Request:
+        """Return the request of the one row."""
+        (request,) = requests
+        return request
+
+    def unpack(self, body: bytes, rows: int) -> list[Answer | InvalidOutput]:
+        """Read a reply to one row."""
+        assert rows == 1
+        try:
+            return [self.parse(body)]
+        except InvalidOutput as invalid:
+            return [invalid]
+
+    def parse(self, body: bytes) -> Answer:
+        """Read the body of a 2xx reply.
+
+        Raises `BadReply` where it is none, `Refused` where the model declined or a content filter cut it off,
+        `InvalidOutput` where the content does not fit the schema.
+        """
+        answer = self._inner.parse(body)
+        try:
+            text, value = json_in(answer.output)
+        except NoJson as error:
+            self._invalid(answer, str(error))
+        problem = self.schema.problem(value)
+        if problem is not None:
+            self._invalid(answer, problem)
+        if self._whole_reply:
+            text = body.strip()
+        return Answer(
+            text, answer.finish_reason, answer.model, answer.usage, answer.prompt_tokens, answer.completion_tokens
+        )
+
+    @staticmethod
+    def _invalid(answer: Answer, problem: str) -> NoReturn:
+        if answer.finish_reason == b'"content_filter"':
+            raise Refused("the content filter cut off the reply") from None
+        raise InvalidOutput(with_reason(problem, answer), with_text(answer)) from None
+
+    def again(self, request: Request, invalid: InvalidOutput) -> Request:
+        """Return the request that shows the model its reply and what was wrong with it.
+
+        Of several wrong replies only the latest is shown, so the first request and one of an earlier `again` give the
+        same. Where there was no text to show, it is the first request once more, whose body may be the same as before.
+        """
+        conversation = bytes(getattr(_decode_conversation(request.body), self._member))
+        before = request.body.removesuffix(conversation + b"}")
+        assert before != request.body, "the conversation is the last member of a body"
+        messages = _messages(conversation)
+        if len(messages) > 2 and messages[-1].startswith(_CORRECTION) and messages[-2].startswith(_ASSISTANT):  # noqa: PLR2004 - the two of an earlier try
+            del messages[-2:]
+        reply = _decode_text(invalid.answer.output)
+        if reply.strip():  # a message without text is refused by some servers
+            if len(reply) > _SHOWN_CHARACTERS:
+                reply = reply[:_SHOWN_CHARACTERS] + " [...]"
+            messages.append(b"%b%b}" % (_ASSISTANT, _encode(reply)))
+            messages.append(b"%b%b}" % (_CORRECTION, _encode(f"{invalid}. {_REQUEST}")[1:]))
+        body = b"%b[%b]}" % (before, b",".join(messages))
+        return Request(body, request.id, len(body) // CHARACTERS_A_TOKEN)
+
+    def asking(self, model: str) -> Callable[[bytes], bytes]:
+        """Return what turns the body of a request into one that asks another model the same."""
+        return self._inner.asking(model)
+
+    def id_of(self, line: bytes) -> bytes:
+        """Return a row's id as JSON text, null where it cannot be read: for rows that fail before they are built."""
+        return self._inner.id_of(line)
+
+    def input_of(self, line: bytes) -> bytes:
+        """Return the line as JSON that can stand in an output line; null where it is no JSON."""
+        return self._inner.input_of(line)
+
+    def check(self, lines: Iterable[bytes], source: str) -> None:
+        """Refuse a configuration that does not fit the input's first lines. Raises `InputError`."""
+        self._inner.check(lines, source)
+
+
+def with_format(config: TaskConfig) -> TaskConfig:
+    """Return the configuration of the task that a `StructuredTask` is made around: its parameters ask for the schema.
+
+    Raises `ConfigError` where the parameters have a format of their own, or the API has none.
+    """
+    document = config.schema
+    assert isinstance(document, dict), "made of a configuration whose schema is resolved"
+    params = dict(config.params)
+    if config.api == "chat.completions":
+        if "response_format" in params:
+            raise ConfigError("task.params.response_format: is made from task.schema; remove it here")
+        params["response_format"] = response_format(document)
+    elif config.api == "responses":
+        text = params.get("text", {})
+        if not isinstance(text, dict):
+            raise ConfigError("task.params.text: must be a table")
+        if "format" in text:
+            raise ConfigError("task.params.text.format: is made from task.schema; remove it here")
+        params["text"] = {**text, "format": text_format(document)}
+    else:
+        raise ConfigError(f'task.schema: needs task.api "chat.completions" or "responses", not "{config.api}"')
+    return msgspec.structs.replace(config, params=params)
+
+
+def json_in(output: bytes) -> tuple[bytes, Any]:
+    """Return the JSON that a content (a JSON string) holds: as its author wrote it, on one line, and decoded.
+
+    Raises `NoJson` with the reason.
+    """
+    if output[0] != _QUOTE:
+        raise NoJson("the reply is no text")
+    try:
+        text = _decode_text(output)
+        try:
+            value = _decode(text)
+        except msgspec.DecodeError:
+            if _FENCE not in text:
+                raise
+            text = _without_fence(text)
+            value = _decode(text)
+    except _UNREADABLE as error:
+        raise NoJson(f"the reply is no JSON: {error}" if text.strip() else "the reply is empty") from None
+    return one_line(text), value
+
+
+def one_line(text: str) -> bytes:
+    """Return JSON text on one line. A valid one has line breaks only between its values."""
+    return (msgspec.json.format(text, indent=-1) if "\n" in text or "\r" in text else text.strip()).encode()
+
+
+def with_reason(problem: str, answer: Answer) -> str:
+    """Return the problem with the reason behind it, where the reply was cut off."""
+    if answer.finish_reason in _CUT:
+        return f"the reply was cut off at its token limit (finish_reason {answer.finish_reason.decode()}): {problem}"
+    return problem
+
+
+def with_text(answer: Answer) -> Answer:
+    """Return the answer with an output that is a JSON string, whatever the content was."""
+    if answer.output[0] == _QUOTE:
+        return answer
+    return msgspec.structs.replace(answer, output=_encode(answer.output.decode()))
+
+
+def _without_fence(text: str) -> str:
+    """Return what a code fence holds that is all of the text; else the text."""
+    stripped = text.strip()
+    first, _, rest = stripped.partition("\n")
+    language = first.removeprefix(_FENCE).strip()
+    if first.startswith(_FENCE) and rest.endswith(_FENCE) and (not language or language.isalnum()):
+        return rest.removesuffix(_FENCE)
+    return text
+
+
+def _messages(conversation: bytes) -> list[bytes]:
+    if conversation[0] == _QUOTE:  # the responses API takes a text in the place of a list with one message
+        return [b'{"role":"user","content":%b}' % conversation]
+    return [bytes(message) for message in msgspec.json.decode(conversation, type=list[msgspec.Raw])]
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_decode_conversation = msgspec.json.Decoder(_Conversation).decode
+_decode_text = msgspec.json.Decoder(str).decode

@@ -1,0 +1,65 @@
+"""A trial before the million: some rows of a configuration's input, into an output of their own.
+
+A trial lies beside the full run, as `out.trial.jsonl` and `out.trial.jsonl.run`, and shares nothing with it, so that it
+can be read, judged and thrown away. The next one of other rows, with another prompt or model becomes
+`out.trial-2.jsonl`, and so on: no answer is written over, and two prompts can be held side by side. The same trial
+again is the same run again.
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import PurePath
+
+import msgspec
+
+from engine.config import Config
+from engine.errors import RunDirectoryError
+from engine.records import RunReport, SessionReport
+from engine.run import run
+from engine.supervisor import Observer
+
+
+def run_trial(
+    config: Config,
+    environ: Mapping[str, str],
+    observer: Observer,
+    *,
+    limit: int | None = None,
+    sample: int | None = None,
+    salvage: bool = False,
+) -> tuple[Config, RunReport, SessionReport | None]:
+    """Run the first `limit` rows, or `sample` rows from all over the input; return the trial's configuration too."""
+    for number in itertools.count(1):
+        own = trial(config, number)
+        if own.output_path.exists() and not own.run_dir.exists():
+            continue  # somebody keeps that output
+        known = own.run_dir.exists()
+        try:
+            return own, *run(own, environ, observer, limit=limit, sample=sample, salvage=salvage)
+        except RunDirectoryError:
+            if not known:
+                raise  # it is not for being the run of another trial
+    raise AssertionError("there is always another number")
+
+
+def trial(config: Config, number: int = 1) -> Config:
+    """Return the configuration with the places of a trial: output, errors file and run directory."""
+    mark = "trial" if number == 1 else f"trial-{number}"
+    output = msgspec.structs.replace(
+        config.output,
+        path=_marked(config.output.path, mark),
+        errors=None if config.output.errors is None else _marked(config.output.errors, mark),
+    )
+    directory = config.checkpoint.dir
+    own = None if directory is None else f"{directory.rstrip('/')}-{mark}"
+    checkpoint = msgspec.structs.replace(config.checkpoint, dir=own)
+    return msgspec.structs.replace(config, output=output, checkpoint=checkpoint)
+
+
+def _marked(path: str, mark: str) -> str:
+    """Put the mark into the name, before its suffix; the path is a file's, a directory's with its slash, or a URL."""
+    body = path.rstrip("/")
+    slash = path[len(body) :]
+    suffix = PurePath(body).suffix
+    # Without a suffix a dot would make one of the mark, and the errors file is named by what stands before the suffix.
+    return f"{body.removesuffix(suffix)}.{mark}{suffix}{slash}" if suffix else f"{body}-{mark}{slash}"

@@ -1,0 +1,253 @@
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE, Popen
+from sys import executable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.cache import claims as module
+from engine.cache.claims import Claim, Claims, discard, forget, renew
+from engine.cache.ends import encode
+from engine.errors import MachineError
+from engine.records import Answer, Failure
+from engine.transport import faults
+
+ANSWER = Answer(b'"yes"', b'"stop"', b'"m"', b"{}", 3, 1)
+FAILURE = Failure(fault=faults.CONTENT_FILTER, message="no")
+
+
+def key(number: int) -> bytes:
+    return (number + 1).to_bytes(16, "little")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    directory = tmp_path / "claims"
+    renew(directory)
+    return directory
+
+
+class Worker:
+    """One worker's claims; each call is a turn of its own."""
+
+    def __init__(self, place: Path, incarnation: int) -> None:
+        self.claims = Claims(place, incarnation)
+
+    def claim(self, *numbers: int) -> list[Claim | Answer | Failure]:
+        assert self.claims.begin()
+        try:
+            return self.claims.claim([key(number) for number in numbers])
+        finally:
+            self.claims.end()
+
+    def look(self, *numbers: int) -> list[Claim | Answer | Failure]:
+        assert self.claims.begin()
+        try:
+            return self.claims.look([key(number) for number in numbers])
+        finally:
+            self.claims.end()
+
+    def publish(self, ends: dict[int, Answer | Failure]) -> None:
+        assert self.claims.begin()
+        try:
+            self.claims.publish([(key(number), encode(end)) for number, end in ends.items()])
+        finally:
+            self.claims.end()
+
+    def release(self, *numbers: int) -> None:
+        assert self.claims.begin()
+        try:
+            self.claims.release([key(number) for number in numbers])
+        finally:
+            self.claims.end()
+
+
+@pytest.fixture
+def workers(place: Path) -> Iterator[list[Worker]]:
+    made = [Worker(place, number) for number in range(3)]
+    yield made
+    for worker in made:
+        worker.claims.close()
+
+
+def test_one_holds_and_the_others_wait(workers: list[Worker]) -> None:
+    assert workers[0].claim(1, 2) == [Claim.HELD, Claim.HELD]
+    assert workers[1].claim(2, 3) == [Claim.TAKEN, Claim.HELD]
+    assert workers[1].look(2) == [Claim.TAKEN]
+
+
+def test_an_end_reaches_who_waits_and_who_comes_later(workers: list[Worker]) -> None:
+    workers[0].claim(1, 2)
+    workers[1].claim(1, 2)
+    workers[0].publish({1: ANSWER, 2: FAILURE})
+    assert workers[1].look(1, 2) == [ANSWER, FAILURE]
+    assert workers[2].claim(1, 2) == [ANSWER, FAILURE]
+    assert workers[0].claim(1) == [ANSWER]  # and who has asked itself
+
+
+def test_ends_of_several_turns_are_told_apart(workers: list[Worker]) -> None:
+    numbers = range(50)
+    answers = {number: Answer(b'"%d"' % number * (number + 1), b"", b"", b"", number, 0) for number in numbers}
+    workers[0].claim(*numbers)
+    for number in numbers:
+        workers[0].publish({number: answers[number]})
+    assert workers[1].claim(*numbers) == list(answers.values())
+
+
+def test_a_released_key_is_free_again(workers: list[Worker]) -> None:
+    workers[0].claim(1)
+    workers[1].claim(1)
+    workers[0].release(1)
+    assert workers[1].look(1) == [Claim.FREE]
+    assert workers[1].claim(1) == [Claim.HELD]
+    assert workers[0].claim(1) == [Claim.TAKEN]
+
+
+def test_a_dead_workers_claims_are_void_and_its_ends_stay(place: Path, workers: list[Worker]) -> None:
+    workers[0].claim(1, 2)
+    workers[0].publish({1: ANSWER})
+    workers[1].claim(2)
+    forget(place, 0)
+    assert workers[1].look(2) == [Claim.FREE]
+    assert workers[2].claim(1, 2) == [ANSWER, Claim.HELD]  # the first that asks
+    assert workers[1].claim(2) == [Claim.TAKEN]
+    forget(place, 2)
+    assert workers[1].claim(2) == [Claim.HELD]
+
+
+def test_who_misses_the_turn_does_not_wait(workers: list[Worker]) -> None:
+    assert workers[0].claims.begin()
+    assert not workers[1].claims.begin()
+    workers[0].claims.end()
+    assert workers[1].claims.begin()
+    workers[1].claims.end()
+
+
+def test_a_new_session_knows_no_claims(place: Path, workers: list[Worker]) -> None:
+    workers[0].claim(1)
+    renew(place, floor=17)
+    later = Worker(place, 0)
+    assert later.claim(1) == [Claim.HELD]
+    assert later.claims.floor == 17
+    later.claims.close()
+
+
+def test_a_finished_run_keeps_none(place: Path, workers: list[Worker]) -> None:
+    workers[0].claim(1)
+    discard(place)
+    assert not place.exists()
+
+
+def test_a_place_that_cannot_be_used_is_told_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"cannot use .*/none/claims: No such file or directory"):
+        renew(tmp_path / "none" / "claims")
+    with pytest.raises(MachineError, match=r"cannot use .*claims"):
+        Claims(tmp_path / "claims", 1)
+
+
+@pytest.mark.parametrize("bits", [0, 4])
+def test_the_table_grows_and_keeps_every_key(place: Path, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    """Also where keys crowd together: with `bits` of 0 all of them belong into one slot."""
+    monkeypatch.setattr(module, "_FIRST_SLOTS", 64)
+    keys = [((number % 2**bits) + 2**64 * (number + 1)).to_bytes(16, "little") for number in range(600)]
+    one, other = Claims(place, 1), Claims(place, 2)
+    for start in range(0, len(keys), 20):
+        for claims, expected in ((one, Claim.HELD), (other, Claim.TAKEN)):
+            assert claims.begin()
+            assert claims.claim(keys[start : start + 20]) == [expected] * 20
+            claims.end()
+    assert other.begin()
+    assert other.look(keys) == [Claim.TAKEN] * len(keys)
+    other.end()
+    assert len(list(place.glob("slots-*"))) > 2
+    for claims in (one, other):
+        claims.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["claim", "end", "release", "die"]), st.integers(0, 4)),
+        max_size=40,
+    )
+)
+def test_no_key_is_ever_held_twice(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str, int]]) -> None:
+    """Against a model: a key is held by one living worker at most, and once it has ended it stays so."""
+    place = tmp_path_factory.mktemp("model") / "claims"
+    renew(place)
+    incarnations = [0, 1, 2]
+    workers = [Worker(place, number) for number in incarnations]
+    holder: dict[int, int] = {}
+    ended: set[int] = set()
+    for who, what, number in steps:
+        if what == "claim":
+            expected = ANSWER if number in ended else Claim.TAKEN if number in holder else Claim.HELD
+            assert workers[who].claim(number) == [expected]
+            if number not in ended:
+                holder.setdefault(number, who)
+        elif what == "die":
+            workers[who].claims.close()
+            forget(place, incarnations[who])
+            incarnations[who] = max(incarnations) + 1
+            workers[who] = Worker(place, incarnations[who])
+            holder = {key: worker for key, worker in holder.items() if worker != who}
+        elif holder.get(number) == who:
+            del holder[number]
+            if what == "end":
+                workers[who].publish({number: ANSWER})
+                ended.add(number)
+            else:
+                workers[who].release(number)
+    for worker in workers:
+        worker.claims.close()
+
+
+IN_A_TURN = """
+import sys
+from pathlib import Path
+from engine.cache.claims import Claims
+claims = Claims(Path(sys.argv[1]), 0)
+assert claims.begin()
+claims.claim([(number + 1).to_bytes(16, "little") for number in range(int(sys.argv[2]))])
+print("in its turn", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_worker_stopped_in_its_turn_silences_nobody_and_killed_gives_it_back(
+    place: Path, workers: list[Worker]
+) -> None:
+    with Popen([executable, "-c", IN_A_TURN, place, "3"], stdin=PIPE, stdout=PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        other.send_signal(signal.SIGSTOP)
+        assert not workers[1].claims.begin()
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        assert workers[1].claim(2, 3) == [Claim.TAKEN, Claim.HELD]  # its death is not noted yet
+        forget(place, 0)
+        assert workers[1].claim(0, 1, 2) == [Claim.HELD] * 3
+
+
+def test_claims_cost_no_memory_of_the_process(place: Path) -> None:
+    claims = Claims(place, 1)
+
+    def turn(start: int) -> None:
+        assert claims.begin()
+        claims.claim(keys := [os.urandom(16) for _ in range(500)])
+        claims.publish([(key, b"x" * 400) for key in keys])
+        claims.end()
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    turn(0)
+    before = resident()
+    for start in range(40):
+        turn(start)
+    assert resident() - before < 1 << 20
+    claims.close()

@@ -1,0 +1,26 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.cache.ends import decode, encode
+from engine.records import Answer, Failure
+from engine.transport import faults
+
+COUNT = st.integers(0, 10**9)
+ANSWERS = st.builds(
+    Answer, st.binary(max_size=40), st.binary(max_size=9), st.binary(max_size=9), st.binary(max_size=9), COUNT, COUNT
+)
+FAILURES = st.builds(
+    Failure,
+    fault=st.sampled_from(list(faults.TABLE.values())),
+    message=st.text(max_size=20),
+    code=st.none() | st.text(max_size=5),
+    status=st.none() | st.integers(100, 599),
+    reply=st.none() | st.binary(max_size=9),
+    maybe_billed=st.booleans(),
+)
+
+
+@settings(max_examples=50)
+@given(ANSWERS | FAILURES)
+def test_an_end_comes_back_as_it_was(end: Answer | Failure) -> None:
+    assert decode(encode(end)) == end

@@ -1,0 +1,138 @@
+"""Rowmill in Python programs as people write them: without a guard, from stdin, in a loop, in a thread, interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.end_to_end.conftest import Place, Witness, until
+
+# At the top level, in a loop that is running (as a notebook's is), and after that a run that is stopped.
+UNGUARDED = """
+import asyncio, engine, os
+print("started")
+
+async def cell():
+    config = {
+        "input": {"path": "in.jsonl", "id": "id"},
+        "task": {"model": "sim-small", "prompt": "Summarise in one line:\\n{text}"},
+        "output": {"path": "out.jsonl"},
+        "provider": [{"base_url": os.environ["URL"]}],
+    }
+    return engine.run(config, {"workers.count": 1})
+
+report = asyncio.run(cell())
+print(report.ok, report.totals.rows, report.output)
+try:
+    engine.map(["x"], model="m", base_url=os.environ["BROKEN"])
+except engine.ProviderError as error:
+    print(error)
+"""
+# A program without a file, as a notebook is, and not in its main thread.
+THREADED = """
+import engine, os, pandas, threading
+print("started")
+frame = pandas.DataFrame({"name": ["Ada", "Bo", None]}, index=["x", "y", "z"])
+done = []
+
+def work():
+    done.append(engine.map(frame, prompt="Greet {name}", model="m", base_url=os.environ["URL"]))
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(done[0].to_json(orient="index"))
+"""
+INTERRUPTED = """
+import engine, json, os
+
+def ask():
+    return engine.map(
+        (f"row {number}" for number in range(60)),
+        model="m", base_url=os.environ["URL"], run_dir="kept", workers={"count": 1, "concurrency": 4},
+    )
+
+try:
+    ask()
+except KeyboardInterrupt as interrupt:
+    print(interrupt)
+print(json.dumps([[result.index, result.output] for result in ask()]))
+"""
+
+
+def start(place: Place, program: str, *, file: Path | None = None, **environ: str) -> subprocess.Popen[str]:
+    """Start a program from a file, or from stdin where there is none."""
+    temporary = place.folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-"] if file is None else [sys.executable, file.name],
+        cwd=place.folder,
+        env={**place.environ, "TMPDIR": str(temporary), **environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    if file is None:
+        process.stdin.write(program)
+        process.stdin.flush()
+        process.stdin.close()
+        process.stdin = None
+    return process
+
+
+def output_of(process: subprocess.Popen[str]) -> list[str]:
+    """Wait for the end and return what the program printed. Nothing else is said where stderr is no terminal."""
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    return out.splitlines()
+
+
+def test_programs_need_no_guard_no_file_and_no_thread_of_their_own(
+    place: Place, simulator: Callable[..., Witness]
+) -> None:
+    witness, broken = simulator(latency_ms=5), simulator(latency_ms=5, faults={"401": 1.0})
+    place.write_rows(20)
+    file = place.folder / "script.py"
+    file.write_text(UNGUARDED)
+    processes = [
+        start(place, UNGUARDED, file=file, URL=witness.url, BROKEN=broken.url),
+        start(place, THREADED, URL=witness.url),
+    ]
+    in_loop, in_thread = [output_of(process) for process in processes]
+
+    assert in_loop[:2] == ["started", "True 20 out.jsonl"]
+    assert [line["id"] for line in place.lines] == [f"id-{index}" for index in range(20)]
+    assert len(in_loop) == 3
+    assert "401" in in_loop[2]
+
+    assert in_thread[0] == "started"
+    answers: dict[str, dict[str, Any]] = json.loads(in_thread[1])
+    assert list(answers) == ["x", "y", "z"]
+    assert [each["name"] for each in answers.values()] == ["Ada", "Bo", None]
+    assert [name in str(answers[row]["output"]) for row, name in (("x", "Ada"), ("y", "Bo"))] == [True, True]
+    assert [each["error"] for each in answers.values()] == [None] * 3
+
+    assert not list((place.folder / "tmp").iterdir()), "of what was finished, or never paid for, nothing is kept"
+    assert witness.stats()["requests"] == 23
+
+
+def test_an_interrupt_lets_what_is_in_flight_come_home_and_the_same_call_goes_on(
+    place: Place, simulator: Callable[..., Witness]
+) -> None:
+    witness = simulator(latency_ms=50)
+    process = start(place, INTERRUPTED, URL=witness.url)
+    until(lambda: witness.stats()["requests"] >= 8, "requests")
+    os.kill(process.pid, signal.SIGINT)
+    interrupt, results = output_of(process)
+    assert interrupt.endswith("rows are done and kept; the same call goes on from there")
+    assert 8 <= int(interrupt.split()[0]) < 60
+    rows = json.loads(results)
+    assert [index for index, _ in rows] == list(range(60))
+    assert all(f"row {index} " in f"{output} " for index, output in rows)
+    assert witness.stats()["requests"] == 60, "none was paid for twice"

@@ -1,0 +1,63 @@
+"""What the output formats' tests share: output lines as the store writes them, and sections joined in memory."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+
+from engine.outputs import OutputFormat
+from engine.records import Answer, Failure, FaultClass
+from engine.store.lines import failure_line, result_line
+
+_FAULT = FaultClass("timeout", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, sick=True)
+
+
+class MemorySection(NamedTuple):
+    """A section that lies in memory."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, offset: int, count: int) -> bytes:
+        return self.data[offset : offset + count]
+
+
+def _joined(form: OutputFormat, shards: Sequence[Sequence[bytes]]) -> bytes:
+    join = form.join()
+    made = b"" if join is None else join.begin()
+    for lines in shards:
+        section = b"".join(form.encode(iter(lines)))
+        assert section[-1:] in {b"", b"\n"}, "the footer behind a section is found by the newline before it"
+        offset, count = (0, len(section)) if join is None else join.add(MemorySection(section))
+        made += section[offset : offset + count]
+    return made + (b"" if join is None else join.end())
+
+
+def _result(index: int, output: bytes, *, row_id: bytes = b"null", include: bytes = b"") -> bytes:
+    answer = Answer(output, b'"stop"', b'"m"', b'{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}', 3, 4)
+    return result_line(index, row_id, answer, include)
+
+
+def _failed(index: int, *, row_id: bytes = b"null", include: bytes = b"", **failure: Any) -> bytes:
+    return failure_line(index, row_id, Failure(**{"fault": _FAULT, "message": "it took too long", **failure}), include)
+
+
+@pytest.fixture(scope="session")
+def joined() -> Callable[..., bytes]:
+    """Make an output file out of the lines of shards: `joined(form, [[line, line], [line]])`."""
+    return _joined
+
+
+@pytest.fixture(scope="session")
+def result() -> Callable[..., bytes]:
+    """Give the line of a row that has a result: `result(7, b'"text"', row_id=b'"a"', include=b',"input":{}')`."""
+    return _result
+
+
+@pytest.fixture(scope="session")
+def failed() -> Callable[..., bytes]:
+    """Give the line of a row that failed: `failed(7, status=500)`."""
+    return _failed

@@ -1,0 +1,43 @@
+"""The completions API: what is read out of its replies."""
+
+import json
+from typing import Any
+
+import pytest
+from openai.types import Completion
+
+from engine.errors import BadReply
+from engine.tasks.completions import Completions
+
+parse = Completions.parse
+
+
+def reply(text: Any = "Hé", **choice: Any) -> bytes:
+    choices = [{"index": 0, "text": text, "logprobs": None, "finish_reason": "length"} | choice]
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    whole = {"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+    return json.dumps(whole).encode()
+
+
+def test_the_text_of_the_first_choice_is_the_answer() -> None:
+    assert Completion.model_validate_json(reply(), strict=True).choices[0].text == "Hé"
+    answer = parse(reply())
+    assert [json.loads(part) for part in (answer.output, answer.finish_reason, answer.model)] == ["Hé", "length", "m"]
+    assert (answer.prompt_tokens, answer.completion_tokens) == (3, 2)
+    assert json.loads(parse(reply("")).output) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "the reply is empty"),
+        (b'{"choices":[]}', "a completion without choices"),
+        (b'{"choices":[{"message":{"content":"a chat"}}]}', "no completion: "),
+        (reply(None), "a completion whose text is none"),
+        (b'{"choices":[{"text":"\xff"}]}', "no completion: "),
+    ],
+)
+def test_what_is_no_reply_says_why(body: bytes, reason: str) -> None:
+    with pytest.raises(BadReply) as error:
+        parse(body)
+    assert str(error.value).startswith(reason)

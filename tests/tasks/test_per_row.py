@@ -1,0 +1,47 @@
+"""Members of the request by column: what a row sets, what it leaves, and text that stands for a number."""
+
+from typing import Any
+
+import pytest
+
+from engine.errors import InvalidRow
+from engine.tasks.per_row import PerRow
+
+
+def members(columns: dict[str, str], **row: Any) -> dict[str, Any]:
+    return PerRow(columns).members(row)
+
+
+@pytest.mark.parametrize("value", [None, "", ...])
+def test_null_empty_and_missing_leave_the_default(value: Any) -> None:
+    row = {} if value is ... else {"column": value}
+    assert members({"model": "column", "seed": "column"}, **row) == {}
+
+
+def test_a_value_is_taken_as_it_is() -> None:
+    for value in (0, False, 0.5, "text", [1], {"a": None}):
+        assert members({"stop": "s"}, s=value) == {"stop": value}
+
+
+@pytest.mark.parametrize(
+    ("member", "text", "value"),
+    [
+        ("temperature", "0.5", 0.5),
+        ("max_tokens", "12", 12),
+        ("store", "true", True),
+        ("logit_bias", '{"5": -1}', {"5": -1}),
+        ("user", "123", "123"),
+        ("stop", "1", "1"),
+        ("guided_regex", "[0-9]", "[0-9]"),
+    ],
+)
+def test_a_table_of_text_can_hold_numbers_for_what_is_never_text(member: str, text: str, value: Any) -> None:
+    assert members({member: "column"}, column=text) == {member: value}
+
+
+@pytest.mark.parametrize(
+    ("member", "value"), [("temperature", "warm"), ("model", 5), ("model", " "), ("seed", "[" * 5000)]
+)
+def test_a_value_that_cannot_be_one_names_the_key_and_the_column(member: str, value: Any) -> None:
+    with pytest.raises(InvalidRow, match=rf"^task\.per_row\.{member}: column 'column' holds "):
+        members({member: "column"}, column=value)

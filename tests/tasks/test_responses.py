@@ -1,0 +1,101 @@
+"""The responses API: what is asked, and what is read out of its replies."""
+
+import json
+from typing import Any
+
+import pytest
+from openai.types.responses import Response
+
+from engine.errors import BadReply, Refused
+from engine.tasks.responses import Responses
+
+parse = Responses.parse
+USAGE = {
+    "input_tokens": 9,
+    "output_tokens": 4,
+    "total_tokens": 13,
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens_details": {"reasoning_tokens": 2},
+}
+REASONING = {"type": "reasoning", "id": "rs", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+CALL = {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": "{}"}
+
+
+def said(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "message", "id": "msg", "role": "assistant", "status": "completed", "content": list(parts)}
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": words, "annotations": [], "logprobs": []}
+
+
+def reply(*output: dict[str, Any], status: str = "completed", reason: str | None = None, **more: Any) -> bytes:
+    body = {
+        "id": "resp_1", "object": "response", "created_at": 1, "status": status, "error": None,
+        "incomplete_details": None if reason is None else {"reason": reason}, "instructions": None, "metadata": {},
+        "model": "gpt-x", "output": list(output), "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+        "temperature": 1, "top_p": 1, "usage": USAGE,
+    } | more  # fmt: skip
+    return json.dumps(body).encode()
+
+
+def test_the_reply_of_these_tests_is_one_that_the_package_reads() -> None:
+    assert Response.model_validate_json(reply(REASONING, said(text("a")), CALL), strict=True).output_text == "a"
+
+
+def test_the_texts_of_all_messages_are_the_answer() -> None:
+    answer = parse(reply(REASONING, said(text('Hé "q"\n'))))
+    assert json.loads(answer.output) == 'Hé "q"\n'
+    assert (answer.finish_reason, answer.model) == (b'"stop"', b'"gpt-x"')
+    assert json.loads(answer.usage) == USAGE
+    assert (answer.prompt_tokens, answer.completion_tokens) == (9, 4)
+    several = reply(said(text("one "), text("two")), REASONING, said(text(" three é")))
+    assert json.loads(parse(several).output) == "one two three é"
+    assert json.loads(parse(b'{"output":[{"type":"message","content":"bare"}]}').output) == "bare", "of a small server"
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("max_output_tokens", "length"), ("content_filter", "content_filter"), ("other", "other"), (None, None)],
+)
+def test_a_reply_that_was_cut_says_so_also_before_its_first_word(reason: str | None, told: str | None) -> None:
+    cut = parse(reply(said(text("begun")), status="incomplete", reason=reason))
+    none = parse(reply(REASONING, status="incomplete", reason=reason))
+    assert (json.loads(cut.output), json.loads(none.output)) == ("begun", "")
+    assert json.loads(cut.finish_reason) == json.loads(none.finish_reason) == told
+
+
+def test_calls_are_the_output_where_there_is_no_text() -> None:
+    answer = parse(reply(REASONING, CALL, CALL))
+    assert json.loads(answer.output) == [CALL, CALL]
+    assert answer.finish_reason == b'"tool_calls"'
+    assert json.loads(parse(reply(said(text("a")), CALL)).output) == "a"
+
+
+def test_a_refusal_is_told_in_the_models_words() -> None:
+    with pytest.raises(Refused, match=r"^I cannot$"):
+        parse(reply(said({"type": "refusal", "refusal": "I cannot"})))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "the reply is empty"),
+        (b"<html>", "no response: "),
+        (b'{"choices":[]}', "no response: "),
+        (b'{"output":[5]}', "no response: "),
+        (b'{"output":[{"type":"message","content":[{"type":"output_text","text":5}]}]}', "no response: "),
+        (b'{"output":[{"type":"message","content":[{"type":"output_text","text":"\xff"}]}]}', "no response: "),
+        (reply(), "a response without text"),
+        (reply(REASONING), "a response without text"),
+        (
+            reply(status="failed", error={"code": "server_error", "message": "broke"}),
+            "a response that is failed: broke",
+        ),
+        (reply(status="in_progress"), "a response that is in_progress: "),
+    ],
+)
+def test_what_is_no_reply_says_why(body: bytes, reason: str) -> None:
+    with pytest.raises(BadReply) as error:
+        parse(body)
+    assert str(error.value).startswith(reason)

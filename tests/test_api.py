@@ -1,0 +1,151 @@
+"""What `engine.run` and `engine.map` make of their arguments. Whole runs are tested end to end."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engine
+from engine import api
+from engine import config as configuration
+from engine.errors import ExitCode
+from engine.map_place import MapPlace
+from engine.records import Counters, RunReport, SessionReport, Totals
+
+TREE: dict[str, Any] = {
+    "input": {"path": Path("in.jsonl")},
+    "task": {"model": "m", "prompt": "{text}"},
+    "output": {"path": "out.jsonl"},
+}
+FILE = '[input]\npath = "in.jsonl"\n[task]\nmodel = "m"\nprompt = "{text}"\n[output]\npath = "out.jsonl"\n'
+
+
+def ended(code: int, *, finished: bool = False, stopped_by: str | None = None) -> tuple[RunReport, SessionReport]:
+    session = SessionReport(
+        started="2026-01-02T03:04:05Z", ended="2026-01-02T03:04:06Z", exit_code=code, stopped_by=stopped_by,
+        elapsed_s=1.0, rows=3, rows_per_s=3.0, counters=Counters(), in_flight_max=1, allowed=1, workers=1, deaths=0,
+        quarantined=0, billed_twice_max=0, cpu_s=0.1, rss_max_bytes={},
+    )  # fmt: skip
+    report = RunReport(
+        run="r", finished=finished, input="in.jsonl", output="out.jsonl", errors=None, rows=5,
+        totals=Totals(rows=3), failures={}, sessions=[session],
+    )  # fmt: skip
+    return report, session
+
+
+def test_importing_the_package_imports_nothing_of_it() -> None:
+    program = "import sys, engine; print([name for name in sys.modules if name.startswith('engine.')])"
+    root = Path(engine.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, check=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_everything_that_the_package_offers_is_there() -> None:
+    assert set(engine.__all__) <= set(dir(engine))
+    assert {each for each in engine.__all__ if getattr(engine, each) is not getattr(api, each)} == set()
+    assert callable(engine.run)
+    with pytest.raises(AttributeError, match="no attribute 'walk'"):
+        _ = engine.walk  # type: ignore[attr-defined]  # that is the point
+
+
+def test_a_file_and_a_mapping_and_a_config_are_the_same_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(FILE)
+    overrides = {
+        "workers.count": 2,
+        "task.prompt": 'A "quoted"\n\\{text}\x7f',
+        "task.params": {"stop": ["\t", "é"], "temperature": 0.5, "a b": {"c": True}},
+        "output.include": ["input"],
+        "checkpoint.dir": tmp_path / "run",
+        "provider.timeout_s": 7,
+    }
+    configs = [
+        api._read(source, overrides)
+        for source in (path, str(path), TREE, configuration.parse(api._plain(TREE), "test"))
+    ]
+    assert configs[0] == configs[1] == configs[2] == configs[3]
+    assert configs[0].task.prompt == overrides["task.prompt"]
+    assert configs[0].task.params == overrides["task.params"]
+    assert configs[0].run_dir == tmp_path / "run"
+    assert configs[0].provider[0].timeout_s == 7
+    assert TREE["task"]["prompt"] == "{text}", "what was handed in stays as it was"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"workers.cuont": 2}, "did you mean workers.count"),
+        ({"workers": 2}, "section.key"),
+        ({"workers.count": None}, "workers.count: a NoneType is no value"),
+    ],
+)
+def test_an_override_that_cannot_be_is_refused(overrides: dict[str, Any], said: str) -> None:
+    with pytest.raises(engine.ConfigError, match=said):
+        engine.run(TREE, overrides)
+
+
+def test_trials_and_retries_exclude_each_other() -> None:
+    with pytest.raises(engine.ConfigError, match="not both"):
+        engine.run(TREE, limit=1, sample=1)
+    with pytest.raises(engine.ConfigError, match="leave out limit"):
+        engine.run(TREE, limit=1, retry_failed=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"temprature": 0}, "unknown option temprature; did you mean template"),
+        ({"provider": [{"name": "a"}], "timeout_s": 5}, "put timeout_s into each"),
+        ({"checkpoint": {"dir": "x"}}, "run_dir"),
+        ({"workers": {"count": 0}}, "workers.count: must be 1"),
+        ({"params": {"temperature": object()}}, "none that TOML has"),
+    ],
+)
+def test_an_option_of_a_map_that_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(engine.ConfigError, match=said):
+        engine.map(["x"], model="m", **options)
+
+
+def test_options_of_a_map_find_their_sections() -> None:
+    place = MapPlace(Path("kept"), kept=True)
+    options = {"params": {"temperature": 0}, "timeout_s": 5, "workers": {"count": 2}, "checkpoint": {"commit_ms": 20}}
+    tree = api._tree({"model": "m", "prompt": "{a}"}, {"base_url": "simulator"}, options, place, "a")
+    config = configuration.parse(tree, "test")
+    assert (config.task.params, config.provider[0].timeout_s, config.workers.count) == ({"temperature": 0}, 5, 2)
+    assert (config.input.path, config.input.id, config.output.path) == ("kept/rows.jsonl", "a", "kept/results.jsonl")
+    assert (str(config.run_dir), config.checkpoint.commit_ms) == ("kept/run", 20)
+
+
+def test_no_rows_need_no_run() -> None:
+    assert engine.map([], model="m") == []
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (ExitCode.PROVIDER, engine.ProviderError),
+        (ExitCode.MACHINE, engine.MachineError),
+        (ExitCode.RUN_DIRECTORY, engine.RunDirectoryError),
+        (ExitCode.USAGE, engine.ConfigError),
+        (ExitCode.BUDGET, engine.RowmillError),
+    ],
+)
+def test_a_run_that_was_stopped_raises_what_stopped_it(code: ExitCode, error: type[engine.RowmillError]) -> None:
+    with pytest.raises(error, match="no credit; 3 rows are done and kept; the same call goes on") as raised:
+        api._raise_for_end(*ended(code, stopped_by="no credit"))
+    assert raised.value.exit_code == code
+
+
+def test_an_interrupted_run_is_a_keyboard_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt, match="3 rows are done and kept"):
+        api._raise_for_end(*ended(ExitCode.INTERRUPTED, stopped_by="interrupted"))
+
+
+def test_a_finished_run_raises_nothing_and_shows_its_summary() -> None:
+    report, session = ended(ExitCode.ROWS_FAILED, finished=True)
+    api._raise_for_end(report, session)
+    own = api.Report(**{name: getattr(report, name) for name in report.__struct_fields__})
+    assert repr(own).startswith("Done: 3 rows in 1")
+    assert own.ok

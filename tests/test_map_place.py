@@ -1,0 +1,88 @@
+"""Where a `map` keeps its run: nothing of others is written over, and only what was paid for is kept unasked."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from engine.errors import RunDirectoryError
+from engine.map_place import MapPlace, map_place
+
+ROWS = [b'{"text":"a"}\n', b'{"text":"b"}\n']
+
+
+def begun(path: Path) -> MapPlace:
+    """Write the rows, and do what a run does first."""
+    place = MapPlace(path, kept=True)
+    assert place.write(ROWS) == 2
+    (place.run / "manifest.json").write_text("{}")
+    return place
+
+
+def test_the_same_rows_are_written_once(tmp_path: Path) -> None:
+    place = begun(tmp_path / "new" / "deep")
+    written = place.rows.stat()
+    assert place.write(iter(ROWS)) == 2
+    assert place.rows.read_bytes() == b"".join(ROWS)
+    assert os.path.samestat(place.rows.stat(), written)
+    assert place.rows.stat().st_mtime_ns == written.st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([ROWS[0], b'{"text":"c"}\n'], "row 1 is another"),
+        (ROWS[:1], "row 1 is missing"),
+        ([*ROWS, b"{}\n"], "row 2 is new"),
+    ],
+)
+def test_other_rows_are_refused_and_the_first_ones_stay(tmp_path: Path, rows: list[bytes], said: str) -> None:
+    place = begun(tmp_path)
+    with pytest.raises(RunDirectoryError, match=f"{said}. Name another run_dir"):
+        place.write(rows)
+    assert place.rows.read_bytes() == b"".join(ROWS)
+
+
+def test_rows_that_no_run_has_begun_with_are_written_anew(tmp_path: Path) -> None:
+    def cut() -> Iterator[bytes]:
+        yield ROWS[1]
+        raise KeyError
+
+    place = MapPlace(tmp_path, kept=True)
+    with pytest.raises(KeyError):
+        place.write(cut())
+    assert place.write(ROWS) == 2
+    assert place.rows.read_bytes() == b"".join(ROWS)
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="not empty; name another run_dir"):
+        MapPlace(tmp_path, kept=True).write(ROWS)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("rows.jsonl", "mine")]
+
+
+@pytest.mark.parametrize("worth", [True, False])
+def test_a_place_that_nobody_named_is_kept_only_for_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def broken_off() -> MapPlace:
+        with suppress(KeyError), map_place(None) as place:
+            place.write(ROWS)
+            place.holds_answers = worth
+            raise KeyError
+        return place
+
+    place = broken_off()
+    assert place.rows.exists() == worth
+    assert not place.kept
+
+
+def test_a_named_place_is_kept(tmp_path: Path) -> None:
+    with map_place(tmp_path) as place:
+        place.write(ROWS)
+    assert place.rows.exists()

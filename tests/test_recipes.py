@@ -1,0 +1,115 @@
+"""Every recipe is whole, and runs as it comes: `rowmill init --recipe X && rowmill run`."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+import engine
+from engine import config as configuration
+from engine import recipes
+from engine.config import SIMULATOR
+from engine.errors import ConfigError, InputError
+
+ROOT = Path(engine.__file__).parents[1]
+TASKS = ["embedding", "extraction", "generation", "labelling", "moderation", "translation"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_there_is_one_for_each_task_of_bulk_work() -> None:
+    assert recipes.names() == TASKS
+    assert all(recipes.about(name).startswith(name.capitalize()) for name in TASKS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_recipe_is_a_configuration_with_its_files(folder: Path, name: str) -> None:
+    written = recipes.write(name, Path())
+    config = configuration.load(Path("config.toml"))
+    assert Path(config.input.path) in written
+    assert config.task.schema is None or Path(str(config.task.schema)) in written
+    assert [provider.base_url for provider in config.provider] == [SIMULATOR], "a first run asks nobody outside"
+    for change in commented_out(Path("config.toml").read_text(encoding="utf-8")):
+        configuration.load(Path("config.toml"), [change])
+
+
+def commented_out(text: str) -> Iterator[str]:
+    """Give each key that the configuration shows and does not set, as an override."""
+    section = ""
+    for line in text.splitlines():
+        if heading := re.match(r"\[+(\w+)\]+", line):
+            section = heading[1]
+        elif entry := re.match(r"# ([a-z_]+) = (.+)$", line):
+            yield f"{section}.{entry[1]}={entry[2]}"
+
+
+def test_no_file_is_written_over(folder: Path) -> None:
+    Path("schema.json").write_text("mine")
+    with pytest.raises(InputError, match=r"schema\.json exists, and nothing was written"):
+        recipes.write("labelling", Path())
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("schema.json", "mine")]
+
+
+def test_a_recipe_that_is_not_there_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="no recipe is named 'cooking'; there are embedding, extraction"):
+        recipes.write("cooking", Path())
+
+
+def test_every_recipe_runs_as_it_comes(tmp_path: Path) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "engine", "run", "--set", "simulator.latency_ms=1"]
+    started = {}
+    for name in TASKS:
+        recipes.write(name, tmp_path / name)
+        started[name] = subprocess.Popen(
+            command, cwd=tmp_path / name, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    ended = {name: (process.communicate(timeout=60)[1], process.returncode) for name, process in started.items()}
+    assert {name: told for name, told in ended.items() if told[1] != 0} == {}
+    for name in TASKS:
+        rows = list(output_of(tmp_path / name))
+        assert len(rows) == 24, name
+        assert [row["index"] for row in rows] == list(range(24)), name
+        assert not any(row["error"] for row in rows), name
+        assert check(name, rows), name
+
+
+def output_of(folder: Path) -> Iterator[dict[str, Any]]:
+    path = Path(configuration.load(folder / "config.toml").output.path)
+    if path.suffix == ".csv":
+        with (folder / path).open(newline="", encoding="utf-8") as file:
+            yield from ({**row, "index": int(row["index"])} for row in csv.DictReader(file))
+    elif path.suffix == ".parquet":
+        yield from pyarrow.parquet.read_table(folder / path).to_pylist()
+    else:
+        yield from map(json.loads, (folder / path).read_bytes().splitlines())
+
+
+def check(name: str, rows: list[dict[str, Any]]) -> bool:
+    """Tell whether the rows hold what the recipe promises."""
+    first = rows[0]
+    match name:
+        case "embedding":
+            return len(first["output"]) == 256 and first["title"] == "Coffee"
+        case "extraction":
+            return set(first["output"]) == {"customer", "order_number", "deliver_by", "express", "items"}
+        case "generation":
+            return "photosynthesis" in first["input"]["topic"] and isinstance(first["output"], str)
+        case "labelling":
+            return {row["label"] for row in rows} <= {"billing", "delivery", "returns", "account", "other"}
+        case "moderation":
+            return isinstance(first["output"]["flagged"], bool)
+        case _:
+            return first["language"] == "German" and bool(first["output"])

@@ -1,0 +1,38 @@
+"""A trial's places lie beside the full run's, and are never the same."""
+
+from typing import Any
+
+import pytest
+
+from engine import config as configuration
+from engine.trial import trial
+
+TREE: dict[str, Any] = {"input": {"path": "in.jsonl"}, "task": {"model": "m", "prompt": "{text}"}}
+
+
+@pytest.mark.parametrize(
+    ("output", "number", "expected"),
+    [
+        ("out.jsonl", 1, "out.trial.jsonl"),
+        ("out.jsonl", 2, "out.trial-2.jsonl"),
+        ("deep/v1.2/out.csv", 1, "deep/v1.2/out.trial.csv"),
+        ("v1.2/out", 2, "v1.2/out-trial-2"),
+        ("vectors/", 1, "vectors-trial/"),
+        ("vectors.parquet/", 1, "vectors.trial.parquet/"),
+        ("s3://bucket/out.parquet", 3, "s3://bucket/out.trial-3.parquet"),
+    ],
+)
+def test_a_trial_has_places_of_its_own(output: str, number: int, expected: str) -> None:
+    config = configuration.parse({**TREE, "output": {"path": output}}, "test")
+    own = trial(config, number)
+    assert own.output.path == expected
+    assert own.run_dir != config.run_dir
+    assert own.errors_path != config.errors_path
+    assert (own.input, own.task) == (config.input, config.task)
+
+
+def test_places_that_the_configuration_names_get_the_mark_too() -> None:
+    tree = {**TREE, "output": {"path": "out.jsonl", "errors": "bad.jsonl"}, "checkpoint": {"dir": "runs/v1.2"}}
+    own = trial(configuration.parse(tree, "test"))
+    assert own.output.errors == "bad.trial.jsonl"
+    assert own.checkpoint.dir == "runs/v1.2-trial"
