@@ -7,10 +7,10 @@ rows that nobody else asks for go on (`dedup`); where rows are packed, they go o
 
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from engine import packs
 from engine.backlog import Backlog
-from engine.dedup import Dedup
 from engine.errors import InvalidOutput, InvalidRow
 from engine.job import Job, OpenShard
 from engine.parking import Parking
@@ -19,6 +19,9 @@ from engine.records import Answer, Failure, Request
 from engine.store.recovery import StoredReply
 from engine.tasks import Task
 from engine.transport import faults
+
+if TYPE_CHECKING:
+    from engine.dedup import Dedup  # sqlite3 and all: only where requests are shared
 
 
 class Intake:
@@ -35,7 +38,7 @@ class Intake:
         self._dedup: Dedup | None = None
         self._on_cache_lost: Callable[[str], None] | None = None
 
-    def share(self, dedup: Dedup, on_cache_lost: Callable[[str], None]) -> None:
+    def share(self, dedup: "Dedup", on_cache_lost: Callable[[str], None]) -> None:
         """Ask for nothing that somebody else asks for, from now on."""
         self._dedup = dedup
         self._recorder.shared = dedup

@@ -28,7 +28,8 @@ class Setup(_Message, frozen=True):
     workers: int  # in the pool
     run_dir: str
     supervisor: int  # its process id
-    incarnation: int  # how many workers the run has started before; names the board of what is in flight
+    incarnation: int  # how many workers the session has started before; names the board of what is in flight
+    claimant: int  # names the worker among all of the run's that have shared requests
     salvage: bool
     retry_failed: bool  # rows that have failed are to be done again
 

@@ -24,16 +24,14 @@ from typing import NamedTuple, Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# What a child runs. Where modules are found is told through the pipe: `-P` keeps the current directory out of it until
-# then, so that no file of the user's is taken for a module of the standard library.
-_CHILD = """\
-import sys
-from multiprocessing.connection import Connection
-pipe = Connection(int(sys.argv[1]))
-sys.path[:] = pipe.recv()
-from engine.processes import run_child
-run_child(sys.argv[2], pipe)
-"""
+# What a child runs. It is told where this package lies and where other modules are found; `-P` keeps the current
+# directory out of it until then, so that no file of the user's is taken for a module of the standard library. The
+# package comes first and by itself: from then on its modules are looked for in its own folder, and are its parent's.
+_CHILD = (
+    "import sys, typing; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); "
+    "here, path = pipe.recv(); sys.path.insert(0, here); import engine; sys.path[:] = path; "
+    "from engine.processes import run_child; run_child(sys.argv[2], pipe)"
+)
 _PACKAGES = str(Path(__file__).parents[1])  # where this package lies
 
 
@@ -108,7 +106,7 @@ def start(module: str, name: str) -> Child:
     ours, theirs = multiprocessing.Pipe(duplex=True)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to them
     # Told before there is a child: at a child that died at once there would be nobody to tell.
-    ours.send([*(each for each in sys.path if isinstance(each, str)), _PACKAGES])
+    ours.send((_PACKAGES, _module_path()))
     with theirs:  # closed here, so that it closes with the child
         process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
             [sys.executable, *flags, "-P", "-c", _CHILD, str(theirs.fileno()), module, name],
@@ -116,6 +114,15 @@ def start(module: str, name: str) -> Child:
             pass_fds=(theirs.fileno(),),
         )
     return Child(_Started(process), ours)
+
+
+def _module_path() -> list[str]:
+    """Return where a child finds modules: as here, but the folder of the program, which stands first, comes last.
+
+    A script called openai.py would be taken for the package of that name, and be run once more.
+    """
+    path = [each for each in sys.path if isinstance(each, str)]
+    return path if sys.flags.safe_path else [*path[1:], *path[:1]]
 
 
 class _Started:

@@ -4,17 +4,20 @@ Part of the hot path (see `pipeline`).
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine import packs
-from engine.dedup import Dedup
 from engine.errors import InvalidOutput
 from engine.job import Job
 from engine.records import Answer, Failure
 from engine.store.inflight import InflightBoard
 from engine.store.lines import failure_line, result_line
 from engine.tasks import Task
+
+if TYPE_CHECKING:
+    from engine.dedup import Dedup  # sqlite3 and all: only where requests are shared
 
 _GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 
@@ -112,7 +115,7 @@ class Recorder:
         self.pending_rows -= rows
         self._board.note_unsynced(self.pending_rows)
 
-    def _shared_by(self, job: Job) -> Dedup:
+    def _shared_by(self, job: Job) -> "Dedup":
         assert self.shared is not None, f"row {job.index} leads nobody"
         return self.shared
 

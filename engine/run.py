@@ -8,6 +8,7 @@ from typing import Self
 
 import msgspec
 
+from engine.cache import claims
 from engine.config import SIMULATOR, Config
 from engine.errors import ConfigError, RunDirectoryError
 from engine.machine.preflight import Ask, Preflight, estimate_output, preflight
@@ -88,6 +89,7 @@ def run(
             durable.replace_durably(directory.report, reports.to_json(report))
         if supervisor.finished:
             _remove_sealed(directory.sealed)
+            claims.discard(directory.claims)
         return report, session
 
 

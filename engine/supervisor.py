@@ -25,6 +25,7 @@ from engine.pool import Death, Member, Pool, left_in_flight
 from engine.preparation import Prepared
 from engine.providers import Providers
 from engine.records import Endpoint, SessionReport, Snapshot, Totals
+from engine.sharing import Sharing
 from engine.startup import EmbeddedEndpoint, EndpointStart, worker_count
 from engine.threads import Crashed, Mailbox, Merged, Planned
 
@@ -59,10 +60,10 @@ class Supervisor:
         embedded: EmbeddedEndpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`retry`: rows that have failed are done again. `embedded` is the endpoint to start where the configuration asks for the simulator.
+        """`retry`: rows that have failed are done again.
 
-        `slots`: the most requests in flight of one worker; `notices`: what was found before the start; `earlier`:
-        the run's sessions so far.
+        `embedded` is the endpoint to start where the configuration asks for the simulator; `slots`: the most requests
+        in flight of one worker; `notices`: what was found before the start; `earlier`: the run's sessions so far.
         """
         self._config = prepared.config
         self._directory = prepared.directory
@@ -94,6 +95,7 @@ class Supervisor:
         self._condition = Condition()
         self._ledger = Ledger(now, notices)
         self._mailbox = Mailbox()
+        self._sharing = Sharing(prepared, fresh=retry)
         self._assembly = Assembly(prepared, self._ledger, self._mailbox, retry=retry)
         self._ending = False  # nothing is started any more
         self._stopped_by: RowmillError | None = None
@@ -110,6 +112,7 @@ class Supervisor:
         with processes.signals_noted(self._mailbox.put):
             try:
                 self._ledger.billed_twice += left_in_flight(self._directory)
+                self._sharing.begin()
                 self._assembly.open_output()
                 with processes.signals_held():
                     starting = EndpointStart(self._config, self._prepared.endpoints, self._embedded)
@@ -150,6 +153,7 @@ class Supervisor:
             run_dir=str(self._directory.path),
             supervisor=psutil.Process().pid,
             incarnation=member.incarnation,
+            claimant=self._sharing.claimant(member.incarnation),
             salvage=self._salvage,
             retry_failed=self._retry,
         )
@@ -284,6 +288,7 @@ class Supervisor:
         self._providers.leave(member, self._clock())
         death = self._pool.bury(member, self._ledger.totals.rows)
         self._ledger.ended(member, death.board.maybe_billed if death else 0)
+        self._sharing.forget(member.incarnation)
         self._assembly.give_back(member.shards.values())
         if death is None or self._assembly.finishing:
             return

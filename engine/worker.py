@@ -10,9 +10,10 @@ error that would stop any worker, which it reports before it goes.
 import asyncio
 import resource
 from multiprocessing.connection import Connection
+from pathlib import Path
 from random import Random
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -49,6 +50,9 @@ from engine.tasks.opening import open_task
 from engine.transport import open_transport
 from engine.transport.faults import SLOW_DOWN
 from engine.upstream import Upstream
+
+if TYPE_CHECKING:
+    from engine.dedup import Dedup  # sqlite3 and all: only where requests are shared
 
 _BEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
@@ -123,9 +127,12 @@ class _Worker:
             events=self,
             rng=rng,
         )
+        self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
         parts = [loop.create_task(part) for part in (self._feed(), self._commit(), self._beat())]
+        if self._dedup is not None:
+            parts.append(loop.create_task(self._dedup.run()))
         stop = loop.create_task(self._draining.wait())
         try:
             waited: list[asyncio.Future[Any]] = [stop, self._pipeline.ended, *parts]
@@ -157,6 +164,26 @@ class _Worker:
             )
             for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
         ]
+
+    def _open_dedup(self) -> "Dedup | None":
+        """Share requests with the other workers, where the configuration says so."""
+        config = self._setup.config
+        cache = config.cache
+        if cache.use == "off":
+            return None
+        from engine.cache.claims import Claims
+        from engine.cache.keys import salt
+        from engine.cache.replies import Replies
+        from engine.dedup import Dedup
+
+        dedup = Dedup(
+            salt=salt(config),
+            claims=Claims(self._directory.claims, self._setup.claimant),
+            replies=Replies(Path(cache.dir).expanduser(), cache.max_mb) if cache.use == "disk" else None,
+            events=self._pipeline.intake,
+        )
+        self._pipeline.intake.share(dedup, lambda reason: self._tell(Note(reason)))
+        return dedup
 
     # Messages
 
@@ -342,6 +369,8 @@ class _Worker:
         try:
             await self._commit_group()
             await asyncio.gather(*self._sealing)
+            if self._dedup is not None:
+                await self._dedup.close()
             for opened in list(self._open.values()):
                 await opened.checkpoint.close()
         except RowmillError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from engine import dedup as module
-from engine.cache.claims import Claims, forget, renew
+from engine.cache.claims import Claims, begin_session, forget
 from engine.cache.replies import Replies, prepare
 from engine.dedup import Dedup
 from engine.errors import MachineError
@@ -83,7 +83,7 @@ class Worker:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    renew(tmp_path / "claims")
+    begin_session(tmp_path / "claims")
     return tmp_path / "claims"
 
 
@@ -231,7 +231,7 @@ def test_a_later_run_sends_nothing(start: Callable[..., Worker], place: Path, tm
     store = tmp_path / "store"
     rows = [(index, f"{index % 30}") for index in range(50)]
     for later in (False, True):
-        renew(place, prepare(store))
+        begin_session(place, prepare(store))
         worker = start(store)
         assert len(worker.take(*rows)) == (0 if later else 30)
         for index in list(worker.leads):
@@ -245,7 +245,7 @@ def test_a_later_run_sends_nothing(start: Callable[..., Worker], place: Path, tm
 def test_what_this_run_has_put_into_the_store_counts_as_duplicates(
     start: Callable[..., Worker], place: Path, tmp_path: Path
 ) -> None:
-    renew(place, prepare(tmp_path / "store"))
+    begin_session(place, prepare(tmp_path / "store"))
     one, other = start(tmp_path / "store"), start(tmp_path / "store")
     one.take((0, "a"))
     one.answer(0, "A")
@@ -255,19 +255,19 @@ def test_what_this_run_has_put_into_the_store_counts_as_duplicates(
 
 
 def test_failures_are_not_kept_for_later_runs(start: Callable[..., Worker], place: Path, tmp_path: Path) -> None:
-    renew(place, prepare(tmp_path / "store"))
+    begin_session(place, prepare(tmp_path / "store"))
     one = start(tmp_path / "store")
     one.take((0, "a"))
     one.fail(0)
     asyncio.run(one.dedup.flush())
-    renew(place, prepare(tmp_path / "store"))
+    begin_session(place, prepare(tmp_path / "store"))
     assert start(tmp_path / "store").take((0, "a")) == [0]
 
 
 def test_a_store_that_cannot_be_written_is_told_once_and_the_run_goes_on(
     start: Callable[..., Worker], place: Path, tmp_path: Path
 ) -> None:
-    renew(place, prepare(tmp_path / "store"))
+    begin_session(place, prepare(tmp_path / "store"))
     with closing(sqlite3.connect(tmp_path / "store" / "replies.sqlite")) as connection:
         connection.execute("DROP TABLE replies")
     worker = start(tmp_path / "store")

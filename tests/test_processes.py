@@ -90,20 +90,16 @@ def test_a_defect_ends_the_process_with_status_1_and_a_traceback(
     assert "KeyError: 'of the test'" in capfd.readouterr().err
 
 
-def test_a_child_finds_what_its_parent_finds_and_nothing_of_the_current_directory(
+def test_a_child_finds_what_its_parent_finds_and_takes_no_file_of_the_program_for_a_module(
     start: START, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    (folder / "random.py").write_text("raise SystemExit(9)\n")
-    monkeypatch.chdir(folder)
+    (tmp_path / "shlex.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path)
     # The package itself is found even where the parent was told of it by a path that means something else by now.
     root = str(Path(engine.__file__).parents[1])
-    monkeypatch.setattr(sys, "path", [each for each in sys.path if each != root])
-    child = start("import random; pipe.send(sys.path); return 0")
-    told = child.pipe.recv()
-    assert told[:-1] == sys.path
-    assert told[-1] == root
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *(each for each in sys.path if each not in (root, str(tmp_path)))])
+    child = start("import shlex, engine; pipe.send((sys.path, engine.__file__)); return 0")
+    assert child.pipe.recv() == ([*sys.path[1:], str(tmp_path)], engine.__file__)
 
 
 def test_a_child_is_given_the_interpreters_options(start: START, monkeypatch: pytest.MonkeyPatch) -> None:

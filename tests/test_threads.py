@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InputError, RunDirectoryError
+from engine.errors import InputError, MachineError, RunDirectoryError
 from engine.records import Failure, Shard
 from engine.sources import jsonl
 from engine.store.checkpoint import Checkpoint
@@ -260,6 +260,34 @@ def test_shards_are_merged_as_they_come_and_finished_on_order(
     merger.stop()
     assert left_in(tmp_path / "to") == ["out.jsonl"]
     assert mailbox.take() == []
+
+
+def test_sizes_are_noted_before_the_output_appears(
+    tmp_path: Path, seal: SEAL, merger: MergeThread, mailbox: Mailbox
+) -> None:
+    seen: list[tuple[int, int, bool]] = []
+    merger.append(*seal(0, 3))
+    merger.finish(lambda output, errors: seen.append((output, errors, (tmp_path / "to" / "out.jsonl").exists())))
+    assert receive(mailbox, 2)[-1].sizes == (36, 0)
+    assert seen == [(36, 0, False)]
+    assert (tmp_path / "to" / "out.jsonl").stat().st_size == 36
+
+
+def test_what_cannot_be_noted_reaches_the_loop_and_nothing_appears(
+    tmp_path: Path, seal: SEAL, merger: MergeThread, mailbox: Mailbox
+) -> None:
+    error = MachineError("cannot write the manifest")
+
+    def note(_output: int, _errors: int) -> None:
+        raise error
+
+    merger.append(*seal(0, 3))
+    merger.finish(note)
+    crashed = receive(mailbox, 2)[-1]
+    assert isinstance(crashed, Crashed)
+    assert crashed.error is error
+    merger.stop()
+    assert left_in(tmp_path / "to") == []
 
 
 def test_failed_rows_make_an_errors_file(tmp_path: Path, seal: SEAL, merger: MergeThread, mailbox: Mailbox) -> None:

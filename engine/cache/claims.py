@@ -1,9 +1,10 @@
-"""Which requests of a run are being asked, by whom, and how they ended: shared by all workers of a session.
+"""Which requests of a run are being asked, by whom, and how they ended: shared by all workers of a run.
 
-A directory of plain files that live as long as one session:
+A directory of plain files that live as long as the run, or until the machine starts anew:
 
 slots-NN            a hash table: key -> who has claimed it, or where its end lies
 ends-NNNNNN         the ends that one worker process has published, one after the other
+session             of which start of the machine all this is, and from which incarnation on workers may be alive
 dead                the incarnations of the workers that have died, by the supervisor: their claims are void
 turn                locked by the worker whose turn it is
 
@@ -16,7 +17,8 @@ cache, no process's memory.
 **What a kill can do.** A slot is written by one call and crosses no page, so it is there whole or not at all; each is
 true by itself, so a turn that ends in its middle leaves nothing half done. The kernel gives the turn back when its
 holder dies. What a dead worker had claimed is void as soon as its death is noted; what it had published stays: an end
-is in its file before a slot points to it. Nothing is synced: after a power loss there is another session.
+is in its file before a slot points to it. Nothing is synced, so what a power loss leaves is not looked at: a session
+goes on with the claims of the one before only where the machine has not been started in between.
 
 **Nobody waits for a turn.** It lasts a millisecond or two, but a process can be stopped in the middle of one, and a
 loop that waited for it would be silent with it. Who misses the turn tries again later.
@@ -33,6 +35,8 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from struct import Struct
+
+import msgspec
 
 from engine.cache.ends import decode
 from engine.cache.keys import KEY_BYTES
@@ -51,6 +55,7 @@ _SEARCH_SLOTS = 8  # read at once
 _SPARE_SLOTS = 1024  # after the last: a search need not go round
 _VOID = 0xFFFF_FFFF  # an incarnation that nobody has: the claim was given back
 _DEAD = Struct("<I")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one after every start of the machine
 
 
 class Claim(Enum):
@@ -61,19 +66,42 @@ class Claim(Enum):
     FREE = "free"  # nobody asks any more
 
 
-def renew(directory: Path, floor: int = 0) -> None:
-    """Begin a session: no claims. For the supervisor, while there are no workers.
+class _Session(msgspec.Struct):
+    """One session of the run."""
+
+    boot: str  # which start of the machine
+    first: int  # incarnations below are of earlier sessions: their claims are void, their ends are good
+    floor: int  # serial of the last reply that the persistent store had before; 0 where there is none
+
+
+def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int:
+    """Begin a session, and return the number of its first incarnation. For the supervisor, while there are no workers.
 
     `floor`: the serial of the last reply that the persistent store had before the session; 0 where there is none.
+    `fresh`: forget how requests ended in earlier sessions.
     """
     try:
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir()
+        boot = _BOOT.read_text() if _BOOT.exists() else ""
+        before = None if fresh else _session(directory)
+        if before is None or not boot or before.boot != boot:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            first = 0
+        else:
+            first = 1 + max((int(path.name.partition("-")[2]) for path in directory.glob("ends-*")), default=-1)
         (directory / "turn").touch()
-        (directory / "dead").touch()
-        (directory / "floor").write_text(str(floor))
+        (directory / "dead").write_bytes(b"")
+        (directory / "session").write_bytes(msgspec.json.encode(_Session(boot, first, floor)))
     except OSError as error:
         raise _machine_error(directory, error) from error
+    return first
+
+
+def _session(directory: Path) -> _Session | None:
+    try:
+        return msgspec.json.decode((directory / "session").read_bytes(), type=_Session)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
 
 
 def forget(directory: Path, incarnation: int) -> None:
@@ -106,7 +134,9 @@ class Claims:
         self._ends: dict[int, int] = {}  # incarnation -> descriptor of its ends
         self._files: list[int] = []
         try:
-            self.floor = int((directory / "floor").read_text())
+            session = msgspec.json.decode((directory / "session").read_bytes(), type=_Session)
+            self.floor = session.floor
+            self._first = session.first
             self._turn = self._open("turn", os.O_RDWR)
             self._dead_file = self._open("dead", os.O_RDONLY)
             self._own_ends = self._open(f"ends-{incarnation:06d}", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
@@ -233,7 +263,7 @@ class Claims:
         if size:
             del self._places[key]
             return decode(os.pread(self._ends_of(incarnation), size, offset))
-        if incarnation not in self._dead:
+        if incarnation >= self._first and incarnation not in self._dead:
             return Claim.TAKEN
         if not claiming:
             return Claim.FREE

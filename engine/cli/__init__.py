@@ -71,8 +71,8 @@ def _trial(options: argparse.Namespace) -> int:
     status = _ended(options, report, session)
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
     print(
-        f"  trial    of {rows} rows{'' if session else ', made before'}: {own.output.path}, run directory "
-        f"{own.run_dir}; the full run ({config.output.path}) is not touched",
+        f"  trial    {rows} rows{'' if session else ', asked before'}: in {own.output.path} and {own.run_dir}; "
+        f"{config.output.path} is not touched",
         file=sys.stderr,
     )
     return status

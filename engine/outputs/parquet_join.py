@@ -61,6 +61,20 @@ class ParquetJoin:
 
     def add(self, section: Section, /) -> tuple[int, int]:
         """Take in the next file, which a newline follows; return the offset and the count of the bytes to be copied."""
+        try:
+            return self._add(section)
+        except (LookupError, TypeError, RecursionError) as error:
+            raise ValueError("its footer is not that of a Parquet file") from error
+
+    def end(self) -> bytes:
+        """Return the footer."""
+        if self._footer is None:
+            return self._empty()[len(MAGIC) :].removesuffix(b"\n")
+        rows, groups = (I64, self._rows), (LIST, (STRUCT, self._groups))
+        footer = thrift.write_struct({**self._footer, _NUM_ROWS: rows, _ROW_GROUPS: groups})
+        return footer + len(footer).to_bytes(4, "little") + MAGIC
+
+    def _add(self, section: Section) -> tuple[int, int]:
         footer, end = _read_footer(section)
         if self._footer is None:
             self._footer = footer
@@ -72,14 +86,6 @@ class ParquetJoin:
         self._rows += _value(footer, _NUM_ROWS)
         self._at += end - len(MAGIC)
         return len(MAGIC), end - len(MAGIC)
-
-    def end(self) -> bytes:
-        """Return the footer."""
-        if self._footer is None:
-            return self._empty()[len(MAGIC) :].removesuffix(b"\n")
-        rows, groups = (I64, self._rows), (LIST, (STRUCT, self._groups))
-        footer = thrift.write_struct({**self._footer, _NUM_ROWS: rows, _ROW_GROUPS: groups})
-        return footer + len(footer).to_bytes(4, "little") + MAGIC
 
     def _moved(self, group: Struct, by: int) -> Struct:
         group = dict(group)

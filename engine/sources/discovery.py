@@ -130,7 +130,9 @@ class _Sniffer:
                 return None
             if head.strip():
                 refuse_foreign(shown(file.path), head, "jsonl")
-                raise InputError(f"{shown(file.path)}: is of no known format; set input.format")
+                raise InputError(
+                    f"{shown(file.path)}: is of no known format; set input.format, or input.path to other files"
+                )
             format_ = "jsonl"  # without rows
         refuse_foreign(shown(file.path), head, format_, self._encoding)
         if compression is not None and format_ in ("parquet", "arrow"):

@@ -5,6 +5,7 @@ workers.lock        held by every worker, shared: workers of a killed supervisor
 manifest.json       what the run is of                     plan           its shards, frozen
 spool/              rows of inputs that cannot be read in place, as JSON Lines
 checkpoints/        outcomes of rows, one file a shard     sealed/        finished shards in output form
+claims/             which requests are asked or have ended, where rows share them
 boards/             rows in flight, one file a worker      report.json    run.log
 """
 
@@ -42,6 +43,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.sealed = path / "sealed"
         self.spool = path / "spool"
+        self.claims = path / "claims"
         self.report = path / _REPORT
         self.log = path / _LOG
         self._boards = path / "boards"

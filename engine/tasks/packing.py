@@ -252,25 +252,13 @@ def _answers(content: bytes) -> dict[str, list[bytes]]:
 
 
 def _shares(whole: Answer, rows: int) -> list[Answer]:
-    """Return for each row the reply with its share of the tokens. Their sum is right."""
-    prompt, completion = shared(whole.prompt_tokens, rows), shared(whole.completion_tokens, rows)
-    if whole.usage == b"null":
-        usages = [b"null"] * rows
-    else:
-        counted = whole.prompt_tokens + whole.completion_tokens
-        try:
-            total = max(counted, _decode_total(whole.usage).total_tokens)
-        except msgspec.DecodeError:
-            total = counted
-        # A total may hold more than the two, as tokens of thinking.
-        totals = [sum(parts) for parts in zip(prompt, completion, shared(total - counted, rows), strict=True)]
-        usages = [
-            b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % parts
-            for parts in zip(prompt, completion, totals, strict=True)
-        ]
+    """Return for each row the reply with its share of the tokens, whose sum is right.
+
+    A row has no `usage` of its own: which rows went together depends on crashes, and the output must not.
+    """
     return [
-        Answer(whole.output, whole.finish_reason, whole.model, *parts)
-        for parts in zip(usages, prompt, completion, strict=True)
+        Answer(whole.output, whole.finish_reason, whole.model, b"null", *parts)
+        for parts in zip(shared(whole.prompt_tokens, rows), shared(whole.completion_tokens, rows), strict=True)
     ]
 
 
@@ -279,4 +267,3 @@ _decode = msgspec.json.Decoder().decode
 _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_answers = msgspec.json.Decoder(_Answers).decode
 _decode_entry = msgspec.json.Decoder(_Entry).decode
-_decode_total = msgspec.json.Decoder(_Total).decode

@@ -95,7 +95,8 @@ def _saved(session: SessionReport) -> str:
     if counters.duplicates:
         parts.append(f"{counters.duplicates:,} duplicates")
     if counters.packed:
-        parts.append(f"{counters.packed:,} rows packed (about {figures.compact(counters.tokens_saved)} tokens less)")
+        less = f" (about {figures.compact(counters.tokens_saved)} tokens less)" if counters.tokens_saved else ""
+        parts.append(f"{counters.packed:,} rows packed{less}")
     return ", ".join(parts)
 
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from engine.records import SimulatorSettings
 from engine.simulator.replies import digest
 from scripts.proving import faults
-from scripts.proving.format_files import URL, Row, request
-from scripts.proving.runs import SOME_FAILED, ItemError, Run, check, simulator
+from scripts.proving.format_files import URL, request
+from scripts.proving.runs import SOME_FAILED, ItemError, Run, Tables, check, simulator
 
 LINES = 50_000
 WORKERS = 2
@@ -71,7 +71,7 @@ def batch_file(folder: Path) -> bool:
     lines = _write(folder, source)
     counts = Counter(line.kind for line in lines)
     print(f"  {len(lines):,} lines: {', '.join(f'{count:,} {kind}' for kind, count in counts.most_common())}")
-    tables = {
+    tables: Tables = {
         "input": {"id": None},
         "task": {"model": None, "prompt": None},
         "output": {"path": "out.batch.jsonl", "format": "batch"},
@@ -158,13 +158,13 @@ def _problem(answered: _Answered, line: Line) -> str | None:
     fault = KINDS[line.kind][1]
     response, error = answered.response, answered.error
     if fault == NOT_SENT:
-        good = response is None and error is not None and error.code == fault and error.message
+        good = response is None and error is not None and error.code == fault and bool(error.message)
         return None if good else f"is the answer to: {line.kind}"
     if response is None or error is not None:
         return "has no response"
     if fault is not None:
         refused = ErrorObject.model_validate(response.body["error"], strict=True)
-        good = response.status_code == 400 and refused.type == fault and refused.message  # noqa: PLR2004 - HTTP's
+        good = response.status_code == 400 and refused.type == fault and bool(refused.message)  # noqa: PLR2004 - HTTP's
         return None if good else f"is the answer to: {line.kind}"
     completion = ChatCompletion.model_validate(response.body, strict=True)
     content = completion.choices[0].message.content or ""

@@ -99,9 +99,7 @@ def _print_costs(folder: Path, source: Path) -> None:
             kept = folder / f"kept-{number}"
             for name, found in costs.items():
                 cache = {"use": name.partition(",")[0], "dir": str(kept)}
-                run = Run(
-                    folder / "cost", source, server.url, faults.PROMPT, workers=2, tables={"cache": cache}
-                )
+                run = Run(folder / "cost", source, server.url, faults.PROMPT, workers=2, tables={"cache": cache})
                 run.finish()
                 found.append(run.session["cpu_s"] / ROWS * 1e6)
                 shutil.rmtree(run.folder)

@@ -137,7 +137,8 @@ def _killed(folder: Path, source: Path, tables: Tables, undisturbed: Ended) -> b
 
 def _open_group(stats: dict[str, Any]) -> int:
     """Return how many replies one worker gets in the time that a group is open."""
-    return round(stats["requests"] / (stats["last"] - stats["first"]) / WORKERS * faults.GROUP_S)
+    per_s: float = stats["requests"] / (stats["last"] - stats["first"])
+    return round(per_s / WORKERS * faults.GROUP_S)
 
 
 def _ended(run: Run, source: Path) -> Ended:

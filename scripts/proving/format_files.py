@@ -21,7 +21,7 @@ URL = "/v1/chat/completions"
 class Answered(NamedTuple):
     """One row of an output."""
 
-    index: int
+    place: int  # its "index"
     id: str
     output: str | None
     input: Mapping[str, Any] | None  # its columns, where they were kept
@@ -159,7 +159,7 @@ class Output(NamedTuple):
 
 
 OUTPUTS: Mapping[str, Output] = {
-    "jsonl": Output({"path": "out.jsonl"}, _of_lines),
+    "jsonl": Output({"path": "out.jsonl", "format": "jsonl"}, _of_lines),  # of a batch file it would be "batch"
     "csv": Output({"path": "out.csv"}, _of_records),
     "parquet": Output({"path": "out.parquet"}, _of_parquet),
     "parquet/": Output({"path": "out/", "include": ["input"]}, _of_parquet),

@@ -81,8 +81,8 @@ class Bench:
             seconds = time.monotonic() - began
             wrong = self._wrong(source, list(output.read(run.output)), kept="include" in output.keys)
             session = run.session
-        except ItemError as error:
-            return Cell(str(error))
+        except (ItemError, KeyError, ValueError, OSError) as error:  # one that is broken must not hide the others
+            return Cell(str(error) or repr(error))
         finally:
             shutil.rmtree(folder)
         return Cell(wrong, seconds, session["cpu_s"] / len(self._rows) * 1e6, session["rss_max_bytes"])
@@ -91,8 +91,8 @@ class Bench:
         if len(found) != len(self._rows):
             return f"{len(found):,} rows"
         for index, (row, one) in enumerate(zip(self._rows, found, strict=True)):
-            if one.index != index or one.id != row["id"]:
-                return f"row {index}, {row['id']!r}, is in the output as {one.index}, {one.id!r}"
+            if one.place != index or one.id != row["id"]:
+                return f"row {index}, {row['id']!r}, is in the output as {one.place}, {one.id!r}"
             if not one.output:
                 return f"row {index} has no output"
             if kept and not _same(source, row, one.input):

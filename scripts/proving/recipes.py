@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 from engine import recipes as known
-from engine.config import load
-from engine.sources.inputs import find
-from scripts.proving.runs import check
+from scripts.proving.runs import ItemError, check
 
 LONGEST_S = 60.0  # a recipe has some ten rows
 
@@ -19,21 +17,32 @@ def recipes(folder: Path) -> bool:
     for name in known.names():
         empty = folder / f"recipe-{name}"
         empty.mkdir()
-        told = ""
-        for words in (["init", "--recipe", name], ["run"]):
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "engine", *words],
-                cwd=empty,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=LONGEST_S,
-                check=False,
-            )
-            if done.returncode:
-                told = f"{words[0]}: exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
-                break
-        else:
-            told = _rows(empty)
-        holds &= check(name, told.endswith(" rows"), told)
+        try:
+            _command(empty, "init", "--recipe", name)
+            _command(empty, "run")
+        except ItemError as error:
+            holds &= check(name, holds=False, figures=str(error))
+            continue
+        (path,) = empty.glob("*.run/report.json")
+        report = json.loads(path.read_bytes())
+        output = empty / report["output"]
+        written = output.stat().st_size if output.exists() else 0
+        rows, totals = report["rows"], report["totals"]
+        all_there = report["finished"] and written and rows == totals["rows"] > 0 == totals["failed"]
+        figures = f"{totals['rows']} of {rows} rows, {totals['failed']} failed; {output.name}, {written:,} bytes"
+        holds &= check(name, bool(all_there), figures)
     return holds
+
+
+def _command(folder: Path, *words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "engine", *words],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
+    )
+    if done.returncode:
+        raise ItemError(f"rowmill {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()[-2000:]}")

@@ -113,7 +113,8 @@ class Run:
             code = process.wait(LONGEST_S)
         except subprocess.TimeoutExpired:
             raise ItemError(f"the run was not finished after {LONGEST_S:g} s") from None
-        if code not in (0, *expected):
+        # A command that breaks down ends with 1 too, but without a report.
+        if code not in (0, *expected) or not self._report_path.exists():
             raise ItemError(f"exit code {code}:\n{self._tail()}")
 
     def begin(self, process: "subprocess.Popen[bytes]", witness: "Witness") -> float:
@@ -135,9 +136,13 @@ class Run:
         return (self.folder / "stderr.txt").read_text(errors="replace")[-3000:]
 
     @property
+    def _report_path(self) -> Path:
+        return self.run_dir / "report.json"
+
+    @property
     def report(self) -> dict[str, Any]:
         """The run's report."""
-        report: dict[str, Any] = json.loads((self.run_dir / "report.json").read_bytes())
+        report: dict[str, Any] = json.loads(self._report_path.read_bytes())
         return report
 
     @property
@@ -187,6 +192,13 @@ class Witness:
         self.url = process.base_url
         self._root = self.url.removesuffix("/v1")
         self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy has a way to loopback
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        pid = self._process.pid
+        assert pid is not None, "it is started"
+        return pid
 
     def url_of(self, provider: str) -> str:
         """Return the base URL of one of its providers."""

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cache import claims as module
-from engine.cache.claims import Claim, Claims, discard, forget, renew
+from engine.cache.claims import Claim, Claims, begin_session, discard, forget
 from engine.cache.ends import encode
 from engine.errors import MachineError
 from engine.records import Answer, Failure
@@ -27,7 +28,7 @@ def key(number: int) -> bytes:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     directory = tmp_path / "claims"
-    renew(directory)
+    begin_session(directory)
     return directory
 
 
@@ -129,10 +130,33 @@ def test_who_misses_the_turn_does_not_wait(workers: list[Worker]) -> None:
 
 def test_a_new_session_knows_no_claims(place: Path, workers: list[Worker]) -> None:
     workers[0].claim(1)
-    renew(place, floor=17)
+    begin_session(place, floor=17)
     later = Worker(place, 0)
     assert later.claim(1) == [Claim.HELD]
     assert later.claims.floor == 17
+    later.claims.close()
+
+
+def test_a_session_that_goes_on_knows_how_requests_ended_and_no_claims(place: Path, workers: list[Worker]) -> None:
+    workers[0].claim(1, 2)
+    workers[2].claim(3)
+    workers[0].publish({1: ANSWER})
+    first = begin_session(place, floor=17, fresh=False)
+    assert first == 3
+    later = Worker(place, first)
+    assert later.claim(1, 2, 3, 4) == [ANSWER, Claim.HELD, Claim.HELD, Claim.HELD]
+    assert later.claims.floor == 17
+    later.claims.close()
+
+
+def test_after_another_start_of_the_machine_nothing_is_known(place: Path, workers: list[Worker]) -> None:
+    workers[0].claim(1)
+    workers[0].publish({1: ANSWER})
+    session = json.loads((place / "session").read_bytes())
+    (place / "session").write_text(json.dumps({**session, "boot": "another"}))
+    assert begin_session(place, fresh=False) == 0
+    later = Worker(place, 0)
+    assert later.claim(1) == [Claim.HELD]
     later.claims.close()
 
 
@@ -144,7 +168,7 @@ def test_a_finished_run_keeps_none(place: Path, workers: list[Worker]) -> None:
 
 def test_a_place_that_cannot_be_used_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"cannot use .*/none/claims: No such file or directory"):
-        renew(tmp_path / "none" / "claims")
+        begin_session(tmp_path / "none" / "claims")
     with pytest.raises(MachineError, match=r"cannot use .*claims"):
         Claims(tmp_path / "claims", 1)
 
@@ -178,7 +202,7 @@ def test_the_table_grows_and_keeps_every_key(place: Path, monkeypatch: pytest.Mo
 def test_no_key_is_ever_held_twice(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str, int]]) -> None:
     """Against a model: a key is held by one living worker at most, and once it has ended it stays so."""
     place = tmp_path_factory.mktemp("model") / "claims"
-    renew(place)
+    begin_session(place)
     incarnations = [0, 1, 2]
     workers = [Worker(place, number) for number in incarnations]
     holder: dict[int, int] = {}

@@ -98,7 +98,7 @@ def test_programs_need_no_guard_no_file_and_no_thread_of_their_own(
 ) -> None:
     witness, broken = simulator(latency_ms=5), simulator(latency_ms=5, faults={"401": 1.0})
     place.write_rows(20)
-    file = place.folder / "script.py"
+    file = place.folder / "openai.py"  # the name of what a child imports
     file.write_text(UNGUARDED)
     processes = [
         start(place, UNGUARDED, file=file, URL=witness.url, BROKEN=broken.url),

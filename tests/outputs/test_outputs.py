@@ -1,11 +1,25 @@
-"""Which format an output has."""
+"""Which format an output has, and its way from checkpoints to the output."""
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pyarrow import parquet  # type: ignore[import-untyped]  # it ships no types
 
 from engine.config.sections import OutputConfig
-from engine.errors import ConfigError
-from engine.outputs import format_of, open_format
-from engine.records import Column, Layout
+from engine.errors import ConfigError, RunDirectoryError
+from engine.outputs import OutputFormat, format_of, open_format
+from engine.records import Column, Layout, Shard
+from engine.store.checkpoint import Checkpoint
+from engine.store.merge import Merger
+from engine.store.seal import read_sealed
+
+Made = Callable[..., bytes]
 
 
 @pytest.mark.parametrize(
@@ -69,5 +83,90 @@ def test_keys_differ_where_sections_would() -> None:
     assert open_format(OutputConfig(path="other.csv"), columns).key == keys[3]  # without include nothing is kept
 
 
-def test_json_lines_are_left_as_they_are(joined: object, result: object) -> None:
-    assert open_format(OutputConfig(path="o.jsonl", include=["input"]), Layout()).join() is None
+# From checkpoints to the output
+
+ROWS, SHARD_ROWS = 25, 10
+LAYOUT = Layout(input_columns=(Column("a"),))
+READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    "o.jsonl": lambda path: [json.loads(line) for line in path.read_bytes().splitlines()],
+    "o.csv": lambda path: list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))),
+    "o.parquet": lambda path: parquet.read_table(path).to_pylist(),
+    "o/": lambda path: parquet.read_table(path).to_pylist(),
+}
+
+
+async def seal(place: Path, form: OutputFormat, line_of: Callable[[int], bytes]) -> None:
+    """Record what is not yet recorded, the last row first, and seal every shard."""
+    for number, first in enumerate(range(0, ROWS, SHARD_ROWS)):
+        shard = Shard(number, first, min(SHARD_ROWS, ROWS - first), 0, 1, 2)
+        checkpoint = await Checkpoint.open(place / f"{number}.checkpoint", shard)
+        for index in reversed(range(first, first + shard.rows)):
+            if not checkpoint.is_done(index):
+                line = line_of(index)
+                checkpoint.append(index, 1, 1, 1, "p", line, failed=b'"error":{' in line)
+        await checkpoint.commit()
+        await checkpoint.seal(place, form)
+        await checkpoint.close()
+
+
+def merge(place: Path, output: str, form: OutputFormat) -> tuple[int, int]:
+    merger = Merger(place / output, place / "errors", form)
+    for path in sorted(place.glob("*.sealed")):
+        sealed = read_sealed(path)
+        assert sealed is not None
+        assert sealed.format == form.key
+        merger.append(path, sealed)
+    return merger.finish()
+
+
+def test_one_runs_checkpoints_become_outputs_of_every_format(tmp_path: Path, result: Made, failed: Made) -> None:
+    def line_of(index: int) -> bytes:
+        include = b',"input":{"a":"%d"}' % index
+        return (
+            failed(index, include=include) if index % 7 == 3 else result(index, b'"text %d"' % index, include=include)
+        )
+
+    outputs = [f"text {index}" if index % 7 != 3 else None for index in range(ROWS)]
+    for name, read in READERS.items():
+        form = open_format(OutputConfig(path=name, include=["input"]), LAYOUT)
+        asyncio.run(seal(tmp_path, form, line_of))
+        sizes = merge(tmp_path, name, form)
+        rows = read(tmp_path / name)
+        assert [int(row["index"]) for row in rows] == list(range(ROWS)), name
+        assert [row["output"] or None for row in rows] == outputs, name
+        assert [(row.get("input") or row)["a"] for row in rows] == [str(index) for index in range(ROWS)], name
+        errors = [json.loads(line) for line in (tmp_path / "errors").read_bytes().splitlines()]
+        assert [each["index"] for each in errors] == [3, 10, 17, 24], name
+        written = (tmp_path / name / "part-00000.parquet") if name == "o/" else tmp_path / name
+        assert sizes == (written.stat().st_size, (tmp_path / "errors").stat().st_size), name
+        assert not list(tmp_path.glob(".o*")), name
+
+
+def test_a_run_for_the_batch_api_has_both_files_in_its_form(tmp_path: Path, result: Made, failed: Made) -> None:
+    form = open_format(OutputConfig(path="o.jsonl", format="batch"), Layout())
+    asyncio.run(
+        seal(tmp_path, form, lambda index: failed(index, status=500) if index % 7 == 3 else result(index, b'{"a":1}'))
+    )
+    merge(tmp_path, "o.jsonl", form)
+    answered = READERS["o.jsonl"](tmp_path / "o.jsonl")
+    refused = READERS["o.jsonl"](tmp_path / "errors")
+    assert [line["custom_id"] for line in answered] == [f"row-{index}" for index in range(ROWS) if index % 7 != 3]
+    assert [line["custom_id"] for line in refused] == [f"row-{index}" for index in range(ROWS) if index % 7 == 3]
+    assert {line["response"]["status_code"] for line in answered + refused} == {200, 500}
+
+
+def test_a_section_that_lost_its_end_is_refused_by_name(tmp_path: Path, result: Made) -> None:
+    form = open_format(OutputConfig(path="o.parquet"), Layout())
+    asyncio.run(seal(tmp_path, form, lambda index: result(index, b'"x"')))
+    path = tmp_path / "000000.sealed"
+    sealed = read_sealed(path)
+    assert sealed is not None
+    data = bytearray(path.read_bytes())
+    data[sealed.output_bytes - 6 : sealed.output_bytes] = b"000000"
+    path.write_bytes(data)
+    merger = Merger(tmp_path / "o.parquet", tmp_path / "errors", form)
+    with pytest.raises(
+        RunDirectoryError, match=r"000000\.sealed is damaged: it does not end as a Parquet file\. Move it"
+    ):
+        merger.append(path, sealed)
+    merger.abandon()

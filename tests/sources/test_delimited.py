@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import tracemalloc
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ HEADER = "id,text\n"
 
 
 def converted(data: bytes, *, delimiter: str = ",", encoding: str = "utf-8") -> list[bytes]:
-    stream = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]  # it is raw enough
+    stream = io.BufferedReader(io.BytesIO(data))
     return b"".join(blocks(stream, "in.csv", delimiter=delimiter, encoding=encoding)).split(b"\n")[:-1]
 
 
@@ -47,7 +47,12 @@ def tables(draw: st.DrawFn) -> tuple[str, str]:
     lines = draw(st.lists(st.lists(fields, min_size=width, max_size=width), max_size=12))
     delimiter = draw(st.sampled_from([",", "\t"]))
     # Where a line ends with "\\n" alone the writer leaves a "\\r" in a field unquoted.
-    end, quoting = draw(st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL), ("\n", csv.QUOTE_ALL)]))
+    ways: list[tuple[str, Literal[0, 1]]] = [
+        ("\r\n", csv.QUOTE_MINIMAL),
+        ("\r\n", csv.QUOTE_ALL),
+        ("\n", csv.QUOTE_ALL),
+    ]
+    end, quoting = draw(st.sampled_from(ways))
     out = io.StringIO(newline="")
     csv.writer(out, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows([names, *lines])
     text = out.getvalue()
@@ -150,7 +155,7 @@ def test_names_that_json_has_to_escape_are_columns_like_others() -> None:
 )
 def test_a_header_that_is_none_is_refused(data: bytes, what: str) -> None:
     with pytest.raises(InputError, match=r"in\.csv: " + what):
-        header(io.BufferedReader(io.BytesIO(data)), "in.csv", delimiter=",", encoding="utf-8")  # type: ignore[arg-type]
+        header(io.BufferedReader(io.BytesIO(data)), "in.csv", delimiter=",", encoding="utf-8")
 
 
 def test_a_header_alone_and_an_empty_file_have_no_rows() -> None:

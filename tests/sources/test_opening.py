@@ -74,7 +74,7 @@ def test_a_bad_checksum_at_the_end_of_a_gzip_file_is_no_end(tmp_path: Path) -> N
     damaged = bytearray(gzip.compress(ROWS))
     damaged[-6] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(InputError, match="damaged near byte .*CRC"):
+    with pytest.raises(InputError, match=r"damaged near byte .*CRC"):
         read(path)
 
 

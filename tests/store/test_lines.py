@@ -45,6 +45,15 @@ def test_an_errors_file_line_is_flat_and_has_the_attempts() -> None:
     )
 
 
+@pytest.mark.parametrize("reply", [b'"not \\"json\\""', b'"\\ud800"'])
+def test_a_reply_that_was_no_answer_goes_with_the_failure(reply: bytes) -> None:
+    failed = failure_line(5, b'"a"', Failure(fault=FAULT, message="m", reply=reply), b',"input":{"reply":1}')
+    assert json.loads(failed)["error"]["reply"] == json.loads(reply)
+    listed = error_line(failed, 3)
+    assert listed.endswith(b',"attempts":3,"reply":' + reply + b"}")
+    assert json.loads(listed)["class"] == "server_error"
+
+
 @pytest.mark.parametrize("make", ["result", "failure"])
 def test_line_breaks_between_tokens_of_a_foreign_part_do_not_break_the_line(make: str) -> None:
     foreign = b',"input":{"x":\r\n1}'

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,44 @@ def test_any_shards_merge_to_all_lines_in_input_order(
         assert ((place / "errors").read_bytes() if errors else b"") == errors
         assert (place / "errors").exists() == bool(errors)
         assert not list(place.glob(".*"))
+
+
+def test_sizes_are_told_when_all_is_on_the_disk_and_nothing_has_its_name(
+    tmp_path: Path, shard: MakeShard, seal: Seal
+) -> None:
+    sealed = seal(tmp_path, shard(3), failed=frozenset({1}))
+    merger = merge(tmp_path, 1)
+    told = []
+
+    def note(output_bytes: int, error_bytes: int) -> None:
+        told.append((output_bytes, error_bytes))
+        assert not (tmp_path / "output").exists()
+        assert not (tmp_path / "errors").exists()
+        assert (tmp_path / ".output.rowmill-part").stat().st_size == output_bytes
+
+    assert merger.finish(note) == (sealed.output_bytes, sealed.error_bytes)
+    assert told == [(sealed.output_bytes, sealed.error_bytes)]
+
+
+def test_what_cannot_be_noted_is_not_published(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
+    seal(tmp_path, shard(3), failed=frozenset({1}))
+    merger = merge(tmp_path, 1)
+
+    def note(_output: int, _errors: int) -> None:
+        raise MachineError("cannot write the manifest")
+
+    with pytest.raises(MachineError):
+        merger.finish(note)
+    merger.abandon()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.checkpoint", "000000.sealed"]
+
+
+def test_a_shard_of_another_format_is_a_defect(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
+    sealed = msgspec.structs.replace(seal(tmp_path, shard(2)), format="csv:1")
+    merger = Merger(tmp_path / "output", tmp_path / "errors")
+    with pytest.raises(ValueError, match="sealed as csv:1, not as jsonl"):
+        merger.append(tmp_path / "000000.sealed", sealed)
+    merger.abandon()
 
 
 def test_targets_appear_only_at_the_end(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:

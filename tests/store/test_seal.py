@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -33,7 +33,7 @@ def test_lines_come_in_row_order_then_errors_then_a_footer(
     totals = Totals(rows=5, failed=2, prompt_tokens=9, completion_tokens=12, requests=9)
     assert sealed == Sealed(part, len(output), len(errors), totals)
     assert (tmp_path / seal_name(4)).read_bytes() == output + errors + framed(
-        b'{"rowmill":1,"shard":[4,20,5,2000,2500,12648430],"output_bytes":%d,"error_bytes":%d,"totals":%b}'
+        b'{"rowmill":2,"shard":[4,20,5,2000,2500,12648430,0],"output_bytes":%d,"error_bytes":%d,"totals":%b,"format":"jsonl"}'
         % (len(output), len(errors), msgspec.json.encode(totals))
     )
     assert read_sealed(tmp_path / "000004.sealed") == sealed
@@ -46,6 +46,58 @@ def test_a_shard_without_failed_rows_has_no_error_bytes(tmp_path: Path, shard: M
 def test_a_shard_without_rows_is_sealed_empty(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
     assert seal(tmp_path, shard(0)) == Sealed(shard(0), 0, 0, Totals())
     assert read_sealed(tmp_path / "000000.sealed") == Sealed(shard(0), 0, 0, Totals())
+
+
+class Reversed:
+    """A format that writes texts backwards, in pieces, and leaves failed rows to its errors section."""
+
+    key = "reversed:1"
+
+    def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
+        for line in lines:
+            yield line[::-1]
+            yield b""
+        yield b"\n"
+
+    def failed(self, line: bytes, attempts: int) -> bytes | None:
+        return b"%d %b" % (attempts, line[:10]) if b'"index":1,' in line else None
+
+
+def test_a_format_makes_both_sections_and_is_named_in_the_footer(
+    tmp_path: Path, shard: MakeShard, append: Append, line: Line
+) -> None:
+    async def run() -> Sealed:
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(3))
+        for index in (2, 1, 0):
+            append(checkpoint, index, failed=index > 0)
+        await checkpoint.commit()
+        sealed = await checkpoint.seal(tmp_path, Reversed())
+        await checkpoint.close()
+        return sealed
+
+    sealed = asyncio.run(run())
+    assert sealed.format == "reversed:1"
+    assert read_sealed(tmp_path / "000000.sealed") == sealed
+    output = b"".join(line(index, failed=index > 0)[::-1] for index in range(3)) + b"\n"
+    errors = b"2 " + line(1, failed=True)[:10] + b"\n" + error_line(line(2, failed=True), 2) + b"\n"
+    assert (sealed.output_bytes, sealed.error_bytes) == (len(output), len(errors))
+    assert (tmp_path / "000000.sealed").read_bytes().startswith(output + errors)
+
+
+def test_a_shard_that_is_sealed_in_another_format_replaces_the_one_before(
+    tmp_path: Path, shard: MakeShard, append: Append, line: Line
+) -> None:
+    async def run() -> None:
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(1))
+        append(checkpoint, 0)
+        await checkpoint.commit()
+        await checkpoint.seal(tmp_path, Reversed())
+        sealed = await checkpoint.seal(tmp_path)
+        await checkpoint.close()
+        assert sealed.format == "jsonl"
+        assert (tmp_path / "000000.sealed").read_bytes().startswith(line(0) + b"\n")
+
+    asyncio.run(run())
 
 
 def test_large_rows_cross_the_chunks_that_are_written(tmp_path: Path, shard: MakeShard, line: Line) -> None:
@@ -173,7 +225,7 @@ def test_a_sealed_file_of_another_length_is_refused(tmp_path: Path, shard: MakeS
 
 
 def test_a_footer_of_another_form_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "f").write_bytes(framed(b'{"rowmill":2,"new":"form"}'))
+    (tmp_path / "f").write_bytes(framed(b'{"rowmill":9,"new":"form"}'))
     with pytest.raises(RunDirectoryError, match="of another version"):
         read_sealed(tmp_path / "f")
 
