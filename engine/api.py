@@ -34,7 +34,7 @@ from engine.errors import (
 from engine.frames import Result, RowError
 from engine.map_place import MapPlace, map_place
 from engine.records import RunReport, SessionReport, Snapshot
-from engine.run import run as run_config
+from engine.session import run as run_config
 from engine.tasks import schema as schemas
 from engine.trial import run_trial
 from engine.ui.lines import LogLines
@@ -202,7 +202,7 @@ def _read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides
     tree = _plain(config)
     for change in changes:
         configuration.override(tree, change)
-    return configuration.parse(tree, "engine.run")
+    return configuration.parse(tree, "engine.session")
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -8,8 +8,10 @@ and `InvalidOutput` are raised by tasks and end inside the worker.
 """
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from engine.records import Answer
+if TYPE_CHECKING:
+    from engine.records import Answer  # at run time no module of the package: a command's start imports this one
 
 
 class ExitCode(IntEnum):
@@ -75,6 +77,6 @@ class InvalidOutput(Exception):
     answer: what was replied, with the content as it came, a JSON string, in `output`.
     """
 
-    def __init__(self, problem: str, answer: Answer) -> None:
+    def __init__(self, problem: str, answer: "Answer") -> None:
         super().__init__(problem)
         self.answer = answer

@@ -15,7 +15,7 @@ import msgspec
 from engine.config import Config
 from engine.errors import RunDirectoryError
 from engine.records import RunReport, SessionReport
-from engine.run import run
+from engine.session import run
 from engine.supervisor import Observer
 
 

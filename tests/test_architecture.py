@@ -27,7 +27,7 @@ SUPERVISION = {
 
 # component (a module or a folder directly under engine/) -> the other components that it may import
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": {"records"},
+    "errors": {"records"},  # for its types only
     "records": set(),
     "config": {"errors", "records"},
     # None of these imports another: each can be read, tested and replaced alone.
@@ -50,13 +50,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{name: BASE | PARTS | {"memory", "messages"} | SUPERVISION for name in SUPERVISION - {"machine", "processes"}},
     "ui": {"errors", "records"},
     "simulator": {"records", "processes"},
-    "run": BASE | PARTS | SUPERVISION | {"ui", "simulator"},
-    "trial": BASE | SUPERVISION | {"run"},
-    "recipes": BASE,
-    "frames": BASE,
-    "map_place": BASE | PARTS | {"frames"},
-    "api": BASE | PARTS | SUPERVISION | {"frames", "map_place", "run", "trial", "ui"},
-    "cli": BASE | {"recipes", "run", "trial", "ui", "simulator"},
+    "session": BASE | PARTS | SUPERVISION | {"ui", "simulator"},
+    "trial": BASE | {"session", "supervisor"},
+    "recipes": {"errors"},
+    "frames": {"errors", "records"},
+    "map_place": {"errors", "frames", "store"},
+    "api": BASE | {"frames", "map_place", "session", "supervisor", "tasks", "trial", "ui"},
+    "cli": BASE | {"recipes", "session", "trial", "ui", "simulator"},
     "__main__": {"cli"},
 }
 
@@ -84,7 +84,7 @@ CLOSED: dict[str, Ability] = {
         {
             "store",
             "pool",  # boards of requests in flight, once they have been read
-            "run",  # sealed shards, once the output has their lines
+            "session",  # sealed shards, once the output has their lines
             "cache.claims",  # the run's own scratch
             "map_place",  # the temporary directory of one call
         },
@@ -136,7 +136,7 @@ CLOSED: dict[str, Ability] = {
     "know rich": Ability(("rich.",), {"ui.live"}),
     "know tenacity": Ability(("tenacity.",), {"flow.retry"}),
     "know aiofiles": Ability(("aiofiles.",), {"sources", "store"}),
-    "know pyarrow": Ability(("pyarrow.",), {"sources", "outputs", "api"}),
+    "know pyarrow": Ability(("pyarrow.",), {"sources", "outputs"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"sources.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"cache.replies"}),
     "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.schema"}),

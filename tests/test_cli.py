@@ -290,7 +290,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 def test_the_supervisor_imports_neither_clients_nor_servers() -> None:
     """`openai` alone takes longer to import than a small run."""
     modules = {
-        name.partition(".")[0] for name in imported_by("import engine.run, engine.ui.progress, engine.ui.report")
+        name.partition(".")[0] for name in imported_by("import engine.session, engine.ui.progress, engine.ui.report")
     }
     assert not {"openai", "httpx2", "aiohttp", "pyreqwest", "rich", "pydantic"} & modules
 

@@ -66,13 +66,17 @@ CONFIG = configuration.parse(
 SETUP = Setup(
     worker=3,
     config=CONFIG,
+    parts=[InputPart("in.jsonl", "lines"), InputPart("more.parquet", "parquet")],
+    layout=Layout(input_columns=(Column("n", "int64"),), fields=(Column("label"),), vectors=False),
     endpoints=[ENDPOINT, Endpoint("spare", "http://127.0.0.1:1/v1", None, openai_account=False, timeout_s=600.0)],
     slots=16384,
     workers=256,
     run_dir="/somewhere/out.jsonl.run",
     supervisor=4711,
     incarnation=12,
+    claimant=40,
     salvage=True,
+    retry_failed=True,
 )
 PROVIDERS = 16  # more than anybody has had at a time
 LIMIT = LimitSample(float(FAR), float(FAR), 86400.5)

@@ -143,13 +143,17 @@ def test_setup_and_assignment_reach_the_worker(workers: Pool) -> None:
     setup = Setup(
         worker=0,
         config=config,
+        parts=[InputPart("in.jsonl", "lines")],
+        layout=Layout(),
         endpoints=[Endpoint("p", "http://h/v1", None, False, 1.0)],
         slots=8,
         workers=1,
         run_dir="run",
         supervisor=1,
         incarnation=0,
+        claimant=0,
         salvage=False,
+        retry_failed=False,
     )
     member = workers.start(0, 0.0)
     workers.set_up(member, setup)

@@ -1,7 +1,6 @@
 """The mailbox wakes the loop from anywhere; the two threads hand over what they have, and stop when told."""
 
 import asyncio
-import io
 import os
 import signal
 import threading
@@ -14,7 +13,7 @@ import pytest
 
 from engine.errors import InputError, MachineError, RunDirectoryError
 from engine.records import Failure, Shard
-from engine.sources import jsonl
+from engine.store import durable
 from engine.store.checkpoint import Checkpoint
 from engine.store.lines import failure_line
 from engine.store.seal import Sealed
@@ -124,36 +123,48 @@ def test_items_of_many_threads_all_arrive_each_threads_in_order(mailbox: Mailbox
 # The planner
 
 
-class SlowFile(io.BytesIO):
-    """A file on a disk that gives its first block at once and the others when it is allowed to."""
+class SlowInput:
+    """An input on a disk that gives the first shard at once and the others when it is allowed to."""
 
-    def __init__(self, data: bytes, error: Exception | None = None) -> None:
-        super().__init__(data)
+    def __init__(self, shards: int, error: Exception | None = None, spooled: tuple[str, ...] = ()) -> None:
         self.may_go_on = threading.Event()
+        self.closed = False
+        self._shards = shards
         self._error = error
+        self._spooled = spooled
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self.tell() > 0:
-            assert self.may_go_on.wait(20)
-            if self._error is not None:
-                raise self._error
-        return super().read(size)
+    def plan(
+        self, spool: Path, *, shard_bytes: int, shard_rows: int, progress: Callable[[int], None]
+    ) -> Iterator[Shard]:
+        assert (shard_bytes, shard_rows) == (50, 1000)
+        try:
+            for number in range(self._shards):
+                if number > 0:
+                    assert self.may_go_on.wait(20)
+                    if self._error is not None:
+                        raise self._error
+                progress(50 * (number + 1))
+                yield Shard(number, 5 * number, 5, 50 * number, 50 * number + 50, 0)
+        finally:
+            self.closed = True
+
+    def spooled(self, spool: Path) -> list[Path]:
+        return [spool / name for name in self._spooled]
 
 
-ROWS = b"".join(b'{"a":%03d}\n' % number for number in range(200))  # 10 bytes each
+def plan(found: Any, mailbox: Mailbox, spool: Path = Path()) -> Planner:
+    return Planner(found, spool, 50, 1000, mailbox)
 
 
-def test_the_first_shard_is_handed_over_before_the_input_is_read(
-    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jsonl, "_BLOCK", 100)
-    file = SlowFile(ROWS)
-    planner = Planner(file, 50, 1000, mailbox)
+def test_the_first_shard_is_handed_over_before_the_input_is_read(mailbox: Mailbox) -> None:
+    found = SlowInput(40)
+    planner = plan(found, mailbox)
     (first,) = receive(mailbox, 1)
     assert isinstance(first, Planned)
     assert [shard.number for shard in first.shards] == [0]
     assert not first.last
-    file.may_go_on.set()
+    assert planner.read_bytes == 50
+    found.may_go_on.set()
     shards = list(first.shards)
     planned = first
     while not planned.last:
@@ -161,49 +172,56 @@ def test_the_first_shard_is_handed_over_before_the_input_is_read(
             assert isinstance(planned, Planned)
             shards += planned.shards
     assert [shard.number for shard in shards] == list(range(40))
-    assert (shards[-1].first_row, shards[-1].rows, shards[-1].end) == (195, 5, 2000)
+    assert planner.read_bytes == 2000
     planner.stop()
-    assert file.closed
+    assert found.closed
     assert mailbox.take() == []
 
 
 def test_an_empty_input_is_planned_at_once(mailbox: Mailbox) -> None:
-    planner = Planner(io.BytesIO(b""), 50, 1000, mailbox)
+    planner = plan(SlowInput(0), mailbox)
     (planned,) = receive(mailbox, 1)
     assert planned.shards == []
     assert planned.last
     planner.stop()
 
 
-def test_a_planner_that_is_stopped_early_reads_no_further_and_calls_no_shard_the_last(
-    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+def test_what_was_spooled_is_on_the_disk_before_the_plan_has_its_end(
+    tmp_path: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jsonl, "_BLOCK", 100)
-    file = SlowFile(ROWS)
-    planner = Planner(file, 50, 1000, mailbox)
+    synced: list[str] = []
+    monkeypatch.setattr(durable, "sync_path", lambda path: synced.append(f"{path.name} {len(mailbox.take())}"))
+    planner = plan(SlowInput(0, spooled=("0.jsonl", "1.jsonl")), mailbox, tmp_path)
+    (planned,) = receive(mailbox, 1)
+    assert planned.last
+    assert synced == ["0.jsonl 0", "1.jsonl 0"]
+    planner.stop()
+
+
+def test_a_planner_that_is_stopped_early_reads_no_further_and_calls_no_shard_the_last(mailbox: Mailbox) -> None:
+    found = SlowInput(40)
+    planner = plan(found, mailbox)
     receive(mailbox, 1)
     stopper = threading.Thread(target=planner.stop)
     stopper.start()
     while not planner._stopped:  # the order has been given; only now may the disk answer
         stopper.join(0.001)
-    file.may_go_on.set()
+    found.may_go_on.set()
     stopper.join(20)
     assert not stopper.is_alive()
-    assert file.closed
+    assert planner.read_bytes <= 100
     assert [item.last for item in mailbox.take()] in ([], [False])
 
 
-def test_what_the_disk_does_to_the_planner_reaches_the_loop(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "_BLOCK", 100)
+def test_what_the_disk_does_to_the_planner_reaches_the_loop(mailbox: Mailbox) -> None:
     error = OSError(5, "Input/output error")
-    file = SlowFile(ROWS, error)
-    planner = Planner(file, 50, 1000, mailbox)
-    file.may_go_on.set()
+    found = SlowInput(40, error)
+    planner = plan(found, mailbox)
+    found.may_go_on.set()
     items = receive(mailbox, 2)
     assert isinstance(items[-1], Crashed)
     assert items[-1].error is error
     planner.stop()
-    assert file.closed
 
 
 # The merger

@@ -79,7 +79,7 @@ def _trial(options: argparse.Namespace) -> int:
 
 
 def _at_work(options: argparse.Namespace, *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
-    from engine.run import run
+    from engine.session import run
     from engine.ui.progress import open_progress
 
     config = _config(options)

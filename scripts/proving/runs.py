@@ -74,9 +74,9 @@ class Run:
         }
         more = tables or {}
         sections = {name: {**usual.get(name, {}), **more.get(name, {})} for name in {**usual, **more}}
-        self.output = folder / sections["output"]["path"]
+        self.output: Path = folder / sections["output"]["path"]
         self.errors = self.output.with_name(self.output.stem + ".errors.jsonl")
-        self.run_dir = self.output.with_name(self.output.name + ".run")
+        self.run_dir: Path = self.output.with_name(self.output.name + ".run")
         heads = [(f"[{name}]", keys) for name, keys in sections.items()]
         heads += [("[[provider]]", dict(provider)) for provider in providers]
         lines = [

@@ -60,7 +60,7 @@ def test_ids_are_told_apart_over_all_files() -> None:
 
 
 @given(st.lists(st.text(max_size=3), max_size=80), st.integers(1, 50))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_every_repeated_id_is_found_however_the_lines_lie_in_blocks(names: list[str], size: int) -> None:
     data = b"".join(line(name) + b"\n" for name in names)
     with pytest.MonkeyPatch.context() as patch:

@@ -85,9 +85,8 @@ cuts = st.fixed_dictionaries({"shard_bytes": st.integers(1, 400), "shard_rows": 
 @st.composite
 def writings(draw: st.DrawFn) -> tuple[str, bool, bool, str]:
     """Return how a text file can be written: line ends, one behind the last line, a mark at its start, compression."""
-    return (
-        draw(st.sampled_from(["\r\n", "\n"])), draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from(list(PACKERS)))
-    )  # fmt: skip
+    end = draw(st.sampled_from(["\r\n", "\n"]))
+    return end, draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from(list(PACKERS)))
 
 
 def write(folder: Path, name: str, text: str, writing: tuple[str, bool, bool, str]) -> tuple[Path, str]:
@@ -100,7 +99,7 @@ def write(folder: Path, name: str, text: str, writing: tuple[str, bool, bool, st
 
 
 @given(table=tables, writing=writings(), cut=cuts)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_csv_gives_the_rows_of_the_csv_module_however_it_is_cut(
     folder: Path, table: list[tuple[str, ...]], writing: tuple[str, bool, bool, str], cut: dict[str, int]
 ) -> None:
@@ -112,7 +111,7 @@ def test_any_csv_gives_the_rows_of_the_csv_module_however_it_is_cut(
 
 
 @given(table=tables, writing=writings(), cut=cuts, ascii_=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_jsonl_gives_its_lines_however_it_is_cut_or_compressed(
     folder: Path,
     table: list[tuple[str, ...]],
@@ -131,7 +130,7 @@ def test_any_jsonl_gives_its_lines_however_it_is_cut_or_compressed(
 @given(
     files=st.lists(st.tuples(st.integers(0, 9), st.sampled_from(list(PACKERS)), st.booleans()), min_size=1), cut=cuts
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_rows_of_many_files_follow_each_other_in_the_order_of_the_names(
     files: list[tuple[int, str, bool]], cut: dict[str, int]
 ) -> None:
