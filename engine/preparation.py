@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 
 from engine import config as configuration
+from engine import delivery as deliveries
 from engine.config import Config, ProviderConfig
+from engine.delivery import Delivery, delivery_of, staged
 from engine.errors import InputError, RunDirectoryError
 from engine.outputs import format_of
 from engine.records import Column, Endpoint, InputFile, Layout, Shard
@@ -43,6 +45,7 @@ class Prepared:
     manifest: Manifest
     input: Input
     layout: Layout
+    delivery: Delivery | None  # where the output is to go that is written in the run directory
     shards: list[Shard] | None  # the frozen plan, where an earlier session brought it to its end
     resumed: bool
 
@@ -57,12 +60,18 @@ def prepare(
     """
     found = inputs.find(config.input, limit=limit, sample=sample)
     config = _settled(config, found)
+    delivery = delivery_of(config)
+    if delivery is not None:
+        config = staged(config, delivery)
     task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
     task.check(found.first_rows(_CHECKED_ROWS), found.where)
     endpoints = [_endpoint(provider, environ) for provider in config.provider]
-    _check_places(config)
+    if delivery is None:
+        _check_places(config)
     fingerprint = {**configuration.fingerprint(config), "input.limit": limit, "input.sample": sample}
     manifest = _existing_manifest(RunDirectory(config.run_dir))
+    if delivery is not None:
+        deliveries.check(delivery, manifest)
     _check_output(config, manifest)
     if manifest is not None:
         _check_same_run(config, manifest, fingerprint, found)
@@ -74,6 +83,8 @@ def prepare(
         shards = None
         if manifest is None:
             manifest = _new_manifest(fingerprint, found)
+            if delivery is not None:
+                config.output_path.parent.mkdir(exist_ok=True)
             manifests.save(directory.manifest, manifest)
         else:
             _check_output(config, manifest)
@@ -82,7 +93,7 @@ def prepare(
     except BaseException:
         directory.close()
         raise
-    return Prepared(config, endpoints, directory, manifest, found, _layout(config, found), shards, resumed)
+    return Prepared(config, endpoints, directory, manifest, found, _layout(config, found), delivery, shards, resumed)
 
 
 def _settled(config: Config, found: Input) -> Config:
@@ -114,9 +125,16 @@ def already_finished(config: Config, manifest: Manifest) -> bool:
     if done is None or done.output != _real(config.output_path):
         return False
     try:
-        return config.output_path.stat().st_size == done.output_bytes
+        return _bytes(config.output_path) == done.output_bytes
     except FileNotFoundError:
         return False
+
+
+def _bytes(path: Path) -> int:
+    """Return the size of a file, or of the files in a directory of parts."""
+    if path.is_dir():
+        return sum(part.stat().st_size for part in path.iterdir())
+    return path.stat().st_size
 
 
 def _endpoint(provider: ProviderConfig, environ: Mapping[str, str]) -> Endpoint:
@@ -135,7 +153,7 @@ def _check_places(config: Config) -> None:
     """Refuse output files that could not be written, before hours are spent on what they are to hold."""
     for key, path in (("output.path", config.output_path), ("output.errors", config.errors_path)):
         try:
-            if path.is_dir():
+            if path.is_dir() and not config.output.path.endswith("/"):
                 raise InputError(f"{key}: {path} is a directory; name a file")
             if not path.parent.is_dir():
                 raise InputError(f"{key}: the directory {path.parent} does not exist; make it, or choose another path")

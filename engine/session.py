@@ -10,11 +10,13 @@ import msgspec
 
 from engine.cache import claims
 from engine.config import SIMULATOR, Config
-from engine.errors import ConfigError, RunDirectoryError
+from engine.delivery import Delivery, deliver
+from engine.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from engine.machine.preflight import Ask, Preflight, estimate_output, preflight
 from engine.preparation import Prepared, already_finished, prepare
 from engine.records import RunReport, SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
+from engine.sources.remote import shown
 from engine.startup import worker_count
 from engine.store import durable
 from engine.store.run_directory import RunDirectory
@@ -46,11 +48,15 @@ def run(
     if retry and not RunDirectory(config.run_dir).manifest.exists():
         raise RunDirectoryError(f"{config.run_dir} holds no run whose rows could be retried: start it by rowmill run")
     prepared = prepare(config, environ, limit=limit, sample=sample)
-    config = prepared.config
+    asked, config = config, prepared.config
     with prepared.directory as directory:
         earlier = _earlier_report(directory.report)
         finished = already_finished(config, prepared.manifest) and earlier is not None
         if finished and earlier is not None and not (retry and earlier.totals.failed):
+            if prepared.delivery is not None:
+                deliver(prepared.delivery, directory, prepared.manifest)
+                earlier = msgspec.structs.replace(earlier, finished=True)
+                durable.replace_durably(directory.report, reports.to_json(earlier))
             return earlier, None
         with _Log(directory.log, observer) as log:
             log.log(
@@ -73,13 +79,17 @@ def run(
             log.log(
                 f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
             )
+            done = supervisor.finished
+            if done and prepared.delivery is not None:
+                session = _delivered(prepared, prepared.delivery, session, log)
+                done = session.exit_code != ExitCode.MACHINE
         totals = supervisor.totals
         report = RunReport(
             run=prepared.manifest.run_id,
-            finished=supervisor.finished,
+            finished=done,
             input=config.input.path,
-            output=config.output.path,
-            errors=str(config.errors_path) if totals.failed and supervisor.finished else None,
+            output=asked.output.path,
+            errors=_errors(asked, prepared) if totals.failed and done else None,
             rows=supervisor.rows,
             totals=totals,
             failures=_failures(config.errors_path) if supervisor.finished and totals.failed else {},
@@ -91,6 +101,21 @@ def run(
             _remove_sealed(directory.sealed)
             claims.discard(directory.claims)
         return report, session
+
+
+def _delivered(prepared: Prepared, delivery: Delivery, session: SessionReport, log: "_Log") -> SessionReport:
+    """Upload the finished output; where that fails, the session has not reached its end."""
+    log.log(f"uploading the output to {shown(delivery.output)}")
+    try:
+        deliver(delivery, prepared.directory, prepared.manifest)
+    except RowmillError as error:
+        log.log(f"stopping: {error}")
+        return msgspec.structs.replace(session, exit_code=ExitCode.MACHINE, stopped_by=str(error))
+    return session
+
+
+def _errors(asked: Config, prepared: Prepared) -> str:
+    return str(asked.errors_path) if prepared.delivery is None else shown(prepared.delivery.errors)
 
 
 def _preflight(prepared: Prepared, *, embedded: bool) -> Preflight:
@@ -159,8 +184,33 @@ def _earlier_report(path: Path) -> RunReport | None:
         return None
 
 
+class _ErrorBody(msgspec.Struct):
+    type: str = ""
+
+
+class _Error(msgspec.Struct):
+    error: _ErrorBody | None = None
+    code: str | None = None
+
+
+class _Response(msgspec.Struct):
+    body: _Error
+
+
 class _FailedRow(msgspec.Struct):
-    fault: str = msgspec.field(name="class")
+    """A line of the errors file, of whatever format."""
+
+    fault: str | None = msgspec.field(name="class", default=None)
+    error: _Error | None = None
+    response: _Response | None = None
+
+    @property
+    def fault_class(self) -> str:
+        if self.fault is not None:
+            return self.fault
+        if self.response is not None and self.response.body.error is not None:
+            return self.response.body.error.type
+        return self.error.code or "" if self.error is not None else ""
 
 
 def _failures(errors: Path) -> dict[str, int]:
@@ -169,7 +219,7 @@ def _failures(errors: Path) -> dict[str, int]:
     decode = msgspec.json.Decoder(_FailedRow).decode
     with errors.open("rb") as file:
         for line in file:
-            name = decode(line).fault
+            name = decode(line).fault_class
             counts[name] = counts.get(name, 0) + 1
     return counts
 

@@ -21,7 +21,7 @@ BASE = {"errors", "records", "config"}
 PARTS = {"sources", "tasks", "flow", "transport", "store", "outputs", "cache"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
 SUPERVISION = {
-    "assembly", "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book", "sharing",
+    "assembly", "delivery", "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book", "sharing",
     "startup", "supervisor", "threads",
 }  # fmt: skip
 

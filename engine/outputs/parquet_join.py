@@ -26,7 +26,8 @@ _SCHEMA, _NUM_ROWS, _ROW_GROUPS = 2, 3, 4
 _COLUMNS, _GROUP_OFFSET, _ORDINAL = 1, 5, 7
 # ColumnChunk
 _META_DATA = 3
-_CHUNK_OFFSETS = (2, 4, 6)  # file_offset, offset_index_offset, column_index_offset
+_FILE_OFFSET = 2
+_PAGE_INDEX = (4, 5, 6, 7)  # offset_index_offset and _length, column_index_offset and _length
 # ColumnMetaData
 _PAGE_OFFSETS = (9, 10, 11, 14)  # data_page, index_page, dictionary_page, bloom_filter
 
@@ -96,7 +97,9 @@ class ParquetJoin:
             else:
                 del group[_ORDINAL]  # it may be left out, and has no room for more
         for chunk in _elements(group, _COLUMNS):
-            _move(chunk, _CHUNK_OFFSETS, by)
+            _move(chunk, (_FILE_OFFSET,), by)
+            for number in _PAGE_INDEX:  # it has offsets of its own, of every page; nobody needs it to read the file
+                chunk.pop(number, None)
             _move(_value(chunk, _META_DATA), _PAGE_OFFSETS, by)
         return group
 

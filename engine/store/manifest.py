@@ -23,6 +23,7 @@ class Finished(msgspec.Struct, frozen=True):
     errors: str | None
     error_bytes: int
     at: str  # ISO 8601, UTC
+    delivered: str | None = None  # the URL that the output was uploaded to
 
 
 class Manifest(msgspec.Struct, kw_only=True):

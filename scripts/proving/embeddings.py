@@ -31,7 +31,8 @@ TABLES: Tables = {
     "task": {"api": "embeddings", "params": {"dimensions": DIMENSIONS}},
     "output": {"path": "out.parquet"},
 }
-PROFILE_S = 5
+PROFILE_S = 4
+PROFILED = 200_000  # rows: more than are done by then
 SHOWN = 12  # functions of the profile
 
 
@@ -103,7 +104,7 @@ def _vectors(run: Run, rows: int) -> bool:
 
 def _profile(folder: Path, witness: Witness) -> None:
     """Print how busy the processes are, and in which functions a worker is."""
-    run = _prepared(folder, witness, MANY, "profiled")
+    run = _prepared(folder, witness, PROFILED, "profiled")
     with run.started() as process:
         before = witness.stats()["requests"]
         until(lambda: process.poll() is not None or witness.stats()["requests"] > before + WORKERS, "requests", 30)

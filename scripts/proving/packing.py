@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine.records import SimulatorSettings
 from engine.simulator.replies import digest
+from engine.simulator.replies.wording import tokens
 from scripts.proving import faults
 from scripts.proving.runs import Run, check, simulator
 
@@ -35,13 +36,15 @@ def packing(folder: Path) -> bool:
     session = run.session
     counters = session["counters"]
     print(f"  {session['rows_per_s']:,.0f} rows/s, {session['elapsed_s']:.1f} s, damaged packs {stats['by_fault']}")
-    in_order, own = 0, 0
+    in_order, own, alone = 0, 0, 0
     with source.open("rb") as asked, run.output.open("rb") as answered:
         for index, (question, line) in enumerate(itertools.zip_longest(asked, answered, fillvalue=b"{}")):
             row, answer = json.loads(question), json.loads(line)
             if answer.get("index") == index and answer["id"] == row.get("id"):
+                prompt = faults.PROMPT.format(**row)
                 in_order += 1
-                own += (answer["output"] or "").endswith(f"[{digest(faults.PROMPT.format(**row))}]")
+                own += (answer["output"] or "").endswith(f"[{digest(prompt)}]")
+                alone += tokens(len(SYSTEM) + len(prompt))
     holds = check("one line for every row, in order", in_order == ROWS, f"{in_order:,}")
     holds &= check("each answer is its own row's", own == ROWS, f"{own:,} digests")
     requests = stats["requests"]
@@ -50,7 +53,10 @@ def packing(folder: Path) -> bool:
         requests <= MOST_REQUESTS * ROWS,
         f"{requests:,}, {requests / ROWS:.2%} of the rows, at most {MOST_REQUESTS:.0%}",
     )
-    saved, spent = counters["tokens_saved"], stats["prompt_tokens"]
+    spent = stats["prompt_tokens"]
     print(f"  {counters['packed']:,} rows went out with others; {counters['reasked']:,} requests asked again")
-    print(f"  tokens saved, by the report: about {saved:,}; prompts took {spent:,}, alone about {spent + saved:,}")
+    print(
+        f"  prompt tokens: {spent:,}; one by one the rows take {alone:,}, {alone - spent:,} more; saved by "
+        f"the report's estimate: {counters['tokens_saved']:,}"
+    )
     return holds

@@ -75,12 +75,13 @@ def test_any_files_are_one_with_all_their_rows(sizes: list[int], options: dict[s
     assert pl.read_parquet(io.BytesIO(data)).to_dicts() == expected.to_pylist()
 
 
-def test_statistics_page_index_and_ordinals_are_those_of_the_row_groups() -> None:
+def test_statistics_are_those_of_the_row_groups_and_a_page_index_is_left_out() -> None:
     data = joined([file_of(number * 10, 10, write_page_index=True) for number in range(4)])
     metadata = parquet.ParquetFile(pa.BufferReader(data)).metadata
     ranges = [metadata.row_group(number).column(0).statistics for number in range(4)]
     assert [(each.min, each.max) for each in ranges] == [(0, 9), (10, 19), (20, 29), (30, 39)]
-    assert all(metadata.row_group(number).column(0).has_offset_index for number in range(4))
+    assert not any(metadata.row_group(number).column(0).has_offset_index for number in range(4))
+    assert not any(metadata.row_group(number).column(0).has_column_index for number in range(4))
     found = pl.scan_parquet(io.BytesIO(data)).filter(pl.col("n") == 25).collect()
     assert found["n"].to_list() == [25]
 

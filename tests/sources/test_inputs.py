@@ -273,6 +273,14 @@ def test_csv_files_of_a_directory_each_have_their_header_and_bad_rows_their_plac
     ]  # fmt: skip
 
 
+def test_tsv_is_read_by_its_tabs(tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_bytes('id\ttext\r\n1\t"a\tb, c"\r\n'.encode("utf-16"))
+    with pytest.raises(InputError, match=r'set input\.encoding = "utf-16"'):
+        find(InputConfig(path=str(tmp_path / "in.tsv")))
+    path, spool = tmp_path / "in.tsv", tmp_path / "spool"
+    assert rows(path, spool, encoding="utf-16") == [b'{"id":"1","text":"a\\tb, c"}']
+
+
 def test_a_header_that_cannot_be_used_is_refused_before_anything_else(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(b"id,id\n")
     with pytest.raises(InputError, match="both named 'id'"):
@@ -457,10 +465,11 @@ def bucket() -> Iterator[Any]:
 def test_lines_on_another_machine_are_spooled_as_they_come(tmp_path: Path, bucket: Any) -> None:
     bucket.pipe("/bucket/a.csv", b"n\n1\n2\n")
     bucket.pipe("/bucket/b.csv.gz", gzip.compress(b"n\n3\n"))
-    bucket.pipe("/bucket/_SUCCESS", b"")
+    bucket.pipe("/bucket/notes.txt", b"text")
+    bucket.pipe("/bucket/README.md", b"text")
     told: list[int] = []
-    found, spool = find(InputConfig(path="memory://bucket/*")), tmp_path / "spool"
-    assert (found.format, found.columns(), found.where) == ("csv", (Column("n"),), "memory://bucket/*")
+    found, spool = find(InputConfig(path="memory://bucket/")), tmp_path / "spool"
+    assert (found.format, found.columns(), found.where) == ("csv", (Column("n"),), "memory://bucket/")
     shards = list(found.plan(spool, **SIZES, progress=told.append))
     assert found.parts(spool) == [InputPart(str(spool / "000000.jsonl"), "lines")]
     assert asyncio.run(read(found.parts(spool), shards)) == [b'{"n":"%d"}' % number for number in (1, 2, 3)]
