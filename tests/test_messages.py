@@ -32,7 +32,19 @@ from engine.messages import (
     Tripped,
     Want,
 )
-from engine.records import Counters, Endpoint, Lease, LimitSample, ProviderReport, Shard, Share, Totals
+from engine.records import (
+    Column,
+    Counters,
+    Endpoint,
+    InputPart,
+    Layout,
+    Lease,
+    LimitSample,
+    ProviderReport,
+    Shard,
+    Share,
+    Totals,
+)
 from engine.transport.faults import TABLE
 
 SECRET = "sk-very-secret"
@@ -104,7 +116,7 @@ REPORT = ProviderReport(
 )
 # The most a worker can have to say: every fault class counted, and as many open shards as it may have.
 BEAT = Beat(
-    counters=Counters(FAR, FAR, FAR, FAR, FAR, dict.fromkeys(TABLE, FAR)),
+    counters=Counters(FAR, FAR, FAR, FAR, FAR, dict.fromkeys(TABLE, FAR), FAR, FAR, FAR, FAR, FAR),
     in_flight=16384,
     in_flight_max=16384,
     waiting=65536,

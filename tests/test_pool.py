@@ -14,7 +14,7 @@ from engine import config as configuration
 from engine import messages, pool
 from engine.messages import Assign, Beat, Drain, Setup
 from engine.pool import Death, Member, Pool, left_in_flight
-from engine.records import Counters, Endpoint, Shard
+from engine.records import Counters, Endpoint, InputPart, Layout, Shard
 from engine.store.inflight import InflightBoard
 from engine.store.run_directory import RunDirectory
 

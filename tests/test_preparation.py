@@ -62,7 +62,6 @@ def listing(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 def close(prepared: Prepared) -> None:
-    prepared.input.close()
     prepared.directory.close()
 
 
@@ -72,7 +71,9 @@ def begin(config: Config, *, planned: bool = True) -> Prepared:
     manifest = prepared.manifest
     if planned:
         shards = list(
-            jsonl.plan_shards(prepared.input, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows)
+            prepared.input.plan(
+                prepared.directory.spool, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows
+            )
         )
         manifests.save_plan(prepared.directory.plan, shards)
     close(prepared)

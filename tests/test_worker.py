@@ -36,7 +36,7 @@ from engine.messages import (
     Tripped,
     Want,
 )
-from engine.records import Endpoint, Lease, Shard, Share, SimulatorSettings
+from engine.records import Endpoint, InputPart, Layout, Lease, Shard, Share, SimulatorSettings
 from engine.simulator.process import SimulatorProcess
 from engine.sources.jsonl import plan_shards
 from engine.store.inflight import read_board
@@ -78,7 +78,7 @@ class Driver:
     def tell(self, message: ToWorker) -> None:
         messages.send(self.child.pipe, message)
 
-    def set_up(self, *, supervisor: int | None = None, salvage: bool = False) -> None:
+    def set_up(self, *, supervisor: int | None = None, salvage: bool = False, retry_failed: bool = False) -> None:
         tree: dict[str, Any] = {
             "input": {"path": str(self.input), "id": "id"},
             "task": {"model": "m", "prompt": "{text}"},
@@ -94,6 +94,8 @@ class Driver:
             Setup(
                 worker=0,
                 config=configuration.parse(tree, "test"),
+                parts=[InputPart(str(self.input), "lines")],
+                layout=Layout(),
                 endpoints=[
                     Endpoint(
                         provider="main",
@@ -111,7 +113,9 @@ class Driver:
                 run_dir=str(self.directory.path),
                 supervisor=os.getpid() if supervisor is None else supervisor,
                 incarnation=0,
+                claimant=0,
                 salvage=salvage,
+                retry_failed=retry_failed,
             )
         )
         self.lease(slots)
