@@ -32,6 +32,13 @@ class RowmillError(Exception):
 
     exit_code = ExitCode.USAGE
 
+    @classmethod
+    def of(cls, code: int, reason: str) -> "RowmillError":
+        """Make an error again that another process has told of."""
+        error = cls(reason)
+        error.exit_code = ExitCode(code)
+        return error
+
 
 class ConfigError(RowmillError):
     """The configuration cannot be used. The message names the file and the key."""

@@ -74,6 +74,14 @@ class Death:
     board: BoardReading  # what was in flight, and what was answered but not yet on disk
     how: str
 
+    @property
+    def obituary(self) -> str:
+        """The death in a line."""
+        return (
+            f"worker {self.member.place} (pid {self.member.child.process.pid}) died: {self.how}; "
+            f"{len(self.board.in_flight)} requests in flight, {len(self.shards)} shards go to others"
+        )
+
 
 class Pool:
     """The workers, by place."""

@@ -13,6 +13,7 @@ from engine.config import SIMULATOR, Config
 from engine.delivery import Delivery, deliver
 from engine.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from engine.machine.preflight import Ask, Preflight, estimate_output, preflight
+from engine.observer import Observer
 from engine.preparation import Prepared, already_finished, prepare
 from engine.records import RunReport, SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
@@ -20,7 +21,7 @@ from engine.sources.remote import shown
 from engine.startup import worker_count
 from engine.store import durable
 from engine.store.run_directory import RunDirectory
-from engine.supervisor import Observer, Supervisor
+from engine.supervisor import Supervisor
 from engine.ui import report as reports
 
 _AUTO_SLOTS = 1024  # requests in flight of one worker, where the right number is to be found: what one core can hold

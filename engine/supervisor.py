@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
@@ -21,7 +21,8 @@ from engine.ledger import Ledger, seconds_since
 from engine.machine.monitor import Condition, Monitor
 from engine.memory import peak_rss
 from engine.messages import Beat, Closed, Leased, Note, Ready, Refused, Setup, ShardSealed, Stop, Tripped, Want
-from engine.pool import Death, Member, Pool, left_in_flight
+from engine.observer import Observer
+from engine.pool import Member, Pool, left_in_flight
 from engine.preparation import Prepared
 from engine.providers import Providers
 from engine.records import Endpoint, SessionReport, Snapshot, Totals
@@ -32,16 +33,6 @@ from engine.threads import Crashed, Mailbox, Merged, Planned
 _TICK_S = 0.25  # progress is shown and silence looked for this often
 _DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
 _LATE_S = 5.0  # a drained worker that is still there this much later is killed
-
-
-class Observer(Protocol):
-    """Whoever shows the run to a person."""
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Show where the run stands."""
-
-    def log(self, line: str) -> None:
-        """Show one event."""
 
 
 class Supervisor:
@@ -214,7 +205,7 @@ class Supervisor:
             case Stop(exit_code=code, reason=reason):
                 if member.state != "draining":
                     member.become("draining")  # it does so by itself, and is not to be taken for dead
-                self._stop(_error(code, reason))
+                self._stop(RowmillError.of(code, reason))
 
     def _on_mail(self, item: object) -> None:
         match item:
@@ -292,7 +283,7 @@ class Supervisor:
         self._assembly.give_back(member.shards.values())
         if death is None or self._assembly.finishing:
             return
-        self._observer.log(_obituary(death))
+        self._observer.log(death.obituary)
         if self._ending:
             return
         if self._stopped_by is not None or self._interrupted:
@@ -375,18 +366,3 @@ class Supervisor:
     def rows(self) -> int | None:
         """The rows of the input; None where they were not counted to the end."""
         return self._ledger.total_rows
-
-
-def _error(code: int, reason: str) -> RowmillError:
-    """Make the exception again that a worker reported."""
-    error = RowmillError(reason)
-    error.exit_code = ExitCode(code)
-    return error
-
-
-def _obituary(death: Death) -> str:
-    member = death.member
-    return (
-        f"worker {member.place} (pid {member.child.process.pid}) died: {death.how}; "
-        f"{len(death.board.in_flight)} requests in flight, {len(death.shards)} shards go to others"
-    )

@@ -14,9 +14,9 @@ import msgspec
 
 from engine.config import Config
 from engine.errors import RunDirectoryError
+from engine.observer import Observer
 from engine.records import RunReport, SessionReport
 from engine.session import run
-from engine.supervisor import Observer
 
 
 def run_trial(

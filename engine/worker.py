@@ -1,7 +1,7 @@
 """A worker process: reads its shards, keeps requests in flight, records outcomes, seals what is finished.
 
 Three parts run side by side on one uvloop loop: the feeder reads rows into the pipeline, the pipeline's slots send
-them, the committer puts what they recorded on disk, group by group. Everything else answers the supervisor.
+them, the `Committer` puts what they recorded on disk, group by group. Everything else answers the supervisor.
 
 The worker ends in one of three ways: told to drain; the pipe to the supervisor closes, which is the same; or an
 error that would stop any worker, which it reports before it goes.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from engine import messages
+from engine.committer import Committer
 from engine.errors import ExitCode, RowmillError
 from engine.flow.retry import RetryBudget, RetryPolicy
 from engine.job import OpenShard
@@ -41,7 +42,7 @@ from engine.messages import (
 from engine.outputs import open_format
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
-from engine.records import Failure
+from engine.records import Failure, Totals
 from engine.sources.inputs import open_reader
 from engine.store.checkpoint import Checkpoint
 from engine.store.inflight import InflightBoard
@@ -58,7 +59,6 @@ _BEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
 _STREAK = 100  # rows, over all workers, that fail for good with one and the same error until their provider is closed
 _SHORTEST_STREAK = 25  # and in each
-_OPEN_SHARDS = 64  # each holds a file open; more are only open where rows wait out long backoffs
 
 
 def main(pipe: Connection) -> int:
@@ -83,22 +83,22 @@ class _Worker:
         config = setup.config
         self._task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
         self._columns = None if "input" in config.output.include else self._task.columns
-        self._format = open_format(config.output, setup.layout)
-        self._format.load()
+        form = open_format(config.output, setup.layout)
+        form.load()
+        self._committer = Committer(
+            sealed=self._directory.sealed,
+            form=form,
+            delay_s=config.checkpoint.commit_ms / 1000,
+            on_synced=self._on_synced,
+            on_sealed=self._on_sealed,
+            on_failed=self._on_seal_failed,
+        )
         self._assigned: asyncio.Queue[Assign] = asyncio.Queue()
-        self._open: dict[int, OpenShard] = {}
-        self._room = asyncio.Event()  # fewer shards open than may be
-        self._room.set()
-        self._recorded = asyncio.Event()  # something waits for the disk
-        self._group_full = asyncio.Event()
         self._drain_s: float | None = None
         self._draining = asyncio.Event()
-        self._sealing: set[asyncio.Task[None]] = set()
-        self._sealed_rows = 0  # of what this process has brought to an outcome, what is in sealed shards
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._told = False  # it has been told of a first group on disk
         self._orphaned = False  # the supervisor is gone
-        self._failed: BaseException | None = None  # what a shard could not be sealed for
         self._lag_ms = 0.0
 
     async def run(self) -> None:
@@ -111,7 +111,7 @@ class _Worker:
             task=self._task,
             board=board,
             include=frozenset(config.output.include),
-            on_recorded=self._on_recorded,
+            on_recorded=self._committer.on_recorded,
         )
         self._upstreams = self._open_upstreams()
         self._pipeline = Pipeline(
@@ -130,7 +130,7 @@ class _Worker:
         self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
-        parts = [loop.create_task(part) for part in (self._feed(), self._commit(), self._beat())]
+        parts = [loop.create_task(part) for part in (self._feed(), self._committer.run(self._recorder), self._beat())]
         if self._dedup is not None:
             parts.append(loop.create_task(self._dedup.run()))
         stop = loop.create_task(self._draining.wait())
@@ -224,11 +224,6 @@ class _Worker:
         """Tell that a provider is done with: `judge.Events`."""
         self._tell(Closed(upstream.number, failure.reason))
 
-    def _on_recorded(self, group_full: bool) -> None:
-        self._recorded.set()
-        if group_full:
-            self._group_full.set()
-
     # The parts
 
     async def _feed(self) -> None:
@@ -236,7 +231,7 @@ class _Worker:
         setup = self._setup
         while True:
             await self._pipeline.intake.hungry()
-            await self._room.wait()
+            await self._committer.room()
             self._tell(Want())
             assign = await self._assigned.get()
             shard = assign.shard
@@ -247,69 +242,30 @@ class _Worker:
             if setup.retry_failed:
                 checkpoint.forget_failed()
             opened = OpenShard(shard, checkpoint, frozenset(assign.suspects), frozenset(assign.quarantined))
-            self._open[shard.number] = opened
-            if len(self._open) >= _OPEN_SHARDS:
-                self._room.clear()
-            if not checkpoint.complete:
+            complete = checkpoint.complete
+            self._committer.add(opened)
+            if not complete:
                 async with open_reader(setup.parts[shard.part], shard, self._columns) as reader:
                     row = shard.first_row
                     while lines := await reader.read():
                         self._pipeline.intake.feed(opened, row, lines)
                         row += len(lines)
                         await self._pipeline.intake.hungry()
+                        await self._committer.keeps_up()
                 self._pipeline.intake.fed()
-            else:
-                self._seal(opened)
 
-    async def _commit(self) -> None:
-        """Put recorded outcomes on disk, a group every `commit_ms` or as soon as one is full."""
-        delay_s = self._setup.config.checkpoint.commit_ms / 1000
-        while True:
-            await self._recorded.wait()
-            try:
-                async with asyncio.timeout(delay_s):
-                    await self._group_full.wait()
-            except TimeoutError:
-                pass
-            await self._commit_group()
-
-    async def _commit_group(self) -> None:
-        self._recorded.clear()
-        self._group_full.clear()
-        pending, rows = self._recorder.pending_bytes, self._recorder.pending_rows
-        dirty = [opened for opened in self._open.values() if opened.checkpoint.pending_bytes]
-        await asyncio.gather(*(opened.checkpoint.commit() for opened in dirty))
-        self._recorder.synced(pending, rows)
+    def _on_synced(self) -> None:
         self._pipeline.synced()
-        if dirty and not self._told:
+        if not self._told:
             # At once: a worker that dies before its first beat, but not before its first group, has got somewhere.
             self._told = True
             self._tell_progress()
-        if self._recorder.pending_bytes:
-            self._recorded.set()
-        for opened in dirty:
-            if opened.checkpoint.complete:
-                self._seal(opened)
 
-    def _seal(self, opened: OpenShard) -> None:
-        task = asyncio.get_running_loop().create_task(self._seal_shard(opened))
-        self._sealing.add(task)
-        task.add_done_callback(self._sealed)
+    def _on_sealed(self, number: int, totals: Totals) -> None:
+        self._tell(ShardSealed(number, totals))
 
-    async def _seal_shard(self, opened: OpenShard) -> None:
-        number = opened.shard.number
-        sealed = await opened.checkpoint.seal(self._directory.sealed, self._format)
-        await opened.checkpoint.close()
-        del self._open[number]
-        self._sealed_rows += opened.new_rows
-        self._room.set()
-        self._tell(ShardSealed(number, sealed.totals))
-
-    def _sealed(self, task: asyncio.Task[None]) -> None:
-        self._sealing.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failed = error
-            self._stop(0.0)
+    def _on_seal_failed(self) -> None:
+        self._stop(0.0)
 
     async def _beat(self) -> None:
         before = monotonic()
@@ -331,7 +287,7 @@ class _Worker:
         backlog = pipeline.backlog
         usage = resource.getrusage(resource.RUSAGE_SELF)
         counters = pipeline.count()
-        counters.rows = self._sealed_rows + sum(opened.new_rows for opened in self._open.values())
+        counters.rows = self._committer.rows
         rows_wait, paced = backlog.has_rows(monotonic()), backlog.paced is not None
         beat = Beat(
             counters=counters,
@@ -341,7 +297,7 @@ class _Worker:
             next_due_s=pipeline.next_due_s,
             rss_max=peak_rss(),
             cpu_s=usage.ru_utime + usage.ru_stime,
-            shards={number: opened.checkpoint.acknowledged for number, opened in self._open.items()},
+            shards={number: opened.checkpoint.acknowledged for number, opened in self._committer.open.items()},
             providers=[upstream.taken(rows_wait=rows_wait, paced=paced) for upstream in self._upstreams],
             lag_ms=round(self._lag_ms, 1),
             retries_short=backlog.budget_short,
@@ -358,7 +314,7 @@ class _Worker:
         """
         slots = [self._pipeline.ended.result()] if self._pipeline.ended.done() else []
         ended = (part.exception() for part in [*parts, *slots] if part.done() and not part.cancelled())
-        failed = self._failed or next(ended, None)
+        failed = self._committer.failed or next(ended, None)
         if failed is not None:
             self._report(failed)
         abandoned = await self._pipeline.drained(0.0 if failed is not None else self._drain_s or 0.0)
@@ -367,12 +323,9 @@ class _Worker:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
         try:
-            await self._commit_group()
-            await asyncio.gather(*self._sealing)
+            await self._committer.close(self._recorder)
             if self._dedup is not None:
                 await self._dedup.close()
-            for opened in list(self._open.values()):
-                await opened.checkpoint.close()
         except RowmillError as error:
             self._report(error)
         self._tell_progress()

@@ -21,8 +21,8 @@ BASE = {"errors", "records", "config"}
 PARTS = {"sources", "tasks", "flow", "transport", "store", "outputs", "cache"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
 SUPERVISION = {
-    "assembly", "delivery", "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book", "sharing",
-    "startup", "supervisor", "threads",
+    "assembly", "delivery", "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book",
+    "sharing", "startup", "supervisor", "threads",
 }  # fmt: skip
 
 # component (a module or a folder directly under engine/) -> the other components that it may import
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(PARTS, BASE),
     "messages": BASE,
     "processes": set(),
+    "observer": {"records"},
     "memory": set(),
     "machine": {"errors"},
     "parking": set(),
@@ -46,16 +47,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "intake": BASE | PARTS | {"backlog", "dedup", "job", "packs", "parking", "recorder"},
     "judge": BASE | PARTS | {"backlog", "job", "packs", "recorder", "upstream"},
     "pipeline": BASE | PARTS | {"backlog", "intake", "job", "judge", "parking", "recorder", "upstream"},
-    "worker": BASE | PARTS | {"dedup", "job", "memory", "messages", "pipeline", "recorder", "upstream"},
-    **{name: BASE | PARTS | {"memory", "messages"} | SUPERVISION for name in SUPERVISION - {"machine", "processes"}},
+    "committer": BASE | PARTS | {"job", "recorder"},
+    "worker": BASE | PARTS | {"committer", "dedup", "job", "memory", "messages", "pipeline", "recorder", "upstream"},
+    **{
+        name: BASE | PARTS | {"memory", "messages", "observer"} | SUPERVISION
+        for name in SUPERVISION - {"machine", "processes"}
+    },
     "ui": {"errors", "records"},
     "simulator": {"records", "processes"},
-    "session": BASE | PARTS | SUPERVISION | {"ui", "simulator"},
-    "trial": BASE | {"session", "supervisor"},
+    "session": BASE | PARTS | SUPERVISION | {"observer", "ui", "simulator"},
+    "trial": BASE | {"observer", "session"},
     "recipes": {"errors"},
     "frames": {"errors", "records"},
     "map_place": {"errors", "frames", "store"},
-    "api": BASE | {"frames", "map_place", "session", "supervisor", "tasks", "trial", "ui"},
+    "api": BASE | {"frames", "map_place", "session", "tasks", "trial", "ui"},
     "cli": BASE | {"recipes", "session", "trial", "ui", "simulator"},
     "__main__": {"cli"},
 }

@@ -220,16 +220,6 @@ class _Joined:
         self.size += len(data)
 
 
-def bytes_of(path: Path) -> int | None:
-    """Return the bytes of an output, in a directory those of all files; None where there is none."""
-    try:
-        if path.is_dir():
-            return sum(entry.stat().st_size for entry in path.iterdir())
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
-
-
 def _damaged(section: Section, what: str) -> str:
     return (
         f"the sealed shard {section.path} {what}. "

@@ -11,7 +11,7 @@ import pytest
 from engine.errors import InputError, MachineError, RunDirectoryError
 from engine.store import durable
 from engine.store import part as parts
-from engine.store.part import DirectoryPart, FilePart, Section, bytes_of
+from engine.store.part import DirectoryPart, FilePart, Section
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Cut = Callable[[bytes], Section]
@@ -92,7 +92,7 @@ def test_a_directory_has_its_name_only_when_it_is_whole(tmp_path: Path, cut: Cut
     part.publish()
     part.abandon()
     assert content(tmp_path / "out") == {"part-00000.x": b"<abcd>2"}
-    assert part.size == bytes_of(tmp_path / "out") == 7
+    assert part.size == 7
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sections"]
 
 
@@ -209,12 +209,6 @@ def test_everything_is_on_the_disk_before_the_name(tmp_path: Path, cut: Cut, mon
     monkeypatch.setattr(durable, "sync_directory", note_directory)
     made(tmp_path / "out", cut(b"-a"), cut(b"-b")).publish()
     assert done == ["part-00000.x", "part-00001.x", ".out.rowmill-parts/ False", f"{tmp_path.name}/ True"]
-
-
-def test_bytes_of_what_is_not_there_are_none(tmp_path: Path) -> None:
-    assert bytes_of(tmp_path / "out") is None
-    (tmp_path / "out").write_bytes(b"12345")
-    assert bytes_of(tmp_path / "out") == 5
 
 
 PUBLISH = """

@@ -1,0 +1,137 @@
+"""The shards that a worker has open: outcomes go to the disk in groups, and a shard that is complete is sealed."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.job import OpenShard
+from engine.recorder import Recorder
+from engine.records import Totals
+from engine.store.seal import Form
+
+_OPEN_SHARDS = 64  # each holds a file open; more are only open where rows wait out long backoffs
+
+
+class Committer:
+    """Commits groups, about every `delay_s` or as soon as one is full, and seals.
+
+    open: shards by number. failed: what a shard could not be sealed for.
+    """
+
+    def __init__(
+        self,
+        *,
+        sealed: Path,
+        form: Form,
+        delay_s: float,
+        on_synced: Callable[[], None],
+        on_sealed: Callable[[int, Totals], None],
+        on_failed: Callable[[], None],
+    ) -> None:
+        """`sealed`: the directory of sealed shards; `form`: the output's format.
+
+        `on_synced` is called after each group, `on_sealed` with each shard's number and totals.
+        """
+        self.open: dict[int, OpenShard] = {}
+        self.failed: BaseException | None = None
+        self._sealed_directory = sealed
+        self._form = form
+        self._delay_s = delay_s
+        self._on_synced = on_synced
+        self._on_sealed = on_sealed
+        self._on_failed = on_failed
+        self._recorded = asyncio.Event()  # something waits for the disk
+        self._group_full = asyncio.Event()
+        self._room = asyncio.Event()  # for another shard
+        self._room.set()
+        self._keeps_up = asyncio.Event()  # the disk does
+        self._keeps_up.set()
+        self._sealing: set[asyncio.Task[None]] = set()
+        self._sealed_rows = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that this process has brought to an outcome on disk."""
+        return self._sealed_rows + sum(opened.new_rows for opened in self.open.values())
+
+    def add(self, opened: OpenShard) -> None:
+        """Take a shard; one that is complete already is sealed."""
+        self.open[opened.shard.number] = opened
+        self._note_room()
+        if opened.checkpoint.complete:
+            self._seal(opened)
+
+    async def room(self) -> None:
+        """Wait until another shard may be opened."""
+        await self._room.wait()
+
+    async def keeps_up(self) -> None:
+        """Wait until more rows may be read: those that are answered from a cache are recorded as fast as they are."""
+        await self._keeps_up.wait()
+
+    def _note_room(self) -> None:
+        if len(self.open) >= _OPEN_SHARDS:
+            self._room.clear()
+        else:
+            self._room.set()
+
+    def on_recorded(self, group_full: bool) -> None:
+        """Hear that something waits for the disk; see `Recorder`."""
+        self._recorded.set()
+        if group_full:
+            self._group_full.set()
+            self._keeps_up.clear()
+
+    async def run(self, recorder: Recorder) -> None:
+        """Commit group after group, until cancelled."""
+        while True:
+            await self._recorded.wait()
+            try:
+                async with asyncio.timeout(self._delay_s):
+                    await self._group_full.wait()
+            except TimeoutError:
+                pass
+            await self._commit_group(recorder)
+
+    async def close(self, recorder: Recorder) -> None:
+        """Put on disk what is left, see the sealing out, and close all checkpoints. After `run` was cancelled."""
+        await self._commit_group(recorder)
+        await asyncio.gather(*self._sealing)
+        for opened in list(self.open.values()):
+            await opened.checkpoint.close()
+
+    async def _commit_group(self, recorder: Recorder) -> None:
+        self._recorded.clear()
+        self._group_full.clear()
+        pending, rows = recorder.pending_bytes, recorder.pending_rows
+        dirty = [opened for opened in self.open.values() if opened.checkpoint.pending_bytes]
+        await asyncio.gather(*(opened.checkpoint.commit() for opened in dirty))
+        recorder.synced(pending, rows)
+        self._keeps_up.set()
+        if dirty:
+            self._on_synced()
+        if recorder.pending_bytes:
+            self._recorded.set()
+        for opened in dirty:
+            if opened.checkpoint.complete:
+                self._seal(opened)
+
+    def _seal(self, opened: OpenShard) -> None:
+        task = asyncio.get_running_loop().create_task(self._seal_shard(opened))
+        self._sealing.add(task)
+        task.add_done_callback(self._sealed)
+
+    async def _seal_shard(self, opened: OpenShard) -> None:
+        number = opened.shard.number
+        sealed = await opened.checkpoint.seal(self._sealed_directory, self._form)
+        await opened.checkpoint.close()
+        del self.open[number]
+        self._sealed_rows += opened.new_rows
+        self._note_room()
+        self._on_sealed(number, sealed.totals)
+
+    def _sealed(self, task: asyncio.Task[None]) -> None:
+        self._sealing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed = error
+            self._on_failed()
