@@ -125,11 +125,13 @@ class Assembly:
         Before the output appears under its name: a run killed in between knows the output as its own.
         """
         errors = self._config.errors_path
+        before = self._manifest.finished
         self._manifest.finished = Finished(
             output=str(self._config.output_path.resolve()),
             output_bytes=output_bytes,
             errors=str(errors.resolve()) if error_bytes or errors.exists() else None,
             error_bytes=error_bytes,
+            replaces=None if before is None else before.output_bytes,
             at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         manifests.save(self._directory.manifest, self._manifest)

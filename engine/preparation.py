@@ -32,6 +32,8 @@ from engine.tasks.batch_file import api_of
 from engine.tasks.opening import open_task
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
+_COLUMN_SHARD = 1 << 20  # bytes of input, where the output is written by columns,
+_LEAST_SHARDS = 32  # as long as there are enough shards to go round
 _ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
 
 
@@ -82,7 +84,7 @@ def prepare(
         resumed = manifest is not None
         shards = None
         if manifest is None:
-            manifest = _new_manifest(fingerprint, found)
+            manifest = _new_manifest(fingerprint, found, config.output.format)
             if delivery is not None:
                 config.output_path.parent.mkdir(exist_ok=True)
             manifests.save(directory.manifest, manifest)
@@ -182,7 +184,9 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
     ):
         if path.exists() and made != _real(path):
             raise InputError(f"{key}: {path} exists and is not of this run; move it away, or choose another path")
-    if done is not None and config.output_path.exists() and not (manifest and already_finished(config, manifest)):
+    if done is None or manifest is None or not config.output_path.exists() or already_finished(config, manifest):
+        return
+    if _bytes(config.output_path) != done.replaces:
         raise InputError(
             f"output.path: {config.output_path} changed since the run finished; move it away and run the same command "
             "again to write it anew, without asking for any reply twice"
@@ -236,13 +240,19 @@ def _frozen_plan(directory: RunDirectory, manifest: Manifest, found: Input) -> l
     return shards
 
 
-def _new_manifest(fingerprint: dict[str, Any], found: Input) -> Manifest:
+def _shard_bytes(input_bytes: int, output_format: str) -> int:
+    """Return the size of a shard. A Parquet file has a head for each of its columns and shards: few rows do not pay."""
+    size = jsonl.shard_bytes(input_bytes)
+    return max(size, min(input_bytes // _LEAST_SHARDS, _COLUMN_SHARD)) if output_format == "parquet" else size
+
+
+def _new_manifest(fingerprint: dict[str, Any], found: Input, output_format: str) -> Manifest:
     return Manifest(
         run_id=uuid.uuid4().hex[:12],
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         fingerprint=fingerprint,
         input=found.files,
-        shard_bytes=jsonl.shard_bytes(found.size),
+        shard_bytes=_shard_bytes(found.size, output_format),
         shard_rows=jsonl.SHARD_ROWS,
     )
 

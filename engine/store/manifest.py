@@ -23,6 +23,7 @@ class Finished(msgspec.Struct, frozen=True):
     errors: str | None
     error_bytes: int
     at: str  # ISO 8601, UTC
+    replaces: int | None = None  # bytes of this run's earlier output, which a retry is about to write over
     delivered: str | None = None  # the URL that the output was uploaded to
 
 
