@@ -16,6 +16,7 @@ import msgspec
 
 from engine import config as configuration
 from engine import delivery as deliveries
+from engine.cache import replies
 from engine.config import Config, ProviderConfig
 from engine.delivery import Delivery, delivery_of, staged
 from engine.errors import InputError, RunDirectoryError
@@ -48,6 +49,7 @@ class Prepared:
     input: Input
     layout: Layout
     delivery: Delivery | None  # where the output is to go that is written in the run directory
+    cached: int  # serial of the last reply that the cache had before; 0 where there is none
     shards: list[Shard] | None  # the frozen plan, where an earlier session brought it to its end
     resumed: bool
 
@@ -77,6 +79,7 @@ def prepare(
     _check_output(config, manifest)
     if manifest is not None:
         _check_same_run(config, manifest, fingerprint, found)
+    cached = replies.prepare(Path(config.cache.dir).expanduser()) if config.cache.use == "disk" else 0
     directory = RunDirectory.open(config.run_dir)
     try:
         directory.wait_for_orphans(_ORPHANS_S)
@@ -95,7 +98,9 @@ def prepare(
     except BaseException:
         directory.close()
         raise
-    return Prepared(config, endpoints, directory, manifest, found, _layout(config, found), delivery, shards, resumed)
+    return Prepared(
+        config, endpoints, directory, manifest, found, _layout(config, found), delivery, cached, shards, resumed
+    )
 
 
 def _settled(config: Config, found: Input) -> Config:

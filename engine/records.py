@@ -59,7 +59,9 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     tokens: int  # of the body, estimated from its characters: what limits are debited by until the reply says more
 
 
-BROKEN = b"\0"  # a line that begins so is no row of JSON, but a text: why the source could not make one of the row
+# A line that begins so is no row of JSON, but a text: why the source could not make one of the row. The row itself, as
+# far as it could be read, may follow behind another one.
+BROKEN = b"\0"
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -1,8 +1,6 @@
 """The supervisor's side of shared requests: claims are begun with a session, and void once their owner is gone."""
 
-from pathlib import Path
-
-from engine.cache import claims, replies
+from engine.cache import claims
 from engine.preparation import Prepared
 
 
@@ -12,16 +10,15 @@ class Sharing:
     def __init__(self, prepared: Prepared, *, fresh: bool) -> None:
         """`fresh`: how requests ended in earlier sessions counts no more, as where failed rows are done again."""
         self._config = prepared.config.cache
+        self._cached = prepared.cached
         self._claims = prepared.directory.claims
         self._fresh = fresh or not prepared.resumed
         self._first = 0
 
     def begin(self) -> None:
-        """Begin the session, before there are workers. Raises `ConfigError` where the cache is none."""
-        if self._config.use == "off":
-            return
-        floor = replies.prepare(Path(self._config.dir).expanduser()) if self._config.use == "disk" else 0
-        self._first = claims.begin_session(self._claims, floor, fresh=self._fresh)
+        """Begin the session, before there are workers."""
+        if self._config.use != "off":
+            self._first = claims.begin_session(self._claims, self._cached, fresh=self._fresh)
 
     def claimant(self, incarnation: int) -> int:
         """Return the number that a worker of this session claims under."""

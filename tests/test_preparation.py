@@ -1,5 +1,7 @@
 """What is looked at before a run starts: a mistake is told in one line and leaves every file as it was."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from engine import preparation
 from engine.config import Config
 from engine.errors import ExitCode, RowmillError, RunDirectoryError
 from engine.preparation import Prepared, already_finished, prepare
+from engine.records import Column, Layout
 from engine.sources import jsonl
 from engine.store import manifest as manifests
 from engine.store.manifest import Finished
@@ -99,11 +102,15 @@ def test_a_new_run_gets_a_locked_directory_and_a_manifest(configure: CONFIGURE) 
     try:
         assert not prepared.resumed
         assert prepared.shards is None
-        assert prepared.input.read() == ROWS
+        assert prepared.input.first_rows(100) == ROWS.splitlines()
         saved = manifests.load(Path("out.jsonl.run/manifest.json"))
         assert saved == prepared.manifest
-        assert saved.input.size == len(ROWS)
-        assert saved.fingerprint == configuration.fingerprint(config)
+        assert [(file.path, file.size) for file in saved.input] == [("in.jsonl", len(ROWS))]
+        assert saved.fingerprint == {
+            **configuration.fingerprint(config),
+            "input.limit": None,
+            "input.sample": None,
+        }
         holder = prepared.directory.holder()
         assert holder is not None
         assert holder.pid == os.getpid()
@@ -198,6 +205,45 @@ def test_the_same_run_is_resumed_also_with_other_workers_and_limits(configure: C
     assert again.manifest == first.manifest
 
 
+# What is found out for the workers
+
+
+@pytest.mark.usefixtures("home")
+def test_what_was_left_to_be_found_out_is_settled_before_workers_hear_of_it() -> None:
+    Path("in.csv").write_text("id,text\n1,one\n")
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "why": {"type": "string"}}}
+    Path("schema.json").write_text(json.dumps(schema))
+    tree = {
+        "input": {"path": "in.csv", "id": "id"},
+        "task": {"model": "m", "prompt": "Say {text}", "schema": "schema.json"},
+        "output": {"path": "out.parquet", "include": ["input"]},
+        "provider": [{"base_url": "http://127.0.0.1:1/v1"}],
+    }
+    prepared = prepare(configuration.parse(tree, "test.toml"), {})
+    close(prepared)
+    config = prepared.config
+    assert (config.input.format, config.output.format, config.task.schema) == ("csv", "parquet", schema)
+    assert prepared.layout == Layout(
+        input_columns=(Column("id"), Column("text")), fields=(Column("n", "int64"), Column("why")), vectors=False
+    )
+
+
+@pytest.mark.usefixtures("home")
+def test_a_batch_file_says_which_api_it_is_for_and_is_answered_in_its_own_form() -> None:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": "x"}}
+    Path("in.jsonl").write_text(json.dumps(line) + "\n")
+    tree = {
+        "input": {"path": "in.jsonl"},
+        "task": {},
+        "output": {"path": "out.jsonl"},
+        "provider": [{"base_url": "http://127.0.0.1:1/v1"}],
+    }
+    prepared = prepare(configuration.parse(tree, "test.toml"), {})
+    close(prepared)
+    config = prepared.config
+    assert (config.input.format, config.task.api, config.output.format) == ("batch", "embeddings", "batch")
+
+
 # What is refused, with nothing written
 
 
@@ -206,7 +252,7 @@ def test_the_same_run_is_resumed_also_with_other_workers_and_limits(configure: C
     [
         ({"input_path": "absent.jsonl"}, "absent.jsonl: no such file"),
         ({"input_path": "folder"}, "folder: "),
-        ({"input_path": "packed.jsonl"}, "gzip-compressed"),
+        ({"input_path": "packed.jsonl"}, "packed.jsonl: the gzip file is damaged"),
         ({"task_prompt": "Say {wrong}"}, "no column 'wrong', which task.prompt names; the columns are id, text"),
         ({"task_prompt": "Say {"}, "task.prompt: "),
         ({"input_id": "wrong"}, "no column 'wrong', which input.id names"),
@@ -332,7 +378,7 @@ def test_the_plan_of_an_unchanged_input_is_used_without_reading_it_again(
     def read_again(*_: object, **__: object) -> None:
         raise AssertionError("the input was read again")
 
-    monkeypatch.setattr(jsonl, "plan_shards", read_again)
+    monkeypatch.setattr(jsonl, "plan_blocks", read_again)
     prepared = prepare(configure(), {})
     close(prepared)
     assert prepared.shards == saved_plan()
@@ -345,8 +391,7 @@ def test_an_input_that_was_only_touched_is_compared_and_accepted(configure: CONF
     prepared = prepare(configure(), {})
     try:
         assert prepared.shards == saved_plan()
-        assert prepared.input.tell() == 0
-        assert prepared.manifest.input.mtime_ns == 1
+        assert [file.mtime_ns for file in prepared.manifest.input] == [1]
         assert prepared.manifest.run_id == before.run_id
     finally:
         close(prepared)
@@ -375,6 +420,18 @@ def test_an_input_of_the_same_size_with_other_bytes_is_refused_by_its_rows(
     assert {name: found for name, found in listing(home).items() if "lock" not in name} == before
     (home / "in.jsonl").write_bytes(ROWS)
     close(prepare(configure(), {}))  # the lock was given back, and putting the input back is enough
+
+
+def test_a_spool_that_was_lost_is_made_again_and_compared_with_the_plan(configure: CONFIGURE, home: Path) -> None:
+    (home / "in.jsonl.gz").write_bytes(gzip.compress(ROWS))
+    config = configure(input_path="in.jsonl.gz")
+    spool = begin(config).directory.spool / "000000.jsonl"
+    assert spool.read_bytes() == ROWS
+    spool.unlink()
+    prepared = prepare(config, {})
+    close(prepared)
+    assert prepared.shards == saved_plan()
+    assert spool.read_bytes() == ROWS
 
 
 def test_a_first_session_that_was_killed_while_it_counted_leaves_the_plan_to_be_made(

@@ -64,7 +64,8 @@ class CustomIds:
         if before is None:
             return line
         shown = json.dumps(custom_id[:_SHOWN])
-        return BROKEN + f"{self._place(row)}: the custom_id {shown} is that of {self._place(before)} too".encode()
+        reason = f"{self._place(row)}: the custom_id {shown} is that of {self._place(before)} too"
+        return BROKEN + reason.encode() + BROKEN + line
 
     def _place(self, row: int) -> str:
         file = bisect_right(self._first_rows, row) - 1

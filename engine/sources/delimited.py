@@ -124,7 +124,9 @@ class _Parser:
                 f"{self._path}: line {line}: a quote opens in the row that begins there and is never closed, so the "
                 "rest of the file would be one field; close it, or double it"
             )
-        return BROKEN + f"line {line}: {len(row)} fields where the header has {self._width}".encode()
+        reason = f"line {line}: {len(row)} fields where the header has {self._width}".encode()
+        known = dict(zip(self.names, row, strict=False))
+        return BROKEN + reason + (BROKEN + _encoder.encode(known) if all(map(_encodable, row)) else b"")
 
     def _encoded(self, rows: list[Any], lines: list[int]) -> bytes:
         try:

@@ -36,8 +36,8 @@ def find_files(url: str) -> list[InputFile]:
     Below a directory, whatever has a part of its name that begins with "." or "_" is left out. Raises `InputError`
     where there are none, and what `download` raises.
     """
-    with _translated(url):
-        system, path = _open(url)
+    with translated(url):
+        system, path = opened(url)
         found = _listed(system, path, url)
     if not found:
         raise InputError(f"{shown(url)}: no such file, and no files below it; set input.path to what there is")
@@ -61,14 +61,14 @@ def download(url: str, target: Path, progress: Callable[[int], None] | None = No
     Raises `InputError` where the file is not there or access is denied, `ConfigError` where a package or credentials
     are missing, `MachineError` where the connection fails or the file came incomplete.
     """
-    with _translated(url):
-        system, path = _open(url)
+    with translated(url):
+        system, path = opened(url)
         size = system.info(path).get("size")
         source = system.open(path, "rb", block_size=_BLOCK, cache_type="none")
     done = 0
     with contextlib.closing(source), _local(target, "wb") as file:
         while True:
-            with _translated(url):
+            with translated(url):
                 block = source.read(_BLOCK)
             if not block:
                 break
@@ -94,8 +94,8 @@ def upload(source: Path, url: str) -> None:
 
 def exists(url: str) -> bool:
     """Tell whether there is a file, or at least one file below it. Raises as `download` does, but where it is not."""
-    with _translated(url):
-        system, path = _open(url)
+    with translated(url):
+        system, path = opened(url)
         try:
             system.info(path)
         except FileNotFoundError:
@@ -108,8 +108,8 @@ def check_writable(url: str) -> None:
 
     On S3 an upload is begun and given up, which shows nowhere; elsewhere it is only seen that the place answers.
     """
-    with _translated(url):
-        system, path = _open(url)
+    with translated(url):
+        system, path = opened(url)
         if hasattr(system, "call_s3"):
             bucket, _, key = path.partition("/")
             begun = system.call_s3("create_multipart_upload", Bucket=bucket, Key=key or "_")
@@ -127,15 +127,15 @@ def shown(url: str) -> str:
 def _upload_file(source: Path, url: str) -> None:
     size = source.stat().st_size
     block = max(_BLOCK, -(-size // _PARTS))
-    with _translated(url):
-        system, path = _open(url)
+    with translated(url):
+        system, path = opened(url)
         target = system.open(path, "wb", block_size=block)
     try:
         with _local(source, "rb") as file:
             while data := file.read(block):
-                with _translated(url):
+                with translated(url):
                     target.write(data)
-        with _translated(url):
+        with translated(url):
             target.close()
     except BaseException:
         # Closing it would make an object of what has been sent, and so would letting it go.
@@ -143,14 +143,14 @@ def _upload_file(source: Path, url: str) -> None:
             target.discard()
         target.closed = True
         raise
-    with _translated(url):
+    with translated(url):
         system.invalidate_cache()
         arrived = system.info(path).get("size")
     if arrived != size:
         raise MachineError(f"{shown(url)}: {arrived} of {size} bytes arrived; run the same command again")
 
 
-def _open(url: str) -> tuple[Any, str]:
+def opened(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and its path there."""
     if urlsplit(url).password is not None:
         raise ConfigError(
@@ -198,7 +198,7 @@ def _mtime_ns(info: dict[str, Any]) -> int:
 
 
 @contextlib.contextmanager
-def _translated(url: str) -> Iterator[None]:
+def translated(url: str) -> Iterator[None]:
     """Turn whatever the file systems raise into ours: each brings the exceptions of its own client."""
     try:
         yield

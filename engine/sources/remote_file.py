@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 from engine.errors import MachineError
-from engine.sources.remote import _open, _translated, shown
+from engine.sources.remote import opened, shown, translated
 
 _BLOCK = 8 << 20  # bytes a request: large enough that its latency counts little
 
@@ -15,8 +15,8 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url = url
-        with _translated(url):
-            system, path = _open(url)
+        with translated(url):
+            system, path = opened(url)
             self._size: int | None = system.info(path).get("size")
             self._source: Any = system.open(path, "rb", block_size=_BLOCK, cache_type="none")
         self._block = memoryview(b"")
@@ -30,7 +30,7 @@ class RemoteFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read the next bytes; 0 at the end."""
         if self._position == self._start + len(self._block):
-            with _translated(self._url):
+            with translated(self._url):
                 block = self._source.read(_BLOCK)
             self._start, self._block = self._position, memoryview(block)
             if not block and self._size is not None and self._position != self._size:

@@ -63,10 +63,6 @@ class _Entry(msgspec.Struct, gc=False):
     answer: msgspec.Raw
 
 
-class _Total(msgspec.Struct, gc=False):
-    total_tokens: int
-
-
 class PackedTask:
     """Asks for several rows at once, and for one in the way of the task that it is made around.
 
@@ -143,7 +139,7 @@ class PackedTask:
         """
         if rows == 1:
             try:
-                return [self.parse(body)]
+                return [_without_usage(self.parse(body))]
             except InvalidOutput as invalid:
                 return [invalid]
         whole = self._chat.parse(body)
@@ -251,11 +247,13 @@ def _answers(content: bytes) -> dict[str, list[bytes]]:
     return answers
 
 
-def _shares(whole: Answer, rows: int) -> list[Answer]:
-    """Return for each row the reply with its share of the tokens, whose sum is right.
+def _without_usage(answer: Answer) -> Answer:
+    """Return the answer as a row has it that shared its request: whether it did depends on crashes."""
+    return msgspec.structs.replace(answer, usage=b"null")
 
-    A row has no `usage` of its own: which rows went together depends on crashes, and the output must not.
-    """
+
+def _shares(whole: Answer, rows: int) -> list[Answer]:
+    """Return for each row the reply with its share of the tokens, whose sum is right."""
     return [
         Answer(whole.output, whole.finish_reason, whole.model, b"null", *parts)
         for parts in zip(shared(whole.prompt_tokens, rows), shared(whole.completion_tokens, rows), strict=True)

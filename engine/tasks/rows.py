@@ -78,7 +78,7 @@ class RowReader:
         if self._id_column is None:
             return b"null"
         try:
-            value = self._values(line).get(self._id_column)
+            value = self._values(_itself(line)).get(self._id_column)
         except UNREADABLE:
             return b"null"
         return encode(value) if isinstance(value, Scalar) else b"null"
@@ -104,6 +104,7 @@ class RowReader:
 
 def input_of(line: bytes) -> bytes:
     """Return the line as JSON that can stand in an output line; null where it is no JSON."""
+    line = _itself(line)
     try:
         msgspec.json.decode(line)
     except UNREADABLE:
@@ -135,9 +136,14 @@ def row_decoder(columns: list[str], kinds: list[Any] | None) -> Callable[[bytes]
     return msgspec.json.Decoder(row).decode
 
 
+def _itself(line: bytes) -> bytes:
+    """Return the row as the user wrote it, where the source has passed it on as broken."""
+    return line[len(BROKEN) :].partition(BROKEN)[2] if line.startswith(BROKEN) else line
+
+
 def _unreadable(line: bytes, error: Exception) -> InvalidRow:
-    if line.startswith(BROKEN) and (reason := line[len(BROKEN) : _REASON_BYTES].decode(errors="replace")):
-        return InvalidRow(reason)
+    if line.startswith(BROKEN) and (reason := line[len(BROKEN) : _REASON_BYTES].partition(BROKEN)[0]):
+        return InvalidRow(reason.decode(errors="replace"))
     if not line.strip():
         return InvalidRow("the line is blank")
     return InvalidRow(f"the line is no JSON object: {error}")

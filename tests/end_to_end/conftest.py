@@ -147,16 +147,20 @@ class Place:
         """Write the input."""
         self.input.write_bytes(b"".join(lines))
 
-    def start(self, *arguments: str) -> Started:
-        """Start `rowmill run config.toml ARGUMENTS`."""
-        command = [sys.executable, "-m", "engine", "run", "config.toml", *arguments]
-        started = Started(command, self.folder, self.environ)
+    def start(self, *arguments: str, command: str = "run") -> Started:
+        """Start `rowmill COMMAND config.toml ARGUMENTS`."""
+        words = [sys.executable, "-m", "engine", command, "config.toml", *arguments]
+        started = Started(words, self.folder, self.environ)
         self._started.append(started)
         return started
 
     def run(self, *arguments: str) -> Done:
         """Run the same to its end."""
         return self.start(*arguments).wait()
+
+    def retry(self, *arguments: str) -> Done:
+        """Run `rowmill retry` to its end."""
+        return self.start(*arguments, command="retry").wait()
 
     def end(self) -> None:
         """End whatever is still at work."""

@@ -65,7 +65,7 @@ def test_a_configuration_that_is_not_there(place: Place) -> None:
         ("task.prompt=Say {nothing}", ("'nothing'", "task.prompt", "the columns are id, text")),
         ("input.id=number", ("'number'", "input.id")),
         ("input.path=missing.jsonl", ("missing.jsonl", "no such file", "input.path")),
-        ("input.path=folder", ("folder", "cannot be read: Is a directory")),
+        ("input.path=folder", ("folder", "holds no files of rows", "input.path")),
         ("output.path=in.jsonl", ("output.path", "input.path")),
         ("output.errors=out.jsonl", ("output.errors", "output.path")),
         ("output.path=./x/../in.jsonl", ("output.path", "input.path")),
@@ -89,9 +89,9 @@ def test_a_configuration_that_cannot_be(ready: Place, override: str, says: tuple
     refused(ready, code, *says, arguments=arguments)
 
 
-def test_a_file_that_is_no_json_lines(ready: Place) -> None:
-    ready.input.write_bytes(gzip.compress(ready.input.read_bytes()))
-    refused(ready, 2, "in.jsonl", "gzip", "decompress")
+def test_a_damaged_compressed_file(ready: Place) -> None:
+    ready.input.write_bytes(gzip.compress(ready.input.read_bytes())[:-20])
+    refused(ready, 2, "in.jsonl", "gzip file is damaged", "near byte", "anew")
 
 
 def test_a_file_that_cannot_be_read(ready: Place) -> None:

@@ -31,7 +31,8 @@ def test_a_second_row_with_an_id_says_whose_it_is() -> None:
     found = checked(line("a"), line("b"), line("a"), line("a"), b'{"custom_id": "\\u0061"}')
     assert found[:2] == [line("a"), line("b")]
     assert found[2:] == [
-        BROKEN + f'line {number}: the custom_id "a" is that of line 1 too'.encode() for number in (3, 4, 5)
+        BROKEN + f'line {number}: the custom_id "a" is that of line 1 too'.encode() + BROKEN + again
+        for number, again in ((3, line("a")), (4, line("a")), (5, b'{"custom_id": "\\u0061"}'))
     ]
 
 
@@ -47,7 +48,10 @@ def test_a_row_without_a_good_id_says_so_and_what_is_no_object_is_left_to_the_ta
 
 def test_a_name_that_is_written_with_escapes_is_the_same_name() -> None:
     odd = b'{"custom\\u005fid": "a"}'
-    assert checked(odd, line("a")) == [odd, BROKEN + b'line 2: the custom_id "a" is that of line 1 too']
+    assert checked(odd, line("a")) == [
+        odd,
+        BROKEN + b'line 2: the custom_id "a" is that of line 1 too' + BROKEN + line("a"),
+    ]
 
 
 def test_ids_are_told_apart_over_all_files() -> None:
@@ -55,7 +59,7 @@ def test_ids_are_told_apart_over_all_files() -> None:
     assert checked(line("a"), line("b"), path="one.jsonl", ids=ids) == [line("a"), line("b")]
     assert checked(line("c"), line("b"), path="two.jsonl", ids=ids) == [
         line("c"),
-        BROKEN + b'line 2 of two.jsonl: the custom_id "b" is that of line 2 of one.jsonl too',
+        BROKEN + b'line 2 of two.jsonl: the custom_id "b" is that of line 2 of one.jsonl too' + BROKEN + line("b"),
     ]
 
 
@@ -72,7 +76,7 @@ def test_every_repeated_id_is_found_however_the_lines_lie_in_blocks(names: list[
     for number, name in enumerate(names, 1):
         if name in first:
             text = f"line {number}: the custom_id {json.dumps(name)} is that of line {first[name]} too"
-            expected.append(BROKEN + text.encode())
+            expected.append(BROKEN + text.encode() + BROKEN + line(name))
         else:
             expected.append(line(name))
         first.setdefault(name, number)

@@ -98,8 +98,8 @@ def test_a_row_with_too_many_or_too_few_fields_is_broken_and_takes_its_place() -
     data = b'id,text\n1,a\n2,"x\ny",c\n\n3\n4,d\n'
     assert converted(data) == [
         b'{"id":"1","text":"a"}',
-        BROKEN + b"line 3: 3 fields where the header has 2",
-        BROKEN + b"line 6: 1 fields where the header has 2",
+        BROKEN + b"line 3: 3 fields where the header has 2" + BROKEN + b'{"id":"2","text":"x\\ny"}',
+        BROKEN + b"line 6: 1 fields where the header has 2" + BROKEN + b'{"id":"3"}',
         b'{"id":"4","text":"d"}',
     ]
 
