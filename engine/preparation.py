@@ -24,6 +24,7 @@ from engine.outputs import format_of
 from engine.records import Column, Endpoint, InputFile, Layout, Shard
 from engine.sources import inputs, jsonl
 from engine.sources.inputs import Input
+from engine.sources.opening import shown
 from engine.store import durable
 from engine.store import manifest as manifests
 from engine.store.manifest import Manifest
@@ -240,9 +241,14 @@ def _frozen_plan(directory: RunDirectory, manifest: Manifest, found: Input) -> l
         )
     for path in found.spooled(directory.spool):
         durable.sync_path(path)
-    manifest.input = found.files
+    manifest.input = _noted(found.files)
     manifests.save(directory.manifest, manifest)
     return shards
+
+
+def _noted(files: list[InputFile]) -> list[InputFile]:
+    """Return the files as the manifest may name them: the query of a URL can be a key."""
+    return [msgspec.structs.replace(file, path=shown(file.path)) for file in files]
 
 
 def _shard_bytes(input_bytes: int, output_format: str) -> int:
@@ -256,7 +262,7 @@ def _new_manifest(fingerprint: dict[str, Any], found: Input, output_format: str)
         run_id=uuid.uuid4().hex[:12],
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         fingerprint=fingerprint,
-        input=found.files,
+        input=_noted(found.files),
         shard_bytes=_shard_bytes(found.size, output_format),
         shard_rows=jsonl.SHARD_ROWS,
     )

@@ -17,7 +17,7 @@ from engine.observer import Observer
 from engine.preparation import Prepared, already_finished, prepare
 from engine.records import RunReport, SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
-from engine.sources.remote import shown
+from engine.sources.opening import shown
 from engine.startup import worker_count
 from engine.store import durable
 from engine.store.run_directory import RunDirectory
@@ -60,9 +60,8 @@ def run(
                 durable.replace_durably(directory.report, reports.to_json(earlier))
             return earlier, None
         with _Log(directory.log, observer) as log:
-            log.log(
-                f"rowmill run {prepared.manifest.run_id}{' resumed' if prepared.resumed else ''}: {config.input.path}"
-            )
+            resumed = " resumed" if prepared.resumed else ""
+            log.log(f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}")
             found = _preflight(prepared, embedded=embedded is not None)
             for line in found.lines:
                 log.log(line)
@@ -88,8 +87,8 @@ def run(
         report = RunReport(
             run=prepared.manifest.run_id,
             finished=done,
-            input=config.input.path,
-            output=asked.output.path,
+            input=prepared.input.where,
+            output=shown(asked.output.path),
             errors=_errors(asked, prepared) if totals.failed and done else None,
             rows=supervisor.rows,
             totals=totals,

@@ -36,8 +36,8 @@ KINDS: dict[str, tuple[int, str | None]] = {
     "filtered": (20, "content_filter"),
     "no messages": (20, "invalid_request"),
 }
+AGAIN = "request-0"  # the custom_id that some lines repeat
 NOT_SENT = "invalid_row"  # no server has seen such a line, so there is no response of one
-NAMELESS = {"custom_id again", "no JSON"}  # without an id of its own that can be read: its place stands for it
 
 
 class Line(NamedTuple):
@@ -100,7 +100,8 @@ def _write(folder: Path, path: Path) -> list[Line]:
             if kind == "other url" and index < LINES // 2:
                 kind = "mistyped url"  # noqa: PLW2901 - at the start it would be a file for two APIs, which is refused
             asked = request({**json.loads(row), "id": f"request-{index}"}, faults.PROMPT, "gpt-5-mini")
-            own = f"row-{index}" if kind in NAMELESS else asked["custom_id"]
+            # Of a line that is no JSON no id can be read: its place stands for it.
+            own = {"no JSON": f"row-{index}", "custom_id again": AGAIN}.get(kind, asked["custom_id"])
             lines.append(Line(kind, own, digest(asked["body"]["messages"][0]["content"])))
             file.write(_spoilt(asked, kind) + b"\n")
     return lines
@@ -118,7 +119,7 @@ def _spoilt(line: dict[str, Any], kind: str) -> bytes:
         case "method GET":
             line["method"] = "GET"
         case "custom_id again":
-            line["custom_id"] = "request-0"
+            line["custom_id"] = AGAIN
         case "too long":
             message["content"] *= TOO_LONG // len(message["content"]) + 1
         case "filtered":
