@@ -34,6 +34,7 @@ from engine.tasks.batch_file import api_of
 from engine.tasks.opening import open_task
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
+_VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
 _COLUMN_SHARD = 1 << 20  # bytes of input, where the output is written by columns,
 _LEAST_SHARDS = 32  # as long as there are enough shards to go round
 _ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
@@ -88,7 +89,7 @@ def prepare(
         resumed = manifest is not None
         shards = None
         if manifest is None:
-            manifest = _new_manifest(fingerprint, found, config.output.format)
+            manifest = _new_manifest(fingerprint, found, config)
             if delivery is not None:
                 config.output_path.parent.mkdir(exist_ok=True)
             manifests.save(directory.manifest, manifest)
@@ -257,14 +258,14 @@ def _shard_bytes(input_bytes: int, output_format: str) -> int:
     return max(size, min(input_bytes // _LEAST_SHARDS, _COLUMN_SHARD)) if output_format == "parquet" else size
 
 
-def _new_manifest(fingerprint: dict[str, Any], found: Input, output_format: str) -> Manifest:
+def _new_manifest(fingerprint: dict[str, Any], found: Input, config: Config) -> Manifest:
     return Manifest(
         run_id=uuid.uuid4().hex[:12],
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         fingerprint=fingerprint,
         input=_noted(found.files),
-        shard_bytes=_shard_bytes(found.size, output_format),
-        shard_rows=jsonl.SHARD_ROWS,
+        shard_bytes=_shard_bytes(found.size, config.output.format),
+        shard_rows=_VECTOR_ROWS if config.task.api == "embeddings" else jsonl.SHARD_ROWS,
     )
 
 

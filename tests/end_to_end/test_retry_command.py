@@ -105,16 +105,23 @@ def test_only_the_failed_rows_are_asked_and_a_kill_in_the_middle_costs_nothing(
     assert len(failed.arrivals) == ROWS + 4
 
 
-def test_a_retry_that_was_interrupted_is_finished_by_the_next(
+def test_rows_that_fail_again_stay_failed_and_an_interrupted_retry_is_finished_by_the_next(
     place: Place, failed: Server, model: Model, reference: Callable[[int], bytes]
 ) -> None:
     output, errors = place.output.read_bytes(), place.errors.read_bytes()
-    model.silent = {107}
+    model.healed = False
+    assert place.retry().code == 1
+    assert len(failed.arrivals) == ROWS + 3
+    assert (place.output.read_bytes(), place.errors.read_bytes()) == (output, errors)
+
+    model.healed, model.silent = True, {107}
     interrupted = place.start("--set", "provider.timeout_s=1", command="retry")
-    until(lambda: failed.counts[107] == 2, "a second request for the silent row")
+    until(lambda: failed.counts[107] == 3, "a third request for the silent row")
     interrupted.signal(signal.SIGINT)
     assert interrupted.wait().code == 130
     assert (place.output.read_bytes(), place.errors.read_bytes()) == (output, errors)
+    assert place.run().code == 1, "the output still has its failed rows"
+
     model.may_answer.set()
     assert_healed(place, place.retry(), reference)
 
@@ -131,11 +138,3 @@ def test_a_retry_killed_at_every_step_of_its_end(
     assert_healed(place, place.retry(), reference)
     assert len(failed.arrivals) == ROWS + 3
     assert not list(place.folder.glob(".*rowmill-part"))
-
-
-def test_rows_that_fail_again_stay_failed_rows(place: Place, failed: Server, model: Model) -> None:
-    output, errors = place.output.read_bytes(), place.errors.read_bytes()
-    model.healed = False
-    assert place.retry().code == 1
-    assert len(failed.arrivals) == ROWS + 3
-    assert (place.output.read_bytes(), place.errors.read_bytes()) == (output, errors)

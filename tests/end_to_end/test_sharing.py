@@ -69,5 +69,7 @@ def test_identical_rows_have_one_place_in_a_pack(
     assert_each_has_its_own_answer(place, texts)
     stats = witness.stats()
     assert stats["inputs"] == {"/chat/completions": DISTINCT}
-    assert stats["requests"] <= DISTINCT / 5 + SHARDS, "a shard's last rows may go out as a smaller pack"
+    assert stats["requests"] <= DISTINCT / 4 + SHARDS, (
+        "a shard's last rows, and some that had to wait, go out in smaller packs"
+    )
     assert place.report["sessions"][-1]["counters"]["duplicates"] == ROWS - DISTINCT

@@ -50,7 +50,7 @@ def everything(path: Path) -> dict[str, bytes | None]:
 def test_a_new_directory_gets_its_layout(tmp_path: Path, shard: MakeShard) -> None:
     place = tmp_path / "runs" / "a"
     with RunDirectory.open(place) as run:
-        assert sorted(path.name for path in place.iterdir()) == ["boards", "checkpoints", "lock", "sealed"]
+        assert sorted(path.name for path in place.iterdir()) == ["boards", "checkpoints", "lock", "sealed", "spool"]
         part = shard(10, number=12)
         assert run.checkpoint_path(part) == place / "checkpoints" / "000012.checkpoint"
         assert run.sealed_path(part) == place / "sealed" / "000012.sealed"
