@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from engine.errors import MachineError
 from engine.ledger import Ledger
 from engine.outputs import open_format
-from engine.preparation import Prepared
+from engine.preparation import Prepared, bytes_of
 from engine.records import Shard
 from engine.shard_book import ShardBook
 from engine.store import manifest as manifests
@@ -131,7 +131,7 @@ class Assembly:
             output_bytes=output_bytes,
             errors=str(errors.resolve()) if error_bytes or errors.exists() else None,
             error_bytes=error_bytes,
-            replaces=None if before is None else before.output_bytes,
+            replaces=None if before is None else bytes_of(self._config.output_path),
             at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         manifests.save(self._directory.manifest, self._manifest)

@@ -311,8 +311,21 @@ class Dedup:
             self._told = True
             self._events.on_cache_lost(replies.problem)
 
+    def _published(self) -> bool:
+        """Tell what has ended here, if nobody else has the turn."""
+        if not self._claims.begin():
+            return False
+        try:
+            self._claims.publish(self._ended)
+            self._ended = []
+        finally:
+            self._claims.end()
+        return True
+
     async def close(self) -> None:
-        """Store what is left, and close everything. For the worker's end, when `run` has been cancelled."""
+        """Publish and store what is left, and close everything. For the worker's end, when `run` has been cancelled."""
+        while self._ended and not self._published():  # noqa: ASYNC110 - no event tells that another process is through
+            await asyncio.sleep(_MISSED_S)
         await self.flush()
         if self._replies is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._replies.close)

@@ -133,17 +133,17 @@ def already_finished(config: Config, manifest: Manifest) -> bool:
     done = manifest.finished
     if done is None or done.output != _real(config.output_path):
         return False
+    return bytes_of(config.output_path) == done.output_bytes
+
+
+def bytes_of(path: Path) -> int | None:
+    """Return the size of a file, or of the files in a directory of parts; None where there is none."""
     try:
-        return _bytes(config.output_path) == done.output_bytes
+        if path.is_dir():
+            return sum(part.stat().st_size for part in path.iterdir())
+        return path.stat().st_size
     except FileNotFoundError:
-        return False
-
-
-def _bytes(path: Path) -> int:
-    """Return the size of a file, or of the files in a directory of parts."""
-    if path.is_dir():
-        return sum(part.stat().st_size for part in path.iterdir())
-    return path.stat().st_size
+        return None
 
 
 def _endpoint(provider: ProviderConfig, environ: Mapping[str, str]) -> Endpoint:
@@ -193,7 +193,7 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
             raise InputError(f"{key}: {path} exists and is not of this run; move it away, or choose another path")
     if done is None or manifest is None or not config.output_path.exists() or already_finished(config, manifest):
         return
-    if _bytes(config.output_path) != done.replaces:
+    if bytes_of(config.output_path) != done.replaces:
         raise InputError(
             f"output.path: {config.output_path} changed since the run finished; move it away and run the same command "
             "again to write it anew, without asking for any reply twice"

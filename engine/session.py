@@ -95,6 +95,11 @@ def run(
             failures=_failures(config.errors_path) if supervisor.finished and totals.failed else {},
             sessions=[*(earlier.sessions if earlier is not None else []), session],
         )
+        if finished and earlier is not None and not supervisor.finished:
+            # A retry that was broken off: the output is what it was, and so are the rows that have failed in it.
+            report = msgspec.structs.replace(
+                report, rows=earlier.rows, totals=earlier.totals, failures=earlier.failures, errors=earlier.errors
+            )
         with suppress(OSError):  # a full disk has no room for it either
             durable.replace_durably(directory.report, reports.to_json(report))
         if supervisor.finished:

@@ -4,9 +4,12 @@ import time
 from collections.abc import Callable
 
 import psutil
+import pytest
 
 from tests.end_to_end.conftest import Arrival, Place, Server, until
 from tests.end_to_end.several import last_session, most_above, per_s, ports_of
+
+pytestmark = pytest.mark.alone
 
 WORKERS = 4
 

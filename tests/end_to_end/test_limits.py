@@ -13,6 +13,8 @@ import pytest
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness
 from tests.end_to_end.several import Answer, configure, error, heard, last_session
 
+pytestmark = pytest.mark.alone
+
 LIMITED = error("Rate limit reached", "requests", "rate_limit_exceeded")
 NO_CREDIT = error("You exceeded your current quota", "insufficient_quota", "insufficient_quota")
 WORKERS, SLOTS = 4, 8

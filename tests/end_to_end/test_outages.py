@@ -13,6 +13,8 @@ import pytest
 from tests.end_to_end.conftest import Arrival, Place, Server, Started, Witness, until
 from tests.end_to_end.several import Answer, error, fail, heard, last_session
 
+pytestmark = pytest.mark.alone
+
 BROKEN = error("The server had an error", "server_error")
 REFUSED = error("Invalid value for 'temperature'", "invalid_request_error", "invalid_value")
 OUTAGE_S = 2.5

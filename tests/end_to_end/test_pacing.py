@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.conftest import Place, Witness
+
+pytestmark = pytest.mark.alone
 
 
 def seconds_of(stats: dict[str, Any]) -> int:

@@ -4,9 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from engine.records import SimulatorSettings
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 from tests.end_to_end.several import Answer, configure, error, fail, last_session, no_secret, stats_of, url_of
+
+pytestmark = pytest.mark.alone
 
 TOO_LONG = error(
     "This model's maximum context length is 8192 tokens", "invalid_request_error", "context_length_exceeded"

@@ -162,6 +162,7 @@ def test_when_too_many_rows_wait_no_new_ones_are_admitted(work: Start) -> None:
 # The rate
 
 
+@pytest.mark.alone
 def test_the_rate_is_kept_at_the_moment_of_sending(work: Start) -> None:
     """Neither a full bucket at the start, nor slots that come free together, may open with a burst."""
 
