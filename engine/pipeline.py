@@ -132,6 +132,15 @@ class Pipeline:
         """Admit nothing more. What is in flight goes on."""
         self._open = False
 
+    def hasten(self, seconds: float) -> None:
+        """Wait no longer than so many seconds from now for what is in flight, where somebody waits for it already."""
+        if self._idle is not None:
+            self._loop.call_later(seconds, self._wait_no_more)
+
+    def _wait_no_more(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
     async def drained(self, seconds: float) -> int:
         """Wait for what is in flight, at most so long; then give it up. Returns how many requests were given up."""
         self.close()
@@ -295,8 +304,8 @@ class Pipeline:
         """React to the end of a request that others may have waited for."""
         if job.alone:
             self._alone = False
-        if self.in_flight == 0 and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        if self.in_flight == 0:
+            self._wait_no_more()
         self._parking.wake()
 
 

@@ -210,6 +210,7 @@ class _Worker:
         """Begin to drain; a second call can only shorten it."""
         self._drain_s = seconds if self._drain_s is None else min(seconds, self._drain_s)
         self._pipeline.close()
+        self._pipeline.hasten(self._drain_s)
         self._draining.set()
 
     def on_refused(self, upstream: Upstream, failure: Failure) -> None:

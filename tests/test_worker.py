@@ -491,6 +491,7 @@ def test_a_drain_without_time_gives_up_what_is_out_and_counts_it(drive: DRIVE, s
     driver.assign()
     driver.beat_until(lambda beat: beat.in_flight == 3)
     driver.tell(Drain(30.0))
+    driver.beat_until(lambda beat: beat.in_flight == 3)  # it waits by now
     driver.tell(Drain(0.0))  # a second call can only shorten it
     assert driver.ended()[0] == 0
     assert driver.beats[-1].counters.maybe_billed_twice == 3

@@ -67,7 +67,7 @@ class PackedTask:
     """Asks for several rows at once, and for one in the way of the task that it is made around.
 
     shared_tokens: those that a row saves by sharing a request with others: system prompt and schema, without the form.
-    reply_tokens: of one row; `pack_reply_tokens` says those of a pack.
+    reply_tokens: of one row.
     """
 
     def __init__(self, chat: Task, config: TaskConfig) -> None:
@@ -122,10 +122,6 @@ class PackedTask:
         caps = {key: self._capped(cap, len(requests)) for key, cap in self._caps.items()}
         body = b"%b,%b" % (self._before, _encode({**caps, "messages": messages})[1:])
         return Request(body, b"null", len(body) // CHARACTERS_A_TOKEN)
-
-    def pack_reply_tokens(self, rows: int) -> int:
-        """Return the most tokens that the reply to so many rows may have; 0 where the task does not say."""
-        return self.reply_tokens if rows == 1 or not self.reply_tokens else self._capped(self.reply_tokens, rows)
 
     @staticmethod
     def _capped(cap: int, rows: int) -> int:
