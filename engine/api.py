@@ -33,7 +33,7 @@ from engine.errors import (
 )
 from engine.frames import Result, RowError
 from engine.map_place import MapPlace, map_place
-from engine.records import RunReport, SessionReport, Snapshot
+from engine.reports import RunReport, SessionReport, Snapshot
 from engine.session import run as run_config
 from engine.tasks import schema as schemas
 from engine.trial import run_trial

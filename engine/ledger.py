@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from engine.messages import Beat
 from engine.pool import Member, Pool
 from engine.providers import Providers
-from engine.records import Counters, SessionReport, Snapshot, Totals
+from engine.records import Counters, Totals
+from engine.reports import SessionReport, Snapshot
 
 _SPEED_WINDOW_S = 5.0
 _LONG_AGO_S = 1e9

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from engine.records import Snapshot
+from engine.reports import Snapshot
 
 
 class Observer(Protocol):

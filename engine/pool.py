@@ -12,7 +12,8 @@ import psutil
 
 from engine import messages, processes
 from engine.messages import Assign, Beat, Drain, Setup
-from engine.records import Shard, WorkerView
+from engine.records import Shard
+from engine.reports import WorkerView
 from engine.store.inflight import BoardReading, read_board
 from engine.store.run_directory import RunDirectory
 

@@ -8,7 +8,8 @@ from engine.config import Config
 from engine.flow.governor import Governor
 from engine.messages import Beat, Closed, Leased, Leases, Refused, Tripped
 from engine.pool import Member
-from engine.records import Lease, ProviderFigures, ProviderView, SessionReport
+from engine.records import Lease
+from engine.reports import ProviderFigures, ProviderView, SessionReport
 
 _LEAST_S = 0.01  # between two reports: what came in so short a time says little about a rate
 

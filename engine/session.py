@@ -15,14 +15,14 @@ from engine.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from engine.machine.preflight import Ask, Preflight, estimate_output, preflight
 from engine.observer import Observer
 from engine.preparation import Prepared, already_finished, prepare
-from engine.records import RunReport, SessionReport, Snapshot
+from engine.reports import RunReport, SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
 from engine.sources.opening import shown
 from engine.startup import worker_count
 from engine.store import durable
 from engine.store.run_directory import RunDirectory
 from engine.supervisor import Supervisor
-from engine.ui import report as reports
+from engine.ui.report import from_json, to_json
 
 _AUTO_SLOTS = 1024  # requests in flight of one worker, where the right number is to be found: what one core can hold
 _ESTIMATED_ROWS = 100  # first rows, by whose length the others are estimated
@@ -57,7 +57,7 @@ def run(
             if prepared.delivery is not None:
                 deliver(prepared.delivery, directory, prepared.manifest)
                 earlier = msgspec.structs.replace(earlier, finished=True)
-                durable.replace_durably(directory.report, reports.to_json(earlier))
+                durable.replace_durably(directory.report, to_json(earlier))
             return earlier, None
         with _Log(directory.log, observer) as log:
             resumed = " resumed" if prepared.resumed else ""
@@ -101,7 +101,7 @@ def run(
                 report, rows=earlier.rows, totals=earlier.totals, failures=earlier.failures, errors=earlier.errors
             )
         with suppress(OSError):  # a full disk has no room for it either
-            durable.replace_durably(directory.report, reports.to_json(report))
+            durable.replace_durably(directory.report, to_json(report))
         if supervisor.finished:
             _remove_sealed(directory.sealed)
             claims.discard(directory.claims)
@@ -184,7 +184,7 @@ def _embedded(config: Config) -> SimulatorProcess | None:
 def _earlier_report(path: Path) -> RunReport | None:
     """Return the report of earlier sessions. It only tells people something: a damaged one is no reason to stop."""
     try:
-        return reports.from_json(path.read_bytes())
+        return from_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
 

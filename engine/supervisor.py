@@ -25,7 +25,8 @@ from engine.observer import Observer
 from engine.pool import Member, Pool, left_in_flight
 from engine.preparation import Prepared
 from engine.providers import Providers
-from engine.records import Endpoint, SessionReport, Snapshot, Totals
+from engine.records import Endpoint, Totals
+from engine.reports import SessionReport, Snapshot
 from engine.sharing import Sharing
 from engine.startup import EmbeddedEndpoint, EndpointStart, worker_count
 from engine.threads import Crashed, Mailbox, Merged, Planned

@@ -15,7 +15,7 @@ import msgspec
 from engine.config import Config
 from engine.errors import RunDirectoryError
 from engine.observer import Observer
-from engine.records import RunReport, SessionReport
+from engine.reports import RunReport, SessionReport
 from engine.session import run
 
 

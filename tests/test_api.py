@@ -12,7 +12,8 @@ from engine import api
 from engine import config as configuration
 from engine.errors import ExitCode
 from engine.map_place import MapPlace
-from engine.records import Counters, RunReport, SessionReport, Totals
+from engine.records import Counters, Totals
+from engine.reports import RunReport, SessionReport
 
 TREE: dict[str, Any] = {
     "input": {"path": Path("in.jsonl")},

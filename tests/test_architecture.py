@@ -17,7 +17,7 @@ import engine
 
 PACKAGE = Path(engine.__file__).parent
 
-BASE = {"errors", "records", "config"}
+BASE = {"errors", "records", "config", "reports"}
 PARTS = {"sources", "tasks", "flow", "transport", "store", "outputs", "cache"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
 SUPERVISION = {
@@ -29,12 +29,13 @@ SUPERVISION = {
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"records"},  # for its types only
     "records": set(),
+    "reports": {"records"},
     "config": {"errors", "records"},
     # None of these imports another: each can be read, tested and replaced alone.
     **dict.fromkeys(PARTS, BASE),
     "messages": BASE,
     "processes": set(),
-    "observer": {"records"},
+    "observer": {"reports"},
     "memory": set(),
     "machine": {"errors"},
     "parking": set(),
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         name: BASE | PARTS | {"memory", "messages", "observer"} | SUPERVISION
         for name in SUPERVISION - {"machine", "processes"}
     },
-    "ui": {"errors", "records"},
+    "ui": {"errors", "records", "reports"},
     "simulator": {"records", "processes"},
     "session": BASE | PARTS | SUPERVISION | {"observer", "ui", "simulator"},
     "trial": BASE | {"observer", "session"},

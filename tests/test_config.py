@@ -258,7 +258,7 @@ def test_a_section_of_the_wrong_form_is_refused(document: dict[str, Any], text: 
 # Missing keys and wrong types
 
 
-@pytest.mark.parametrize("section", ["input", "task", "output"])
+@pytest.mark.parametrize("section", ["input", "output"])
 def test_a_missing_section_is_named(section: str) -> None:
     document = tree()
     del document[section]

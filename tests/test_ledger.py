@@ -18,7 +18,8 @@ from engine.messages import Beat
 from engine.pool import Member, Pool
 from engine.processes import Child
 from engine.providers import Providers
-from engine.records import Counters, ProviderReport, SessionReport, Shard, Snapshot, Totals
+from engine.records import Counters, ProviderReport, Shard, Totals
+from engine.reports import SessionReport, Snapshot
 from engine.store.run_directory import RunDirectory
 
 HIRE = Callable[..., Member]

@@ -16,7 +16,8 @@ from engine.messages import Beat, Closed, Leased, Leases, Refused, Tripped
 from engine.pool import Member
 from engine.processes import Child
 from engine.providers import Providers
-from engine.records import Counters, Lease, ProviderFigures, ProviderReport, SessionReport
+from engine.records import Counters, Lease, ProviderReport
+from engine.reports import ProviderFigures, SessionReport
 
 HIRE = Callable[[int], "Worker"]
 

@@ -17,7 +17,8 @@ from engine import pool, startup
 from engine.config import Config
 from engine.errors import ExitCode
 from engine.preparation import prepare
-from engine.records import SessionReport, SimulatorSettings, Snapshot
+from engine.records import SimulatorSettings
+from engine.reports import SessionReport, Snapshot
 from engine.simulator.process import SimulatorProcess
 from engine.supervisor import Supervisor
 

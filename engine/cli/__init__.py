@@ -15,7 +15,7 @@ from engine.errors import ExitCode, RowmillError
 
 if TYPE_CHECKING:
     from engine.config import Config
-    from engine.records import RunReport, SessionReport
+    from engine.reports import RunReport, SessionReport
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -98,12 +98,12 @@ def _config(options: argparse.Namespace) -> "Config":
 
 def _ended(options: argparse.Namespace, report: "RunReport", session: "SessionReport | None") -> int:
     """Say how it ended. No session: the run had finished before, and nothing was done."""
-    from engine.ui import report as reports
+    from engine.ui.report import summary, to_json
 
     if session is not None:
-        print(reports.summary(report, session), file=sys.stderr)
+        print(summary(report, session), file=sys.stderr)
     if options.json:
-        print(reports.to_json(report).decode(), end="", flush=True)
+        print(to_json(report).decode(), end="", flush=True)
     if session is None:
         return ExitCode.ROWS_FAILED if report.totals.failed else ExitCode.OK
     return session.exit_code

@@ -121,8 +121,8 @@ class Config(_Section, frozen=True):
     """A whole configuration, checked."""
 
     input: InputConfig
-    task: TaskConfig
     output: OutputConfig
+    task: TaskConfig = TaskConfig()  # a batch file says itself what is asked
     provider: list[ProviderConfig] = msgspec.field(default_factory=lambda: [ProviderConfig()])
     client: ClientConfig = ClientConfig()
     workers: WorkersConfig = WorkersConfig()

@@ -17,7 +17,8 @@ from engine.flow.breaker import Breaker
 from engine.flow.concurrency.control import Concurrency
 from engine.flow.leases.book import LeaseBook
 from engine.flow.limits.limits import Limits
-from engine.records import Lease, ProviderFigures, ProviderReport, ProviderView
+from engine.records import Lease, ProviderReport
+from engine.reports import ProviderFigures, ProviderView
 
 _RATE_S = 2.0  # what a provider took lately is figured over so long
 _RELEASE_S = 5.0  # a release takes as long as the hold did, and no longer than this

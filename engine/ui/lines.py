@@ -2,7 +2,7 @@
 
 from typing import TextIO
 
-from engine.records import Snapshot
+from engine.reports import Snapshot
 from engine.ui import figures, phrases
 
 _LINE_EVERY_S = 10.0  # of the snapshots' own elapsed time: 360 lines an hour, which a log can hold

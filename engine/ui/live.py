@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from engine.records import ProviderView, Snapshot, WorkerView
+from engine.reports import ProviderView, Snapshot, WorkerView
 from engine.ui import figures, phrases
 
 _GAP = "  "

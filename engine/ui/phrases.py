@@ -1,6 +1,6 @@
 """What a snapshot says, in the pieces that the live display and the plain lines share."""
 
-from engine.records import ProviderView, Snapshot
+from engine.reports import ProviderView, Snapshot
 from engine.ui import figures
 
 OPEN = "open"  # the state of a provider of which there is nothing to tell

@@ -3,7 +3,7 @@
 import msgspec
 
 from engine.errors import ExitCode, RunDirectoryError
-from engine.records import ProviderFigures, RunReport, SessionReport
+from engine.reports import ProviderFigures, RunReport, SessionReport
 from engine.ui import figures
 
 _RESUME = "run the same command again to resume"

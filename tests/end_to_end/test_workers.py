@@ -11,7 +11,7 @@ import pytest
 
 from engine import config
 from engine.preparation import prepare
-from engine.records import Snapshot
+from engine.reports import Snapshot
 from engine.supervisor import Supervisor
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness
 

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from engine.records import Counters, ProviderView, Snapshot, Totals, WorkerView
+from engine.records import Counters, Totals
+from engine.reports import ProviderView, Snapshot, WorkerView
 
 BUSY = Snapshot(
     elapsed_s=10.0,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.records import Snapshot
+from engine.reports import Snapshot
 from engine.ui.lines import LogLines, progress_line
 from tests.ui.snapshots import BUSY, COUNTING, HINDERED, HOLDING, LONG_WAIT, MAIN, SEVERAL, SINGLE
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from engine.records import ProviderView, Snapshot, Totals, WorkerView
+from engine.records import Totals
+from engine.reports import ProviderView, Snapshot, WorkerView
 from engine.ui.lines import progress_line
 from engine.ui.live import Frame, LiveProgress, terminal
 from tests.ui.snapshots import (

@@ -30,7 +30,7 @@ def test_importing_the_progress_does_not_import_rich() -> None:
 DRIVE = """
 import sys
 import msgspec
-from engine.records import Snapshot
+from engine.reports import Snapshot
 from engine.ui.progress import open_progress
 
 progress = open_progress(sys.stderr)

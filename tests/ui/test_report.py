@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ExitCode, RunDirectoryError
-from engine.records import Counters, ProviderFigures, RunReport, SessionReport, Totals
+from engine.records import Counters, Totals
+from engine.reports import ProviderFigures, RunReport, SessionReport
 from engine.ui.report import from_json, summary, to_json
 
 SESSION = SessionReport(

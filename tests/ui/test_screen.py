@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from engine.records import Snapshot
+from engine.reports import Snapshot
 from engine.ui.lines import progress_line
 from engine.ui.live import LiveProgress
 from engine.ui.progress import open_progress
@@ -368,7 +368,7 @@ def test_a_terminal_that_goes_on_shows_all_events_and_the_latest_snapshot(
 PROCESS = """
 import os, sys, time
 import msgspec
-from engine.records import Snapshot
+from engine.reports import Snapshot
 from engine.ui.progress import open_progress
 
 snapshot = msgspec.json.decode(sys.stdin.read(), type=Snapshot)

@@ -1,0 +1,111 @@
+"""How a run stands and how it went: what the progress display shows, and what the report keeps."""
+
+import msgspec
+
+from engine.records import Counters, Totals
+
+
+class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider as the progress display shows it."""
+
+    name: str
+    state: str  # "open"; "holding": it asked for silence; "failing": opened by the breaker; "recovering"; "closed"
+    in_flight: int  # measured
+    allowed: int  # requests that the leases allow at a time now
+    requests: int  # of this session
+    answered: int
+    requests_per_s: float | None  # that the leases may spend; None: no limit
+    tokens_per_s: float | None
+    held_s: float | None = None  # seconds until the silence that it asked for ends
+
+
+class ProviderFigures(msgspec.Struct, kw_only=True):
+    """What one session had of one provider."""
+
+    state: str = "open"  # at the session's end, as in `ProviderView`
+    requests: int = 0
+    answered: int = 0
+    limited: int = 0  # 429s
+    failed: int = 0  # requests without a valid reply, 429s included
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    mean_reply_s: float | None = None
+    held_s: float = 0.0  # silence that it asked for, in all
+    opened: int = 0  # times that the breaker opened
+    in_flight_max: int = 0
+    odd_headers: int = 0  # limit headers that made no sense
+    requests_per_minute: float | None = None  # in force at the end: configured or learned
+    tokens_per_minute: float | None = None
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    """One worker as the progress display and the report show it."""
+
+    number: int
+    pid: int
+    state: str  # "starting", "working", "draining", "gone"
+    in_flight: int
+    rss_bytes: int
+    cpu_share: float  # of one core over the last second; 1.0 is a whole core
+    lag_ms: float = 0.0  # how late its event loop is: far above 10 the core is the limit
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands: what the progress display shows, about four times a second."""
+
+    elapsed_s: float  # of this session
+    total_rows: int | None  # None while the input is still being counted
+    totals: Totals  # acknowledged rows of the whole run, earlier sessions included
+    session_rows: int  # acknowledged in this session: what rows/s and ETA are figured from
+    rows_per_s: float  # over the last few seconds
+    eta_s: float | None
+    in_flight: int  # measured: requests on the wire now
+    allowed: int  # slots of all workers
+    waiting: int  # rows waiting out a backoff
+    next_due_s: float | None  # until the soonest of them
+    counters: Counters  # of this session, all workers
+    shards_sealed: int
+    shards_merged: int
+    workers: tuple[WorkerView, ...]
+    deaths: int  # workers that died in this session
+    draining: bool
+    providers: tuple[ProviderView, ...] = ()
+    notices: tuple[str, ...] = ()  # what holds the run back now, each as a short line: "disk nearly full, paused"
+
+
+class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of the command on a run. A run that is interrupted and resumed has several."""
+
+    started: str  # ISO 8601, UTC
+    ended: str
+    exit_code: int
+    stopped_by: str | None  # one line: why it ended before its time; None where it finished
+    elapsed_s: float
+    rows: int  # acknowledged in this session
+    rows_per_s: float
+    counters: Counters
+    in_flight_max: int  # highest measured in flight in each worker, summed
+    allowed: int
+    workers: int
+    deaths: int
+    quarantined: int  # rows given up because workers died on them
+    billed_twice_max: int  # retries and resends of requests that the server may already have done: an upper bound
+    cpu_s: float  # supervisor and workers
+    rss_max_bytes: dict[str, int]  # highest of "supervisor" and of the largest "worker"
+    providers: dict[str, ProviderFigures] = {}
+    notices: list[str] = []  # what held the session back at some time, or was changed before it started
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`report.json` of the run directory. Also what `rowmill run` sums up at its end."""
+
+    run: str
+    finished: bool
+    input: str
+    output: str
+    errors: str | None
+    rows: int | None  # of the input; None where it was not counted to its end
+    totals: Totals
+    failures: dict[str, int]  # fault class -> rows that failed with it
+    sessions: list[SessionReport]
