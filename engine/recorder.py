@@ -54,9 +54,10 @@ class Recorder:
         """Record an answer that came at loop time `now`."""
         assert job.request is not None
         ms = int((now - job.started) * 1000)
-        attempts = job.attempts + job.asked + 1
+        attempts = job.attempts + 1
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
         if job.spent:
+            attempts += job.asked
             prompt_tokens += job.spent[0]
             completion_tokens += job.spent[1]
         include = self._included(job, ms, attempts) if self._includes else b""
@@ -120,9 +121,12 @@ class Recorder:
         return self.shared
 
     def _note(self, count: int) -> None:
+        before = self.pending_bytes
+        self.pending_bytes = after = before + count
         self.pending_rows += 1
-        self._board.cells[-1] = -self.pending_rows  # as note_unsynced, without the call
-        self._note_bytes(count)
+        self._board.cells[-1] = -self.pending_rows  # as note_unsynced, and the next as _note_bytes, without the calls
+        if before == 0 or before < _GROUP_BYTES <= after:
+            self._on_recorded(after >= _GROUP_BYTES)
 
     def _note_bytes(self, count: int) -> None:
         before = self.pending_bytes
