@@ -24,7 +24,7 @@ def write_csv(path: Path) -> None:
 
 
 def rows_on_disk(checkpoints: Path, least: int) -> bool:
-    return sum(path.read_bytes().count(b'{"row":') for path in checkpoints.glob("*")) >= least
+    return sum(path.read_bytes().count(b'{"row":') for path in checkpoints.glob("*.checkpoint")) >= least
 
 
 def test_a_compressed_table_survives_kills_and_ends_as_another_one(
