@@ -11,6 +11,7 @@ from typing import Protocol, Self, TypedDict
 import msgspec
 
 from engine.config.sections import InputConfig
+from engine.errors import InputError
 from engine.records import Column, InputPart, Shard
 from engine.sources import delimited, jsonl, selection
 from engine.sources.batch import looks_like_batch
@@ -182,11 +183,26 @@ class Input:
     def _check(self) -> None:
         """Look at what only some formats have. Raises `InputError`."""
         if self.format in DELIMITERS:
-            header(self._found[0], self._encoding)
+            self._check_headers()
         elif self.format in TABLES:
             local = [Path(each.file.path) for each in self._found if not each.remote]
             for path in local if len(local) <= FEW else local[:1]:  # of many the planner finds it out
                 table(self.format).check(path)
+
+    def _check_headers(self) -> None:
+        """Refuse files of other columns than the first has. Of very many files only the first is looked at."""
+        first = header(self._found[0], self._encoding)
+        others = self._found[1:] if len(self._found) <= FEW else []
+        for each in others:
+            if each.remote or not each.file.size:
+                continue
+            if different := set(first).symmetric_difference(header(each, self._encoding)):
+                name = min(different)
+                has, lacks = (self._found[0], each) if name in first else (each, self._found[0])
+                raise InputError(
+                    f"{each.file.path}: {shown(has.file.path)} has a column {name!r}, and {shown(lacks.file.path)} has "
+                    "none; name files of the same columns, or write the missing ones"
+                )
 
     def _estimated_size(self) -> int:
         size = sum(each.file.size for each in self._found)

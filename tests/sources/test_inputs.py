@@ -275,6 +275,13 @@ def test_csv_files_of_a_directory_each_have_their_header_and_bad_rows_their_plac
     ]
 
 
+def test_csv_files_of_other_columns_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,text\n1,x\n")
+    (tmp_path / "b.csv").write_bytes(b"id,body\n2,y\n")
+    with pytest.raises(InputError, match=r"b\.csv has a column 'body', and .*a\.csv has none; name files of the same"):
+        find(InputConfig(path=str(tmp_path)))
+
+
 def test_tsv_is_read_by_its_tabs(tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_bytes('id\ttext\r\n1\t"a\tb, c"\r\n'.encode("utf-16"))
     with pytest.raises(InputError, match=r'set input\.encoding = "utf-16"'):
