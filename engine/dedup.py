@@ -43,7 +43,7 @@ _STORE_BYTES = 32 << 20  # of answers that wait for the store, until feeding sto
 class Events(Protocol):
     """What becomes of rows here."""
 
-    def on_answer(self, job: Job, answer: Answer, now: float) -> None:
+    def on_answer(self, job: Job, answer: Answer) -> None:
         """Record an answer that this row did not ask for itself: it has cost nothing."""
 
     def on_failure(self, job: Job, failure: Failure, now: float) -> None:
@@ -199,7 +199,7 @@ class Dedup:
         self._let_go(jobs)
         if type(end) is Answer:
             for job in jobs:
-                self._events.on_answer(job, end, now)
+                self._events.on_answer(job, end)
         else:
             assert type(end) is Failure
             for job in jobs:

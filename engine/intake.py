@@ -149,7 +149,7 @@ class Intake:
 
     # What becomes of rows that wait for others: `dedup.Events`
 
-    def on_answer(self, job: Job, answer: Answer, now: float) -> None:  # noqa: ARG002 - it took no time
+    def on_answer(self, job: Job, answer: Answer) -> None:
         """Record an answer that this row did not ask for itself."""
         self._recorder.copy(job, answer)
 

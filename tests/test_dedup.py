@@ -40,7 +40,7 @@ class Worker:
         self.recorded: dict[int, Answer | Failure] = {}
         self.lost: list[str] = []
 
-    def on_answer(self, job: Job, answer: Answer, now: float) -> None:
+    def on_answer(self, job: Job, answer: Answer) -> None:
         assert job.index not in self.recorded
         assert not job.key
         self.recorded[job.index] = answer
@@ -342,7 +342,7 @@ done = os.open(place.parent / "done", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 backlog = []
 
 class Events:
-    def on_answer(self, job, answer, now):
+    def on_answer(self, job, answer):
         os.write(done, b"%d %b\\n" % (job.index, answer.output))
     def on_leaders(self, jobs):
         backlog.extend(jobs)

@@ -315,7 +315,7 @@ class Governor:
 
     @property
     def state(self) -> str:
-        """As in `records.ProviderView`."""
+        """As in `reports.ProviderView`."""
         if self.closed is not None:
             return "closed"
         if self._breaker.state != "closed":

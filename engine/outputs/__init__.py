@@ -53,6 +53,10 @@ class OutputFormat(Protocol):
     def parts(self) -> str | None:
         """The suffix of the files where the output is a directory of them; None where it is one file."""
 
+    @property
+    def end(self) -> bytes:
+        """What is written behind each piece of a section."""
+
     def load(self) -> None:
         """Import what encoding needs, so that it holds up no request later. For workers, before their first row."""
 

@@ -47,6 +47,7 @@ class Batch:
 
     key = "batch"
     parts = None
+    end = b""
 
     def load(self) -> None:
         """Need nothing."""

@@ -17,6 +17,7 @@ class CsvRecords:
     """CSV in one file."""
 
     parts = None
+    end = b""
 
     def __init__(self, config: OutputConfig, layout: Layout) -> None:
         self._table = Table(config, layout, typed=False)

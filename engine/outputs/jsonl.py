@@ -6,7 +6,6 @@ from itertools import islice
 from engine.outputs import vectors
 
 _OUTPUT = b',"output":'  # first found, it is the member: in the id before it every quote is escaped
-_CHUNK_BYTES = 1 << 17  # as the store writes it
 _ROWS = 64  # whose vectors are converted at once
 
 
@@ -15,23 +14,14 @@ class Lines:
 
     key = "jsonl"
     parts = None
+    end = b"\n"
 
     def load(self) -> None:
         """Need nothing."""
 
     def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
-        """Yield many lines at a time: to append a newline to each costs as much again as all else."""
-        chunk: list[bytes] = []
-        size = 0
-        for line in lines:
-            chunk.append(line)
-            size += len(line)
-            if size >= _CHUNK_BYTES:
-                yield b"\n".join((*chunk, b""))
-                chunk.clear()
-                size = 0
-        if chunk:
-            yield b"\n".join((*chunk, b""))
+        """Leave them as they are."""
+        return lines
 
     def failed(self, line: bytes, attempts: int) -> None:
         """Leave the errors file as it is."""
@@ -61,4 +51,4 @@ class VectorLines(Lines):
                 line[place + 1 : end - 1] if end else None for line, place, end in zip(batch, places, ends, strict=True)
             ]
             for line, place, end, text in zip(batch, places, ends, vectors.texts(vectors.decoded(coded)), strict=True):
-                yield line + b"\n" if text is None else b"%b%b%b\n" % (line[:place], text, line[end:])
+                yield line if text is None else b"%b%b%b" % (line[:place], text, line[end:])

@@ -32,6 +32,8 @@ _VECTOR = "list.element"  # Parquet's name for what is in a list
 class Parquet:
     """Parquet files of one run."""
 
+    end = b""
+
     def __init__(self, config: OutputConfig, layout: Layout) -> None:
         self._table = Table(config, layout, typed=True)
         self._arrow: _Arrow | None = None

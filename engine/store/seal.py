@@ -38,6 +38,10 @@ class Form(Protocol):
     def key(self) -> str:
         """Names the format and all that its sections depend on: sections of two keys never come into one output."""
 
+    @property
+    def end(self) -> bytes:
+        """What is written behind each piece."""
+
     def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
         """Turn the rows' output lines into the output section, in pieces of any size.
 
@@ -92,7 +96,7 @@ def write_sealed(
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop
                 # takes milliseconds for every row.
                 lines = _output_lines(source, index)
-                output_bytes = _write(fd, lines, b"\n") if form is None else _write(fd, form.encode(lines), b"")
+                output_bytes = _write(fd, lines, b"\n") if form is None else _write(fd, form.encode(lines), form.end)
                 error_bytes = _write(fd, _error_lines(source, index, form), b"\n")
             key = PLAIN if form is None else form.key
             footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, totals, key)

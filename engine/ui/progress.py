@@ -1,6 +1,6 @@
 """Progress while a run goes on: a live display on a terminal, plain lines anywhere else.
 
-Both read `records.Snapshot`s and nothing else. Neither can end or hold up a run: when the stream can no longer be
+Both read `reports.Snapshot`s and nothing else. Neither can end or hold up a run: when the stream can no longer be
 written to (the terminal was closed, the reader of the pipe is gone), they fall silent; when it takes nothing for a
 while, they wait in a thread of their own (`screen`); and the rows go on.
 """

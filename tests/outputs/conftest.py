@@ -29,7 +29,7 @@ def _joined(form: OutputFormat, shards: Sequence[Sequence[bytes]]) -> bytes:
     join = form.join()
     made = b"" if join is None else join.begin()
     for lines in shards:
-        section = b"".join(form.encode(iter(lines)))
+        section = b"".join(piece + form.end for piece in form.encode(iter(lines)))
         assert section[-1:] in {b"", b"\n"}, "the footer behind a section is found by the newline before it"
         offset, count = (0, len(section)) if join is None else join.add(MemorySection(section))
         made += section[offset : offset + count]

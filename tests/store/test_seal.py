@@ -52,6 +52,7 @@ class Reversed:
     """A format that writes texts backwards, in pieces, and leaves failed rows to its errors section."""
 
     key = "reversed:1"
+    end = b""
 
     def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
         for line in lines:
