@@ -48,6 +48,12 @@ class InputError(RowmillError):
     """The input or output file cannot be used as configured."""
 
 
+class BudgetError(RowmillError):
+    """The budget that the user set does not cover what is left."""
+
+    exit_code = ExitCode.BUDGET
+
+
 class ProviderError(RowmillError):
     """No provider is left that would answer: credit, key, model, or down for too long."""
 

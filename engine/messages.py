@@ -9,7 +9,20 @@ from pathlib import Path
 import msgspec
 
 from engine.config import Config
-from engine.records import Counters, Endpoint, InputPart, Layout, Lease, ProviderReport, Shard, Totals
+from engine.records import (
+    Amount,
+    BatchView,
+    Counters,
+    Endpoint,
+    InputPart,
+    Layout,
+    Lease,
+    Price,
+    ProviderReport,
+    Shard,
+    Spent,
+    Totals,
+)
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -32,6 +45,10 @@ class Setup(_Message, frozen=True):
     claimant: int  # names the worker among all of the run's that have shared requests
     salvage: bool
     retry_failed: bool  # rows that have failed are to be done again
+    prices: list[Price | None] = []  # of the providers; None where unknown
+    capped: bool = False  # there is a budget: nothing is sent but what an `Allow` covers
+    left: Amount | None = None  # of it, for the batches of the whole run; None: no limit
+    until: float | None = None  # Unix time at which batches are given up for the live API; None: never
 
     @property
     def run_directory(self) -> Path:
@@ -51,6 +68,20 @@ class Leases(_Message, frozen=True):
     """Supervisor to worker: what may be sent from now on. Answered by a `Leased` for each."""
 
     leases: list[Lease]
+
+
+class Allow(_Message, frozen=True):
+    """Supervisor to worker: so much more may be spent. What is reserved for a request is taken from it."""
+
+    amount: Amount
+
+
+class Recall(_Message, frozen=True):
+    """Supervisor to worker: hand back what is not spent. Answered by a `Short`."""
+
+
+class NoMore(_Message, frozen=True):
+    """Supervisor to a worker of batches that wants a shard: there is none any more, and all are planned."""
 
 
 class Drain(_Message, frozen=True):
@@ -111,6 +142,7 @@ class Beat(_Message, frozen=True):
     providers: list[ProviderReport]
     lag_ms: float  # how late the event loop is
     retries_short: bool  # since the last one the retry budget held a row back
+    spent: Amount = Amount()  # of what was allowed; what is reserved for requests in flight is
 
 
 class ShardSealed(_Message, frozen=True):
@@ -118,6 +150,30 @@ class ShardSealed(_Message, frozen=True):
 
     number: int
     totals: Totals
+
+
+class Short(_Message, frozen=True):
+    """Worker to supervisor: what was allowed does not cover the next request. All that is left of it goes back."""
+
+    left: Amount
+    need: Amount  # of the next request; nothing where it was recalled
+
+
+class BatchBeat(_Message, frozen=True):
+    """Worker of batches to supervisor, with every beat: how its batches stand, over all sessions of the run."""
+
+    batches: list[BatchView]  # those that are not collected
+    parts: int  # so far
+    collected: int
+    spent: Spent  # of what is collected
+    wasted: Spent  # of it, by replies that were no use
+    reserved: Amount  # for what is not
+
+
+class HandedOver(_Message, frozen=True):
+    """Worker of batches to supervisor: the deadline is near; what is left is for the live API. The worker drains."""
+
+    reason: str
 
 
 class Note(_Message, frozen=True):
@@ -133,8 +189,22 @@ class Stop(_Message, frozen=True):
     reason: str
 
 
-ToWorker = Setup | Assign | Leases | Drain
-ToSupervisor = Ready | Want | Leased | Refused | Tripped | Closed | Beat | ShardSealed | Note | Stop
+ToWorker = Setup | Assign | Leases | Allow | Recall | NoMore | Drain
+ToSupervisor = (
+    Ready
+    | Want
+    | Leased
+    | Refused
+    | Tripped
+    | Closed
+    | Beat
+    | Short
+    | BatchBeat
+    | HandedOver
+    | ShardSealed
+    | Note
+    | Stop
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _for_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

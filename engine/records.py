@@ -109,6 +109,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     usage: bytes
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0  # of the prompt's, those that the provider had cached: they are cheaper
 
 
 class FaultClass(msgspec.Struct, frozen=True):
@@ -158,6 +159,73 @@ class Totals(msgspec.Struct):
         self.requests += other.requests
 
 
+class Spent(msgspec.Struct, array_like=True):
+    """What requests have cost, in tokens."""
+
+    requests: int = 0
+    prompt_tokens: int = 0  # the cached ones included
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that are paid for."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def add(self, other: "Spent") -> None:
+        """Add the other's figures to these."""
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What one model of one provider costs, in dollars a million tokens."""
+
+    input: float
+    output: float
+    cached_input: float
+    batch_discount: float = 0.5  # part of the price that the Batch API takes off
+
+    def usd(self, spent: Spent, *, batch: bool = False) -> float:
+        """Return what this costs, in dollars."""
+        whole = (
+            (spent.prompt_tokens - spent.cached_tokens) * self.input
+            + spent.cached_tokens * self.cached_input
+            + spent.completion_tokens * self.output
+        ) / 1e6
+        return whole * (1.0 - self.batch_discount) if batch else whole
+
+
+class Amount(msgspec.Struct, frozen=True, array_like=True):
+    """Some of each thing that a budget can limit: what is spent, reserved, allowed or needed."""
+
+    requests: float = 0.0
+    tokens: float = 0.0
+    usd: float = 0.0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        """Return both together."""
+        return Amount(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        """Return what is left without the other."""
+        return Amount(self.requests - other.requests, self.tokens - other.tokens, self.usd - other.usd)
+
+
+class BatchView(msgspec.Struct, frozen=True):
+    """One batch at the provider, as the progress display shows it."""
+
+    part: int
+    attempt: int  # 1 for a part's first batch
+    batch: str  # the provider's id; "" before it is created
+    status: str  # the provider's word, or "building", "uploading", "waiting", "collecting" for what is done here
+    requests: int
+    completed: int  # of them, as the provider counts
+    failed: int
+
+
 class Share(msgspec.Struct, frozen=True, array_like=True):
     """One worker's part of one limit: a token bucket (the same arithmetic as GCRA) cut out of the whole one."""
 
@@ -204,7 +272,12 @@ class ProviderReport(msgspec.Struct, array_like=True):
     tokens: int = 0  # debited for what was sent, corrected by what replies said
     prompt_tokens: int = 0  # as valid replies said
     completion_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt tokens
     reply_s: float = 0.0  # time that the valid replies took, together
+    wasted_prompt: int = 0  # tokens of valid replies that were no valid answers: they are among those above,
+    wasted_completion: int = 0
+    lost_prompt: int = 0  # and estimated ones of requests that may have been billed without a reply: they are not
+    lost_completion: int = 0
     odd_headers: int = 0  # limit headers that make no sense
     # How it stands now:
     lease: int = 0  # serial of the lease in force
@@ -233,6 +306,7 @@ class Counters(msgspec.Struct):
     reasked: int = 0  # requests that show a model what was wrong with its reply
     packed: int = 0  # rows that went out together with others in one request
     tokens_saved: int = 0  # by packing: what the rows beyond the first of a request would have repeated, estimated
+    spared: Spent = msgspec.field(default_factory=Spent)  # by the cache and by duplicates: what the replies had cost
 
     def add(self, other: "Counters") -> None:
         """Add the other's figures to these."""
@@ -242,6 +316,7 @@ class Counters(msgspec.Struct):
         self.reasked += other.reasked
         self.packed += other.packed
         self.tokens_saved += other.tokens_saved
+        self.spared.add(other.spared)
         self.requests += other.requests
         self.replies += other.replies
         self.retries += other.retries
@@ -267,6 +342,11 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     faults: dict[str, float] = msgspec.field(default_factory=dict)  # fault name -> share of requests, 0 to 1
     content_faults: dict[str, float] = msgspec.field(default_factory=dict)  # name -> share of replies in JSON, 0 to 1
     script: tuple[str, ...] = ()  # fault names, one for each request from the first on ("ok" for none)
+    batch_s: float = 1.0  # from a batch's creation until it is completed
+    batch_script: tuple[str, ...] = ()  # what becomes of the batches, from the first one created on ("ok": no fault)
+    batch_faults: dict[str, float] = {}  # fault name -> share of the lines of batches
+    batch_enqueued_tokens: int | None = None  # prompt tokens that batches may have enqueued at a time; None: no limit
+    state: str | None = None  # directory in which files and batches outlive the process; None: a temporary one
     hang_s: float = 3600.0  # how long a hung request is held open
     seed: int = 0
     # Path prefix -> its settings, whole: nothing is inherited but from the defaults above.

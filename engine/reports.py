@@ -2,7 +2,7 @@
 
 import msgspec
 
-from engine.records import Counters, Totals
+from engine.records import BatchView, Counters, Spent, Totals
 
 
 class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +39,37 @@ class ProviderFigures(msgspec.Struct, kw_only=True):
     tokens_per_minute: float | None = None
 
 
+class CostLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model of one provider has cost."""
+
+    provider: str
+    model: str
+    mode: str  # "live" or "batch"
+    spent: Spent
+    usd: float | None  # None: its price is unknown
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has cost so far, over all of its sessions."""
+
+    usd: float | None = None  # None where the price of anything is unknown
+    tokens: int = 0
+    requests: int = 0
+    lines: tuple[CostLine, ...] = ()
+    retries_usd: float | None = None  # of it: replies that were no valid answers
+    lost_usd: float | None = None  # beside it: requests that may have been billed and brought no reply, estimated
+    lost: Spent = msgspec.field(default_factory=Spent)  # the same in tokens
+    reserved_usd: float = 0.0  # beside it: for what is under way
+    spared_usd: float | None = None  # saved by the cache and by duplicates,
+    packed_usd: float | None = None  # by packing,
+    batch_usd: float | None = None  # by the Batch API
+    projected_usd: float | None = None  # for all rows, as far as can be told
+    max_usd: float | None = None  # the budget's
+    max_tokens: float | None = None
+    max_requests: float | None = None
+    unpriced: tuple[str, ...] = ()  # models without a known price
+
+
 class WorkerView(msgspec.Struct, frozen=True):
     """One worker as the progress display and the report show it."""
 
@@ -72,6 +103,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool
     providers: tuple[ProviderView, ...] = ()
     notices: tuple[str, ...] = ()  # what holds the run back now, each as a short line: "disk nearly full, paused"
+    cost: Cost | None = None  # of the whole run
+    batches: tuple[BatchView, ...] = ()  # that are not collected yet
+    parts: tuple[int, int] | None = None  # in batch mode: parts collected, parts so far
 
 
 class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +127,7 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     billed_twice_max: int  # retries and resends of requests that the server may already have done: an upper bound
     cpu_s: float  # supervisor and workers
     rss_max_bytes: dict[str, int]  # highest of "supervisor" and of the largest "worker"
+    mode: str = "live"  # or "batch"
     providers: dict[str, ProviderFigures] = {}
     notices: list[str] = []  # what held the session back at some time, or was changed before it started
 
@@ -108,4 +143,5 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None  # of the input; None where it was not counted to its end
     totals: Totals
     failures: dict[str, int]  # fault class -> rows that failed with it
+    cost: Cost | None = None
     sessions: list[SessionReport]

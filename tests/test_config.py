@@ -40,6 +40,7 @@ encoding = "latin-1"
 split = "train"
 
 [task]
+mode = "live"
 api = "chat.completions"
 model = "m"
 system = "Be short."
@@ -94,6 +95,27 @@ use = "disk"
 dir = "replies"
 max_mb = 5
 
+[budget]
+max_usd = 12.5
+max_tokens = 1e6
+max_requests = 1000
+
+[batch]
+provider = "local"
+deadline_s = 3600
+max_requests = 1000
+max_mb = 10
+enqueued_tokens = 2e6
+poll_s = 1
+poll_max_s = 30
+stuck_s = 90000
+
+[prices.m]
+input = 0.15
+cached_input = 0.075
+output = 0.6
+batch_discount = 0.5
+
 [output]
 path = "out.csv"
 format = "csv"
@@ -115,6 +137,11 @@ retry_after = false
 faults = { "500" = 0.01 }
 content_faults = { prose = 0.01 }
 script = ["ok", "500"]
+batch_s = 2
+batch_script = ["ok"]
+batch_faults = { missing = 0.01 }
+batch_enqueued_tokens = 1000
+state = "state"
 hang_s = 5
 seed = 7
 providers = {}

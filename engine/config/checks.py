@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.config import provider_checks, task_checks
+from engine.config import money_checks, provider_checks, task_checks
 from engine.config.sections import Config, RetryConfig
 from engine.records import SimulatorSettings
 
@@ -29,6 +29,7 @@ def problems(config: Config) -> Iterator[str]:
         yield "cache.max_mb: must be 1 or more megabytes"
     if not config.cache.dir.strip():
         yield "cache.dir: must not be empty"
+    yield from money_checks.problems(config)
     yield from task_checks.problems(config)
     yield from _path_problems(config)
     yield from _simulator_problems(config.simulator)
@@ -73,14 +74,16 @@ def _path_problems(config: Config) -> Iterator[str]:
 
 
 def _simulator_problems(simulator: SimulatorSettings, where: str = "simulator") -> Iterator[str]:
-    for key in ("latency_ms", "latency_sigma", "per_token_ms", "reply_tokens", "hang_s"):
+    for key in ("latency_ms", "latency_sigma", "per_token_ms", "reply_tokens", "hang_s", "batch_s"):
         if not 0 <= getattr(simulator, key) < math.inf:
             yield f"{where}.{key}: must be a number of 0 or more"
     for key in ("requests_per_minute", "tokens_per_minute"):
         value = getattr(simulator, key)
         if value is not None and not value > 0:
             yield f"{where}.{key}: must be above 0; leave it out for no limit"
-    for key in ("faults", "content_faults"):
+    if simulator.batch_enqueued_tokens is not None and simulator.batch_enqueued_tokens < 1:
+        yield f"{where}.batch_enqueued_tokens: must be 1 or more; leave it out for no limit"
+    for key in ("faults", "content_faults", "batch_faults"):
         shares = getattr(simulator, key).values()
         if not all(share >= 0 for share in shares) or sum(shares) > 1:
             yield f"{where}.{key}: shares must be 0 to 1, and at most 1 together"

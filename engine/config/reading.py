@@ -11,6 +11,8 @@ import msgspec
 
 from engine.config import checks
 from engine.config.sections import (
+    BatchConfig,
+    BudgetConfig,
     CacheConfig,
     CheckpointConfig,
     ClientConfig,
@@ -18,6 +20,7 @@ from engine.config.sections import (
     InputConfig,
     MachineConfig,
     OutputConfig,
+    PriceConfig,
     ProviderConfig,
     RetryConfig,
     TaskConfig,
@@ -37,8 +40,12 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "machine": MachineConfig,
     "checkpoint": CheckpointConfig,
     "cache": CacheConfig,
+    "budget": BudgetConfig,
+    "batch": BatchConfig,
     "simulator": SimulatorSettings,
 }
+
+PRICES = "prices"  # the one section whose keys are the user's own: a table for each model
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -81,7 +88,7 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
 def override(tree: dict[str, Any], change: str) -> None:
     """Change a decoded document by a "section.key=value" text."""
     key, equals, text = change.partition("=")
-    parts = [part.strip() for part in key.split(".")]
+    parts = _parts(key)
     if not equals or len(parts) < 2 or not all(parts):  # noqa: PLR2004 - a section and a key
         raise ConfigError(f"--set {change}: write it as section.key=value, for example workers.count=4")
     try:
@@ -97,6 +104,21 @@ def override(tree: dict[str, Any], change: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"--set {change}: {part} is no section")
     node[rest[-1]] = value
+
+
+def _parts(key: str) -> list[str]:
+    """Split a dotted key; a part in quotes may hold dots itself, as names of models do."""
+    if '"' not in key:
+        return [part.strip() for part in key.split(".")]
+    parts = []
+    try:
+        node: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return []
+    while isinstance(node, dict):
+        ((part, node),) = node.items()
+        parts.append(part)
+    return parts
 
 
 def _provider_table(tree: dict[str, Any], override: str, parts: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -118,9 +140,13 @@ def _provider_table(tree: dict[str, Any], override: str, parts: list[str]) -> tu
 def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
     every_key = [f"{name}.{field}" for name, kind in SECTIONS.items() for field in kind.__struct_fields__]
     for section, content in tree.items():
+        if section == PRICES:
+            _refuse_unknown_prices(content, source)
+            continue
         if section not in SECTIONS:
-            nearest = difflib.get_close_matches(section, SECTIONS, n=1, cutoff=0.5)
-            hint = f"did you mean [{nearest[0]}]?" if nearest else f"sections are {', '.join(SECTIONS)}"
+            known = [*SECTIONS, PRICES]
+            nearest = difflib.get_close_matches(section, known, n=1, cutoff=0.5)
+            hint = f"did you mean [{nearest[0]}]?" if nearest else f"sections are {', '.join(known)}"
             raise ConfigError(f"{source}: unknown section [{section}]; {hint}")
         tables = content if isinstance(content, list) else [content]
         for table in tables:
@@ -135,6 +161,20 @@ def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
                 match = f"{section}.{nearest[0]}" if nearest else _nearest_key(f"{section}.{key}", every_key)
                 of = f" of {_name(table)!r}" if len(tables) > 1 else ""
                 raise ConfigError(f"{source}: unknown key {section}.{key}{of}; did you mean {match}?")
+
+
+def _refuse_unknown_prices(content: Any, source: str) -> None:
+    fields = PriceConfig.__struct_fields__
+    example = '[prices] "gpt-x" = { input = 0.15, output = 0.6 }'
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: prices must be written as a [prices] section, as in {example}")
+    for model, price in content.items():
+        if not isinstance(price, dict):
+            raise ConfigError(f"{source}: prices.{model}: is no table of a model's prices; write it as {example}")
+        for key in price:
+            if key not in fields:
+                nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
+                raise ConfigError(f"{source}: unknown key {key} of prices.{model}; did you mean {nearest}?")
 
 
 def _nearest_key(key: str, every_key: list[str]) -> str:
@@ -158,7 +198,7 @@ def _readable(message: str, tree: Mapping[str, Any]) -> str:
         return f"{path}.{missing[1]} is missing" if path else f"[{missing[1]}] is missing"
     if choice := re.fullmatch(r"Invalid enum value (.+)", text):
         section, _, key = path.partition("[")[0].partition(".")
-        if (annotation := get_type_hints(SECTIONS[section]).get(key)) is not None:
+        if section in SECTIONS and (annotation := get_type_hints(SECTIONS[section]).get(key)) is not None:
             text = f"{choice[1]} is none of {', '.join(_choices(annotation))}"
     return f"{path}{of}: {text[0].lower()}{text[1:]}" if path else text
 

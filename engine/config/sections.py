@@ -28,6 +28,7 @@ class InputConfig(_Section, frozen=True):
 class TaskConfig(_Section, frozen=True):
     """`[task]`."""
 
+    mode: Literal["live", "batch", "auto"] = "live"  # "batch": by the Batch API; "auto": what it has in time
     api: Literal["chat.completions", "responses", "completions", "embeddings", "moderations"] = "chat.completions"
     model: str | None = None  # asked of every provider that names none of its own; a batch file's lines name theirs
     prompt: str | None = None  # "{column}" stands for the row's column, "{{" and "}}" for braces
@@ -86,6 +87,41 @@ class RetryConfig(_Section, frozen=True):
     invalid_output: int = 3  # times that a row is asked until its reply fits the schema, the first one included
 
 
+class PriceConfig(_Section, frozen=True):
+    """The price of one model in `[prices]`, in dollars a million tokens; what is left out is as published."""
+
+    input: float | None = None
+    cached_input: float | None = None  # where nothing is published either: as input
+    output: float | None = None
+    batch_discount: float | None = None  # part of the price that the Batch API takes off; 0.5 where nobody says
+
+
+class BudgetConfig(_Section, frozen=True):
+    """`[budget]`: what the whole run may spend, resumes included."""
+
+    max_usd: float | None = None
+    max_tokens: float | None = None  # of prompts and replies together
+    max_requests: float | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything is."""
+        return (self.max_usd, self.max_tokens, self.max_requests) != (None, None, None)
+
+
+class BatchConfig(_Section, frozen=True):
+    """`[batch]`: how the Batch API is used, where task.mode asks for it."""
+
+    provider: str | None = None  # whose; left out: the first one's
+    deadline_s: float | None = None  # with mode "auto": all answers are there so long after the run's first start
+    max_requests: int = 50_000  # of one batch
+    max_mb: float = 200.0  # of the file of one batch
+    enqueued_tokens: float | None = None  # prompt tokens that may be enqueued at a time; None: no limit is known
+    poll_s: float = 5.0  # between the first two looks at a batch; the pauses grow
+    poll_max_s: float = 60.0  # up to this
+    stuck_s: float = 93_600.0  # a batch that is not over so long after it was created is cancelled and asked again
+
+
 class MachineConfig(_Section, frozen=True):
     """`[machine]`."""
 
@@ -130,11 +166,24 @@ class Config(_Section, frozen=True):
     machine: MachineConfig = MachineConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     cache: CacheConfig = CacheConfig()
+    budget: BudgetConfig = BudgetConfig()
+    batch: BatchConfig = BatchConfig()
+    prices: dict[str, PriceConfig] = {}  # by the model's name as the provider is asked, or by "PROVIDER/MODEL"
     simulator: SimulatorSettings = SimulatorSettings()
 
     def model_of(self, provider: ProviderConfig) -> str | None:
         """Return the model that this provider is asked for; None where the rows name theirs."""
         return self.task.model if provider.model is None else provider.model
+
+    @property
+    def batch_provider(self) -> ProviderConfig:
+        """The provider whose Batch API is used."""
+        return next((each for each in self.provider if each.name == self.batch.provider), self.provider[0])
+
+    @property
+    def names_models(self) -> bool:
+        """Whether rows name the models that they are sent to, so that nobody knows them all before."""
+        return "model" in self.task.per_row or (self.task.model is None and self.input.format == "batch")
 
     @property
     def input_path(self) -> Path:
