@@ -109,6 +109,11 @@ class Assembly:
         self._book.give_back(shards)
 
     @property
+    def planned(self) -> bool:
+        """Whether all shards are known."""
+        return self._book.planned
+
+    @property
     def complete(self) -> bool:
         """Whether every shard has been handed to the merge."""
         return self._book.complete

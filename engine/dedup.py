@@ -29,7 +29,7 @@ from engine.cache.ends import decode, encode
 from engine.cache.keys import keying
 from engine.cache.replies import Replies
 from engine.job import Job
-from engine.records import Answer, Failure
+from engine.records import Answer, Failure, Spent
 
 _TICK_S = 0.05  # ends are published, and claims of others looked up, this often
 _MISSED_S = 0.002  # after a missed turn: about as long as another's lasts
@@ -60,6 +60,7 @@ class Dedup:
     """The rows of one worker that share their requests with others.
 
     hits: rows answered by replies of earlier runs. duplicates: rows that ended as another row of this run did.
+    spared: what the replies to both had cost.
     rows, bytes: of the rows that wait here.
     """
 
@@ -71,6 +72,7 @@ class Dedup:
         self._events = events
         self.hits = 0
         self.duplicates = 0
+        self.spared = Spent()
         self.rows = 0
         self.bytes = 0
         # Key -> rows. A key is in one of them at most.
@@ -198,6 +200,9 @@ class Dedup:
         self.duplicates += len(jobs)
         self._let_go(jobs)
         if type(end) is Answer:
+            self.spared.requests += len(jobs)
+            self.spared.prompt_tokens += len(jobs) * end.prompt_tokens
+            self.spared.completion_tokens += len(jobs) * end.completion_tokens
             for job in jobs:
                 self._events.on_answer(job, end)
         else:

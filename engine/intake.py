@@ -15,7 +15,7 @@ from engine.errors import InvalidOutput, InvalidRow
 from engine.job import Job, OpenShard
 from engine.parking import Parking
 from engine.recorder import Recorder
-from engine.records import Answer, Failure, Request
+from engine.records import Answer, Failure, Request, Spent
 from engine.store.recovery import StoredReply
 from engine.tasks import Task
 from engine.transport import faults
@@ -45,9 +45,10 @@ class Intake:
         self._on_cache_lost = on_cache_lost
 
     @property
-    def shared(self) -> tuple[int, int]:
-        """Rows that were answered by an earlier run's replies, and as another row of this run was."""
-        return (0, 0) if self._dedup is None else (self._dedup.hits, self._dedup.duplicates)
+    def shared(self) -> tuple[int, int, Spent]:
+        """Rows that were answered by an earlier run's replies, and as another row of this run was; what they spared."""
+        dedup = self._dedup
+        return (0, 0, Spent()) if dedup is None else (dedup.hits, dedup.duplicates, dedup.spared)
 
     async def hungry(self) -> None:
         """Wait until more rows are wanted."""

@@ -39,6 +39,7 @@ class Job(msgspec.Struct, gc=False):
     first: float = 0.0  # when it was sent for the first time
     started: float = 0.0  # and for the last time
     debit: int = 0  # tokens that were debited for it then
+    reserved: tuple[float, float] = (0.0, 0.0)  # tokens and dollars, where there is a budget
     put_off: bool = False  # its next try is at the time that the server named
     upstream: Upstream | None = None  # where it was sent to last
     bound: bool = False  # it may go nowhere else: it has failed for good where it went first

@@ -6,7 +6,7 @@ Part of the hot path (see `pipeline`). Nothing here awaits.
 from collections.abc import Callable
 from random import Random
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -20,6 +20,9 @@ from engine.records import Answer, Counters, Failure, Reply
 from engine.tasks import Task
 from engine.transport import faults
 from engine.upstream import Router, Upstream
+
+if TYPE_CHECKING:
+    from engine.till import Till  # only where there is a budget
 
 _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
 _OK = 200
@@ -55,6 +58,7 @@ class Judge:
         streak: int,
         asks: int,
         rng: Random,
+        till: "Till | None" = None,
     ) -> None:
         """`on_less` is called when an upstream allows less than before; `streak`, `asks`: see `Pipeline`."""
         self._task = task
@@ -68,6 +72,7 @@ class Judge:
         self._streak = streak
         self._asks = asks
         self._rng = rng
+        self._till = till
 
     def settle(self, job: Job, upstream: Upstream, reply: Reply | Failure) -> None:
         """Record the outcome, or put the row back until its next try."""
@@ -96,9 +101,14 @@ class Judge:
             self._fail(job, upstream, failure, now)
         except InvalidOutput as invalid:
             upstream.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
+            if self._till is not None:
+                self._till.answered(job, upstream, invalid.answer)
+            upstream.wasted(invalid.answer)
             self._ask_again(job, upstream, invalid, now)
         else:
             upstream.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
+            if self._till is not None:
+                self._till.answered(job, upstream, answer)
             self._recorder.result(job, answer, now)
 
     def _settle_pack(self, pack: Job, upstream: Upstream, results: list[Answer | InvalidOutput], now: float) -> None:
@@ -106,7 +116,10 @@ class Judge:
         members = pack.members
         assert members is not None
         assert pack.request is not None
-        upstream.answered(pack.request, pack.debit, _together(results), pack.started, now)
+        together = _together(results)
+        upstream.answered(pack.request, pack.debit, together, pack.started, now)
+        if self._till is not None:
+            self._till.answered(pack, upstream, together)
         if len(members) > 1:
             self._counters.packed += len(members)
             self._counters.tokens_saved += (len(members) - 1) * self._task.shared_tokens
@@ -115,6 +128,7 @@ class Judge:
         for member, result in zip(members, results, strict=True):
             if isinstance(result, InvalidOutput):
                 wrong.append(member)
+                upstream.wasted(result.answer)
                 if len(members) == 1:
                     self._ask_again(pack, upstream, result, now)
                 else:
@@ -169,6 +183,10 @@ class Judge:
         failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, upstream.secrets))
         if upstream.failed(failure, now):
             self._events.on_tripped(upstream, failure)
+        if failure.maybe_billed:
+            upstream.doubtful(job.request)  # type: ignore[arg-type]  # built
+        if self._till is not None:
+            self._till.failed(job, failure)
         if fault.sick:
             self._on_less()
         if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
@@ -251,4 +269,5 @@ def _together(results: list[Answer | InvalidOutput]) -> Answer:
     answers = [each.answer if isinstance(each, InvalidOutput) else each for each in results]
     prompt = sum(answer.prompt_tokens for answer in answers)
     completion = sum(answer.completion_tokens for answer in answers)
-    return Answer(b"null", b"null", b"null", b"null", prompt, completion)
+    cached = sum(answer.cached_tokens for answer in answers)
+    return Answer(b"null", b"null", answers[0].model, b"null", prompt, completion, cached)

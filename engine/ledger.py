@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from engine.messages import Beat
 from engine.pool import Member, Pool
 from engine.providers import Providers
-from engine.records import Counters, Totals
+from engine.records import BatchView, Counters, Totals
 from engine.reports import SessionReport, Snapshot
 
 _SPEED_WINDOW_S = 5.0
@@ -82,7 +82,13 @@ class Ledger:
         return counters
 
     def snapshot(
-        self, pool: Pool, providers: Providers, now: float, *, draining: bool, notices: tuple[str, ...] = ()
+        self,
+        pool: Pool,
+        providers: Providers,
+        now: float,
+        *,
+        draining: bool,
+        notices: tuple[str, ...] = (),
     ) -> Snapshot:
         """Return where the run stands."""
         self._allowed_max = max(self._allowed_max, providers.allowed)
@@ -132,6 +138,8 @@ class Ledger:
         own_cpu_s: float,
         own_rss: int,
         notices: Iterable[str],
+        mode: str = "live",
+        batches: Iterable[BatchView] = (),
     ) -> SessionReport:
         """Sum the session up."""
         counters = self.counters(pool)
@@ -155,6 +163,8 @@ class Ledger:
             rss_max_bytes={"supervisor": own_rss, "worker": self._worker_rss_max},
             providers=providers.figures(now),
             notices=[*self._notices, *notices],
+            mode=mode,
+            batches=list(batches),
         )
 
 

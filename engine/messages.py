@@ -48,7 +48,8 @@ class Setup(_Message, frozen=True):
     prices: list[Price | None] = []  # of the providers; None where unknown
     capped: bool = False  # there is a budget: nothing is sent but what an `Allow` covers
     left: Amount | None = None  # of it, for the batches of the whole run; None: no limit
-    until: float | None = None  # Unix time at which batches are given up for the live API; None: never
+    run: str = ""  # its id
+    until: float | None = None  # Unix time by which all answers are to be there; None: no deadline
 
     @property
     def run_directory(self) -> Path:
@@ -142,7 +143,8 @@ class Beat(_Message, frozen=True):
     providers: list[ProviderReport]
     lag_ms: float  # how late the event loop is
     retries_short: bool  # since the last one the retry budget held a row back
-    spent: Amount = Amount()  # of what was allowed; what is reserved for requests in flight is
+    spent: Amount = Amount()  # of what was allowed
+    reserved: Amount = Amount()  # of it, for requests in flight
 
 
 class ShardSealed(_Message, frozen=True):

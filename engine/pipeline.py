@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from random import Random
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from engine.backlog import Backlog
 from engine.errors import InvalidRow
@@ -25,11 +26,14 @@ from engine.job import Job
 from engine.judge import Events, Judge
 from engine.parking import Parking
 from engine.recorder import Recorder
-from engine.records import Counters, Failure, Lease, Request
+from engine.records import Amount, Counters, Failure, Lease, Request
 from engine.store.inflight import InflightBoard
 from engine.tasks import Task
 from engine.transport import faults
 from engine.upstream import Router, Upstream
+
+if TYPE_CHECKING:
+    from engine.till import Till  # only where there is a budget
 
 _PENDING_BYTES = 16 << 20  # of outcomes not yet on disk: a slow disk slows admission, memory does not grow
 _CANCEL_S = 0.1  # a cancelled slot ends in the next turn of the loop
@@ -52,16 +56,18 @@ class Pipeline:
         recorder: Recorder,
         events: Events,
         rng: Random,
+        till: "Till | None" = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 
-        `asks`: how often a row is asked until its reply is a valid answer.
+        `asks`: how often a row is asked until its reply is a valid answer. `till`: where the run has a budget.
         """
         self._task = task
         self._router = Router(upstreams)
         self._board = board
         self._recorder = recorder
         self._most_slots = slots
+        self._till = till
 
         self.counters = Counters()
         self.in_flight = 0
@@ -85,6 +91,7 @@ class Pipeline:
             streak=streak,
             asks=asks,
             rng=rng,
+            till=till,
         )
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
         self._loop = asyncio.get_running_loop()
@@ -103,7 +110,7 @@ class Pipeline:
     def count(self) -> Counters:
         """Return the counters as they stand."""
         self.counters.requests = self._router.sent()
-        self.counters.cached, self.counters.duplicates = self.intake.shared
+        self.counters.cached, self.counters.duplicates, self.counters.spared = self.intake.shared
         self.counters.retries = sum(upstream.report.retries for upstream in self._router.upstreams)
         return self.counters
 
@@ -114,9 +121,17 @@ class Pipeline:
         self._allow()
         return returned
 
+    def allow(self, amount: Amount) -> None:
+        """Take what the supervisor allows of the budget."""
+        assert self._till is not None
+        self._till.allow(amount)
+        self._allow()
+
     def _allow(self) -> None:
         """Take in what the leases now allow: start the slots that this takes, and look for work."""
         self._allowed = min(self._router.allowed, self._most_slots)
+        if self._till is not None and self._till.short:
+            self._allowed = 0
         for number in range(len(self._slots), self._allowed):
             slot = self._loop.create_task(self._slot(number))
             slot.add_done_callback(self._slot_ended)
@@ -235,16 +250,33 @@ class Pipeline:
                 break
             cells[number] = 0
             if not self._router.fits(request):
-                if job.members is not None and len(job.members) > 1:
-                    self._judge.split(job)
-                    continue
-                self._recorder.failure(job, _too_large(request.tokens), now)
+                self._too_large(job, request, now)
                 continue
             backlog.paced = job
             self._wake_at(self._router.next_at)
             return None
+        if self._till is not None and not self._till.reserve(job, upstream):
+            self._unpaid(job, number)
+            return None
         self._send(job, upstream, now)
         return job
+
+    def _too_large(self, job: Job, request: Request, now: float) -> None:
+        """Fail a row that no provider's limit lets through, or ask the rows of a pack in smaller ones."""
+        if job.members is not None and len(job.members) > 1:
+            self._judge.split(job)
+        else:
+            self._recorder.failure(job, _too_large(request.tokens), now)
+
+    def _unpaid(self, job: Job, number: int) -> None:
+        """Put a row back that the budget does not cover, and send nothing until the supervisor has answered."""
+        self._board.cells[number] = 0
+        if job.bound:
+            assert job.upstream is not None
+            self.backlog.bind(job, job.upstream.number)
+        else:
+            self.backlog.paced = job
+        self._allow()
 
     def _pack(self, pack: Job, number: int, now: float) -> Request | None:
         def building(index: int) -> None:

@@ -18,6 +18,7 @@ from engine.store.inflight import BoardReading, read_board
 from engine.store.run_directory import RunDirectory
 
 WORKER_MODULE = "engine.worker"
+BATCH_WORKER_MODULE = "engine.batch.worker"
 
 _SUSPECT_DEATHS = 2  # deaths with a row in flight until it is sent alone
 _POISON_DEATHS = 3  # and until it is given up
@@ -87,8 +88,10 @@ class Death:
 class Pool:
     """The workers, by place."""
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: RunDirectory, *, batch: bool = False) -> None:
+        """Make an empty pool; `batch`: of workers of batches."""
         self._directory = directory
+        self._module = BATCH_WORKER_MODULE if batch else WORKER_MODULE
         self._incarnations = 0
         self._deaths_of: Counter[int] = Counter()  # row -> deaths in a row with it in flight
         self._fruitless = 0
@@ -99,7 +102,7 @@ class Pool:
 
     def start(self, place: int, now: float) -> Member:
         """Start a worker process in this place. It waits for its `Setup`."""
-        child = processes.start(WORKER_MODULE, f"rowmill-worker-{place}")
+        child = processes.start(self._module, f"rowmill-worker-{place}")
         member = Member(place, self._incarnations, child, now)
         self._incarnations += 1
         self.members.append(member)

@@ -4,11 +4,12 @@ The order matters: input, columns, key, output and an existing manifest are look
 directory made and locked.
 """
 
+import calendar
 import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from engine import delivery as deliveries
 from engine.cache import replies
 from engine.config import Config, ProviderConfig
 from engine.delivery import Delivery, delivery_of, staged
-from engine.errors import InputError, RunDirectoryError
+from engine.errors import ConfigError, InputError, RunDirectoryError
+from engine.money import prices as money
 from engine.outputs import format_of
-from engine.records import Column, Endpoint, InputFile, Layout, Shard
+from engine.records import Column, Endpoint, InputFile, Layout, Price, Shard
 from engine.sources import inputs, jsonl
 from engine.sources.inputs import Input
 from engine.sources.opening import shown
@@ -37,6 +39,7 @@ _CHECKED_ROWS = 100  # first rows looked at for the columns that the configurati
 _VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
 _COLUMN_SHARD = 1 << 20  # bytes of input, where the output is written by columns,
 _LEAST_SHARDS = 32  # as long as there are enough shards to go round
+_MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 _ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
 
 
@@ -54,6 +57,18 @@ class Prepared:
     cached: int  # serial of the last reply that the cache had before; 0 where there is none
     shards: list[Shard] | None  # the frozen plan, where an earlier session brought it to its end
     resumed: bool
+    prices: list[Price | None]  # of the model that each provider is asked for; None where unknown
+
+    @property
+    def deadline(self) -> float | None:
+        """Unix time by which all answers are to be there; None where there is no such time."""
+        if self.config.task.mode != "auto" or self.config.batch.deadline_s is None:
+            return None
+        return calendar.timegm(time.strptime(self.manifest.created, _MOMENT)) + self.config.batch.deadline_s
+
+    def again(self) -> "Prepared":
+        """Return the same for another session of the run, right after one: some of it is done by now."""
+        return replace(self, resumed=True, shards=manifests.load_plan(self.directory.plan))
 
 
 def prepare(
@@ -66,6 +81,24 @@ def prepare(
     """
     found = inputs.find(config.input, limit=limit, sample=sample)
     config = _settled(config, found)
+    if config.task.mode != "live" and config.names_models:
+        raise ConfigError(
+            f'task.mode: "{config.task.mode}" needs one model for all rows, as a batch has one; '
+            "name it by task.model, and leave out task.per_row.model"
+        )
+    with money.of_providers(config) as lookup:
+        return _prepare(config, environ, found, lookup, limit=limit, sample=sample)
+
+
+def _prepare(
+    config: Config,
+    environ: Mapping[str, str],
+    found: Input,
+    lookup: money.Lookup,
+    *,
+    limit: int | None,
+    sample: int | None,
+) -> Prepared:
     delivery = delivery_of(config)
     if delivery is not None:
         config = staged(config, delivery)
@@ -81,6 +114,8 @@ def prepare(
     _check_output(config, manifest)
     if manifest is not None:
         _check_same_run(config, manifest, fingerprint, found)
+    prices = lookup.wait()
+    money.require(config, prices)
     cached = replies.prepare(Path(config.cache.dir).expanduser()) if config.cache.use == "disk" else 0
     directory = RunDirectory.open(config.run_dir)
     try:
@@ -101,7 +136,7 @@ def prepare(
         directory.close()
         raise
     return Prepared(
-        config, endpoints, directory, manifest, found, _layout(config, found), delivery, cached, shards, resumed
+        config, endpoints, directory, manifest, found, _layout(config, found), delivery, cached, shards, resumed, prices
     )
 
 
@@ -261,7 +296,7 @@ def _shard_bytes(input_bytes: int, output_format: str) -> int:
 def _new_manifest(fingerprint: dict[str, Any], found: Input, config: Config) -> Manifest:
     return Manifest(
         run_id=uuid.uuid4().hex[:12],
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        created=time.strftime(_MOMENT, time.gmtime()),
         fingerprint=fingerprint,
         input=_noted(found.files),
         shard_bytes=_shard_bytes(found.size, config.output.format),

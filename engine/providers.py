@@ -20,8 +20,11 @@ class Providers:
     pressing: a lease should go out now rather than at the next tick.
     """
 
-    def __init__(self, config: Config, *, workers: int, slots: int, now: float, rng: Random) -> None:
-        """`slots`: the most requests in flight of one worker."""
+    def __init__(
+        self, config: Config, *, workers: int, slots: int, now: float, rng: Random, leased: bool = True
+    ) -> None:
+        """`slots`: the most requests in flight of one worker. `leased`: False where workers pace themselves."""
+        self._leased = leased
         self._governors = [
             Governor(
                 number,
@@ -100,6 +103,8 @@ class Providers:
     def send_leases(self, now: float) -> None:
         """Give every worker its new leases."""
         self.pressing = False
+        if not self._leased:
+            return
         by_holder: dict[int, list[Lease]] = {}
         for governor in self._governors:
             for holder, lease in governor.leases(now):

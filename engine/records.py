@@ -159,7 +159,7 @@ class Totals(msgspec.Struct):
         self.requests += other.requests
 
 
-class Spent(msgspec.Struct, array_like=True):
+class Spent(msgspec.Struct):
     """What requests have cost, in tokens."""
 
     requests: int = 0
@@ -274,10 +274,9 @@ class ProviderReport(msgspec.Struct, array_like=True):
     completion_tokens: int = 0
     cached_tokens: int = 0  # of the prompt tokens
     reply_s: float = 0.0  # time that the valid replies took, together
-    wasted_prompt: int = 0  # tokens of valid replies that were no valid answers: they are among those above,
-    wasted_completion: int = 0
-    lost_prompt: int = 0  # and estimated ones of requests that may have been billed without a reply: they are not
-    lost_completion: int = 0
+    wasted: Spent = msgspec.field(default_factory=Spent)  # of it, valid replies that were no valid answers
+    doubtful: Spent = msgspec.field(default_factory=Spent)  # beside it, what may be billed without one, estimated
+    models: dict[str, Spent] = msgspec.field(default_factory=dict)  # by the model that replies name, where rows name it
     odd_headers: int = 0  # limit headers that make no sense
     # How it stands now:
     lease: int = 0  # serial of the lease in force
@@ -343,7 +342,9 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     content_faults: dict[str, float] = msgspec.field(default_factory=dict)  # name -> share of replies in JSON, 0 to 1
     script: tuple[str, ...] = ()  # fault names, one for each request from the first on ("ok" for none)
     batch_s: float = 1.0  # from a batch's creation until it is completed
+    batches: bool = True  # there are `/v1/files` and `/v1/batches`; without, they answer 404
     batch_script: tuple[str, ...] = ()  # what becomes of the batches, from the first one created on ("ok": no fault)
+    upload_script: tuple[str, ...] = ()  # what becomes of uploaded files, from the first one on
     batch_faults: dict[str, float] = {}  # fault name -> share of the lines of batches
     batch_enqueued_tokens: int | None = None  # prompt tokens that batches may have enqueued at a time; None: no limit
     state: str | None = None  # directory in which files and batches outlive the process; None: a temporary one

@@ -21,10 +21,12 @@ from engine.sources.opening import shown
 from engine.startup import worker_count
 from engine.store import durable
 from engine.store.run_directory import RunDirectory
-from engine.supervisor import Supervisor
+from engine.supervisor import Mode, Supervisor
 from engine.ui.report import from_json, to_json
 
 _AUTO_SLOTS = 1024  # requests in flight of one worker, where the right number is to be found: what one core can hold
+# Of a run in each mode, how it goes on once a phase hands over.
+_PHASES: dict[str, tuple[Mode, ...]] = {"live": ("live",), "batch": ("batch",), "auto": ("batch", "live")}
 _ESTIMATED_ROWS = 100  # first rows, by whose length the others are estimated
 
 
@@ -45,7 +47,7 @@ def run(
 
     Raises `RowmillError` only for what is found before the run starts; later ends are in the report.
     """
-    embedded = _embedded(config)
+    _embedded(config)  # to be told now what cannot be
     if retry and not RunDirectory(config.run_dir).manifest.exists():
         raise RunDirectoryError(f"{config.run_dir} holds no run whose rows could be retried: start it by rowmill run")
     prepared = prepare(config, environ, limit=limit, sample=sample)
@@ -62,26 +64,33 @@ def run(
         with _Log(directory.log, observer) as log:
             resumed = " resumed" if prepared.resumed else ""
             log.log(f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}")
-            found = _preflight(prepared, embedded=embedded is not None)
+            found = _preflight(prepared, embedded=_embedded(config) is not None)
             for line in found.lines:
                 log.log(line)
-            supervisor = Supervisor(
-                prepared,
-                log,
-                slots=found.concurrency,
-                notices=found.lines,
-                earlier=earlier.sessions if earlier is not None else (),
-                salvage=salvage,
-                retry=retry,
-                embedded=embedded,
-            )
-            session = supervisor.run()
-            log.log(
-                f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
-            )
+            sessions = [*(earlier.sessions if earlier is not None else [])]
+            for mode in _PHASES[config.task.mode]:
+                supervisor = Supervisor(
+                    prepared,
+                    log,
+                    mode=mode,
+                    slots=found.concurrency,
+                    notices=found.lines,
+                    earlier=sessions,
+                    salvage=salvage,
+                    retry=retry and mode == _PHASES[config.task.mode][0],
+                    embedded=_embedded(config),
+                )
+                session = supervisor.run()
+                log.log(
+                    f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
+                )
+                sessions.append(session)
+                if not supervisor.handed_over:
+                    break
+                prepared = prepared.again()
             done = supervisor.finished
             if done and prepared.delivery is not None:
-                session = _delivered(prepared, prepared.delivery, session, log)
+                session = sessions[-1] = _delivered(prepared, prepared.delivery, session, log)
                 done = session.exit_code != ExitCode.MACHINE
         totals = supervisor.totals
         report = RunReport(
@@ -93,7 +102,8 @@ def run(
             rows=supervisor.rows,
             totals=totals,
             failures=_failures(config.errors_path) if supervisor.finished and totals.failed else {},
-            sessions=[*(earlier.sessions if earlier is not None else []), session],
+            cost=supervisor.cost,
+            sessions=sessions,
         )
         if finished and earlier is not None and not supervisor.finished:
             # A retry that was broken off: the output is what it was, and so are the rows that have failed in it.
@@ -175,8 +185,12 @@ def _embedded(config: Config) -> SimulatorProcess | None:
     """Make the simulator's process, not yet started, where any provider is to be it. All such share the one."""
     if not any(provider.base_url == SIMULATOR for provider in config.provider):
         return None
+    settings = config.simulator
+    if config.task.mode != "live" and settings.state is None:
+        # What it has been given is to be there when the run is resumed.
+        settings = msgspec.structs.replace(settings, state=str(config.run_dir / "simulator"))
     try:
-        return SimulatorProcess(config.simulator)
+        return SimulatorProcess(settings)
     except ValueError as error:
         raise ConfigError(f"simulator: {error}") from None
 

@@ -10,26 +10,47 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import psutil
 
 from engine import messages, processes
 from engine.assembly import Assembly
-from engine.errors import ExitCode, MachineError, ProviderError, RowmillError
+from engine.costs import Costs
+from engine.ending import Ending
+from engine.errors import MachineError, ProviderError, RowmillError
 from engine.ledger import Ledger, seconds_since
 from engine.machine.monitor import Condition, Monitor
 from engine.memory import peak_rss
-from engine.messages import Beat, Closed, Leased, Note, Ready, Refused, Setup, ShardSealed, Stop, Tripped, Want
+from engine.messages import (
+    BatchBeat,
+    Beat,
+    Closed,
+    HandedOver,
+    Leased,
+    NoMore,
+    Note,
+    Ready,
+    Refused,
+    Setup,
+    ShardSealed,
+    Short,
+    Stop,
+    Tripped,
+    Want,
+)
 from engine.observer import Observer
 from engine.pool import Member, Pool, left_in_flight
 from engine.preparation import Prepared
 from engine.providers import Providers
 from engine.records import Endpoint, Totals
-from engine.reports import SessionReport, Snapshot
+from engine.reports import Cost, SessionReport, Snapshot
 from engine.sharing import Sharing
 from engine.startup import EmbeddedEndpoint, EndpointStart, worker_count
 from engine.threads import Crashed, Mailbox, Merged, Planned
+
+Mode = Literal["live", "batch"]
 
 _TICK_S = 0.25  # progress is shown and silence looked for this often
 _DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
@@ -44,6 +65,7 @@ class Supervisor:
         prepared: Prepared,
         observer: Observer,
         *,
+        mode: Mode = "live",
         salvage: bool = False,
         retry: bool = False,
         slots: int = 64,
@@ -52,7 +74,7 @@ class Supervisor:
         embedded: EmbeddedEndpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`retry`: rows that have failed are done again.
+        """`mode`: the phase of the run, by live requests or by batches. `retry`: rows that have failed are done again.
 
         `embedded` is the endpoint to start where the configuration asks for the simulator; `slots`: the most requests
         in flight of one worker; `notices`: what was found before the start; `earlier`: the run's sessions so far.
@@ -67,8 +89,13 @@ class Supervisor:
         self._embedded = embedded
         self._clock = clock
         now = clock()
-        self._workers = worker_count(prepared.config, prepared.input.size, prepared.manifest.shard_bytes)
-        self._pool = Pool(prepared.directory)
+        self._mode = mode
+        # Batches are paced by the provider: one process keeps up with any.
+        batch = mode == "batch"
+        self._workers = (
+            1 if batch else worker_count(prepared.config, prepared.input.size, prepared.manifest.shard_bytes)
+        )
+        self._pool = Pool(prepared.directory, batch=batch)
         self._slots = slots
         self._providers = Providers(
             prepared.config,
@@ -76,7 +103,9 @@ class Supervisor:
             slots=slots,
             now=now,
             rng=Random(),  # noqa: S311 - jitter, no secret
+            leased=not batch,
         )
+        self._costs = Costs(prepared, mode=mode, workers=self._workers)
         for session in earlier:
             self._providers.spent_before(session, seconds_since(session.ended))
         self._monitor = Monitor(
@@ -89,10 +118,7 @@ class Supervisor:
         self._mailbox = Mailbox()
         self._sharing = Sharing(prepared, fresh=retry)
         self._assembly = Assembly(prepared, self._ledger, self._mailbox, retry=retry)
-        self._ending = False  # nothing is started any more
-        self._stopped_by: RowmillError | None = None
-        self._interrupted = 0  # signals so far
-        self._drain_until: float | None = None
+        self._ending = Ending()
         self._endpoints: list[Endpoint] | None = None
         self._ticked = self._measured = now
 
@@ -117,7 +143,7 @@ class Supervisor:
                 while not self._over():
                     self._step()
             except RowmillError as error:
-                self._stopped_by = self._stopped_by or error
+                self._ending.stopped_by = self._ending.stopped_by or error
             finally:
                 self._assembly.stop_planning()
                 self._end_workers()
@@ -148,6 +174,11 @@ class Supervisor:
             claimant=self._sharing.claimant(member.incarnation),
             salvage=self._salvage,
             retry_failed=self._retry,
+            prices=self._prepared.prices,
+            capped=self._config.budget.limited,
+            left=self._costs.left,
+            run=self._manifest.run_id,
+            until=self._prepared.deadline,
         )
         self._pool.set_up(member, setup)
 
@@ -156,8 +187,10 @@ class Supervisor:
         if self._assembly.finished:
             return True
         # A signal that comes while the output is being finished changes nothing: it is done in a moment.
-        interrupted = self._interrupted > 0 and not self._assembly.finishing
-        return (self._stopped_by is not None or interrupted) and not self._pool.members
+        ending = self._ending
+        interrupted = ending.interrupted > 0 and not self._assembly.finishing
+        broken_off = ending.stopped_by is not None or ending.handed_over is not None or interrupted
+        return broken_off and not self._pool.members
 
     # One step of the loop
 
@@ -181,6 +214,8 @@ class Supervisor:
             self._tick(now)
         if self._providers.pressing:
             self._lease(now)
+        if self._costs.pressing:
+            self._pay(now, due=False)
 
     def _on_pipe(self, member: Member) -> None:
         message = messages.receive_in_supervisor(member.child.pipe)
@@ -192,11 +227,19 @@ class Supervisor:
                 if member.state == "starting":
                     member.become("working")
                     self._providers.join(member, member.heard)
+                    self._costs.join(member, member.heard)
             case Want():
                 member.wants = True
             case Beat():
                 self._ledger.beat(member, message)
                 self._providers.beat(member, message, member.heard)
+                self._costs.beat(member, message)
+            case Short():
+                self._costs.short(member, message)
+            case BatchBeat():
+                self._costs.batch = message
+            case HandedOver(reason=reason):
+                self._hand_over(member, reason)
             case Leased() | Refused() | Tripped() | Closed():
                 self._providers.take(member, message, member.heard)
             case ShardSealed(number=number):
@@ -225,12 +268,15 @@ class Supervisor:
                 self._on_signal(item)
 
     def _assign(self) -> None:
-        if self._stopped_by is not None or self._interrupted:
+        if self._ending.begun:
             return
         for member in self._pool.members:
             if member.wants and member.state == "working":
                 shard = self._assembly.next_to_assign()
                 if shard is None:
+                    if self._mode == "batch" and self._assembly.planned:
+                        member.wants = False
+                        messages.send(member.child.pipe, NoMore())
                     return
                 self._pool.assign(member, shard)
 
@@ -242,17 +288,25 @@ class Supervisor:
         for event in self._providers.events():
             self._observer.log(event)
 
+    def _pay(self, now: float, *, due: bool) -> None:
+        """Hand out what the budget covers. Where that is nothing the run cannot go on."""
+        try:
+            self._costs.tick(now, due=due)
+        except RowmillError as error:
+            self._stop(error)
+
     def _tick(self, now: float) -> None:
         self._ticked = now
         for member in self._pool.kill_silent(now):
             self._observer.log(f"worker {member.place} (pid {member.child.process.pid}) is silent; killed")
-        if self._drain_until is not None and now > self._drain_until:
+        if self._ending.drain_until is not None and now > self._ending.drain_until:
             self._pool.kill_all()
         if now - self._measured >= 1.0:
             self._pool.measure(now - self._measured)
             self._measured = now
             self._look(now)
         condition = self._condition
+        self._pay(now, due=True)
         self._providers.tick(now, condition.factor, paused=condition.paused, saturated=condition.saturated)
         self._observer.show(self._snapshot(now))
 
@@ -265,12 +319,18 @@ class Supervisor:
             self._stop(MachineError(self._condition.give_up))
 
     def _snapshot(self, now: float) -> Snapshot:
-        return self._ledger.snapshot(
+        snapshot = self._ledger.snapshot(
             self._pool,
             self._providers,
             now,
-            draining=self._drain_until is not None,
+            draining=self._ending.drain_until is not None,
             notices=(*self._assembly.notices(), *self._condition.notices, *self._pool.notices()),
+        )
+        return msgspec.structs.replace(
+            snapshot,
+            cost=self._costs.cost(snapshot.totals, snapshot.total_rows),
+            batches=self._costs.batches,
+            parts=self._costs.parts,
         )
 
     # Ends
@@ -279,15 +339,15 @@ class Supervisor:
         """React to the end of a worker process: take its shards back and fill its place."""
         self._providers.leave(member, self._clock())
         death = self._pool.bury(member, self._ledger.totals.rows)
-        self._ledger.ended(member, death.board.maybe_billed if death else 0)
+        billed = death.board.maybe_billed if death else 0
+        self._ledger.ended(member, billed)
+        self._costs.leave(member, billed)
         self._sharing.forget(member.incarnation)
         self._assembly.give_back(member.shards.values())
         if death is None or self._assembly.finishing:
             return
         self._observer.log(death.obituary)
-        if self._ending:
-            return
-        if self._stopped_by is not None or self._interrupted:
+        if self._ending.over or self._ending.begun:
             return
         if self._pool.cannot_work:
             self._stop(MachineError(f"workers keep dying without a row done ({death.how}); see the messages above"))
@@ -298,32 +358,40 @@ class Supervisor:
             self._set_up(successor)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self._interrupted += 1
-        if self._interrupted == 1:
-            self._observer.log(f"{number.name}: finishing what is in flight; once more to stop at once")
+        self._ending.interrupted += 1
+        if self._ending.interrupted == 1:
+            doing = "finishing what is in flight" if self._mode == "live" else "batches go on at the provider"
+            self._observer.log(f"{number.name}: {doing}; once more to stop at once")
             self._drain()
         else:
             self._pool.kill_all()
 
     def _stop(self, error: RowmillError) -> None:
         """End the run early, for the first reason that there was."""
-        if self._stopped_by is None:
-            self._stopped_by = error
+        if self._ending.stopped_by is None:
+            self._ending.stopped_by = error
             self._observer.log(f"stopping: {error}")
             self._drain()
 
+    def _hand_over(self, member: Member, reason: str) -> None:
+        """End this phase: what is left is the next one's. The worker drains by itself."""
+        self._ending.handed_over = reason
+        self._observer.log(reason)
+        if member.state != "draining":
+            member.become("draining")
+
     def _drain(self) -> None:
         seconds = min(_DRAIN_S, max(provider.timeout_s for provider in self._config.provider))
-        self._drain_until = self._clock() + seconds + _LATE_S
+        self._ending.drain_until = self._clock() + seconds + _LATE_S
         self._pool.drain(seconds)
 
     def _end_workers(self) -> None:
         """See every worker out. After a regular end they are on their way; after an error they are told."""
-        self._ending = True
+        self._ending.over = True
         self._pool.drain(0.0)
         until = self._clock() + _LATE_S
         while self._pool.members:
-            if self._clock() > until or self._interrupted > 1:
+            if self._clock() > until or self._ending.interrupted > 1:
                 self._pool.kill_all()
             pipes = {member.child.pipe: member for member in self._pool.members}
             ready: list[Any] = multiprocessing.connection.wait(list(pipes), _TICK_S)
@@ -334,18 +402,15 @@ class Supervisor:
                     self._on_end(member)
                 elif isinstance(message, Beat):
                     self._ledger.beat(member, message)
+                    self._costs.beat(member, message)
+                elif isinstance(message, BatchBeat):
+                    self._costs.batch = message
 
     def _report(self) -> SessionReport:
         now = self._clock()
         snapshot = self._snapshot(now)
         self._observer.show(snapshot)
-        code, reason = ExitCode.OK, None
-        if self._assembly.finished:
-            code = ExitCode.ROWS_FAILED if snapshot.totals.failed else ExitCode.OK
-        elif self._stopped_by is not None:
-            code, reason = self._stopped_by.exit_code, str(self._stopped_by)
-        else:
-            code, reason = ExitCode.INTERRUPTED, "interrupted"
+        code, reason = self._ending.outcome(finished=self._assembly.finished, failed=snapshot.totals.failed)
         own = resource.getrusage(resource.RUSAGE_SELF)
         return self._ledger.report(
             self._pool,
@@ -356,7 +421,19 @@ class Supervisor:
             own_cpu_s=own.ru_utime + own.ru_stime,
             own_rss=peak_rss(),
             notices=self._monitor.summary(),
+            mode=self._mode,
+            batches=snapshot.batches,
         )
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether what is left is for the next phase."""
+        return self._ending.handed_over is not None and not self._ending.interrupted
+
+    @property
+    def cost(self) -> Cost:
+        """What the run has cost so far."""
+        return self._costs.final(self._ledger.totals, self._ledger.total_rows)
 
     @property
     def totals(self) -> Totals:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from math import inf
 from random import Random
 
+import msgspec
+
 from engine.flow.leases.slice import Slice
 from engine.flow.limits.estimate import TokenEstimate
-from engine.records import Answer, Failure, Lease, ProviderReport, Reply, Request
+from engine.records import Answer, Failure, Lease, ProviderReport, Reply, Request, Spent
 from engine.transport import Transport, faults, limit_headers
 
 _LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
@@ -19,6 +21,9 @@ _DIFFERENT = 20  # a valid reply takes so much off a streak of one error: "nearl
 _BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
 _REASON_CHARACTERS = 200
 _HOLD_JITTER = 0.05  # of a Retry-After, added at random: workers that were held together come back one by one
+
+
+_decode_name = msgspec.json.Decoder(str | None).decode
 
 
 class Upstream:
@@ -41,8 +46,12 @@ class Upstream:
         fallback_on: Sequence[str] = (),
         rewrite: Callable[[bytes], bytes] | None = None,
         most_output: int = 0,
+        by_model: bool = False,
     ) -> None:
-        """`rewrite` makes a built body ask this provider's own model; None where it is the task's."""
+        """`rewrite` makes a built body ask this provider's own model; None where it is the task's.
+
+        by_model: count what each model costs that replies name.
+        """
         self.number = number
         self.name = name
         self.transport = transport
@@ -69,6 +78,7 @@ class Upstream:
         self._error: object = None
         self._estimate = TokenEstimate()
         self.most_output = most_output
+        self._by_model = by_model
         self._sent_before = 0
         self._largest = 0
         self._trouble: Failure | None = None  # the latest sick result since the last report
@@ -108,6 +118,10 @@ class Upstream:
         report.reply_s += now - started
         report.prompt_tokens += answer.prompt_tokens
         report.completion_tokens += answer.completion_tokens
+        if answer.cached_tokens:
+            report.cached_tokens += answer.cached_tokens
+        if self._by_model:
+            self._count_model(answer)
         if self._streak and started > self._streak_from:
             self._streak = 0  # a reply to a request from before the failures does not speak for the server's health now
         if self.same:
@@ -117,6 +131,21 @@ class Upstream:
             self._estimate.learn(request.tokens, answer.prompt_tokens, answer.completion_tokens)
             self.slice.settle(debit, used, now)
             report.tokens += used - debit
+
+    def _count_model(self, answer: Answer) -> None:
+        model = _decode_name(answer.model) or ""
+        spent = self.report.models.setdefault(model, Spent())
+        spent.add(Spent(1, answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens))
+
+    def wasted(self, answer: Answer) -> None:
+        """Count a valid reply, counted as answered, that was no valid answer to a row."""
+        self.report.wasted.add(Spent(1, answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens))
+
+    def doubtful(self, request: Request) -> None:
+        """Count a request that may have been billed and brought no reply, at what others have cost on average."""
+        report = self.report
+        completion = report.completion_tokens // report.answered if report.answered else 0
+        report.doubtful.add(Spent(1, request.tokens, 0, completion))
 
     def failed(self, failure: Failure, now: float) -> bool:
         """Count a failed request; True where it is the one that makes this worker stop by itself."""

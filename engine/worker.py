@@ -24,6 +24,7 @@ from engine.flow.retry import RetryBudget, RetryPolicy
 from engine.job import OpenShard
 from engine.memory import peak_rss
 from engine.messages import (
+    Allow,
     Assign,
     Beat,
     Closed,
@@ -32,9 +33,11 @@ from engine.messages import (
     Leases,
     Note,
     Ready,
+    Recall,
     Refused,
     Setup,
     ShardSealed,
+    Short,
     Stop,
     Tripped,
     Want,
@@ -42,7 +45,7 @@ from engine.messages import (
 from engine.outputs import open_format
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
-from engine.records import Failure, Totals
+from engine.records import Amount, Failure, Totals
 from engine.sources.inputs import open_reader
 from engine.store.checkpoint import Checkpoint
 from engine.store.inflight import InflightBoard
@@ -54,6 +57,7 @@ from engine.upstream import Upstream
 
 if TYPE_CHECKING:
     from engine.dedup import Dedup  # sqlite3 and all: only where requests are shared
+    from engine.till import Till  # only where there is a budget
 
 _BEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
@@ -99,6 +103,7 @@ class _Worker:
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._told = False  # it has been told of a first group on disk
         self._orphaned = False  # the supervisor is gone
+        self._till = self._open_till() if setup.capped else None
         self._lag_ms = 0.0
 
     async def run(self) -> None:
@@ -126,6 +131,7 @@ class _Worker:
             recorder=self._recorder,
             events=self,
             rng=rng,
+            till=self._till,
         )
         self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
@@ -161,9 +167,16 @@ class _Worker:
                 fallback_on=provider.fallback_on,
                 rewrite=None if provider.model is None else self._task.asking(provider.model),
                 most_output=self._task.reply_tokens,
+                by_model=config.names_models,
             )
             for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
         ]
+
+    def _open_till(self) -> "Till":
+        from engine.flow.budget.purse import Purse
+        from engine.till import Till
+
+        return Till(Purse(), self._setup.prices, self._on_short)
 
     def _open_dedup(self) -> "Dedup | None":
         """Share requests with the other workers, where the configuration says so."""
@@ -192,6 +205,11 @@ class _Worker:
         if isinstance(message, Leases):
             for lease, returned in self._pipeline.apply(message.leases):
                 self._tell(Leased(lease.provider, lease.serial, returned))
+        elif isinstance(message, Allow):
+            self._pipeline.allow(message.amount)
+        elif isinstance(message, Recall):
+            assert self._till is not None
+            self._till.recalled()
         elif isinstance(message, Assign):
             self._assigned.put_nowait(message)
         elif isinstance(message, Drain):
@@ -212,6 +230,9 @@ class _Worker:
         self._pipeline.close()
         self._pipeline.hasten(self._drain_s)
         self._draining.set()
+
+    def _on_short(self, left: Amount, need: Amount) -> None:
+        self._tell(Short(left, need))
 
     def on_refused(self, upstream: Upstream, failure: Failure) -> None:
         """Tell of a 429: `judge.Events`."""
@@ -302,6 +323,8 @@ class _Worker:
             providers=[upstream.taken(rows_wait=rows_wait, paced=paced) for upstream in self._upstreams],
             lag_ms=round(self._lag_ms, 1),
             retries_short=backlog.budget_short,
+            spent=Amount() if self._till is None else self._till.purse.spent,
+            reserved=Amount() if self._till is None else self._till.purse.reserved,
         )
         backlog.budget_short = False
         return beat

@@ -9,6 +9,7 @@ import msgspec
 from engine.records import Answer, Failure
 
 _ANSWER, _FAILURE = b"a", b"f"
+_MEMBERS = 6  # what part of a prompt the provider had cached says nothing of another row
 _encoder = msgspec.msgpack.Encoder()
 _answers = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes, bytes, int, int])
 _failures = msgspec.msgpack.Decoder(Failure)
@@ -17,7 +18,7 @@ _failures = msgspec.msgpack.Decoder(Failure)
 def encode(end: Answer | Failure) -> bytes:
     """Return the end as bytes."""
     if type(end) is Answer:
-        return _ANSWER + _encoder.encode(msgspec.structs.astuple(end))
+        return _ANSWER + _encoder.encode(msgspec.structs.astuple(end)[:_MEMBERS])
     return _FAILURE + _encoder.encode(end)
 
 

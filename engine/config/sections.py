@@ -183,7 +183,7 @@ class Config(_Section, frozen=True):
     @property
     def names_models(self) -> bool:
         """Whether rows name the models that they are sent to, so that nobody knows them all before."""
-        return "model" in self.task.per_row or (self.task.model is None and self.input.format == "batch")
+        return "model" in self.task.per_row or any(self.model_of(provider) is None for provider in self.provider)
 
     @property
     def input_path(self) -> Path:

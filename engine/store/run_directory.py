@@ -5,6 +5,8 @@ workers.lock        held by every worker, shared: workers of a killed supervisor
 manifest.json       what the run is of                     plan           its shards, frozen
 spool/              rows of inputs that cannot be read in place, as JSON Lines
 checkpoints/        outcomes of rows, one file a shard     sealed/        finished shards in output form
+batches/            the journal of batches, and their files on their way
+spending.json       what was paid
 claims/             which requests are asked or have ended, where rows share them
 boards/             rows in flight, one file a worker      report.json    run.log
 """
@@ -21,6 +23,7 @@ from engine.records import Shard
 from engine.store import durable
 from engine.store.seal import seal_name
 
+_SPENDING = "spending.json"
 _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "lock",
     "workers.lock",
@@ -44,6 +47,8 @@ class RunDirectory:
         self.sealed = path / "sealed"
         self.spool = path / "spool"
         self.claims = path / "claims"
+        self.batches = path / "batches"
+        self.spending = path / _SPENDING
         self.report = path / _REPORT
         self.log = path / _LOG
         self._boards = path / "boards"

@@ -9,7 +9,7 @@ from engine.errors import BadReply, InvalidOutput, Refused
 from engine.records import Answer
 from engine.tasks.messages import Parts, Question, with_system
 from engine.tasks.plain import PlainTask
-from engine.tasks.replies import NULL, Count
+from engine.tasks.replies import NULL, Count, Details, counted
 from engine.tasks.rows import UNREADABLE
 
 
@@ -33,6 +33,7 @@ class _Completion(msgspec.Struct, gc=False):
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
+    prompt_tokens_details: Details | None = None
 
 
 def parse(body: bytes) -> Answer:
@@ -52,15 +53,19 @@ def parse(body: bytes) -> Answer:
     usage = bytes(completion.usage)
     try:
         tokens = _decode_usage(usage)
-    except msgspec.DecodeError:
-        tokens = _NO_USAGE  # null, or a shape of its own: passed on, not counted
+    except msgspec.DecodeError:  # null, or a shape of its own
+        return Answer(output, bytes(choice.finish_reason), bytes(completion.model), usage, *counted(usage))
+    prompt_tokens = tokens.prompt_tokens
+    details = tokens.prompt_tokens_details
+    cached = details.cached_tokens if details is not None else 0
     return Answer(
         output,
         bytes(choice.finish_reason),
         bytes(completion.model),
         usage,
-        tokens.prompt_tokens,
+        prompt_tokens,
         tokens.completion_tokens,
+        min(cached, prompt_tokens) if cached else 0,
     )
 
 
@@ -128,6 +133,5 @@ _PARTS = Parts(
     text=lambda text: {"type": "text", "text": text},
     image=lambda url: {"type": "image_url", "image_url": {"url": url}},
 )
-_NO_USAGE = _Usage()
 _decode_completion = msgspec.json.Decoder(_Completion).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode

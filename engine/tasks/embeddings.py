@@ -62,7 +62,7 @@ class Embeddings(TextInput):
         """
         reply = decoded(_decode, body, "embedding")
         vectors = _vectors(reply, rows)
-        prompt, completion = (shared(tokens, rows) for tokens in counted(bytes(reply.usage)))
+        prompt, completion = (shared(tokens, rows) for tokens in counted(bytes(reply.usage))[:2])
         model = bytes(reply.model)
         return [
             Answer(vector, b"null", model, b"null", *tokens)

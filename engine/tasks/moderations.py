@@ -46,7 +46,7 @@ class Moderations(TextInput):
         A row's part of the usage is not told: `usage` is null, so that no row's line depends on its neighbours.
         """
         moderation = _read(body, rows)
-        prompt, completion = (shared(tokens, rows) for tokens in counted(bytes(moderation.usage)))
+        prompt, completion = (shared(tokens, rows) for tokens in counted(bytes(moderation.usage))[:2])
         model = bytes(moderation.model)
         return [
             Answer(bytes(result), b"null", model, b"null", *tokens)

@@ -250,9 +250,10 @@ def _without_usage(answer: Answer) -> Answer:
 
 def _shares(whole: Answer, rows: int) -> list[Answer]:
     """Return for each row the reply with its share of the tokens, whose sum is right."""
+    tokens = (whole.prompt_tokens, whole.completion_tokens, whole.cached_tokens)
     return [
         Answer(whole.output, whole.finish_reason, whole.model, b"null", *parts)
-        for parts in zip(shared(whole.prompt_tokens, rows), shared(whole.completion_tokens, rows), strict=True)
+        for parts in zip(*(shared(each, rows) for each in tokens), strict=True)
     ]
 
 

@@ -10,8 +10,15 @@ from engine.records import Answer
 from engine.tasks.rows import UNREADABLE
 
 NULL = msgspec.Raw(b"null")
+_CACHED = b'"cached_tokens"'
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # a sum of other ones would be no figure
 Decoded = TypeVar("Decoded")
+
+
+class Details(msgspec.Struct, gc=False):
+    """What a usage says more of the prompt."""
+
+    cached_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -21,12 +28,18 @@ class _Usage(msgspec.Struct, gc=False):
     output_tokens: Count = 0
 
 
+class _CachedUsage(msgspec.Struct, gc=False):
+    prompt_tokens_details: Details | None = None
+    input_tokens_details: Details | None = None  # as responses has it
+
+
 class _Outside(msgspec.Struct, gc=False):
     model: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
 
 
 _decode_usage = msgspec.json.Decoder(_Usage).decode
+_decode_cached = msgspec.json.Decoder(_CachedUsage).decode
 _decode_outside = msgspec.json.Decoder(_Outside).decode
 
 
@@ -40,13 +53,26 @@ def decoded(decode: Callable[[bytes], Decoded], body: bytes, what: str) -> Decod
         raise BadReply(f"no {what}: {error}" if body else "the reply is empty") from None
 
 
-def counted(usage: bytes) -> tuple[int, int]:
-    """Return the prompt and completion tokens of a usage; 0 for null, or a shape of its own."""
+def counted(usage: bytes) -> tuple[int, int, int]:
+    """Return the prompt, completion and cached prompt tokens of a usage; 0 for null, or a shape of its own."""
     try:
         tokens = _decode_usage(usage)
     except msgspec.DecodeError:
-        return 0, 0
-    return tokens.prompt_tokens + tokens.input_tokens, tokens.completion_tokens + tokens.output_tokens
+        return 0, 0, 0
+    prompt = tokens.prompt_tokens + tokens.input_tokens
+    return prompt, tokens.completion_tokens + tokens.output_tokens, cached(usage, prompt)
+
+
+def cached(usage: bytes, prompt_tokens: int) -> int:
+    """Return how many of a usage's prompt tokens the provider had cached; 0 where it does not say."""
+    if _CACHED not in usage:
+        return 0
+    try:
+        tokens = _decode_cached(usage)
+    except msgspec.DecodeError:
+        return 0  # a shape of its own
+    details = tokens.prompt_tokens_details or tokens.input_tokens_details
+    return min(details.cached_tokens or 0, prompt_tokens) if details is not None else 0
 
 
 def shared(total: int, rows: int) -> list[int]:

@@ -99,9 +99,7 @@ class StructuredTask:
             self._invalid(answer, problem)
         if self._whole_reply:
             text = body.strip()
-        return Answer(
-            text, answer.finish_reason, answer.model, answer.usage, answer.prompt_tokens, answer.completion_tokens
-        )
+        return msgspec.structs.replace(answer, output=text)
 
     @staticmethod
     def _invalid(answer: Answer, problem: str) -> NoReturn:

@@ -1,0 +1,72 @@
+"""What this worker may spend, where the run has a budget: asked before a request goes out, settled after.
+
+A request that the purse does not cover is not sent: all that is left goes back to the supervisor, and nothing more is
+asked for until it answers. What a reply says was used takes the place of what was reserved; a request that surely was
+not billed gives its reservation back, one that may have been keeps it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from engine.flow.budget.estimate import CostEstimate
+from engine.flow.budget.purse import Purse
+from engine.job import Job
+from engine.records import Amount, Answer, Failure, Price, Spent
+from engine.upstream import Upstream
+
+
+class Till:
+    """The purse of one worker, and what requests are expected to take out of it.
+
+    short: the supervisor was asked for more, and has not answered yet.
+    """
+
+    def __init__(
+        self, purse: Purse, prices: Sequence[Price | None], on_short: Callable[[Amount, Amount], None]
+    ) -> None:
+        """`prices`: of the upstreams, by number. `on_short` is told what goes back and what the next request needs."""
+        self.purse = purse
+        self.short = False
+        self._prices = prices
+        self._on_short = on_short
+        self._estimates = [CostEstimate() for _ in prices]
+
+    def allow(self, amount: Amount) -> None:
+        """Take what the supervisor allows."""
+        self.purse.allow(amount)
+        self.short = False
+
+    def recalled(self) -> None:
+        """Give back what is not spent."""
+        self._on_short(self.purse.give_back(), Amount())
+
+    def reserve(self, job: Job, upstream: Upstream) -> bool:
+        """Reserve what the row's request is expected to cost; False where that is not covered: it must not go out."""
+        assert job.request is not None
+        number = upstream.number
+        prompt, completion = self._estimates[number].expect(job.request.tokens, upstream.most_output)
+        usd = self._estimates[number].usd(self._prices[number], prompt, completion)
+        tokens = prompt + completion
+        if not self.purse.covers(tokens, usd):
+            self.short = True
+            left = self.purse.give_back()
+            self._on_short(left, self.purse.need(tokens, usd))
+            return False
+        self.purse.reserve(tokens, usd)
+        job.reserved = (tokens, usd)
+        return True
+
+    def answered(self, job: Job, upstream: Upstream, answer: Answer) -> None:
+        """Settle by what a valid reply says; by what was reserved where it says nothing."""
+        assert job.request is not None
+        prompt, completion = answer.prompt_tokens, answer.completion_tokens
+        tokens, usd = job.reserved
+        if prompt or completion:
+            self._estimates[upstream.number].learn(job.request.tokens, prompt, completion, answer.cached_tokens)
+            tokens = prompt + completion
+            price = self._prices[upstream.number]
+            usd = 0.0 if price is None else price.usd(Spent(1, prompt, answer.cached_tokens, completion))
+        self.purse.settle(*job.reserved, tokens, usd)
+
+    def failed(self, job: Job, failure: Failure) -> None:
+        """Settle a request without a valid reply: by nothing, or by what was reserved where it may be billed."""
+        self.purse.settle(*job.reserved, *(job.reserved if failure.maybe_billed else (0.0, 0.0)))
