@@ -18,7 +18,7 @@ import msgspec
 from engine import config as configuration
 from engine import delivery as deliveries
 from engine.cache import replies
-from engine.config import Config, ProviderConfig
+from engine.config import Config
 from engine.delivery import Delivery, delivery_of, staged
 from engine.errors import ConfigError, InputError, RunDirectoryError
 from engine.money import prices as money
@@ -104,7 +104,7 @@ def _prepare(
         config = staged(config, delivery)
     task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
     task.check(found.first_rows(_CHECKED_ROWS), found.where)
-    endpoints = [_endpoint(provider, environ) for provider in config.provider]
+    endpoints = [configuration.endpoint(provider, environ) for provider in config.provider]
     if delivery is None:
         _check_places(config)
     fingerprint = {**configuration.fingerprint(config), "input.limit": limit, "input.sample": sample}
@@ -179,18 +179,6 @@ def bytes_of(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _endpoint(provider: ProviderConfig, environ: Mapping[str, str]) -> Endpoint:
-    return Endpoint(
-        provider=provider.name,
-        base_url=provider.base_url,
-        key=configuration.api_key(provider, environ),
-        openai_account=provider.base_url.rstrip("/") == configuration.OPENAI_URL,
-        timeout_s=provider.timeout_s,
-        extra_headers=configuration.extra_headers(provider, environ),
-        secrets=configuration.secrets(provider, environ),
-    )
 
 
 def _check_places(config: Config) -> None:

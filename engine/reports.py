@@ -130,6 +130,7 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "live"  # or "batch"
     providers: dict[str, ProviderFigures] = {}
     notices: list[str] = []  # what held the session back at some time, or was changed before it started
+    batches: list[BatchView] = []  # that were not collected when it ended
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):

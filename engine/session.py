@@ -47,7 +47,7 @@ def run(
 
     Raises `RowmillError` only for what is found before the run starts; later ends are in the report.
     """
-    _embedded(config)  # to be told now what cannot be
+    embedded(config)  # to be told now what cannot be
     if retry and not RunDirectory(config.run_dir).manifest.exists():
         raise RunDirectoryError(f"{config.run_dir} holds no run whose rows could be retried: start it by rowmill run")
     prepared = prepare(config, environ, limit=limit, sample=sample)
@@ -64,7 +64,7 @@ def run(
         with _Log(directory.log, observer) as log:
             resumed = " resumed" if prepared.resumed else ""
             log.log(f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}")
-            found = _preflight(prepared, embedded=_embedded(config) is not None)
+            found = _preflight(prepared, simulated=embedded(config) is not None)
             for line in found.lines:
                 log.log(line)
             sessions = [*(earlier.sessions if earlier is not None else [])]
@@ -78,7 +78,7 @@ def run(
                     earlier=sessions,
                     salvage=salvage,
                     retry=retry and mode == _PHASES[config.task.mode][0],
-                    embedded=_embedded(config),
+                    embedded=embedded(config),
                 )
                 session = supervisor.run()
                 log.log(
@@ -133,7 +133,7 @@ def _errors(asked: Config, prepared: Prepared) -> str:
     return str(asked.errors_path) if prepared.delivery is None else shown(prepared.delivery.errors)
 
 
-def _preflight(prepared: Prepared, *, embedded: bool) -> Preflight:
+def _preflight(prepared: Prepared, *, simulated: bool) -> Preflight:
     """Hold what the run asks of this machine against what there is."""
     config = prepared.config
     asked = config.workers.concurrency
@@ -143,7 +143,7 @@ def _preflight(prepared: Prepared, *, embedded: bool) -> Preflight:
             concurrency=_AUTO_SLOTS if asked == "auto" else asked,
             chosen=asked != "auto",
             providers=len(config.provider),
-            embedded=embedded,
+            embedded=simulated,
             run_dir=prepared.directory.path,
             output=config.output_path,
             output_bytes=estimate_output(
@@ -181,7 +181,7 @@ class _Log:
         self._observer.log(line)
 
 
-def _embedded(config: Config) -> SimulatorProcess | None:
+def embedded(config: Config) -> SimulatorProcess | None:
     """Make the simulator's process, not yet started, where any provider is to be it. All such share the one."""
     if not any(provider.base_url == SIMULATOR for provider in config.provider):
         return None

@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any, Literal
 
@@ -403,8 +404,12 @@ class Supervisor:
                 elif isinstance(message, Beat):
                     self._ledger.beat(member, message)
                     self._costs.beat(member, message)
+                elif isinstance(message, Short):
+                    self._costs.short(member, message)
                 elif isinstance(message, BatchBeat):
                     self._costs.batch = message
+        with suppress(RowmillError):  # a full disk has no room for it either
+            self._costs.write(sync=True)
 
     def _report(self) -> SessionReport:
         now = self._clock()

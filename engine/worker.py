@@ -352,6 +352,8 @@ class _Worker:
                 await self._dedup.close()
         except RowmillError as error:
             self._report(error)
+        if self._till is not None:
+            self._till.recalled()
         self._tell_progress()
         return abandoned
 

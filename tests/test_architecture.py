@@ -21,8 +21,8 @@ BASE = {"errors", "records", "config", "reports"}
 PARTS = {"sources", "tasks", "flow", "transport", "store", "outputs", "cache"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
 SUPERVISION = {
-    "assembly", "delivery", "ledger", "machine", "pool", "preparation", "processes", "providers", "shard_book",
-    "sharing", "startup", "supervisor", "threads",
+    "assembly", "costs", "delivery", "ending", "ledger", "machine", "money", "pool", "preparation", "processes",
+    "providers", "shard_book", "sharing", "startup", "supervisor", "threads",
 }  # fmt: skip
 
 # component (a module or a folder directly under engine/) -> the other components that it may import
@@ -34,6 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # None of these imports another: each can be read, tested and replaced alone.
     **dict.fromkeys(PARTS, BASE),
     "messages": BASE,
+    "money": {"errors", "records", "config", "processes"},
+    "estimates": set(),
     "processes": set(),
     "observer": {"reports"},
     "memory": set(),
@@ -46,23 +48,29 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dedup": BASE | PARTS | {"job"},
     "recorder": BASE | PARTS | {"dedup", "job", "packs"},
     "intake": BASE | PARTS | {"backlog", "dedup", "job", "packs", "parking", "recorder"},
-    "judge": BASE | PARTS | {"backlog", "job", "packs", "recorder", "upstream"},
-    "pipeline": BASE | PARTS | {"backlog", "intake", "job", "judge", "parking", "recorder", "upstream"},
+    "till": BASE | PARTS | {"job", "upstream"},
+    "judge": BASE | PARTS | {"backlog", "job", "packs", "recorder", "till", "upstream"},
+    "pipeline": BASE | PARTS | {"backlog", "intake", "job", "judge", "parking", "recorder", "till", "upstream"},
     "committer": BASE | PARTS | {"job", "recorder"},
-    "worker": BASE | PARTS | {"committer", "dedup", "job", "memory", "messages", "pipeline", "recorder", "upstream"},
+    "worker": BASE
+    | PARTS
+    | {"committer", "dedup", "job", "memory", "messages", "pipeline", "recorder", "till", "upstream"},
+    "batch": BASE | PARTS | {"job", "memory", "messages", "recorder"},
     **{
         name: BASE | PARTS | {"memory", "messages", "observer"} | SUPERVISION
-        for name in SUPERVISION - {"machine", "processes"}
+        for name in SUPERVISION - {"machine", "money", "processes"}
     },
-    "ui": {"errors", "records", "reports"},
+    "ui": {"errors", "estimates", "records", "reports"},
     "simulator": {"records", "processes"},
     "session": BASE | PARTS | SUPERVISION | {"observer", "ui", "simulator"},
     "trial": BASE | {"observer", "session"},
+    "plan": BASE | PARTS | {"estimates", "money", "packs", "preparation"},
+    "cancel": BASE | PARTS | {"delivery", "session"},
     "recipes": {"errors"},
     "frames": {"errors", "records"},
     "map_place": {"errors", "frames", "store"},
     "api": BASE | {"frames", "map_place", "session", "tasks", "trial", "ui"},
-    "cli": BASE | {"recipes", "session", "trial", "ui", "simulator"},
+    "cli": BASE | {"cancel", "estimates", "plan", "recipes", "session", "trial", "ui", "simulator"},
     "__main__": {"cli"},
 }
 
@@ -83,7 +91,11 @@ CLOSED: dict[str, Ability] = {
     ),
     "lock files": Ability(
         ("fcntl.flock", "fcntl.lockf", "os.lockf"),
-        {"store.durable", "cache.claims"},  # claims: whose turn it is, tried and never waited for
+        {
+            "store.durable",
+            "cache.claims",  # whose turn it is, tried and never waited for
+            "simulator.batches.shelf",  # its state, as any server's
+        },
     ),
     "delete": Ability(
         ("os.unlink", "os.remove", "os.rmdir", "shutil.rmtree", ".unlink()", ".rmdir()"),
@@ -92,6 +104,8 @@ CLOSED: dict[str, Ability] = {
             "pool",  # boards of requests in flight, once they have been read
             "session",  # sealed shards, once the output has their lines
             "cache.claims",  # the run's own scratch
+            "batch.steps",  # files of a batch, once it is collected
+            "simulator.batches.shelf",  # its own files
             "map_place",  # the temporary directory of one call
         },
     ),
@@ -111,6 +125,8 @@ CLOSED: dict[str, Ability] = {
             "worker",  # the heartbeat
             "dedup",  # between two turns
             "simulator.app",  # latency
+            "simulator.batches",  # the time that batches take
+            "batch",  # between two looks at a batch; a turn for others
             "store.durable",  # a lock has no timeout of its own; the sleep is injected
             "store.run_directory",
         },
@@ -137,11 +153,15 @@ CLOSED: dict[str, Ability] = {
     ),
     "start threads": Ability(("threading.Thread", "concurrent.futures.ThreadPoolExecutor"), {"threads", "ui.screen"}),
     # Each foreign library stands behind the modules that translate its errors; importing one costs start-up time.
-    "know the openai package": Ability(("openai.", "httpx2."), {"transport.endpoint", "transport.sdk"}),
+    "know the openai package": Ability(
+        ("openai.", "httpx2."),
+        {"transport.endpoint", "transport.sdk", "transport.batches", "transport.batch_trouble"},
+    ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
     "know rich": Ability(("rich.",), {"ui.live"}),
-    "know tenacity": Ability(("tenacity.",), {"flow.retry"}),
-    "know aiofiles": Ability(("aiofiles.",), {"sources", "store"}),
+    "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.patience", "batch.steps"}),
+    "know aiofiles": Ability(("aiofiles.",), {"sources", "store", "batch.parts", "transport.batches"}),
+    "know genai_prices": Ability(("genai_prices.",), {"money.published"}),
     "know pyarrow": Ability(("pyarrow.",), {"sources", "outputs"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"sources.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"cache.replies"}),

@@ -138,7 +138,9 @@ faults = { "500" = 0.01 }
 content_faults = { prose = 0.01 }
 script = ["ok", "500"]
 batch_s = 2
+batches = false
 batch_script = ["ok"]
+upload_script = ["ok"]
 batch_faults = { missing = 0.01 }
 batch_enqueued_tokens = 1000
 state = "state"
@@ -323,6 +325,8 @@ WRONG: dict[str, Any] = {
     "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5, "simulator.per_token_ms": "1",
     "simulator.reply_tokens": [], "simulator.parallel": 1.5, "simulator.queue": "x", "simulator.knee": "x",
     "simulator.limit_headers": 1, "simulator.retry_after": 1, "simulator.providers": [],
+    "simulator.batch_s": "1", "simulator.batches": 1, "simulator.batch_script": "ok", "simulator.upload_script": "ok",
+    "simulator.batch_faults": {"missing": "1%"}, "simulator.batch_enqueued_tokens": 0.5, "simulator.state": 1,
 }  # fmt: skip
 WRONG_OF_PROVIDER: dict[str, Any] = {
     "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,

@@ -15,13 +15,21 @@ from engine.errors import ExitCode, RowmillError
 
 if TYPE_CHECKING:
     from engine.config import Config
+    from engine.plan.trials import Trial
     from engine.reports import RunReport, SessionReport
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     options = parser().parse_args(arguments)
-    commands = {"run": _run, "retry": _retry, "init": _init, "simulate": _simulate}
+    commands = {
+        "run": _run,
+        "retry": _retry,
+        "plan": _plan,
+        "cancel": _cancel,
+        "init": _init,
+        "simulate": _simulate,
+    }
     try:
         status = commands[options.command](options)
     except RowmillError as error:
@@ -76,6 +84,47 @@ def _trial(options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return status
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from engine.plan import plan
+    from engine.ui.plan import text, to_json
+
+    config = _config(options)
+    trial = None
+    if options.sample_live is not None:
+        ended = _live_sample(config, options.sample_live)
+        if isinstance(ended, int):
+            return ended
+        trial = ended
+    planned = plan(config, trial)
+    print(to_json(planned).decode() if options.json else f"{text(planned)}\n", end="", flush=True)
+    return ExitCode.OK
+
+
+def _live_sample(config: "Config", rows: int) -> "Trial | int":
+    """Ask some rows for real. Returns the exit code where that did not come to its end."""
+    from engine.plan.trials import live, trial_of
+    from engine.trial import run_trial
+    from engine.ui.progress import open_progress
+    from engine.ui.report import summary
+
+    progress = open_progress(sys.stderr)
+    try:
+        own, report, session = run_trial(live(config), os.environ, progress, sample=rows)
+    finally:
+        progress.close()
+    if session is not None:
+        print(summary(report, session), file=sys.stderr)
+        if not report.finished:
+            return session.exit_code
+    return trial_of(own, report, rows, again=session is None)
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from engine.cancel import cancel
+
+    return cancel(_config(options), os.environ, lambda line: print(line, file=sys.stderr))
 
 
 def _at_work(options: argparse.Namespace, *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
@@ -150,6 +199,13 @@ def _simulate(options: argparse.Namespace) -> int:
             faults=dict(share("--fault", text) for text in options.fault),
             content_faults=dict(share("--content-fault", text) for text in options.content_fault),
             script=tuple(name for name in options.script.split(",") if name),
+            batch_s=options.batch_s,
+            batches=not options.no_batches,
+            batch_script=tuple(word for word in options.batch_script.split(",") if word),
+            upload_script=tuple(word for word in options.upload_script.split(",") if word),
+            batch_faults=dict(share("--batch-fault", text) for text in options.batch_fault),
+            batch_enqueued_tokens=options.batch_enqueued_tokens,
+            state=options.state,
             hang_s=options.hang_s,
             seed=options.seed,
         )

@@ -52,6 +52,16 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_run_arguments(retry)
 
+    _add_plan(commands)
+
+    cancel = commands.add_parser(
+        "cancel",
+        help="cancel the batches of a run at the provider",
+        description="Cancel the batches of a run that are at work at the provider. What they have done until then is "
+        "paid for; rowmill run collects it, and asks for the rest anew.",
+    )
+    _add_config_arguments(cancel)
+
     init = commands.add_parser(
         "init",
         help="write a configuration and sample rows to start from",
@@ -65,7 +75,34 @@ def parser() -> argparse.ArgumentParser:
     return every
 
 
+def _add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="tell what a run would cost and how long it would take",
+        description="Count the rows, build the requests, and tell what they would take: tokens, dollars and time, "
+        "through the live API and through the Batch API. Nothing is sent and nothing written, unless by --sample-live.",
+    )
+    _add_config_arguments(plan)
+    plan.add_argument(
+        "--sample-live",
+        type=_rows,
+        metavar="N",
+        help="really ask N rows from all over the input, as rowmill run --sample N does, and go by what they took",
+    )
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:
+    _add_config_arguments(command)
+    command.add_argument(
+        "--salvage",
+        action="store_true",
+        help="where a checkpoint is damaged, keep its good records and do the other rows again",
+    )
+    command.add_argument("--json", action="store_true", help="print the report as JSON to stdout")
+
+
+def _add_config_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", nargs="?", default="config.toml", type=Path, help="default: config.toml")
     command.add_argument(
         "--set",
@@ -74,12 +111,6 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         metavar="SECTION.KEY=VALUE",
         help="override a key of the configuration, as in --set workers.count=4 (a TOML value; may be repeated)",
     )
-    command.add_argument(
-        "--salvage",
-        action="store_true",
-        help="where a checkpoint is damaged, keep its good records and do the other rows again",
-    )
-    command.add_argument("--json", action="store_true", help="print the report as JSON to stdout")
 
 
 def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -124,6 +155,29 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--script", default="", metavar="NAME,NAME,...", help="what the first requests meet, in order; ok for no fault"
     )
     simulate.add_argument(
+        "--batch-s", type=_not_negative, default=1.0, help="from a batch's creation until it is completed (default: 1)"
+    )
+    simulate.add_argument(
+        "--batch-script", default="", metavar="WORD,WORD,...", help="what becomes of the first batches; ok for no fault"
+    )
+    simulate.add_argument(
+        "--upload-script", default="", metavar="WORD,WORD,...", help="what becomes of the first files uploaded"
+    )
+    simulate.add_argument(
+        "--batch-fault",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="let this share of the lines of batches fail so, as in --batch-fault missing=0.01 (may be repeated)",
+    )
+    simulate.add_argument(
+        "--batch-enqueued-tokens", type=int, help="fail batches that enqueue more prompt tokens at a time"
+    )
+    simulate.add_argument(
+        "--no-batches", action="store_true", help="have no Batch API: answer 404 to files and batches"
+    )
+    simulate.add_argument("--state", metavar="DIR", help="keep files and batches there; default: a temporary directory")
+    simulate.add_argument(
         "--hang-s", type=_not_negative, default=3600.0, help="how long a hung request is held (default: 3600)"
     )
     simulate.add_argument("--seed", type=int, default=0, help="of latencies and faults (default: 0)")
@@ -140,7 +194,7 @@ def share(option: str, text: str) -> tuple[str, float]:
     raise ValueError(f"{option} {text}: write it as NAME=SHARE, for example {_EXAMPLES[option]}")
 
 
-_EXAMPLES = {"--fault": "500=0.01", "--content-fault": "extra-prose=0.05"}
+_EXAMPLES = {"--fault": "500=0.01", "--content-fault": "extra-prose=0.05", "--batch-fault": "missing=0.01"}
 
 
 def _rows(text: str) -> int:

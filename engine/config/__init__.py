@@ -4,7 +4,7 @@ Paths are relative to the current directory. No secret is ever part of a `Config
 environment variable that has the key, and `credentials` reads it when the run starts.
 """
 
-from engine.config.credentials import api_key, extra_headers, secrets
+from engine.config.credentials import endpoint
 from engine.config.reading import load, override, parse
 from engine.config.sections import OPENAI_URL, SIMULATOR, Config, ProviderConfig, TaskConfig, fingerprint
 
@@ -14,11 +14,9 @@ __all__ = [
     "Config",
     "ProviderConfig",
     "TaskConfig",
-    "api_key",
-    "extra_headers",
+    "endpoint",
     "fingerprint",
     "load",
     "override",
     "parse",
-    "secrets",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from engine.config.sections import OPENAI_URL, ProviderConfig
 from engine.errors import ConfigError
+from engine.records import Endpoint
 
 
 def api_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:
@@ -62,3 +63,16 @@ def _value(provider: ProviderConfig, environ: Mapping[str, str], name: str, head
             f"provider {provider.name!r}: the {what} in {name} has characters that no HTTP header can carry"
         )
     return value
+
+
+def endpoint(provider: ProviderConfig, environ: Mapping[str, str]) -> Endpoint:
+    """Return where a provider's requests go and what they carry. Raises as the others do."""
+    return Endpoint(
+        provider=provider.name,
+        base_url=provider.base_url,
+        key=api_key(provider, environ),
+        openai_account=provider.base_url.rstrip("/") == OPENAI_URL,
+        timeout_s=provider.timeout_s,
+        extra_headers=extra_headers(provider, environ),
+        secrets=secrets(provider, environ),
+    )

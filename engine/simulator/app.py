@@ -2,7 +2,7 @@
 
 It is an `aiohttp.web.Server` handler rather than an `Application`: without router and match info a reply
 costs 5 to 10% less (measured with wrk), and there are few routes. Mutable state: the providers, their figures and
-`_stopping`.
+desks, and `_stopping`.
 
 A handler is cancelled when its client goes away (`handler_cancellation=True`), so whatever it counts as in flight
 is given back in a `finally`.
@@ -20,6 +20,8 @@ from aiohttp import web
 
 from engine.records import SimulatorSettings
 from engine.simulator import faults, replies
+from engine.simulator.batches.desk import Desk
+from engine.simulator.batches.shelf import Archive
 from engine.simulator.exchange import JSON, Exchange
 from engine.simulator.limits import Denial
 from engine.simulator.provider import Provider
@@ -28,8 +30,11 @@ from engine.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
 from engine.simulator.stats import Ledger
 
 _PATH = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1(?P<route>/.*)")
+_KEPT = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1/(?P<what>(?:files|batches)(?:/.*)?)")
 _CONTROL = re.compile(rf"/providers/(?P<provider>{PREFIX.pattern})/fault")
 _INVALID_KEY = "Bearer invalid"
+_CLAIM_S = 5.0  # how long a process that is just ending may still have the state
+_CLAIM_STEP_S = 0.05
 _encode = msgspec.json.Encoder().encode
 
 
@@ -53,8 +58,27 @@ class Simulator:
         self._total = Ledger()
         self._providers: dict[str, Provider] = {}
         self._provider(DEFAULT_PROVIDER)
+        self._archive = Archive(settings.state)
+        self._desks: dict[str, Desk] = {}
+        self._turns = asyncio.Lock()
         # Raw path -> whose request it is: spares the hot path the regular expression.
         self._targets: dict[str, tuple[Provider, Route]] = {}
+
+    async def open(self) -> None:
+        """Go on with the batches of an earlier process. Raises OSError where `state` cannot be used."""
+        ends = time.monotonic() + _CLAIM_S
+        while not self._archive.claim():
+            if time.monotonic() > ends:
+                raise OSError(f"{self._settings.state}: another simulator uses this directory for its state")
+            await asyncio.sleep(_CLAIM_STEP_S)
+        for name in self._archive.names():
+            self._desk(self._provider(name))
+
+    async def close(self) -> None:
+        """Stop the batches and let go of the state."""
+        for desk in self._desks.values():
+            await desk.close()
+        self._archive.close()
 
     def release(self) -> None:
         """Let go of every request that hangs or drips: the server is about to stop."""
@@ -68,6 +92,8 @@ class Simulator:
                 return await self._ask(*target, request)
             if (match := _CONTROL.fullmatch(request.raw_path)) is not None:
                 return await self._outage(match["provider"], request)
+        if (match := _KEPT.fullmatch(request.raw_path.partition("?")[0])) is not None:
+            return await self._keep(self._provider(match["provider"] or DEFAULT_PROVIDER), match["what"], request)
         return self._other(request)
 
     def _target(self, raw_path: str) -> tuple[Provider, Route] | None:
@@ -86,6 +112,27 @@ class Simulator:
             settings = self._settings.providers.get(name, self._settings)
             provider = self._providers[name] = Provider(name, settings)
         return provider
+
+    def _desk(self, provider: Provider) -> Desk:
+        desk = self._desks.get(provider.name)
+        if desk is None:
+            shelf = self._archive.shelf(provider.name)
+            desk = self._desks[provider.name] = Desk(provider, shelf, self._total, self._turns)
+        return desk
+
+    async def _keep(self, provider: Provider, what: str, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request about files or batches."""
+        exchange = Exchange(request, self._stopping, provider.settings.hang_s)
+        try:
+            if request.headers.get("Authorization", "").startswith(_INVALID_KEY):
+                raise _wrong_key()
+            if not provider.settings.batches:
+                raise _no_such_url(request)
+            return await self._desk(provider).handle(exchange, what)
+        except replies.RequestError as error:
+            return web.Response(body=error.body, status=error.status, content_type=JSON)
+        except (web.RequestPayloadError, ConnectionError):
+            return web.Response(status=400)  # the sender left in the middle of it; nobody reads this
 
     async def _outage(self, name: str, request: web.BaseRequest) -> web.Response:
         try:
@@ -115,9 +162,8 @@ class Simulator:
                 wrong_key = _wrong_key()
                 return web.Response(body=wrong_key.body, status=wrong_key.status, content_type=JSON)
             return web.Response(body=replies.models(), content_type=JSON)
-        message = f"Invalid URL ({request.method} {path})"
-        body = replies.error_body(message, kind="invalid_request_error", code=None)
-        return web.Response(body=body, status=404, content_type=JSON)
+        unknown = _no_such_url(request)
+        return web.Response(body=unknown.body, status=unknown.status, content_type=JSON)
 
     def _ledgers(self) -> list[Ledger]:
         return [self._total, *(provider.ledger for provider in self._providers.values())]
@@ -133,7 +179,7 @@ class Simulator:
         except (web.RequestPayloadError, ConnectionError):
             return web.Response(status=400)  # the sender left in the middle of its request; nobody reads this
         mark = replies.fingerprint(body)
-        key = int.from_bytes(mark[:8], "little") ^ route.salt
+        key = route.key(mark)
         exchange = Exchange(request, self._stopping, provider.settings.hang_s)
         now = time.time()
         self._total.arrived(key, len(body), now, route.path)
@@ -216,6 +262,10 @@ async def _work(provider: Provider, completion: replies.Completion) -> None:
 
 def _wrong_key() -> replies.RequestError:
     return replies.RequestError(401, "Incorrect API key provided.", code="invalid_api_key")
+
+
+def _no_such_url(request: web.BaseRequest) -> replies.RequestError:
+    return replies.RequestError(404, f"Invalid URL ({request.method} {request.raw_path.partition('?')[0]})")
 
 
 def _denial_body(denial: Denial) -> bytes:

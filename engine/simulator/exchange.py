@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 from aiohttp import web
 
@@ -11,6 +12,7 @@ from engine.simulator.faults import Delivery, Fault
 
 JSON = "application/json"
 DRIP_S = 1.0  # seconds between two bytes of a dripping reply
+_PIECE = 64 * 1024  # bytes of a file sent at a time
 # SO_LINGER with a time of 0: closing sends RST and drops what is unsent, as a crashed server or a middlebox would.
 _LINGER_0 = struct.pack("ii", 1, 0)
 
@@ -50,20 +52,20 @@ class Exchange:
             case Delivery.HALF:
                 await self.whole(fault.status, body[: len(body) // 2], headers=headers)
             case Delivery.RESET:
-                self._reset()
+                self.reset()
             case Delivery.RESET_IN_BODY:
                 await self._begin(fault.status, len(body), headers)
                 await self.response.write(body[: len(body) // 2])  # sent at once: it is far less than a socket buffer
-                self._reset()
+                self.reset()
             case Delivery.HANG:
                 await self._pause(self._hang_s)
-                self._reset()
+                self.reset()
             case Delivery.DRIP:
                 await self._begin(fault.status, len(body), headers)
                 for at in range(len(body)):
                     await self.response.write(body[at : at + 1])
                     if await self._pause(DRIP_S):
-                        self._reset()
+                        self.reset()
                         return
                 await self.response.write_eof()
                 self.success = fault.valid
@@ -83,8 +85,18 @@ class Exchange:
             return False
         return True
 
-    def _reset(self) -> None:
+    async def cut(self, path: Path, size: int) -> web.StreamResponse:
+        """Announce a file of this size, send its first half and reset the connection."""
+        await self._begin(200, size, {})
+        with path.open("rb") as file:
+            while (left := size // 2 - file.tell()) > 0 and (piece := file.read(min(left, _PIECE))):
+                await self.response.write(piece)
+        return self.reset()
+
+    def reset(self) -> web.StreamResponse:
+        """Reset the connection; the response that the server may then take for the answer."""
         transport = self.request.transport
         if transport is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
             transport.abort()
+        return self.response

@@ -16,6 +16,7 @@ class Provider:
     """One path prefix. Mutable state: its parts, `held`, and how often in a row a fault has come."""
 
     def __init__(self, name: str, settings: SimulatorSettings) -> None:
+        self.name = name
         self.settings = settings
         self.faults = FaultPlan(settings, Random(f"{settings.seed} faults {name}"))  # noqa: S311 - repeatable, no secret
         self._content_faults = ContentPlan(settings, Random(f"{settings.seed} content {name}"))  # noqa: S311 - the same
@@ -63,13 +64,24 @@ class Provider:
         return route.compose(body, mark, self.settings.reply_tokens, None)
 
     def damage(
-        self, route: Route, body: bytes, mark: bytes, completion: Completion, fault: Fault
+        self,
+        route: Route,
+        body: bytes,
+        mark: bytes,
+        completion: Completion,
+        fault: Fault,
+        *,
+        plan: ContentPlan | None = None,
     ) -> tuple[Completion, Fault]:
-        """Let content faults have their turn on a reply in JSON that no other fault has; tell what came of it."""
+        """Let content faults have their turn on a reply in JSON that no other fault has; tell what came of it.
+
+        They are drawn from `plan`, or from that of live requests.
+        """
+        plan = self._content_faults if plan is None else plan
         if fault is OK:
-            fault = self._content_faults.next()
+            fault = plan.next()
         if fault.content:
-            damage = Damage(fault.name, self._content_faults.spot())
+            damage = Damage(fault.name, plan.spot())
             damaged = route.compose(body, mark, self.settings.reply_tokens, damage)
             return (damaged, fault) if damaged.damaged else (completion, OK)
         return completion, fault

@@ -63,13 +63,16 @@ async def running(settings: SimulatorSettings, *, host: str = "127.0.0.1", port:
     _raise_descriptor_limit()
     server = web.Server(simulator.handle, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
-    await runner.setup()
     try:
+        await simulator.open()
+        await runner.setup()
         await web.SockSite(runner, listener, backlog=_BACKLOG).start()
         yield listener.getsockname()[1]
     finally:
         simulator.release()
         await runner.cleanup()
+        await simulator.close()
+        listener.close()  # where serving had not begun
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from math import inf
 from random import Random
 
 from engine.records import SimulatorSettings
+from engine.simulator.batches import words
 from engine.simulator.faults import ContentPlan, FaultPlan
 from engine.simulator.limits import Limits
 
@@ -14,7 +15,7 @@ PREFIX = re.compile(r"[A-Za-z0-9._-]+")  # what a path prefix is made of
 
 def check(settings: SimulatorSettings, where: str = "") -> None:
     """Raise ValueError for settings that cannot be. `where` goes before the names of keys."""
-    for key in ("latency_ms", "latency_sigma", "per_token_ms", "reply_tokens", "hang_s"):
+    for key in ("latency_ms", "latency_sigma", "per_token_ms", "reply_tokens", "hang_s", "batch_s"):
         if not 0 <= getattr(settings, key) < inf:
             raise ValueError(f"{where}{key} must be a number of 0 or more, not {getattr(settings, key)}")
     if settings.parallel is not None and settings.parallel < 1:
@@ -25,7 +26,16 @@ def check(settings: SimulatorSettings, where: str = "") -> None:
         raise ValueError(f"{where}queue needs {where}parallel: without it nothing waits")
     if settings.knee is not None and not 1 <= settings.knee < inf:
         raise ValueError(f"{where}knee must be at least 1, not {settings.knee}")
-    FaultPlan(settings, Random(0))  # noqa: S311 - only to have names and shares checked
+    if settings.batch_enqueued_tokens is not None and settings.batch_enqueued_tokens < 1:
+        raise ValueError(f"{where}batch_enqueued_tokens must be at least 1, not {settings.batch_enqueued_tokens}")
+    if where and settings.state is not None:
+        raise ValueError(f"{where}state: a provider has no state of its own; set the one of all")
+    for item in settings.batch_script:
+        words.fate(item)
+    for item in settings.upload_script:
+        words.handling(item)
+    words.LineFaults(settings.batch_faults, Random(0))  # noqa: S311 - only to have names and shares checked
+    FaultPlan(settings, Random(0))  # noqa: S311 - the same
     ContentPlan(settings, Random(0))  # noqa: S311 - the same
     Limits(settings.requests_per_minute, settings.tokens_per_minute)
     for name, own in settings.providers.items():

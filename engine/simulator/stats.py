@@ -5,7 +5,10 @@ A request is known by a 64-bit key made from its body. Memory grows with the num
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
+
+from engine.simulator.batches.figures import BatchFigures
 
 SERIES_S = 600  # seconds of history kept
 _REQUESTS, _GOOD, _REFUSED, _FAILED, _TOKENS = range(1, 6)  # places in an entry of the series
@@ -20,11 +23,14 @@ class Ledger:
     def __init__(self) -> None:
         self.in_flight = 0
         self.waiting = 0  # of them, in line until others are done
+        self.batches = BatchFigures()
         self.clear()
 
     def clear(self) -> None:
         """Forget everything but what is in flight and in line now. What ends later still counts as an answer."""
+        self.batches.clear()
         self.requests = 0
+        self.lines = 0  # of batches: each is a request that came, and is known by the same key as a live one
         self.bytes_in = 0
         self.in_flight_max = self.in_flight
         self.waiting_max = self.waiting
@@ -58,14 +64,7 @@ class Ledger:
         if self.first is None:
             self.first = now
         self.last = now
-        mark = self._seen.get(key, 0)
-        if mark & _ANSWERED_ONCE:
-            self.repeated_after_success += 1
-        elif mark & _DAMAGED:
-            self.repeated_after_damage += 1
-        mark += _ONE
-        self._seen[key] = mark
-        self.max_per_request = max(self.max_per_request, mark // _ONE)
+        self._came(key)
         self._entry(now)[_REQUESTS] += 1
 
     def left(self, key: int, status: int | None, now: float, *, success: bool, damaged: bool = False) -> None:
@@ -78,16 +77,41 @@ class Ledger:
             self.no_answer += 1
         else:
             self.statuses[status] = self.statuses.get(status, 0) + 1
-        mark = self._seen.get(key)
-        if mark is not None:  # None where the figures were reset meanwhile
-            if success:
-                if mark & _ANSWERED_ONCE and not mark & _ANSWERED_TWICE:
-                    self.answered_twice += 1
-                    mark |= _ANSWERED_TWICE
-                self._seen[key] = mark | _ANSWERED_ONCE
-            elif damaged:
-                self._seen[key] = mark | _DAMAGED
+        self._ended(key, success=success, damaged=damaged)
         self._entry(now)[_GOOD if success else _REFUSED if status == _TOO_MANY else _FAILED] += 1
+
+    def line(self, key: int, *, success: bool, damaged: bool = False) -> None:
+        """Count a line of a batch, which comes and ends at once."""
+        self.lines += 1
+        self._came(key)
+        self._ended(key, success=success, damaged=damaged)
+
+    def remember(self, keys: Iterable[int]) -> None:
+        """Count lines of batches that had a valid reply from an earlier process."""
+        for key in keys:
+            self.line(key, success=True)
+
+    def _came(self, key: int) -> None:
+        mark = self._seen.get(key, 0)
+        if mark & _ANSWERED_ONCE:
+            self.repeated_after_success += 1
+        elif mark & _DAMAGED:
+            self.repeated_after_damage += 1
+        mark += _ONE
+        self._seen[key] = mark
+        self.max_per_request = max(self.max_per_request, mark // _ONE)
+
+    def _ended(self, key: int, *, success: bool, damaged: bool) -> None:
+        mark = self._seen.get(key)
+        if mark is None:  # the figures were reset meanwhile
+            return
+        if success:
+            if mark & _ANSWERED_ONCE and not mark & _ANSWERED_TWICE:
+                self.answered_twice += 1
+                mark |= _ANSWERED_TWICE
+            self._seen[key] = mark | _ANSWERED_ONCE
+        elif damaged:
+            self._seen[key] = mark | _DAMAGED
 
     def charged(self, tokens: int, now: float) -> None:
         """Count a request that the limits let through, at the price of so many tokens."""
@@ -129,13 +153,16 @@ class Ledger:
         where the second request came before the first reply), `repeated_after_damage` requests with one that so far
         only had replies with a content fault. `by_route` counts requests, `inputs` the texts and the prompts of packs
         in replies that were made.
+
+        Lines of batches count in these four, in `distinct` and in `max_per_request`, and nowhere else: what they did
+        and what they cost is under `batches`.
         """
         distinct = len(self._seen)
         series = [entry for entry in self._series if entry[0] > second - SERIES_S]
         return {
             "requests": self.requests,
             "distinct": distinct,
-            "duplicates": self.requests - distinct,
+            "duplicates": self.requests + self.lines - distinct,
             "max_per_request": self.max_per_request,
             "repeated_after_success": self.repeated_after_success,
             "repeated_after_damage": self.repeated_after_damage,
@@ -159,6 +186,7 @@ class Ledger:
             "completion_tokens": self.completion_tokens,
             "per_second": [entry[:2] for entry in series if entry[_REQUESTS]],
             "series": series,
+            "batches": self.batches.figures(),
         }
 
     def _entry(self, now: float) -> list[int]:

@@ -139,6 +139,13 @@ def publish(temporary: Path, final: Path) -> None:
     sync_directory(final.parent)
 
 
+def publish_written(temporary: Path, final: Path) -> None:
+    """Bring a file to the disk that was written, and give it its final name. Raises `MachineError` as it may."""
+    with machine_errors(f"write {final}"):
+        sync_path(temporary)
+        publish(temporary, final)
+
+
 def publish_directory(temporary: Path, final: Path, aside: Path) -> None:
     """Give a directory its final name; the one that had it gets the name `aside`, which must be free.
 
@@ -153,15 +160,31 @@ def publish_directory(temporary: Path, final: Path, aside: Path) -> None:
 
 def replace_durably(path: Path, data: bytes) -> None:
     """Make `data` the whole content of `path`. At every moment a reader finds the old content or the new one."""
+    _replace(path, data, sync=True)
+
+
+def replace_unsynced(path: Path, data: bytes) -> None:
+    """Do as `replace_durably` does, but without waiting for the disk.
+
+    A killed process loses nothing. A power loss soon after may leave the old content, the new one, or an empty file.
+    """
+    _replace(path, data, sync=False)
+
+
+def _replace(path: Path, data: bytes, *, sync: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         try:
             write_all(fd, data)
-            sync_file(fd)
+            if sync:
+                sync_file(fd)
         finally:
             os.close(fd)
-        publish(temporary, path)
+        if sync:
+            publish(temporary, path)
+        else:
+            os.replace(temporary, path)  # noqa: PTH105 - as in `publish`
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

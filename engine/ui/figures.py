@@ -1,7 +1,11 @@
 """Numbers as people read them: short, in plain ASCII, the same in the progress lines and in the summary."""
 
+import math
+
 _THOUSAND = 1000
 _TEN = 10
+_LEAST_USD = 1e-6  # a token of the cheapest models costs less, and nobody wants to count the zeros
+_DIME = 0.0995  # what would print as "$0.10"
 
 
 def duration(seconds: float) -> str:
@@ -39,6 +43,20 @@ def compact(number: float) -> str:
     return f"{scaled:.1f}T"
 
 
+def money(usd: float) -> str:
+    """Return dollars: "$1,234", "$1.23", "$0.014", "$0.0042"; cents from a dime on, below it two significant digits."""
+    if usd < 0:
+        return f"-{money(-usd)}"
+    if usd >= _THOUSAND - 0.005:  # what would print as "$1,000.00"
+        return f"${usd:,.0f}"
+    if usd >= _DIME or not usd:
+        return f"${usd:.2f}"
+    if usd < _LEAST_USD:
+        return f"<${_LEAST_USD:.6f}"
+    whole, _, decimals = f"{usd:.{1 - math.floor(math.log10(usd))}f}".partition(".")
+    return f"${whole}.{decimals.rstrip('0'):0<2}"
+
+
 def rate(rows_per_s: float) -> str:
     """Return a rate with its unit: "0.4 rows/s", "1,234 rows/s"."""
     return f"{rows_per_s:.1f} rows/s" if rows_per_s < _TEN else f"{rows_per_s:,.0f} rows/s"
@@ -70,6 +88,20 @@ def share(part: int, whole: int) -> str:
     if part >= whole:
         return "100.0%"
     return f"{min(part / whole * 100, 99.9):.1f}%"
+
+
+def used(part: float, whole: float) -> str:
+    """Return how much of a cap is spent: "99.7%". It rounds down, and may be above "100.0%"."""
+    if whole <= 0:
+        return "all"
+    # The tiny addition: as computers count, 0.35 of 5 is a little below 7%. Far above the cap nobody needs a figure.
+    return f"{math.floor(min(part / whole, _THOUSAND) * 1000 + 1e-9) / 10:.1f}%"
+
+
+def clipped(text: str, length: int) -> str:
+    """Return the text in one line of at most so many characters; what a server names may be of any length."""
+    text = one_line(text[: length + 1])
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def counted(counts: dict[str, int]) -> list[str]:

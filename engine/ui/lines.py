@@ -3,9 +3,10 @@
 from typing import TextIO
 
 from engine.reports import Snapshot
-from engine.ui import figures, phrases
+from engine.ui import batches, figures, money, phrases
 
 _LINE_EVERY_S = 10.0  # of the snapshots' own elapsed time: 360 lines an hour, which a log can hold
+_BATCH_LINE_EVERY_S = 60.0  # batches take hours, and are looked at about as often; their changes are told at once
 _CHANGE_EVERY_S = 1.0  # a provider between holding and recovering changes its state many times a minute
 
 
@@ -36,10 +37,10 @@ class LogLines:
             return True
         since = snapshot.elapsed_s - last.elapsed_s
         return (
-            since >= _LINE_EVERY_S
+            since >= (_BATCH_LINE_EVERY_S if batches.in_use(snapshot) else _LINE_EVERY_S)
             or snapshot.deaths != last.deaths
             or snapshot.draining != last.draining
-            or (since >= _CHANGE_EVERY_S and _hindrances(snapshot) != _hindrances(last))
+            or (since >= _CHANGE_EVERY_S and _standing(snapshot) != _standing(last))
         )
 
     def _write(self, line: str) -> None:
@@ -52,22 +53,23 @@ class LogLines:
             self._stream = None
 
 
-def _hindrances(snapshot: Snapshot) -> tuple[dict[str, str], set[str]]:
-    return {provider.name: provider.state for provider in snapshot.providers}, set(snapshot.notices)
+def _standing(snapshot: Snapshot) -> tuple[dict[str, str], set[str], object]:
+    """Return what is told as soon as it changes: providers, notices and batches."""
+    states = {provider.name: provider.state for provider in snapshot.providers}
+    statuses = {(each.part, each.attempt, each.status) for each in snapshot.batches}
+    return states, set(snapshot.notices), (snapshot.parts, statuses)
 
 
 def progress_line(snapshot: Snapshot) -> str:
     """Return where the run stands in one line; two spaces stand between its parts."""
-    totals, counters = snapshot.totals, snapshot.counters
+    totals = snapshot.totals
     return "  ".join(
         [
             phrases.rows_done(snapshot) + f" failed {totals.failed:,}",
-            figures.rate(snapshot.rows_per_s),
-            phrases.eta(snapshot),
-            f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}",
-            f"retries {counters.retries:,}",
+            *(_batch_pace(snapshot) if batches.in_use(snapshot) else _live_pace(snapshot)),
             f"tokens {figures.compact(totals.prompt_tokens)}+{figures.compact(totals.completion_tokens)}",
-            f"workers {len(phrases.living(snapshot))}",
+            *(", ".join(group) for group in money.so_far(snapshot.cost, batch=batches.in_use(snapshot))),
+            *([] if batches.in_use(snapshot) else [f"workers {len(phrases.living(snapshot))}"]),
             *phrases.waiting(snapshot),
             *([f"worker deaths {snapshot.deaths:,}"] if snapshot.deaths else []),
             *(["draining"] if snapshot.draining else []),
@@ -75,3 +77,22 @@ def progress_line(snapshot: Snapshot) -> str:
             *phrases.notices(snapshot),
         ]
     )
+
+
+def _live_pace(snapshot: Snapshot) -> list[str]:
+    return [
+        figures.rate(snapshot.rows_per_s),
+        phrases.eta(snapshot),
+        f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}",
+        f"retries {snapshot.counters.retries:,}",
+    ]
+
+
+def _batch_pace(snapshot: Snapshot) -> list[str]:
+    parts = batches.parts_done(snapshot)
+    statuses = ", ".join(batches.by_status(snapshot.batches))
+    return [
+        *([phrases.eta(snapshot)] if batches.has_eta(snapshot) else []),
+        f"{parts}; {statuses}" if statuses else parts,
+        *batches.requests(snapshot),
+    ]

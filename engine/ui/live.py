@@ -11,11 +11,15 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from engine.records import BatchView
 from engine.reports import ProviderView, Snapshot, WorkerView
-from engine.ui import figures, phrases
+from engine.ui import batches, figures, money, phrases
 
 _GAP = "  "
-_LEAST_LINES = 2  # of workers and of providers, even on a terminal of few lines: one and the sum of the others
+_LEAST_LINES = (
+    2  # of workers, of providers and of batches, even on a terminal of few lines: one and the sum of the others
+)
+_BATCHES = 8  # that have a line each
 _NOTICES = 4  # lines of them; the log has them all
 
 
@@ -89,6 +93,8 @@ class Frame:
         lines += _notice_lines(snapshot, console, width)
         # One line stays free below: a display as high as the terminal scrolls at every redraw.
         room = console.height - 1
+        if snapshot.batches:
+            lines += _batch_lines(snapshot.batches, width, (room - len(lines)) // 2)
         if len(snapshot.providers) > 1:
             lines += _provider_lines(snapshot, width, (room - len(lines)) // 2)
         lines += _worker_lines(snapshot, width, room - len(lines))
@@ -113,30 +119,29 @@ def _bar(snapshot: Snapshot, width: int, *, ascii_only: bool) -> Text:
 
 
 def _run_figures(snapshot: Snapshot) -> Iterator[list[Text]]:
-    totals, counters = snapshot.totals, snapshot.counters
-    failed = Text(f"failed {totals.failed:,}", "red" if totals.failed else "")
-    yield [
-        Text(phrases.rows_done(snapshot)),
-        failed,
-        Text(figures.rate(snapshot.rows_per_s)),
-        Text(phrases.eta(snapshot)),
-    ]
-    yield [
-        Text(f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}"),
-        *(Text(text, "yellow") for text in phrases.waiting(snapshot)),
-        Text(f"elapsed {figures.clock(snapshot.elapsed_s)}"),
-    ]
-    yield [
-        Text(f"requests {counters.requests:,}"),
-        Text(f"retries {counters.retries:,}"),
-        *(Text(text, "yellow") for text in figures.counted(counters.faults)),
-    ]
+    totals = snapshot.totals
+    batch = batches.in_use(snapshot)
+    rows = [Text(phrases.rows_done(snapshot)), Text(f"failed {totals.failed:,}", "red" if totals.failed else "")]
+    elapsed = Text(f"elapsed {figures.clock(snapshot.elapsed_s)}")
+    faults = [Text(text, "yellow") for text in figures.counted(snapshot.counters.faults)]
+    retries = Text(f"retries {snapshot.counters.retries:,}")
+    waiting = [Text(text, "yellow") for text in phrases.waiting(snapshot)]
+    if batch:
+        yield [*rows, *([Text(phrases.eta(snapshot))] if batches.has_eta(snapshot) else []), elapsed]
+        yield [Text(batches.parts_done(snapshot)), *map(Text, batches.by_status(snapshot.batches))]
+        yield [*map(Text, batches.requests(snapshot)), *waiting, retries, *faults]
+    else:
+        yield [*rows, Text(figures.rate(snapshot.rows_per_s)), Text(phrases.eta(snapshot))]
+        yield [Text(f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}"), *waiting, elapsed]
+        yield [Text(f"requests {snapshot.counters.requests:,}"), retries, *faults]
     tokens = f"tokens {figures.compact(totals.prompt_tokens)} in, {figures.compact(totals.completion_tokens)} out"
     yield [Text(tokens), Text(f"shards {snapshot.shards_sealed:,} sealed, {snapshot.shards_merged:,} merged")]
+    if cost := money.so_far(snapshot.cost, batch=batch):
+        yield [Text(text) for group in cost for text in group]
     if snapshot.deaths:
         yield [Text(f"worker deaths {snapshot.deaths:,}", "red")]
     if snapshot.draining:
-        yield [Text("draining: finishing what is in flight", "yellow"), Text("Ctrl-C to stop at once", "yellow")]
+        yield [Text(text, "yellow") for text in phrases.draining(snapshot)]
 
 
 def _notice_lines(snapshot: Snapshot, console: Console, width: int) -> list[Text]:
@@ -149,6 +154,21 @@ def _notice_lines(snapshot: Snapshot, console: Console, width: int) -> list[Text
     if len(lines) > _NOTICES:
         lines[_NOTICES - 1 :] = [Text("and more", "yellow")]
     return lines
+
+
+def _batch_lines(views: Sequence[BatchView], width: int, room: int) -> list[Text]:
+    # One more than is shown: where they do not all fit, a line goes to the sum of the others.
+    rows = _laid_out(_batch_figures(views[: _BATCHES + 1]), width)
+    shown = _fitting(rows, room)
+    shown = min(shown, _BATCHES)
+    if rest := views[shown:]:
+        rows = [*rows[:shown], *_laid_out([[Text(text) for text in batches.more(rest)]], width)]
+    return _joined(rows)
+
+
+def _batch_figures(views: Sequence[BatchView]) -> Iterator[list[Text]]:
+    for batch, row in zip(views, _aligned([batches.columns(batch) for batch in views]), strict=True):
+        yield [*row, *([Text(f"failed {batch.failed:,}", "red")] if batch.failed else [])]
 
 
 def _provider_lines(snapshot: Snapshot, width: int, room: int) -> list[Text]:
@@ -192,12 +212,13 @@ def _provider_columns(provider: ProviderView) -> list[str]:
 
 def _worker_lines(snapshot: Snapshot, width: int, room: int) -> list[Text]:
     workers = snapshot.workers
-    rows = _laid_out(_worker_figures(workers), width)
+    batch = batches.in_use(snapshot)
+    rows = _laid_out(_worker_figures(workers, batch=batch), width)
     shown = _fitting(rows, room)
     if rest := workers[shown:]:
         others = [
             Text(f"{len(rest)} more"),
-            Text(f"in flight {sum(worker.in_flight for worker in rest):,}"),
+            *([] if batch else [Text(f"in flight {sum(worker.in_flight for worker in rest):,}")]),
             Text(f"RSS {figures.memory(sum(worker.rss_bytes for worker in rest))}"),
             Text(f"CPU {sum(worker.cpu_share for worker in rest):.0%}"),
             *(Text(f"lag up to {lag}", "yellow") for lag in phrases.lag(max(worker.lag_ms for worker in rest))),
@@ -206,18 +227,19 @@ def _worker_lines(snapshot: Snapshot, width: int, room: int) -> list[Text]:
     return _joined(rows)
 
 
-def _worker_figures(workers: Sequence[WorkerView]) -> Iterator[list[Text]]:
-    for worker, row in zip(workers, _aligned([_worker_columns(worker) for worker in workers]), strict=True):
+def _worker_figures(workers: Sequence[WorkerView], *, batch: bool) -> Iterator[list[Text]]:
+    cells = [_worker_columns(worker, batch=batch) for worker in workers]
+    for worker, row in zip(workers, _aligned(cells), strict=True):
         late = [Text(f"lag {lag}", "yellow") for lag in phrases.lag(worker.lag_ms)]
         state = [] if worker.state == "working" else [Text(worker.state, "yellow")]
         yield [*row, *late, *state]
 
 
-def _worker_columns(worker: WorkerView) -> list[str]:
+def _worker_columns(worker: WorkerView, *, batch: bool) -> list[str]:
     return [
         f"worker {worker.number}",
         f"pid {worker.pid}",
-        f"in flight {worker.in_flight:,}",
+        *([] if batch else [f"in flight {worker.in_flight:,}"]),  # the requests are in flight at the provider
         f"RSS {figures.memory(worker.rss_bytes)}",
         f"CPU {worker.cpu_share:.0%}",
     ]

@@ -50,6 +50,12 @@ def notices(snapshot: Snapshot) -> list[str]:
     return [figures.one_line(notice) for notice in snapshot.notices if notice]
 
 
+def draining(snapshot: Snapshot) -> list[str]:
+    """Return what a run that is about to stop still does, and how to stop it at once."""
+    doing = "finishing what is in flight" if snapshot.parts is None else "batches go on at the provider"
+    return [f"draining: {doing}", "Ctrl-C to stop at once"]
+
+
 def lag(late_ms: float) -> list[str]:
     """Return ["120 ms"], or nothing where the event loop is in time."""
     if late_ms <= _LATE_MS:

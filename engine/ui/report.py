@@ -4,11 +4,10 @@ import msgspec
 
 from engine.errors import ExitCode, RunDirectoryError
 from engine.reports import ProviderFigures, RunReport, SessionReport
-from engine.ui import figures
+from engine.ui import batches, figures, money
 
 _RESUME = "run the same command again to resume"
 _NEXT = {
-    ExitCode.BUDGET: f"raise the budget, then {_RESUME}",
     ExitCode.PROVIDER: f"put right what is named above (credit, key, model, a server that is down), then {_RESUME}",
     ExitCode.MACHINE: f"put right what this machine lacks, then {_RESUME}",
 }
@@ -38,6 +37,9 @@ def summary(report: RunReport, session: SessionReport) -> str:
     lines.append(_line("requests", _requests(report, session)))
     if saved := _saved(session):
         lines.append(_line("saved", saved))
+    lines += _block("cost", money.summed_up(report.cost))
+    lines += [f"  {line}" for line in money.table(report.cost)]
+    lines += _block("budget", [text] if (text := money.budget(report.cost)) else [])
     lines += _providers(session)
     if deaths := _deaths(session):
         lines.append(_line("workers", deaths))
@@ -45,9 +47,8 @@ def summary(report: RunReport, session: SessionReport) -> str:
         lines.append(_line("memory", f"peak {', '.join(peaks)}"))
     lines += _notices(session)
     if not report.finished:
-        code = session.exit_code
-        advice = _NEXT.get(ExitCode(code), _RESUME) if code in set(ExitCode) else _RESUME
-        lines.append(_line("next", advice))
+        lines += _block("batches", batches.left_behind(session.batches))
+        lines.append(_line("next", _advice(session)))
     return "\n".join(lines)
 
 
@@ -77,9 +78,16 @@ def _headline(report: RunReport, session: SessionReport) -> str:
     return f"Stopped{why}\n" + _line("done", done)
 
 
+def _advice(session: SessionReport) -> str:
+    if session.exit_code == ExitCode.BUDGET:
+        return f"raise {money.cap(session.stopped_by)}, then {_RESUME}"
+    return _NEXT.get(ExitCode(session.exit_code), _RESUME) if session.exit_code in set(ExitCode) else _RESUME
+
+
 def _requests(report: RunReport, session: SessionReport) -> str:
     counters = session.counters
-    parts = [f"{counters.requests:,}", f"{counters.retries:,} retries", *figures.counted(counters.faults)]
+    how = " in batches" if session.mode == "batch" else ""
+    parts = [f"{counters.requests:,}{how}", f"{counters.retries:,} retries", *figures.counted(counters.faults)]
     if counters.reasked:
         parts.append(f"{counters.reasked:,} asked again for a valid answer")
     if twice := sum(each.billed_twice_max for each in report.sessions):
@@ -162,7 +170,7 @@ def _notices(session: SessionReport) -> list[str]:
     shown = [figures.one_line(notice) for notice in session.notices[:_NOTICES]]
     if rest := len(session.notices) - len(shown):
         shown.append(f"{rest:,} more in the report")
-    return [_line("" if place else "notices", text) for place, text in enumerate(shown)]
+    return _block("notices", shown)
 
 
 def _deaths(session: SessionReport) -> str:
@@ -170,6 +178,11 @@ def _deaths(session: SessionReport) -> str:
         return ""
     gave_up = f"; rows given up because of it: {session.quarantined:,}" if session.quarantined else ""
     return f"{session.deaths:,} died and were replaced{gave_up}"
+
+
+def _block(label: str, texts: list[str]) -> list[str]:
+    """Return a line for each text; the label stands before the first."""
+    return [_line("" if place else label, text) for place, text in enumerate(texts)]
 
 
 def _line(label: str, text: str) -> str:

@@ -22,6 +22,14 @@ from engine.simulator.settings import check
         ({"queue": 1}, "queue needs parallel"),
         ({"knee": 0.5}, "knee must be at least 1"),
         ({"knee": float("nan")}, "knee must be at least 1"),
+        ({"batch_s": -1.0}, "batch_s must be"),
+        ({"batch_enqueued_tokens": 0}, "batch_enqueued_tokens must be at least 1, not 0"),
+        ({"batch_script": ("ok", "lost")}, "unknown word 'lost'"),
+        ({"upload_script": ("expired",)}, "unknown word 'expired'"),
+        ({"batch_faults": {"missing": 0.6, "twice": 0.6}}, "sum to 1.2"),
+        ({"batch_faults": {"missing": float("nan")}}, "from 0 to 1"),
+        ({"batch_faults": {"reset": 0.1}}, "unknown word 'reset'"),
+        ({"providers": {"east": SimulatorSettings(state="s")}}, r"providers\.east\.state: a provider has no state"),
         ({"requests_per_minute": 0.0}, "above 0"),
         ({"tokens_per_minute": -1.0}, "above 0"),
         ({"faults": {"resett": 0.1}}, "did you mean 'reset'"),
@@ -38,6 +46,9 @@ def test_settings_that_cannot_be_are_refused_by_key(settings: dict[str, Any], te
 
 def test_the_defaults_and_unusual_right_settings_are_taken() -> None:
     check(SimulatorSettings())
+    check(
+        SimulatorSettings(batch_script=("create_lost+expired:0.5",), batch_faults={"500": 0.5, "twice": 0.5}, state="s")
+    )
     check(SimulatorSettings(parallel=1, queue=0, knee=1.0, providers={"a.b-c_1": SimulatorSettings(parallel=3)}))
 
 

@@ -73,6 +73,34 @@ def test_a_repeat_before_the_answer_is_no_repeat_after_success() -> None:
     assert ledger.figures(0)["repeated_after_success"] == 1
 
 
+def test_lines_of_batches_and_live_requests_are_known_by_the_same_key() -> None:
+    ledger = Ledger()
+    ledger.line(1, success=True)
+    ledger.line(2, success=False)
+    ledger.line(3, success=False, damaged=True)
+    for key in (1, 2, 3):
+        ledger.arrived(key, 5, 0)
+        ledger.left(key, 200, 0, success=True)
+    figures = ledger.figures(0)
+    assert (figures["repeated_after_success"], figures["repeated_after_damage"], figures["answered_twice"]) == (1, 1, 1)
+    assert (figures["requests"], figures["distinct"], figures["duplicates"], figures["max_per_request"]) == (3, 3, 3, 2)
+    ledger.remember([1, 4])
+    assert ledger.figures(0)["repeated_after_success"] == 2
+    ledger.clear()
+    assert ledger.figures(0)["duplicates"] == 0
+
+
+def test_a_second_batch_for_the_same_try_and_a_second_upload_of_the_same_bytes_are_told() -> None:
+    batches = Ledger().batches
+    one = {"rowmill_run": "a", "rowmill_part": "0", "rowmill_try": "1"}
+    for metadata in (one, {**one, "rowmill_try": "2"}, {**one, "rowmill_run": "b"}, one, {}, None, None):
+        batches.made(metadata)
+    for name, digest in (("a", "1"), ("a", "2"), ("b", "1"), ("a", "1")):
+        batches.uploaded(name, digest)
+    figures = batches.figures()
+    assert (figures["created"], figures["same_try"], figures["files"], figures["files_twice"]) == (7, 1, 4, 1)
+
+
 def test_a_reset_keeps_what_is_in_flight_and_nothing_else() -> None:
     ledger = Ledger()
     ledger.arrived(1, 5, 0)

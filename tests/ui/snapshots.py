@@ -2,8 +2,8 @@
 
 import msgspec
 
-from engine.records import Counters, Totals
-from engine.reports import ProviderView, Snapshot, WorkerView
+from engine.records import BatchView, Counters, Totals
+from engine.reports import Cost, ProviderView, Snapshot, WorkerView
 
 BUSY = Snapshot(
     elapsed_s=10.0,
@@ -67,4 +67,31 @@ SINGLE = msgspec.structs.replace(BUSY, providers=(MAIN,))
 SEVERAL = msgspec.structs.replace(BUSY, providers=(HOLDING, msgspec.structs.replace(SPARE, tokens_per_s=1500.0)))
 HINDERED = msgspec.structs.replace(
     BUSY, providers=(HOLDING,), notices=("disk nearly full, paused", "memory is short: half of the slots")
+)
+COST = Cost(usd=1.234, tokens=1_620_000, requests=12_490, max_usd=5.0, projected_usd=3.1)
+COSTLY = msgspec.structs.replace(BUSY, cost=COST)
+UNPRICED = msgspec.structs.replace(
+    BUSY, cost=Cost(tokens=1_620_000, requests=12_490, max_tokens=3e6, max_requests=50_000.0, unpriced=("m",))
+)
+BATCHES = (
+    BatchView(3, 1, "batch_3", "validating", 50_000, 0, 0),
+    BatchView(4, 1, "batch_4", "in_progress", 50_000, 41_234, 12),
+    BatchView(5, 2, "batch_5", "in_progress", 20_000, 1_500, 0),
+    BatchView(6, 1, "batch_6", "collecting", 50_000, 50_000, 0),
+)
+BATCHING = msgspec.structs.replace(
+    BUSY,
+    in_flight=0,
+    rows_per_s=0.0,
+    eta_s=None,
+    counters=Counters(requests=12_345),
+    workers=BUSY.workers[:1],
+    cost=msgspec.structs.replace(COST, reserved_usd=0.8),
+    batches=BATCHES,
+    parts=(3, 7),
+)
+MANY_BATCHES = msgspec.structs.replace(
+    BATCHING,
+    batches=tuple(BatchView(part, 1, f"batch_{part}", "in_progress", 50_000, part, 1) for part in range(40)),
+    parts=(3, 43),
 )

@@ -1,6 +1,10 @@
 """Numbers as people read them."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.ui import figures
 
@@ -35,3 +39,39 @@ def test_large_counts_are_short_and_right(number: int, text: str) -> None:
 )
 def test_limits_are_short_and_right(limit: float, text: str) -> None:
     assert figures.per_second(limit) == text
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [
+        (0.0, "$0.00"), (1e-9, "<$0.000001"), (0.0000123, "$0.000012"), (0.000996, "$0.001"), (0.0042, "$0.0042"),
+        (0.014, "$0.014"), (0.02, "$0.02"), (0.0994, "$0.099"), (0.0996, "$0.10"), (0.4, "$0.40"), (1.234, "$1.23"),
+        (999.99, "$999.99"), (999.996, "$1,000"), (1234.4, "$1,234"), (1.2e6, "$1,200,000"), (-0.5, "-$0.50"),
+    ],
+)  # fmt: skip
+def test_dollars_are_short_and_right_however_few(usd: float, text: str) -> None:
+    assert figures.money(usd) == text
+
+
+@given(st.floats(2e-6, 1e9))
+def test_no_sum_of_money_is_told_as_another(usd: float) -> None:
+    text = figures.money(usd)
+    assert re.fullmatch(r"\$(0\.\d{2,7}|\d{1,3}\.\d{2}|\d{1,3}(,\d{3})+)", text)
+    assert float(text[1:].replace(",", "")) == pytest.approx(usd, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (0.0, 5.0, "0.0%"), (4.985, 5.0, "99.7%"), (4.9999, 5.0, "99.9%"), (5.0, 5.0, "100.0%"), (5.02, 5.0, "100.4%"),
+        (0.35, 5.0, "7.0%"), (1.0, 0.0, "all"),
+    ],
+)  # fmt: skip
+def test_a_cap_reads_as_used_up_only_where_it_is(part: float, whole: float, text: str) -> None:
+    assert figures.used(part, whole) == text
+
+
+def test_a_clipped_text_has_no_control_characters_and_says_that_it_goes_on() -> None:
+    assert figures.clipped("in\x1b[2J\nline", 16) == "in [2J line"
+    assert figures.clipped("x" * 16, 16) == "x" * 16
+    assert figures.clipped("x" * 17, 16) == "x" * 13 + "..."

@@ -9,7 +9,19 @@ import pytest
 
 from engine.reports import Snapshot
 from engine.ui.lines import LogLines, progress_line
-from tests.ui.snapshots import BUSY, COUNTING, HINDERED, HOLDING, LONG_WAIT, MAIN, SEVERAL, SINGLE
+from tests.ui.snapshots import (
+    BATCHES,
+    BATCHING,
+    BUSY,
+    COSTLY,
+    COUNTING,
+    HINDERED,
+    HOLDING,
+    LONG_WAIT,
+    MAIN,
+    SEVERAL,
+    SINGLE,
+)
 
 
 class Recorder(io.StringIO):
@@ -34,6 +46,25 @@ def test_what_hinders_the_run_stands_at_the_end_of_the_line() -> None:
         "  provider main: holding, next in 9m58s  disk nearly full, paused  memory is short: half of the slots"
     )
     assert progress_line(SEVERAL) == progress_line(BUSY) + "  provider main: holding, next in 9m58s"
+
+
+def test_the_cost_stands_beside_the_tokens_and_the_line_still_fits_two_of_a_terminal() -> None:
+    line = progress_line(COSTLY)
+    assert line == progress_line(BUSY).replace("  workers", "  cost $1.23 of $5.00, about $3.10 in all  workers")
+    assert len(line) <= 160
+
+
+def test_by_batches_the_line_tells_of_them_and_not_of_slots() -> None:
+    assert progress_line(BATCHING) == (
+        "rows 12,345/60,000 (20.6%) failed 3  "
+        "batches 3 of 7 parts done; validating 1, in progress 2 (61%), collecting 1  "
+        "requests 92,734/170,000 completed, 12 failed  tokens 1.2M+400k  "
+        "cost $1.23 of $5.00, $0.80 under way, about $3.10 in all"
+    )
+    early = msgspec.structs.replace(BATCHING, batches=(), parts=(0, 0), cost=None)
+    assert progress_line(early) == ("rows 12,345/60,000 (20.6%) failed 3  batches 0 of 0 parts done  tokens 1.2M+400k")
+    last = msgspec.structs.replace(BATCHING, batches=BATCHES[3:], parts=(6, 7), eta_s=38.2)
+    assert "failed 3  ETA 0:38  batches 6 of 7 parts done; collecting 1  requests 50,000/50,000" in progress_line(last)
 
 
 def test_log_lines_come_at_the_start_and_every_ten_seconds_of_the_snapshots_own_time() -> None:
@@ -132,3 +163,16 @@ def test_a_change_that_the_second_held_back_is_told_after_it() -> None:
         progress.show(at(HINDERED, elapsed_s))
     assert len(stream.lines()) == 2
     assert "holding" in stream.lines()[1]
+
+
+def test_by_batches_there_is_a_line_a_minute_and_one_at_each_change_of_a_status() -> None:
+    stream = Recorder()
+    progress = LogLines(stream)
+    for quarter in range(4 * 60 * 5):
+        done = msgspec.structs.replace(BATCHES[1], completed=quarter)  # a count that grows is no change
+        progress.show(msgspec.structs.replace(at(BATCHING, quarter / 4), batches=(done,)))
+    assert len(stream.lines()) == 5
+    progress.show(at(BATCHING, 310.0))
+    progress.show(msgspec.structs.replace(at(BATCHING, 320.0), parts=(4, 7)))
+    progress.show(msgspec.structs.replace(at(BATCHING, 330.0), parts=(4, 7)))
+    assert len(stream.lines()) == 7

@@ -13,21 +13,26 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from engine.records import Totals
-from engine.reports import ProviderView, Snapshot, WorkerView
+from engine.records import BatchView, Totals
+from engine.reports import Cost, ProviderView, Snapshot, WorkerView
 from engine.ui.lines import progress_line
 from engine.ui.live import Frame, LiveProgress, terminal
 from tests.ui.snapshots import (
+    BATCHES,
+    BATCHING,
     BUSY,
+    COSTLY,
     COUNTING,
     HINDERED,
     HOLDING,
     HUGE,
     LONG_WAIT,
     MAIN,
+    MANY_BATCHES,
     SEVERAL,
     SINGLE,
     SPARE,
+    UNPRICED,
 )
 
 
@@ -54,13 +59,58 @@ def test_every_figure_is_visible_at_every_width(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 80, 140])
 @pytest.mark.parametrize(
     "snapshot",
-    [BUSY, LONG_WAIT, COUNTING, HUGE, SEVERAL, HINDERED],
-    ids=["busy", "waiting", "counting", "huge", "several", "hindered"],
+    [BUSY, LONG_WAIT, COUNTING, HUGE, SEVERAL, HINDERED, COSTLY, UNPRICED, BATCHING, MANY_BATCHES],
+    ids=["busy", "waiting", "counting", "huge", "several", "hindered", "costly", "unpriced", "batches", "many"],
 )
 def test_no_line_is_wider_than_the_terminal_or_cut_short(snapshot: Snapshot, width: int) -> None:
     screen = drawn(snapshot, width)
     assert max(len(line) for line in screen) <= width
     assert not any("…" in line for line in screen)
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_cost_has_a_line_where_there_is_one(width: int) -> None:
+    screen = drawn(COSTLY, width)
+    assert "cost $1.23 of $5.00  about $3.10 in all" in screen
+    assert [line for line in screen if "cost" not in line] == drawn(BUSY, width)
+    assert "budget 1.6M of 3.0M tokens  12,490 of 50,000 requests" in drawn(UNPRICED, width)
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_every_batch_has_its_figures_and_what_means_nothing_is_left_out(width: int) -> None:
+    screen = drawn(BATCHING, width)
+    for text in (
+        "rows 12,345/60,000 (20.6%)", "elapsed 0:10", "batches 3 of 7 parts done", "validating 1",
+        "in progress 2 (61%)", "collecting 1", "requests 92,734/170,000 completed, 12 failed",
+        "cost $1.23 of $5.00", "$0.80 under way", "about $3.10 in all", "pid 4242",
+    ):  # fmt: skip
+        assert any(text in line for line in screen), f"{text!r} is not whole on one line of {screen}"
+    assert [line.rstrip() for line in screen if line.startswith("part ")] == [
+        "part 3  try 1  validating   0/50,000",
+        "part 4  try 1  in progress  41,234/50,000  failed 12",
+        "part 5  try 2  in progress  1,500/20,000",
+        "part 6  try 1  collecting   50,000/50,000",
+    ]
+    assert not any(text in line for line in screen for text in ("in flight", "rows/s", "ETA"))
+
+
+def test_the_time_left_is_told_when_all_that_is_left_is_collected() -> None:
+    state = msgspec.structs.replace(BATCHING, batches=BATCHES[3:], eta_s=38.2)
+    assert any("ETA 0:38" in line for line in drawn(state, 80))
+
+
+@pytest.mark.parametrize(("height", "shown"), [(60, 8), (20, 5)])
+def test_many_batches_are_summed_up_and_leave_room_for_the_workers(height: int, shown: int) -> None:
+    screen = drawn(MANY_BATCHES, 80, height)
+    assert len(screen) < height
+    assert sum(line.startswith("part ") for line in screen) == shown
+    assert f"{40 - shown} more  requests {sum(range(shown, 40))}/{50_000 * (40 - shown):,}" in screen
+    assert any("pid 4242" in line for line in screen)
+
+
+def test_a_run_by_batches_that_stops_says_that_they_go_on() -> None:
+    state = msgspec.structs.replace(BATCHING, draining=True)
+    assert any("draining: batches go on at the provider" in line for line in drawn(state, 80))
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
@@ -200,11 +250,12 @@ def test_a_worker_whose_loop_is_late_says_how_late() -> None:
     assert any("lag up to 120 ms" in line for line in drawn(many, 80))
 
 
-def test_a_provider_or_a_notice_cannot_steer_the_terminal() -> None:
+def test_a_provider_or_a_notice_or_a_batch_cannot_steer_the_terminal() -> None:
     evil = "no\x1b[2Jte\r\nnext"
     named = msgspec.structs.replace(HOLDING, name=evil)
+    stated = BatchView(0, 1, evil, evil, 1, 0, 0)
     for providers in ((named,), (named, SPARE)):
-        state = msgspec.structs.replace(BUSY, providers=providers, notices=(evil,))
+        state = msgspec.structs.replace(BATCHING, providers=providers, notices=(evil,), batches=(stated,))
         assert not any("\x1b[2J" in line or "\r" in line for line in drawn(state, 80))
         assert progress_line(state).isprintable()
 
@@ -234,12 +285,37 @@ workers = st.builds(
     cpu_share=st.floats(0, 2),
     lag_ms=spans,
 )
+dollars = st.none() | st.floats(0, 10**9)
+costs = st.builds(
+    Cost,
+    usd=dollars,
+    tokens=counts,
+    requests=counts,
+    reserved_usd=st.floats(0, 10**9),
+    projected_usd=dollars,
+    max_usd=dollars,
+    max_tokens=st.none() | st.floats(0, 10**12),
+    max_requests=st.none() | st.floats(0, 10**9),
+)
+batches = st.builds(
+    BatchView,
+    part=st.integers(0, 9999),
+    attempt=st.integers(1, 99),
+    batch=st.text(),
+    status=st.sampled_from(["waiting", "in_progress", "collecting"]) | st.text(max_size=40),
+    requests=counts,
+    completed=counts,
+    failed=counts,
+)
 snapshots = st.builds(
     msgspec.structs.replace,
     st.sampled_from([BUSY, LONG_WAIT, COUNTING, HUGE]),
     providers=st.lists(providers, max_size=12).map(tuple),
     workers=st.lists(workers, max_size=40).map(tuple),
     notices=st.lists(st.text(max_size=200), max_size=8).map(tuple),
+    cost=st.none() | costs,
+    batches=st.lists(batches, max_size=20).map(tuple),
+    parts=st.none() | st.tuples(counts, counts),
 )
 
 

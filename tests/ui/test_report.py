@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ExitCode, RunDirectoryError
-from engine.records import Counters, Totals
-from engine.reports import ProviderFigures, RunReport, SessionReport
+from engine.records import BatchView, Counters, Spent, Totals
+from engine.reports import Cost, CostLine, ProviderFigures, RunReport, SessionReport
 from engine.ui.report import from_json, summary, to_json
+from tests.ui.snapshots import BATCHES
 
 SESSION = SessionReport(
     started="2026-01-02T03:04:05Z",
@@ -194,6 +195,73 @@ def test_what_to_do_next_stays_the_last_line() -> None:
     assert summary(report, session).splitlines()[-1].startswith("  next")
 
 
+def costing(*lines: tuple[str, str, float | None], **more: Any) -> Cost:
+    spent = Spent(60_012, 1_200_000, 300_000, 400_000)
+    return Cost(
+        usd=None if any(usd is None for _, _, usd in lines) else sum(usd or 0.0 for _, _, usd in lines),
+        tokens=1_600_000,
+        requests=60_012,
+        lines=tuple(
+            CostLine(provider="main", model=model, mode=mode, spent=spent, usd=usd) for model, mode, usd in lines
+        ),
+        **more,
+    )
+
+
+def test_the_cost_stands_below_the_requests_with_all_that_belongs_to_it() -> None:
+    cost = costing(
+        ("gpt-small", "live", 1.23),
+        ("gpt-small", "batch", 0.4),
+        retries_usd=0.02,
+        lost_usd=0.03,
+        lost=Spent(3, 10_000, 0, 500),
+        spared_usd=0.5,
+        packed_usd=0.1,
+        batch_usd=0.4,
+        max_usd=5.0,
+    )
+    plain = summary(DONE, SESSION).splitlines()
+    lines = summary(msgspec.structs.replace(DONE, cost=cost), SESSION).splitlines()
+    assert lines == [
+        *plain[:-1],
+        "  cost     $1.63: $1.23 live, $0.40 batch",
+        "           retries $0.02; saved: cache $0.50, packing $0.10, batch $0.40",
+        "           at most $0.03 more may have been billed (3 requests without a reply)",
+        "  model      mode   requests  tokens in (cached)  out   cost",
+        "  gpt-small  live   60,012    1.2M (300k)         400k  $1.23",
+        "  gpt-small  batch  60,012    1.2M (300k)         400k  $0.40",
+        "  budget   $5.00: 32.6% used",
+        plain[-1],
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_model_without_a_price_is_named_with_what_to_do() -> None:
+    lines = summary(msgspec.structs.replace(DONE, cost=costing(("m", "live", None), unpriced=("m",))), SESSION)
+    assert '  cost     unknown for model "m" (add it to [prices])' in lines.splitlines()
+
+
+def test_a_run_stopped_by_a_cap_says_which_to_raise() -> None:
+    report, session = stopped(ExitCode.BUDGET, "budget.max_usd is spent: $4.99 of $5.00")
+    cost = costing(("m", "live", 4.985), max_usd=5.0)
+    lines = summary(msgspec.structs.replace(report, cost=cost), session).splitlines()
+    assert "  budget   $5.00: 99.7% used" in lines
+    assert lines[-1] == "  next     raise budget.max_usd, then run the same command again to resume"
+
+
+def test_batches_that_go_on_are_told_with_how_to_pick_them_up_and_how_to_end_them() -> None:
+    report, session = stopped(ExitCode.INTERRUPTED, "interrupted")
+    session = msgspec.structs.replace(session, mode="batch", batches=list(BATCHES))
+    lines = summary(report, session).splitlines()
+    assert lines[-3:] == [
+        "  batches  3 go on at the provider, 1 is over there and not collected",
+        "           run the same command again to pick them up, or rowmill cancel",
+        "  next     run the same command again to resume",
+    ]
+    assert any(line.startswith("  requests 60,012 in batches, ") for line in lines)
+    assert "batches" not in summary(DONE, SESSION)
+
+
 # As the version before wrote them: its sessions know neither providers nor notices.
 OLD_REPORT = b"""{
   "run": "a1b2", "finished": true, "input": "in.jsonl", "output": "out.jsonl", "errors": null, "rows": 5,
@@ -214,6 +282,8 @@ def test_a_report_of_the_version_before_is_read_and_summed_up() -> None:
     report = from_json(OLD_REPORT)
     assert report.sessions[0].providers == {}
     assert report.sessions[0].notices == []
+    assert report.sessions[0].batches == []
+    assert report.cost is None
     assert summary(report, report.sessions[0]).startswith("Done: 5 rows")
 
 
@@ -237,6 +307,39 @@ provider_figures = st.builds(
     requests_per_minute=st.none() | st.floats(0, 10**9),
     tokens_per_minute=st.none() | st.floats(0, 10**12),
 )
+spent = st.builds(Spent, counts, counts, counts, counts)
+dollars = st.none() | st.floats(0, 10**9)
+costs = st.builds(
+    Cost,
+    usd=dollars,
+    tokens=counts,
+    requests=counts,
+    lines=st.lists(
+        st.builds(
+            CostLine,
+            provider=st.text(max_size=40),
+            model=st.text(max_size=80),
+            mode=st.sampled_from(["live", "batch"]),
+            spent=spent,
+            usd=dollars,
+        ),
+        max_size=9,
+    ).map(tuple),
+    retries_usd=dollars,
+    lost_usd=dollars,
+    lost=spent,
+    spared_usd=dollars,
+    packed_usd=dollars,
+    batch_usd=dollars,
+    projected_usd=dollars,
+    max_usd=dollars,
+    max_tokens=st.none() | st.floats(0, 10**12),
+    max_requests=st.none() | st.floats(0, 10**12),
+    unpriced=st.lists(st.text(max_size=80), max_size=5).map(tuple),
+)
+batch_views = st.lists(
+    st.builds(BatchView, counts, counts, st.text(max_size=9), st.text(max_size=40), counts, counts, counts), max_size=5
+)
 totals = st.builds(Totals, rows=counts, failed=counts, prompt_tokens=counts, completion_tokens=counts, requests=counts)
 
 
@@ -247,24 +350,45 @@ totals = st.builds(Totals, rows=counts, failed=counts, prompt_tokens=counts, com
     rows=st.none() | counts,
     text=st.text(),
     providers=st.dictionaries(st.text(), provider_figures, max_size=3),
+    cost=st.none() | costs,
+    batches=batch_views,
 )
-def test_a_report_reads_back_as_it_was_written(
-    totals: Totals, failures: dict[str, int], rows: int | None, text: str, providers: dict[str, ProviderFigures]
+def test_a_report_reads_back_as_it_was_written(  # noqa: PLR0917 - all that varies
+    totals: Totals,
+    failures: dict[str, int],
+    rows: int | None,
+    text: str,
+    providers: dict[str, ProviderFigures],
+    cost: Cost | None,
+    batches: list[BatchView],
 ) -> None:
-    session = msgspec.structs.replace(SESSION, stopped_by=text, providers=providers, notices=[text])
+    session = msgspec.structs.replace(SESSION, stopped_by=text, providers=providers, notices=[text], batches=batches)
     report = msgspec.structs.replace(
-        DONE, totals=totals, failures=failures, rows=rows, input=text, sessions=[SESSION, session]
+        DONE, totals=totals, failures=failures, rows=rows, input=text, cost=cost, sessions=[SESSION, session]
     )
     assert from_json(to_json(report)) == report
 
 
 @settings(deadline=None)
-@given(providers=st.dictionaries(st.text(), provider_figures, max_size=5), notices=st.lists(st.text(), max_size=12))
+@given(
+    providers=st.dictionaries(st.text(), provider_figures, max_size=5),
+    notices=st.lists(st.text(), max_size=12),
+    cost=st.none() | costs,
+    batches=batch_views,
+    code=st.sampled_from(ExitCode),
+)
 def test_any_session_can_be_summed_up_in_printable_lines(
-    providers: dict[str, ProviderFigures], notices: list[str]
+    providers: dict[str, ProviderFigures],
+    notices: list[str],
+    cost: Cost | None,
+    batches: list[BatchView],
+    code: ExitCode,
 ) -> None:
-    text = summary(DONE, msgspec.structs.replace(SESSION, providers=providers, notices=notices))
+    report, session = stopped(code, "why")
+    session = msgspec.structs.replace(session, providers=providers, notices=notices, batches=batches)
+    text = summary(msgspec.structs.replace(report, cost=cost), session)
     assert all(line.isprintable() for line in text.split("\n"))
+    assert text.splitlines()[-1].startswith("  next")
 
 
 def test_the_json_is_indented_and_ends_its_line() -> None:

@@ -1,0 +1,141 @@
+"""The bench of the worker of batches: shards come in as the supervisor assigns them, files and outcomes go out."""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+
+import msgspec
+
+from engine.batch.collect import Asked, Collected, Rules, collect
+from engine.batch.desk import Desk
+from engine.batch.fund import Fund
+from engine.batch.parts import Built, Limits, PartWriter, build_part
+from engine.batch.results import Results
+from engine.config import Config
+from engine.records import Amount, Counters, Shard
+from engine.store.batch_journal import Try
+
+_URLS = {
+    "chat.completions": "/v1/chat/completions",
+    "responses": "/v1/responses",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "moderations": "/v1/moderations",
+}
+_MOST_INPUTS = 50_000  # texts in one batch of embeddings, whatever its requests; OpenAI's guide to the Batch API
+
+
+class Bench:
+    """Builds and collects, of whatever part.
+
+    counters: what this process has done. no_more: whether every shard of the input has come in.
+    """
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        config: Config,
+        fund: Fund,
+        rewrite: Callable[[bytes], bytes] | None,
+        secrets: tuple[str, ...],
+        want: Callable[[], None],
+    ) -> None:
+        """`rewrite`: makes a body ask the provider's own model; `want`: asks the supervisor for another shard."""
+        self.counters = Counters()
+        self.no_more = False
+        self.url = _URLS[config.task.api]
+        self._desk = desk
+        self._config = config
+        self._fund = fund
+        self._rewrite = rewrite
+        self._rules = Rules(attempts=config.retry.attempts, asks=config.retry.invalid_output, secrets=secrets)
+        self._want = want
+        self._wanting = asyncio.Lock()
+        self._arrived: asyncio.Queue[Shard | None] = asyncio.Queue()
+
+    def arrived(self, shard: Shard | None) -> None:
+        """Hear of another shard; None: there are no more."""
+        self._arrived.put_nowait(shard)
+
+    async def build(self, first_row: int, end_row: int | None, path: Path, tokens: float, amount: Amount) -> Built:
+        """Write a part's file; see `conductor.Bench`."""
+        batch = self._config.batch
+        limits = Limits(
+            requests=batch.max_requests,
+            size=int(batch.max_mb * 1e6),
+            rows=_MOST_INPUTS if self._config.task.api == "embeddings" else inf,
+            tokens=tokens,
+            amount=amount,
+        )
+        writer = PartWriter(
+            self._desk,
+            path,
+            limits,
+            url=self.url,
+            estimate=self._fund.estimator(),
+            asks=self._config.retry.invalid_output,
+            rewrite=self._rewrite,
+        )
+        if end_row is not None:
+            await self._reach(end_row)
+            return await build_part(writer, self._desk, first_row, end_row)
+        row = first_row
+        async with writer:
+            while writer.full is None and (shard := await self._shard_from(row)) is not None:
+                row = await writer.take(shard, max(row, shard.first_row))
+            built = await writer.finish()
+        return msgspec.structs.replace(built, first_row=first_row, end_row=max(row, first_row))
+
+    async def collect(self, t: Try, file: Path, files: list[Path]) -> Collected:
+        """Record what came of a try whose `file` was sent; `files` hold its results."""
+        await self._reach(t.end_row)
+        asked = Asked(
+            provider=self._config.batch_provider.name,
+            number=t.number,
+            first_row=t.first_row,
+            end_row=t.end_row,
+            requests=t.requests,
+            file=file,
+            completed=t.status == "completed",
+            attempts=t.attempts,
+        )
+        with await Results.read(files) as results:
+            found = await collect(self._desk, asked, results, self._rules)
+        counters = self.counters
+        counters.replies += found.spent.requests
+        counters.reasked += found.reasked
+        counters.packed += found.packed
+        counters.tokens_saved += found.tokens_saved
+        for name, count in found.faults.items():
+            counters.faults[name] = counters.faults.get(name, 0) + count
+        return found
+
+    async def _shard_from(self, row: int) -> Shard | None:
+        """Return the shard with this row, or the next one; None where there is none."""
+        while True:
+            shard = next((each for each in self._desk.shards if each.first_row + each.rows > row), None)
+            if shard is not None or self.no_more:
+                return shard
+            await self._take_next()
+
+    async def _reach(self, end_row: int) -> None:
+        """Take shards until all those of rows below this one are there."""
+        while not self.no_more:
+            last = self._desk.shards[-1] if self._desk.shards else None
+            if last is not None and last.first_row + last.rows >= end_row:
+                return
+            await self._take_next()
+
+    async def _take_next(self) -> None:
+        async with self._wanting:
+            if self.no_more:
+                return
+            self._want()
+            shard = await self._arrived.get()
+            if shard is None:
+                self.no_more = True
+                return
+            self._desk.add(shard)
+            await self._desk.settle(shard)

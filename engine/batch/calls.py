@@ -1,0 +1,127 @@
+"""Asking the provider about files and batches: what may be asked again is, and what no asking helps ends the run."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from engine.config.sections import BatchConfig
+from engine.errors import ExitCode
+from engine.store.batch_journal import Try
+from engine.transport.batches import BatchState, BatchTrouble
+
+_SILENT_S = 60.0  # a provider that has never answered is given up after this,
+_LOST_S = 6 * 3600.0  # and one that has, after this
+
+_T = TypeVar("_T")
+
+
+class Clock(Protocol):
+    """The time, and waiting for it."""
+
+    def time(self) -> float:
+        """Return the Unix time."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Api(Protocol):
+    """The provider's files and batches; see `transport.batches.BatchApi`."""
+
+    async def upload(self, path: Path, name: str) -> str:
+        """Upload a file; returns its id."""
+
+    async def find_upload(self, name: str, size: int) -> str | None:
+        """Look for an uploaded file."""
+
+    async def create(self, file_id: str, api_url: str, metadata: Mapping[str, str]) -> BatchState:
+        """Create a batch."""
+
+    async def find(self, metadata: Mapping[str, str], *, since: float) -> list[BatchState]:
+        """Look for batches."""
+
+    async def retrieve(self, batch_id: str) -> BatchState:
+        """Look at a batch."""
+
+    async def cancel(self, batch_id: str) -> BatchState:
+        """Cancel a batch."""
+
+    async def download(self, file_id: str, path: Path) -> int:
+        """Download a file."""
+
+
+class End(Exception):
+    """Why the run cannot go on by batches."""
+
+    def __init__(self, exit_code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+class Gone(Exception):
+    """The provider does not know a file any more."""
+
+
+class Calls:
+    """What all calls to one provider have in common."""
+
+    def __init__(
+        self, api: Api, *, provider: str, config: BatchConfig, clock: Clock, note: Callable[[str], None]
+    ) -> None:
+        self.api = api
+        self._provider = provider
+        self._config = config
+        self._clock = clock
+        self._note = note
+        self._answered = False  # it has, ever
+        self._trouble_since: float | None = None
+
+    async def ask(self, call: Callable[[], Awaitable[_T]], batch: Try | None = None) -> _T | None:
+        """Ask once. None where there was no answer: nobody knows what came of it.
+
+        `batch`: the try whose batch the call is about; of any other call the subject is a file, and `Gone` is raised
+        where there is none. Raises `End` where asking again is of no use.
+        """
+        try:
+            answer = await call()
+        except BatchTrouble as trouble:
+            self._note_trouble(trouble, batch)
+            return None
+        self._answered = True
+        self._trouble_since = None
+        return answer
+
+    async def sure(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask until there is an answer: for what can be asked twice without harm. Raises as `ask` does."""
+        pause = self._config.poll_s
+        answers: list[_T] = []
+
+        async def keep() -> bool:
+            answers.append(await call())
+            return True
+
+        while not await self.ask(keep):
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, self._config.poll_max_s)
+        return answers[0]
+
+    def _note_trouble(self, trouble: BatchTrouble, batch: Try | None) -> None:
+        failure = trouble.failure
+        if trouble.gone and batch is None:
+            raise Gone(failure.message)
+        if trouble.gone and batch is not None:
+            raise End(
+                ExitCode.PROVIDER,
+                f"provider {self._provider!r} does not know batch {batch.batch_id} of part {batch.part}: if its key is "
+                "of another project, put the right one in place; if the batch is really gone, run rowmill cancel, "
+                "which gives it up, and the next run asks for its rows again",
+            )
+        if failure.fault.scope == "provider" or not failure.fault.retryable:
+            raise End(ExitCode.PROVIDER, f"provider {self._provider!r}: {failure.message}")
+        now = self._clock.time()
+        if self._trouble_since is None:
+            self._trouble_since = now
+            self._note(f"provider {self._provider!r}: {failure.reason}; trying again")
+        lasted = now - self._trouble_since
+        if lasted > (_LOST_S if self._answered else _SILENT_S):
+            raise End(ExitCode.PROVIDER, f"provider {self._provider!r}: no answer for {lasted:.0f} s: {failure.reason}")

@@ -1,0 +1,312 @@
+"""From a batch's results to the checkpoints: every row of a part's try ends, or is left to the next one.
+
+What a result means is decided as for a live reply (see `judge`), but for three things that are other here:
+
+- A row is not tried again at once, but in the part's next try, together with all others that were left. So what counts
+  against it are the part's tries, less those in which it was replied to.
+- There is no other provider to ask instead.
+- A pack is not taken apart in memory. Where one of its rows may be at fault for what became of all, a reply without
+  content is stored for each: that is what makes `parts` ask a row alone.
+
+**Collecting again changes nothing.** A killed collection is done again from its start. Rows that have their outcome are
+passed over. A reply that is no valid answer is stored with the number of its try, and not stored a second time. What
+the results have cost is counted from the results alone, whatever became of their rows; so a part is told the same cost
+however often it is collected.
+"""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from time import monotonic
+
+import msgspec
+
+from engine.batch.collected import Asked, Collected, Rules
+from engine.batch.custom_ids import rows_of
+from engine.batch.desk import Desk, Opened, give_way
+from engine.batch.results import Result, Results
+from engine.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, paid, verdict_on
+from engine.errors import InvalidOutput, InvalidRow
+from engine.job import Job
+from engine.records import Answer, Failure
+from engine.store.recovery import StoredReply
+from engine.transport import faults
+
+__all__ = ["Asked", "Collected", "Rules", "collect"]
+
+_FREE_TRIES = 20  # that spend no attempt of a row: a provider that refuses it more often means the row
+_STEP_ROWS = 1024  # that need no more than a look, until the loop may turn to other things
+
+_Starts = dict[int, tuple[int, str]]  # first row -> rows of the request, and its custom_id
+
+
+async def collect(desk: Desk, asked: Asked, results: Results, rules: Rules) -> Collected:
+    """Give every row of a try the outcome that the results have for it.
+
+    Shards of the range that were never added to the desk are taken for sealed ones. Raises what opening and reading
+    shards raises; what was recorded until then stays.
+    """
+    starts, unknown = _starts(results, asked, desk.task.rows_per_request)
+    sent: _Starts | None = None
+    if len(starts) >= asked.requests:
+        sent = starts  # no result is missing: rows without one were not asked for in this try
+    elif asked.completed and asked.file.exists():
+        with await Results.read([asked.file]) as lines:
+            sent, _ = _starts(lines, asked, desk.task.rows_per_request)
+    collector = _Collector(desk, asked, results, rules, starts=starts, sent=sent)
+    collector.pass_over(unknown)
+    for shard, first, end in desk.stretches(asked.first_row, asked.end_row):
+        if shard is None:
+            await collector.count(first, end)
+            continue
+        async with desk.open(shard) as opened, aclosing(opened.rows(first, end)) as blocks:
+            async for row, lines_ in blocks:
+                collector.take(opened, row, lines_)
+            collector.end_group()
+    collector.found.unreadable = results.unreadable
+    return collector.found
+
+
+def _starts(results: Results, asked: Asked, most_rows: int) -> tuple[_Starts, list[str]]:
+    """Return the requests of a range by their first row, with their rows and custom_ids; and the ids of all others."""
+    starts: _Starts = {}
+    others = []
+    for name in results.ids():
+        rows = rows_of(name)
+        if (
+            rows is not None
+            and asked.first_row <= rows[0] <= asked.end_row - rows[1]
+            and rows[1] <= most_rows
+            and rows[0] not in starts
+        ):
+            starts[rows[0]] = (rows[1], name)
+        else:
+            others.append(name)
+    return starts, others
+
+
+class _Group:
+    """The rows of one request, as far as they have no outcome yet."""
+
+    def __init__(self, first_row: int, rows: int, verdict: Verdict) -> None:
+        self.first_row = first_row
+        self.rows = rows
+        self.verdict = verdict
+        self.jobs: dict[int, Job] = {}
+
+    def __contains__(self, row: int) -> bool:
+        return self.first_row <= row < self.first_row + self.rows
+
+
+class _Collector:
+    """Settles the rows of one try. Nothing in it awaits, but for `count`."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        asked: Asked,
+        results: Results,
+        rules: Rules,
+        *,
+        starts: _Starts,
+        sent: _Starts | None,
+    ) -> None:
+        """Take `starts`, the results by their first row, and `sent`, what was asked for; None where it is not known."""
+        self.found = Collected()
+        self._task = desk.task
+        self._packing = desk.task.rows_per_request > 1
+        self._recorder = desk.recorder
+        self._results = results
+        self._starts = starts
+        self._sent = sent
+        self._sent_from = self._sent_to = 0  # the rows of the line that was sent last
+        self._asked = asked
+        self._rules = rules
+        self._provider = _Named(asked.provider)
+        self._group: _Group | None = None
+
+    def pass_over(self, names: Sequence[str]) -> None:
+        """Count what is for nobody."""
+        self.found.unknown += len(names)
+        for name in names:
+            result = self._result(name)
+            if result.ok:
+                cost = paid(result.body)
+                self.found.spent.add(cost)
+                self.found.wasted.add(cost)
+
+    async def count(self, first_row: int, end_row: int) -> None:
+        """Count what the results for rows have cost that all have their outcome."""
+        for row in range(first_row, end_row):
+            if row in self._starts:
+                self._judge(row)
+            if row % _STEP_ROWS == 0:
+                await give_way()
+
+    def take(self, opened: Opened, first_row: int, lines: Sequence[bytes]) -> None:
+        """Settle rows that were read."""
+        is_done, replies = opened.checkpoint.is_done, opened.checkpoint.replies
+        for row, line in enumerate(lines, first_row):
+            if self._group is not None and row not in self._group:
+                self.end_group()
+            if row in self._starts:
+                group = self._judge(row)
+                self._group = self._group or group
+            if is_done(row):
+                continue
+            job = self._job(opened, row, line, replies.get(row, ()))
+            if job is None:
+                continue
+            if self._group is not None:
+                self._group.jobs[row] = job
+            else:
+                self._missing(job)
+
+    def end_group(self) -> None:
+        """Settle the rows that were read of a request."""
+        group, self._group = self._group, None
+        if group is None or not group.jobs:
+            return
+        verdict = group.verdict
+        if verdict.answers is not None:
+            self._answered(group, verdict.answers)
+        elif verdict.failure is not None:
+            self._failed(group, verdict.failure)
+        else:
+            self.found.expired += len(group.jobs)
+            self.found.left += len(group.jobs)
+
+    # Results
+
+    def _judge(self, row: int) -> _Group:
+        rows, name = self._starts[row]
+        verdict = verdict_on(self._result(name), self._task, rows, self._rules.secrets)
+        self.found.spent.add(verdict.spent)
+        self.found.wasted.add(verdict.wasted)
+        return _Group(row, rows, verdict)
+
+    def _result(self, name: str) -> Result:
+        result = self._results.get(name)
+        assert result is not None, "a name that the results have given"
+        return result
+
+    # Rows
+
+    def _job(self, opened: Opened, row: int, line: bytes, stored: Sequence[StoredReply]) -> Job | None:
+        """Return the row as it was asked for; None where it cannot become a request, and so has failed."""
+        job = Job(row, line, len(line), opened.of, started=monotonic())
+        try:
+            job.request = self._task.build(line)
+        except InvalidRow as error:
+            self._fail(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
+            return None
+        job.upstream = self._provider  # type: ignore[assignment]  # its name is all that the recorder asks for
+        job.requests = self._asked.number
+        job.attempts = max(self._asked.attempts - len(stored), 0)
+        job.asked = self._asks(len(stored))
+        if stored:
+            job.spent = (sum(each.usage[0] for each in stored), sum(each.usage[1] for each in stored))
+        return job
+
+    def _asks(self, replies: int) -> int:
+        """Return how often a row was asked alone that has so many wrong replies."""
+        # Where rows are packed, the first reply was the pack's.
+        return max(replies - 1, 0) if self._packing else replies
+
+    def _answered(self, group: _Group, answers: Sequence[Answer | InvalidOutput]) -> None:
+        if group.rows > 1:
+            self.found.packed += group.rows
+            self.found.tokens_saved += (group.rows - 1) * self._task.shared_tokens
+        # A pack's request counts as one of its first row that has an answer.
+        valid = (place for place, answer in enumerate(answers) if not isinstance(answer, InvalidOutput))
+        first = group.first_row + next(valid, 0)
+        for row, answer in enumerate(answers, group.first_row):
+            job = group.jobs.get(row)
+            if job is None:
+                continue
+            if isinstance(answer, InvalidOutput):
+                self._ask_again(job, answer, alone=group.rows == 1)
+                continue
+            if row != first:
+                job.requests = 0
+            self._recorder.result(job, answer, monotonic())
+            self.found.answered += 1
+
+    def _ask_again(self, job: Job, invalid: InvalidOutput, *, alone: bool) -> None:
+        """Store a reply that is no valid answer, unless the row was asked often enough."""
+        stored = job.shard.checkpoint.replies.get(job.index, [])
+        replies = len(stored)
+        if not self._is_stored(stored, invalid):
+            self._recorder.reply(job, self._asked.number, invalid)
+            replies += 1
+        job.asked = self._asks(replies)
+        if alone and job.asked >= self._rules.asks:
+            self._fail(job, Failure(fault=faults.INVALID_OUTPUT, message=str(invalid), reply=invalid.answer.output))
+            return
+        self.found.reasked += 1
+        self.found.left += 1
+
+    def _is_stored(self, stored: Sequence[StoredReply], invalid: InvalidOutput) -> bool:
+        """Whether a collection of this try that was killed has stored the reply."""
+        return any(
+            each.requests == self._asked.number and bytes(each.output) == invalid.answer.output for each in stored[-1:]
+        )
+
+    def _failed(self, group: _Group, failure: Failure) -> None:
+        """Fail the rows of a request, or leave them to the next try."""
+        fault = failure.fault
+        self.found.faults[fault.name] = self.found.faults.get(fault.name, 0) + 1
+        if fault.scope == "provider":
+            # The rows stay without an outcome: it is not their failure.
+            self.found.closed = self.found.closed or failure
+            self.found.left += len(group.jobs)
+            return
+        if group.rows > 1 and (not fault.retryable or fault is faults.BAD_REPLY):
+            nothing = Answer(b'""', b"null", b"null", b"null", 0, 0)
+            for job in group.jobs.values():
+                self._ask_again(job, InvalidOutput(failure.message, nothing), alone=False)
+            return
+        for row, job in group.jobs.items():
+            if row != group.first_row:
+                job.requests = 0
+            self._retry(job, failure)
+
+    def _retry(self, job: Job, failure: Failure) -> None:
+        fault = failure.fault
+        job.attempts += fault.spends_attempt
+        most = self._rules.attempts
+        out = (fault.spends_attempt and job.attempts >= most) or self._asked.number >= most + _FREE_TRIES
+        if out or not fault.retryable:
+            self._fail(job, failure)
+            return
+        self.found.left += 1
+        self.found.tried += fault.spends_attempt
+
+    def _missing(self, job: Job) -> None:
+        """Settle a row that has no result."""
+        asked = self._asked.completed and self._was_sent(job.index)
+        if not asked:
+            self.found.left += 1
+            return
+        self.found.missing += 1
+        if job.index != self._sent_from:
+            job.requests = 0
+        self._retry(job, Failure(fault=SERVER_ERROR, message=NO_RESULT))
+
+    def _was_sent(self, row: int) -> bool:
+        """Whether the row was asked for in this try at all. To be asked in the order of rows."""
+        if self._sent is None:
+            self._sent_from = row
+            return True
+        if row in self._sent:
+            self._sent_from, self._sent_to = row, row + self._sent[row][0]
+        return row < self._sent_to
+
+    def _fail(self, job: Job, failure: Failure) -> None:
+        self._recorder.failure(job, failure, monotonic())
+        self.found.failed += 1
+
+
+class _Named(msgspec.Struct):
+    """Who has answered, as far as the recorder asks."""
+
+    name: str

@@ -1,0 +1,236 @@
+"""The desk of the worker of batches: shards are opened on it one at a time, to build parts and to collect results.
+
+A live worker keeps a shard open until it is complete. Here the rows of one wait for days, and those of thousands may
+wait at once, so a shard is open only while its rows are looked at: its checkpoint is read when it is opened, what is
+recorded goes to the disk in groups of about 1 MiB and at the end, and a shard that is complete then is sealed.
+
+Failures are taken back (`rowmill retry`) when a process opens a shard for the first time, before any of its rows is
+looked at; what fails later in the same process stays failed. A batch that an earlier process has sent may be collected
+after that: its results give their rows the outcomes that they would have had anyway, and rows that it was not asked
+for are left to the next one.
+"""
+
+import asyncio
+from bisect import bisect_right, insort
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager
+from operator import attrgetter
+
+from engine.job import OpenShard
+from engine.recorder import Recorder
+from engine.records import InputPart, Shard, Totals
+from engine.sources.inputs import open_reader
+from engine.store.checkpoint import Checkpoint
+from engine.store.run_directory import RunDirectory
+from engine.store.seal import Form
+from engine.tasks import Task
+
+_GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
+_STEP_ROWS = 256  # that are looked at before the loop may turn to polls and beats: some 10 ms
+_first_row = attrgetter("first_row")
+
+
+class Desk:
+    """All shards that are this worker's, one of them open at a time.
+
+    task, recorder: what builds their rows, and records them. shards: those that were added, in the order of their rows.
+    acknowledged: what the rows on disk add up to, by number, of those that are not sealed.
+    """
+
+    def __init__(
+        self,
+        *,
+        parts: Sequence[InputPart],
+        directory: RunDirectory,
+        task: Task,
+        columns: list[str] | None,
+        form: Form,
+        recorder: Recorder,
+        salvage: bool = False,
+        retry_failed: bool = False,
+        on_sealed: Callable[[int, Totals], None],
+        on_synced: Callable[[], None],
+        note: Callable[[str], None],
+    ) -> None:
+        """`columns`: of a row that are needed, None for all; `form`: the output's format.
+
+        `on_synced` is called after each group, `on_sealed` with each shard's number and totals.
+        """
+        self.task = task
+        self.recorder = recorder
+        self.shards: list[Shard] = []
+        self.acknowledged: dict[int, Totals] = {}
+        self._parts = parts
+        self._directory = directory
+        self._columns = columns
+        self._form = form
+        self._salvage = salvage
+        self._retry_failed = retry_failed
+        self._on_sealed = on_sealed
+        self._on_synced = on_synced
+        self._note = note
+        self._sealed: set[int] = set()
+        self._seen: set[int] = set()  # shards whose failures have been taken back, where they were to be
+        self._free = asyncio.Lock()
+        self._open: OpenShard | None = None
+        self._rows = 0
+
+    def add(self, shard: Shard) -> None:
+        """Take a shard that the supervisor has assigned."""
+        insort(self.shards, shard, key=_first_row)
+
+    async def settle(self, shard: Shard) -> None:
+        """Look at what an earlier session has left of a shard that was added; one that is complete is sealed."""
+        if self._directory.checkpoint_path(shard).exists():
+            async with self.open(shard):
+                pass
+        else:
+            self.acknowledged[shard.number] = Totals()
+
+    @property
+    def rows(self) -> int:
+        """Rows that this process has brought to an outcome on disk."""
+        return self._rows + (self._open.new_rows if self._open is not None else 0)
+
+    def sealed(self, shard: Shard) -> bool:
+        """Whether this process has sealed the shard: all of its rows have their outcome."""
+        return shard.number in self._sealed
+
+    def covers(self, first_row: int, end_row: int) -> bool:
+        """Whether every row of the range is in a shard that was added."""
+        return all(shard is not None for shard, _, _ in self._stretches(first_row, end_row))
+
+    def stretches(self, first_row: int, end_row: int) -> Iterator[tuple[Shard | None, int, int]]:
+        """Yield the stretches of a range: the shard, and first and end row of what is in it.
+
+        None where no row can be without an outcome: the shard is sealed, by this process or by an earlier one, in
+        which case it was never added.
+        """
+        for shard, first, end in self._stretches(first_row, end_row):
+            yield None if shard is None or self.sealed(shard) else shard, first, end
+
+    def _stretches(self, first_row: int, end_row: int) -> Iterator[tuple[Shard | None, int, int]]:
+        place = max(bisect_right(self.shards, first_row, key=_first_row) - 1, 0)
+        row = first_row
+        for shard in self.shards[place:]:
+            if shard.first_row >= end_row:
+                break
+            if (shard_end := shard.first_row + shard.rows) <= row:
+                continue
+            if shard.first_row > row:
+                yield None, row, shard.first_row
+                row = shard.first_row
+            yield shard, row, min(shard_end, end_row)
+            row = min(shard_end, end_row)
+        if row < end_row:
+            yield None, row, end_row
+
+    @asynccontextmanager
+    async def open(self, shard: Shard) -> AsyncIterator["Opened"]:
+        """Lay a shard on the desk once the one before is off it. At the end it is sealed if it is complete.
+
+        Raises what `Checkpoint` raises. Where the body raises, what was recorded until then still goes to the disk.
+        """
+        async with self._free:
+            path = self._directory.checkpoint_path(shard)
+            checkpoint = await Checkpoint.open(path, shard, salvage=self._salvage)
+            if checkpoint.cut_bytes:
+                self._note(f"{path.name}: cut {checkpoint.cut_bytes} bytes of a torn group; its rows are redone")
+            if self._retry_failed and shard.number not in self._seen:
+                checkpoint.forget_failed()
+            self._seen.add(shard.number)
+            opened = OpenShard(shard, checkpoint, frozenset(), frozenset())
+            self._open = opened
+            if not self.sealed(shard):
+                self.acknowledged[shard.number] = checkpoint.acknowledged
+            sealed = None
+            try:
+                yield Opened(opened, self._parts[shard.part], self._columns, self._keep_up)
+                await self._commit()
+                if checkpoint.complete and not self.sealed(shard):
+                    sealed = await checkpoint.seal(self._directory.sealed, self._form)
+            finally:
+                await _to_its_end(self._take_off(opened))
+        if sealed is not None:
+            self._sealed.add(shard.number)
+            del self.acknowledged[shard.number]
+            self._on_sealed(shard.number, sealed.totals)
+
+    async def _take_off(self, opened: OpenShard) -> None:
+        pending = self.recorder.pending_bytes, self.recorder.pending_rows
+        await opened.checkpoint.close()
+        self.recorder.synced(*pending)
+        self._rows += opened.new_rows
+        self._open = None
+
+    async def _keep_up(self) -> None:
+        if self.recorder.pending_bytes >= _GROUP_BYTES:
+            await self._commit()
+        else:
+            await give_way()
+
+    async def _commit(self) -> None:
+        assert self._open is not None
+        checkpoint = self._open.checkpoint
+        if not checkpoint.pending_bytes:
+            return
+        pending = self.recorder.pending_bytes, self.recorder.pending_rows
+        await checkpoint.commit()
+        self.recorder.synced(*pending)
+        self._on_synced()
+
+
+class Opened:
+    """A shard that lies open on the desk.
+
+    of: what the jobs of its rows belong to.
+    """
+
+    def __init__(
+        self,
+        of: OpenShard,
+        part: InputPart,
+        columns: list[str] | None,
+        keep_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.of = of
+        self.shard = of.shard
+        self.checkpoint = of.checkpoint
+        self._part = part
+        self._columns = columns
+        self._keep_up = keep_up
+
+    async def rows(self, first_row: int, end_row: int) -> AsyncGenerator[tuple[int, list[bytes]], None]:
+        """Yield the lines of a range of the shard's rows with the index of their first, some hundred at a time.
+
+        To be read to its end, for only there is it known that the input is still the one that was planned: else
+        `RunDirectoryError`. What was recorded is kept up with, and the loop turns to other things in between.
+        """
+        shard = self.shard
+        async with open_reader(self._part, shard, self._columns) as reader:
+            row = shard.first_row
+            while lines := await reader.read():
+                for start in range(0, len(lines), _STEP_ROWS):
+                    first = max(first_row, row + start)
+                    end = min(end_row, row + start + _STEP_ROWS, row + len(lines))
+                    if first < end:
+                        yield first, lines[first - row : end - row]
+                        await self._keep_up()
+                row += len(lines)
+                if row >= end_row and self._part.kind != "lines":
+                    return  # those are checked before their first row
+
+
+async def _to_its_end(step: Coroutine[None, None, None]) -> None:
+    """Run a step, and have the caller wait for its end even where it is cancelled: the desk is not free before."""
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def give_way() -> None:
+    """Let the loop turn to other things."""
+    await asyncio.sleep(0)

@@ -1,0 +1,317 @@
+"""The file of a part: a line for each request, of rows without an outcome, in their order.
+
+The file depends on the input, on the checkpoints and on the limits alone. It is written in blocks of about 1 MiB and
+held in no other way; what a killed process has left of one is written over.
+
+Rows that share a request (task.rows_per_request) are neighbours: a row that has its outcome, that cannot become a
+request, or that is to be asked alone ends a pack, and so do a shard and a part. A row is asked alone where a reply to
+it is stored: it was asked in a pack, or alone, and the reply was no valid answer. Rows of a pack that may have failed
+for one of them are stored so too (see `collect`).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Literal, Self
+
+import aiofiles
+import msgspec
+from zlib_ng.zlib_ng import crc32
+
+from engine.batch.custom_ids import custom_id
+from engine.batch.desk import Desk, Opened
+from engine.errors import InvalidOutput, InvalidRow
+from engine.job import Job
+from engine.records import Amount, Answer, Failure, Request, Shard
+from engine.store import durable
+from engine.store.recovery import StoredReply
+from engine.transport import faults
+
+_BLOCK_BYTES = 1 << 20  # gathered before a write
+_PACK_BYTES = 1 << 18  # of input lines in one request, as live workers have it
+
+Full = Literal["requests", "size", "rows", "tokens", "amount"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one part may hold.
+
+    tokens and amount change from one part to the next. A first request is never too large for `tokens`: there would be
+    no end to waiting for it.
+    """
+
+    requests: int
+    size: int  # bytes of the file
+    rows: float  # inf: as many as there are
+    tokens: float  # prompt tokens that may still be enqueued
+    amount: Amount  # what the budget has left; inf where it has no end
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """A part's file.
+
+    end_row: exclusive; rows up to it were looked at. reserved: what the requests may cost. full: what had no room for
+    the next request, None where the range came to its end. need: what that request may cost; of interest where `full`
+    is "amount". failed: rows that were recorded as failed, since no request could be made of them.
+    """
+
+    first_row: int
+    end_row: int
+    requests: int
+    rows: int
+    size: int  # bytes
+    crc: int  # CRC-32
+    tokens: int  # of the prompts, estimated
+    reserved: Amount
+    full: Full | None
+    need: Amount
+    failed: int
+
+
+class PartWriter:
+    """Writes one part's file, shard after shard. An async context manager; after `finish` the file is on disk.
+
+    full: as in `Built`, so far.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        path: Path,
+        limits: Limits,
+        *,
+        url: str,
+        estimate: Callable[[int], Amount],
+        asks: int,
+        rewrite: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """`url`: that lines name, such as "/v1/chat/completions". `estimate`: prompt tokens -> what a request may cost.
+
+        `asks`: how often a row is asked until its reply is a valid answer. `rewrite`: makes a body ask the provider's
+        own model; None where it is the task's.
+        """
+        self.full: Full | None = None
+        self._desk = desk
+        self._task = desk.task
+        self._recorder = desk.recorder
+        self._path = path
+        self._limits = limits
+        self._head = b'","method":"POST","url":%b,"body":' % msgspec.json.encode(url)
+        self._estimate = estimate
+        self._asks = asks
+        self._rewrite = rewrite
+        self._packing = desk.task.rows_per_request > 1
+        self._members: list[Job] = []  # of the pack that is being gathered
+        self._members_size = 0
+        self._block: list[bytes] = []
+        self._block_size = 0
+        self._first: int | None = None
+        self._next = 0  # the row that comes next
+        self._requests = self._rows = self._size = self._crc = self._tokens = self._failed = 0
+        self._reserved = self._need = Amount()
+
+    async def __aenter__(self) -> Self:
+        with durable.machine_errors(self._doing):
+            self._file = await aiofiles.open(self._path, "wb", buffering=0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._file.close()
+
+    async def take(self, shard: Shard, first_row: int, end_row: int | None = None) -> int:
+        """Write the requests of a shard's rows from this one on; returns the row that comes next.
+
+        That is `end_row` (None: the shard's end), or an earlier one where the part is full.
+        """
+        end = shard.first_row + shard.rows if end_row is None else min(end_row, shard.first_row + shard.rows)
+        if self._first is None:
+            self._first = first_row
+        self._next = first_row
+        if self.full is None and not self._desk.sealed(shard):
+            async with self._desk.open(shard) as opened:
+                if not opened.checkpoint.complete:
+                    await self._write_rows(opened, first_row, end)
+        if self.full is None:
+            self._next = end
+        return self._next
+
+    async def finish(self) -> Built:
+        """Bring the file to the disk."""
+        await self._write()
+        with durable.machine_errors(self._doing):
+            await asyncio.get_running_loop().run_in_executor(None, durable.sync_data, self._file.fileno())
+        return Built(
+            first_row=self._first or 0,
+            end_row=self._next,
+            requests=self._requests,
+            rows=self._rows,
+            size=self._size,
+            crc=self._crc,
+            tokens=self._tokens,
+            reserved=self._reserved,
+            full=self.full,
+            need=self._need,
+            failed=self._failed,
+        )
+
+    # Rows
+
+    async def _write_rows(self, opened: Opened, first_row: int, end_row: int) -> None:
+        async with aclosing(opened.rows(first_row, end_row)) as blocks:
+            async for first, lines in blocks:
+                if self.full is None:
+                    self._look_at(opened, first, lines)
+                    if self._block_size >= _BLOCK_BYTES:
+                        await self._write()
+        self._end_pack()
+
+    def _look_at(self, opened: Opened, first_row: int, lines: Sequence[bytes]) -> None:
+        is_done, replies = opened.checkpoint.is_done, opened.checkpoint.replies
+        for index, line in enumerate(lines, first_row):
+            if is_done(index):
+                self._end_pack()
+            else:
+                self._take(Job(index, line, len(line), opened.of), replies.get(index, ()))
+            if self.full is not None:
+                return
+
+    def _take(self, job: Job, stored: Sequence[StoredReply]) -> None:
+        """Put a row into the file, or into the pack that is being gathered."""
+        try:
+            job.request = self._task.build(job.line)
+        except InvalidRow as error:
+            self._end_pack()
+            if self.full is None:
+                self._fail(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
+            return
+        if self._packing and not stored:
+            if self._members and self._members_size + job.size > _PACK_BYTES:
+                self._end_pack()
+                if self.full is not None:
+                    return
+            self._members.append(job)
+            self._members_size += job.size
+            if len(self._members) >= self._task.rows_per_request:
+                self._end_pack()
+            return
+        self._end_pack()
+        if self.full is None and (not stored or self._taken_up(job, stored)):
+            self._put([job])
+
+    def _taken_up(self, job: Job, stored: Sequence[StoredReply]) -> bool:
+        """Go on with a row where an earlier try left it, replied to but with no valid answer; False where it fails."""
+        last = stored[-1]
+        job.requests = last.requests
+        job.spent = (sum(each.usage[0] for each in stored), sum(each.usage[1] for each in stored))
+        if self._packing:
+            stored = stored[1:]  # that was the pack's
+        elif len(stored) >= self._asks:
+            job.asked = len(stored)
+            self._fail(job, Failure(fault=faults.INVALID_OUTPUT, message=last.problem, reply=bytes(last.output)))
+            return False
+        for each in stored:
+            assert job.request is not None
+            answer = Answer(bytes(each.output), b"null", b"null", b"null", *each.usage)
+            job.request = self._task.again(job.request, InvalidOutput(each.problem, answer))
+        return True
+
+    def _fail(self, job: Job, failure: Failure) -> None:
+        now = job.started = monotonic()
+        self._recorder.failure(job, failure, now)
+        self._failed += 1
+
+    # Lines
+
+    def _end_pack(self) -> None:
+        """Put what was gathered into the file as it is."""
+        if self._members:
+            members, self._members, self._members_size = self._members, [], 0
+            self._put(members)
+
+    def _put(self, jobs: list[Job]) -> None:
+        """Put the request of these rows into the file, or say why it has no room."""
+        request = self._request(jobs)
+        body = request.body if self._rewrite is None else self._rewrite(request.body)
+        line = b'{"custom_id":"%b%b%b}\n' % (custom_id(jobs[0].index, len(jobs)).encode(), self._head, _one_line(body))
+        if len(line) > self._limits.size:
+            self._put_less(jobs, len(line))
+            return
+        need = self._estimate(request.tokens)
+        self.full = self._over(len(jobs), len(line), request.tokens, need)
+        if self.full is not None:
+            self._next, self._need = jobs[0].index, need
+            return
+        self._block.append(line)
+        self._block_size += len(line)
+        self._size += len(line)
+        self._requests += 1
+        self._rows += len(jobs)
+        self._tokens += request.tokens
+        self._reserved += need
+
+    def _request(self, jobs: list[Job]) -> Request:
+        requests = [job.request for job in jobs if job.request is not None]
+        return self._task.pack(requests) if self._packing else requests[0]
+
+    def _put_less(self, jobs: list[Job], size: int) -> None:
+        """Put a pack that is larger than a whole file in two halves; a row like that has failed."""
+        if len(jobs) == 1:
+            message = f"its request of {size} bytes is larger than a batch's file may be"
+            self._fail(jobs[0], Failure(fault=faults.INVALID_REQUEST, message=message))
+            return
+        middle = (len(jobs) + 1) // 2
+        self._put(jobs[:middle])
+        if self.full is None:
+            self._put(jobs[middle:])
+
+    def _over(self, rows: int, size: int, tokens: int, need: Amount) -> Full | None:
+        """Return which limit one more request would break."""
+        limits = self._limits
+        if self._requests >= limits.requests:
+            return "requests"
+        if self._size + size > limits.size:
+            return "size"
+        if self._rows + rows > limits.rows and self._rows:
+            return "rows"
+        if self._tokens + tokens > limits.tokens and self._requests:
+            return "tokens"
+        after, most = self._reserved + need, limits.amount
+        if after.requests > most.requests or after.tokens > most.tokens or after.usd > most.usd:
+            return "amount"
+        return None
+
+    # The file
+
+    async def _write(self) -> None:
+        data = b"".join(self._block)
+        self._block, self._block_size = [], 0
+        self._crc = crc32(data, self._crc)
+        with durable.machine_errors(self._doing):
+            written = 0
+            while written < len(data):
+                written += await self._file.write(memoryview(data)[written:])
+
+    @property
+    def _doing(self) -> str:
+        return f"write the batch's file {self._path}"
+
+
+async def build_part(writer: PartWriter, desk: Desk, first_row: int, end_row: int) -> Built:
+    """Write the requests of a range whose shards are all known; those that were never added are sealed."""
+    async with writer:
+        for shard, first, end in desk.stretches(first_row, end_row):
+            if shard is not None and await writer.take(shard, first, end) < end:
+                break
+        built = await writer.finish()
+    start, end = first_row, built.end_row if built.full is not None else end_row
+    return msgspec.structs.replace(built, first_row=start, end_row=end)
+
+
+def _one_line(body: bytes) -> bytes:
+    """Return the JSON on one line: the body of a row that is a request already may have been written on several."""
+    return msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body

@@ -1,0 +1,89 @@
+"""What one result of a batch means, and what it cost. Knows no row and no checkpoint."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.batch.results import Result
+from engine.errors import BadReply, InvalidOutput, Refused
+from engine.records import Answer, Failure, Reply, Spent
+from engine.tasks import Task
+from engine.tasks.replies import counted
+from engine.transport import faults
+
+SERVER_ERROR = faults.TABLE["server_error"]
+NO_RESULT = "the batch brought no result for this row"
+
+
+class Verdict(msgspec.Struct):
+    """An answer, or what is wrong with it, for each row of the request; or one failure; or, with neither, nothing.
+
+    spent: what the result cost; wasted: the part of that which bought no answer.
+    """
+
+    answers: Sequence[Answer | InvalidOutput] | None = None
+    failure: Failure | None = None
+    spent: Spent = msgspec.field(default_factory=Spent)
+    wasted: Spent = msgspec.field(default_factory=Spent)
+
+
+class _Outside(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_outside = msgspec.json.Decoder(_Outside).decode
+
+
+def verdict_on(result: Result, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
+    """Judge the result of a request of so many rows, as a live reply is (see `judge`).
+
+    A request that was never made is neither answered nor failed. `secrets` are struck out of messages.
+    """
+    failure: Failure | None
+    if not result.status:
+        if result.unasked:
+            return Verdict()
+        failure = Failure(fault=SERVER_ERROR, message=result.message or NO_RESULT, code=result.code)
+        return Verdict(failure=_redacted(failure, secrets))
+    failure = faults.classify(Reply(result.status, result.body, lambda _: None))
+    if failure is not None:
+        return Verdict(failure=_redacted(failure, secrets))
+    try:
+        if task.rows_per_request > 1:
+            return _priced(task.unpack(result.body, rows))
+        return _priced([task.parse(result.body)])
+    except InvalidOutput as invalid:
+        return _priced([invalid])
+    except BadReply as error:
+        failure = Failure(fault=faults.BAD_REPLY, message=str(error), status=result.status)
+    except Refused as error:
+        failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=result.status)
+    return Verdict(None, _redacted(failure, secrets), paid(result.body), paid(result.body))
+
+
+def paid(body: bytes) -> Spent:
+    """Return what a reply cost that is not to be read any further."""
+    try:
+        usage = bytes(_decode_outside(body).usage)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Spent(1)
+    prompt, completion, cached = counted(usage)
+    return Spent(1, prompt, cached, completion)
+
+
+def _priced(answers: Sequence[Answer | InvalidOutput]) -> Verdict:
+    spent, wasted = Spent(1), Spent(1)
+    for each in answers:
+        wrong = isinstance(each, InvalidOutput)
+        answer = each.answer if isinstance(each, InvalidOutput) else each
+        cost = Spent(0, answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens)
+        spent.add(cost)
+        if wrong:
+            wasted.add(cost)
+        else:
+            wasted.requests = 0
+    return Verdict(answers, None, spent, wasted)
+
+
+def _redacted(failure: Failure, secrets: tuple[str, ...]) -> Failure:
+    return msgspec.structs.replace(failure, message=faults.redacted(failure.message, secrets))

@@ -1,0 +1,287 @@
+"""The worker of batches: the one process of a run's batch phase that touches rows and talks to the provider.
+
+To the supervisor it is a worker as any other: it wants shards, beats, seals what is complete, drains when told. It
+takes all shards, for what comes back is for any of them, and it sends nothing by itself: the `Conductor` does.
+"""
+
+import asyncio
+import resource
+import time
+from multiprocessing.connection import Connection
+from random import Random
+
+import uvloop
+
+from engine import messages
+from engine.batch.bench import Bench
+from engine.batch.calls import Calls, End
+from engine.batch.conductor import Conductor, HandOver
+from engine.batch.desk import Desk
+from engine.batch.fund import Fund
+from engine.batch.steps import Steps
+from engine.errors import ExitCode, RowmillError
+from engine.flow import deadline
+from engine.memory import peak_rss
+from engine.messages import (
+    Assign,
+    BatchBeat,
+    Beat,
+    Drain,
+    HandedOver,
+    NoMore,
+    Note,
+    Ready,
+    Setup,
+    ShardSealed,
+    Stop,
+    Want,
+)
+from engine.outputs import open_format
+from engine.recorder import Recorder
+from engine.records import ProviderReport, Totals
+from engine.store import durable
+from engine.store.batch_journal import BatchJournal
+from engine.store.inflight import InflightBoard
+from engine.store.run_directory import RunDirectory
+from engine.tasks.opening import open_task
+from engine.transport.batches import BatchApi
+
+_BEAT_S = 0.25
+_SHORT_S = 5.0  # a session that ends leaves collecting so long; batches go on without it
+
+
+def main(pipe: Connection) -> int:
+    """Run the worker until it is told to stop or its supervisor is gone; returns the exit status."""
+    setup = messages.receive_in_worker(pipe)
+    if not isinstance(setup, Setup):
+        return ExitCode.OK
+    try:
+        RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_BatchWorker(setup, pipe).run())
+    except RowmillError as error:  # before there was anything to end
+        messages.send(pipe, Stop(error.exit_code, str(error)))
+    return ExitCode.OK
+
+
+class WallClock:
+    """The clock of the world; see `calls.Clock`."""
+
+    time = staticmethod(time.time)
+    sleep = staticmethod(asyncio.sleep)
+
+
+class _BatchWorker:
+    def __init__(self, setup: Setup, pipe: Connection) -> None:
+        self._setup = setup
+        self._pipe = pipe
+        config = setup.config
+        self._directory = RunDirectory(setup.run_directory)
+        self._number = config.provider.index(config.batch_provider)
+        self._draining = asyncio.Event()
+        self._told = False
+        self._lag_ms = 0.0
+
+    async def run(self) -> None:
+        setup = self._setup
+        config, provider = setup.config, setup.config.batch_provider
+        endpoint = setup.endpoints[self._number]
+        clock, rng = WallClock(), Random()  # noqa: S311 - jitter, no secret
+        task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+        form = open_format(config.output, setup.layout)
+        form.load()
+        recorder = Recorder(
+            task=task,
+            board=InflightBoard.unseen(),  # a row whose outcome is lost is read out of its results again
+            include=frozenset(config.output.include),
+            on_recorded=_ignore,
+        )
+        self._desk = desk = Desk(
+            parts=setup.parts,
+            directory=self._directory,
+            task=task,
+            columns=None if "input" in config.output.include else task.columns,
+            form=form,
+            recorder=recorder,
+            salvage=setup.salvage,
+            retry_failed=setup.retry_failed,
+            on_sealed=self._on_sealed,
+            on_synced=self._on_synced,
+            note=self._note,
+        )
+        self._journal = journal = BatchJournal.open(self._directory.batches / "journal", setup.run)
+        price = setup.prices[self._number] if setup.prices else None
+        self._fund = fund = Fund(journal, setup.left, price, task.reply_tokens)
+        self._sent_before = self._sent()
+        self._bench = Bench(
+            desk=desk,
+            config=config,
+            fund=fund,
+            rewrite=None if provider.model is None else task.asking(provider.model),
+            secrets=endpoint.secrets,
+            want=lambda: self._tell(Want()),
+        )
+        api = BatchApi(endpoint, rng=rng, publish=durable.publish_written)
+        calls = Calls(api, provider=provider.name, config=config.batch, clock=clock, note=self._note)
+        self._steps = Steps(
+            journal=journal,
+            calls=calls,
+            collect=self._bench.collect,
+            folder=self._directory.batches,
+            config=config.batch,
+            run=setup.run,
+            provider=provider.name,
+            url=self._bench.url,
+            clock=clock,
+            note=self._note,
+        )
+        self._conductor = Conductor(
+            journal=journal,
+            steps=self._steps,
+            bench=self._bench,
+            money=fund,
+            clock=clock,
+            retry_failed=setup.retry_failed,
+        )
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pipe.fileno(), self._on_message)
+        self._tell(Ready())
+        work = loop.create_task(self._work())
+        beat = loop.create_task(self._beat())
+        stop = loop.create_task(self._draining.wait())
+        try:
+            await asyncio.wait((work, beat, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                # What is under way at the provider goes on there; what is half done here is done again.
+                work.cancel()
+                await asyncio.wait((work,), timeout=_SHORT_S)
+            for task_ in (beat, stop):
+                task_.cancel()
+            self._tell_progress()
+            if work.done() and not work.cancelled():
+                work.result()
+        finally:
+            loop.remove_reader(self._pipe.fileno())
+            await api.close()
+            journal.close()
+
+    async def _work(self) -> None:
+        """Run the batches to their end, and tell the supervisor which it was."""
+        try:
+            await self._conductor.run()
+        except HandOver as over:
+            self._tell_progress()
+            self._tell(HandedOver(str(over)))
+        except End as end:
+            self._tell_progress()
+            self._tell(Stop(end.exit_code, str(end)))
+        except RowmillError as error:
+            self._tell(Stop(error.exit_code, str(error)))
+        else:
+            await self._draining.wait()
+        self._draining.set()
+
+    # Messages
+
+    def _on_message(self) -> None:
+        message = messages.receive_in_worker(self._pipe)
+        if isinstance(message, Assign):
+            self._bench.arrived(message.shard)
+        elif isinstance(message, NoMore):
+            self._bench.arrived(None)
+        elif isinstance(message, Drain):
+            self._draining.set()
+        elif message is None:
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            self._draining.set()
+
+    def _tell(self, message: messages.ToSupervisor) -> None:
+        if not messages.send(self._pipe, message):
+            self._draining.set()
+
+    def _note(self, text: str) -> None:
+        self._tell(Note(text))
+
+    def _on_sealed(self, number: int, totals: Totals) -> None:
+        self._tell(ShardSealed(number, totals))
+
+    def _on_synced(self) -> None:
+        if not self._told:
+            # At once: a worker that dies before its first beat, but not before its first group, has got somewhere.
+            self._told = True
+            self._tell_progress()
+
+    # Progress
+
+    async def _beat(self) -> None:
+        before = time.monotonic()
+        while True:
+            self._tell_progress()
+            await asyncio.sleep(_BEAT_S)
+            now = time.monotonic()
+            self._lag_ms = max(0.0, now - before - _BEAT_S) * 1000
+            before = now
+            self._look_at_deadline()
+
+    def _look_at_deadline(self) -> None:
+        """Go over to the live API once that takes all the time that is left."""
+        setup, whole_s = self._setup, self._setup.config.batch.deadline_s
+        if setup.until is None or whole_s is None or self._steps.switched is not None:
+            return
+        rows = sum(shard.rows for shard in self._desk.shards) - sum(t.rows for t in self._desk.acknowledged.values())
+        rows -= sum(shard.rows for shard in self._desk.shards if self._desk.sealed(shard))
+        tries = self._journal.tries.values()
+        asked, requests = sum(t.rows for t in tries), sum(t.requests for t in tries)
+        tokens = sum(t.reserved.tokens for t in tries) / asked * rows if asked else 0.0
+        left = rows * requests / asked if asked else float(rows)
+        live_s = deadline.live_seconds(left, tokens, setup.config.provider, whole_s)
+        if time.time() >= deadline.switches_at(setup.until, whole_s, live_s):
+            self._note(f"{left:,.0f} requests are left, and the deadline is {setup.until - time.time():.0f} s away")
+            self._conductor.switch(deadline.cancel_seconds(whole_s))
+
+    def _tell_progress(self) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        counters = self._bench.counters
+        requests, again = self._sent()
+        counters.rows = self._desk.rows
+        counters.requests = requests - self._sent_before[0]
+        counters.retries = again - self._sent_before[1]
+        report = ProviderReport(requests=counters.requests, answered=counters.replies, retries=counters.retries)
+        none = ProviderReport()
+        self._tell(
+            Beat(
+                counters=counters,
+                in_flight=0,
+                in_flight_max=0,
+                waiting=0,
+                next_due_s=None,
+                rss_max=peak_rss(),
+                cpu_s=usage.ru_utime + usage.ru_stime,
+                shards=self._desk.acknowledged,
+                providers=[
+                    report if number == self._number else none for number in range(len(self._setup.config.provider))
+                ],
+                lag_ms=round(self._lag_ms, 1),
+                retries_short=False,
+            )
+        )
+        current = self._journal.current()
+        self._tell(
+            BatchBeat(
+                batches=self._conductor.views,
+                parts=len(current),
+                collected=sum(t.phase == "collected" and not t.left for t in current),
+                spent=self._fund.spent,
+                wasted=self._fund.wasted,
+                reserved=self._fund.reserved,
+            )
+        )
+
+    def _sent(self) -> tuple[int, int]:
+        """Count the requests of all batches so far, and those of them that were not their rows' first."""
+        sent = [t for t in self._journal.tries.values() if t.creations]
+        return sum(t.requests for t in sent), sum(t.requests for t in sent if t.number > 1)
+
+
+def _ignore(full: bool) -> None:
+    """Hear of outcomes: the desk asks by itself what is to be committed."""

@@ -1,0 +1,1 @@
+"""What tokens cost: the prices of the models that a run asks."""

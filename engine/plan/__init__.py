@@ -1,0 +1,209 @@
+"""What a run would take before it is started: rows, tokens, dollars and time, live and by batches side by side.
+
+A plan asks nobody and writes nothing. Prompts are counted from their characters (`sizes`), over the whole input or a
+sample of it (`survey`); replies are guessed. A trial of some rows that were really asked makes measurements of both:
+what it paid is laid over what was counted for the same rows (`statistics`).
+"""
+
+import msgspec
+
+from engine.config import Config, money_checks
+from engine.config.sections import BudgetConfig
+from engine.estimates import (
+    BatchPlan,
+    BudgetPlan,
+    Counted,
+    LivePlan,
+    Plan,
+    PlannedInput,
+    PlannedRequest,
+    Range,
+    Tokens,
+)
+from engine.money import prices
+from engine.plan import limits, sizes
+from engine.plan.costs import Costs, Usage
+from engine.plan.preview import shortened
+from engine.plan.statistics import fitted, regressed, widened
+from engine.plan.survey import Survey, survey_input
+from engine.plan.trials import Trial
+from engine.preparation import _settled as settled
+from engine.sources import inputs
+from engine.tasks import Task
+from engine.tasks.opening import open_task
+
+_CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
+
+
+def plan(config: Config, trial: Trial | None = None) -> Plan:
+    """Plan the run. Asks nobody, writes nothing, and needs no key.
+
+    Raises `RowmillError`s for a configuration or an input that cannot be run, as the run would.
+    """
+    found = inputs.find(config.input)
+    config = settled(config, found)
+    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+    task.check(found.first_rows(_CHECKED_ROWS), found.where)
+    surveyed = survey_input(config, found, task)
+    tokens, usage = _tokens(config, surveyed, trial)
+    costs = Costs(config, list(usage) or [None])
+    requests, sums = surveyed.sums.requests, tokens.prompt + tokens.reply
+    live = LivePlan(usd=costs.live(usage), seconds=limits.seconds(config.provider, requests, sums.likely))
+    batch = BatchPlan(
+        problem=_batch_problem(config),
+        provider=config.batch_provider.name,
+        usd=costs.batch(usage),
+        discount=costs.discount(usage),
+        parts=limits.parts(config.batch, requests, surveyed.sums.body_bytes),
+        waves=limits.waves(config.batch, tokens.prompt.likely),
+        seconds=limits.WINDOW_S * limits.waves(config.batch, tokens.prompt.likely),
+    )
+    usd = batch.usd if config.task.mode == "batch" else live.usd
+    return Plan(
+        input=PlannedInput(
+            path=found.where,
+            format=found.format,
+            files=len(found.files),
+            size=sum(file.size for file in found.files),
+            rows=surveyed.rows,
+            shards=surveyed.shards,
+        ),
+        request=_request(config, surveyed, task),
+        counted=Counted(
+            rows=surveyed.read,
+            whole=surveyed.whole,
+            requests=requests,
+            invalid=surveyed.invalid,
+            first_invalid=surveyed.first_invalid,
+            duplicates=None if config.cache.use == "off" else surveyed.duplicates,
+        ),
+        tokens=tokens,
+        prices=costs.lines(),
+        live=live,
+        batch=batch,
+        budget=_budget(config, surveyed.rows, Needs(requests, sums.likely, None if usd is None else usd.likely)),
+        trial=None if trial is None else trial.figures,
+        notices=_notices(config, trial),
+    )
+
+
+# Tokens
+
+
+def _tokens(config: Config, surveyed: Survey, trial: Trial | None) -> tuple[Tokens, dict[str | None, Usage]]:
+    """Return all tokens of the run, and those of each model that rows name."""
+    sums = surveyed.sums
+    low, high = sizes.SPREAD
+    prompt = widened(Range(sums.prompt * low, sums.prompt, sums.prompt * high), surveyed.spread)
+    reply = widened(Range(sums.least_reply, sums.reply, sums.most_reply), surveyed.spread)
+    tokens = Tokens(
+        prompt=prompt,
+        reply=reply,
+        prompt_by=_counted_by(surveyed),
+        reply_by=_guessed_by(config, surveyed),
+        measured=False,
+    )
+    if trial is not None and trial.tells:
+        counted = [point.counted for point in trial.points]
+        mean = sums.prompt / sums.requests if sums.requests else 0.0
+        measured = (
+            (fitted, [point.prompt for point in trial.points]),
+            (regressed, [point.reply for point in trial.points]),
+        )
+        by = f"measured on {trial.figures.rows:,} rows"
+        prompt, reply = (
+            widened(estimate(counted, paid, mean, sums.requests), surveyed.spread) for estimate, paid in measured
+        )
+        tokens = Tokens(prompt=prompt, reply=reply, prompt_by=by, reply_by=by, measured=True)
+    usage = {
+        name: Usage(
+            tokens.prompt * (each.prompt / sums.prompt if sums.prompt else 0.0),
+            tokens.reply * (each.reply / sums.reply if sums.reply else 0.0),
+        )
+        for name, each in surveyed.by_model.items()
+    }
+    return tokens, usage
+
+
+def _counted_by(surveyed: Survey) -> str:
+    if surveyed.whole:
+        return "counted from the characters of all requests"
+    return f"counted from the characters of {surveyed.read:,} rows from all over the input"
+
+
+def _guessed_by(config: Config, surveyed: Survey) -> str:
+    if config.task.api in ("embeddings", "moderations"):
+        return "there are none"
+    if surveyed.caps == {None}:
+        return f"a guess: {sizes.GUESSED_REPLY} tokens each, for there is no max_tokens or the like"
+    if None in surveyed.caps:
+        return f"a guess: half of each row's cap, {sizes.GUESSED_REPLY} tokens where there is none"
+    caps = {cap for cap in surveyed.caps if cap is not None}
+    if len(caps) == 1 and surveyed.first_rows == 1 and min(caps) <= 2 * sizes.MOST_GUESSED:
+        return f"a guess: half of the cap of {min(caps):,} tokens each"
+    return f"a guess: half of the cap of each, at most {sizes.MOST_GUESSED:,} tokens a row"
+
+
+# The rest
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What the whole run takes of each thing that a budget can limit."""
+
+    max_requests: float
+    max_tokens: float
+    max_usd: float | None
+
+
+def _budget(config: Config, rows: int, needs: Needs) -> BudgetPlan | None:
+    caps = {name: cap for name in BudgetConfig.__struct_fields__ if (cap := getattr(config.budget, name)) is not None}
+    if not caps:
+        return None
+    mode = "batch" if config.task.mode == "batch" else "live"
+    shares: dict[str, float] = {}
+    for name, cap in caps.items():
+        need = getattr(needs, name)
+        if need is None:
+            return BudgetPlan(caps=caps, mode=mode, rows=None, share=None, first=None)
+        shares[name] = cap / need if need else 1.0
+    first = min(shares, key=shares.__getitem__)
+    if shares[first] >= 1.0:
+        return BudgetPlan(caps=caps, mode=mode, rows=rows, share=1.0, first=None)
+    return BudgetPlan(caps=caps, mode=mode, rows=int(rows * shares[first]), share=shares[first], first=first)
+
+
+def _batch_problem(config: Config) -> str | None:
+    """Return why the run cannot go through the Batch API, or could not if it were to."""
+    if config.names_models:
+        return "the rows name their own models, and a batch has one"
+    if config.task.mode == "live":
+        config = msgspec.structs.replace(config, task=msgspec.structs.replace(config.task, mode="batch"))
+    return next(money_checks.problems(config), None)
+
+
+def _request(config: Config, surveyed: Survey, task: Task) -> PlannedRequest | None:
+    if surveyed.first is None:
+        return None
+    provider = next((each for each in config.provider if each.weight > 0), config.provider[0])
+    if config.task.mode == "batch":
+        provider = config.batch_provider
+    model = config.model_of(provider)
+    body = surveyed.first.body
+    if provider.model is not None and provider.model != config.task.model:
+        body = task.asking(provider.model)(body)
+    return PlannedRequest(
+        api=config.task.api,
+        provider=provider.name,
+        model=None if config.names_models else model,
+        rows=surveyed.first_rows,
+        body=shortened(body),
+    )
+
+
+def _notices(config: Config, trial: Trial | None) -> list[str]:
+    lines = [f'[prices] "{name}": nobody is asked for this model' for name in prices.unused(config)]
+    if trial is not None and not trial.tells:
+        lines.append("the trial has measured nothing: no reply said how many tokens it took")
+    if config.cache.use == "disk":
+        lines.append("replies that the cache has from other runs are not counted: they would cost nothing")
+    return lines

@@ -1,0 +1,282 @@
+"""The requests of one provider's `/v1/files` and `/v1/batches`, and the batches at work.
+
+No limit and no fault of live requests applies here. A handler whose client left is cancelled: what it did before stays.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from engine.simulator.batches import words
+from engine.simulator.batches.objects import BATCH_LIFE_S, FILE_LIFE_S, Batch, Entry, File, Stored
+from engine.simulator.batches.paging import page
+from engine.simulator.batches.run import Run
+from engine.simulator.batches.shelf import Shelf, new_id
+from engine.simulator.batches.upload import receive
+from engine.simulator.exchange import JSON, Exchange
+from engine.simulator.faults import CATALOGUE
+from engine.simulator.provider import Provider
+from engine.simulator.replies import RequestError
+from engine.simulator.routes import ROUTES
+from engine.simulator.stats import Ledger
+
+_NO_FILES_KEY = "Bearer nofiles"  # a key that begins so has no permission for files
+_WINDOW = "24h"
+_BAD_GATEWAYS = 2  # times that a content answers 502
+
+_Key = Annotated[str, msgspec.Meta(max_length=64)]
+_Value = Annotated[str, msgspec.Meta(max_length=512)]
+
+
+class _Create(msgspec.Struct):
+    """The body of `POST /v1/batches`."""
+
+    input_file_id: str
+    endpoint: str
+    completion_window: str
+    metadata: Annotated[dict[_Key, _Value], msgspec.Meta(max_length=16)] | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Create).decode
+_T = TypeVar("_T")
+
+
+class Desk:
+    """Mutable state: the shelf, the runs, and how often contents have failed."""
+
+    def __init__(self, provider: Provider, shelf: Shelf, total: Ledger, turns: asyncio.Lock) -> None:
+        """Go on with what an earlier process left. `turns` is shared by all providers."""
+        settings = provider.settings
+        self._provider = provider
+        self._shelf = shelf
+        self._ledgers = (total, provider.ledger)
+        self._turns = turns
+        self._script = [words.fate(item) for item in settings.batch_script]
+        self._uploads = [words.handling(item) for item in settings.upload_script]
+        self._failed_contents: dict[str, int] = {}
+        self._runs: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._remember()
+
+    async def close(self) -> None:
+        """Stop all work; a new process can go on with it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def handle(self, exchange: Exchange, what: str) -> web.StreamResponse:
+        """Answer one request; `what` is its path below `/v1/`. Raises `RequestError`."""
+        request = exchange.request
+        if what.startswith("files") and request.headers.get("Authorization", "").startswith(_NO_FILES_KEY):
+            raise _forbidden("read" if request.method == "GET" else "write")
+        match (request.method, *what.split("/")):
+            case ("POST", "files"):
+                return await self._upload(exchange)
+            case ("GET", "files"):
+                return self._list_files(request.query)
+            case ("GET", "files", file_id):
+                return _json(self._file(file_id).file)
+            case ("DELETE", "files", file_id):
+                self._shelf.drop(self._file(file_id).file.id)
+                return _json({"id": file_id, "object": "file", "deleted": True})
+            case ("GET", "files", file_id, "content"):
+                return await self._content(exchange, self._file(file_id))
+            case ("POST", "batches"):
+                return await self._create(exchange)
+            case ("GET", "batches"):
+                return self._list_batches(request.query)
+            case ("GET", "batches", batch_id):
+                for ledger in self._ledgers:
+                    ledger.batches.retrieved += 1
+                return _json(self._entry(batch_id).batch)
+            case ("POST", "batches", batch_id, "cancel"):
+                return _json(self._cancel(self._entry(batch_id)))
+        raise RequestError(404, f"Invalid URL ({request.method} /v1/{what})")
+
+    # Files
+
+    async def _upload(self, exchange: Exchange) -> web.StreamResponse:
+        with self._shelf.writing() as writing:
+            form = await receive(exchange.request, writing)
+            handling = _item(self._uploads, self._shelf.next_upload(), words.Handling)
+            if handling.answer == "403":
+                raise _forbidden("write")
+            if handling.answer == "500":
+                raise _server_error()
+            now = int(time.time())
+            life = FILE_LIFE_S if form.life_s is None and form.purpose == "batch" else form.life_s
+            file = File(
+                id=writing.id,
+                bytes=writing.size,
+                created_at=now,
+                filename=form.filename,
+                purpose=form.purpose,
+                expires_at=None if life is None else now + life,
+            )
+            writing.keep(lambda: self._shelf.add(Stored(file=file, digest=writing.digest)))
+        for ledger in self._ledgers:
+            ledger.batches.uploaded(file.filename, writing.digest)
+        if handling.slow_s:
+            await asyncio.sleep(handling.slow_s)
+        if handling.answer == "lost":
+            return exchange.reset()
+        return _json(file)
+
+    def _list_files(self, query: Mapping[str, str]) -> web.Response:
+        now = time.time()
+        purpose = query.get("purpose")
+        files = [
+            stored.file
+            for stored in self._shelf.files.values()
+            if purpose in (None, stored.file.purpose) and not _gone(stored.file, now)
+        ]
+        return _json(page(files, query, most=10_000, usual=10_000))
+
+    def _file(self, file_id: str) -> Stored:
+        stored = self._shelf.files.get(file_id)
+        if stored is None or _gone(stored.file, time.time()):
+            raise RequestError(404, f"No such File object: {file_id}", param="id")
+        return stored
+
+    async def _content(self, exchange: Exchange, stored: Stored) -> web.StreamResponse:
+        file = stored.file
+        failed = self._failed_contents.get(file.id, 0)
+        if failed < {"502": _BAD_GATEWAYS, "cut": 1}.get(stored.content, 0):
+            self._failed_contents[file.id] = failed + 1
+            if stored.content == "cut":
+                return await exchange.cut(self._shelf.path(file.id), file.bytes)
+            refused = CATALOGUE["502"]
+            return web.Response(body=refused.body, status=refused.status, content_type=refused.content_type)
+        return web.FileResponse(self._shelf.path(file.id), headers={"Content-Type": "application/octet-stream"})
+
+    # Batches
+
+    async def _create(self, exchange: Exchange) -> web.StreamResponse:
+        wanted = _read(await exchange.request.content.read())
+        self._require_possible(wanted)
+        now = time.time()
+        number = self._shelf.next_batch()
+        fate = _item(self._script, number, words.Fate)
+        if fate.create == "500":
+            raise _server_error()
+        born = now + fate.late_s
+        batch = Batch(
+            id=new_id("batch_"),
+            endpoint=wanted.endpoint,
+            input_file_id=wanted.input_file_id,
+            completion_window=wanted.completion_window,
+            created_at=int(born),
+            expires_at=int(born) + BATCH_LIFE_S,
+            metadata=wanted.metadata,
+        )
+        script = self._provider.settings.batch_script
+        entry = Entry(number=number, word=script[number] if number < len(script) else "ok", born=born, batch=batch)
+        self._shelf.save(entry)
+        for ledger in self._ledgers:
+            ledger.batches.made(batch.metadata)
+        self._begin(entry)
+        return exchange.reset() if fate.create == "lost" else _json(batch)
+
+    def _require_possible(self, wanted: _Create) -> None:
+        if wanted.endpoint.removeprefix("/v1") not in ROUTES or not wanted.endpoint.startswith("/v1/"):
+            known = ", ".join(f"'/v1{path}'" for path in ROUTES)
+            message = f"Invalid value: '{wanted.endpoint}'. Supported values are: {known}."
+            raise RequestError(400, message, code="invalid_value", param="endpoint")
+        if wanted.completion_window != _WINDOW:
+            message = f"Invalid value: '{wanted.completion_window}'. Supported values are: '{_WINDOW}'."
+            raise RequestError(400, message, code="invalid_value", param="completion_window")
+        stored = self._shelf.files.get(wanted.input_file_id)
+        if stored is None or _gone(stored.file, time.time()):
+            raise RequestError(400, f"No such File object: {wanted.input_file_id}", param="input_file_id")
+        if stored.file.purpose != "batch":
+            message = f"The file's purpose is '{stored.file.purpose}', but it must be 'batch'."
+            raise RequestError(400, message, param="input_file_id")
+
+    def _list_batches(self, query: Mapping[str, str]) -> web.Response:
+        now = time.time()
+        entries = [entry for entry in self._shelf.entries.values() if not _hidden(entry, now)]
+        entries.sort(key=lambda entry: entry.born)
+        return _json(page([entry.batch for entry in entries], query, most=100, usual=20))
+
+    def _entry(self, batch_id: str) -> Entry:
+        entry = self._shelf.entries.get(batch_id)
+        if entry is None or _hidden(entry, time.time()):
+            raise RequestError(404, f"No batch found with id '{batch_id}'.")
+        return entry
+
+    def _cancel(self, entry: Entry) -> Batch:
+        if entry.batch.over:
+            raise RequestError(409, f"Cannot cancel a batch with status '{entry.batch.status}'.")
+        if entry.batch.status != "cancelling":
+            self._runs[entry.batch.id].cancel(time.time())
+        return entry.batch
+
+    # Work
+
+    def _begin(self, entry: Entry) -> None:
+        if words.fate(entry.word).gone:
+            return
+        run = Run(entry, self._shelf, self._provider, self._ledgers, turns=self._turns, enqueued=self._enqueued)
+        self._runs[entry.batch.id] = run
+        task = asyncio.create_task(run.go())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._runs.pop(entry.batch.id))
+
+    def _enqueued(self) -> int:
+        return sum(run.entry.prompt_tokens for run in self._runs.values() if not run.entry.batch.over)
+
+    def _remember(self) -> None:
+        """Count what an earlier process did, and go on with what it had not finished."""
+        for stored in self._shelf.files.values():
+            if stored.digest:
+                for ledger in self._ledgers:
+                    ledger.batches.uploaded(stored.file.filename, stored.digest)
+        for entry in self._shelf.entries.values():
+            batch = entry.batch
+            for ledger in self._ledgers:
+                ledger.batches.made(batch.metadata)
+            if not batch.over:
+                self._begin(entry)
+                continue
+            keys = self._shelf.keys(batch.id)
+            for ledger in self._ledgers:
+                ledger.remember(keys)
+                ledger.batches.remember(batch.status, batch.request_counts, batch.usage)
+
+
+def _item(script: list[_T], number: int, plain: Callable[[], _T]) -> _T:
+    return script[number] if number < len(script) else plain()
+
+
+def _read(body: bytes) -> _Create:
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError(400, f"We could not parse the body of your request: {error}") from None
+
+
+def _gone(file: File, now: float) -> bool:
+    return file.expires_at is not None and file.expires_at <= now
+
+
+def _hidden(entry: Entry, now: float) -> bool:
+    return entry.born > now or words.fate(entry.word).gone
+
+
+def _json(told: Any) -> web.Response:
+    return web.Response(body=_encode(told), content_type=JSON)
+
+
+def _forbidden(what: str) -> RequestError:
+    scope = f"api.files.{what}"
+    return RequestError(403, f"You have insufficient permissions for this operation. Missing scopes: {scope}")
+
+
+def _server_error() -> RequestError:
+    return RequestError(500, "The server had an error while processing your request.", kind="server_error")

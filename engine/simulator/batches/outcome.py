@@ -1,0 +1,81 @@
+"""What comes of one batch: its output and error files, its counts, and the figures of both."""
+
+import time
+from array import array
+
+from engine.simulator.batches.objects import Batch, Counts, File, Stored, Usage
+from engine.simulator.batches.results import Answered
+from engine.simulator.batches.shelf import Shelf, Writing
+from engine.simulator.stats import Ledger
+
+
+class Outcome:
+    """Gathers answers on disk until they are published. Mutable state: the two files, and the batch's counts."""
+
+    def __init__(self, batch: Batch, shelf: Shelf, ledgers: tuple[Ledger, ...], route: str) -> None:
+        self.done = 0  # lines that were worked on
+        batch.request_counts = Counts()  # a batch that another process had begun begins again
+        self._batch = batch
+        self._shelf = shelf
+        self._ledgers = ledgers
+        self._route = route
+        self._usage = Usage()
+        self._keys = array("Q")
+        self._output: Writing | None = None
+        self._errors: Writing | None = None
+
+    def add(self, answered: Answered) -> None:
+        """Take the answer to a line."""
+        self.done += 1
+        counts, usage = self._batch.request_counts, self._usage
+        if answered.completed:
+            counts.completed += 1
+        else:
+            counts.failed += 1
+        if answered.output:
+            self._output = self._shelf.writing() if self._output is None else self._output
+            self._output.write(answered.output)
+        if answered.error:
+            self.leave(answered.error)
+        if answered.success:
+            self._keys.append(answered.key)
+        usage.input_tokens += answered.prompt_tokens
+        usage.output_tokens += answered.completion_tokens
+        for ledger in self._ledgers:
+            ledger.line(answered.key, success=answered.success, damaged=answered.damaged)
+            ledger.batches.line(completed=answered.completed, failed=not answered.completed)
+            if answered.billed:
+                ledger.batches.billed(answered.prompt_tokens, answered.completion_tokens, answered.inputs, self._route)
+
+    def leave(self, error: bytes) -> None:
+        """Write to the error file alone."""
+        self._errors = self._shelf.writing() if self._errors is None else self._errors
+        self._errors.write(error)
+
+    def publish(self, content: str, missing: str | None) -> None:
+        """Make the files known. `content`: how the output's fails first; `missing`: the id of a file there is not."""
+        usage = self._usage
+        usage.total_tokens = usage.input_tokens + usage.output_tokens
+        self._batch.usage = usage
+        self._batch.output_file_id = self._file(self._output, "output", content) or missing
+        self._batch.error_file_id = self._file(self._errors, "error", "") or missing
+        self._shelf.keep_keys(self._batch.id, self._keys)
+
+    def close(self) -> None:
+        """Let go of the files; unpublished ones are deleted."""
+        for each in (self._output, self._errors):
+            if each is not None:
+                each.close()
+
+    def _file(self, writing: Writing | None, kind: str, content: str) -> str | None:
+        if writing is None:
+            return None
+        file = File(
+            id=writing.id,
+            bytes=writing.size,
+            created_at=int(time.time()),
+            filename=f"{self._batch.id}_{kind}.jsonl",
+            purpose="batch_output",
+        )
+        writing.keep(lambda: self._shelf.add(Stored(file=file, content=content)))
+        return writing.id

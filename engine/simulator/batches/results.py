@@ -1,0 +1,130 @@
+"""From a line to what the output and the error file say about it."""
+
+from random import Random
+
+import msgspec
+
+from engine.simulator import faults, replies
+from engine.simulator.batches.lines import Line
+from engine.simulator.batches.objects import Entry
+from engine.simulator.batches.words import LineFaults
+from engine.simulator.provider import Provider
+from engine.simulator.replies import RequestError
+from engine.simulator.routes import Route
+
+# code -> message of what is written of lines that were not worked on
+UNDONE = {
+    "batch_expired": "This request could not be executed before the completion window expired.",
+    "batch_cancelled": "This request was cancelled because the batch was cancelled.",
+}
+_STATUSES = ("500", "429", "503")  # faults of lines that are named as those of live requests
+_BAD_BODY = b'{"detail":"upstream connect error or disconnect before headers"}'
+
+
+class _Response(msgspec.Struct, gc=False):
+    status_code: int
+    request_id: str
+    body: msgspec.Raw
+
+
+class _Error(msgspec.Struct, gc=False):
+    code: str
+    message: str
+
+
+class _Result(msgspec.Struct, gc=False):
+    id: str
+    custom_id: str
+    response: _Response | None
+    error: _Error | None
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False):
+    """A line's end."""
+
+    key: int  # the one that the same request has in the live figures
+    output: bytes = b""  # for the output file
+    error: bytes = b""  # for the error file
+    completed: bool = False  # as the batch's counts say
+    success: bool = False  # the output file has a valid reply
+    damaged: bool = False  # it has one whose content is spoiled
+    prompt_tokens: int = 0  # billed
+    completion_tokens: int = 0
+    inputs: int = 0
+
+    @property
+    def billed(self) -> bool:
+        """It costs something."""
+        return self.inputs > 0
+
+
+class Mill:
+    """Answers the lines of one batch, in the order in which they are drawn: its faults follow from that order.
+
+    Mutable state: random numbers and how many lines it had.
+    """
+
+    def __init__(self, provider: Provider, route: Route, entry: Entry, *, all_failed: bool) -> None:
+        settings = provider.settings
+        seed = f"{settings.seed} {provider.name} batch {entry.number}"
+        self._provider = provider
+        self._route = route
+        self._ids = entry.batch.id.removeprefix("batch_")
+        self._all_failed = all_failed
+        self._faults = LineFaults(settings.batch_faults, Random(f"{seed} lines"))  # noqa: S311 - repeatable, no secret
+        self._content = faults.ContentPlan(settings, Random(f"{seed} content"))  # noqa: S311 - the same
+        self._count = 0
+
+    def answer(self, line: Line) -> Answered:
+        """Answer a line as the live route would, or as its fault says."""
+        body = bytes(line.body)
+        mark = replies.fingerprint(body)
+        key = self._route.key(mark)
+        fault = "500" if self._all_failed else self._faults.draw()
+        if fault in _STATUSES:
+            refused = faults.CATALOGUE[fault]
+            return Answered(key, error=self._written(line, refused.status, refused.body or b""))
+        if fault == "status_0":
+            return Answered(key, error=self._written(line, 0, b"null"))
+        if fault == "null_response":
+            return Answered(key, error=self.undone(line, "server_error", "The server had an error."))
+        try:
+            completion = self._provider.compose(self._route, body, mark)
+        except RequestError as error:
+            return Answered(key, error=self._written(line, error.status, error.body))
+        if fault == "missing":
+            return Answered(key, completed=True)
+        if completion.structured:
+            completion, _ = self._provider.damage(self._route, body, mark, completion, faults.OK, plan=self._content)
+        damaged = fault == "bad_body" or completion.damaged
+        written = self._written(line, 200, _BAD_BODY if fault == "bad_body" else completion.body)
+        return Answered(
+            key,
+            written * 2 if fault == "twice" else written,
+            completed=True,
+            success=not damaged,
+            damaged=damaged,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            inputs=completion.inputs,
+        )
+
+    def undone(self, line: Line, code: str, message: str) -> bytes:
+        """Write what the error file says of a line without a response."""
+        return _write(_Result(self._id(), line.custom_id, None, _Error(code, message)))
+
+    def _written(self, line: Line, status: int, body: bytes) -> bytes:
+        own = self._id()
+        request = f"req_{own.removeprefix('batch_req_')}" if status else ""
+        return _write(_Result(own, line.custom_id, _Response(status, request, msgspec.Raw(body)), None))
+
+    def _id(self) -> str:
+        self._count += 1
+        return f"batch_req_{self._ids}{self._count:06x}"
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _write(result: _Result) -> bytes:
+    return _encode(result) + b"\n"

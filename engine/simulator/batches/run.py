@@ -1,0 +1,271 @@
+"""One batch at work, from its creation to its end.
+
+Time is the wall clock, so that a batch is as far as it should be whichever process looks: validation takes the first
+tenth of `batch_s`, its lines are done evenly over the next eight, finalizing takes the last. Where the machine is
+slower than that, it takes as long as it takes.
+
+Cancelling stops it at the line it has reached, which is noted (`Entry.stop`), so that a new process stops there too.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import ceil
+from random import Random
+from typing import BinaryIO
+
+from engine.simulator.batches import lines, words
+from engine.simulator.batches.objects import Entry, Problem, Problems, move
+from engine.simulator.batches.outcome import Outcome
+from engine.simulator.batches.results import UNDONE, Mill
+from engine.simulator.batches.shelf import Shelf
+from engine.simulator.provider import Provider
+from engine.simulator.replies import RequestError, fingerprint
+from engine.simulator.routes import ROUTES
+from engine.simulator.stats import Ledger
+
+_VALIDATED, _WORKED = 0.1, 0.9  # of `batch_s`
+_CANCEL = 0.25  # of `batch_s`: how long cancelling takes
+_TURN_S = 0.003  # of work at a time; live requests wait no longer
+_STEP_S = 0.005  # between two looks at how many lines are due
+
+
+class Run:
+    """Brings one batch forward. Mutable state: its entry, its place in the input, and what comes of it."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        shelf: Shelf,
+        provider: Provider,
+        ledgers: tuple[Ledger, ...],
+        *,
+        turns: asyncio.Lock,
+        enqueued: Callable[[], int],
+    ) -> None:
+        """Take `turns`, which lets one batch of all work at a time; `enqueued` tells the provider's enqueued tokens."""
+        self.entry = entry
+        self._batch = entry.batch
+        self._fate = words.fate(entry.word)
+        self._shelf = shelf
+        self._provider = provider
+        self._ledgers = ledgers
+        self._turns = turns
+        self._enqueued = enqueued
+        self._route = ROUTES[entry.batch.endpoint.removeprefix("/v1")]
+        self._mill = Mill(provider, self._route, entry, all_failed=self._fate.all_failed)
+        self._outcome = Outcome(entry.batch, shelf, ledgers, self._route.path)
+        self._total = 0
+        self._cancelled = asyncio.Event()
+        if entry.stop is not None:
+            self._cancelled.set()
+        self._never = asyncio.Event()
+        self._source: BinaryIO | None = None
+
+    def cancel(self, now: float) -> None:
+        """Stop it at the line it has reached. Raises ValueError where it is over, or is being cancelled."""
+        move(self._batch, "cancelling", now)
+        self.entry.stop, self.entry.cancelled = self._outcome.done, now
+        self._shelf.save(self.entry)
+        self._cancelled.set()
+
+    async def go(self) -> None:
+        """Run until the batch is over."""
+        try:
+            await self._until(self.entry.born, self._never)
+            await self._live()
+        except OSError as error:  # its file was deleted between two processes, or the disk is full
+            self._fail([Problem(code="server_error", message=f"The batch's files cannot be used: {error.strerror}")])
+        finally:
+            self._outcome.close()
+            if self._source is not None:
+                self._source.close()
+
+    async def _live(self) -> None:
+        source = self._open()
+        problems = await self._validate(source)
+        if self._fate.stuck == "validating":
+            await self._cancelled.wait()
+        await self._until(self._at(_VALIDATED), self._cancelled)
+        if problems:
+            self._fail(problems)
+            return
+        self._batch.request_counts.total = self._total
+        if self._batch.status == "validating":
+            self._move("in_progress")
+        source.seek(0)
+        seed = f"{self._provider.settings.seed} {self._provider.name} order {self.entry.number}"
+        drawn = lines.shuffled(source, Random(seed))  # noqa: S311 - repeatable, no secret
+        await self._work(drawn)
+        if self._fate.stuck:
+            await self._cancelled.wait()
+        if self._fate.expires_at is not None:
+            await self._until(self._at(1), self._cancelled)
+        else:
+            await self._until(self._at(_WORKED), self._cancelled)
+            if self._batch.status == "in_progress":
+                self._move("finalizing")
+            await self._until(self._at(1), self._cancelled)
+        await self._end(drawn)
+
+    async def _end(self, drawn: Iterator[bytes]) -> None:
+        if self._batch.status == "cancelling":
+            if self._fate.stuck == "cancelling":
+                await self._never.wait()
+            await self._leave(drawn, "batch_cancelled")
+            await self._until(self.entry.cancelled + _CANCEL * self._provider.settings.batch_s, self._never)
+            self._finish("cancelled")
+        elif self._fate.expires_at is not None:
+            await self._leave(drawn, "batch_expired")
+            # Who cancels it while the rest is written comes too late: the status says so from here on.
+            self._finish("cancelled" if self._batch.status == "cancelling" else "expired")
+        else:
+            self._finish("completed")
+
+    # Stations, which wait
+
+    async def _validate(self, source: BinaryIO) -> list[Problem]:
+        """Read the whole file; what is wrong with it."""
+        if self._fate.failed is not None:
+            message = f"The batch failed with {self._fate.failed}. This was scripted."
+            return [Problem(code=self._fate.failed, message=message, line=self._fate.line)]
+        size = self._shelf.files[self._batch.input_file_id].file.bytes if self._known() else 0
+        scan = lines.Scan(self._batch.endpoint, size)
+        limit = self._provider.settings.batch_enqueued_tokens
+        tokens = 0
+        numbered = enumerate(source, 1)
+        more = True
+        while more and not scan.full:
+            async with self._turns:
+                more, counted = self._scan(scan, numbered, count=limit is not None)
+                tokens += counted
+                await asyncio.sleep(0)
+        scan.end()
+        self._total, self._batch.model = scan.total, scan.model
+        # One that an earlier process let in stays in.
+        if not scan.problems and limit is not None and self._batch.status == "validating":
+            return self._enqueue(tokens, limit)
+        return scan.problems
+
+    async def _work(self, drawn: Iterator[bytes]) -> None:
+        while self._outcome.done < self._goal():
+            due = self._due()
+            if self._outcome.done < due:
+                async with self._turns:
+                    self._turn(drawn)
+                    await asyncio.sleep(0)
+            else:
+                await self._until(max(self._when(self._outcome.done + 1), time.time() + _STEP_S), self._cancelled)
+
+    async def _leave(self, drawn: Iterator[bytes], code: str) -> None:
+        """Write the lines that are left to the error file."""
+        more = True
+        while more:
+            async with self._turns:
+                more = self._undone(drawn, code)
+                await asyncio.sleep(0)
+
+    async def _until(self, when: float, event: asyncio.Event) -> None:
+        """Wait for a point in time, or for the event."""
+        seconds = when - time.time()
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await event.wait()
+
+    # What they do, without waiting
+
+    def _open(self) -> BinaryIO:
+        self._source = source = self._shelf.path(self._batch.input_file_id).open("rb")
+        return source
+
+    def _known(self) -> bool:
+        return self._batch.input_file_id in self._shelf.files
+
+    def _scan(self, scan: lines.Scan, numbered: Iterator[tuple[int, bytes]], *, count: bool) -> tuple[bool, int]:
+        """Look at lines for one turn: whether there are more, and their prompt tokens, where they are to be counted."""
+        ends = time.perf_counter() + _TURN_S
+        tokens = 0
+        for number, raw in numbered:
+            if raw.strip():
+                line = scan.take(number, raw)
+                if count and line is not None:
+                    tokens += self._prompt_tokens(bytes(line.body))
+            if time.perf_counter() > ends:
+                return True, tokens
+        return False, tokens
+
+    def _prompt_tokens(self, body: bytes) -> int:
+        try:
+            return self._provider.compose(self._route, body, fingerprint(body)).prompt_tokens
+        except RequestError:
+            return 0
+
+    def _enqueue(self, tokens: int, limit: int) -> list[Problem]:
+        self.entry.prompt_tokens = 0
+        others = self._enqueued()
+        if others + tokens > limit:
+            message = (
+                f"Enqueued token limit reached for {self._batch.model} in organization org-rowmill. "
+                f"Limit: {limit:,} enqueued tokens. Please try again once some in_progress batches have been completed."
+            )
+            return [Problem(code="token_limit_exceeded", message=message)]
+        self.entry.prompt_tokens = tokens
+        for ledger in self._ledgers:
+            ledger.batches.enqueued(others + tokens)
+        return []
+
+    def _at(self, share: float) -> float:
+        return self.entry.born + share * self._provider.settings.batch_s
+
+    def _when(self, count: int) -> float:
+        """Tell when so many lines are to be done."""
+        return self._at(_VALIDATED + (_WORKED - _VALIDATED) * count / self._total)
+
+    def _goal(self) -> int:
+        """Tell how many lines are worked on in all."""
+        if self.entry.stop is not None:
+            return min(self.entry.stop, self._total)
+        if self._fate.stuck in ("in_progress", "cancelling"):
+            return ceil(self._fate.stuck_at * self._total)
+        return self._total if self._fate.expires_at is None else ceil(self._fate.expires_at * self._total)
+
+    def _due(self) -> int:
+        """Tell how many of them are to be done by now."""
+        if self.entry.stop is not None or (span := self._at(_WORKED) - self._at(_VALIDATED)) <= 0:
+            return self._goal()
+        return min(self._goal(), int(self._total * (time.time() - self._at(_VALIDATED)) / span))
+
+    def _turn(self, drawn: Iterator[bytes]) -> None:
+        ends = time.perf_counter() + _TURN_S
+        due = self._due()
+        while self._outcome.done < due and time.perf_counter() < ends:
+            self._outcome.add(self._mill.answer(lines.read(next(drawn))))
+
+    def _undone(self, drawn: Iterator[bytes], code: str) -> bool:
+        ends = time.perf_counter() + _TURN_S
+        for raw in drawn:
+            self._outcome.leave(self._mill.undone(lines.read(raw), code, UNDONE[code]))
+            if time.perf_counter() > ends:
+                return True
+        return False
+
+    def _move(self, status: str) -> None:
+        move(self._batch, status, time.time())
+        self._shelf.save(self.entry)
+
+    def _fail(self, problems: list[Problem]) -> None:
+        if self._batch.status == "cancelling":
+            self._finish("cancelled")
+            return
+        self._batch.errors = Problems(problems)
+        self._finish("failed")
+
+    def _finish(self, status: str) -> None:
+        """Make the files known, then the end: who sees it can read them."""
+        if status != "failed":
+            self._outcome.publish(self._fate.content, "" if self._fate.empty_ids else None)
+        self._move(status)
+        for ledger in self._ledgers:
+            ledger.batches.ended(status)

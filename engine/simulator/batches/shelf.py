@@ -1,0 +1,232 @@
+"""Files and batches on disk: all that outlives a process, and the only module here that writes or deletes.
+
+`<state>/<provider>/` holds `files/<id>`, one of each file, `keys/<batch id>`, and `journal.jsonl`: a line for every
+file that came or went and for every move of a batch. A new process reads the journal from its start; the last word
+about an id counts. A line is written by one call and not synced, so that it outlives this process, killed or not, and
+may be lost with the machine. Files that no line speaks of were not finished, and are deleted.
+
+One process at a time: `state` is locked for as long as it is in use.
+"""
+
+import fcntl
+import os
+import secrets
+import tempfile
+from array import array
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from engine.simulator.batches.objects import Entry, Stored
+
+
+class _Note(msgspec.Struct, omit_defaults=True):
+    """A line of the journal."""
+
+    file: Stored | None = None
+    gone: str | None = None  # the id of a file that was deleted
+    batch: Entry | None = None
+    batches: int | None = None  # items of the scripts that are used up
+    uploads: int | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Note).decode
+
+
+class Archive:
+    """The directory of all providers: `state`, or a temporary one, which is made when something is stored."""
+
+    def __init__(self, state: str | None) -> None:
+        self._state = None if state is None else Path(state)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._lock: int | None = None
+        self._shelves: list[Shelf] = []
+
+    def claim(self) -> bool:
+        """Take `state` for this process; False where another has it. Raises OSError where it cannot be written."""
+        if self._state is None:
+            return True
+        self._state.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._state / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        self._lock = lock
+        return True
+
+    def names(self) -> list[str]:
+        """List the providers that have something stored."""
+        if self._state is None:
+            return []
+        return sorted(path.parent.name for path in self._state.glob("*/journal.jsonl"))
+
+    def shelf(self, name: str) -> "Shelf":
+        """Open a provider's part."""
+        if self._state is not None:
+            root = self._state
+        else:
+            if self._temporary is None:
+                self._temporary = tempfile.TemporaryDirectory(prefix="rowmill-simulator-", ignore_cleanup_errors=True)
+            root = Path(self._temporary.name)
+        shelf = Shelf(root / name)
+        self._shelves.append(shelf)
+        return shelf
+
+    def close(self) -> None:
+        """Let go of everything; a temporary directory is deleted."""
+        for shelf in self._shelves:
+            shelf.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+class Shelf:
+    """One provider's files and batches. Mutable state: what the journal says, `files`, `entries` and the counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files: dict[str, Stored] = {}
+        self.entries: dict[str, Entry] = {}
+        self.batches = 0  # items of the scripts that are used up
+        self.uploads = 0
+        self._files = folder / "files"
+        self._keys = folder / "keys"
+        for each in (self._files, self._keys):
+            each.mkdir(parents=True, exist_ok=True)
+        whole = self._replay(folder / "journal.jsonl")
+        self._journal = (folder / "journal.jsonl").open("ab", buffering=0)
+        if not whole:  # its last line was torn: what follows must not be glued to it
+            self._journal.write(b"\n")
+        for path in self._files.iterdir():
+            if path.name not in self.files:
+                path.unlink()
+
+    def path(self, file_id: str) -> Path:
+        """Tell where the bytes of a file lie."""
+        return self._files / file_id
+
+    def add(self, stored: Stored) -> None:
+        """Keep a file whose bytes are written."""
+        self._note(_Note(file=stored))
+
+    def drop(self, file_id: str) -> None:
+        """Delete a file. Whoever reads it now reads on."""
+        self._note(_Note(gone=file_id))
+        self.path(file_id).unlink(missing_ok=True)
+
+    def save(self, entry: Entry) -> None:
+        """Keep a batch as it is now."""
+        self._note(_Note(batch=entry))
+
+    def next_batch(self) -> int:
+        """Use up an item of the script of batches; its number, from 0."""
+        self._note(_Note(batches=self.batches + 1))
+        return self.batches - 1
+
+    def next_upload(self) -> int:
+        """Use up an item of the script of uploads; its number, from 0."""
+        self._note(_Note(uploads=self.uploads + 1))
+        return self.uploads - 1
+
+    def writing(self) -> "Writing":
+        """Begin a new file."""
+        return Writing(self._files, new_id("file-"))
+
+    def keep_keys(self, batch_id: str, keys: "array[int]") -> None:
+        """Keep the keys of the lines of a batch that had a valid reply, so that a new process knows them."""
+        (self._keys / batch_id).write_bytes(keys.tobytes())
+
+    def keys(self, batch_id: str) -> "array[int]":
+        """Read them; none where there are none."""
+        keys = array("Q")
+        with suppress(FileNotFoundError, ValueError):
+            keys.frombytes((self._keys / batch_id).read_bytes())
+        return keys
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+    def _note(self, note: _Note) -> None:
+        self._journal.write(_encode(note) + b"\n")
+        self._apply(note)
+
+    def _apply(self, note: _Note) -> None:
+        if note.file is not None:
+            self.files[note.file.file.id] = note.file
+        if note.gone is not None:
+            self.files.pop(note.gone, None)
+        if note.batch is not None:
+            self.entries[note.batch.batch.id] = note.batch
+        self.batches = self.batches if note.batches is None else note.batches
+        self.uploads = self.uploads if note.uploads is None else note.uploads
+
+    def _replay(self, journal: Path) -> bool:
+        """Read what an earlier process wrote; False where its last line is not whole."""
+        line = b"\n"
+        with suppress(FileNotFoundError), journal.open("rb") as source:
+            for line in source:
+                with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                    self._apply(_decode(line))
+        return line.endswith(b"\n")
+
+
+class Writing:
+    """A file that is being written; closed before it was kept, it is deleted."""
+
+    def __init__(self, folder: Path, file_id: str) -> None:
+        self.id = file_id
+        self.size = 0
+        self.kept = False
+        self._path = folder / file_id
+        self._file = self._path.open("wb")
+        self._digest = blake2b(digest_size=16)
+
+    @property
+    def digest(self) -> str:
+        """Tell the digest of what was written with `hashed`."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Append."""
+        self._file.write(data)
+        self.size += len(data)
+
+    def hashed(self, data: bytes | bytearray) -> None:
+        """Append, for `digest` too."""
+        self._digest.update(data)
+        self.write(data)
+
+    def keep(self, add: Callable[[], None]) -> None:
+        """Finish it, and let `add` make it known."""
+        self._file.close()
+        add()
+        self.kept = True
+
+    def close(self) -> None:
+        """Finish it in any case."""
+        self._file.close()
+        if not self.kept:
+            self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def new_id(prefix: str) -> str:
+    """Make an id that was never used: clients keep them over the end of this process."""
+    return prefix + secrets.token_hex(12)

@@ -1,0 +1,207 @@
+"""The words of scripts: what becomes of a batch, of an uploaded file, and of a line.
+
+`batch_script` has one item for each batch created, in order; `upload_script` one for each file uploaded. An item is a
+word, or several joined by "+" ("create_lost+expired:0.6"); "ok" stands for none. `batch_faults` has shares of lines.
+
+===================  =================================================================================================
+of a batch
+-------------------  -------------------------------------------------------------------------------------------------
+expired[:SHARE]      expires when SHARE of its lines is done (0.6); the rest is `batch_expired` in the error file
+failed[:CODE]        fails in validation, with this code (invalid_json_line); failed:CODE:line=N names a line
+all_failed           every line is a 500 in the error file, and there is no output file
+empty_ids            the id of a file that there is not is "" where it would be null
+stuck[:SHARE]        stays in_progress with SHARE of its lines done (0.5) until it is cancelled
+stuck:validating     stays so until it is cancelled
+stuck:cancelling     as stuck, and once it is cancelled it stays cancelling for ever
+create_lost          is created, but the connection is reset instead of a reply
+create_late:SECONDS  the connection is reset, and the batch appears only so much later
+create_500           answers 500, and there is no batch
+content_502          its output file's content answers 502, as HTML, the first two times
+content_cut          its output file's content breaks off in the middle the first time
+gone                 is created, and from then on unknown: 404, in no list, and not worked on
+===================  =================================================================================================
+
+==================  ==================================================================================================
+of a file
+------------------  --------------------------------------------------------------------------------------------------
+upload_lost         is stored, but the connection is reset instead of a reply
+upload_500          answers 500, and is not stored
+upload_403          answers that the key has no permission for it, and is not stored
+upload_slow:SECONDS is stored, and answered so much later
+==================  ==================================================================================================
+
+=============  =======================================================================================================
+of a line
+-------------  -------------------------------------------------------------------------------------------------------
+missing        is in no file
+500, 429, 503  failed with that status: in the error file
+status_0       in the error file with the status code 0 and no body
+null_response  in the error file without a response, with the error "server_error"
+bad_body       status 200, and a body that is no reply
+twice          is in the output file twice
+=============  =======================================================================================================
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from itertools import accumulate
+from math import inf
+from random import Random
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+
+class Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of one batch."""
+
+    create: Literal["ok", "lost", "500"] = "ok"
+    late_s: float = 0.0
+    failed: str | None = None  # the code of an error of validation
+    line: int | None = None  # the line that it names
+    all_failed: bool = False
+    empty_ids: bool = False
+    expires_at: float | None = None  # share of its lines
+    stuck: Literal["validating", "in_progress", "cancelling"] | None = None
+    stuck_at: float = 0.5  # share of its lines
+    content: Literal["", "502", "cut"] = ""
+    gone: bool = False
+
+
+class Handling(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of one upload."""
+
+    answer: Literal["ok", "lost", "500", "403"] = "ok"
+    slow_s: float = 0.0
+
+
+_Changes = dict[str, Any]
+_Read = Callable[[str], _Changes]  # from what stands after the colon; "" where nothing does
+_T = TypeVar("_T", Fate, Handling)
+
+
+def _plain(**changes: Any) -> _Read:
+    def read(argument: str) -> _Changes:
+        if argument:
+            raise ValueError("nothing may follow it")
+        return changes
+
+    return read
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{text!r} is no share from 0 to 1")
+    return share
+
+
+def _seconds(key: str, **changes: Any) -> _Read:
+    def read(argument: str) -> _Changes:
+        try:
+            seconds = float(argument)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < inf:
+            raise ValueError("seconds must follow it, as in :0.5")
+        return {key: seconds, **changes}
+
+    return read
+
+
+def _expired(argument: str) -> _Changes:
+    return {"expires_at": _share(argument or "0.6")}
+
+
+def _failed(argument: str) -> _Changes:
+    code, _, place = argument.partition(":")
+    number = place.removeprefix("line=")
+    if place and (number == place or not number.isdecimal()):
+        raise ValueError("write it as failed:CODE:line=N")
+    return {"failed": code or "invalid_json_line", "line": int(number) if place else None}
+
+
+def _stuck(argument: str) -> _Changes:
+    if argument in ("validating", "cancelling"):
+        return {"stuck": argument}
+    return {"stuck": "in_progress", "stuck_at": _share(argument or "0.5")}
+
+
+_OF_BATCHES: Mapping[str, _Read] = {
+    "ok": _plain(),
+    "expired": _expired,
+    "failed": _failed,
+    "all_failed": _plain(all_failed=True),
+    "empty_ids": _plain(empty_ids=True),
+    "stuck": _stuck,
+    "create_lost": _plain(create="lost"),
+    "create_late": _seconds("late_s", create="lost"),
+    "create_500": _plain(create="500"),
+    "content_502": _plain(content="502"),
+    "content_cut": _plain(content="cut"),
+    "gone": _plain(gone=True),
+}
+_OF_FILES: Mapping[str, _Read] = {
+    "ok": _plain(),
+    "upload_lost": _plain(answer="lost"),
+    "upload_500": _plain(answer="500"),
+    "upload_403": _plain(answer="403"),
+    "upload_slow": _seconds("slow_s"),
+}
+LINE_FAULTS = ("missing", "500", "429", "503", "status_0", "null_response", "bad_body", "twice")
+
+
+def fate(item: str) -> Fate:
+    """Read an item of `batch_script`. Raises ValueError."""
+    return _read(item, _OF_BATCHES, Fate)
+
+
+def handling(item: str) -> Handling:
+    """Read an item of `upload_script`. Raises ValueError."""
+    return _read(item, _OF_FILES, Handling)
+
+
+def _read(item: str, known: Mapping[str, _Read], kind: type[_T]) -> _T:
+    changes: _Changes = {}
+    for word in item.split("+"):
+        name, _, argument = word.partition(":")
+        _require(name, known)
+        try:
+            changes |= known[name](argument)
+        except ValueError as error:
+            raise ValueError(f"{word!r} of a script: {error}") from None
+    return kind(**changes)
+
+
+def _require(name: str, known: Iterable[str]) -> None:
+    names = list(known)
+    if name not in names:
+        near = get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown word {name!r}; did you mean {near!r}? Known: {', '.join(names)}")
+
+
+class LineFaults:
+    """Draws the faults of lines by their shares. Raises ValueError for names or shares that cannot be."""
+
+    def __init__(self, shares: Mapping[str, float], random: Random) -> None:
+        for name, share in shares.items():
+            _require(name, LINE_FAULTS)
+            if not 0 <= share <= 1:
+                raise ValueError(f"the share of {name!r} must be from 0 to 1, not {share}")
+        bounds = list(accumulate(shares.values()))
+        if bounds and bounds[-1] > 1 + 1e-9:
+            raise ValueError(f"the shares of all line faults sum to {bounds[-1]:g}, which is above 1")
+        self._bounds = list(zip(bounds, shares, strict=True))
+        self._random = random
+
+    def draw(self) -> str | None:
+        """Draw the fault of the next line; None is none."""
+        if self._bounds:
+            drawn = self._random.random()
+            for bound, name in self._bounds:
+                if drawn < bound:
+                    return name
+        return None

@@ -1,0 +1,205 @@
+"""The journal of batches: what was intended and what was done with each part's batches.
+
+What the file looks like, why every step stands in it before and after it is done, and how it is read after a crash is
+said in `batch_steps`.
+
+Every method that writes blocks for a write and a sync, a millisecond or two, the event loop included: a part takes
+about eight of them in its whole life of minutes to hours.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from engine.errors import MachineError
+from engine.records import Amount, Spent
+from engine.store import durable
+from engine.store.batch_steps import MOVES, OPEN, Phase, Reading, Try, header_record, step_record
+
+__all__ = ["BatchJournal", "Phase", "Try"]
+
+
+class BatchJournal:
+    """The journal of one run. One object is the only writer of its file.
+
+    tries: every try so far, by part and number.
+
+    A method that writes raises ValueError, before anything is written, for a step that the try cannot take, and
+    MachineError where it cannot be written. Then nothing is written any more: what the disk has is found out by opening
+    the file anew.
+    """
+
+    def __init__(self, path: Path, fd: int, reading: Reading) -> None:
+        self.tries = reading.tries
+        self._path = path
+        self._fd = fd
+        self._steps = reading.steps
+        self._end = reading.end
+        self._broken: str | None = None  # why nothing can be written any more
+
+    @classmethod
+    def open(cls, path: Path, run_id: str) -> Self:
+        """Open the journal at `path`, or make an empty one there, its directory included.
+
+        Raise RunDirectoryError where it is damaged or another run's, MachineError where it cannot be read or written.
+        """
+        with durable.machine_errors(f"open the batch journal {path}"):
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                durable.sync_directory(path.parent.parent)
+                durable.replace_durably(path, header_record(run_id))
+            data = path.read_bytes()
+            reading = Reading(path, data, run_id)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+            try:
+                if reading.end < len(data):
+                    os.ftruncate(fd, reading.end)
+                durable.sync_file(fd)  # a killed process may have written what it did not live to sync
+            except BaseException:
+                os.close(fd)
+                raise
+        return cls(path, fd, reading)
+
+    @classmethod
+    def read(cls, path: Path) -> list[Try]:
+        """Return every try, by part and number; none where there is no journal. Changes nothing.
+
+        Another process may be writing meanwhile: its last step is there or not. Raise as `open` does.
+        """
+        with durable.machine_errors(f"read the batch journal {path}"):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                return []
+        tries = Reading(path, data, None).tries
+        return [tries[key] for key in sorted(tries)]
+
+    def current(self) -> list[Try]:
+        """Return the newest try of each part, by part."""
+        newest = {part: self.tries[part, number] for part, number in sorted(self.tries)}
+        return list(newest.values())
+
+    def built(
+        self,
+        *,
+        part: int,
+        number: int,
+        first_row: int,
+        end_row: int,
+        requests: int,
+        rows: int,
+        size: int,
+        crc: int,
+        tokens: int,
+        reserved: Amount,
+        attempts: int,
+        now: float,
+    ) -> Try:
+        """Note that a try's file is there, and return the try. One that is "built" already is replaced."""
+        earlier = self.tries.get((part, number - 1))
+        if number > 1 and (earlier is None or earlier.phase in OPEN):
+            raise ValueError(f"part {part} has no try {number} before its try {number - 1} is done with")
+        if earlier is not None and (earlier.first_row, earlier.end_row) != (first_row, end_row):
+            raise ValueError(f"part {part} has the rows {earlier.first_row} to {earlier.end_row} exclusive")
+        state = Try(part, number, first_row, end_row, requests, rows, size, crc, tokens, reserved, attempts, since=now)
+        before = self.tries.get((part, number))
+        _check("built", state, before.phase if before else "")
+        self._append("built", state)
+        self.tries[part, number] = state
+        return state
+
+    def uploading(self, t: Try, now: float) -> None:
+        """Note that its file is about to be uploaded."""
+        self._note("uploading", t, now, file_id=None)
+
+    def uploaded(self, t: Try, file_id: str, now: float) -> None:
+        """Note the file's id at the provider."""
+        self._note("uploaded", t, now, file_id=file_id)
+
+    def creating(self, t: Try, now: float) -> None:
+        """Note that its batch is about to be created."""
+        self._note("creating", t, now, creations=t.creations + 1)
+
+    def created(self, t: Try, batch_id: str, created_at: float, now: float) -> None:
+        """Note the batch's id, and when it was created by the provider's clock."""
+        self._note("created", t, now, batch_id=batch_id, created_at=created_at)
+
+    def rejected(self, t: Try, reason: str, now: float) -> None:
+        """Note that the provider did not take the batch as a whole and did no work: its file waits for another one."""
+        self._note(
+            "rejected",
+            t,
+            now,
+            batch_id=None,
+            created_at=None,
+            cancelling=False,
+            reason=reason,
+            rejections=t.rejections + 1,
+        )
+
+    def cancelling(self, t: Try, now: float) -> None:
+        """Note that its batch is about to be cancelled. The phase stays as it is."""
+        self._note("cancelling", t, now, cancelling=True)
+
+    def ended(self, t: Try, status: str, output_file_id: str | None, error_file_id: str | None, now: float) -> None:
+        """Note that its batch is over, and which files hold what came of it."""
+        self._note("ended", t, now, status=status, output_file_id=output_file_id, error_file_id=error_file_id)
+
+    def collected(  # noqa: PLR0917 - the figures of a try, in the order of its members
+        self, t: Try, spent: Spent, wasted: Spent, answered: int, failed: int, left: int, now: float
+    ) -> None:
+        """Note that every outcome of it is in the checkpoints, and what it cost."""
+        spent, wasted = msgspec.structs.replace(spent), msgspec.structs.replace(wasted)  # the caller's go on growing
+        self._note("collected", t, now, spent=spent, wasted=wasted, answered=answered, failed=failed, left=left)
+
+    def given_up(self, t: Try, reason: str, now: float) -> None:
+        """Note that nothing comes of it any more: its rows are asked again, and may be paid twice."""
+        self._note("given_up", t, now, reason=reason, left=t.rows)
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._broken = f"the batch journal {self._path} is closed"
+
+    def _note(self, event: str, t: Try, now: float, **changes: Any) -> None:
+        if self.tries.get((t.part, t.number)) is not t:
+            raise ValueError(f"try {t.number} of part {t.part} is not of this journal")
+        phase = _check(event, t, t.phase)
+        if phase is not None:
+            changes |= {"phase": phase, "since": now}
+        self._append(event, msgspec.structs.replace(t, **changes))
+        for name, value in changes.items():
+            setattr(t, name, value)
+
+    def _append(self, event: str, state: Try) -> None:
+        if self._broken is not None:
+            raise MachineError(self._broken)
+        doing = f"write the batch journal {self._path}"
+        self._broken = f"cannot {doing}: an earlier write was broken off; run the same command again"
+        record = step_record(self._steps + 1, event, state)
+        try:
+            durable.write_all(self._fd, record)
+            durable.sync_data(self._fd)
+        except OSError as error:
+            failure = durable.machine_error(doing, error)
+            self._broken = str(failure)
+            # The kernel still shows the bytes that the disk may not have: nobody must read and trust them.
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._end)
+            raise failure from error
+        self._steps += 1
+        self._end += len(record)
+        self._broken = None
+
+
+def _check(event: str, t: Try, phase: str) -> Phase | None:
+    """Return the phase that an event brings a try to; None where it stays in its own."""
+    phases, after = MOVES[event]
+    if phase not in phases:
+        raise ValueError(f"try {t.number} of part {t.part} cannot be {event!r}: it is {phase or 'not there'!r}")
+    return after

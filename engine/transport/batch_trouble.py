@@ -1,0 +1,118 @@
+"""The edge at which the openai package's exceptions of file and batch calls become a `BatchTrouble`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import ParamSpec, TypeVar
+
+import httpx2
+import msgspec
+from openai import APIStatusError, OpenAIError
+
+from engine.records import Endpoint, Failure, Reply
+from engine.transport import faults
+from engine.transport.batch_states import Unreadable
+
+_NO_SUCH_THING = frozenset({404, 410})
+_NO_SUCH_API = frozenset({404, 405, 501})
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BatchTrouble(Exception):
+    """A call for files or batches failed.
+
+    failure: its class, as of any request; the message says what to do where the user can do something.
+    unclear: it may have been done all the same: no reply, or one from something between the server and us.
+    gone: the one batch or file that was asked for does not exist (any more).
+    """
+
+    def __init__(self, failure: Failure, *, unclear: bool = False, gone: bool = False) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+        self.unclear = unclear
+        self.gone = gone
+
+
+class Edge:
+    """Translates for one endpoint. No message holds one of its secrets."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._provider = endpoint.provider
+        self._secrets = endpoint.secrets
+
+    @asynccontextmanager
+    async def limited(self, until: float, *, one: str = "", about: str = "") -> AsyncIterator[asyncio.Timeout]:
+        """Turn every way in which a call can fail into a BatchTrouble, its time running out included.
+
+        until: when that is, by the event loop's clock.
+        one: the one thing that is asked for, "batch b1"; empty for calls that every Batch API has.
+        about: the id of a thing that the call only names: a 404 whose text names it as well means that thing.
+        """
+        try:
+            async with asyncio.timeout_at(until) as deadline:
+                yield deadline
+        # The causes stay behind: the package's words, and what a traceback shows of it, may hold an echoed key.
+        except APIStatusError as error:
+            raise self._refused(error.response, one, about) from None
+        except (OpenAIError, httpx2.HTTPError, TimeoutError) as error:
+            raise self._failed(error) from None
+
+    def read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Read a reply."""
+        try:
+            return read(*args, **kwargs)
+        except Unreadable as error:
+            raise self.unreadable(str(error)) from None
+
+    def made(self, read: Callable[[bytes], T], body: bytes) -> T:
+        """Read a reply to a call that makes something. Where the reply does not say what, it was made all the same."""
+        try:
+            return read(body)
+        except Unreadable as error:
+            raise self.unreadable(str(error), unclear=True) from None
+
+    def unreadable(self, what: str, *, unclear: bool = False) -> BatchTrouble:
+        """Return the trouble of a 2xx reply that is something else than was asked for."""
+        message = f"provider {self._provider!r} answered {what}"
+        return BatchTrouble(Failure(fault=faults.BAD_REPLY, message=message, maybe_billed=unclear), unclear=unclear)
+
+    def _refused(self, response: httpx2.Response, one: str, about: str) -> BatchTrouble:
+        reply = Reply(response.status_code, response.content, response.headers.get)
+        failure = faults.classify(reply)
+        if failure is None:  # the package raises for nothing else
+            return self.unreadable(f"HTTP {reply.status} where the openai package wants another status")
+        if about and about.encode() in reply.body:
+            one = f"file {about}"
+        fault, words = failure.fault, faults.redacted(failure.message, self._secrets)
+        gone = bool(one) and reply.status in _NO_SUCH_THING
+        if gone:
+            words = f"provider {self._provider!r} does not know {one}: {words}"
+        elif not one and reply.status in _NO_SUCH_API:
+            fault = faults.TABLE["not_found"]
+            words = f'provider {self._provider!r} has no Batch API: set task.mode = "live"; it answered: {words}'
+        elif fault.name == "auth":
+            words = (
+                f"the key of provider {self._provider!r} may not use files and batches: give it write permission for "
+                f'both, or set task.mode = "live"; it answered: {words}'
+            )
+        code = None if failure.code is None else faults.redacted(failure.code, self._secrets)
+        unclear = failure.maybe_billed and fault is failure.fault
+        failure = msgspec.structs.replace(failure, fault=fault, message=words, code=code, maybe_billed=unclear)
+        return BatchTrouble(failure, unclear=unclear, gone=gone)
+
+    def _failed(self, error: Exception) -> BatchTrouble:
+        """Return what a call failed of that no whole reply came to."""
+        cause = error.__cause__ if isinstance(error, OpenAIError) else error
+        unclear = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+        words = faults.redacted(str(cause or error), self._secrets) or type(cause or error).__name__
+        if isinstance(cause, TimeoutError | httpx2.TimeoutException):
+            fault, words = faults.TIMEOUT, "no whole reply in time"
+        elif isinstance(cause, httpx2.HTTPError):
+            fault, words = faults.CONNECTION, f"connection failed: {words}"
+        elif isinstance(cause, OSError):
+            raise cause  # of the file that is uploaded: those of the network are the client's own by now
+        else:
+            fault, words = faults.BAD_REPLY, f"the openai package could not read the reply: {words}"
+        return BatchTrouble(Failure(fault=fault, message=words, maybe_billed=unclear), unclear=unclear)

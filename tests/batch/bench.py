@@ -1,0 +1,238 @@
+"""A run directory with an input, and what a worker of batches makes of it: as many processes as a test wants."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import uvloop
+
+from engine.batch.collect import Asked, Collected, Rules, collect
+from engine.batch.desk import Desk
+from engine.batch.parts import Built, Limits, PartWriter
+from engine.batch.results import Results
+from engine.config.sections import InputConfig, TaskConfig
+from engine.outputs.jsonl import Lines
+from engine.recorder import Recorder
+from engine.records import Amount, Shard, Totals
+from engine.sources.inputs import find
+from engine.store.framing import FRAME_BYTES
+from engine.store.inflight import InflightBoard
+from engine.store.run_directory import RunDirectory
+from engine.tasks.opening import open_task
+
+T = TypeVar("T")
+ENDLESS = Amount(inf, inf, inf)
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+def run(story: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(story)
+
+
+def limits(**more: Any) -> Limits:
+    everything: dict[str, Any] = {"requests": 50_000, "size": 1 << 28, "rows": inf, "tokens": inf, "amount": ENDLESS}
+    return Limits(**everything | more)
+
+
+def estimate(tokens: int) -> Amount:
+    return Amount(1, tokens + 10, (tokens + 10) / 1000)
+
+
+class Part(NamedTuple):
+    """A part's file, and what it holds."""
+
+    built: Built
+    path: Path
+    lines: list[dict[str, Any]]
+
+    @property
+    def ids(self) -> list[str]:
+        return [line["custom_id"] for line in self.lines]
+
+
+class Process:
+    """What one process has in memory."""
+
+    def __init__(self, bench: "Bench", *, retry_failed: bool = False, include: tuple[str, ...] = ()) -> None:
+        self.bench = bench
+        self.sealed: dict[int, Totals] = {}
+        self.notes: list[str] = []
+        self.synced = 0
+        self.on_synced: Callable[[], None] = lambda: None
+        board = InflightBoard.create(bench.folder / "board", 0)
+        self.recorder = Recorder(
+            task=bench.task, board=board, include=frozenset(include), on_recorded=lambda _full: None
+        )
+        self.desk = Desk(
+            parts=bench.parts,
+            directory=bench.directory,
+            task=bench.task,
+            columns=None if "input" in include else bench.task.columns,
+            form=Lines(),
+            recorder=self.recorder,
+            retry_failed=retry_failed,
+            on_sealed=self._on_sealed,
+            on_synced=self._on_synced,
+            note=self.notes.append,
+        )
+        for shard in bench.shards:
+            if not bench.directory.sealed_path(shard).exists():
+                self.desk.add(shard)
+
+    def _on_sealed(self, number: int, totals: Totals) -> None:
+        assert number not in self.sealed, "told twice"
+        self.sealed[number] = totals
+
+    def _on_synced(self) -> None:
+        self.synced += 1
+        self.on_synced()
+
+    async def build(
+        self, first_row: int = 0, end_row: int | None = None, name: str = "part.jsonl", **more: Any
+    ) -> Part:
+        """Write a part's file of every shard from this row on."""
+        path = self.bench.folder / name
+        kept = {"url": "/v1/chat/completions", "estimate": estimate, "asks": 3, "rewrite": None}
+        options = {key: more.pop(key, value) for key, value in kept.items()}
+        async with PartWriter(self.desk, path, limits(**more), **options) as writer:
+            for shard in self.desk.shards:
+                end = shard.first_row + shard.rows
+                if end <= first_row or shard.first_row >= (end if end_row is None else end_row):
+                    continue
+                if await writer.take(shard, max(first_row, shard.first_row), end_row) < min(end, end_row or end):
+                    break
+            built = await writer.finish()
+        return Part(built, path, [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]])
+
+    async def collect(
+        self,
+        part: Part,
+        *files: Path,
+        number: int = 1,
+        attempts: int = 0,
+        completed: bool = True,
+        most: int = 6,
+        asks: int = 3,
+        end_row: int | None = None,
+    ) -> Collected:
+        asked = Asked(
+            provider="main",
+            number=number,
+            first_row=part.built.first_row,
+            end_row=part.built.end_row if end_row is None else end_row,
+            requests=part.built.requests,
+            file=part.path,
+            completed=completed,
+            attempts=attempts,
+        )
+        with await Results.read(files) as results:
+            return await collect(self.desk, asked, results, Rules(attempts=most, asks=asks, secrets=("sk-secret",)))
+
+
+class Bench:
+    """An input and its run directory."""
+
+    def __init__(
+        self, folder: Path, rows: Sequence[Any], *, shard_rows: int = 10, path: Path | None = None, **task: Any
+    ) -> None:
+        """`rows`: objects, or bytes for lines that are none; None of them where the input is at `path` already."""
+        self.folder = folder
+        config = InputConfig(path=str(path or folder / "in.jsonl"), id=task.pop("id", "id"))
+        if path is None:
+            lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+            (folder / "in.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+        whole_reply = task.pop("whole_reply", False)
+        self.directory = RunDirectory(folder / "run")
+        for name in ("checkpoints", "sealed", "spool", "boards"):
+            (folder / "run" / name).mkdir(parents=True, exist_ok=True)
+        found = find(config)
+        self.shards: list[Shard] = list(found.plan(self.directory.spool, shard_bytes=1 << 23, shard_rows=shard_rows))
+        self.parts = found.parts(self.directory.spool)
+        self.rows = sum(shard.rows for shard in self.shards)
+        settings = {"model": "m", "prompt": "{text}"} | task
+        self.task = open_task(TaskConfig(**settings), config, input_format=found.format, whole_reply=whole_reply)
+
+    def process(self, **more: Any) -> Process:
+        return Process(self, **more)
+
+    def records(self) -> dict[int, dict[str, Any]]:
+        """Read what the checkpoints have: row -> its record, each a row's only one."""
+        found: dict[int, dict[str, Any]] = {}
+        for record in self._records():
+            if "retry" in record:
+                found = {row: each for row, each in found.items() if not each["failed"]}
+            if "row" in record:
+                assert record["row"] not in found, "a second outcome"
+                found[record["row"]] = record
+        return found
+
+    def replies(self, row: int) -> list[dict[str, Any]]:
+        return [record for record in self._records() if record.get("reply") == row]
+
+    def _records(self) -> Iterable[dict[str, Any]]:
+        for path in sorted(self.directory.checkpoints.glob("*.checkpoint")):
+            for line in path.read_bytes().splitlines():
+                yield json.loads(line[FRAME_BYTES:])
+
+    def output(self) -> list[bytes]:
+        """Read the lines of all sealed shards."""
+        lines = []
+        for shard in self.shards:
+            path = self.directory.sealed_path(shard)
+            if path.exists():
+                lines += path.read_bytes().split(b"\n")[: shard.rows]
+        return lines
+
+
+def texts(count: int) -> list[dict[str, Any]]:
+    return [{"id": f"row-{number}", "text": f"question {number}"} for number in range(count)]
+
+
+def completion(content: Any, *, tokens: tuple[int, int] = (10, 7), cached: int = 0) -> dict[str, Any]:
+    text = content if isinstance(content, str) else json.dumps(content)
+    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
+    if cached:
+        usage["prompt_tokens_details"] = {"cached_tokens": cached}  # type: ignore[assignment]  # JSON
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {"id": "c-1", "model": "m-1", "choices": [choice], "usage": usage}
+
+
+def answered(custom_id: str, body: Any) -> dict[str, Any]:
+    return replied(custom_id, 200, body)
+
+
+def replied(custom_id: str, status: int, body: Any) -> dict[str, Any]:
+    response = {"status_code": status, "request_id": "q", "body": body}
+    return {"id": "b", "custom_id": custom_id, "response": response, "error": None}
+
+
+def refused(custom_id: str, status: int, message: str = "no", code: str | None = None) -> dict[str, Any]:
+    return replied(custom_id, status, {"error": {"message": message, "code": code}})
+
+
+def unasked(custom_id: str, code: str = "batch_expired") -> dict[str, Any]:
+    error = {"code": code, "message": "This request could not be executed"}
+    return {"id": "b", "custom_id": custom_id, "response": None, "error": error}
+
+
+def written(path: Path, lines: Iterable[Any]) -> Path:
+    """Write a result file; bytes stand in it as they are."""
+    path.write_bytes(
+        b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+    )
+    return path
+
+
+def question(line: dict[str, Any]) -> str:
+    """Return what a line asks last."""
+    content: str = line["body"]["messages"][-1]["content"]
+    return content

@@ -1,0 +1,115 @@
+"""Result files as providers write them, and as they do not."""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from engine.batch.results import Result, Results
+from tests.batch.bench import answered, refused, run, unasked, written
+
+
+def read(tmp_path: Path, *lines: object) -> Results:
+    return run(Results.read([written(tmp_path / "output", lines)]))
+
+
+def test_results_are_found_by_id_in_whatever_order_and_file(tmp_path: Path) -> None:
+    output = written(tmp_path / "output", [answered("r2", {"n": 2}), answered("r0", {"n": 0})])
+    errors = written(tmp_path / "errors", [refused("r3", 400, "bad"), unasked("r1")])
+    with run(Results.read([errors, output])) as results:
+        assert sorted(results.ids()) == ["r0", "r1", "r2", "r3"]
+        assert len(results) == 4
+        assert results.get("r0") == Result(200, b'{"n": 0}')
+        assert results.get("r2") == Result(200, b'{"n": 2}')
+        found = results.get("r3")
+        assert found is not None
+        assert (found.status, json.loads(found.body)["error"]["message"]) == (400, "bad")
+        assert results.get("r4") is None
+        assert results.unreadable == 0
+
+
+@pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled"])
+def test_requests_that_were_never_made_are_told_apart(tmp_path: Path, code: str) -> None:
+    with read(tmp_path, unasked("r0", code), unasked("r1", "request_timeout")) as results:
+        expired, failed = results.get("r0"), results.get("r1")
+        assert expired is not None
+        assert failed is not None
+        assert (expired.unasked, expired.ok, expired.status, expired.code) == (True, False, 0, code)
+        assert (failed.unasked, failed.code) == (False, "request_timeout")
+
+
+@pytest.mark.parametrize(
+    ("rest", "result"),
+    [
+        ('"response": null', Result(0, b"")),
+        ('"response": null, "error": null', Result(0, b"")),
+        ('"response": {"status_code": 0, "body": null}', Result(0, b"")),
+        ('"response": {"status_code": null}', Result(0, b"")),
+        ('"response": {"status_code": 200}', Result(200, b"")),
+        ('"response": {"status_code": "200", "body": {"a":  1}}', Result(200, b'{"a":  1}')),
+        (r'"response": {"status_code": 200, "body": "{\"a\":1}"}', Result(200, b'{"a":1}')),
+        ('"response": null, "error": "it broke"', Result(0, b"", None, "it broke")),
+        ('"response": null, "error": {"code": 500, "message": null}', Result(0, b"", "500", None)),
+        ('"response": null, "error": {"code": "x", "more": {}}', Result(0, b"", "x", None)),
+    ],
+)
+def test_what_has_no_reply_is_a_result_all_the_same(tmp_path: Path, rest: str, result: Result) -> None:
+    with read(tmp_path, b'{"custom_id": "r0", %b}' % rest.encode()) as results:
+        assert results.get("r0") == result
+
+
+def test_a_result_whose_inside_is_broken_is_no_reply(tmp_path: Path) -> None:
+    with read(tmp_path, b'{"custom_id": "r0", "response": {"status_code": 200}, "error": [1]}') as results:
+        found = results.get("r0")
+        assert found is not None
+        assert found.status == 0
+        assert "cannot be read" in str(found.message)
+
+
+def test_lines_that_are_no_results_are_counted_and_passed_over(tmp_path: Path) -> None:
+    broken = [b"<html>", b'{"custom_id": ""}', b'{"id": 1}', b'{"custom_id": 7}', b"[]", b'{"custom_id": "r1", "resp']
+    with read(tmp_path, answered("r0", {}), b"", b" \r", *broken) as results:
+        assert list(results.ids()) == ["r0"]
+        assert results.unreadable == len(broken)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_two_results_for_one_request_the_answer_counts(tmp_path: Path, turn: int) -> None:
+    with read(tmp_path, *[refused("r0", 500), answered("r0", {"n": 1})][::turn], refused("r0", 400)) as results:
+        found = results.get("r0")
+        assert found is not None
+        assert found.ok
+    with read(tmp_path, *[answered("r0", {"n": 1}), answered("r0", {"n": 2})][::turn]) as results:
+        assert results.get("r0") == Result(200, b'{"n": 1}' if turn == 1 else b'{"n": 2}')
+
+
+def test_lines_may_be_longer_than_a_block_and_the_last_without_a_newline(tmp_path: Path) -> None:
+    long = "x" * (3 << 20)
+    data = b"\r\n".join(
+        json.dumps(answered(f"r{n}", {"text": text})).encode() for n, text in enumerate(["a", long, "b"])
+    )
+    (tmp_path / "output").write_bytes(data)
+    with run(Results.read([tmp_path / "output"])) as results:
+        bodies = [results.get(f"r{n}") for n in range(3)]
+        assert [json.loads(body.body)["text"] for body in bodies if body is not None] == ["a", long, "b"]
+
+
+def test_memory_holds_places_and_no_lines(tmp_path: Path) -> None:
+    """20 MB of results."""
+    body = {"text": "x" * 5000}
+    path = written(tmp_path / "output", (answered(f"r{n}", body) for n in range(4000)))
+    tracemalloc.start()
+    try:
+        with run(Results.read([path])) as results:
+            assert len(results) == 4000
+            _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 << 20
+
+
+def test_no_file_is_no_result() -> None:
+    with run(Results.read([])) as results:
+        assert len(results) == 0
+        assert results.get("r0") is None

@@ -1,0 +1,77 @@
+"""Every word of the scripts is read as the table says, and every other is refused with the nearest right one."""
+
+import re
+
+import pytest
+
+from engine.simulator.batches import words
+from engine.simulator.batches.words import Fate, Handling
+
+
+@pytest.mark.parametrize(
+    ("item", "fate"),
+    [
+        ("ok", Fate()),
+        ("expired", Fate(expires_at=0.6)),
+        ("expired:0.25", Fate(expires_at=0.25)),
+        ("failed", Fate(failed="invalid_json_line")),
+        ("failed:token_limit_exceeded", Fate(failed="token_limit_exceeded")),
+        ("failed:invalid_json_line:line=7", Fate(failed="invalid_json_line", line=7)),
+        ("all_failed", Fate(all_failed=True)),
+        ("all_failed+empty_ids", Fate(all_failed=True, empty_ids=True)),
+        ("stuck", Fate(stuck="in_progress", stuck_at=0.5)),
+        ("stuck:0.1", Fate(stuck="in_progress", stuck_at=0.1)),
+        ("stuck:validating", Fate(stuck="validating")),
+        ("stuck:cancelling", Fate(stuck="cancelling")),
+        ("create_lost+expired:1", Fate(create="lost", expires_at=1.0)),
+        ("create_late:1.5", Fate(create="lost", late_s=1.5)),
+        ("create_500", Fate(create="500")),
+        ("content_502", Fate(content="502")),
+        ("content_cut", Fate(content="cut")),
+        ("gone", Fate(gone=True)),
+    ],
+)
+def test_a_word_of_a_batch_is_read(item: str, fate: Fate) -> None:
+    assert words.fate(item) == fate
+
+
+@pytest.mark.parametrize(
+    ("item", "handling"),
+    [
+        ("ok", Handling()),
+        ("upload_lost", Handling(answer="lost")),
+        ("upload_500", Handling(answer="500")),
+        ("upload_403", Handling(answer="403")),
+        ("upload_slow:0.2+upload_lost", Handling(answer="lost", slow_s=0.2)),
+    ],
+)
+def test_a_word_of_an_upload_is_read(item: str, handling: Handling) -> None:
+    assert words.handling(item) == handling
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        ("expire", "did you mean 'expired'"),
+        ("", "unknown word ''"),
+        ("ok+upload_lost", "unknown word 'upload_lost'"),
+        ("expired:1.5", "no share from 0 to 1"),
+        ("expired:much", "no share from 0 to 1"),
+        ("stuck:soon", "no share from 0 to 1"),
+        ("failed:x:7", "write it as failed:CODE:line=N"),
+        ("failed:x:line=a", "write it as failed:CODE:line=N"),
+        ("create_late", "seconds must follow"),
+        ("create_late:-1", "seconds must follow"),
+        ("create_late:inf", "seconds must follow"),
+        ("gone:1", "nothing may follow it"),
+    ],
+)
+def test_another_word_is_refused(item: str, text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        words.fate(item)
+
+
+def test_the_documentation_has_every_word() -> None:
+    assert words.__doc__ is not None
+    for name in (*words._OF_BATCHES, *words._OF_FILES, *words.LINE_FAULTS):
+        assert re.search(rf"\b{name}\b", words.__doc__), name
