@@ -1,26 +1,74 @@
-"""Why a session ends, and with what exit code."""
+"""How a session ends before its time: for what reason, with what exit code, and how long its workers may take."""
+
+import signal
+from collections.abc import Callable
 
 from engine.errors import ExitCode, RowmillError
+from engine.pool import Member, Pool
+
+DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
+LATE_S = 5.0  # a drained worker that is still there this much later is killed
 
 
 class Ending:
-    """What has spoken for the session's end so far.
+    """What has spoken for the session's end so far, and what was done about it.
 
     stopped_by: the first reason that there was to end early. handed_over: why the rest is another phase's.
-    interrupted: signals. drain_until: by when workers that drain are gone, on the supervisor's clock.
+    interrupted: signals so far. over: nothing is started any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, pool: Pool, *, drain_s: float, doing: str, clock: Callable[[], float], log: Callable[[str], None]
+    ) -> None:
+        """`drain_s`: that workers get for what is in flight; `doing`: what happens meanwhile, for people."""
         self.stopped_by: RowmillError | None = None
         self.handed_over: str | None = None
         self.interrupted = 0
-        self.drain_until: float | None = None
-        self.over = False  # nothing is started any more
+        self.over = False
+        self._pool = pool
+        self._drain_s = drain_s
+        self._doing = doing
+        self._clock = clock
+        self._log = log
+        self._drain_until: float | None = None
 
     @property
     def begun(self) -> bool:
         """Whether nothing new is to be begun."""
         return self.stopped_by is not None or self.handed_over is not None or self.interrupted > 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether workers were told to finish."""
+        return self._drain_until is not None
+
+    def stop(self, error: RowmillError) -> None:
+        """End the run early, for the first reason that there was."""
+        if self.stopped_by is None:
+            self.stopped_by = error
+            self._log(f"stopping: {error}")
+            self._drain()
+
+    def interrupt(self, number: signal.Signals) -> None:
+        """React to a signal: the first one drains, the second one kills."""
+        self.interrupted += 1
+        if self.interrupted == 1:
+            self._log(f"{number.name}: {self._doing}; once more to stop at once")
+            self._drain()
+        else:
+            self._pool.kill_all()
+
+    def hand_over(self, member: Member, reason: str) -> None:
+        """End this phase: what is left is the next one's. Its worker drains by itself."""
+        self.handed_over = reason
+        self._log(reason)
+        if member.state != "draining":
+            member.become("draining")
+
+    def look(self, now: float) -> None:
+        """Kill workers that take longer than they were given."""
+        if self._drain_until is not None and now > self._drain_until:
+            self._pool.kill_all()
 
     def outcome(self, *, finished: bool, failed: int) -> tuple[ExitCode, str | None]:
         """Return the exit code, and in a line why the session ended before its time.
@@ -34,3 +82,7 @@ class Ending:
         if self.interrupted:
             return ExitCode.INTERRUPTED, "interrupted"
         return ExitCode.OK, self.handed_over
+
+    def _drain(self) -> None:
+        self._drain_until = self._clock() + self._drain_s + LATE_S
+        self._pool.drain(self._drain_s)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from engine.job import Job
 
-_PACK_BYTES = 1 << 18  # of input lines in one request: about 64,000 tokens, which any model of today takes
+PACK_BYTES = 1 << 18  # of input lines in one request: about 64,000 tokens, which any model of today takes
 
 
 class Packer:
@@ -23,7 +23,7 @@ class Packer:
         """Take rows that have been read; returns the packs that this fills."""
         packs = []
         for job in jobs:
-            if self._members and self._size + job.size > _PACK_BYTES:
+            if self._members and self._size + job.size > PACK_BYTES:
                 packs += self.flush()
             self._members.append(job)
             self._size += job.size

@@ -36,7 +36,7 @@ from engine.tasks.batch_file import api_of
 from engine.tasks.opening import open_task
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
-_VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
+VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
 _COLUMN_SHARD = 1 << 20  # bytes of input, where the output is written by columns,
 _LEAST_SHARDS = 32  # as long as there are enough shards to go round
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
@@ -80,7 +80,7 @@ def prepare(
     Raises `RowmillError`s; before the run directory is opened nothing has been written.
     """
     found = inputs.find(config.input, limit=limit, sample=sample)
-    config = _settled(config, found)
+    config = settled(config, found)
     if config.task.mode != "live" and config.names_models:
         raise ConfigError(
             f'task.mode: "{config.task.mode}" needs one model for all rows, as a batch has one; '
@@ -140,7 +140,7 @@ def _prepare(
     )
 
 
-def _settled(config: Config, found: Input) -> Config:
+def settled(config: Config, found: Input) -> Config:
     """Put what was found in the place of every "auto" and of the schema's path: workers look for nothing."""
     output_format = format_of(config.output)
     task = schemas.resolved(config.task)
@@ -275,7 +275,7 @@ def _noted(files: list[InputFile]) -> list[InputFile]:
     return [msgspec.structs.replace(file, path=shown(file.path)) for file in files]
 
 
-def _shard_bytes(input_bytes: int, output_format: str) -> int:
+def shard_bytes(input_bytes: int, output_format: str) -> int:
     """Return the size of a shard. A Parquet file has a head for each of its columns and shards: few rows do not pay."""
     size = jsonl.shard_bytes(input_bytes)
     return max(size, min(input_bytes // _LEAST_SHARDS, _COLUMN_SHARD)) if output_format == "parquet" else size
@@ -287,8 +287,8 @@ def _new_manifest(fingerprint: dict[str, Any], found: Input, config: Config) -> 
         created=time.strftime(_MOMENT, time.gmtime()),
         fingerprint=fingerprint,
         input=_noted(found.files),
-        shard_bytes=_shard_bytes(found.size, config.output.format),
-        shard_rows=_VECTOR_ROWS if config.task.api == "embeddings" else jsonl.SHARD_ROWS,
+        shard_bytes=shard_bytes(found.size, config.output.format),
+        shard_rows=VECTOR_ROWS if config.task.api == "embeddings" else jsonl.SHARD_ROWS,
     )
 
 

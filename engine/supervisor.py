@@ -5,7 +5,6 @@ planned shard, a merged one, a signal). Everything is decided here, in order, by
 """
 
 import multiprocessing.connection
-import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -13,17 +12,15 @@ from contextlib import suppress
 from random import Random
 from typing import Any, Literal
 
-import msgspec
 import psutil
 
 from engine import messages, processes
 from engine.assembly import Assembly
-from engine.costs import Costs
-from engine.ending import Ending
+from engine.books import Books
+from engine.ending import DRAIN_S, LATE_S, Ending
 from engine.errors import MachineError, ProviderError, RowmillError
-from engine.ledger import Ledger, seconds_since
+from engine.ledger import seconds_since
 from engine.machine.monitor import Condition, Monitor
-from engine.memory import peak_rss
 from engine.messages import (
     BatchBeat,
     Beat,
@@ -54,8 +51,6 @@ from engine.threads import Crashed, Mailbox, Merged, Planned
 Mode = Literal["live", "batch"]
 
 _TICK_S = 0.25  # progress is shown and silence looked for this often
-_DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
-_LATE_S = 5.0  # a drained worker that is still there this much later is killed
 
 
 class Supervisor:
@@ -106,7 +101,10 @@ class Supervisor:
             rng=Random(),  # noqa: S311 - jitter, no secret
             leased=not batch,
         )
-        self._costs = Costs(prepared, mode=mode, workers=self._workers)
+        self._books = Books(
+            prepared, self._pool, self._providers, mode=mode, workers=self._workers, now=now, notices=notices
+        )
+        self._ledger, self._costs = self._books.ledger, self._books.costs
         for session in earlier:
             self._providers.spent_before(session, seconds_since(session.ended))
         self._monitor = Monitor(
@@ -115,11 +113,16 @@ class Supervisor:
             min_free_mb=prepared.config.machine.min_free_mb,
         )
         self._condition = Condition()
-        self._ledger = Ledger(now, notices)
         self._mailbox = Mailbox()
         self._sharing = Sharing(prepared, fresh=retry)
         self._assembly = Assembly(prepared, self._ledger, self._mailbox, retry=retry)
-        self._ending = Ending()
+        self._ending = Ending(
+            self._pool,
+            drain_s=min(DRAIN_S, max(provider.timeout_s for provider in prepared.config.provider)),
+            doing="batches go on at the provider" if batch else "finishing what is in flight",
+            clock=clock,
+            log=observer.log,
+        )
         self._endpoints: list[Endpoint] | None = None
         self._ticked = self._measured = now
 
@@ -232,15 +235,14 @@ class Supervisor:
             case Want():
                 member.wants = True
             case Beat():
-                self._ledger.beat(member, message)
+                self._books.beat(member, message)
                 self._providers.beat(member, message, member.heard)
-                self._costs.beat(member, message)
             case Short():
                 self._costs.short(member, message)
             case BatchBeat():
                 self._costs.batch = message
             case HandedOver(reason=reason):
-                self._hand_over(member, reason)
+                self._ending.hand_over(member, reason)
             case Leased() | Refused() | Tripped() | Closed():
                 self._providers.take(member, message, member.heard)
             case ShardSealed(number=number):
@@ -250,7 +252,7 @@ class Supervisor:
             case Stop(exit_code=code, reason=reason):
                 if member.state != "draining":
                     member.become("draining")  # it does so by itself, and is not to be taken for dead
-                self._stop(RowmillError.of(code, reason))
+                self._ending.stop(RowmillError.of(code, reason))
 
     def _on_mail(self, item: object) -> None:
         match item:
@@ -262,11 +264,11 @@ class Supervisor:
                     self._assembly.finished = True
             case Crashed(error=error):
                 if isinstance(error, RowmillError):
-                    self._stop(error)
+                    self._ending.stop(error)
                 else:
                     raise error
             case signal.Signals():
-                self._on_signal(item)
+                self._ending.interrupt(item)
 
     def _assign(self) -> None:
         if self._ending.begun:
@@ -284,7 +286,7 @@ class Supervisor:
     def _lease(self, now: float) -> None:
         """Divide anew what the providers let through. With none of them left the run cannot go on."""
         if (reason := self._providers.none_left) is not None:
-            self._stop(ProviderError(reason))
+            self._ending.stop(ProviderError(reason))
         self._providers.send_leases(now)
         for event in self._providers.events():
             self._observer.log(event)
@@ -294,14 +296,13 @@ class Supervisor:
         try:
             self._costs.tick(now, due=due)
         except RowmillError as error:
-            self._stop(error)
+            self._ending.stop(error)
 
     def _tick(self, now: float) -> None:
         self._ticked = now
         for member in self._pool.kill_silent(now):
             self._observer.log(f"worker {member.place} (pid {member.child.process.pid}) is silent; killed")
-        if self._ending.drain_until is not None and now > self._ending.drain_until:
-            self._pool.kill_all()
+        self._ending.look(now)
         if now - self._measured >= 1.0:
             self._pool.measure(now - self._measured)
             self._measured = now
@@ -317,22 +318,11 @@ class Supervisor:
         for event in self._condition.events:
             self._observer.log(event)
         if self._condition.give_up is not None and not self._assembly.finishing:
-            self._stop(MachineError(self._condition.give_up))
+            self._ending.stop(MachineError(self._condition.give_up))
 
     def _snapshot(self, now: float) -> Snapshot:
-        snapshot = self._ledger.snapshot(
-            self._pool,
-            self._providers,
-            now,
-            draining=self._ending.drain_until is not None,
-            notices=(*self._assembly.notices(), *self._condition.notices, *self._pool.notices()),
-        )
-        return msgspec.structs.replace(
-            snapshot,
-            cost=self._costs.cost(snapshot.totals, snapshot.total_rows),
-            batches=self._costs.batches,
-            parts=self._costs.parts,
-        )
+        notices = (*self._assembly.notices(), *self._condition.notices, *self._pool.notices())
+        return self._books.snapshot(now, draining=self._ending.draining, notices=notices)
 
     # Ends
 
@@ -340,9 +330,7 @@ class Supervisor:
         """React to the end of a worker process: take its shards back and fill its place."""
         self._providers.leave(member, self._clock())
         death = self._pool.bury(member, self._ledger.totals.rows)
-        billed = death.board.maybe_billed if death else 0
-        self._ledger.ended(member, billed)
-        self._costs.leave(member, billed)
+        self._books.ended(member, death.board.maybe_billed if death else 0)
         self._sharing.forget(member.incarnation)
         self._assembly.give_back(member.shards.values())
         if death is None or self._assembly.finishing:
@@ -351,46 +339,20 @@ class Supervisor:
         if self._ending.over or self._ending.begun:
             return
         if self._pool.cannot_work:
-            self._stop(MachineError(f"workers keep dying without a row done ({death.how}); see the messages above"))
+            self._ending.stop(
+                MachineError(f"workers keep dying without a row done ({death.how}); see the messages above")
+            )
             return
         with processes.signals_held():
             successor = self._pool.start(member.place, self._clock())
         if self._endpoints is not None:
             self._set_up(successor)
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        self._ending.interrupted += 1
-        if self._ending.interrupted == 1:
-            doing = "finishing what is in flight" if self._mode == "live" else "batches go on at the provider"
-            self._observer.log(f"{number.name}: {doing}; once more to stop at once")
-            self._drain()
-        else:
-            self._pool.kill_all()
-
-    def _stop(self, error: RowmillError) -> None:
-        """End the run early, for the first reason that there was."""
-        if self._ending.stopped_by is None:
-            self._ending.stopped_by = error
-            self._observer.log(f"stopping: {error}")
-            self._drain()
-
-    def _hand_over(self, member: Member, reason: str) -> None:
-        """End this phase: what is left is the next one's. The worker drains by itself."""
-        self._ending.handed_over = reason
-        self._observer.log(reason)
-        if member.state != "draining":
-            member.become("draining")
-
-    def _drain(self) -> None:
-        seconds = min(_DRAIN_S, max(provider.timeout_s for provider in self._config.provider))
-        self._ending.drain_until = self._clock() + seconds + _LATE_S
-        self._pool.drain(seconds)
-
     def _end_workers(self) -> None:
         """See every worker out. After a regular end they are on their way; after an error they are told."""
         self._ending.over = True
         self._pool.drain(0.0)
-        until = self._clock() + _LATE_S
+        until = self._clock() + LATE_S
         while self._pool.members:
             if self._clock() > until or self._ending.interrupted > 1:
                 self._pool.kill_all()
@@ -402,8 +364,7 @@ class Supervisor:
                 if message is None:
                     self._on_end(member)
                 elif isinstance(message, Beat):
-                    self._ledger.beat(member, message)
-                    self._costs.beat(member, message)
+                    self._books.beat(member, message)
                 elif isinstance(message, Short):
                     self._costs.short(member, message)
                 elif isinstance(message, BatchBeat):
@@ -413,22 +374,8 @@ class Supervisor:
 
     def _report(self) -> SessionReport:
         now = self._clock()
-        snapshot = self._snapshot(now)
-        self._observer.show(snapshot)
-        code, reason = self._ending.outcome(finished=self._assembly.finished, failed=snapshot.totals.failed)
-        own = resource.getrusage(resource.RUSAGE_SELF)
-        return self._ledger.report(
-            self._pool,
-            self._providers,
-            now,
-            exit_code=code,
-            stopped_by=reason,
-            own_cpu_s=own.ru_utime + own.ru_stime,
-            own_rss=peak_rss(),
-            notices=self._monitor.summary(),
-            mode=self._mode,
-            batches=snapshot.batches,
-        )
+        self._observer.show(self._snapshot(now))
+        return self._books.report(now, self._ending, finished=self._assembly.finished, notices=self._monitor.summary())
 
     @property
     def handed_over(self) -> bool:
@@ -438,7 +385,7 @@ class Supervisor:
     @property
     def cost(self) -> Cost:
         """What the run has cost so far."""
-        return self._costs.final(self._ledger.totals, self._ledger.total_rows)
+        return self._books.cost()
 
     @property
     def totals(self) -> Totals:

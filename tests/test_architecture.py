@@ -21,7 +21,7 @@ BASE = {"errors", "records", "config", "reports"}
 PARTS = {"sources", "tasks", "flow", "transport", "store", "outputs", "cache"}
 # The worker's side and the supervisor's side never import each other; what both need is in `messages`.
 SUPERVISION = {
-    "assembly", "costs", "delivery", "ending", "ledger", "machine", "money", "pool", "preparation", "processes",
+    "assembly", "books", "costs", "delivery", "ending", "ledger", "machine", "money", "pool", "preparation", "processes",
     "providers", "shard_book", "sharing", "startup", "supervisor", "threads",
 }  # fmt: skip
 
@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": BASE
     | PARTS
     | {"committer", "dedup", "job", "memory", "messages", "pipeline", "recorder", "till", "upstream"},
-    "batch": BASE | PARTS | {"job", "memory", "messages", "recorder"},
+    "batch": BASE | PARTS | {"job", "memory", "messages", "packs", "recorder"},
     **{
         name: BASE | PARTS | {"memory", "messages", "observer"} | SUPERVISION
         for name in SUPERVISION - {"machine", "money", "processes"}

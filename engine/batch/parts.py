@@ -25,13 +25,13 @@ from engine.batch.custom_ids import custom_id
 from engine.batch.desk import Desk, Opened
 from engine.errors import InvalidOutput, InvalidRow
 from engine.job import Job
+from engine.packs import PACK_BYTES
 from engine.records import Amount, Answer, Failure, Request, Shard
 from engine.store import durable
 from engine.store.recovery import StoredReply
 from engine.transport import faults
 
 _BLOCK_BYTES = 1 << 20  # gathered before a write
-_PACK_BYTES = 1 << 18  # of input lines in one request, as live workers have it
 
 Full = Literal["requests", "size", "rows", "tokens", "amount"]
 
@@ -190,7 +190,7 @@ class PartWriter:
                 self._fail(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
             return
         if self._packing and not stored:
-            if self._members and self._members_size + job.size > _PACK_BYTES:
+            if self._members and self._members_size + job.size > PACK_BYTES:
                 self._end_pack()
                 if self.full is not None:
                     return

@@ -27,7 +27,7 @@ from engine.plan.preview import shortened
 from engine.plan.statistics import fitted, regressed, widened
 from engine.plan.survey import Survey, survey_input
 from engine.plan.trials import Trial
-from engine.preparation import _settled as settled
+from engine.preparation import settled
 from engine.sources import inputs
 from engine.tasks import Task
 from engine.tasks.opening import open_task

@@ -17,11 +17,10 @@ import msgspec
 
 from engine.config import Config
 from engine.errors import InvalidRow
-from engine.packs import _PACK_BYTES as PACK_BYTES
+from engine.packs import PACK_BYTES
 from engine.plan.sizes import Size, size_of
 from engine.plan.statistics import spread_of_clusters
-from engine.preparation import _VECTOR_ROWS as VECTOR_ROWS
-from engine.preparation import _shard_bytes as shard_bytes
+from engine.preparation import VECTOR_ROWS, shard_bytes
 from engine.records import InputPart, Request, Shard
 from engine.sources import jsonl
 from engine.sources.inputs import Input, open_reader

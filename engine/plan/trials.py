@@ -10,7 +10,7 @@ from engine.errors import InvalidRow
 from engine.estimates import TrialFigures
 from engine.money import prices
 from engine.plan.sizes import size_of
-from engine.preparation import _settled as settled
+from engine.preparation import settled
 from engine.records import InputPart, Request, Shard, Spent
 from engine.reports import RunReport
 from engine.sources import inputs

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine import config as configuration
 from engine.plan import survey as surveys
 from engine.plan.survey import Survey, chosen, survey_input
-from engine.preparation import _settled as settled
+from engine.preparation import settled
 from engine.records import Shard
 from engine.sources import inputs
 from engine.tasks.opening import open_task

@@ -11,7 +11,8 @@ _IDLE_S = 1.0  # without a request sent and without a grant: out of rows, or wai
 _IN_HAND_S = 2.0  # use that a worker is to have credit for: reports, grants and a busy supervisor take their time
 _HOARD_S = 4.0  # use that it may have credit for while others have none
 _TRIM_S = 10.0  # use that it may have credit for at all: if it dies, what it has counts as spent
-_FIRST = 16  # requests that a first grant is for; the next ones double while they come within a second
+_FIRST = 16  # requests that a first grant is for; the next ones double while they come within a second,
+_MOST = 1 << 20  # up to this
 
 
 class Account:
@@ -34,7 +35,7 @@ class Account:
         self._looked = NOTHING  # what was spent at the last look
         self._looked_at = self._active_at = now
         self._granted_at = -inf
-        self._chunk = _FIRST  # requests of the next grant
+        self._chunk = _FIRST  # requests of the latest grant
 
     @property
     def credit(self) -> Amount:
@@ -93,8 +94,6 @@ class Account:
 
     def grant(self, amount: Amount, now: float) -> None:
         """Note a grant, of what is limited."""
-        if self.need is not None:
-            self._chunk = min(2 * self._chunk, 1 << 20) if now - self._granted_at < _IDLE_S else _FIRST
         self.granted += amount
         self.need = None
         self._granted_at = self._active_at = now
@@ -119,9 +118,10 @@ class Account:
         """What it should have in hand by its use so far."""
         return times(_IN_HAND_S, self._rate)
 
-    def wish(self) -> Amount:
-        """Return what a grant for its need would ideally be."""
+    def wish(self, now: float) -> Amount:
+        """Return what a grant for its need would ideally be: more each time, while it is used up at once."""
         assert self.need is not None
+        self._chunk = min(2 * self._chunk, _MOST) if now - self._granted_at < _IDLE_S else _FIRST
         return each(max, self.goal, times(self._chunk, self.need))
 
     def runs_low(self, missing: Amount, goal: Amount) -> bool:

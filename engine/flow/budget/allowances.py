@@ -154,7 +154,7 @@ class Allowances:
             assert account.need is not None
             pool = self._pool()
             if covers(pool + self._dust + account.debt, account.need):
-                amount = each(max, account.need, each(min, account.wish(), self._fair(pool)))
+                amount = each(max, account.need, each(min, account.wish(now), self._fair(pool)))
                 del self._waiting[holder]
                 granted.append(self._grant(holder, account, amount, now))
         return granted

@@ -114,7 +114,7 @@ class World:
             return self.random.uniform(0.0, 0.4)
         return self.random.expovariate(1 / 0.003)
 
-    def run(self, until: float = 3600.0) -> None:
+    def run(self, until: float = 100_000.0) -> None:
         """Run to the end: all rows are done, or the budget is exhausted and what was in flight is settled."""
         while not self.over:
             self.now, _, what = heapq.heappop(self.events)
@@ -330,6 +330,7 @@ def lognormal(sigma: float) -> Callable[[Random], float]:
     ),
 )
 def test_no_life_passes_the_cap_and_every_run_ends(
+    *,
     seed: int,
     workers: int,
     slots: int,

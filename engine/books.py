@@ -1,0 +1,79 @@
+"""The supervisor's books, both of them: the ledger of rows and the costs, as the progress and the report show them."""
+
+import resource
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from engine.costs import Costs
+from engine.ending import Ending
+from engine.ledger import Ledger
+from engine.memory import peak_rss
+from engine.messages import Beat
+from engine.pool import Member, Pool
+from engine.preparation import Prepared
+from engine.providers import Providers
+from engine.reports import Cost, SessionReport, Snapshot
+
+
+class Books:
+    """What one session has done and spent."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        pool: Pool,
+        providers: Providers,
+        *,
+        mode: str,
+        workers: int,
+        now: float,
+        notices: Sequence[str],
+    ) -> None:
+        """`mode`: "live" or "batch"; `notices`: what was found before the start."""
+        self.ledger = Ledger(now, notices)
+        self.costs = Costs(prepared, mode=mode, workers=workers)
+        self._pool = pool
+        self._providers = providers
+        self._mode = mode
+
+    def beat(self, member: Member, beat: Beat) -> None:
+        """Take in what a worker says of itself."""
+        self.ledger.beat(member, beat)
+        self.costs.beat(member, beat)
+
+    def ended(self, member: Member, billed: int) -> None:
+        """Keep the figures of a worker that is gone; `billed` requests that may have been answered went with it."""
+        self.ledger.ended(member, billed)
+        self.costs.leave(member, billed)
+
+    def snapshot(self, now: float, *, draining: bool, notices: tuple[str, ...]) -> Snapshot:
+        """Return where the run stands."""
+        snapshot = self.ledger.snapshot(self._pool, self._providers, now, draining=draining, notices=notices)
+        return msgspec.structs.replace(
+            snapshot,
+            cost=self.costs.cost(snapshot.totals, snapshot.total_rows),
+            batches=self.costs.batches,
+            parts=self.costs.parts,
+        )
+
+    def report(self, now: float, ending: Ending, *, finished: bool, notices: Iterable[str]) -> SessionReport:
+        """Sum the session up. `finished`: every row has its line in the output."""
+        code, reason = ending.outcome(finished=finished, failed=self.ledger.totals.failed)
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        return self.ledger.report(
+            self._pool,
+            self._providers,
+            now,
+            exit_code=code,
+            stopped_by=reason,
+            own_cpu_s=own.ru_utime + own.ru_stime,
+            own_rss=peak_rss(),
+            notices=notices,
+            mode=self._mode,
+            batches=self.costs.batches,
+        )
+
+    def cost(self) -> Cost:
+        """Return what the run has cost, at the end of the session."""
+        return self.costs.final(self.ledger.totals, self.ledger.total_rows)
