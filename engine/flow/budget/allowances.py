@@ -163,8 +163,10 @@ class Allowances:
         """See that those that use their credit do not run out of it."""
         granted: list[tuple[int, Amount | None]] = []
         for holder, account in self._accounts.items():
-            goal = each(min, account.goal, above(self._fair(self._pool())))
-            missing = limited(self._cap, goal - account.credit)
+            pool = self._pool()
+            goal = each(min, account.goal, above(self._fair(pool)))
+            # Not all of a debt is paid where the pool is below 0 for it: it would be credit again once replies free it.
+            missing = each(min, limited(self._cap, goal - account.credit), pool + account.debt)
             if not account.recalled and account.runs_low(missing, goal):
                 granted.append(self._grant(holder, account, above(missing), now))
         return granted

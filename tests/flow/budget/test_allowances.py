@@ -156,6 +156,15 @@ def test_what_settled_above_its_estimate_is_taken_out_of_the_pool_and_paid_by_th
     assert allowances.spent.tokens == 900.0
 
 
+def test_a_debt_above_the_cap_is_not_forgiven() -> None:
+    """Otherwise replies that then cost less would be credit again, beyond the cap."""
+    allowances = tokens(1000.0, workers=1)
+    assert ask(allowances, 0, 0.0) == 500.0
+    spend(allowances, 0, 1200.0, in_flight=600.0)
+    granted = 500.0 + sum(amount.tokens for _, amount in allowances.grants(0.25) if amount is not None)
+    assert granted <= 1000.0
+
+
 def test_when_nobody_can_go_on_the_budget_is_exhausted_by_the_next_report() -> None:
     allowances = tokens(1000.0, workers=1)
     assert ask(allowances, 0, 0.0) == 500.0
@@ -187,6 +196,41 @@ def test_replies_are_waited_for_where_what_is_in_flight_is_reserved_far_too_high
     [(_, amount)] = allowances.grants(50.5)
     assert amount is not None
     assert amount.tokens >= 100.0
+
+
+def test_replies_are_not_waited_for_where_estimates_are_about_right() -> None:
+    """Fifty settled at 100 each; ten more are reserved at 105: by the mean they would free 50, but that is noise."""
+    allowances = tokens(6050.0, workers=1)
+    while ask(allowances, 0, 0.0, Amount(1.0, 50.0, 0.0)):
+        pass
+    allowances.report(0, Amount(60.0, 6050.0, 0.0), Amount(10.0, 1050.0, 0.0))
+    allowances.grants(0.25)
+    assert allowances.exhausted is not None
+
+
+def test_what_settlements_free_at_a_worker_that_waits_is_passed_on_at_once() -> None:
+    allowances = tokens(1000.0, workers=1)
+    while ask(allowances, 0, 0.0):
+        pass
+    spend(allowances, 0, 1000.0, in_flight=1000.0)
+    assert allowances.grants(0.25) == []
+    spend(allowances, 0, 800.0, in_flight=500.0)
+    assert allowances.grants(0.5) == [(0, None)]
+
+
+def test_an_idle_worker_is_asked_for_what_covers_another_ones_request_and_debt() -> None:
+    allowances = tokens(1000.0)
+    assert ask(allowances, 0, 0.0) == 250.0
+    assert ask(allowances, 1, 0.0) == 187.5
+    spend(allowances, 0, 912.5)  # a debt of 662.5, and the next request needs 80
+    spend(allowances, 1, 0.0)
+    need = Amount(1.0, 742.5, 0.0)
+    assert ask(allowances, 0, 1.5, need) == 0.0
+    spend(allowances, 0, 912.5)
+    allowances.grants(1.75)
+    assert allowances.exhausted is None
+    allowances.short(1, Amount(0.0, 187.5, 0.0), NOTHING)
+    assert allowances.grants(2.0) == [(0, Amount(inf, 742.5, inf))]
 
 
 def test_a_request_that_hangs_is_not_waited_for_for_ever() -> None:
