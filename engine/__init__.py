@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.api import Report, map, run  # noqa: A004 - engine.map is what it does
     from engine.errors import (
+        BudgetError,
         ConfigError,
         InputError,
         MachineError,
@@ -32,6 +33,7 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BudgetError",
     "ConfigError",
     "InputError",
     "MachineError",

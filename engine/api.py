@@ -23,6 +23,7 @@ from engine import config as configuration
 from engine import frames
 from engine.config import Config, ProviderConfig, TaskConfig
 from engine.errors import (
+    BudgetError,
     ConfigError,
     ExitCode,
     InputError,
@@ -43,6 +44,7 @@ from engine.ui.report import summary
 from engine.ui.screen import Progress
 
 __all__ = [
+    "BudgetError",
     "ConfigError",
     "InputError",
     "MachineError",
@@ -57,11 +59,14 @@ __all__ = [
 ]
 
 _ENDS: dict[int, type[RowmillError]] = {
-    each.exit_code: each for each in (ConfigError, ProviderError, RunDirectoryError, MachineError)
+    each.exit_code: each for each in (ConfigError, BudgetError, ProviderError, RunDirectoryError, MachineError)
 }
 _OF_PROVIDER = frozenset(ProviderConfig.__struct_fields__)
 _OF_TASK = frozenset(TaskConfig.__struct_fields__)
-_SECTIONS = ("provider", "client", "workers", "retry", "machine", "checkpoint", "cache", "simulator")
+_SECTIONS = (
+    "provider", "client", "workers", "retry", "machine", "checkpoint", "cache", "budget", "batch", "prices",
+    "simulator",
+)  # fmt: skip
 
 
 class Report(RunReport, frozen=True, kw_only=True):

@@ -84,7 +84,8 @@ def prepare(
     if config.task.mode != "live" and config.names_models:
         raise ConfigError(
             f'task.mode: "{config.task.mode}" needs one model for all rows, as a batch has one; '
-            "name it by task.model, and leave out task.per_row.model"
+            "name it by task.model or provider.model, which wins over the rows' own"
+            f"{', and leave out task.per_row.model' if 'model' in config.task.per_row else ''}"
         )
     with money.of_providers(config) as lookup:
         return _prepare(config, environ, found, lookup, limit=limit, sample=sample)

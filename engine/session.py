@@ -85,7 +85,7 @@ def run(
                     f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
                 )
                 sessions.append(session)
-                if not supervisor.handed_over:
+                if supervisor.finished or not supervisor.handed_over:
                     break
                 prepared = prepared.again()
             done = supervisor.finished

@@ -13,6 +13,8 @@ from engine.job import Job
 from engine.records import Amount, Answer, Failure, Price, Spent
 from engine.upstream import Upstream
 
+_OK = 200
+
 
 class Till:
     """The purse of one worker, and what requests are expected to take out of it.
@@ -68,5 +70,9 @@ class Till:
         self.purse.settle(*job.reserved, tokens, usd)
 
     def failed(self, job: Job, failure: Failure) -> None:
-        """Settle a request without a valid reply: by nothing, or by what was reserved where it may be billed."""
-        self.purse.settle(*job.reserved, *(job.reserved if failure.maybe_billed else (0.0, 0.0)))
+        """Settle a request without a valid reply: by nothing, or by what was reserved where it may be billed.
+
+        A reply in which the model declines is billed as any other.
+        """
+        billed = failure.maybe_billed or failure.status == _OK
+        self.purse.settle(*job.reserved, *(job.reserved if billed else (0.0, 0.0)))

@@ -1,7 +1,8 @@
 """A trial before the million: some rows of a configuration's input, into an output of their own.
 
 A trial lies beside the full run, as `out.trial.jsonl` and `out.trial.jsonl.run`, and shares nothing with it, so that it
-can be read, judged and thrown away. The next one of other rows, with another prompt or model becomes
+can be read, judged and thrown away. Nor does it share the budget: what [budget] allows, the trial may spend by itself,
+and the full run once more. The next one of other rows, with another prompt or model becomes
 `out.trial-2.jsonl`, and so on: no answer is written over, and two prompts can be held side by side. The same trial
 again is the same run again.
 """

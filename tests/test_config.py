@@ -15,13 +15,11 @@ from engine.config import (
     SIMULATOR,
     Config,
     ProviderConfig,
-    api_key,
-    extra_headers,
     fingerprint,
     load,
     parse,
-    secrets,
 )
+from engine.config.credentials import api_key, extra_headers, secrets
 from engine.config.reading import SECTIONS
 from engine.errors import ConfigError, ExitCode
 
@@ -233,7 +231,7 @@ def test_the_errors_file_lies_beside_the_output(output: str, errors: str) -> Non
 @pytest.mark.parametrize(
     ("section", "key", "hint"),
     [
-        ("input", "paths", "input.path"), ("task", "modle", "task.model"), ("task", "promt", "task.prompt"),
+        ("input", "paths", "input.path"), ("task", "modell", "task.model"), ("task", "promt", "task.prompt"),
         ("retry", "attempt", "retry.attempts"), ("checkpoint", "commit", "checkpoint.commit_ms"),
         ("output", "error", "output.errors"), ("workers", "concurency", "workers.concurrency"),
         ("simulator", "latency", "simulator.latency_ms"),
@@ -327,6 +325,9 @@ WRONG: dict[str, Any] = {
     "simulator.limit_headers": 1, "simulator.retry_after": 1, "simulator.providers": [],
     "simulator.batch_s": "1", "simulator.batches": 1, "simulator.batch_script": "ok", "simulator.upload_script": "ok",
     "simulator.batch_faults": {"missing": "1%"}, "simulator.batch_enqueued_tokens": 0.5, "simulator.state": 1,
+    "task.mode": "batches", "budget.max_usd": "$5", "budget.max_tokens": "1M", "budget.max_requests": [1000],
+    "batch.provider": 0, "batch.deadline_s": "24h", "batch.max_requests": 0.5, "batch.max_mb": "200",
+    "batch.enqueued_tokens": True, "batch.poll_s": "5", "batch.poll_max_s": [60], "batch.stuck_s": "26h",
 }  # fmt: skip
 WRONG_OF_PROVIDER: dict[str, Any] = {
     "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import socket
 import struct
+from math import inf
 from multiprocessing.connection import Connection
 
 import msgspec
@@ -15,17 +16,23 @@ from engine import config as configuration
 from engine import messages
 from engine.errors import ExitCode
 from engine.messages import (
+    Allow,
     Assign,
+    BatchBeat,
     Beat,
     Closed,
     Drain,
+    HandedOver,
     Leased,
     Leases,
+    NoMore,
     Note,
     Ready,
+    Recall,
     Refused,
     Setup,
     ShardSealed,
+    Short,
     Stop,
     ToSupervisor,
     ToWorker,
@@ -33,6 +40,8 @@ from engine.messages import (
     Want,
 )
 from engine.records import (
+    Amount,
+    BatchView,
     Column,
     Counters,
     Endpoint,
@@ -40,9 +49,11 @@ from engine.records import (
     Layout,
     Lease,
     LimitSample,
+    Price,
     ProviderReport,
     Shard,
     Share,
+    Spent,
     Totals,
 )
 from engine.transport.faults import TABLE
@@ -50,6 +61,9 @@ from engine.transport.faults import TABLE
 SECRET = "sk-very-secret"
 SHARD = Shard(7, 140_000, 20_000, 123_456_789_012, 123_465_177_620, 0xFFFFFFFF)
 FAR = 2**53  # no figure of a run comes near it
+SPENT = Spent(FAR, FAR, FAR, FAR)
+AMOUNT = Amount(123456789.125, 1e15 + 0.5, 12345.678901234567)
+UNLIMITED = Amount(inf, inf, 0.1 + 0.2)  # as an allowance is where only dollars are limited
 TOTALS = Totals(rows=FAR, failed=FAR, prompt_tokens=FAR, completion_tokens=FAR, requests=FAR)
 ENDPOINT = Endpoint(
     "main",
@@ -89,6 +103,11 @@ SETUP = Setup(
     claimant=40,
     salvage=True,
     retry_failed=True,
+    prices=[Price(0.15, 0.6, 0.075, 0.5), None],
+    capped=True,
+    left=UNLIMITED,
+    run="0123456789ab",
+    until=1_800_000_000.5,
 )
 PROVIDERS = 16  # more than anybody has had at a time
 LIMIT = LimitSample(float(FAR), float(FAR), 86400.5)
@@ -102,7 +121,11 @@ REPORT = ProviderReport(
     tokens=FAR,
     prompt_tokens=FAR,
     completion_tokens=FAR,
+    cached_tokens=FAR,
     reply_s=123456789.125,
+    wasted=SPENT,
+    doubtful=SPENT,
+    models={f"a-model-of-a-long-name-{number}-2024-08-06": SPENT for number in range(8)},
     odd_headers=FAR,
     lease=FAR,
     in_flight=16384,
@@ -116,7 +139,7 @@ REPORT = ProviderReport(
 )
 # The most a worker can have to say: every fault class counted, and as many open shards as it may have.
 BEAT = Beat(
-    counters=Counters(FAR, FAR, FAR, FAR, FAR, dict.fromkeys(TABLE, FAR), FAR, FAR, FAR, FAR, FAR),
+    counters=Counters(FAR, FAR, FAR, FAR, FAR, dict.fromkeys(TABLE, FAR), FAR, FAR, FAR, FAR, FAR, SPENT),
     in_flight=16384,
     in_flight_max=16384,
     waiting=65536,
@@ -127,6 +150,17 @@ BEAT = Beat(
     providers=[REPORT] * PROVIDERS,
     lag_ms=12345.6,
     retries_short=True,
+    spent=AMOUNT,
+    reserved=AMOUNT,
+)
+# Ten million rows: 200 parts under way at a time is what no provider takes.
+BATCH_BEAT = BatchBeat(
+    batches=[BatchView(n, 2, f"batch_{n:032x}", "in_progress", 50_000, 49_999, 1) for n in range(200)],
+    parts=200,
+    collected=0,
+    spent=SPENT,
+    wasted=SPENT,
+    reserved=AMOUNT,
 )
 # A lease with everything that it can hold, and the least one: no limit, nothing allowed.
 FULL_LEASE = Lease(
@@ -151,6 +185,10 @@ TO_WORKER: list[ToWorker] = [
     ASSIGN,
     LEASES,
     Leases([Lease(0, 1, 3.0, 0)]),
+    Allow(AMOUNT),
+    Allow(UNLIMITED),
+    Recall(),
+    NoMore(),
     Drain(0.0),
     Drain(30.5),
 ]
@@ -163,6 +201,10 @@ TO_SUPERVISOR: list[ToSupervisor] = [
     Tripped(0, "server_error (HTTP 503): é"),
     Closed(15, "auth (HTTP 401): no such key"),
     BEAT,
+    Short(AMOUNT, Amount(1.0, 0.1, 1e-7)),
+    Short(Amount(), Amount()),
+    BATCH_BEAT,
+    HandedOver("the deadline is near"),
     ShardSealed(7, TOTALS),
     Note("cut 12 bytes of a torn group: \0é"),
     Stop(ExitCode.PROVIDER, "no credit"),
@@ -218,7 +260,9 @@ def test_several_messages_keep_their_order(pipe: tuple[Connection, Connection]) 
     assert [messages.receive_in_supervisor(ours) for _ in TO_SUPERVISOR] == TO_SUPERVISOR
 
 
-@pytest.mark.parametrize("message", [BEAT, ASSIGN, SETUP, LEASES], ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize(
+    "message", [BEAT, BATCH_BEAT, ASSIGN, SETUP, LEASES], ids=lambda message: type(message).__name__
+)
 def test_a_message_of_realistic_size_is_taken_whole_by_the_pipe(
     pipe: tuple[Connection, Connection], message: ToWorker | ToSupervisor
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from engine import preparation
 from engine.config import Config
 from engine.errors import ExitCode, RowmillError, RunDirectoryError
 from engine.preparation import Prepared, already_finished, prepare
-from engine.records import Column, Layout
+from engine.records import Column, Layout, Price
 from engine.sources import jsonl
 from engine.store import manifest as manifests
 from engine.store.manifest import Finished
@@ -25,6 +26,7 @@ from engine.store.run_directory import RunDirectory
 
 ROWS = b"".join(b'{"id":%d,"text":"row %d"}\n' % (number, number) for number in range(50))
 CONFIGURE = Callable[..., Config]
+PRICE = {"input": 1.0, "output": 4.0}
 
 
 @pytest.fixture
@@ -244,6 +246,37 @@ def test_a_batch_file_says_which_api_it_is_for_and_is_answered_in_its_own_form()
     assert (config.input.format, config.task.api, config.output.format) == ("batch", "embeddings", "batch")
 
 
+@pytest.mark.parametrize(
+    ("budget", "priced"),
+    [
+        ({"budget_max_tokens": 1e6}, False),
+        ({"budget_max_requests": 10}, False),
+        ({"budget_max_usd": 5.0, "prices_m": PRICE}, True),
+    ],
+)
+def test_a_cap_in_dollars_needs_a_price_and_the_others_do_not(
+    configure: CONFIGURE, budget: dict[str, Any], priced: bool
+) -> None:
+    prepared = prepare(configure(**budget), {})
+    close(prepared)
+    assert prepared.prices == [Price(1.0, 4.0, 1.0) if priced else None]
+
+
+def test_the_deadline_of_a_run_counts_from_its_first_start(configure: CONFIGURE) -> None:
+    config = configure(task_mode="auto", batch_deadline_s=3600)
+    prepared = prepare(config, {})
+    close(prepared)
+    assert prepared.deadline == pytest.approx(time.time() + 3600, abs=5)
+    prepared.manifest.created = "2026-01-01T00:00:00Z"
+    manifests.save(prepared.directory.manifest, prepared.manifest)
+    again = prepare(config, {})
+    close(again)
+    assert again.deadline == 1767225600 + 3600
+    live = prepare(configure(batch_deadline_s=3600), {})
+    close(live)
+    assert live.deadline is None
+
+
 # What is refused, with nothing written
 
 
@@ -267,6 +300,13 @@ def test_a_batch_file_says_which_api_it_is_for_and_is_answered_in_its_own_form()
         ({"output_path": "n" * 300}, "output.path: "),
         ({"output_errors": "n" * 300}, "output.errors: "),
         ({"output_path": "theirs.jsonl/out.jsonl"}, "output.path: the directory theirs.jsonl does not exist"),
+        ({"budget_max_usd": 5.0}, 'budget.max_usd: the price of model "m" at provider "default" is not known; add [pr'),
+        (
+            {"budget_max_usd": 5.0, "prices_m": PRICE, "task_per_row": {"model": "text"}},
+            "budget.max_usd: the rows name their own models",
+        ),
+        ({"prices_m": {"input": 1.0}}, 'prices."m": output is missing'),
+        ({"task_mode": "batch", "task_per_row": {"model": "text"}}, 'task.mode: "batch" needs one model'),
     ],
 )
 def test_a_run_that_cannot_start_writes_nothing(

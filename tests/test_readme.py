@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -15,10 +16,13 @@ from engine import config
 from engine.cli import arguments
 from engine.config.reading import SECTIONS
 from engine.errors import ExitCode
+from engine.plan import plan
 from engine.records import Answer, Failure, SimulatorSettings
+from engine.simulator.batches import words as batch_words
 from engine.simulator.faults import FaultPlan
 from engine.store.lines import failure_line, result_line
 from engine.transport import faults
+from engine.ui import plan as plans
 
 ROOT = Path(engine.__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,7 +71,7 @@ def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
             assert os.access(ROOT / words[0], os.X_OK), f"{words[0]} is no program of this repository"
         return
     options = arguments.parser().parse_args(words[1:])
-    if words[1] == "run":
+    if words[1] in ("run", "plan", "cancel"):
         config.load(CONFIG, options.set)
     elif words[1] == "simulate":
         settings = SimulatorSettings(
@@ -75,6 +79,56 @@ def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
             script=tuple(name for name in options.script.split(",") if name),
         )
         FaultPlan(settings, Random(0))
+        for item in options.batch_script.split(",") if options.batch_script else []:
+            batch_words.fate(item)
+        for item in options.upload_script.split(",") if options.upload_script else []:
+            batch_words.handling(item)
+        shares = dict(arguments.share("--batch-fault", text) for text in options.batch_fault)
+        batch_words.LineFaults(shares, Random(0))
+
+
+def row_of(option: str) -> list[str]:
+    """Return the words of an option of `rowmill simulate`, as their table lists them."""
+    (line,) = re.findall(rf"^\| `{option}` \| (.*) \|$", README, re.MULTILINE)
+    return re.findall(r"`([^`]+)`", line)
+
+
+@pytest.mark.parametrize(
+    ("option", "read"), [("--batch-script", batch_words.fate), ("--upload-script", batch_words.handling)]
+)
+def test_the_words_of_scripts_in_the_readme_are_all_that_there_are(option: str, read: Callable[[str], object]) -> None:
+    words = row_of(option)
+    for word in words:
+        for written in (word.partition("[")[0], word.replace("[", "").replace("]", "")):
+            read(written.replace("SHARE", "0.5").replace("SECONDS", "2").replace("CODE", "x").replace("=N", "=3"))
+    with pytest.raises(ValueError, match="Known: ") as unknown:
+        read("no such word")
+    known = str(unknown.value).partition("Known: ")[2].split(", ")
+    assert {re.split(r"[\[:]", word)[0] for word in words} == set(known)
+
+
+def test_the_line_faults_of_the_readme_are_those_that_there_are() -> None:
+    assert row_of("--batch-fault") == list(batch_words.LINE_FAULTS)
+
+
+def test_the_checks_at_full_size_that_the_readme_names_are_there() -> None:
+    named = re.findall(r"\(`([a-z-]+)`\)", README.partition("`scripts/prove` runs")[2])
+    items = (ROOT / "scripts" / "proving" / "__main__.py").read_text(encoding="utf-8")
+    assert {"plan", "cap", "batches", "batch-memory", "deadline"} <= set(named)
+    assert [name for name in named if f'"{name}": ' not in items] == []
+
+
+def test_the_plan_of_the_readme_is_one_as_it_is_printed(tmp_path: Path) -> None:
+    (rows,) = [block for block in blocks("") if block.startswith("  input ")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "a", "kind": "module", "name": "abc", "docstring": "Says what it is."}\n')
+    printed = plans.text(plan(config.load(CONFIG, [f'input.path="{path}"'])))
+    shown, real = (
+        [re.sub(r"[\d.,]+[kM]?\b", "#", line) for line in lines.partition("  tokens ")[2].splitlines()]
+        for lines in (rows, printed)
+    )
+    assert len(real) > 1
+    assert shown == real
 
 
 def test_the_output_lines_of_the_readme_have_the_members_of_real_ones() -> None:

@@ -384,8 +384,8 @@ def test_a_worker_that_was_stopped_past_its_lease_sends_nothing_on_it(
     url = simulate(latency_ms=5)
     driver = drive(url, rows=20_000)
     driver.set_up()
-    driver.lease(2, seconds=1.0)
     driver.assign()
+    driver.lease(2, seconds=1.0)  # now that the worker is up: on a busy machine that takes longer than such a lease
     driver.beat_until(lambda beat: beat.counters.rows > 20)
     pid = driver.child.process.pid or 0
     os.kill(pid, signal.SIGSTOP)
@@ -406,8 +406,8 @@ def test_a_worker_that_was_stopped_past_its_lease_sends_nothing_on_it(
 def test_a_lease_that_is_not_renewed_ends_by_itself(drive: DRIVE, fast_url: str) -> None:
     driver = drive(fast_url, rows=100_000)
     driver.set_up()
-    driver.lease(4, seconds=0.7)
     driver.assign()
+    driver.lease(4, seconds=0.7)  # now that the worker is up: on a busy machine that takes longer than such a lease
     driver.beat_until(lambda beat: beat.counters.rows > 0)
     sent = [0]
 

@@ -112,6 +112,10 @@ class Bench:
             counters.faults[name] = counters.faults.get(name, 0) + count
         return found
 
+    async def take_all(self) -> None:
+        """Take every shard of the input."""
+        await self._reach(inf)
+
     async def _shard_from(self, row: int) -> Shard | None:
         """Return the shard with this row, or the next one; None where there is none."""
         while True:
@@ -120,7 +124,7 @@ class Bench:
                 return shard
             await self._take_next()
 
-    async def _reach(self, end_row: int) -> None:
+    async def _reach(self, end_row: float) -> None:
         """Take shards until all those of rows below this one are there."""
         while not self.no_more:
             last = self._desk.shards[-1] if self._desk.shards else None

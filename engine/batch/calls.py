@@ -74,24 +74,35 @@ class Calls:
         self._clock = clock
         self._note = note
         self._answered = False  # it has, ever
-        self._trouble_since: float | None = None
+        # Since when, by kind: a provider that lists batches and creates none must not look like one that is well.
+        self._trouble_since: dict[str, float] = {}
 
-    async def ask(self, call: Callable[[], Awaitable[_T]], batch: Try | None = None) -> _T | None:
+    async def ask(
+        self,
+        call: Callable[[], Awaitable[_T]],
+        batch: Try | None = None,
+        *,
+        kind: str = "",
+        refusable: bool = False,
+    ) -> _T | None:
         """Ask once. None where there was no answer: nobody knows what came of it.
 
         `batch`: the try whose batch the call is about; of any other call the subject is a file, and `Gone` is raised
-        where there is none. Raises `End` where asking again is of no use.
+        where there is none. `kind`: of call, where that can be in trouble by itself. `refusable`: a refusal of this one
+        call is no more than no answer. Raises `End` where asking again is of no use.
         """
         try:
             answer = await call()
         except BatchTrouble as trouble:
-            self._note_trouble(trouble, batch)
+            fault = trouble.failure.fault
+            if not (refusable and fault.scope == "row" and not fault.retryable):
+                self._note_trouble(trouble, batch, kind)
             return None
         self._answered = True
-        self._trouble_since = None
+        self._trouble_since.pop(kind, None)
         return answer
 
-    async def sure(self, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def sure(self, call: Callable[[], Awaitable[_T]], batch: Try | None = None) -> _T:
         """Ask until there is an answer: for what can be asked twice without harm. Raises as `ask` does."""
         pause = self._config.poll_s
         answers: list[_T] = []
@@ -100,12 +111,16 @@ class Calls:
             answers.append(await call())
             return True
 
-        while not await self.ask(keep):
+        while not await self.ask(keep, batch):
             await self._clock.sleep(pause)
             pause = min(2 * pause, self._config.poll_max_s)
         return answers[0]
 
-    def _note_trouble(self, trouble: BatchTrouble, batch: Try | None) -> None:
+    def arrived(self, kind: str) -> None:
+        """Learn that a call of this kind has come through though it had no answer."""
+        self._trouble_since.pop(kind, None)
+
+    def _note_trouble(self, trouble: BatchTrouble, batch: Try | None, kind: str) -> None:
         failure = trouble.failure
         if trouble.gone and batch is None:
             raise Gone(failure.message)
@@ -119,9 +134,9 @@ class Calls:
         if failure.fault.scope == "provider" or not failure.fault.retryable:
             raise End(ExitCode.PROVIDER, f"provider {self._provider!r}: {failure.message}")
         now = self._clock.time()
-        if self._trouble_since is None:
-            self._trouble_since = now
+        if kind not in self._trouble_since:
+            self._trouble_since[kind] = now
             self._note(f"provider {self._provider!r}: {failure.reason}; trying again")
-        lasted = now - self._trouble_since
+        lasted = now - self._trouble_since[kind]
         if lasted > (_LOST_S if self._answered else _SILENT_S):
             raise End(ExitCode.PROVIDER, f"provider {self._provider!r}: no answer for {lasted:.0f} s: {failure.reason}")

@@ -6,20 +6,24 @@ API's (`HandOver`).
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
 from engine.batch.calls import Clock, End
 from engine.batch.parts import Built
-from engine.batch.steps import Steps
+from engine.batch.steps import Held, Steps
 from engine.errors import ExitCode
 from engine.records import Amount, BatchView
 from engine.store.batch_journal import BatchJournal, Try
 
 _AHEAD = 0.5  # of the tokens that may be enqueued, as many make a part: while one is worked on, the next one waits
+_AHEAD_PARTS = 4  # on this disk and not yet created: further files would fill it for nothing
+_WAITING = frozenset({"built", "uploading", "uploaded"})
 _LEAST_PART = 0.005  # of all requests so far
+_LOOKING = 0.8  # of the time for cancelling, until what is not over is given up; the rest is for fetching results
+_NEAR = "the deadline is near"
 
 
 class HandOver(Exception):
@@ -65,40 +69,51 @@ class Conductor:
         self._bench = bench
         self._money = money
         self._clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._retry_failed = retry_failed
+        self._tasks: dict[asyncio.Task[None], int | None] = {}  # and the part that each is of; None: it cuts parts
+        self._over: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
         self._building = asyncio.Lock()
         self._settled = asyncio.Event()  # a try is over, so that the budget may have room again
-        self._cancelled = False  # by somebody else than this run
-        self._retry_failed = retry_failed
+        self._moved = asyncio.Event()  # a try has come to another phase
+        self._switched = asyncio.Event()
+        self._leave_at = inf  # from then on the provider is asked nothing more
 
     async def run(self) -> None:
         """Work until every row has an outcome. Raises `End` or `HandOver` where that is not by batches."""
-        self._start(self._cut())
+        self._start(None, self._cut())
         for t in self._journal.current():
             if self._retry_failed or not _done(t):
-                self._start(self._part(t, again=self._retry_failed))
+                self._start(t.part, self._part(t, again=self._retry_failed))
+        leaving = asyncio.ensure_future(self._leave())
         try:
             while self._tasks:
-                done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-                self._tasks -= done
-                for task in done:
+                task = await self._over.get()
+                del self._tasks[task]
+                if not task.cancelled():  # which only `_leave` does here
                     task.result()
         finally:
-            for task in self._tasks:
+            for task in (leaving, *self._tasks):
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._steps.switched is not None:
-            raise HandOver("the deadline is near: what is left goes to the live API")
-        if self._cancelled:
+            await asyncio.gather(leaving, *self._tasks, return_exceptions=True)
+        if self._steps.held:
             raise End(
                 ExitCode.INTERRUPTED,
                 "the batches were cancelled; run the same command again to ask for what is left",
             )
+        if self._steps.switched is not None:
+            for t in self._journal.current():
+                if t.open:  # so that it counts as what may be billed
+                    self._journal.given_up(t, _NEAR, self._clock.time())
+            raise HandOver("the deadline is near: what is left goes to the live API")
 
     def switch(self, wait_s: float) -> None:
-        """Cancel what is under way, wait for it so long, and leave the rest to the live API."""
-        self._steps.switch(self._clock.time() + wait_s)
+        """Cancel what is under way, take in what ends within so long, and leave the rest to the live API."""
+        now = self._clock.time()
+        self._leave_at = now + wait_s
+        self._steps.switch(now + wait_s * _LOOKING)
+        self._switched.set()
         self._settled.set()
+        self._moved.set()
 
     @property
     def views(self) -> list[BatchView]:
@@ -107,12 +122,22 @@ class Conductor:
             self._steps.views[t.part] for t in self._journal.current() if t.part in self._steps.views and not _done(t)
         ]
 
-    def _start(self, step: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.get_running_loop().create_task(step))
+    def _start(self, part: int | None, step: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(step)
+        self._tasks[task] = part
+        task.add_done_callback(self._over.put_nowait)
 
     @property
     def _stopping(self) -> bool:
-        return self._cancelled or self._steps.switched is not None
+        return self._steps.held or self._steps.switched is not None
+
+    async def _leave(self) -> None:
+        """After a switch, break off whatever still waits for the provider once the time for that is over."""
+        await self._switched.wait()
+        await self._clock.sleep(max(self._leave_at - self._clock.time(), 0.0))
+        for task, part in self._tasks.items():
+            if part not in self._steps.at_hand:  # what is at hand is sooner taken in than asked for again
+                task.cancel()
 
     # Parts
 
@@ -124,11 +149,14 @@ class Conductor:
         while not self._stopping:
             t, built = await self._build(number, 1, first, None, attempts=0)
             if t is not None:
-                self._start(self._part(t))
+                self._start(t.part, self._part(t))
                 number += 1
             if built is None or built.full is None:
                 return
             first = built.end_row
+            while not self._stopping and sum(t.phase in _WAITING for t in self._journal.current()) >= _AHEAD_PARTS:
+                self._moved.clear()
+                await self._moved.wait()
 
     async def _part(self, t: Try, *, again: bool = False) -> None:
         """Take a part through its tries until all of its rows have an outcome.
@@ -136,20 +164,44 @@ class Conductor:
         again: its failed rows have been taken back, so that there is one more try than there would be.
         """
         while True:
-            while t.phase not in ("collected", "given_up"):
-                await self._steps.advance(t)
-            self._settled.set()
-            if t.status == "cancelled" and not t.cancelling:
-                self._cancelled = True
+            if t.open and not await self._to_end(t):
+                return
             if self._stopping or (_done(t) and not again):
                 return
-            # Only a batch that ran to its end has tried its rows; those of another were not looked at.
-            attempts = 0 if again else t.attempts + (t.status == "completed" and t.phase == "collected")
+            attempts = 0 if again else t.attempts + self._counts(t)
             again = False
             following, _ = await self._build(t.part, t.number + 1, t.first_row, t.end_row, attempts=attempts)
             if following is None:
                 return
             t = following
+
+    async def _to_end(self, t: Try) -> bool:
+        """Take a try's steps until it is over. Whether it is: in this session it may come to no end."""
+        try:
+            while t.open:
+                await self._steps.advance(t)
+                self._moved.set()
+        except Held:
+            return False
+        except End as end:
+            if self._steps.switched is None:
+                raise
+            # Whatever the provider says of batches now: what is left has somewhere else to go.
+            if t.open:
+                self._journal.given_up(t, str(end), self._clock.time())
+            return False
+        finally:
+            self._settled.set()
+            self._moved.set()
+        return True
+
+    def _counts(self, t: Try) -> bool:
+        """Whether a try counts against the rows that it has left."""
+        # Only a batch that ran to its end has tried its rows, and where there was no room for all that were left by the
+        # try before, some were not in it.
+        before = self._journal.tries.get((t.part, t.number - 1))
+        whole = before is None or t.rows >= before.left
+        return t.status == "completed" and t.phase == "collected" and whole
 
     async def _build(
         self, part: int, number: int, first: int, end: int | None, *, attempts: int
@@ -157,11 +209,11 @@ class Conductor:
         """Write the file of a try, waiting for the budget to have room. No try where there is nothing to ask for."""
         async with self._building:
             while not self._stopping:
+                self._settled.clear()  # before the look at the budget: what is settled during the build counts as well
+                room = self._money.room()
                 limit = self._steps.token_limit
-                path = self._steps.path(part, number)
-                built = await self._bench.build(
-                    first, end, path, inf if limit is None else limit * _AHEAD, self._money.room()
-                )
+                tokens = inf if limit is None else limit * _AHEAD
+                built = await self._bench.build(first, end, self._steps.path(part, number), tokens, room)
                 if built.requests and not (built.full == "amount" and built.requests < self._least()):
                     t = self._journal.built(
                         part=part,
@@ -185,18 +237,13 @@ class Conductor:
 
     def _least(self) -> float:
         """Return how many requests a batch must have that only the budget keeps small: the last cents buy little."""
-        return _LEAST_PART * sum(t.requests for t in self._journal.tries.values() if t.creations)
+        return _LEAST_PART * sum(t.requests for t in self._journal.tries.values() if t.open or t.creations)
 
     async def _room(self, need: Amount) -> None:
         """Wait until what is under way has left some of the budget; raise `End` where nothing is."""
-        if not any(self._open(part=None)):
+        if not self._settled.is_set() and not any(t.open for t in self._journal.current()):
             raise End(ExitCode.BUDGET, self._money.refusal(need))
-        self._settled.clear()
         await self._settled.wait()
-
-    def _open(self, part: int | None) -> Iterator[Try]:
-        """Return the tries that are not over."""
-        return (t for t in self._journal.current() if t.phase not in ("collected", "given_up") and t.part != part)
 
 
 def _done(t: Try) -> bool:

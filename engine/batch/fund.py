@@ -64,10 +64,13 @@ class Fund:
             output = spent.completion_tokens / spent.requests
             cached = spent.cached_tokens / spent.prompt_tokens
 
+        # Of a million, for prices are by tokens in whole numbers: a request's own would be rounded, each the same way.
+        prompt_usd = self._usd(Spent(0, 1_000_000, round(1_000_000 * cached))) / 1e6
+        output_usd = output * self._usd(Spent(0, 0, 0, 1_000_000)) / 1e6
+
         def estimate(prompt: int) -> Amount:
             tokens = prompt * ratio
-            one = Spent(1, round(tokens), round(tokens * cached), round(output))
-            return Amount(1.0, tokens + output, self._usd(one))
+            return Amount(1.0, tokens + output, tokens * prompt_usd + output_usd)
 
         return estimate
 
@@ -77,11 +80,13 @@ class Fund:
         room = self.room()
         scarce = [(getattr(room, name), getattr(need, name), key) for name, key in _KEYS if getattr(room, name) < inf]
         left, needed, key = min(scarce, key=lambda each: each[0] / each[1] if each[1] else inf)
-        spent = "" if self._journal.tries else "; that is below what one request costs"
-        return (
-            f"budget.{key} covers no further batch: {max(left, 0.0):.6g} is left, and a request needs {needed:.6g}"
-            f"{spent}; raise it, and run the same command again"
-        )
+        if left >= needed:
+            why = f"{left:.6g} is left, which is too little for another one"
+        else:
+            why = f"{max(left, 0.0):.6g} is left, and a request needs {needed:.6g}"
+        if not self._journal.tries:
+            why += "; that is below what one request costs"
+        return f"budget.{key} covers no further batch: {why}; raise it, and run the same command again"
 
     def _usd(self, spent: Spent) -> float:
         return 0.0 if self._price is None else self._price.usd(spent, batch=True)

@@ -11,7 +11,8 @@ from engine.transport.batches import BatchProblem
 
 _BILLING = ("billing", "quota", "credit", "spend_limit")
 _TOO_MANY = "token_limit_exceeded"
-_MOST_LINES = 0.5  # of a file's lines; where more than that are wrong, what is wrong is not in the lines
+_MOST_LINES = 0.5  # of a file's lines; where more than that are wrong, what is wrong is not in the lines,
+_FEW_LINES = 10.0  # but of so few all may be: a run whose last rows are wrong must come to its end
 
 
 class Rejection(Enum):
@@ -27,8 +28,9 @@ def judge(problems: Sequence[BatchProblem], requests: int) -> Rejection:
     codes = {problem.code for problem in problems}
     if _TOO_MANY in codes:
         return Rejection.LATER
-    lines = {problem.line for problem in problems if problem.line is not None}
-    if not lines or len(lines) > max(1.0, requests * _MOST_LINES):
+    # A line that the file does not have is nobody's: to ask for the same lines again would be refused again, for ever.
+    lines = {problem.line for problem in problems if problem.line is not None and 1 <= problem.line <= requests}
+    if not lines or len(lines) > max(_FEW_LINES, requests * _MOST_LINES):
         return Rejection.NEVER
     if "model_not_found" in codes or any(word in code for code in codes for word in _BILLING):
         return Rejection.NEVER

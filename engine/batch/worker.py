@@ -19,6 +19,7 @@ from engine.batch.conductor import Conductor, HandOver
 from engine.batch.desk import Desk
 from engine.batch.fund import Fund
 from engine.batch.steps import Steps
+from engine.batch.tally import tally
 from engine.errors import ExitCode, RowmillError
 from engine.flow import deadline
 from engine.memory import peak_rss
@@ -112,7 +113,7 @@ class _BatchWorker:
         self._journal = journal = BatchJournal.open(self._directory.batches / "journal", setup.run)
         price = setup.prices[self._number] if setup.prices else None
         self._fund = fund = Fund(journal, setup.left, price, task.reply_tokens)
-        self._sent_before = self._sent()
+        self._sent_before = tally(journal.tries.values())
         self._bench = Bench(
             desk=desk,
             config=config,
@@ -168,7 +169,13 @@ class _BatchWorker:
     async def _work(self) -> None:
         """Run the batches to their end, and tell the supervisor which it was."""
         try:
-            await self._conductor.run()
+            with durable.machine_errors(f"use {self._directory.batches}"):
+                if self._setup.until is not None:
+                    # How long the live API takes is known once every row is. A resume may be late already: then no
+                    # further batch is made.
+                    await self._bench.take_all()
+                    self._look_at_deadline()
+                await self._conductor.run()
         except HandOver as over:
             self._tell_progress()
             self._tell(HandedOver(str(over)))
@@ -226,26 +233,29 @@ class _BatchWorker:
     def _look_at_deadline(self) -> None:
         """Go over to the live API once that takes all the time that is left."""
         setup, whole_s = self._setup, self._setup.config.batch.deadline_s
-        if setup.until is None or whole_s is None or self._steps.switched is not None:
+        if setup.until is None or whole_s is None or self._steps.switched is not None or not self._bench.no_more:
             return
         rows = sum(shard.rows for shard in self._desk.shards) - sum(t.rows for t in self._desk.acknowledged.values())
         rows -= sum(shard.rows for shard in self._desk.shards if self._desk.sealed(shard))
         tries = self._journal.tries.values()
         asked, requests = sum(t.rows for t in tries), sum(t.requests for t in tries)
         tokens = sum(t.reserved.tokens for t in tries) / asked * rows if asked else 0.0
-        left = rows * requests / asked if asked else float(rows)
+        left = rows * requests / asked if asked else rows / self._desk.task.rows_per_request
         live_s = deadline.live_seconds(left, tokens, setup.config.provider, whole_s)
-        if time.time() >= deadline.switches_at(setup.until, whole_s, live_s):
-            self._note(f"{left:,.0f} requests are left, and the deadline is {setup.until - time.time():.0f} s away")
+        now = time.time()
+        if now >= deadline.switches_at(setup.until, whole_s, live_s):
+            away = f"is {setup.until - now:.0f} s away" if now < setup.until else f"was {now - setup.until:.0f} s ago"
+            self._note(f"{left:,.0f} requests are left, and the deadline {away}")
             self._conductor.switch(deadline.cancel_seconds(whole_s))
 
     def _tell_progress(self) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         counters = self._bench.counters
-        requests, again = self._sent()
+        sent, before = tally(self._journal.tries.values()), self._sent_before
         counters.rows = self._desk.rows
-        counters.requests = requests - self._sent_before[0]
-        counters.retries = again - self._sent_before[1]
+        counters.requests = sent.requests - before.requests
+        counters.retries = sent.again - before.again
+        counters.maybe_billed_twice = sent.maybe_billed - before.maybe_billed
         report = ProviderReport(requests=counters.requests, answered=counters.replies, retries=counters.retries)
         none = ProviderReport()
         self._tell(
@@ -276,11 +286,6 @@ class _BatchWorker:
                 reserved=self._fund.reserved,
             )
         )
-
-    def _sent(self) -> tuple[int, int]:
-        """Count the requests of all batches so far, and those of them that were not their rows' first."""
-        sent = [t for t in self._journal.tries.values() if t.creations]
-        return sum(t.requests for t in sent), sum(t.requests for t in sent if t.number > 1)
 
 
 def _ignore(full: bool) -> None:

@@ -10,7 +10,7 @@ _EXIT_CODES = """exit codes:
   2  usage, configuration or input        3  stopped by a budget that you set
   4  stopped by the provider              5  damaged or mismatched run directory
   6  this machine (disk full, ...)      130  interrupted
-all but 2 can be resumed: run the same command again"""
+all but 2 can be resumed: run the same command again, after 3 with a higher cap in [budget]"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +27,8 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="run a configuration, or go on where it stopped",
-        description="Run a configuration. The same command resumes a run that was stopped or killed.",
+        description="Run a configuration. The same command resumes a run that was stopped or killed, and picks up the "
+        "batches that it left at the provider.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,7 +59,8 @@ def parser() -> argparse.ArgumentParser:
         "cancel",
         help="cancel the batches of a run at the provider",
         description="Cancel the batches of a run that are at work at the provider. What they have done until then is "
-        "paid for; rowmill run collects it, and asks for the rest anew.",
+        "paid for; rowmill run collects it, and asks for the rest anew. Batches that the provider does not know any "
+        "more are given up.",
     )
     _add_config_arguments(cancel)
 
@@ -80,14 +82,16 @@ def _add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "plan",
         help="tell what a run would cost and how long it would take",
         description="Count the rows, build the requests, and tell what they would take: tokens, dollars and time, "
-        "through the live API and through the Batch API. Nothing is sent and nothing written, unless by --sample-live.",
+        "through the live API and through the Batch API. Nothing is sent and nothing written, unless by --sample-live. "
+        "Without it the length of replies is a guess.",
     )
     _add_config_arguments(plan)
     plan.add_argument(
         "--sample-live",
         type=_rows,
         metavar="N",
-        help="really ask N rows from all over the input, as rowmill run --sample N does, and go by what they took",
+        help="really ask N rows from all over the input, as rowmill run --sample N does, at their price, and go by "
+        "what they took",
     )
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
 
@@ -158,10 +162,16 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--batch-s", type=_not_negative, default=1.0, help="from a batch's creation until it is completed (default: 1)"
     )
     simulate.add_argument(
-        "--batch-script", default="", metavar="WORD,WORD,...", help="what becomes of the first batches; ok for no fault"
+        "--batch-script",
+        default="",
+        metavar="WORD,WORD,...",
+        help="what becomes of the first batches, in order; ok for no fault",
     )
     simulate.add_argument(
-        "--upload-script", default="", metavar="WORD,WORD,...", help="what becomes of the first files uploaded"
+        "--upload-script",
+        default="",
+        metavar="WORD,WORD,...",
+        help="what becomes of the first files uploaded, in order",
     )
     simulate.add_argument(
         "--batch-fault",

@@ -2,6 +2,9 @@
 
 What is left takes the live API some time; before that, batches under way are cancelled, which takes some as well. The
 moment to switch is so long before the deadline, and it moves: the more has come back, the later it is.
+
+Where the live API would take more than half of the whole time, batches have the first half all the same: what comes
+back by then is what makes the rest feasible, and without it the deadline would be missed by live requests alone.
 """
 
 from collections.abc import Iterable
@@ -10,6 +13,7 @@ from engine.config import ProviderConfig
 
 _UNKNOWN_PART = 0.25  # of the whole time, where no limit tells how fast the live API is
 _SLACK = 1.25  # times what the limits say: retries, slow replies, the last ones
+_MOST_LIVE = 0.5  # of the whole time, that is kept free of batches
 _SETUP_S = 10.0  # workers start, the output is put together
 _CANCEL_PART = 0.05  # of the whole time, until cancelled batches are over,
 _CANCEL_S = 600.0  # and no longer: OpenAI cancels within ten minutes
@@ -41,5 +45,7 @@ def cancel_seconds(whole_s: float) -> float:
 
 
 def switches_at(deadline: float, whole_s: float, live_s: float) -> float:
-    """Return the moment to cancel what is under way, on the clock of `deadline`."""
-    return deadline - live_s - cancel_seconds(whole_s) if live_s > 0 else deadline
+    """Return the moment to cancel what is under way, on the clock of `deadline`; that itself where nothing is left."""
+    if live_s <= 0:
+        return deadline
+    return deadline - min(live_s, whole_s * _MOST_LIVE) - cancel_seconds(whole_s)

@@ -50,15 +50,17 @@ def summed_up(cost: Cost | None) -> list[str]:
 
 
 def budget(cost: Cost | None) -> str:
-    """Return "$5.00: 99.7% used; 3.0M tokens: 20.1% used"; "" where there is no cap."""
+    """Return "$5.00: 99.7% used; 3.0M tokens: 20.1% used"; "" where there is no cap. What may be billed is used."""
     if cost is None:
         return ""
     parts = []
     if cost.max_usd is not None:
-        used = "how much is used is unknown" if cost.usd is None else f"{figures.used(cost.usd, cost.max_usd)} used"
+        usd = None if cost.usd is None else cost.usd + (cost.lost_usd or 0.0)
+        used = "how much is used is unknown" if usd is None else f"{figures.used(usd, cost.max_usd)} used"
         parts.append(f"{figures.money(cost.max_usd)}: {used}")
     if cost.max_tokens is not None:
-        parts.append(f"{figures.compact(cost.max_tokens)} tokens: {figures.used(cost.tokens, cost.max_tokens)} used")
+        tokens = cost.tokens + cost.lost.tokens
+        parts.append(f"{figures.compact(cost.max_tokens)} tokens: {figures.used(tokens, cost.max_tokens)} used")
     if cost.max_requests is not None:
         requests = figures.number(cost.max_requests)
         parts.append(f"{requests} requests: {figures.used(cost.requests, cost.max_requests)} used")
@@ -115,7 +117,9 @@ def _sum(cost: Cost) -> list[str]:
 
 def _of_it(cost: Cost) -> list[str]:
     """Return ["retries $0.02; saved: cache $0.50, packing $0.10, batch $0.40"] without what is nothing."""
-    parts = [f"retries {figures.money(cost.retries_usd)}"] if cost.retries_usd else []
+    parts = [f"{figures.money(cost.reserved_usd)} under way"] if cost.reserved_usd else []
+    if cost.retries_usd:
+        parts.append(f"retries {figures.money(cost.retries_usd)}")
     kinds = (("cache", cost.spared_usd), ("packing", cost.packed_usd), ("batch", cost.batch_usd))
     if saved := [f"{name} {figures.money(usd)}" for name, usd in kinds if usd]:
         parts.append(f"saved: {', '.join(saved)}")
@@ -123,11 +127,12 @@ def _of_it(cost: Cost) -> list[str]:
 
 
 def _lost(cost: Cost) -> list[str]:
-    if not cost.lost.requests:
+    if not cost.lost.requests and not cost.lost_usd:
         return []
-    why = f"({cost.lost.requests:,} request{'' if cost.lost.requests == 1 else 's'} without a reply)"
+    requests = cost.lost.requests
+    why = f" ({requests:,} request{'' if requests == 1 else 's'} without a reply)" if requests else ""
     most = f"{figures.compact(cost.lost.tokens)} tokens" if cost.lost_usd is None else figures.money(cost.lost_usd)
-    return [f"at most {most} more may have been billed {why}"]
+    return [f"at most {most} more may have been billed{why}"]
 
 
 def _unpriced(cost: Cost) -> list[str]:

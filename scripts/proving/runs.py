@@ -84,12 +84,37 @@ class Run:
             for head, keys in heads
         ]
         (folder / "config.toml").write_text("\n".join(itertools.chain(*lines)) + "\n")
-        self._options = [f"--set=workers.count={workers}", f"--set=workers.concurrency={concurrency}"]
+        self._options = {"workers.count": workers, "workers.concurrency": concurrency}
+
+    def set(self, key: str, value: Any) -> None:
+        """Give a key of the configuration another value from here on."""
+        self._options[key] = value
+
+    def _command(self, program: Sequence[str], *words: str) -> list[str]:
+        options = [f"--set={key}={_toml(value)}" for key, value in self._options.items()]
+        return [sys.executable, "-P", *program, *words, "config.toml", *options]
+
+    def plan(self, *options: str) -> dict[str, Any]:
+        """Return what `rowmill plan` says of the run."""
+        done = subprocess.run(
+            [*self._command(("-m", "engine"), "plan"), "--json", *options],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+        if done.returncode:
+            raise ItemError(
+                f"rowmill plan: exit code {done.returncode}:\n{done.stderr.decode(errors='replace')[-3000:]}"
+            )
+        plan: dict[str, Any] = json.loads(done.stdout)
+        return plan
 
     @contextlib.contextmanager
     def started(self, program: tuple[str, ...] = ("-m", "engine")) -> Iterator["subprocess.Popen[bytes]"]:
         """Start the command; what is left of it ends with the block."""
-        command = [sys.executable, "-P", *program, "run", "config.toml", *self._options]
+        command = self._command(program, "run")
         with (self.folder / "stderr.txt").open("ab") as stderr:
             process = subprocess.Popen(
                 command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True
@@ -102,13 +127,13 @@ class Run:
                     os.killpg(process.pid, 9)
                 process.wait()
 
-    def finish(self, *expected: int) -> None:
-        """Run the command to its end, with one of these exit codes or 0."""
+    def finish(self, *expected: int) -> int:
+        """Run the command to its end, and return its exit code, which is one of these or 0."""
         with self.started() as process:
-            self.wait(process, *expected)
+            return self.wait(process, *expected)
 
-    def wait(self, process: "subprocess.Popen[bytes]", *expected: int) -> None:
-        """Wait for the end of the command, with one of these exit codes or 0."""
+    def wait(self, process: "subprocess.Popen[bytes]", *expected: int) -> int:
+        """Wait for the end of the command, and return its exit code, which is one of these or 0."""
         try:
             code = process.wait(LONGEST_S)
         except subprocess.TimeoutExpired:
@@ -116,6 +141,7 @@ class Run:
         # A command that breaks down ends with 1 too, but without a report.
         if code not in (0, *expected) or not self._report_path.exists():
             raise ItemError(f"exit code {code}:\n{self._tail()}")
+        return code
 
     def begin(self, process: "subprocess.Popen[bytes]", witness: "Witness") -> float:
         """Return the Unix time of the first request, once it has come."""

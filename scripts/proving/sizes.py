@@ -27,7 +27,7 @@ FIRST_REQUEST_S = 2.0
 TEN_ROWS_S = 2.5
 
 # Python tells of a rename before it is done: there the run is killed, all shards sealed and the output not there.
-_KILLED_AT_ITS_END = """
+KILLED_AT_ITS_END = """
 import os, signal, sys
 def hook(event, arguments):
     if event == "os.rename" and os.path.basename(arguments[1]) == "out.jsonl":
@@ -116,7 +116,7 @@ def merge(folder: Path) -> bool:
     """Compare the merge of a million sealed rows with `cat` of the same files, each synced, in turns."""
     run = million(folder)
     run.output.unlink()
-    with run.started(("-c", _KILLED_AT_ITS_END)) as process:
+    with run.started(("-c", KILLED_AT_ITS_END)) as process:
         process.wait()
     sealed = sorted((run.run_dir / "sealed").glob("*.sealed"))
     if run.output.exists() or not sealed:

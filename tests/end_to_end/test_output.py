@@ -30,7 +30,7 @@ def test_every_row_has_its_own_reply_in_its_own_line(place: Place, simulator: Ca
 
     report = place.report
     (session,) = report.pop("sessions")
-    run = report.pop("run")
+    run, cost = report.pop("run"), report.pop("cost")
     assert run in place.log
     assert report == {
         "finished": True,
@@ -47,6 +47,9 @@ def test_every_row_has_its_own_reply_in_its_own_line(place: Place, simulator: Ca
         },
         "failures": {},
     }
+    spent = {"cached_tokens": 0, **{name: stats[name] for name in ("requests", "prompt_tokens", "completion_tokens")}}
+    assert cost["lines"] == [{"provider": "main", "model": "sim-small", "mode": "live", "spent": spent, "usd": None}]
+    assert (cost["usd"], cost["unpriced"]) == (None, ["sim-small"])
     assert (session["exit_code"], session["stopped_by"], session["rows"]) == (0, None, 1000)
     assert (session["workers"], session["allowed"], session["deaths"]) == (2, 32, 0)
     assert (session["billed_twice_max"], session["quarantined"]) == (0, 0)

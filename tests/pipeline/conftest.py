@@ -24,6 +24,7 @@ from engine.store.framing import FRAME_BYTES
 from engine.store.inflight import InflightBoard, read_board
 from engine.tasks import Task
 from engine.tasks.chat import ChatTask
+from engine.till import Till
 from engine.upstream import Upstream
 
 T = TypeVar("T")
@@ -231,6 +232,7 @@ class Start(Protocol):
         task: Task = ...,
         suspects: tuple[int, ...] = ...,
         quarantined: tuple[int, ...] = ...,
+        till: Till | None = ...,
     ) -> AbstractAsyncContextManager[Work]: ...
 
 
@@ -266,6 +268,7 @@ def at_work(folder: Path) -> Start:
         task: Task = TASK,
         suspects: tuple[int, ...] = (),
         quarantined: tuple[int, ...] = (),
+        till: Till | None = None,
     ) -> AsyncIterator[Work]:
         wire = wire or Wire()
         shard = Shard(0, 0, rows, 0, rows * 10, 0)
@@ -289,6 +292,7 @@ def at_work(folder: Path) -> Start:
             recorder=recorder,
             events=events,
             rng=Random(0),
+            till=till,
         )
         expires = time.monotonic() + 1000
         pipeline.apply([Lease(each.number, 1, expires, concurrency, requests, tokens) for each in providers])

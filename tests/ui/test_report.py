@@ -230,7 +230,7 @@ def test_the_cost_stands_below_the_requests_with_all_that_belongs_to_it() -> Non
         "  model      mode   requests  tokens in (cached)  out   cost",
         "  gpt-small  live   60,012    1.2M (300k)         400k  $1.23",
         "  gpt-small  batch  60,012    1.2M (300k)         400k  $0.40",
-        "  budget   $5.00: 32.6% used",
+        "  budget   $5.00: 33.2% used",
         plain[-1],
     ]
     assert max(map(len, lines)) <= 80

@@ -1,0 +1,43 @@
+"""How many requests a run's batches have come to, as its journal has them: those that the provider has worked on."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from engine.store.batch_journal import Try
+
+
+class Tally(msgspec.Struct):
+    """Requests of batches that are done with.
+
+    again: of them, those that were not their rows' first. maybe_billed: those that were given up, and are asked again.
+    """
+
+    requests: int = 0
+    again: int = 0
+    maybe_billed: int = 0
+
+
+def tally(tries: Iterable[Try]) -> Tally:
+    """Count the requests of these tries."""
+    whole = Tally()
+    doubtful: set[int] = set()  # parts, a batch of which was given up
+    for t in sorted(tries, key=lambda t: (t.part, t.number)):
+        requests = _worked_on(t)
+        whole.requests += requests
+        if t.attempts or t.part in doubtful:
+            whole.again += requests
+        if t.maybe_billed:
+            doubtful.add(t.part)
+            whole.maybe_billed += requests
+    return whole
+
+
+def _worked_on(t: Try) -> int:
+    if t.maybe_billed:
+        return t.requests
+    if t.phase != "collected" or t.status == "failed":
+        return 0
+    # An expired or cancelled batch has left the rest alone.
+    rest = 0 if t.status == "completed" else round(t.left * t.requests / t.rows)
+    return max(t.requests - rest, t.spent.requests)

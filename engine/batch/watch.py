@@ -1,0 +1,137 @@
+"""A batch at the provider: looked at until it is over, cancelled where it is stuck or the deadline is near.
+
+A batch that was created without an answer may turn up late, when its rows are in another one already. Where that can
+be, it is looked for while the other one is watched, and cancelled.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from tenacity import AsyncRetrying, retry_if_result, wait_exponential, wait_random
+
+from engine.batch.calls import Calls, Clock, Gone
+from engine.config.sections import BatchConfig
+from engine.store.batch_journal import BatchJournal, Try
+from engine.transport.batches import BatchState
+
+_LATE_S = 600.0  # so long a batch is watched for another one of the same rows, where there might be one
+_LONG_S = 7 * 86_400.0  # no batch of a part that is worked on is older
+_CANCELLED_S = 900.0  # a batch that is not over so long after it was cancelled is given up
+
+
+class Watch:
+    """Looks at all batches of a run.
+
+    switched: Unix time until which cancelled batches are waited for; None: the deadline is far.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: BatchJournal,
+        calls: Calls,
+        config: BatchConfig,
+        run: str,
+        clock: Clock,
+        note: Callable[[str], None],
+        see: Callable[[Try, str, BatchState], None],
+    ) -> None:
+        """`see` is told how each batch is found."""
+        self.switched: float | None = None
+        self._journal = journal
+        self._calls = calls
+        self._api = calls.api
+        self._config = config
+        self._run = run
+        self._clock = clock
+        self._note = note
+        self._see = see
+        self._woken = asyncio.Event()
+        self._ours: dict[str, float] = {}  # batches that this process has cancelled, and when
+        self._sole: set[str] = set()  # batches beside which there was none of the same rows
+
+    def switch(self, until: float) -> None:
+        """Cancel what is watched, and wait for it until then."""
+        self.switched = until
+        self._woken.set()
+
+    async def to_end(self, t: Try) -> BatchState | None:
+        """Look at a batch, ever less often, until it is over. None where it is given up."""
+        polls = AsyncRetrying(
+            retry=retry_if_result(lambda state: not (state is not None and state.over) and not self._hopeless(t)),
+            wait=wait_exponential(multiplier=self._config.poll_s, max=self._config.poll_max_s)
+            + wait_random(0, self._config.poll_s / 10),
+            sleep=lambda seconds: self._pause(t, seconds),
+        )
+        state: BatchState | None = await polls(self._look, t)
+        return state if state is not None and state.over else None
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep, at most until everything is to be cancelled."""
+        waiting = asyncio.ensure_future(self._clock.sleep(seconds))
+        woken = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait((waiting, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            woken.cancel()
+
+    async def _look(self, t: Try) -> BatchState | None:
+        assert t.batch_id is not None
+        batch = t.batch_id
+        if t.creations > 1 + t.rejections and (batch not in self._sole or self._clock.time() - t.since < _LATE_S):
+            await self._cancel_others(t)
+        state = await self._calls.ask(lambda: self._api.retrieve(batch), t)
+        if state is None:
+            return None
+        self._see(t, state.status, state)
+        now = self._clock.time()
+        overdue = now - (t.created_at or t.since) > self._config.stuck_s
+        if state.over or not (overdue or self.switched is not None):
+            return state
+        if batch not in self._ours:
+            self._note(f"part {t.part}: cancelling {batch}, {'which is stuck' if overdue else 'the deadline is near'}")
+            self._journal.cancelling(t, now)
+            self._ours[batch] = now
+        elif state.status == "cancelling":
+            return state
+        # It may have had no answer, or be refused by a batch that is about to end: the next look tells.
+        return await self._calls.ask(lambda: self._api.cancel(batch), t, refusable=True) or state
+
+    async def _pause(self, t: Try, seconds: float) -> None:
+        """Wait until the next look, or until everything is to be cancelled."""
+        now = self._clock.time()
+        if self.switched is not None:
+            left = self.switched - now
+            await self._clock.sleep(max(min(seconds, left, max(self._config.poll_s, left / 4)), 0.0))
+            return
+        overdue_in = (t.created_at or t.since) + self._config.stuck_s - now
+        await self.rest(min(seconds, overdue_in) if overdue_in > 0 else seconds)
+
+    def _hopeless(self, t: Try) -> bool:
+        """Whether a batch that was cancelled has had its time to end."""
+        now = self._clock.time()
+        if self.switched is not None and now >= self.switched:
+            return True
+        cancelled = self._ours.get(t.batch_id or "")
+        return cancelled is not None and now - cancelled > _CANCELLED_S
+
+    async def _cancel_others(self, t: Try) -> None:
+        assert t.batch_id is not None
+        # Of any try: a late one may be older than a refusal, after which the metadata are others.
+        of_part = {key: value for key, value in t.metadata(self._run).items() if key != "rowmill_try"}
+        found = await self._calls.ask(lambda: self._api.find(of_part, since=t.since - _LONG_S))
+        others = [state for state in found or () if state.id != t.batch_id and not state.over]
+        for state in others:
+            if state.status == "cancelling":
+                continue
+            self._note(f"part {t.part}: {state.id} is of the same rows as {t.batch_id}; it is cancelled")
+            other = state.id
+            with suppress(Gone):
+                await self._calls.ask(
+                    lambda other=other: self._api.cancel(other),  # type: ignore[misc]  # bound at once
+                    refusable=True,
+                )
+        if found is not None and not others:
+            self._sole.add(t.batch_id)

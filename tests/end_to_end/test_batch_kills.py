@@ -1,0 +1,126 @@
+"""Runs by batches that are killed or interrupted: no row is lost, and no part is ever in two batches."""
+
+import signal
+from collections.abc import Callable
+
+import psutil
+
+from tests.end_to_end.batching import batches, done_as, figures, listed, nothing_twice, phases, seen, summed, tries
+from tests.end_to_end.conftest import Place, Started, Witness
+from tests.end_to_end.several import last_session
+
+ROWS = 150
+PART = 50
+
+Simulate = Callable[..., Witness]
+Reference = Callable[[int], bytes]
+
+
+def reached(place: Place, started: Started, moment: Callable[[], bool], what: str) -> None:
+    """Wait until a command at work has come to some moment of the cycle."""
+    seen(lambda: moment() or started.process.poll() is not None, what)
+    assert started.process.poll() is None, started.wait().err
+
+
+def has_file(place: Place, pattern: str) -> Callable[[], bool]:
+    """Return what tells whether the run directory has such a file."""
+    return lambda: any(place.run_dir.glob(pattern))
+
+
+def test_a_run_that_is_killed_all_along_its_way(place: Place, simulator: Simulate, reference: Reference) -> None:
+    # Orphans included: a file that arrived and a batch that was created, of which no answer told.
+    witness = simulator(
+        batch_s=0.5, upload_script=("upload_lost",), batch_script=("create_lost", "content_502", "content_502")
+    )
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    options = batches(max_requests=PART)
+    found = []
+    for moment, what in (
+        (has_file(place, "batches/part-*"), "building"),
+        (lambda: "uploading" in phases(place), "uploading"),
+        (lambda: figures(witness)["created"] > 0, "creating"),
+        (lambda: figures(witness)["retrieved"] > 0, "polling"),
+        (lambda: "ended" in phases(place), "downloading"),
+        (has_file(place, "batches/*.output"), "collecting"),
+        (has_file(place, "sealed/*"), "sealing"),
+        (lambda: phases(place) == {"collected"}, "merging"),
+    ):
+        started = place.start(*options)
+        reached(place, started, moment, what)
+        started.kill_all()
+        found.append(phases(place))
+    assert "uploading" in found[1]
+    assert "creating" in found[2]
+    assert "ended" in found[4]
+    done = place.run(*options)
+    assert (done.code, "Traceback" in done.err) == (0, False), done.err
+    assert place.output.read_bytes() == reference(ROWS)
+    told = nothing_twice(witness, ROWS)
+    assert (told["files"], told["created"], told["requests"]) == (3, 3, ROWS)
+    assert [t.number for t in tries(place)] == [1, 1, 1]
+
+
+def batch_worker(started: Started, not_pid: int) -> psutil.Process | None:
+    """Return the command's worker of batches, once it is another process than this one."""
+    for child in started.children():
+        try:
+            if "engine.batch.worker" in child.cmdline() and child.pid != not_pid:
+                return child
+        except psutil.Error:  # it has just ended
+            continue
+    return None
+
+
+def test_a_worker_that_is_killed_again_and_again_is_followed_by_another(
+    place: Place, simulator: Simulate, reference: Reference
+) -> None:
+    witness = simulator(batch_s=0.8, upload_script=("ok", "upload_lost"), batch_script=("create_lost", "content_cut"))
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    started = place.start(*batches(max_requests=PART))
+    pid = 0
+    for moment, what in (
+        (lambda: "uploading" in phases(place), "uploading"),
+        (lambda: figures(witness)["created"] > 0, "creating"),
+        (lambda: figures(witness)["retrieved"] > 0, "polling"),
+        (has_file(place, "batches/*.output"), "collecting"),
+    ):
+        worker: psutil.Process = seen(lambda: batch_worker(started, pid), "a worker")  # noqa: B023 - used at once
+        reached(place, started, moment, what)
+        pid = worker.pid
+        worker.kill()
+    done = started.wait()
+    done_as(place, done, reference(ROWS))
+    told = nothing_twice(witness, ROWS)
+    assert (told["files"], told["created"], told["requests"]) == (3, 3, ROWS)
+    (session,) = place.report["sessions"]
+    assert session["deaths"] == 4
+
+
+def test_an_interrupted_run_leaves_its_batches_at_work_and_the_next_one_only_collects(
+    place: Place, simulator: Simulate, reference: Reference
+) -> None:
+    witness = simulator(batch_s=1.5)
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    options = batches(max_requests=PART)
+    started = place.start(*options)
+    seen(lambda: figures(witness)["retrieved"] >= 9 and phases(place) == {"created"}, "three batches at work")
+    started.signal(signal.SIGINT)
+    done = started.wait()
+
+    assert (done.code, done.out, "Traceback" in done.err) == (130, "", False), done.err
+    assert "SIGINT: batches go on at the provider" in done.err
+    assert "3 go on at the provider" in done.err
+    assert "run the same command again to pick them up, or rowmill cancel" in done.err
+    left = last_session(place)["batches"]
+    assert [(batch["part"], batch["attempt"], batch["requests"]) for batch in left] == [(n, 1, PART) for n in range(3)]
+    assert {batch["batch"] for batch in left} == {t.batch_id for t in tries(place)}
+
+    seen(lambda: {batch.status for batch in listed(witness)} == {"completed"}, "the ends of all batches")
+    before = figures(witness)
+    done_as(place, place.run(*options), reference(ROWS))
+    told = nothing_twice(witness, ROWS)
+    assert (told["files"], told["created"], told["retrieved"]) == (3, 3, before["retrieved"] + 3)
+    assert (summed(place, "requests"), last_session(place)["batches"]) == (ROWS, [])

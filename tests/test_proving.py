@@ -1,0 +1,113 @@
+"""The large checks: which there are, and how far they take a run by batches to be, where they strike at it."""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.records import Amount, Spent
+from engine.store.batch_journal import BatchJournal, Try
+
+ROOT = Path(__file__).parents[1]
+MONEY_ITEMS = ("plan", "cap", "batches", "batch-memory", "deadline")
+PARTS = 3
+
+
+def proving(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "scripts.proving", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_names_the_items_of_money_and_batches() -> None:
+    done = proving("--help")
+    assert done.returncode == 0
+    named = done.stdout.partition("some of: ")[2].replace("\n", " ")
+    assert set(MONEY_ITEMS) <= {item.strip() for item in named.split(",")}
+
+
+def test_an_item_that_is_not_there_is_refused_before_anything_is_done() -> None:
+    done = proving("--only", "plan,plans")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("unknown: plans\n")
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("scripts.proving.stages")
+
+
+def built(journal: BatchJournal, part: int) -> Try:
+    return journal.built(
+        part=part,
+        number=1,
+        first_row=part * 10,
+        end_row=part * 10 + 10,
+        requests=10,
+        rows=10,
+        size=100,
+        crc=0,
+        tokens=1,
+        reserved=Amount(),
+        attempts=0,
+        now=0.0,
+    )
+
+
+def test_the_stage_of_a_part_follows_its_journal_and_what_is_downloaded(tmp_path: Path, stages: Any) -> None:
+    folder = tmp_path / "batches"
+    folder.mkdir()
+    found, stage = stages.Stages(tmp_path, PARTS), stages.Stage
+    assert found.look() == [stage.BUILD] * PARTS
+    assert (found.reached(stage.BUILD, 0), found.reached(stage.BUILD, 1)) == (True, False)
+    journal = BatchJournal.open(folder / "journal", "run")
+    t = built(journal, 0)
+    seen = [found.look()[0]]
+    assert (found.reached(stage.BUILD, 1), found.passed(stage.BUILD, 0)) == (True, True)
+    steps: list[Callable[[], object]] = [
+        lambda: journal.uploading(t, 1.0),
+        lambda: journal.uploaded(t, "file", 2.0),
+        lambda: journal.creating(t, 3.0),
+        lambda: journal.created(t, "batch", 3.0, 4.0),
+        lambda: journal.ended(t, "completed", "output", "errors", 5.0),
+        (folder / "rowmill-run-part-00000-try-1.jsonl.output").touch,
+        (folder / ".rowmill-run-part-00000-try-1.jsonl.errors.tmp").touch,
+        (folder / "rowmill-run-part-00000-try-1.jsonl.errors").touch,
+        lambda: journal.collected(t, Spent(), Spent(), 10, 0, 0, 6.0),
+    ]
+    for step in steps:
+        step()
+        seen.append(found.look()[0])
+    assert [each.name for each in seen] == [
+        *("UPLOAD", "UPLOAD", "CREATE", "CREATE", "POLL", "DOWNLOAD", "DOWNLOAD", "DOWNLOAD", "COLLECT", "DONE"),
+    ]
+    assert found.now[1:] == [stage.BUILD] * (PARTS - 1)
+
+
+def test_merging_begins_once_all_parts_are_done(tmp_path: Path, stages: Any) -> None:
+    (tmp_path / "batches").mkdir()
+    journal = BatchJournal.open(tmp_path / "batches" / "journal", "run")
+    found, merge = stages.Stages(tmp_path, PARTS), stages.Stage.MERGE
+    for part in range(PARTS):
+        found.look()
+        assert not found.reached(merge, part)
+        t = built(journal, part)
+        journal.uploading(t, 1.0)
+        journal.uploaded(t, "file", 2.0)
+        journal.creating(t, 3.0)
+        journal.created(t, "batch", 3.0, 4.0)
+        journal.ended(t, "completed", None, None, 5.0)
+        journal.collected(t, Spent(), Spent(), 10, 0, 0, 6.0)
+    found.look()
+    assert found.reached(merge, 0)
+    assert not found.passed(merge, 0)
