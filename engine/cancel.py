@@ -15,16 +15,18 @@ import msgspec
 
 from engine import config as configuration
 from engine.config import Config
+from engine.config.sections import ClientConfig
 from engine.delivery import delivery_of, staged
 from engine.errors import ExitCode, ProviderError, RunDirectoryError
 from engine.session import embedded
+from engine.startup import EndpointStart
 from engine.store import durable
 from engine.store import manifest as manifests
 from engine.store.batch_journal import BatchJournal, Try
 from engine.store.run_directory import RunDirectory
 from engine.transport.batches import BatchApi, BatchTrouble
 
-_READY_S = 60.0
+_AT_PROVIDER = frozenset({"creating", "created", "ended"})  # phases with a batch, or perhaps with one
 
 
 def cancel(config: Config, environ: Mapping[str, str], log: Callable[[str], None]) -> int:
@@ -38,20 +40,25 @@ def cancel(config: Config, environ: Mapping[str, str], log: Callable[[str], None
     manifest = manifests.load(directory.manifest)
     if manifest is None:
         raise RunDirectoryError(f"{config.run_dir} holds no run: there is nothing to cancel")
-    endpoint = configuration.endpoint(config.batch_provider, environ)
-    simulator = embedded(config) if endpoint.base_url == configuration.SIMULATOR else None
-    if simulator is not None:
-        simulator.start()
+    simulator = embedded(config) if config.batch_provider.base_url == configuration.SIMULATOR else None
+    if simulator is not None and (holder := directory.holder()) is not None:
+        raise RunDirectoryError(
+            f"{config.run_dir} is in use by process {holder.pid}, and so is the simulator that is part of its run: "
+            "interrupt that one first, then cancel"
+        )
+    # All that share the simulator count, for each has a path of its own there.
+    providers = [config.batch_provider] if simulator is None else config.provider
+    endpoints = [configuration.endpoint(provider, environ) for provider in providers]
+    # As for the sdk transport: the openai package is asked here, and nobody needs to know what it would send.
+    asked = msgspec.structs.replace(config, client=ClientConfig(transport="sdk"))
+    starting = EndpointStart(asked, endpoints, simulator)
     try:
-        if simulator is not None:
-            simulator.wait_ready(_READY_S)
-            endpoint = msgspec.structs.replace(endpoint, base_url=simulator.base_url)
+        endpoint = starting.wait()[providers.index(config.batch_provider)]
         with _Journal(directory, manifest.run_id) as journal:
             api = BatchApi(endpoint, rng=Random(), publish=durable.publish_written)  # noqa: S311 - jitter, no secret
             asyncio.run(_cancel(api, journal, manifest.run_id, log))
     finally:
-        if simulator is not None:
-            simulator.stop()
+        starting.end()
     return ExitCode.OK
 
 
@@ -72,7 +79,7 @@ class _Journal:
             newest = self._file.current()
         else:
             newest = list({t.part: t for t in BatchJournal.read(path)}.values())
-        self.tries = [t for t in newest if t.open and t.creations]
+        self.tries = [t for t in newest if t.phase in _AT_PROVIDER]
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -129,13 +136,19 @@ async def _cancel_one(api: BatchApi, journal: _Journal, t: Try, run: str, log: C
     if t.phase == "creating":
         found = await api.find(t.metadata(run), since=t.since)
         if not found:
+            log(f"part {t.part}: no batch of it is known to the provider; the next run looks once more")
             return
-        journal.created(t, found[0].id, found[0].created_at)
-    batch = t.batch_id if t.batch_id is not None else found[0].id
-    if t.phase == "created":
-        journal.cancelling(t)
-    state = await api.cancel(batch)
-    log(f"part {t.part}: batch {batch} is {state.status}")
+        # Where there are several, the one that has done most is gone on with.
+        most = max(found, key=lambda state: state.completed)
+        journal.created(t, most.id, most.created_at)
+        batches = [state.id for state in found]
+    else:
+        assert t.batch_id is not None
+        batches = [t.batch_id]
+    journal.cancelling(t)
+    for batch in batches:
+        state = await api.cancel(batch)
+        log(f"part {t.part}: batch {batch} is {state.status}")
 
 
 def _give_up(journal: _Journal, t: Try, log: Callable[[str], None]) -> None:

@@ -159,7 +159,7 @@ CLOSED: dict[str, Ability] = {
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
     "know rich": Ability(("rich.",), {"ui.live"}),
-    "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.patience", "batch.steps"}),
+    "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.patience", "batch.calls"}),
     "know aiofiles": Ability(("aiofiles.",), {"sources", "store", "batch.parts", "transport.batches"}),
     "know genai_prices": Ability(("genai_prices.",), {"money.published"}),
     "know pyarrow": Ability(("pyarrow.",), {"sources", "outputs"}),

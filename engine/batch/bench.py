@@ -116,6 +116,10 @@ class Bench:
         """Take every shard of the input."""
         await self._reach(inf)
 
+    async def settle(self, t: Try) -> None:
+        """Seal what is complete of a part whose try is collected, and noted as that."""
+        await self._desk.settle_range(t.first_row, t.end_row)
+
     async def _shard_from(self, row: int) -> Shard | None:
         """Return the shard with this row, or the next one; None where there is none."""
         while True:

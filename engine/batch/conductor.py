@@ -39,6 +39,9 @@ class Bench(Protocol):
         `end_row`: exclusive; None: as far as the limits and the input go.
         """
 
+    async def settle(self, t: Try) -> None:
+        """Seal what is complete of the part of a try that is over."""
+
 
 class Money(Protocol):
     """What the budget has left for batches."""
@@ -166,6 +169,8 @@ class Conductor:
         while True:
             if t.open and not await self._to_end(t):
                 return
+            # Only now: the last shard that is sealed ends the run, and what its batch has cost must be noted by then.
+            await self._bench.settle(t)
             if self._stopping or (_done(t) and not again):
                 return
             attempts = 0 if again else t.attempts + self._counts(t)

@@ -48,11 +48,14 @@ class Desk:
         recorder: Recorder,
         salvage: bool = False,
         retry_failed: bool = False,
+        hold: Callable[[Shard], bool] = lambda _: False,
         on_sealed: Callable[[int, Totals], None],
         on_synced: Callable[[], None],
         note: Callable[[str], None],
     ) -> None:
         """`columns`: of a row that are needed, None for all; `form`: the output's format.
+
+        `hold` says of a complete shard whether it must not be sealed yet: something is still to be noted of its rows.
 
         `on_synced` is called after each group, `on_sealed` with each shard's number and totals.
         """
@@ -66,6 +69,7 @@ class Desk:
         self._form = form
         self._salvage = salvage
         self._retry_failed = retry_failed
+        self._hold = hold
         self._on_sealed = on_sealed
         self._on_synced = on_synced
         self._note = note
@@ -86,6 +90,12 @@ class Desk:
                 pass
         else:
             self.acknowledged[shard.number] = Totals()
+
+    async def settle_range(self, first_row: int, end_row: int) -> None:
+        """Seal the complete shards of a range that were held back."""
+        for shard, _, _ in list(self.stretches(first_row, end_row)):
+            if shard is not None and self.acknowledged[shard.number].rows == shard.rows:
+                await self.settle(shard)
 
     @property
     def rows(self) -> int:
@@ -147,7 +157,7 @@ class Desk:
             try:
                 yield Opened(opened, self._parts[shard.part], self._columns, self._keep_up)
                 await self._commit()
-                if checkpoint.complete and not self.sealed(shard):
+                if checkpoint.complete and not self.sealed(shard) and not self._hold(shard):
                     sealed = await checkpoint.seal(self._directory.sealed, self._form)
             finally:
                 await _to_its_end(self._take_off(opened))

@@ -43,7 +43,9 @@ class Enqueued:
         self._fewer.set()
 
     def refused(self, t: Try) -> int:
-        """Count a refusal of a try that has left; return how many it has had in a row with nothing else enqueued."""
+        """Take a refused try's tokens off; return how often in a row that was so with nothing else enqueued."""
+        # Nothing is woken: the provider has no more room than before, and two of them would wake each other for ever.
+        self._tokens.pop(t.part, None)
         self._refused[t.part] = 0 if self._tokens else self._refused.get(t.part, 0) + 1
         return self._refused[t.part]
 
@@ -54,6 +56,7 @@ class Enqueued:
     def lower(self, limit: float) -> None:
         """Learn of a limit."""
         self.limit = limit if self.limit is None else min(self.limit, limit)
+        self._fewer.set()
 
     def close(self) -> None:
         """Let nothing in any more, and wake what waits."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.batch import rejection
 from engine.batch.calls import Calls, Clock, End, Gone
 from engine.batch.collect import Collected
+from engine.batch.doubts import Doubts
 from engine.batch.enqueued import Enqueued
 from engine.batch.rejection import Rejection
 from engine.batch.watch import Watch
@@ -22,7 +23,6 @@ from engine.records import BatchView
 from engine.store.batch_journal import BatchJournal, Try
 from engine.transport.batches import BatchState
 
-SETTLE_S = 5.0  # so long after nobody waits for it any more, what was sent has arrived, or hardly ever will
 _UPLOADS = 2  # files on their way at a time
 _LOST_FILES = 5  # files of one try that the provider has lost, until there is no use in another one
 _ALONE = 3  # refusals for too many enqueued tokens, with nothing else enqueued, until smaller files are made
@@ -71,8 +71,7 @@ class Steps:
         self.held = False
         self._uploads = asyncio.Semaphore(_UPLOADS)
         self._enqueued = Enqueued(config.enqueued_tokens, journal.current())
-        self._started = clock.time()
-        self._unanswered: dict[int, tuple[float, int]] = {}  # part -> when its last step was, and how many in a row
+        self._doubts = Doubts(clock, config.poll_max_s)
         self._lost: dict[int, list[str]] = {}  # part -> files of its try that the provider has lost
         self._watching = Watch(
             journal=journal, calls=calls, config=config, run=run, clock=clock, note=note, see=self._see
@@ -128,13 +127,13 @@ class Steps:
             self._journal.uploading(t, self._clock.time())
             file_id = await self._calls.ask(lambda: self._api.upload(path, t.file_name(self._run)), kind="upload")
         if file_id is None:
-            self._without_answer(t)
+            self._doubts.arise(t.part)
         else:
             self._uploaded(t, file_id)
 
     async def _find_upload(self, t: Try) -> None:
         """Find out whether an upload has come through; else do it again."""
-        await self._settled(t)
+        await self._doubts.settled(t.part)
         file_id = await self._calls.sure(lambda: self._api.find_upload(t.file_name(self._run), t.size))
         if file_id is None or file_id in self._lost.get(t.part, ()):
             await self._upload(t)
@@ -144,7 +143,7 @@ class Steps:
             self._uploaded(t, file_id)
 
     def _uploaded(self, t: Try, file_id: str) -> None:
-        self._unanswered.pop(t.part, None)
+        self._doubts.end(t.part)
         self._journal.uploaded(t, file_id, self._clock.time())
 
     async def _create(self, t: Try) -> None:
@@ -160,7 +159,7 @@ class Steps:
             self._lose_file(t, file_id, str(gone))
             return
         if state is None:
-            self._without_answer(t)
+            self._doubts.arise(t.part)
         else:
             self._created(t, state)
 
@@ -176,7 +175,7 @@ class Steps:
 
     async def _find_batch(self, t: Try) -> None:
         """Find out whether a creation has come through; else do it again."""
-        await self._settled(t)
+        await self._doubts.settled(t.part)
         found = await self._calls.sure(lambda: self._api.find(t.metadata(self._run), since=t.since))
         if not found:
             self._enqueued.leave(t)
@@ -188,7 +187,7 @@ class Steps:
         self._created(t, state)
 
     def _created(self, t: Try, state: BatchState) -> None:
-        self._unanswered.pop(t.part, None)
+        self._doubts.end(t.part)
         self._lost.pop(t.part, None)
         self._journal.created(t, state.id, state.created_at, self._clock.time())
 
@@ -207,18 +206,19 @@ class Steps:
         state = await self._watching.to_end(t)
         if state is not None:
             self._look_whether_cancelled(t, state.status)  # before others have its room
-        self._enqueued.leave(t)
         now = self._clock.time()
         if state is None:
             self._note(
                 f"part {t.part}: giving up {t.batch_id}, which does not end; {t.requests} requests may be billed twice"
             )
             self._journal.given_up(t, "it did not end", now)
+            self._enqueued.leave(t)
         elif state.status == "failed" and state.output_file_id is None and state.error_file_id is None:
             await self._refused(t, state)
         else:
-            self._enqueued.accepted(t)
             self._journal.ended(t, state.status, state.output_file_id, state.error_file_id, now)
+            self._enqueued.leave(t)
+            self._enqueued.accepted(t)
 
     def _look_whether_cancelled(self, t: Try, status: str | None) -> None:
         """Send nothing more where somebody else has cancelled a batch: the next session is there to ask again."""
@@ -234,11 +234,13 @@ class Steps:
         why = rejection.words(state.problems)
         match rejection.judge(state.problems, t.requests):
             case Rejection.LINES:
-                self._enqueued.accepted(t)
                 self._journal.ended(t, state.status, None, None, now)
+                self._enqueued.leave(t)
+                self._enqueued.accepted(t)
             case Rejection.NEVER:
-                earlier = t.since < self._started
+                earlier = t.since < self._doubts.began
                 self._journal.rejected(t, why, now)
+                self._enqueued.leave(t)
                 if earlier:  # since then the cause may have been put right, as for all others of that session
                     self._note(f"part {t.part}: {state.id} was refused, and is created again: {why}")
                     return
@@ -311,19 +313,6 @@ class Steps:
                     "rowmill cancel, which gives them up, and the next run asks for their rows again, at their price",
                 ) from None
         return path
-
-    # What they have in common
-
-    def _without_answer(self, t: Try) -> None:
-        self._unanswered[t.part] = self._clock.time(), self._unanswered.get(t.part, (0.0, 0))[1] + 1
-
-    async def _settled(self, t: Try) -> None:
-        """Wait until what was sent has arrived, or never will; longer, the more often in a row it did not."""
-        since, times = self._unanswered.get(t.part, (self._started, 1))
-        pause = min(SETTLE_S * 2 ** min(times - 1, 10), max(SETTLE_S, self._config.poll_max_s))
-        left = since + pause - self._clock.time()
-        if left > 0:
-            await self._clock.sleep(left)
 
     def _see(self, t: Try, status: str, state: BatchState | None = None) -> None:
         total = state.total or t.requests if state is not None else t.requests

@@ -39,7 +39,7 @@ from engine.messages import (
 )
 from engine.outputs import open_format
 from engine.recorder import Recorder
-from engine.records import ProviderReport, Totals
+from engine.records import ProviderReport, Shard, Totals
 from engine.store import durable
 from engine.store.batch_journal import BatchJournal
 from engine.store.inflight import InflightBoard
@@ -106,6 +106,7 @@ class _BatchWorker:
             recorder=recorder,
             salvage=setup.salvage,
             retry_failed=setup.retry_failed,
+            hold=self._is_open,
             on_sealed=self._on_sealed,
             on_synced=self._on_synced,
             note=self._note,
@@ -208,6 +209,11 @@ class _BatchWorker:
 
     def _note(self, text: str) -> None:
         self._tell(Note(text))
+
+    def _is_open(self, shard: Shard) -> bool:
+        """Whether a batch with rows of this shard is not over: what it costs is not yet noted."""
+        end = shard.first_row + shard.rows
+        return any(t.open and t.first_row < end and shard.first_row < t.end_row for t in self._journal.current())
 
     def _on_sealed(self, number: int, totals: Totals) -> None:
         self._tell(ShardSealed(number, totals))

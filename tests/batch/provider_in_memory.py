@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from engine.transport import faults
 from engine.transport.batches import BatchProblem, BatchState, BatchTrouble
 from tests.batch.virtual_time import VirtualClock
 
+T = TypeVar("T")
 USAGE = (10, 5)  # tokens of the prompt and of the reply, of each request
 
 
@@ -80,7 +81,7 @@ class Batch(msgspec.Struct):
         return self.status(now) in ("validating", "in_progress", "finalizing")
 
     def done(self, now: float) -> int:
-        """Requests that are done, and billed."""
+        """Return how many requests are done, and billed."""
         life = self.life
         if life.end == "failed":
             return 0
@@ -119,6 +120,7 @@ class Provider:
         self.answer: Answer = answered
         self.calls: Counter[str] = Counter()
         self.files: dict[str, tuple[str, bytes, float]] = {}  # id -> name, content, when it appears
+        self.gone: set[str] = set()  # files that are listed, and not there
         self.batches: list[Batch] = []
         self.enqueued_limit = inf
         self.enqueued_most = 0
@@ -127,11 +129,9 @@ class Provider:
     # See `calls.Api`
 
     async def upload(self, path: Path, name: str) -> str:
-        content = path.read_bytes()
-
         def store(at: float) -> str:
             file_id = f"file_{len(self.files)}"
-            self.files[file_id] = name, content, at
+            self.files[file_id] = name, path.read_bytes(), at
             return file_id
 
         return await self._call("upload", store)
@@ -149,13 +149,15 @@ class Provider:
 
     async def create(self, file_id: str, api_url: str, metadata: Mapping[str, str]) -> BatchState:
         def create(at: float) -> BatchState:
-            if file_id not in self.files:
+            if file_id not in self.files or file_id in self.gone:
                 raise trouble("invalid_request", f"no file {file_id}", gone=True)
             number = len(self.batches)
             lines = [json.loads(line) for line in self.files[file_id][1].splitlines()]
             assert lines, "an empty file"
-            tokens = sum(line["tokens"] for line in lines)
-            batch = Batch(number, file_id, at, dict(metadata), self.lives[min(number, len(self.lives) - 1)], lines, tokens)
+            tokens = sum(line.get("tokens", 10) for line in lines)
+            batch = Batch(
+                number, file_id, at, dict(metadata), self.lives[min(number, len(self.lives) - 1)], lines, tokens
+            )
             batch.life = self.life_of(batch) or batch.life
             enqueued = sum(each.tokens for each in self.batches if each.live(at))
             if enqueued + tokens > self.enqueued_limit:
@@ -195,22 +197,22 @@ class Provider:
         return await self._call("cancel", cancel)
 
     async def download(self, file_id: str, path: Path) -> int:
-        def content(now: float) -> bytes:
+        def write(now: float) -> int:
             kind, number = file_id.split("_")
             batch = self.batches[int(number)]
             if batch.life.results_gone:
                 raise trouble("not_found", f"no file {file_id}", gone=True)
-            return self._results(batch)[kind]
+            return path.write_bytes(self._results(batch)[kind])
 
-        content_ = await self._call("download", content)
-        path.write_bytes(content_)
-        return len(content_)
+        return await self._call("download", write)
 
     # What it has seen
 
     def live(self) -> Iterator[Batch]:
         """Batches that go on."""
-        return (batch for batch in self.batches if batch.created_at <= self.clock.time() and batch.live(self.clock.time()))
+        return (
+            batch for batch in self.batches if batch.created_at <= self.clock.time() and batch.live(self.clock.time())
+        )
 
     def billed(self, now: float | None = None) -> Counter[str]:
         """How often each request was done and billed, by its custom_id."""
@@ -219,7 +221,7 @@ class Provider:
 
     # Inside
 
-    async def _call(self, name: str, act: Callable[[float], Any]) -> Any:
+    async def _call(self, name: str, act: Callable[[float], T]) -> T:
         self.point(f"{name} is sent")
         number, self.calls[name] = self.calls[name], self.calls[name] + 1
         fate = self.fate(name, number)
@@ -267,7 +269,8 @@ class Provider:
     def _results(self, batch: Batch) -> dict[str, bytes]:
         if not batch.results:
             done, status = batch.done(self.clock.time()), batch.status(self.clock.time())
-            output, errors = [], []
+            output: list[dict[str, Any]] = []
+            errors: list[dict[str, Any]] = []
             for request in batch.requests[:done]:
                 response = self.answer(request)
                 target = output if response["status_code"] == 200 else errors

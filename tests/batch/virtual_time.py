@@ -18,7 +18,7 @@ class WaitsForever(AssertionError):
     """Nothing can ever wake what waits."""
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # which class that is depends on the system
+class _Selector(selectors.DefaultSelector):
     loop: "VirtualLoop"
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -26,7 +26,7 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  #
         if ready or timeout == 0:
             return ready
         if self.loop.threads:
-            return super().select(None)  # type: ignore[no-any-return]  # see above
+            return super().select(None)
         if timeout is None:
             raise WaitsForever
         self.loop.now += timeout

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import Any
-
-import msgspec
+from unittest.mock import patch
 
 from engine.batch.calls import Calls, End
 from engine.batch.collect import Collected
@@ -63,14 +62,14 @@ class Bench:
                 await asyncio.sleep(0)
         if world.build_s:
             await world.clock.sleep(world.build_s)
-        path.write_bytes(b"".join(lines))
+        size = _written(path, lines)
         world.point("a file was built")
         return Built(
             first_row=first_row,
             end_row=row,
             requests=len(lines),
             rows=len(lines),
-            size=path.stat().st_size,
+            size=size,
             crc=0,
             tokens=tokens_in,
             reserved=reserved,
@@ -79,12 +78,14 @@ class Bench:
             failed=0,
         )
 
+    async def settle(self, t: Try) -> None:
+        self._world.point("a part is settled")
+
     async def collect(self, t: Try, file: Path, files: list[Path]) -> Collected:
         world, found = self._world, Collected()
         world.point("results are taken in")
-        sent = {json.loads(line)["custom_id"] for line in file.read_bytes().splitlines()} if file.exists() else set()
-        lines = [json.loads(line) for path in files for line in path.read_bytes().splitlines()]
-        results = {line["custom_id"]: line["response"] for line in lines}
+        sent = {line["custom_id"] for line in _lines(file)}
+        results = {line["custom_id"]: line["response"] for path in files for line in _lines(path)}
         found.spent = Spent()
         for row in range(t.first_row, t.end_row):
             response = results.get(f"r{row}")
@@ -112,6 +113,18 @@ class Bench:
         world.point("results were taken in")
         return found
 
+    async def settle(self, t: Try) -> None:
+        assert not t.open
+        self._world.point("a part is settled")
+
+
+def _written(path: Path, lines: list[bytes]) -> int:
+    return path.write_bytes(b"".join(lines))
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
 
 class _Journal(BatchJournal):
     point: Callable[[str], None]
@@ -130,7 +143,7 @@ class Session:
         self.journal = journal
         config, clock, note = world.config, world.clock, world.notes.append
         self.fund = Fund(journal, world.left, world.price, world.most_output)
-        self.bench = Bench(world, self.fund)
+        self.bench = world.bench_for(self)
         self.calls = Calls(world.provider, provider="main", config=config, clock=clock, note=note)
         self.steps = Steps(
             journal=journal,
@@ -159,6 +172,7 @@ class World:
 
     after: what happens in a session so many seconds after its start. outcomes: of rows. points: what has happened, in
     order; at the `kill_at`th the process is killed. watch: called at each of them, to check what must always hold.
+    bench_for: where the rows of a session are.
     """
 
     def __init__(self, folder: Path, rows: int, *lives: Life, **config: Any) -> None:
@@ -181,6 +195,7 @@ class World:
         self.after: list[tuple[float, Callable[[Session], None]]] = []
         self.clock = VirtualClock()
         self.provider = Provider(self.clock, self.point, *lives)
+        self.bench_for: Callable[[Session], Any] = lambda session: Bench(self, session.fund)
         self.last: Session | None = None
         self.loop: asyncio.AbstractEventLoop
         self._dead = False
@@ -198,7 +213,9 @@ class World:
     def session(self, *, stop_after: float = inf) -> None:
         """Run a process until it ends by itself, is killed, or is stopped. Raises `End`, `HandOver` or `Killed`."""
         self._dead = False
-        self.clock.run(self._session(stop_after))
+        # What is synced makes no difference to a process that is killed; hundreds of them are here.
+        with patch("os.fsync"), patch("os.fdatasync"):
+            self.clock.run(self._session(stop_after))
 
     async def _session(self, stop_after: float) -> None:
         journal = _Journal.open(self.folder / "journal", RUN)
@@ -252,10 +269,3 @@ class World:
         """Return the rows that are in two batches that go on."""
         rows = [row for batch in self.provider.live() for row in batch.rows]
         return sorted({row for row in rows if rows.count(row) > 1})
-
-
-def spent(world: World) -> Spent:
-    whole = Spent()
-    for t in world.tries:
-        whole.add(t.spent)
-    return msgspec.structs.replace(whole)

@@ -108,6 +108,8 @@ def test_a_batch_that_is_refused_as_a_whole_stops_the_run_and_the_next_one_goes_
     witness = ready(batch_script=("failed:billing_hard_limit_reached",))
     stopped(place.run(*batches()), 4, "'main' refuses batch", "billing_hard_limit_reached")
     assert summed(place, "requests") == 0
+    cancelled = place.start(*batches(), command="cancel").wait()
+    assert (cancelled.code, cancelled.lines) == (0, ["no batch of this run is under way"])
     done_as(place, place.run(*batches()), reference(ROWS))
     told = nothing_twice(witness, ROWS)
     assert (told["files"], told["created"]) == (1, 2)  # the file was good

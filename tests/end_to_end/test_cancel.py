@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from tests.end_to_end.batching import batches, done_as, figures, listed, nothing_twice, phases, seen, summed, tries
 from tests.end_to_end.conftest import Done, Place, Witness
+from tests.end_to_end.several import configure
 
 ROWS = 150
 PART = 75
@@ -73,12 +74,19 @@ def test_with_no_run_at_work_the_next_one_takes_it_in_and_asks_for_the_rest(
 
 
 def test_batches_of_the_embedded_simulator_outlive_it(place: Place, reference: Reference) -> None:
-    place.configure("simulator")
+    # Of several providers there, each has batches of its own.
+    configure(
+        place,
+        [{"name": "other", "base_url": "simulator", "weight": 0}, {"name": "main", "base_url": "simulator"}],
+        simulator={"batch_s": 0.5, "batch_script": ["stuck:0.4", "ok"]},
+    )
     place.write_rows(ROWS)
-    script = "--set=simulator.batch_script=['stuck:0.4','ok']"
-    options = [*batches(max_requests=PART), "--set=simulator.batch_s=0.5", script]
+    options = batches(max_requests=PART, provider="main")
     started = place.start(*options)
     seen(lambda: phases(place) == {"created", "collected"}, "one of them stuck")
+    early = cancel(place, *options)
+    assert (early.code, len(early.lines)) == (5, 1)
+    assert f"in use by process {started.pid}" in early.err
     started.signal(signal.SIGINT)
     done = started.wait()
     assert done.code == 130, done.err

@@ -97,6 +97,7 @@ def test_a_deadline_that_is_past_at_a_resume_makes_no_further_batch(
 
     done_as(place, done, reference(ROWS))
     assert "the deadline was 18" in done.err  # hundred seconds ago
+    assert f"{ROWS} requests are left, and the deadline was" in place.log  # it knew them all before anything else
     assert [(batch.status, batch.completed) for batch in listed(witness)] == [
         ("completed", PART),
         ("expired", 16),

@@ -63,7 +63,12 @@ def test_rows_that_are_too_long_for_the_first_model_are_answered_by_the_other(
     for line in answered.values():
         usage[line["meta"]["provider"]] += line["usage"]["prompt_tokens"]
     assert {name: each["prompt_tokens"] for name, each in figures.items()} == usage
-    assert [line.split()[:2] for line in done.lines if line.split()[:1] in (["small"], ["large"])] == [
+    shown = [line.split() for line in done.lines if line.split()[:1] in (["small"], ["large"])]
+    assert [line[:3] for line in shown if line[1].startswith("sim-")] == [
+        ["small", "sim-small", "200"],
+        ["large", "sim-large", str(len(long | hopeless))],
+    ], "what each has cost"
+    assert [line[:2] for line in shown if not line[1].startswith("sim-")] == [
         ["small", "200"],
         ["large", str(len(long | hopeless))],
     ]

@@ -1,0 +1,68 @@
+"""The whole way of real rows: from an input through batches into sealed shards, with a provider in memory."""
+
+from pathlib import Path
+from typing import Any
+
+from engine.batch.bench import Bench
+from engine.config import Config
+from engine.config.sections import InputConfig, OutputConfig, TaskConfig
+from tests.batch.bench import Bench as Place
+from tests.batch.bench import texts
+from tests.batch.provider_in_memory import Life, answered
+from tests.batch.world import Killed, Session, World
+
+LIVES = (Life(2.0, 8.0, 2.0, end="expired", done=0.5), Life(2.0, 8.0, 2.0))
+
+
+def reply(request: dict[str, Any]) -> dict[str, Any]:
+    response = answered(request)
+    response["body"]["choices"][0]["message"]["content"] = request["body"]["messages"][-1]["content"].upper()
+    return response
+
+
+def world_of(folder: Path) -> tuple[World, Place]:
+    folder.mkdir()
+    place = Place(folder, texts(30))
+    world = World(folder, 30, *LIVES, max_requests=12)
+    world.provider.answer = reply
+    config = Config(
+        input=InputConfig(path=str(folder / "in.jsonl"), id="id"),
+        output=OutputConfig(path=str(folder / "out.jsonl")),
+        task=TaskConfig(model="m", prompt="{text}"),
+        batch=world.config,
+    )
+
+    def bench_for(session: Session) -> Bench:
+        process = place.process()
+        waiting = iter(process.desk.shards)
+        process.desk.shards = []
+        bench = Bench(
+            desk=process.desk,
+            config=config,
+            fund=session.fund,
+            rewrite=None,
+            secrets=(),
+            want=lambda: bench.arrived(next(waiting, None)),
+        )
+        return bench
+
+    world.bench_for = bench_for
+    return world, place
+
+
+def test_rows_go_through_batches_into_sealed_shards_and_kills_change_nothing(tmp_path: Path) -> None:
+    world, place = world_of(tmp_path / "whole")
+    assert world.ends() is None
+    output, points = place.output(), len(world.points)
+    assert len(output) == 30
+    assert [b"QUESTION %d" % number in line for number, line in enumerate(output)] == [True] * 30
+    assert world.asked_once
+    for kill in range(5, points, points // 12):
+        world, place = world_of(tmp_path / str(kill))
+        for at in (kill, kill + 7):
+            world.kill_at = at
+            assert isinstance(world.ends(), Killed | None)
+        world.kill_at = -1
+        assert world.ends() is None
+        assert place.output() == output
+        assert world.asked_once
