@@ -72,7 +72,7 @@ class _Journal:
         self._file: BatchJournal | None = None
 
     def __enter__(self) -> Self:
-        path = self._directory.batches / "journal"
+        path = self._directory.journal
         if self._directory.holder() is None and path.exists():
             self._lock = RunDirectory.open(self._directory.path)
             self._file = BatchJournal.open(path, self._run)

@@ -206,7 +206,7 @@ class Costs:
 
 def _told_by(prepared: Prepared) -> BatchBeat | None:
     """Return what the batches of earlier sessions have cost, as their journal has it; None where there were none."""
-    tries = BatchJournal.read(prepared.directory.batches / "journal")
+    tries = BatchJournal.read(prepared.directory.journal)
     if not tries:
         return None
     reserved = [t.reserved for t in tries if t.maybe_billed]

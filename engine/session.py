@@ -20,6 +20,7 @@ from engine.simulator.process import SimulatorProcess
 from engine.sources.opening import shown
 from engine.startup import worker_count
 from engine.store import durable
+from engine.store.batch_journal import BatchJournal
 from engine.store.run_directory import RunDirectory
 from engine.supervisor import Mode, Supervisor
 from engine.ui.report import from_json, to_json
@@ -68,7 +69,8 @@ def run(
             for line in found.lines:
                 log.log(line)
             sessions = [*(earlier.sessions if earlier is not None else [])]
-            for mode in _PHASES[config.task.mode]:
+            phases = _phases(prepared)
+            for mode in phases:
                 supervisor = Supervisor(
                     prepared,
                     log,
@@ -77,7 +79,7 @@ def run(
                     notices=found.lines,
                     earlier=sessions,
                     salvage=salvage,
-                    retry=retry and mode == _PHASES[config.task.mode][0],
+                    retry=retry and mode == phases[0],
                     embedded=embedded(config),
                 )
                 session = supervisor.run()
@@ -116,6 +118,14 @@ def run(
             _remove_sealed(directory.sealed)
             claims.discard(directory.claims)
         return report, session
+
+
+def _phases(prepared: Prepared) -> tuple[Mode, ...]:
+    """Return the phases of the run. Batches that a run by live requests finds under way are taken in first."""
+    mode = prepared.config.task.mode
+    if mode == "live" and any(t.open and t.creations for t in BatchJournal.read(prepared.directory.journal)):
+        return ("batch", "live")
+    return _PHASES[mode]
 
 
 def _delivered(prepared: Prepared, delivery: Delivery, session: SessionReport, log: "_Log") -> SessionReport:
@@ -186,9 +196,10 @@ def embedded(config: Config) -> SimulatorProcess | None:
     if not any(provider.base_url == SIMULATOR for provider in config.provider):
         return None
     settings = config.simulator
-    if config.task.mode != "live" and settings.state is None:
+    state = config.run_dir / "simulator"
+    if settings.state is None and (config.task.mode != "live" or state.exists()):
         # What it has been given is to be there when the run is resumed.
-        settings = msgspec.structs.replace(settings, state=str(config.run_dir / "simulator"))
+        settings = msgspec.structs.replace(settings, state=str(state))
     try:
         return SimulatorProcess(settings)
     except ValueError as error:

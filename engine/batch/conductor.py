@@ -79,6 +79,7 @@ class Conductor:
         self._settled = asyncio.Event()  # a try is over, so that the budget may have room again
         self._moved = asyncio.Event()  # a try has come to another phase
         self._switched = asyncio.Event()
+        self._why = ""  # of the switch
         self._leave_at = inf  # from then on the provider is asked nothing more
 
     async def run(self) -> None:
@@ -107,10 +108,11 @@ class Conductor:
             for t in self._journal.current():
                 if t.open:  # so that it counts as what may be billed
                     self._journal.given_up(t, _NEAR, self._clock.time())
-            raise HandOver("the deadline is near: what is left goes to the live API")
+            raise HandOver(f"{self._why}: what is left goes to the live API")
 
-    def switch(self, wait_s: float) -> None:
+    def switch(self, wait_s: float, why: str = "the deadline is near") -> None:
         """Cancel what is under way, take in what ends within so long, and leave the rest to the live API."""
+        self._why = why
         now = self._clock.time()
         self._leave_at = now + wait_s
         self._steps.switch(now + wait_s * _LOOKING)

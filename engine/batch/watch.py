@@ -91,7 +91,7 @@ class Watch:
         if state.over or not (overdue or self.switched is not None):
             return state
         if batch not in self._ours:
-            self._note(f"part {t.part}: cancelling {batch}, {'which is stuck' if overdue else 'the deadline is near'}")
+            self._note(f"part {t.part}: cancelling {batch}, {'which is stuck' if overdue else 'its time is up'}")
             self._journal.cancelling(t, now)
             self._ours[batch] = now
         elif state.status == "cancelling":

@@ -7,6 +7,7 @@ takes all shards, for what comes back is for any of them, and it sends nothing b
 import asyncio
 import resource
 import time
+from math import inf
 from multiprocessing.connection import Connection
 from random import Random
 
@@ -111,7 +112,7 @@ class _BatchWorker:
             on_synced=self._on_synced,
             note=self._note,
         )
-        self._journal = journal = BatchJournal.open(self._directory.batches / "journal", setup.run)
+        self._journal = journal = BatchJournal.open(self._directory.journal, setup.run)
         price = setup.prices[self._number] if setup.prices else None
         self._fund = fund = Fund(journal, setup.left, price, task.reply_tokens)
         self._sent_before = tally(journal.tries.values())
@@ -171,7 +172,9 @@ class _BatchWorker:
         """Run the batches to their end, and tell the supervisor which it was."""
         try:
             with durable.machine_errors(f"use {self._directory.batches}"):
-                if self._setup.until is not None:
+                if self._setup.config.task.mode == "live":
+                    self._conductor.switch(deadline.cancel_seconds(inf), "batches of an earlier session are taken in")
+                elif self._setup.until is not None:
                     # How long the live API takes is known once every row is. A resume may be late already: then no
                     # further batch is made.
                     await self._bench.take_all()

@@ -48,6 +48,7 @@ class RunDirectory:
         self.spool = path / "spool"
         self.claims = path / "claims"
         self.batches = path / "batches"
+        self.journal = self.batches / "journal"
         self.spending = path / _SPENDING
         self.report = path / _REPORT
         self.log = path / _LOG

@@ -427,8 +427,8 @@ def test_killed_anywhere_a_run_loses_no_row_and_asks_none_twice(tmp_path: Path, 
     whole = points(tmp_path / "whole", *lives)
     assert len(whole) > 60
     for number, name in enumerate(whole):
-        if name == whole[number - 1]:
-            continue  # as that one, but a moment later
+        if whole[:number].count(name) >= 6:
+            continue  # each part was there twice: a later look is as an earlier one
         world = World(tmp_path / str(number), 30, *lives, max_requests=12)
         world.watch = never_doubled(world)
         world.kill_at = number

@@ -113,10 +113,6 @@ class Bench:
         world.point("results were taken in")
         return found
 
-    async def settle(self, t: Try) -> None:
-        assert not t.open
-        self._world.point("a part is settled")
-
 
 def _written(path: Path, lines: list[bytes]) -> int:
     return path.write_bytes(b"".join(lines))
