@@ -52,7 +52,7 @@ class Bill:
         """Return what batches count as."""
         spent, price = batch.spent, self._batch_price
         usd = 0.0 if price is None else price.usd(spent, batch=True)
-        return Amount(spent.requests, spent.tokens, usd) + batch.reserved
+        return Amount(spent.requests, spent.tokens, usd) + batch.reserved + batch.doubtful
 
     def cost(self, spending: Spending, batch: BatchBeat | None, totals: Totals, total_rows: int | None) -> Cost:
         """Return what a run has cost that has spent so much, and done so many rows of so many."""
@@ -61,6 +61,9 @@ class Bill:
         usd = sum(known, 0.0) if len(known) == len(lines) else None
         tokens, requests = sum(line.spent.tokens for line in lines), sum(line.spent.requests for line in lines)
         lost, lost_usd = self._lost(spending, Amount(requests, tokens, usd or 0.0))
+        if batch is not None:
+            lost.add(Spent(round(batch.doubtful.requests), round(batch.doubtful.tokens)))
+            lost_usd += batch.doubtful.usd
         budget = self._config.budget
         # Nobody knows which provider would have been asked: savings have the first price that there is.
         first = next((price for price in self._prices if price is not None), None)
@@ -76,7 +79,7 @@ class Bill:
             spared_usd=None if first is None else first.usd(spending.spared),
             packed_usd=None if first is None else first.usd(Spent(0, spending.packed_tokens)),
             batch_usd=self._saved_by_batches(batch),
-            projected_usd=_projected(usd, totals, total_rows),
+            projected_usd=_projected(usd, requests, totals, total_rows),
             max_usd=budget.max_usd,
             max_tokens=budget.max_tokens,
             max_requests=budget.max_requests,
@@ -137,7 +140,12 @@ class Bill:
         return price.usd(batch.spent) - price.usd(batch.spent, batch=True)
 
 
-def _projected(usd: float | None, totals: Totals, total_rows: int | None) -> float | None:
-    if usd is None or not totals.rows or not total_rows:
+def _projected(usd: float | None, requests: int, totals: Totals, total_rows: int | None) -> float | None:
+    """Return what all rows will cost, if those to come cost what those cost that are done.
+
+    A session that has just begun does not know all rows that are done: there were about as many as requests.
+    """
+    done = max(totals.rows, min(requests, total_rows or 0))
+    if usd is None or not done or not total_rows:
         return None
-    return usd / totals.rows * total_rows
+    return usd / done * total_rows

@@ -24,6 +24,7 @@ from engine.records import Amount, BatchView, ProviderReport, Spent, Totals
 from engine.reports import Cost
 from engine.store import spending as files
 from engine.store.batch_journal import BatchJournal
+from engine.store.batch_steps import doubtful
 from engine.store.spending import Spending, SpendingLine
 
 _WRITE_S = 1.0
@@ -209,14 +210,14 @@ def _told_by(prepared: Prepared) -> BatchBeat | None:
     tries = BatchJournal.read(prepared.directory.journal)
     if not tries:
         return None
-    reserved = [t.reserved for t in tries if t.maybe_billed]
     return BatchBeat(
         batches=[],
         parts=len({t.part for t in tries}),
         collected=0,
         spent=_sum(t.spent for t in tries),
         wasted=_sum(t.wasted for t in tries),
-        reserved=sum(reserved, Amount()),
+        reserved=Amount(),  # what is under way is taken in before there is a live session
+        doubtful=doubtful(tries),
     )
 
 

@@ -170,6 +170,7 @@ class BatchBeat(_Message, frozen=True):
     spent: Spent  # of what is collected
     wasted: Spent  # of it, by replies that were no use
     reserved: Amount  # for what is not
+    doubtful: Amount = Amount()  # what those may have cost that were given up
 
 
 class HandedOver(_Message, frozen=True):

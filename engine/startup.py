@@ -43,15 +43,22 @@ def worker_count(config: Config, input_bytes: int, shard_bytes: int) -> int:
 class EndpointStart:
     """The endpoints of a run on their way: the simulator where it is embedded, and the openai package that is asked."""
 
-    def __init__(self, config: Config, endpoints: Sequence[Endpoint], embedded: EmbeddedEndpoint | None) -> None:
-        """Start what is to be started, and return at once."""
+    def __init__(
+        self,
+        config: Config,
+        endpoints: Sequence[Endpoint],
+        embedded: EmbeddedEndpoint | None,
+        *,
+        batch: bool = False,
+    ) -> None:
+        """Start what is to be started, and return at once. `batch`: for a worker of batches."""
         self._api = config.task.api
         self._endpoints = endpoints
         self._embedded = embedded
         if embedded is not None:
             embedded.start()
-        # The sdk transport builds its own client in each worker; the direct one wants to know what to send.
-        direct = config.client.transport == "direct"
+        # The sdk transport and batches have clients of their own; the direct one wants to know what to send.
+        direct = config.client.transport == "direct" and not batch
         self._resolver = processes.start(_RESOLVER, "rowmill-endpoint") if direct else None
 
     def wait(self) -> list[Endpoint]:

@@ -137,7 +137,9 @@ class Supervisor:
                 self._sharing.begin()
                 self._assembly.open_output()
                 with processes.signals_held():
-                    starting = EndpointStart(self._config, self._prepared.endpoints, self._embedded)
+                    starting = EndpointStart(
+                        self._config, self._prepared.endpoints, self._embedded, batch=self._mode == "batch"
+                    )
                     for place in range(self._workers):
                         self._pool.start(place, self._clock())
                 self._assembly.start_planning()

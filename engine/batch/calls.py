@@ -132,7 +132,8 @@ class Calls:
                 "which gives it up, and the next run asks for its rows again",
             )
         if failure.fault.scope == "provider" or not failure.fault.retryable:
-            raise End(ExitCode.PROVIDER, f"provider {self._provider!r}: {failure.message}")
+            named = f"provider {self._provider!r}"
+            raise End(ExitCode.PROVIDER, failure.message if named in failure.message else f"{named}: {failure.message}")
         now = self._clock.time()
         if kind not in self._trouble_since:
             self._trouble_since[kind] = now

@@ -123,9 +123,7 @@ class Conductor:
     @property
     def views(self) -> list[BatchView]:
         """The batches that are not collected."""
-        return [
-            self._steps.views[t.part] for t in self._journal.current() if t.part in self._steps.views and not _done(t)
-        ]
+        return [self._steps.views[t.part] for t in self._journal.current() if t.part in self._steps.views and t.open]
 
     def _start(self, part: int | None, step: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(step)

@@ -9,6 +9,7 @@ from math import inf
 
 from engine.records import Amount, Price, Spent
 from engine.store.batch_journal import BatchJournal
+from engine.store.batch_steps import doubtful
 
 _UNLIMITED = Amount(inf, inf, inf)
 _KEYS = (("requests", "max_requests"), ("tokens", "max_tokens"), ("usd", "max_usd"))
@@ -31,7 +32,7 @@ class Fund:
         if self._left is None:
             return _UNLIMITED
         spent = self.spent
-        return self._left - Amount(spent.requests, spent.tokens, self._usd(spent)) - self.reserved
+        return self._left - Amount(spent.requests, spent.tokens, self._usd(spent)) - self.reserved - self.doubtful
 
     @property
     def spent(self) -> Spent:
@@ -51,8 +52,13 @@ class Fund:
 
     @property
     def reserved(self) -> Amount:
-        """For what is under way, and for what was given up and may be billed."""
-        return sum((t.reserved for t in self._journal.tries.values() if t.open or t.maybe_billed), Amount())
+        """For what is under way."""
+        return sum((t.reserved for t in self._journal.tries.values() if t.open), Amount())
+
+    @property
+    def doubtful(self) -> Amount:
+        """For what was given up, and may be billed."""
+        return doubtful(self._journal.tries.values())
 
     def estimator(self) -> Callable[[int], Amount]:
         """Return what tells the cost of a request by the tokens of its prompt, as its characters say."""

@@ -293,6 +293,7 @@ class _BatchWorker:
                 spent=self._fund.spent,
                 wasted=self._fund.wasted,
                 reserved=self._fund.reserved,
+                doubtful=self._fund.doubtful,
             )
         )
 

@@ -25,6 +25,7 @@ there, whole, before the file has its name. From that:
 Known gap, as with checkpoints: a file that was cut short at its end looks like a torn tail.
 """
 
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -104,6 +105,15 @@ class Try(msgspec.Struct):
     def maybe_billed(self) -> bool:
         """Whether what it reserved may be paid, though nothing says so: it was given up with a batch."""
         return self.phase == "given_up" and self.creations > self.rejections
+
+
+def doubtful(tries: Collection[Try]) -> Amount:
+    """Return what batches may have cost that were given up: as reserved, but by what others really took of theirs."""
+    collected = [t for t in tries if t.spent.requests and t.reserved.tokens]
+    expected = sum(t.reserved.tokens * t.spent.requests / t.requests for t in collected)
+    taken = min(sum(t.spent.tokens for t in collected) / expected, 1.0) if expected else 1.0
+    given_up = sum((t.reserved for t in tries if t.maybe_billed), Amount())
+    return Amount(given_up.requests, given_up.tokens * taken, given_up.usd * taken)
 
 
 class _Header(msgspec.Struct):

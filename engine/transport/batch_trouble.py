@@ -14,6 +14,8 @@ from engine.transport import faults
 from engine.transport.batch_states import Unreadable
 
 _NO_SUCH_THING = frozenset({404, 410})
+_UNAUTHORIZED = 401
+_OF_PERMISSIONS = ("permission", "scope")  # in OpenAI's words to a key that is right, but may not do this
 _NO_SUCH_API = frozenset({404, 405, 501})
 
 P = ParamSpec("P")
@@ -92,6 +94,8 @@ class Edge:
         elif not one and reply.status in _NO_SUCH_API:
             fault = faults.TABLE["not_found"]
             words = f'provider {self._provider!r} has no Batch API: set task.mode = "live"; it answered: {words}'
+        elif reply.status == _UNAUTHORIZED and not any(word in words.lower() for word in _OF_PERMISSIONS):
+            words = f"the key of provider {self._provider!r} is refused; it answered: {words}"
         elif fault.name == "auth":
             words = (
                 f"the key of provider {self._provider!r} may not use files and batches: give it write permission for "

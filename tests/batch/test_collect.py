@@ -596,6 +596,7 @@ def test_a_collection_that_is_killed_in_the_middle_of_a_pack_is_done_again_to_th
     run(story())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file that was just being opened
 @pytest.mark.parametrize("groups", [1, 2, 4, 6])
 def test_a_collection_that_is_cancelled_is_done_again_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int

@@ -322,7 +322,7 @@ def test_at_the_switch_everything_is_cancelled_and_what_ends_is_taken_in(tmp_pat
     assert [t.maybe_billed for t in world.tries] == [False, True, False, True, False]
     assert len(world.outcomes) == 40 + 20  # half of the work was done
     assert world.last is not None
-    assert world.last.fund.reserved.requests == 80
+    assert world.last.fund.doubtful.requests == 80
 
 
 def test_a_switch_before_anything_has_begun_creates_nothing(tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_whatever_happens_the_live_api_has_its_time_before_the_deadline(
         assert not any(t.open for t in world.tries)
         given_up = [t for t in world.tries if t.phase == "given_up" and t.creations > t.rejections]
         assert world.last is not None
-        assert world.last.fund.reserved.requests == sum(t.requests for t in given_up)
+        assert world.last.fund.doubtful.requests == sum(t.requests for t in given_up)
 
 
 # Kills

@@ -61,14 +61,15 @@ def test_what_is_under_way_counts_as_reserved_and_what_is_collected_as_it_cost(j
     assert room.usd == pytest.approx(1.0 - 0.25 - usd)
 
 
-def test_what_was_given_up_with_a_batch_stays_reserved_and_without_one_does_not(journal: BatchJournal) -> None:
+def test_what_was_given_up_with_a_batch_may_be_billed_and_without_one_is_not(journal: BatchJournal) -> None:
     fund = Fund(journal, Amount(100, inf, inf), None, 0)
     journal.given_up(sent(journal, built(journal, 0, Amount(10, 0, 0))), "stuck", 9.0)
     journal.given_up(built(journal, 1, Amount(10, 0, 0)), "its file is gone", 9.0)
     refused = sent(journal, built(journal, 2, Amount(10, 0, 0)))
     journal.rejected(refused, "token_limit_exceeded", 9.0)
     journal.given_up(refused, "token_limit_exceeded", 9.0)
-    assert fund.reserved.requests == 10
+    assert fund.reserved.requests == 0
+    assert fund.doubtful.requests == 10
     assert fund.room().requests == 90
 
 

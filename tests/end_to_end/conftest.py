@@ -115,6 +115,12 @@ class Started:
             pytest.fail(f"the command was still at work after {seconds:g} s; its stderr:\n{err}")
         return Done(self.process.returncode, out, err)
 
+    def close(self) -> None:
+        """Let go of what a command has said that nobody waited for, as where a test has failed."""
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
 
 def _has_connections(process: psutil.Process) -> bool:
     try:
@@ -167,6 +173,8 @@ class Place:
         for started in self._started:
             if started.process.poll() is None:
                 started.kill_all()
+            else:
+                started.close()
 
     @property
     def lines(self) -> list[dict[str, Any]]:

@@ -124,3 +124,25 @@ def test_an_interrupted_run_leaves_its_batches_at_work_and_the_next_one_only_col
     told = nothing_twice(witness, ROWS)
     assert (told["files"], told["created"], told["retrieved"]) == (3, 3, before["retrieved"] + 3)
     assert (summed(place, "requests"), last_session(place)["batches"]) == (ROWS, [])
+
+
+def test_a_live_run_takes_in_the_batches_that_it_finds_under_way_before_it_asks(
+    place: Place, simulator: Simulate, reference: Reference
+) -> None:
+    witness = simulator(batch_s=3)
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    started = place.start(*batches(max_requests=PART))
+    seen(lambda: any(batch.completed for batch in listed(witness)), "rows answered in a batch")
+    started.signal(signal.SIGINT)
+    assert started.wait().code == 130
+
+    done = place.run()
+    done_as(place, done, reference(ROWS))
+    assert "batches of an earlier session are taken in" in done.err
+    stats = witness.stats()
+    assert {batch.status for batch in listed(witness)} == {"cancelled"}
+    assert (stats["repeated_after_success"], stats["answered_twice"]) == (0, 0)
+    assert 0 < stats["batches"]["completed"] < ROWS
+    assert stats["requests"] == ROWS - stats["batches"]["completed"]
+    assert [session["mode"] for session in place.report["sessions"]] == ["batch", "batch", "live"]

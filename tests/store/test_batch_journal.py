@@ -17,7 +17,7 @@ from engine.errors import ExitCode, MachineError, RunDirectoryError
 from engine.records import Amount, Spent
 from engine.store import durable
 from engine.store.batch_journal import BatchJournal, Try
-from engine.store.batch_steps import MOVES, OPEN
+from engine.store.batch_steps import MOVES, OPEN, doubtful
 from engine.store.framing import framed
 
 RUN = "run-1"
@@ -427,4 +427,19 @@ def test_a_step_takes_milliseconds(path: Path) -> None:
     for now in range(20):
         journal.creating(t, float(now))
     assert (time.perf_counter() - started) / 20 < 0.1  # 1 to 2 ms where nothing else uses the disk
+    journal.close()
+
+
+def test_what_was_given_up_counts_as_reserved_until_others_show_what_requests_take(path: Path) -> None:
+    journal = BatchJournal.open(path, RUN)
+    for part in (0, 1):
+        t = build(journal, part)
+        for step in WAY["created"]:
+            STEPS[step](journal, t, 101.0)
+    given_up, other = journal.tries[0, 1], journal.tries[1, 1]
+    journal.given_up(given_up, "stuck", 102.0)
+    assert doubtful(journal.tries.values()) == Amount(4.0, 1000.0, 0.5)
+    journal.ended(other, "completed", "out", None, 103.0)
+    journal.collected(other, Spent(4, 200, 0, 50), Spent(), 8, 0, 0, 104.0)
+    assert doubtful(journal.tries.values()) == Amount(4.0, 250.0, 0.125)
     journal.close()
