@@ -204,8 +204,6 @@ class Steps:
 
     async def _watch(self, t: Try) -> None:
         state = await self._watching.to_end(t)
-        if state is not None:
-            self._look_whether_cancelled(t, state.status)  # before others have its room
         now = self._clock.time()
         if state is None:
             self._note(
@@ -217,12 +215,11 @@ class Steps:
             await self._refused(t, state)
         else:
             self._journal.ended(t, state.status, state.output_file_id, state.error_file_id, now)
-            self._enqueued.leave(t)
             self._enqueued.accepted(t)
 
-    def _look_whether_cancelled(self, t: Try, status: str | None) -> None:
+    def _look_whether_cancelled(self, t: Try) -> None:
         """Send nothing more where somebody else has cancelled a batch: the next session is there to ask again."""
-        if status == "cancelled" and not t.cancelling and not self.held:
+        if t.status == "cancelled" and not t.cancelling and not self.held:
             self._note(f"part {t.part}: {t.batch_id} was cancelled, and not by this run; nothing more is sent")
             self.held = True
             self._enqueued.close()
@@ -235,7 +232,6 @@ class Steps:
         match rejection.judge(state.problems, t.requests):
             case Rejection.LINES:
                 self._journal.ended(t, state.status, None, None, now)
-                self._enqueued.leave(t)
                 self._enqueued.accepted(t)
             case Rejection.NEVER:
                 earlier = t.since < self._doubts.began
@@ -270,7 +266,8 @@ class Steps:
     async def _take_in(self, t: Try) -> None:
         """Bring the results of a batch that is over into the checkpoints."""
         self._see(t, "collecting")
-        self._look_whether_cancelled(t, t.status)
+        self._look_whether_cancelled(t)  # before others have its room
+        self._enqueued.leave(t)
         files: list[Path] = []
         if t.status == "failed" and t.output_file_id is None and t.error_file_id is None:
             if (wrong := await self._wrong_lines(t)) is None:

@@ -87,7 +87,7 @@ class Watch:
             return None
         self._see(t, state.status, state)
         now = self._clock.time()
-        overdue = now - (t.created_at or t.since) > self._config.stuck_s
+        overdue = self._stuck_at(t) <= now
         if state.over or not (overdue or self.switched is not None):
             return state
         if batch not in self._ours:
@@ -106,8 +106,11 @@ class Watch:
             left = self.switched - now
             await self._clock.sleep(max(min(seconds, left, max(self._config.poll_s, left / 4)), 0.0))
             return
-        overdue_in = (t.created_at or t.since) + self._config.stuck_s - now
+        overdue_in = self._stuck_at(t) - now
         await self.rest(min(seconds, overdue_in) if overdue_in > 0 else seconds)
+
+    def _stuck_at(self, t: Try) -> float:
+        return (t.created_at or t.since) + self._config.stuck_s
 
     def _hopeless(self, t: Try) -> bool:
         """Whether a batch that was cancelled has had its time to end."""

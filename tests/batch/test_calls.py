@@ -131,6 +131,18 @@ def test_trouble_of_one_kind_is_not_over_when_calls_of_another_are_answered() ->
     assert len(notes) == 1
 
 
+def test_trouble_that_is_over_is_forgotten() -> None:
+    calls, line, clock, notes = asked("yes", "connection", "yes", "connection", "yes")
+
+    async def story() -> None:
+        for _ in range(3):
+            await calls.sure(line)
+            await clock.sleep(7 * 3600)
+
+    clock.run(story())
+    assert len(notes) == 2
+
+
 def test_trouble_that_turned_out_to_be_none_is_forgotten() -> None:
     calls, line, clock, _ = asked("connection")
 

@@ -136,6 +136,19 @@ def test_a_batch_that_somebody_has_cancelled_is_taken_in_and_not_asked_again_bef
     assert world.asked_once
 
 
+def test_so_it_is_where_the_process_was_killed_before_the_results_were_taken_in(tmp_path: Path) -> None:
+    world = World(tmp_path, 40, Life(end="cancelled", done=0.5))
+    assert has_ended(world.ends(), ExitCode.INTERRUPTED)
+    at = world.points.index("results are taken in")
+    world = World(tmp_path / "again", 40, Life(end="cancelled", done=0.5), Life())
+    world.kill_at = at
+    assert isinstance(world.ends(), Killed)
+    assert [t.phase for t in world.tries] == ["ended"]
+    assert has_ended(world.ends(), ExitCode.INTERRUPTED)
+    assert world.ends() is None
+    assert world.asked_once
+
+
 def test_nothing_more_is_created_once_somebody_has_cancelled(tmp_path: Path) -> None:
     """The third part waits for room among what is enqueued: it has it when the first one is cancelled."""
     world = World(tmp_path, 75, Life(end="cancelled", done=0.6), Life(working=5000.0), enqueued_tokens=500.0)
@@ -332,13 +345,33 @@ def test_a_switch_before_anything_has_begun_creates_nothing(tmp_path: Path) -> N
     assert not world.provider.batches
 
 
-def test_results_that_cannot_be_fetched_do_not_keep_a_run_from_its_deadline(tmp_path: Path) -> None:
-    world = World(tmp_path, 80, Life(results_gone=True), Life())
+@pytest.mark.parametrize("hangs", [False, True])
+def test_results_that_cannot_be_fetched_do_not_keep_a_run_from_its_deadline(tmp_path: Path, hangs: bool) -> None:
+    world = World(tmp_path, 80, Life(working=5000.0, results_gone=not hangs))
     world.after = [(500.0, lambda session: session.conductor.switch(200.0))]
-    world.provider.fate = lambda call, number: "hangs" if call == "download" else ""
+    world.provider.fate = lambda call, number: "hangs" if hangs and call == "download" else ""
     assert isinstance(world.ends(), HandOver)
     assert world.clock.time() - START <= 700
-    assert {t.phase for t in world.tries} == {"given_up"}
+    assert [t.phase for t in world.tries] == ["given_up"] * 2
+    assert all(t.maybe_billed for t in world.tries)
+    assert hangs or "cannot be fetched" in world.tries[0].reason
+
+
+def test_results_that_are_at_hand_are_taken_in_however_long_that_takes(tmp_path: Path) -> None:
+    world = World(tmp_path, 80, Life(working=5000.0))
+    world.collect_s = 300.0
+    world.after = [(2600.0, lambda session: session.conductor.switch(100.0))]
+    assert isinstance(world.ends(), HandOver)
+    assert [t.phase for t in world.tries] == ["collected"] * 2
+    assert len(world.outcomes) == 40
+
+
+def test_batches_are_cancelled_at_the_switch_however_rarely_they_are_looked_at(tmp_path: Path) -> None:
+    world = World(tmp_path, 80, Life(working=5000.0, cancelling=10.0), poll_max_s=600.0)
+    world.after = [(1000.0, lambda session: session.conductor.switch(100.0))]
+    assert isinstance(world.ends(), HandOver)
+    assert [batch.cancelled_at - START for batch in world.provider.batches] == [1000.0] * 2
+    assert world.clock.time() - START <= 1000 + 35
 
 
 @st.composite

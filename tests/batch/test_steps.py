@@ -76,6 +76,30 @@ def test_a_creation_that_was_lost_is_done_again_ever_more_rarely(tmp_path: Path)
     assert world.provider.batches[0].created_at == START + 5 + 10 + 20 + 40 + 60 + 60
 
 
+def test_what_has_come_through_is_not_held_against_the_next_one(tmp_path: Path) -> None:
+    world = World(tmp_path, 40, too_many(), Life())
+    times: list[float] = []
+
+    def fate(call: str, number: int) -> str:
+        if call == "create":
+            times.append(world.clock.time())
+            return "" if number % 2 else "lost"
+        return ""
+
+    world.provider.fate = fate
+    assert world.ends() is None
+    assert times[1] - times[0] == pytest.approx(5)
+    assert times[3] - times[2] == pytest.approx(5)
+
+
+def test_of_two_batches_that_are_found_the_one_that_goes_on_is_kept(tmp_path: Path) -> None:
+    world = World(tmp_path, 40, Life(working=5000.0), too_many())
+    fates(world, create=["late:8", "unanswered"])
+    assert world.ends() is None
+    assert world.asked_once
+    assert len(world.provider.batches) == 2
+
+
 def test_a_provider_that_lists_batches_and_creates_none_is_given_up_after_hours(tmp_path: Path) -> None:
     world = World(tmp_path, 40)
     world.provider.fate = lambda call, number: "server_error" if call == "create" else ""
@@ -216,6 +240,15 @@ def test_alone_it_waits_and_then_has_smaller_files_made(tmp_path: Path) -> None:
     assert not any(t.maybe_billed for t in world.tries)
     # And rows that had no room in a smaller file have all their attempts.
     assert {t.attempts for t in world.tries} == {0}
+
+
+def test_each_size_of_files_has_its_time(tmp_path: Path) -> None:
+    """What holds all back for minutes is no reason to go down to single requests."""
+    world = World(tmp_path, 40)
+    world.provider.enqueued_limit = 30  # files have 400 tokens, then 100, then 25
+    assert world.ends() is None
+    assert world.asked_once
+    assert [len(batch.rows) for batch in world.provider.batches[:9]] == [40] * 4 + [10] * 4 + [2]
 
 
 def test_what_holds_others_back_for_a_while_makes_no_smaller_files(tmp_path: Path) -> None:

@@ -56,6 +56,12 @@ def test_a_batch_that_is_stuck_is_cancelled_given_up_and_asked_again(tmp_path: P
     assert any("may be billed twice" in note for note in world.notes)
 
 
+def test_a_stuck_batch_is_cancelled_in_time_however_rarely_it_is_looked_at(tmp_path: Path) -> None:
+    world = World(tmp_path, 40, Life(working=90_000.0), Life(), stuck_s=3600.0, poll_max_s=3000.0)
+    assert world.ends() is None
+    assert world.provider.batches[0].cancelled_at - START == pytest.approx(3600, abs=10)
+
+
 def test_what_a_stuck_batch_has_done_is_taken_in_where_it_ends_once_it_is_cancelled(tmp_path: Path) -> None:
     world = World(tmp_path, 40, Life(working=7200.0), Life(), stuck_s=3600.0)
     assert world.ends() is None
@@ -124,6 +130,16 @@ def test_it_is_cancelled_though_the_second_one_was_refused_meanwhile(tmp_path: P
     assert world.ends() is None
     assert world.all_answered
     assert [batch.cancelled_at < inf for batch in world.provider.batches] == [True, False, False]
+
+
+def test_it_is_looked_for_by_a_session_much_later_as_well(tmp_path: Path) -> None:
+    world = World(tmp_path, 40, Life(working=5000.0))
+    world.provider.fate = lambda call, number: "late:30" if (call, number) == ("create", 0) else ""
+    world.session(stop_after=8)
+    assert [t.phase for t in world.tries] == ["created"]
+    world.clock.pass_by(1000)
+    assert world.ends() is None
+    assert [batch.cancelled_at < inf for batch in world.provider.batches] == [True, False]
 
 
 def test_where_none_is_expected_none_is_looked_for(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ class Bench:
         sent = {line["custom_id"] for line in _lines(file)}
         results = {line["custom_id"]: line["response"] for path in files for line in _lines(path)}
         found.spent = Spent()
+        await world.clock.sleep(world.collect_s)
         for row in range(t.first_row, t.end_row):
             response = results.get(f"r{row}")
             if response is not None and response["status_code"] == 200:
@@ -178,6 +179,7 @@ class World:
         self.tokens = 10
         self.attempts = 3
         self.build_s = 0.0
+        self.collect_s = 0.0
         self.config = BatchConfig(**{"max_requests": 40} | config)
         self.left: Amount | None = None
         self.price: Price | None = PRICE

@@ -129,6 +129,7 @@ def test_the_sdk_transport_writes_the_same_bytes(
     assert place.output.read_bytes() == reference(300)
 
 
+@pytest.mark.alone
 def test_ten_rows_take_less_than_two_and_a_half_seconds(place: Place, simulator: Callable[..., Witness]) -> None:
     place.configure(simulator().url)
     place.write_rows(10)
