@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Callable
 
+import pytest
+
 from engine.simulator.replies import digest
 from tests.end_to_end.conftest import Place, Server, Witness, prompt_of
 
