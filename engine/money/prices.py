@@ -142,11 +142,6 @@ def find_models(config: Config, models: Sequence[tuple[str, str]]) -> list[Price
     return [next(found) if name in providers else None for name, _ in models]
 
 
-def find_model(config: Config, provider: str, model: str) -> Price | None:
-    """Return the price of one model; see `find_models`."""
-    return find_models(config, [(provider, model)])[0]
-
-
 def require(config: Config, prices: Sequence[Price | None]) -> None:
     """Refuse a cap in dollars that could not be held. `prices` are those that `find` returns. Raises `ConfigError`."""
     if config.budget.max_usd is None:

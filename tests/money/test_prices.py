@@ -116,7 +116,7 @@ def test_rows_that_name_their_models_have_a_price_by_the_name_only() -> None:
 
 @pytest.mark.parametrize("name", ["m", "m-2024-07-18", "m-20240718", "llama.gguf"])
 def test_what_replies_call_the_model_has_the_price_of_the_one_that_was_asked(name: str) -> None:
-    assert prices.find_model(config(priced={"m": {"input": 1, "output": 2}}), "p", name) == Price(1.0, 2.0, 1.0)
+    assert prices.find_models(config(priced={"m": {"input": 1, "output": 2}}), [("p", name)]) == [Price(1.0, 2.0, 1.0)]
 
 
 def test_a_dated_model_has_the_price_that_is_configured_for_its_name() -> None:
@@ -131,7 +131,7 @@ def test_a_dated_model_has_the_price_that_is_configured_for_its_name() -> None:
 
 def test_a_report_is_not_stopped_by_an_entry_that_is_no_price() -> None:
     own = config(priced={"a": {"input": 1}}, task={"per_row": {"model": "model"}})
-    assert prices.find_model(own, "p", "a") is None
+    assert prices.find_models(own, [("p", "a")]) == [None]
 
 
 def test_a_cap_in_dollars_needs_every_price() -> None:
