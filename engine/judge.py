@@ -18,6 +18,7 @@ from engine.job import Job
 from engine.recorder import Recorder
 from engine.records import Answer, Counters, Failure, Reply
 from engine.tasks import Task
+from engine.tasks.replies import paid
 from engine.transport import faults
 from engine.upstream import Router, Upstream
 
@@ -97,6 +98,7 @@ class Judge:
             failure = Failure(fault=faults.BAD_REPLY, message=str(error), status=reply.status, maybe_billed=True)
             self._fail(job, upstream, failure, now)
         except Refused as error:
+            upstream.declined(paid(reply.body))
             failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status)
             self._fail(job, upstream, failure, now)
         except InvalidOutput as invalid:

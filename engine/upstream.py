@@ -141,6 +141,14 @@ class Upstream:
         """Count a valid reply, counted as answered, that was no valid answer to a row."""
         self.report.wasted.add(Spent(1, answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens))
 
+    def declined(self, spent: Spent) -> None:
+        """Count what a reply cost in which the model declined: it is billed as any other, and is no answer."""
+        report = self.report
+        report.prompt_tokens += spent.prompt_tokens
+        report.completion_tokens += spent.completion_tokens
+        report.cached_tokens += spent.cached_tokens
+        report.wasted.add(spent)
+
     def doubtful(self, request: Request) -> None:
         """Count a request that may have been billed and brought no reply, at what others have cost on average."""
         report = self.report

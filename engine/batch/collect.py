@@ -24,11 +24,12 @@ from engine.batch.collected import Asked, Collected, Rules
 from engine.batch.custom_ids import rows_of
 from engine.batch.desk import Desk, Opened, give_way
 from engine.batch.results import Result, Results
-from engine.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, paid, verdict_on
+from engine.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
 from engine.errors import InvalidOutput, InvalidRow
 from engine.job import Job
 from engine.records import Answer, Failure
 from engine.store.recovery import StoredReply
+from engine.tasks.replies import paid
 from engine.transport import faults
 
 __all__ = ["Asked", "Collected", "Rules", "collect"]

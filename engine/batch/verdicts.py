@@ -8,7 +8,7 @@ from engine.batch.results import Result
 from engine.errors import BadReply, InvalidOutput, Refused
 from engine.records import Answer, Failure, Reply, Spent
 from engine.tasks import Task
-from engine.tasks.replies import counted
+from engine.tasks.replies import paid
 from engine.transport import faults
 
 SERVER_ERROR = faults.TABLE["server_error"]
@@ -25,13 +25,6 @@ class Verdict(msgspec.Struct):
     failure: Failure | None = None
     spent: Spent = msgspec.field(default_factory=Spent)
     wasted: Spent = msgspec.field(default_factory=Spent)
-
-
-class _Outside(msgspec.Struct):
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_decode_outside = msgspec.json.Decoder(_Outside).decode
 
 
 def verdict_on(result: Result, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
@@ -59,16 +52,6 @@ def verdict_on(result: Result, task: Task, rows: int, secrets: tuple[str, ...]) 
     except Refused as error:
         failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=result.status)
     return Verdict(None, _redacted(failure, secrets), paid(result.body), paid(result.body))
-
-
-def paid(body: bytes) -> Spent:
-    """Return what a reply cost that is not to be read any further."""
-    try:
-        usage = bytes(_decode_outside(body).usage)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Spent(1)
-    prompt, completion, cached = counted(usage)
-    return Spent(1, prompt, cached, completion)
 
 
 def _priced(answers: Sequence[Answer | InvalidOutput]) -> Verdict:

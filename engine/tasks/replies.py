@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from engine.errors import BadReply, Refused
-from engine.records import Answer
+from engine.records import Answer, Spent
 from engine.tasks.rows import UNREADABLE
 
 NULL = msgspec.Raw(b"null")
@@ -73,6 +73,16 @@ def cached(usage: bytes, prompt_tokens: int) -> int:
         return 0  # a shape of its own
     details = tokens.prompt_tokens_details or tokens.input_tokens_details
     return min(details.cached_tokens or 0, prompt_tokens) if details is not None else 0
+
+
+def paid(body: bytes) -> Spent:
+    """Return what a reply cost that is not to be read any further."""
+    try:
+        usage = bytes(_decode_outside(body).usage)
+    except UNREADABLE:
+        return Spent(1)
+    prompt, completion, cached_tokens = counted(usage)
+    return Spent(1, prompt, cached_tokens, completion)
 
 
 def shared(total: int, rows: int) -> list[int]:

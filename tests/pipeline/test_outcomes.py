@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.records import FaultClass, Share
+from engine.records import FaultClass, Share, Spent
 from engine.transport import faults
 from tests.pipeline.conftest import SECRET, Result, Start, Wire, at_work, failure, reply, run
 
@@ -153,6 +153,23 @@ def test_a_refusal_is_the_rows_failure_in_the_models_words(work: Start) -> None:
                 "status": 200,
                 "message": "No. [redacted]",
             }
+
+    run(story())
+
+
+def test_a_refusal_is_billed_as_any_reply_and_counts_as_no_answer(work: Start) -> None:
+    usage = {"prompt_tokens": 30, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 20}}
+    body = json.dumps({**json.loads(REFUSAL), "usage": usage}).encode()
+
+    async def story() -> None:
+        async with work(1, Wire(lambda *_: reply(200, body))) as at:
+            at.feed()
+            await at.done()
+            (upstream,) = at.upstreams
+            report = upstream.report
+            assert (report.prompt_tokens, report.completion_tokens, report.cached_tokens) == (30, 7, 20)
+            assert report.wasted == Spent(1, 30, 20, 7)
+            assert report.answered == 0
 
     run(story())
 
