@@ -166,7 +166,7 @@ class Costs:
             lines=list(lines.values()),
             outstanding=Amount() if allowances is None else allowances.outstanding + allowances.reserved,
             lost=self._before.lost + self._lost(lines.values()),
-            spared=_sum([self._before.spared, self._spared, *(beat.counters.spared for beat in beats)]),
+            spared=Spent.total([self._before.spared, self._spared, *(beat.counters.spared for beat in beats)]),
             packed_tokens=self._before.packed_tokens + self._packed + sum(b.counters.tokens_saved for b in beats),
         )
 
@@ -190,11 +190,11 @@ class Costs:
         unnamed = Spent(report.requests - sum(spent.requests for spent in models.values()))
         for place, (name, spent) in enumerate(models.items()):
             line = lines.setdefault((provider, name), SpendingLine(provider=provider, model=name, mode="live"))
-            line.spent = _sum([line.spent, spent])
+            line.spent = Spent.total([line.spent, spent])
             if place == 0:  # what named no model, or is not told by model, counts as of the first that was named
                 line.spent.add(unnamed)
-                line.wasted = _sum([line.wasted, report.wasted])
-                line.lost = _sum([line.lost, report.doubtful])
+                line.wasted = Spent.total([line.wasted, report.wasted])
+                line.lost = Spent.total([line.lost, report.doubtful])
 
     def _count_doubtful(self, reports: Iterable[ProviderReport], billed: int) -> None:
         """Count requests that went with a worker that died, at what its others have cost on average."""
@@ -214,8 +214,8 @@ def _told_by(prepared: Prepared) -> BatchBeat | None:
         batches=[],
         parts=len({t.part for t in tries}),
         collected=0,
-        spent=_sum(t.spent for t in tries),
-        wasted=_sum(t.wasted for t in tries),
+        spent=Spent.total(t.spent for t in tries),
+        wasted=Spent.total(t.wasted for t in tries),
         reserved=Amount(),  # what is under way is taken in before there is a live session
         doubtful=doubtful(tries),
     )
@@ -229,13 +229,6 @@ def _beyond(settled: float, told: float) -> float:
 def _cap(config: Config) -> Amount:
     budget = config.budget
     return Amount(*(inf if cap is None else cap for cap in (budget.max_requests, budget.max_tokens, budget.max_usd)))
-
-
-def _sum(parts: Iterable[Spent]) -> Spent:
-    whole = Spent()
-    for part in parts:
-        whole.add(part)
-    return whole
 
 
 def _add(whole: ProviderReport, report: ProviderReport) -> None:

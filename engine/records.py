@@ -4,6 +4,7 @@ A row's way in these words: a `Shard` is planned, its lines become `Request`s, a
 a `Reply`, and every row ends as exactly one `Outcome`, written to a checkpoint.
 """
 
+from collections.abc import Iterable
 from typing import Literal, Protocol
 
 import msgspec
@@ -171,6 +172,14 @@ class Spent(msgspec.Struct):
     def tokens(self) -> int:
         """All tokens that are paid for."""
         return self.prompt_tokens + self.completion_tokens
+
+    @classmethod
+    def total(cls, parts: Iterable["Spent"]) -> "Spent":
+        """Return all of these together."""
+        whole = cls()
+        for part in parts:
+            whole.add(part)
+        return whole
 
     def add(self, other: "Spent") -> None:
         """Add the other's figures to these."""

@@ -15,14 +15,8 @@ from engine.batch.results import Results
 from engine.config import Config
 from engine.records import Amount, Counters, Shard
 from engine.store.batch_journal import Try
+from engine.tasks.batch_file import url_of
 
-_URLS = {
-    "chat.completions": "/v1/chat/completions",
-    "responses": "/v1/responses",
-    "completions": "/v1/completions",
-    "embeddings": "/v1/embeddings",
-    "moderations": "/v1/moderations",
-}
 _MOST_INPUTS = 50_000  # texts in one batch of embeddings, whatever its requests; OpenAI's guide to the Batch API
 
 
@@ -45,7 +39,7 @@ class Bench:
         """`rewrite`: makes a body ask the provider's own model; `want`: asks the supervisor for another shard."""
         self.counters = Counters()
         self.no_more = False
-        self.url = _URLS[config.task.api]
+        self.url = url_of(config.task.api)
         self._desk = desk
         self._config = config
         self._fund = fund

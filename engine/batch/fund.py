@@ -37,18 +37,12 @@ class Fund:
     @property
     def spent(self) -> Spent:
         """What is collected has cost."""
-        whole = Spent()
-        for t in self._journal.tries.values():
-            whole.add(t.spent)
-        return whole
+        return Spent.total(t.spent for t in self._journal.tries.values())
 
     @property
     def wasted(self) -> Spent:
         """Of it, replies that were no use."""
-        whole = Spent()
-        for t in self._journal.tries.values():
-            whole.add(t.wasted)
-        return whole
+        return Spent.total(t.wasted for t in self._journal.tries.values())
 
     @property
     def reserved(self) -> Amount:

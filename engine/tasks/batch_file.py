@@ -65,6 +65,11 @@ def api_of(lines: Iterable[bytes], source: str) -> str:
     return URLS[next(iter(urls))]
 
 
+def url_of(api: str) -> str:
+    """Return the url of a batch file's lines for an API."""
+    return next(url for url, name in URLS.items() if name == api)
+
+
 class BatchTask:
     """Sends the bodies of a batch file and reads the replies as the API's own task does; see `Task`.
 
@@ -77,7 +82,7 @@ class BatchTask:
 
     def __init__(self, api: Api, config: TaskConfig, *, whole_reply: bool) -> None:
         self.columns: list[str] | None = list(_MEMBERS)
-        self._url = next(url for url, name in URLS.items() if name == config.api)
+        self._url = url_of(config.api)
         self._one_vector = config.api == "embeddings" and not whole_reply
         self._whole_reply = whole_reply
         self._set_model = None if config.model is None else self.asking(config.model)
