@@ -94,11 +94,19 @@ class Committer:
             await self._commit_group(recorder)
 
     async def close(self, recorder: Recorder) -> None:
-        """Put on disk what is left, see the sealing out, and close all checkpoints. After `run` was cancelled."""
-        await self._commit_group(recorder)
-        await asyncio.gather(*self._sealing)
-        for opened in list(self.open.values()):
-            await opened.checkpoint.close()
+        """Put on disk what is left, see the sealing out, and close all checkpoints. After `run` was cancelled.
+
+        Raises the first failure, after all that can be closed is closed.
+        """
+        try:
+            await self._commit_group(recorder)
+            await asyncio.gather(*self._sealing)
+        finally:
+            closing = [opened.checkpoint.close() for opened in self.open.values()]
+            ended = await asyncio.gather(*closing, return_exceptions=True)
+        for failure in ended:
+            if failure is not None:
+                raise failure
 
     async def _commit_group(self, recorder: Recorder) -> None:
         self._recorded.clear()

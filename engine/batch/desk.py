@@ -168,10 +168,12 @@ class Desk:
 
     async def _take_off(self, opened: OpenShard) -> None:
         pending = self.recorder.pending_bytes, self.recorder.pending_rows
-        await opened.checkpoint.close()
-        self.recorder.synced(*pending)
-        self._rows += opened.new_rows
-        self._open = None
+        try:
+            await opened.checkpoint.close()
+            self.recorder.synced(*pending)
+        finally:
+            self._rows += opened.new_rows
+            self._open = None
 
     async def _keep_up(self) -> None:
         if self.recorder.pending_bytes >= _GROUP_BYTES:
@@ -237,7 +239,7 @@ async def _to_its_end(step: Coroutine[None, None, None]) -> None:
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        await asyncio.gather(task, return_exceptions=True)
         raise
 
 

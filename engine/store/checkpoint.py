@@ -185,7 +185,7 @@ class Checkpoint:
 
         Rows appended meanwhile wait for the next commit. After a failed write or sync, this and every later commit
         raises MachineError and nothing is ever written again: what the disk has is found out by opening the file anew.
-        A cancelled commit still runs to its end, unseen.
+        A cancelled commit still runs to its end; that it failed is raised by the next call.
         """
         return await _to_its_end(self._commit)
 
@@ -248,7 +248,8 @@ class Checkpoint:
     async def close(self) -> None:
         """Commit what is pending, prove the file to its end with a last group record, and close it.
 
-        A broken checkpoint is only closed. A second call does nothing.
+        Raise MachineError where something could not be written, now or by a commit before: then it is only closed.
+        A second call does nothing.
         """
         await _to_its_end(self._close)
 
@@ -257,11 +258,11 @@ class Checkpoint:
             if self._file.closed:
                 return
             try:
-                if self._broken is None:
+                self._refuse_if_broken()
+                await self._commit_pending()
+                if not self._proven:
+                    self._begin_group()
                     await self._commit_pending()
-                    if not self._proven:
-                        self._begin_group()
-                        await self._commit_pending()
             finally:
                 await self._file.close()
                 self._broken = self._broken or f"the checkpoint {self.path} is closed"
@@ -276,4 +277,12 @@ def _create_or_recover(path: Path, shard: Shard, salvage: bool) -> Scan:
 
 async def _to_its_end(step: Callable[[], Awaitable[T]]) -> T:
     """Run a step that must not be broken off in the middle, whatever becomes of the caller."""
-    return await asyncio.shield(asyncio.ensure_future(step()))
+    task = asyncio.ensure_future(step())
+    task.add_done_callback(_see)
+    return await asyncio.shield(task)
+
+
+def _see(task: asyncio.Future[T]) -> None:
+    """Look at a failure whose caller is gone, or asyncio logs it as lost. It is not: see `Checkpoint.close`."""
+    if not task.cancelled():
+        task.exception()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import os
 import resource
 import threading
@@ -147,14 +148,18 @@ def test_a_line_that_is_two_lines_is_a_defect(tmp_path: Path, shard: MakeShard) 
     asyncio.run(run())
 
 
-class SlowDisk:
-    """Lets each sync through only when told to, and counts what began."""
+def fail_sync(fd: int) -> None:  # no disk here fails on request
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+
+class SlowDisk:
+    """Lets each sync through only when told to, and counts what began. `failing`: and then fails it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, failing: bool = False) -> None:
         self.begun = threading.Semaphore(0)
         self.may_end = threading.Semaphore(0)
         self.syncs = 0
-        self._real = durable.sync_data
+        self._real = fail_sync if failing else durable.sync_data
         monkeypatch.setattr(durable, "sync_data", self)
 
     def __call__(self, fd: int) -> None:
@@ -225,15 +230,36 @@ def test_a_cancelled_commit_runs_to_its_end_and_the_next_one_waits_for_it(
     asyncio.run(run())
 
 
+def test_a_commit_that_fails_after_its_caller_is_gone_is_told_by_close_and_by_nothing_else(
+    tmp_path: Path, shard: MakeShard, append: Append, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(3))
+        disk = SlowDisk(monkeypatch, failing=True)
+        append(checkpoint, 0)
+        commit = asyncio.ensure_future(checkpoint.commit())
+        await disk.has_begun()
+        commit.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await commit
+        disk.may_end.release()
+        with pytest.raises(MachineError, match=r"^cannot write the checkpoint .*/c: Input/output error; check"):
+            await checkpoint.close()
+
+    asyncio.run(run())
+    gc.collect()
+    assert caplog.records == []  # "Task exception was never retrieved", with a traceback
+
+
 def test_a_failed_sync_is_never_tried_again_and_its_group_is_not_trusted_later(
     tmp_path: Path, shard: MakeShard, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     syncs = 0
 
-    def fail(fd: int) -> None:  # no disk here fails on request
+    def fail(fd: int) -> None:
         nonlocal syncs
         syncs += 1
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fail_sync(fd)
 
     async def run() -> None:
         checkpoint = await Checkpoint.open(tmp_path / "c", shard(3))
@@ -246,8 +272,9 @@ def test_a_failed_sync_is_never_tried_again_and_its_group_is_not_trusted_later(
                 with pytest.raises(MachineError, match=r"^cannot write the checkpoint .*/c: Input/output error; check"):
                     await checkpoint.commit()
             append(checkpoint, 2)
-            with pytest.raises(MachineError):
-                await checkpoint.commit()
+            for refused in (checkpoint.commit, checkpoint.close):
+                with pytest.raises(MachineError):
+                    await refused()
             await checkpoint.close()
         assert syncs == 1
         assert checkpoint.acknowledged.rows == 1
@@ -275,9 +302,9 @@ def test_a_write_that_is_cut_short_ends_the_checkpoint_and_keeps_what_was_acknow
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert (tmp_path / "c").stat().st_size == size + 500
-        with pytest.raises(MachineError):
-            await checkpoint.commit()
-        await checkpoint.close()
+        for refused in (checkpoint.commit, checkpoint.close):
+            with pytest.raises(MachineError):
+                await refused()
         again = await Checkpoint.open(tmp_path / "c", shard(3))
         assert again.cut_bytes > 0
         assert [again.is_done(index) for index in range(3)] == [True, False, False]
@@ -307,9 +334,9 @@ def test_a_full_disk_stops_cleanly_and_resumes_when_there_is_room(
             await fill_the_disk()
         acknowledged = checkpoint.acknowledged.rows
         assert 5 < acknowledged < 30
-        with pytest.raises(MachineError):
-            await checkpoint.commit()
-        await checkpoint.close()
+        for refused in (checkpoint.commit, checkpoint.close):
+            with pytest.raises(MachineError):
+                await refused()
         (small_disk / "filler").unlink()
         again = await Checkpoint.open(small_disk / "c", shard(100))
         assert all(again.is_done(index) for index in range(acknowledged))
