@@ -59,7 +59,7 @@ def built(journal: BatchJournal, part: int) -> Try:
         crc=0,
         tokens=1,
         reserved=Amount(),
-        attempts=0,
+        asked_to=part * 10 + 10,
         now=0.0,
     )
 

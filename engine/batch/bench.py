@@ -82,8 +82,8 @@ class Bench:
             built = await writer.finish()
         return msgspec.structs.replace(built, first_row=first_row, end_row=max(row, first_row))
 
-    async def collect(self, t: Try, file: Path, files: list[Path]) -> Collected:
-        """Record what came of a try whose `file` was sent; `files` hold its results."""
+    async def collect(self, t: Try, earlier: list[int], file: Path, files: list[Path]) -> Collected:
+        """Record what came of a try whose `file` was sent; `files` hold its results. `earlier`: as in `Asked`."""
         await self._reach(t.end_row)
         asked = Asked(
             provider=self._config.batch_provider.name,
@@ -93,7 +93,7 @@ class Bench:
             requests=t.requests,
             file=file,
             completed=t.status == "completed",
-            attempts=t.attempts,
+            earlier=earlier,
         )
         with await Results.read(files) as results:
             found = await collect(self._desk, asked, results, self._rules)

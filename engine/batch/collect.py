@@ -2,8 +2,8 @@
 
 What a result means is decided as for a live reply (see `judge`), but for three things that are other here:
 
-- A row is not tried again at once, but in the part's next try, together with all others that were left. So what counts
-  against it are the part's tries, less those in which it was replied to.
+- A row is not tried again at once, but in the part's next try, together with others that were left. So what counts
+  against it are the part's tries that had room for it, less those in which it was replied to.
 - There is no other provider to ask instead.
 - A pack is not taken apart in memory. Where one of its rows may be at fault for what became of all, a reply without
   content is stored for each: that is what makes `parts` ask a row alone.
@@ -14,6 +14,7 @@ the results have cost is counted from the results alone, whatever became of thei
 however often it is collected.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import aclosing
 from time import monotonic
@@ -202,11 +203,16 @@ class _Collector:
             return None
         job.upstream = self._provider  # type: ignore[assignment]  # its name is all that the recorder asks for
         job.requests = self._asked.number
-        job.attempts = max(self._asked.attempts - len(stored), 0)
+        job.attempts = max(self._tries(row) - len(stored), 0)
         job.asked = self._asks(len(stored))
         if stored:
             job.spent = (sum(each.usage[0] for each in stored), sum(each.usage[1] for each in stored))
         return job
+
+    def _tries(self, row: int) -> int:
+        """Return how many earlier tries that count have asked for a row that is still without an outcome."""
+        earlier = self._asked.earlier
+        return len(earlier) - bisect_right(earlier, row)
 
     def _asks(self, replies: int) -> int:
         """Return how often a row was asked alone that has so many wrong replies."""
@@ -275,7 +281,7 @@ class _Collector:
         fault = failure.fault
         job.attempts += fault.spends_attempt
         most = self._rules.attempts
-        out = (fault.spends_attempt and job.attempts >= most) or self._asked.number >= most + _FREE_TRIES
+        out = (fault.spends_attempt and job.attempts >= most) or self._tries(job.index) + 1 >= most + _FREE_TRIES
         if out or not fault.retryable:
             self._fail(job, failure)
             return

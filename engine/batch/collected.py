@@ -1,5 +1,6 @@
 """What a collection is told of a try and of the rules for its rows, and what it tells in return."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -43,12 +44,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     requests: int  # in its file
     file: Path  # that was sent; it may be gone
     completed: bool  # whether the batch came to its end: then a row without a result has been tried
-    attempts: int  # tries of the part before this one that count
+    earlier: Sequence[int]  # of each earlier try that counts: the row up to which it asked; ascending
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says of failed rows."""
 
-    attempts: int  # tries that count, until a row has failed
+    attempts: int  # tries that count and in which a row was asked for, until it has failed
     asks: int  # times that a row is asked until its reply is a valid answer
     secrets: tuple[str, ...] = ()  # that must not stand in any message

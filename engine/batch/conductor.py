@@ -150,7 +150,7 @@ class Conductor:
         number = len(current)
         first = max((t.end_row for t in current), default=0)
         while not self._stopping:
-            t, built = await self._build(number, 1, first, None, attempts=0)
+            t, built = await self._build(number, 1, first, None)
             if t is not None:
                 self._start(t.part, self._part(t))
                 number += 1
@@ -173,9 +173,10 @@ class Conductor:
             await self._bench.settle(t)
             if self._stopping or (_done(t) and not again):
                 return
-            attempts = 0 if again else t.attempts + self._counts(t)
+            number = t.number + 1
+            counted_from = number if again else t.counted_from
             again = False
-            following, _ = await self._build(t.part, t.number + 1, t.first_row, t.end_row, attempts=attempts)
+            following, _ = await self._build(t.part, number, t.first_row, t.end_row, counted_from=counted_from)
             if following is None:
                 return
             t = following
@@ -200,16 +201,8 @@ class Conductor:
             self._moved.set()
         return True
 
-    def _counts(self, t: Try) -> bool:
-        """Whether a try counts against the rows that it has left."""
-        # Only a batch that ran to its end has tried its rows, and where there was no room for all that were left by the
-        # try before, some were not in it.
-        before = self._journal.tries.get((t.part, t.number - 1))
-        whole = before is None or t.rows >= before.left
-        return t.status == "completed" and t.phase == "collected" and whole
-
     async def _build(
-        self, part: int, number: int, first: int, end: int | None, *, attempts: int
+        self, part: int, number: int, first: int, end: int | None, *, counted_from: int = 1
     ) -> tuple[Try | None, Built | None]:
         """Write the file of a try, waiting for the budget to have room. No try where there is nothing to ask for."""
         async with self._building:
@@ -231,7 +224,8 @@ class Conductor:
                         crc=built.crc,
                         tokens=built.tokens,
                         reserved=built.reserved,
-                        attempts=attempts,
+                        asked_to=built.end_row,
+                        counted_from=counted_from,
                         now=self._clock.time(),
                     )
                     return t, built

@@ -45,7 +45,7 @@ class Steps:
         *,
         journal: BatchJournal,
         calls: Calls,
-        collect: Callable[[Try, Path, list[Path]], Awaitable[Collected]],
+        collect: Callable[[Try, list[int], Path, list[Path]], Awaitable[Collected]],
         folder: Path,
         config: BatchConfig,
         run: str,
@@ -279,7 +279,8 @@ class Steps:
                 files.append(await self._downloaded(t, kind, file_id))
         self.at_hand.add(t.part)
         try:
-            found = await self._collect(t, self.path(t.part, t.number), files)
+            earlier = self._journal.earlier(t)
+            found = await self._collect(t, earlier, self.path(t.part, t.number), files)
         finally:
             self.at_hand.discard(t.part)
         now = self._clock.time()

@@ -21,15 +21,19 @@ class Tally(msgspec.Struct):
 def tally(tries: Iterable[Try]) -> Tally:
     """Count the requests of these tries."""
     whole = Tally()
-    doubtful: set[int] = set()  # parts, a batch of which was given up
+    asked: dict[int, int] = {}  # part -> the row up to which all were asked for before
     for t in sorted(tries, key=lambda t: (t.part, t.number)):
         requests = _worked_on(t)
         whole.requests += requests
-        if t.attempts or t.part in doubtful:
-            whole.again += requests
+        if t.number == t.counted_from:
+            asked[t.part] = t.first_row
+        before = asked[t.part]
+        first = max(t.asked_to - before, 0)  # rows at most that were not asked for before
+        whole.again += round(requests * max(t.rows - first, 0) / t.rows) if t.rows else 0
         if t.maybe_billed:
-            doubtful.add(t.part)
             whole.maybe_billed += requests
+        if t.maybe_billed or (t.phase == "collected" and t.status == "completed"):
+            asked[t.part] = max(before, t.asked_to)
     return whole
 
 

@@ -82,6 +82,14 @@ class BatchJournal:
         newest = {part: self.tries[part, number] for part, number in sorted(self.tries)}
         return list(newest.values())
 
+    def earlier(self, t: Try) -> list[int]:
+        """Return the row up to which each earlier try asked that counts against the rows of this one; ascending.
+
+        Only a batch that ran to its end has tried its rows.
+        """
+        tries = (self.tries[t.part, number] for number in range(t.counted_from, t.number))
+        return sorted(each.asked_to for each in tries if each.phase == "collected" and each.status == "completed")
+
     def built(
         self,
         *,
@@ -95,7 +103,8 @@ class BatchJournal:
         crc: int,
         tokens: int,
         reserved: Amount,
-        attempts: int,
+        asked_to: int,
+        counted_from: int = 1,
         now: float,
     ) -> Try:
         """Note that a try's file is there, and return the try. One that is "built" already is replaced."""
@@ -104,7 +113,21 @@ class BatchJournal:
             raise ValueError(f"part {part} has no try {number} before its try {number - 1} is done with")
         if earlier is not None and (earlier.first_row, earlier.end_row) != (first_row, end_row):
             raise ValueError(f"part {part} has the rows {earlier.first_row} to {earlier.end_row} exclusive")
-        state = Try(part, number, first_row, end_row, requests, rows, size, crc, tokens, reserved, attempts, since=now)
+        state = Try(
+            part,
+            number,
+            first_row,
+            end_row,
+            requests,
+            rows,
+            size,
+            crc,
+            tokens,
+            reserved,
+            asked_to,
+            counted_from,
+            since=now,
+        )
         before = self.tries.get((part, number))
         _check("built", state, before.phase if before else "")
         self._append("built", state)

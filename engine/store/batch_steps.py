@@ -68,7 +68,8 @@ class Try(msgspec.Struct):
     crc: int
     tokens: int  # estimated, of the prompts
     reserved: Amount
-    attempts: int  # earlier tries that count against these rows
+    asked_to: int  # exclusive; rows of the part from here on had no room in the file
+    counted_from: int  # the first try of the part that counts against its rows: a retry counts anew
     phase: Phase = "built"
     since: float = 0.0  # when that phase began
     file_id: str | None = None

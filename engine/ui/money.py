@@ -26,7 +26,8 @@ def so_far(cost: Cost | None, *, batch: bool = False) -> list[list[str]]:
     if cost is None:
         return []
     dollars, others = [], []
-    if cost.usd is not None:
+    # Before the first request nobody knows of what a price will be missing.
+    if cost.usd is not None and (cost.usd or cost.reserved_usd or cost.max_usd is not None):
         spent = figures.money(cost.usd)
         dollars.append(f"cost {spent}" + ("" if cost.max_usd is None else f" of {figures.money(cost.max_usd)}"))
         if batch and cost.reserved_usd > 0:

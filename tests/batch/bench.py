@@ -118,7 +118,7 @@ class Process:
         part: Part,
         *files: Path,
         number: int = 1,
-        attempts: int = 0,
+        earlier: Sequence[int] = (),
         completed: bool = True,
         most: int = 6,
         asks: int = 3,
@@ -132,7 +132,7 @@ class Process:
             requests=part.built.requests,
             file=part.path,
             completed=completed,
-            attempts=attempts,
+            earlier=earlier,
         )
         with await Results.read(files) as results:
             return await collect(self.desk, asked, results, Rules(attempts=most, asks=asks, secrets=("sk-secret",)))

@@ -181,13 +181,13 @@ def test_a_row_that_came_to_nothing_is_tried_again_until_its_attempts_are_used_u
         part = await process.build()
         lines = [each for each in answers(part) if each["custom_id"] != "r1"]
         output = written(tmp_path / "output", lines + [line] * (line is not None))
-        found = await process.collect(part, output, attempts=1, number=2, most=3)
+        found = await process.collect(part, output, earlier=[3], number=2, most=3)
         assert (found.answered, found.left, found.tried, found.missing) == (2, 1, 1, line is None)
         assert 1 not in bench.records()
         part = await process.build()
         assert part.ids == ["r1"]
         output = written(tmp_path / "output", [line] * (line is not None))
-        found = await process.collect(part, output, attempts=2, number=3, most=3)
+        found = await process.collect(part, output, earlier=[3, 3], number=3, most=3)
         assert (found.failed, found.left) == (1, 0)
         record = bench.records()[1]
         assert (record["line"]["error"]["class"], record["attempts"], record["requests"]) == (fault, 3, 3)
@@ -205,10 +205,24 @@ def test_a_refusal_spends_no_attempt_but_not_for_ever(tmp_path: Path, status: in
         part = await process.build()
         output = written(tmp_path / "output", [refused("r0", status, "later", code)])
         for number in range(1, 22):
-            found = await process.collect(part, output, number=number, most=2)
+            found = await process.collect(part, output, number=number, earlier=[1] * (number - 1), most=2)
             assert (found.left, found.tried) == (1, 0)
-        found = await process.collect(part, output, number=22, most=2)
+        found = await process.collect(part, output, number=22, earlier=[1] * 21, most=2)
         assert (found.left, found.failed) == (0, 1)
+
+    run(story())
+
+
+def test_tries_that_had_no_room_for_a_row_do_not_count_against_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        bench = Bench(tmp_path, texts(4))
+        process = bench.process()
+        part = await process.build()
+        output = written(tmp_path / "output", [refused(f"r{row}", 500, "broken") for row in range(4)])
+        found = await process.collect(part, output, number=40, earlier=[0] * 30 + [1, 1, 2, 3], most=3)
+        # The first row was in four tries, the next one in two, and so on.
+        assert (found.failed, found.left, found.tried) == (2, 2, 2)
+        assert {row: record["attempts"] for row, record in bench.records().items()} == {0: 5, 1: 3}
 
     run(story())
 
@@ -357,7 +371,7 @@ def test_a_row_is_shown_what_was_wrong_in_the_next_try_until_it_is_right(tmp_pat
         part = await process.build()
         assert [each["role"] for each in part.lines[0]["body"]["messages"]] == ["user", "assistant", "user"]
         found = await process.collect(
-            part, written(tmp_path / "output", [answered("r1", completion({"n": 1}))]), number=2, attempts=1
+            part, written(tmp_path / "output", [answered("r1", completion({"n": 1}))]), number=2, earlier=[3]
         )
         record = bench.records()[1]
         assert record["line"]["output"] == {"n": 1}
@@ -373,7 +387,7 @@ def test_a_row_that_is_never_right_fails_with_its_last_reply(tmp_path: Path) -> 
         for number in (1, 2, 3):
             part = await process.build()
             output = written(tmp_path / "output", [answered("r0", completion(f"no {number}"))])
-            found = await process.collect(part, output, number=number, attempts=number - 1)
+            found = await process.collect(part, output, number=number, earlier=[10] * (number - 1))
             assert (found.left, found.failed) == ((1, 0) if number < 3 else (0, 1))
         record = bench.records()[0]
         assert (record["line"]["error"]["class"], record["line"]["error"]["reply"]) == ("invalid_output", "no 3")
@@ -447,7 +461,7 @@ def test_a_row_that_is_wrong_in_a_pack_is_asked_alone(tmp_path: Path) -> None:
             part = await process.build()
             assert part.ids == (["r0", "r2"] if number == 2 else ["r2"])
             output = written(tmp_path / "output", pack_reply(part, wrong=(2,)))
-            found = await process.collect(part, output, number=number, attempts=number - 1)
+            found = await process.collect(part, output, number=number, earlier=[10] * (number - 1))
         assert (found.failed, found.left) == (1, 0)
         assert bench.records()[2]["line"]["error"]["class"] == "invalid_output"
         assert len(bench.replies(2)) == 4  # one in the pack, and as many alone as there are asks
@@ -468,7 +482,7 @@ def test_where_one_row_may_be_at_fault_all_are_asked_alone(tmp_path: Path, line:
         part = await process.build()
         assert part.ids == ["r0", "r1", "r2", "r3"]
         lines = [*pack_reply(part)[1:], refused("r0", 400, "too long")]
-        found = await process.collect(part, written(tmp_path / "output", lines), number=2, attempts=1)
+        found = await process.collect(part, written(tmp_path / "output", lines), number=2, earlier=[4])
         assert (found.answered, found.failed) == (3, 1)
         assert bench.records()[1]["usage"] == [10, 7]
 

@@ -15,7 +15,7 @@ from tests.batch.virtual_time import VirtualClock, WaitsForever
 
 
 def part(number: int, tokens: int, phase: str = "uploaded") -> Try:
-    return Try(number, 1, 0, 10, 10, 10, 100, 0, tokens, Amount(), 0, phase=phase)  # type: ignore[arg-type]  # a phase
+    return Try(number, 1, 0, 10, 10, 10, 100, 0, tokens, Amount(), 10, 1, phase=phase)  # type: ignore[arg-type]  # a phase
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:

@@ -23,7 +23,7 @@ def journal(tmp_path: Path) -> Iterator[BatchJournal]:
 def built(journal: BatchJournal, part: int, reserved: Amount, *, requests: int = 10, tokens: int = 1000) -> Try:
     rows = {"first_row": part * 10, "end_row": part * 10 + 10, "requests": requests, "rows": requests}
     return journal.built(
-        part=part, number=1, size=1, crc=0, tokens=tokens, reserved=reserved, attempts=0, now=1.0, **rows
+        part=part, number=1, size=1, crc=0, tokens=tokens, reserved=reserved, asked_to=100, now=1.0, **rows
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from engine.batch.calls import End
 from engine.errors import ExitCode
 from engine.transport.batches import BatchProblem
-from tests.batch.provider_in_memory import Life, too_many
+from tests.batch.provider_in_memory import Life, refused, too_many
 from tests.batch.virtual_time import START
 from tests.batch.world import Killed, World
 
@@ -238,8 +238,18 @@ def test_alone_it_waits_and_then_has_smaller_files_made(tmp_path: Path) -> None:
     assert 100 <= world.provider.enqueued_most <= 150
     # Nothing was done for what was refused, so nothing of it may be billed.
     assert not any(t.maybe_billed for t in world.tries)
-    # And rows that had no room in a smaller file have all their attempts.
-    assert {t.attempts for t in world.tries} == {0}
+
+
+def test_in_many_small_files_every_row_has_its_attempts_and_no_more(tmp_path: Path) -> None:
+    world = World(tmp_path, 400, max_requests=400)
+    world.provider.enqueued_limit = 100  # ten rows at a time: forty files and more of one part
+    bad = {"r0", "r7", "r200", "r399"}
+    ok = world.provider.answer
+    world.provider.answer = lambda request: refused(500) if request["custom_id"] in bad else ok(request)
+    assert world.ends() is None
+    assert len(world.tries) > 40
+    assert {name: times for name, times in world.provider.billed().items() if times > 1} == dict.fromkeys(bad, 3)
+    assert {row for row, outcome in world.outcomes.items() if outcome != "answered"} == {0, 7, 200, 399}
 
 
 def test_each_size_of_files_has_its_time(tmp_path: Path) -> None:

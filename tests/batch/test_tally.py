@@ -8,7 +8,7 @@ from engine.store.batch_journal import Try
 
 
 def attempt(part: int, number: int, requests: int, **members: Any) -> Try:
-    t = Try(part, number, 0, 100, requests, requests, 1000, 0, 0, Amount(), 0, creations=1)
+    t = Try(part, number, 0, 100, requests, requests, 1000, 0, 0, Amount(), 100, 1, creations=1)
     for name, value in members.items():
         setattr(t, name, value)
     return t
@@ -41,9 +41,27 @@ def test_packs_of_an_expired_batch_count_once() -> None:
 def test_what_was_tried_before_is_asked_again() -> None:
     tries = [
         attempt(0, 1, 100, phase="collected", status="completed", left=10),
-        attempt(0, 2, 10, phase="collected", status="completed", attempts=1),
+        attempt(0, 2, 10, phase="collected", status="completed"),
     ]
     assert tally(tries) == Tally(110, 10, 0)
+
+
+def test_rows_that_had_no_room_before_are_not_asked_again_but_first() -> None:
+    tries = [
+        attempt(0, 1, 30, phase="collected", status="completed", left=75, asked_to=30),
+        attempt(0, 2, 35, phase="collected", status="completed", left=40, asked_to=60),  # 5 of the first 30 are left
+        attempt(0, 3, 40, phase="collected", status="completed"),
+    ]
+    assert tally(tries) == Tally(105, 5, 0)
+
+
+def test_a_retry_counts_anew() -> None:
+    tries = [
+        attempt(0, 1, 100, phase="collected", status="completed", failed=10),
+        attempt(0, 2, 10, phase="collected", status="completed", left=4, counted_from=2),
+        attempt(0, 3, 4, phase="collected", status="completed", counted_from=2),
+    ]
+    assert tally(tries) == Tally(114, 4, 0)
 
 
 def test_what_was_given_up_may_be_billed_and_is_asked_again() -> None:

@@ -81,7 +81,7 @@ class Bench:
     async def settle(self, t: Try) -> None:
         self._world.point("a part is settled")
 
-    async def collect(self, t: Try, file: Path, files: list[Path]) -> Collected:
+    async def collect(self, t: Try, earlier: list[int], file: Path, files: list[Path]) -> Collected:
         world, found = self._world, Collected()
         world.point("results are taken in")
         sent = {line["custom_id"] for line in _lines(file)}
@@ -105,7 +105,7 @@ class Bench:
                 found.failed += 1
             elif response is None and (t.status != "completed" or f"r{row}" not in sent):
                 found.left += 1
-            elif t.attempts + 1 >= world.attempts:
+            elif sum(asked_to > row for asked_to in earlier) + 1 >= world.attempts:
                 world.outcomes[row] = "failed: too often"
                 found.failed += 1
             else:

@@ -28,7 +28,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "batches" / "journal"
 
 
-def build(journal: BatchJournal, part: int = 0, number: int = 1, now: float = 100.0) -> Try:
+def build(
+    journal: BatchJournal,
+    part: int = 0,
+    number: int = 1,
+    *,
+    now: float = 100.0,
+    asked_to: int | None = None,
+    counted_from: int = 1,
+) -> Try:
     return journal.built(
         part=part,
         number=number,
@@ -40,7 +48,8 @@ def build(journal: BatchJournal, part: int = 0, number: int = 1, now: float = 10
         crc=0xC0FFEE,
         tokens=567,
         reserved=Amount(4.0, 1000.0, 0.5),
-        attempts=number - 1,
+        asked_to=part * 10 + 10 if asked_to is None else asked_to,
+        counted_from=counted_from,
         now=now,
     )
 
@@ -122,7 +131,8 @@ def test_a_try_from_its_file_to_its_answers(path: Path) -> None:
         crc=0xC0FFEE,
         tokens=567,
         reserved=Amount(4.0, 1000.0, 0.5),
-        attempts=0,
+        asked_to=10,
+        counted_from=1,
         phase="collected",
         since=107.0,
         file_id="file-1",
@@ -202,9 +212,26 @@ def test_a_part_has_one_try_at_a_time(path: Path) -> None:
     with pytest.raises(ValueError, match="has the rows 0 to 10"):
         journal.built(
             part=0, number=3, first_row=0, end_row=11, requests=1, rows=1, size=1, crc=1, tokens=1, reserved=Amount(),
-            attempts=2, now=1.0,
+            asked_to=11, now=1.0,
         )  # fmt: skip
     assert journal.current() == [second, other]
+
+
+def test_only_batches_that_ran_to_their_end_count_and_as_far_as_they_asked(path: Path) -> None:
+    journal = BatchJournal.open(path, RUN)
+    statuses = {1: "completed", 2: "expired", 3: None, 4: "completed", 5: "completed"}
+    for number, status in statuses.items():
+        t = build(journal, number=number, asked_to=10 - number)
+        if status is None:
+            journal.given_up(t, "stuck", 101.0)
+            continue
+        for event in ("uploading", "uploaded", "creating", "created"):
+            STEPS[event](journal, t, 101.0)
+        journal.ended(t, status, "out", None, 102.0)
+        journal.collected(t, Spent(), Spent(), 0, 0, 8, 103.0)
+    assert journal.earlier(build(journal, number=6)) == [5, 6, 9]
+    assert journal.earlier(build(journal, number=6, counted_from=5)) == [5]
+    assert journal.earlier(build(journal, number=6, counted_from=6)) == []
 
 
 def test_a_file_that_was_lost_before_it_went_out_is_built_again(path: Path) -> None:
@@ -248,7 +275,7 @@ def test_cut_at_any_byte_it_is_as_it_was_after_one_of_its_steps(
             t = next((t for t in journal.current() if t.part == part), None)
             if event == "built":
                 number = 1 if t is None else t.number + (t.phase not in OPEN)
-                build(journal, part, number, float(now))
+                build(journal, part, number, now=float(now))
             else:
                 assert t is not None
                 STEPS[event](journal, t, float(now))
@@ -398,7 +425,7 @@ journal = BatchJournal.open(Path(sys.argv[1]), "run-1")
 part = 0
 while True:
     t = journal.built(part=part, number=1, first_row=part, end_row=part + 1, requests=1, rows=1, size=1, crc=1,
-                      tokens=1, reserved=Amount(), attempts=0, now=1.0)
+                      tokens=1, reserved=Amount(), asked_to=part + 1, now=1.0)
     journal.uploading(t, 2.0)
     journal.uploaded(t, "file", 3.0)
     print(part, flush=True)

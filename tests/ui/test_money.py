@@ -38,6 +38,8 @@ def test_without_a_cost_nothing_is_said() -> None:
         ({"usd": 0.0042, "max_usd": None, "projected_usd": 0.0123}, ["cost $0.0042, about $0.012 in all"]),
         ({"max_tokens": 3e6}, ["cost $1.23 of $5.00, about $3.10 in all", "budget 1.6M of 3.0M tokens"]),
         ({"usd": None, "max_usd": None, "projected_usd": None}, []),
+        ({"usd": 0.0, "max_usd": None, "projected_usd": None}, []),
+        ({"usd": 0.0, "projected_usd": None}, ["cost $0.00 of $5.00"]),
         ({"usd": None, "max_tokens": 3e6}, ["budget 1.6M of 3.0M tokens"]),
         ({"usd": None, "max_requests": 5e4}, ["budget 12,490 of 50,000 requests"]),
         (
