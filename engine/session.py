@@ -1,7 +1,7 @@
 """One run from start to end: prepared, supervised, reported. What the command line calls."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -86,38 +86,46 @@ def run(
                 log.log(
                     f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
                 )
+                if supervisor.finished and prepared.delivery is not None:
+                    session = _delivered(prepared, prepared.delivery, session, log)
                 sessions.append(session)
+                report = _report(prepared, asked, supervisor, sessions)
+                if finished and earlier is not None and not supervisor.finished:
+                    report = _as_it_was(report, earlier)
+                with suppress(OSError):  # a full disk has no room for it either
+                    durable.replace_durably(directory.report, to_json(report))
                 if supervisor.finished or not supervisor.handed_over:
                     break
                 prepared = prepared.again()
-            done = supervisor.finished
-            if done and prepared.delivery is not None:
-                session = sessions[-1] = _delivered(prepared, prepared.delivery, session, log)
-                done = session.exit_code != ExitCode.MACHINE
-        totals = supervisor.totals
-        report = RunReport(
-            run=prepared.manifest.run_id,
-            finished=done,
-            input=prepared.input.where,
-            output=shown(asked.output.path),
-            errors=_errors(asked, prepared) if totals.failed and done else None,
-            rows=supervisor.rows,
-            totals=totals,
-            failures=_failures(config.errors_path) if supervisor.finished and totals.failed else {},
-            cost=supervisor.cost,
-            sessions=sessions,
-        )
-        if finished and earlier is not None and not supervisor.finished:
-            # A retry that was broken off: the output is what it was, and so are the rows that have failed in it.
-            report = msgspec.structs.replace(
-                report, rows=earlier.rows, totals=earlier.totals, failures=earlier.failures, errors=earlier.errors
-            )
-        with suppress(OSError):  # a full disk has no room for it either
-            durable.replace_durably(directory.report, to_json(report))
         if supervisor.finished:
             _remove_sealed(directory.sealed)
             claims.discard(directory.claims)
         return report, session
+
+
+def _report(prepared: Prepared, asked: Config, supervisor: Supervisor, sessions: Sequence[SessionReport]) -> RunReport:
+    """Sum up the run as it is after these sessions, of which the supervisor has seen the last."""
+    totals, finished = supervisor.totals, supervisor.finished
+    done = finished and sessions[-1].exit_code != ExitCode.MACHINE  # the upload was its last step
+    return RunReport(
+        run=prepared.manifest.run_id,
+        finished=done,
+        input=prepared.input.where,
+        output=shown(asked.output.path),
+        errors=_errors(asked, prepared) if totals.failed and done else None,
+        rows=supervisor.rows,
+        totals=totals,
+        failures=_failures(prepared.config.errors_path) if finished and totals.failed else {},
+        cost=supervisor.cost,
+        sessions=[*sessions],
+    )
+
+
+def _as_it_was(report: RunReport, finished: RunReport) -> RunReport:
+    """Return the report of a retry that was broken off: the output is what it was, and so are its failed rows."""
+    return msgspec.structs.replace(
+        report, rows=finished.rows, totals=finished.totals, failures=finished.failures, errors=finished.errors
+    )
 
 
 def _phases(prepared: Prepared) -> tuple[Mode, ...]:
