@@ -45,6 +45,7 @@ class Member:
     child: processes.Child
     heard: float  # monotonic time of its last message, or of its start
     state: str = "starting"
+    dismissed: bool = False  # ended by the pool before it was ready for any work
     wants: bool = False
     shards: dict[int, Shard] = field(default_factory=dict)
     beat: Beat | None = None
@@ -126,9 +127,13 @@ class Pool:
         messages.send(member.child.pipe, Assign(shard, suspects, poison))
 
     def drain(self, seconds: float) -> None:
-        """Tell all workers to finish what is in flight and exit."""
+        """Tell all workers to finish what is in flight and exit. Those that have not begun are ended at once."""
         for member in self.members:
-            if member.state in ("starting", "working"):
+            if member.state == "starting":
+                member.become("draining")
+                member.dismissed = True  # with nothing to finish, and coming up takes longer than many a run
+                member.child.process.kill()
+            elif member.state == "working":
                 member.become("draining")
                 messages.send(member.child.pipe, Drain(seconds))
 
@@ -140,7 +145,7 @@ class Pool:
         process = member.child.process
         process.join()
         member.child.pipe.close()
-        expected = member.state == "draining" and process.exitcode == 0
+        expected = member.dismissed or (member.state == "draining" and process.exitcode == 0)
         member.become("gone")
         self.members.remove(member)
         board = self._directory.board_path(member.incarnation)

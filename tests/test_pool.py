@@ -167,7 +167,8 @@ def test_setup_and_assignment_reach_the_worker(workers: Pool) -> None:
 
 def test_all_workers_are_told_to_drain_once(workers: Pool) -> None:
     members = [workers.start(0, 0.0), workers.start(1, 0.0)]
-    members[0].become("working")
+    for member in members:
+        member.become("working")
     workers.drain(3.0)
     workers.drain(1.0)
     for member in members:
@@ -182,10 +183,20 @@ def test_all_workers_are_told_to_drain_once(workers: Pool) -> None:
 
 def test_a_worker_that_ends_as_it_was_told_is_no_death(workers: Pool, directory: RunDirectory) -> None:
     member = workers.start(0, 0.0)
+    member.become("working")
     workers.drain(0.0)
     member.child.pipe.close()
     assert workers.bury(member, 0) is None
     assert (workers.members, workers.deaths, member.state) == ([], 0, "gone")
+
+
+def test_a_worker_that_is_not_ready_yet_is_ended_at_once_and_that_is_no_death(workers: Pool) -> None:
+    member = workers.start(0, 0.0)
+    workers.drain(30.0)
+    member.child.process.join()
+    assert member.child.process.exitcode == -signal.SIGKILL
+    assert workers.bury(member, 0) is None
+    assert (workers.members, workers.deaths) == ([], 0)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +205,7 @@ def test_a_worker_that_ends_as_it_was_told_is_no_death(workers: Pool, directory:
 )
 def test_a_worker_that_ends_untold_or_in_error_has_died(workers: Pool, drain: bool, end: bytes, how: str) -> None:
     member = workers.start(0, 0.0)
+    member.become("working")
     if drain:
         workers.drain(0.0)
     member.child.pipe.send_bytes(end)
@@ -316,9 +328,11 @@ def test_a_worker_that_is_silent_too_long_is_killed_and_one_that_starts_gets_lon
 
 
 def test_a_worker_that_drains_is_not_killed_for_its_silence(workers: Pool) -> None:
-    workers.start(0, 0.0)
+    member = workers.start(0, 0.0)
+    member.become("working")
     workers.drain(30.0)
     assert workers.kill_silent(1e6) == []
+    assert member.child.process.is_alive()
 
 
 # Figures
