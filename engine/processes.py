@@ -151,8 +151,10 @@ def run_child(module: str, pipe: Connection) -> None:
     """Be the child: run `module.main` and end with its status."""
     # A terminal's Ctrl-C goes to the whole process group; only the supervisor decides what follows from it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # what is imported lives as long as the process: the collector need not walk it, now or later
     main = importlib.import_module(module).main
-    gc.freeze()  # what is imported lives as long as the process: the collector need not walk it again
+    gc.freeze()
+    gc.enable()
     status = main(pipe)
     sys.stderr.flush()
     # Not through the interpreter's end: threads of the HTTP client may still run, and taking the interpreter down

@@ -12,7 +12,7 @@ from engine.errors import ConfigError, MachineError
 from engine.records import Endpoint
 
 _READY_S = 60.0  # the openai package imports in a second or two; on a disk that sleeps, in more
-_RESOLVER = "engine.transport.endpoint"
+_RESOLVER = "engine.transport.resolver"
 
 
 class EmbeddedEndpoint(Protocol):

@@ -2,14 +2,13 @@
 
 A configured `AsyncOpenAI` is made to send one request into a transport that only records it. Its URL and headers
 then serve the direct transport, so that workers need not import `openai`, which takes over half a second and
-80 MB. It runs in a process of its own, beside the start of the workers.
+80 MB. That is done in a process of its own (see `resolver`), beside the start of the workers.
 """
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,7 +17,7 @@ import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
 from engine.records import Endpoint
-from engine.transport import faults, is_loopback
+from engine.transport import is_loopback
 
 # Account settings that the openai package takes from the environment and sends to whatever server it talks to.
 _ACCOUNT_VARIABLES = (
@@ -139,27 +138,3 @@ def resolve(endpoint: Endpoint, api: str) -> Endpoint:
         if name in given or (name not in _PER_MESSAGE and not name.startswith(_TELEMETRY))
     )
     return msgspec.structs.replace(endpoint, url=str(request.url), headers=headers)
-
-
-def main(pipe: Connection) -> int:
-    """Resolve the endpoints of a run for the process at the other end, which sends `(endpoints, api)`.
-
-    It gets back the endpoints in the same order, or a text that says which there is none for, and why.
-    """
-    try:
-        endpoints, api = msgspec.msgpack.decode(pipe.recv_bytes(), type=tuple[list[Endpoint], str])
-    except EOFError:
-        return 1
-    pipe.send_bytes(msgspec.msgpack.encode(_resolve_all(endpoints, api)))
-    return 0
-
-
-def _resolve_all(endpoints: list[Endpoint], api: str) -> list[Endpoint] | str:
-    resolved = []
-    for endpoint in endpoints:
-        try:
-            resolved.append(resolve(endpoint, api))
-        except Exception as error:  # noqa: BLE001 - whatever the package does not like goes to the user as its words
-            words = faults.redacted(f"{type(error).__name__}: {error}", endpoint.secrets)
-            return f"{endpoint.provider!r}: {words}"
-    return resolved
