@@ -242,14 +242,19 @@ def _dotted(node: ast.AST, known: dict[str, str]) -> str | None:
     return None
 
 
-@functools.cache
-def modules() -> dict[str, Source]:
-    """Return every module of the package by its name below `engine`; the package's own file is ""."""
+def files() -> dict[str, Path]:
+    """Return the file of every module of the package by its name below `engine`; the package's own file is ""."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = read(path.read_text(encoding="utf-8"))
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
+
+
+@functools.cache
+def modules() -> dict[str, Source]:
+    """Return every module of the package, read. Not for naming tests: each process that runs some would read them."""
+    return {name: read(path.read_text(encoding="utf-8")) for name, path in files().items()}
 
 
 def imported_at_once(path: Path) -> list[str]:
@@ -278,7 +283,7 @@ def within(module: str, allowed: set[str]) -> bool:
 # The rules
 
 
-@pytest.mark.parametrize("module", [name for name in modules() if name])
+@pytest.mark.parametrize("module", [name for name in files() if name])
 def test_imports_go_one_way(module: str) -> None:
     component = module.partition(".")[0]
     assert component in MAY_IMPORT, f"engine/{component} has no line in MAY_IMPORT"
@@ -329,7 +334,7 @@ def test_no_module_is_listed_without_need(what: str) -> None:
         assert users, f"engine.{listed} does not {what} (any more): strike it from the list"
 
 
-@pytest.mark.parametrize("module", [name for name in modules() if within(name, set(PURE))])
+@pytest.mark.parametrize("module", [name for name in files() if within(name, set(PURE))])
 def test_decisions_read_no_clock_and_throw_no_dice(module: str) -> None:
     assert not modules()[module].uses(IMPURE_NAMES)
 
