@@ -34,7 +34,7 @@ _DUST = 1e-9  # of a sum: what it is rounded by
 class Costs:
     """The money of one session and of those before it.
 
-    batch: what the worker of batches has told last; None where there is none.
+    batch: what the worker of batches has told last, and before that what their journal tells; None without batches.
     """
 
     def __init__(self, prepared: Prepared, *, mode: str, workers: int) -> None:
@@ -50,12 +50,12 @@ class Costs:
         self._packed = 0
         self._written = 0.0
         self._wanted = False  # a worker has asked for credit
-        self.batch = _told_by(prepared) if mode == "live" else None
+        self.batch = _told_by(prepared, mode)
         limited = self._config.budget.limited
         # What counts as spent when the session begins; batches count what they take in their own session themselves.
         self._told_at_start = sum(map(self._bill.amount, self._before.lines), NOTHING)
         self._spent_at_start = self._before.lost + self._told_at_start
-        if self.batch is not None:
+        if self.batch is not None and mode == "live":
             self._spent_at_start += self._bill.batch_amount(self.batch)
         cap = _cap(self._config)
         self.left = cap - self._spent_at_start if limited else None
@@ -205,18 +205,24 @@ class Costs:
                 return
 
 
-def _told_by(prepared: Prepared) -> BatchBeat | None:
-    """Return what the batches of earlier sessions have cost, as their journal has it; None where there were none."""
+def _told_by(prepared: Prepared, mode: str) -> BatchBeat | None:
+    """Return what the batches of earlier sessions have cost, as their journal has it; None where there were none.
+
+    A session with nothing left to do ends before any worker could tell it.
+    """
     tries = BatchJournal.read(prepared.directory.journal)
     if not tries:
         return None
+    newest = {t.part: t for t in tries}.values()
+    # Before a session of live requests what is under way has been taken in.
+    under_way = [t for t in newest if t.open and mode == "batch"]
     return BatchBeat(
         batches=[],
-        parts=len({t.part for t in tries}),
-        collected=0,
+        parts=len(newest),
+        collected=sum(t.phase == "collected" and not t.left for t in newest),
         spent=Spent.total(t.spent for t in tries),
         wasted=Spent.total(t.wasted for t in tries),
-        reserved=Amount(),  # what is under way is taken in before there is a live session
+        reserved=sum((t.reserved for t in under_way), Amount()),
         doubtful=doubtful(tries),
     )
 

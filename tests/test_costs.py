@@ -23,6 +23,7 @@ from engine.processes import Child
 from engine.records import Amount, Counters, ProviderReport, Spent, Totals
 from engine.reports import Cost
 from engine.store import spending as files
+from engine.store.batch_journal import BatchJournal, Try
 from engine.store.spending import Spending
 
 IN, OUT = 1.0, 4.0
@@ -39,7 +40,15 @@ class Home:
         self._hired = 0
         self.now = 100.0
 
-    def session(self, *, providers: tuple[str, ...] = ("main",), workers: int = 2, **budget: float) -> Costs:
+    @property
+    def journal(self) -> Path:
+        """The journal of batches. After a session has begun."""
+        assert self._prepared is not None
+        return self._prepared.directory.journal
+
+    def session(
+        self, *, mode: str = "live", providers: tuple[str, ...] = ("main",), workers: int = 2, **budget: float
+    ) -> Costs:
         """Begin a session; the one before is over, or was killed."""
         self.end()
         tree: dict[str, Any] = {
@@ -51,7 +60,7 @@ class Home:
             "budget": budget,
         }
         self._prepared = prepare(configuration.parse(tree, "test"), {})
-        return Costs(self._prepared, mode="live", workers=workers)
+        return Costs(self._prepared, mode=mode, workers=workers)
 
     def hire(self, costs: Costs) -> Member:
         """Let a worker come up."""
@@ -344,6 +353,38 @@ def test_through_any_deaths_and_sessions_every_reply_is_in_the_lines_once(
     found = cost(costs)
     replies = sum(sums.values())
     assert (found.requests - earlier.requests, found.tokens - earlier.tokens) == (replies, replies * 110)
+
+
+def collected(journal: BatchJournal, part: int, spent: Spent) -> Try:
+    t = journal.built(
+        part=part, number=1, first_row=part, end_row=part + 1, requests=1, rows=1, size=1, crc=1, tokens=1,
+        reserved=Amount(1, 100, 0.5), asked_to=part + 1, now=1.0,
+    )  # fmt: skip
+    journal.uploading(t, 2.0)
+    journal.uploaded(t, "file", 3.0)
+    journal.creating(t, 4.0)
+    journal.created(t, "batch", 5.0, 5.0)
+    if spent.requests:
+        journal.ended(t, "completed", "out", None, 6.0)
+        journal.collected(t, spent, Spent(), 1, 0, 0, 7.0)
+    return t
+
+
+@pytest.mark.parametrize("mode", ["batch", "live"])
+def test_what_batches_of_earlier_sessions_have_cost_is_known_before_any_worker_tells_it(home: Home, mode: str) -> None:
+    home.session()
+    journal = BatchJournal.open(home.journal, "run-1")
+    collected(journal, 0, Spent(1, 100, 0, 10))
+    collected(journal, 1, Spent())  # at work
+    journal.close()
+    costs = home.session(mode=mode, max_tokens=1000.0)
+    whole = cost(costs)
+    assert (whole.requests, whole.tokens) == (1, 110)
+    assert [line.mode for line in whole.lines] == ["batch"]
+    assert whole.reserved_usd == (0.5 if mode == "batch" else 0.0)
+    assert costs.parts == ((1, 2) if mode == "batch" else None)
+    # A worker of batches counts them itself against what is left.
+    assert costs.left == Amount(inf, 1000.0 if mode == "batch" else 890.0, inf)
 
 
 def test_the_figures_that_are_taken_four_times_a_second_are_cheap(home: Home) -> None:
