@@ -139,7 +139,7 @@ def test_an_interrupted_run_leaves_its_batches_at_work_and_the_next_one_only_col
 def test_a_live_run_takes_in_the_batches_that_it_finds_under_way_before_it_asks(
     place: Place, simulator: Simulate, reference: Reference
 ) -> None:
-    witness = simulator(batch_s=3)
+    witness = simulator(batch_s=0.3, batch_script=("stuck:0.4",) * 3)  # they are under way for as long as it takes
     place.configure(witness.url)
     place.write_rows(ROWS)
     started = place.start(*batches(max_requests=PART))
