@@ -256,7 +256,8 @@ def test_what_may_have_been_done_is_unclear_and_not_tried_again(part: Path, answ
         lambda api: api.create("file-1", "/v1/chat/completions", {}),
     ):
         provider = Provider([answer])
-        caught = trouble(provider, call, timeout_s=0.2, patience_s=0.2)
+        short = {"timeout_s": 0.2, "patience_s": 0.2} if fault == "timeout" else {}
+        caught = trouble(provider, call, **short)
         assert (caught.unclear, caught.gone, caught.failure.fault.name) == (True, False, fault)
         assert len(provider.asked) == 1
 
@@ -528,7 +529,7 @@ def test_a_look_that_failed_is_taken_again(answer: Answer) -> None:
 
 def test_a_look_that_nobody_answers_is_taken_again() -> None:
     provider = Provider([silence, json_of(BATCH)])
-    assert use(provider, lambda api: api.retrieve("batch_1"), patience_s=0.6).id == "batch_1"
+    assert use(provider, lambda api: api.retrieve("batch_1"), patience_s=1.5).id == "batch_1"
     assert len(provider.asked) == 2
 
 
@@ -544,10 +545,10 @@ def test_a_look_that_nobody_answers_is_taken_again() -> None:
 )
 def test_patience_ends(answer: Answer, fault: str) -> None:
     provider = Provider([answer])
-    caught = trouble(provider, lambda api: api.retrieve("batch_1"), patience_s=0.4)
+    caught = trouble(provider, lambda api: api.retrieve("batch_1"), patience_s=1.0)
     assert (caught.failure.fault.name, caught.gone) == (fault, False)
-    assert 1 < len(provider.asked) <= 12
-    assert provider.asked[-1].at - provider.asked[0].at < 2.0
+    assert 1 < len(provider.asked) <= 30
+    assert provider.asked[-1].at - provider.asked[0].at < 3.0
 
 
 def test_the_server_says_how_long_to_wait() -> None:
@@ -650,7 +651,7 @@ def test_a_length_that_the_wire_does_not_hold_is_found(target: Path) -> None:
         use(
             Provider(),
             lambda api: api.download("file-1", target),
-            patience_s=0.3,
+            patience_s=1.0,
             transport=httpx2.MockTransport(answer),
         )
 
@@ -660,7 +661,7 @@ def test_a_length_that_the_wire_does_not_hold_is_found(target: Path) -> None:
 )
 def test_a_download_that_never_ends_well_leaves_what_was_there(answer: Answer, fault: str, target: Path) -> None:
     target.write_bytes(b"before")
-    caught = trouble(Provider([answer]), lambda api: api.download("file-1", target), patience_s=0.3)
+    caught = trouble(Provider([answer]), lambda api: api.download("file-1", target), patience_s=1.0)
     assert caught.failure.fault.name == fault
     assert target.read_bytes() == b"before"
 
@@ -671,11 +672,11 @@ def test_a_slow_line_is_given_its_time(target: Path) -> None:
         await response.prepare(request)
         for _ in range(10):
             await response.write(bytes(1 << 20))
-            await pause(0.06)
+            await pause(0.15)
         return response
 
     provider = Provider([slow])
-    assert use(provider, lambda api: api.download("file-1", target), patience_s=0.5) == 10 << 20
+    assert use(provider, lambda api: api.download("file-1", target), patience_s=1.0) == 10 << 20
     assert len(provider.asked) == 1
 
 
