@@ -253,7 +253,8 @@ def test_a_limit_that_nobody_configured_is_learned_from_the_headers(
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(1150)
     assert "provider main: learned from the server's headers: 9,000 requests a minute" in place.log
-    assert last_session(place)["providers"]["main"]["requests_per_minute"] == 9000
+    # In force at the end, where a ceiling that the first 429s have set may still be on its way back up to it.
+    assert 0.9 * 9000 <= last_session(place)["providers"]["main"]["requests_per_minute"] <= 9000
     stats = witness.stats()
     assert stats["by_status"]["429"] <= 0.25 * stats["requests"]
     late = [entry for entry in stats["series"] if entry[0] >= stats["first"] + 4]
