@@ -200,6 +200,15 @@ def test_nothing_is_acknowledged_before_the_sync_has_returned(
     asyncio.run(run())
 
 
+async def cut_off(checkpoint: Checkpoint, disk: SlowDisk) -> None:
+    """Begin a commit, and cancel its caller while it is on its way to the disk."""
+    commit = asyncio.ensure_future(checkpoint.commit())
+    await disk.has_begun()
+    commit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+
+
 def test_a_cancelled_commit_runs_to_its_end_and_the_next_one_waits_for_it(
     tmp_path: Path, shard: MakeShard, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,11 +216,7 @@ def test_a_cancelled_commit_runs_to_its_end_and_the_next_one_waits_for_it(
         checkpoint = await Checkpoint.open(tmp_path / "c", shard(3))
         disk = SlowDisk(monkeypatch)
         append(checkpoint, 0)
-        first = asyncio.ensure_future(checkpoint.commit())
-        await disk.has_begun()
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
+        await cut_off(checkpoint, disk)
         append(checkpoint, 1)
         second = asyncio.ensure_future(checkpoint.commit())
         await asyncio.sleep(0)
@@ -237,11 +242,7 @@ def test_a_commit_that_fails_after_its_caller_is_gone_is_told_by_close_and_by_no
         checkpoint = await Checkpoint.open(tmp_path / "c", shard(3))
         disk = SlowDisk(monkeypatch, failing=True)
         append(checkpoint, 0)
-        commit = asyncio.ensure_future(checkpoint.commit())
-        await disk.has_begun()
-        commit.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await commit
+        await cut_off(checkpoint, disk)
         disk.may_end.release()
         with pytest.raises(MachineError, match=r"^cannot write the checkpoint .*/c: Input/output error; check"):
             await checkpoint.close()
