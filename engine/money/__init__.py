@@ -1,1 +1,0 @@
-"""What tokens cost: the prices of the models that a run asks."""
