@@ -7,71 +7,47 @@ newly needs to print, sleep or sync is added to its line of `CLOSED`, with a rea
 import ast
 import builtins
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-import engine
+import rowmill
+from scripts import rooms
+from scripts.rooms import imported, imports_of
 
-PACKAGE = Path(engine.__file__).parent
+PACKAGE = Path(rowmill.__file__).parent
 
-BASE = {"errors", "records", "config", "reports"}
-PARTS = {"sources", "tasks", "flow", "transport", "store", "outputs", "cache"}
-# The worker's side and the supervisor's side never import each other; what both need is in `messages`.
-SUPERVISION = {
-    "assembly", "bill", "books", "costs", "delivery", "ending", "ledger", "machine", "money", "pool", "preparation",
-    "processes", "providers", "shard_book", "sharing", "startup", "supervisor", "threads",
-}  # fmt: skip
-
-# component (a module or a folder directly under engine/) -> the other components that it may import
+# The map: every room, from the top floor down, and the rooms that it may import. Nothing runs up, nothing in a circle.
+# `python scripts/rooms.py` prints what is so.
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": {"records"},  # for its types only
-    "records": set(),
-    "reports": {"records"},
-    "config": {"errors", "records"},
+    "__main__": {"interface"},
+    "interface": {"runs", "simulator", "store", "tasks", "core"},  # what people touch
+    "runs": {"supervisor", "budget", "simulator", "files", "store", "tasks", "transport", "core"},  # from start to end
+    "supervisor": {"budget", "files", "flow", "ipc", "store", "core"},  # plans, assigns, watches, merges: no rows
+    "worker": {"budget", "files", "flow", "ipc", "store", "tasks", "transport", "core"},  # the processes that ask
+    "budget": {"ipc", "store", "core"},  # what a run may spend
+    "simulator": {"ipc", "core"},  # an endpoint on loopback
     # None of these imports another: each can be read, tested and replaced alone.
-    **dict.fromkeys(PARTS, BASE),
-    "messages": BASE,
-    "money": {"errors", "records", "config", "processes"},
-    "estimates": set(),
-    "processes": set(),
-    "observer": {"reports"},
-    "memory": set(),
-    "machine": {"errors"},
-    "parking": set(),
-    "upstream": BASE | PARTS,
-    "job": BASE | PARTS | {"upstream"},
-    "backlog": BASE | PARTS | {"job", "parking"},
-    "packs": {"job"},
-    "dedup": BASE | PARTS | {"job"},
-    "recorder": BASE | PARTS | {"dedup", "job", "packs"},
-    "intake": BASE | PARTS | {"backlog", "dedup", "job", "packs", "parking", "recorder"},
-    "till": BASE | PARTS | {"job", "upstream"},
-    "judge": BASE | PARTS | {"backlog", "job", "packs", "recorder", "till", "upstream"},
-    "pipeline": BASE | PARTS | {"backlog", "intake", "job", "judge", "parking", "recorder", "till", "upstream"},
-    "committer": BASE | PARTS | {"job", "recorder"},
-    "worker": BASE
-    | PARTS
-    | {"committer", "dedup", "job", "memory", "messages", "pipeline", "recorder", "till", "upstream"},
-    "batch": BASE | PARTS | {"job", "memory", "messages", "packs", "recorder"},
-    **{
-        name: BASE | PARTS | {"memory", "messages", "observer"} | SUPERVISION
-        for name in SUPERVISION - {"machine", "money", "processes"}
-    },
-    "ui": {"errors", "estimates", "records", "reports"},
-    "simulator": {"records", "processes"},
-    "session": BASE | PARTS | SUPERVISION | {"observer", "ui", "simulator"},
-    "trial": BASE | {"observer", "session"},
-    "plan": BASE | PARTS | {"estimates", "money", "packs", "preparation"},
-    "cancel": BASE | PARTS | {"delivery", "session", "startup"},
-    "recipes": {"errors"},
-    "frames": {"errors", "records"},
-    "map_place": {"errors", "frames", "store"},
-    "api": BASE | {"frames", "map_place", "session", "tasks", "trial", "ui"},
-    "cli": BASE | {"cancel", "estimates", "plan", "recipes", "session", "trial", "ui", "simulator"},
-    "__main__": {"cli"},
+    "files": {"core"},  # rows in, rows out
+    "flow": {"core"},  # how fast and how often
+    "ipc": {"core"},  # between the processes
+    "store": {"core"},  # what survives a crash
+    "tasks": {"core"},  # row -> request, reply -> answer
+    "transport": {"core"},  # the wire and the fault table
+    "core": set(),  # values that everybody may import
+}
+
+# Inside a room, where it matters: a part of it, and the parts that it may not import.
+APART: dict[str, set[str]] = {
+    "worker.live": {"worker.batch"},
+    "worker.batch": {"worker.live"},
+    "worker.job": {"worker.live", "worker.batch"},
+    "worker.packs": {"worker.live", "worker.batch"},
+    "worker.recorder": {"worker.live", "worker.batch"},
+    "files.input": {"files.output"},
+    "files.output": {"files.input"},
 }
 
 
@@ -80,7 +56,7 @@ class Ability:
     """Something that only some modules may do. A name ending in "." stands for everything below it."""
 
     names: tuple[str, ...]
-    modules: set[str]  # dotted, without "engine."; a folder stands for all its modules
+    modules: set[str]  # dotted, without "rowmill."; a folder stands for all its modules
 
 
 CLOSED: dict[str, Ability] = {
@@ -93,40 +69,44 @@ CLOSED: dict[str, Ability] = {
         ("fcntl.flock", "fcntl.lockf", "os.lockf"),
         {
             "store.durable",
-            "cache.claims",  # whose turn it is, tried and never waited for
-            "simulator.batches.shelf",  # its state, as any server's
+            "store.cache.claims",  # whose turn it is, tried and never waited for
+            "simulator.batches.storage",  # its state, as any server's
         },
     ),
     "delete": Ability(
         ("os.unlink", "os.remove", "os.rmdir", "shutil.rmtree", ".unlink()", ".rmdir()"),
         {
             "store",
-            "pool",  # boards of requests in flight, once they have been read
-            "session",  # sealed shards, once the output has their lines
-            "cache.claims",  # the run's own scratch
-            "batch.steps",  # files of a batch, once it is collected
-            "simulator.batches.shelf",  # its own files
-            "map_place",  # the temporary directory of one call
+            "supervisor.pool",  # boards of requests in flight, once they have been read
+            "runs.session",  # sealed shards, once the output has their lines
+            "store.cache.claims",  # the run's own scratch
+            "worker.batch.lifecycle",  # files of a batch, once it is collected
+            "simulator.batches.storage",  # its own files
+            "interface.python.place",  # the temporary directory of one call
         },
     ),
-    "print": Ability(("print", "sys.stdout", "sys.stdin"), {"cli"}),
+    "print": Ability(("print", "sys.stdout", "sys.stdin"), {"interface.cli"}),
     "write to the error stream": Ability(
         ("sys.stderr",),
-        {"cli", "api", "processes"},  # api: is a terminal there? processes: flushed before a child ends at once
+        {
+            "interface.cli",
+            "interface.python.calls",  # is a terminal there?
+            "ipc.processes",  # flushed before a child ends at once
+        },
     ),
-    "exit": Ability(("sys.exit", "exit", "quit", "SystemExit"), {"cli"}),
+    "exit": Ability(("sys.exit", "exit", "quit", "SystemExit"), {"interface.cli"}),
     "end the process at once": Ability(
         ("os._exit", "os.abort", "os.kill", "os.killpg", "signal.raise_signal"),
-        {"processes"},  # a worker's end: threads of the HTTP client may still run
+        {"ipc.processes"},  # a worker's end: threads of the HTTP client may still run
     ),
     "sleep": Ability(
         ("time.sleep", "asyncio.sleep"),
         {
-            "worker",  # the heartbeat
-            "dedup",  # between two turns
+            "worker.live.process",  # the heartbeat
+            "worker.live.dedup",  # between two turns
             "simulator.app",  # latency
             "simulator.batches",  # the time that batches take
-            "batch",  # between two looks at a batch; a turn for others
+            "worker.batch",  # between two looks at a batch; a turn for others
             "store.durable",  # a lock has no timeout of its own; the sleep is injected
             "store.run_directory",
         },
@@ -140,7 +120,11 @@ CLOSED: dict[str, Ability] = {
     ),
     "read the environment": Ability(
         ("os.environ", "os.environb", "os.getenv", "os.putenv", "os.unsetenv"),
-        {"cli", "api", "transport.endpoint"},  # endpoint: drops account settings before the openai package sees them
+        {
+            "interface.cli",
+            "interface.python.calls",
+            "transport.endpoint",  # drops account settings before the openai package sees them
+        },
     ),
     "start processes": Ability(
         (
@@ -149,22 +133,24 @@ CLOSED: dict[str, Ability] = {
             "os.forkpty", "os.posix_spawn", "os.execv", "os.execve", "os.system", "os.popen",
             "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell",
         ),
-        {"processes"},
+        {"ipc.processes"},
     ),
-    "start threads": Ability(("threading.Thread", "concurrent.futures.ThreadPoolExecutor"), {"threads", "ui.screen"}),
+    "start threads": Ability(
+        ("threading.Thread", "concurrent.futures.ThreadPoolExecutor"), {"supervisor.threads", "interface.ui.screen"}
+    ),
     # Each foreign library stands behind the modules that translate its errors; importing one costs start-up time.
     "know the openai package": Ability(
         ("openai.", "httpx2."),
         {"transport.endpoint", "transport.sdk", "transport.batches", "transport.batch_trouble"},
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
-    "know rich": Ability(("rich.",), {"ui.live"}),
-    "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.patience", "batch.watch"}),
-    "know aiofiles": Ability(("aiofiles.",), {"sources", "store", "batch.parts", "transport.batches"}),
-    "know genai_prices": Ability(("genai_prices.",), {"money.published"}),
-    "know pyarrow": Ability(("pyarrow.",), {"sources", "outputs"}),
-    "know fsspec": Ability(("fsspec.", "s3fs."), {"sources.remote"}),
-    "know sqlite3": Ability(("sqlite3.",), {"cache.replies"}),
+    "know rich": Ability(("rich.",), {"interface.ui.live"}),
+    "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.patience", "worker.batch.polling"}),
+    "know aiofiles": Ability(("aiofiles.",), {"files.input", "store", "worker.batch.parts", "transport.batches"}),
+    "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
+    "know pyarrow": Ability(("pyarrow.",), {"files.input", "files.output"}),
+    "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
+    "know sqlite3": Ability(("sqlite3.",), {"store.cache.replies"}),
     "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.schema"}),
     "know Jinja2": Ability(("jinja2.",), {"tasks.jinja"}),
 }  # fmt: skip
@@ -181,7 +167,7 @@ IMPURE_NAMES = (
 class Source:
     """What one module imports and names, with dotted names resolved through its imports."""
 
-    imports: set[str] = field(default_factory=set)  # "engine.flow.rate", "rich.live.Live"
+    imports: set[str] = field(default_factory=set)  # "rowmill.flow.rate", "rich.live.Live"
     names: set[str] = field(default_factory=set)  # "os.fsync", "print", ".unlink()"
 
     def uses(self, names: Iterable[str]) -> set[str]:
@@ -197,14 +183,10 @@ class Source:
 def read(text: str) -> Source:
     """Read one module's source."""
     tree = ast.parse(text)
-    source = Source()
+    source = Source(imports=imports_of(tree))
     known: dict[str, str] = {}  # local name -> dotted
     for node in ast.walk(tree):
-        for local, dotted in _imported(node):
-            known[local] = dotted
-            source.imports.add(dotted)
-        if isinstance(node, ast.Import):
-            source.imports.update(alias.name for alias in node.names)
+        known.update(imported(node))
     for node in ast.walk(tree):
         if (name := _dotted(node, known)) is not None:
             source.names.add(name)
@@ -215,18 +197,6 @@ def read(text: str) -> Source:
             if method == "replace" and len(node.args) == 1 and not node.keywords:
                 source.names.add(".replace(one argument)")
     return source
-
-
-def _imported(node: ast.AST) -> Iterator[tuple[str, str]]:
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            # "import a.b" binds a; "import a.b as c" binds c to a.b
-            yield (alias.asname, alias.name) if alias.asname else (alias.name.partition(".")[0],) * 2
-    elif isinstance(node, ast.ImportFrom):
-        assert node.level == 0, "imports are absolute"
-        assert node.module is not None
-        for alias in node.names:
-            yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
 
 def _dotted(node: ast.AST, known: dict[str, str]) -> str | None:
@@ -243,7 +213,7 @@ def _dotted(node: ast.AST, known: dict[str, str]) -> str | None:
 
 
 def files() -> dict[str, Path]:
-    """Return the file of every module of the package by its name below `engine`; the package's own file is ""."""
+    """Return the file of every module of the package by its name below `rowmill`; the package's own file is ""."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -266,14 +236,8 @@ def imported_at_once(path: Path) -> list[str]:
         if isinstance(node, ast.If):
             typing_only = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
             nodes += node.orelse if typing_only else [*node.body, *node.orelse]
-        found += [dotted for _, dotted in _imported(node)]
+        found += [dotted for _, dotted in imported(node)]
     return found
-
-
-def components(source: Source) -> set[str]:
-    """Return which parts of the package a module imports."""
-    inside = {name.split(".")[1] for name in source.imports if name.startswith("engine.")}
-    return {name for name in inside if name != "__version__"}
 
 
 def within(module: str, allowed: set[str]) -> bool:
@@ -283,38 +247,29 @@ def within(module: str, allowed: set[str]) -> bool:
 # The rules
 
 
-@pytest.mark.parametrize("module", [name for name in files() if name])
-def test_imports_go_one_way(module: str) -> None:
-    component = module.partition(".")[0]
-    assert component in MAY_IMPORT, f"engine/{component} has no line in MAY_IMPORT"
-    beyond = components(modules()[module]) - MAY_IMPORT[component] - {component}
-    assert not beyond, f"engine.{module} may not import {beyond}"
+def test_every_room_imports_what_the_map_says_and_no_other() -> None:
+    assert {room: set(others) for room, others in rooms.rooms_of(PACKAGE).items()} == MAY_IMPORT
 
 
-def test_the_import_table_names_only_what_exists_and_has_no_circle() -> None:
-    existing = {name.partition(".")[0] for name in modules() if name}
-    assert set(MAY_IMPORT) == existing
-    real = {name: set[str]() for name in existing}
-    for module, source in modules().items():
-        if module:
-            component = module.partition(".")[0]
-            real[component] |= components(source) - {component}
-    while leaves := {name for name, needs in real.items() if not needs & set(real)}:
-        for name in leaves:
-            del real[name]
-    assert not real, f"these components import each other in a circle: {sorted(real)}"
+def test_no_arrow_runs_up_and_none_in_a_circle() -> None:
+    """The rooms stand in the map as they stand in the house."""
+    assert rooms.circles(rooms.rooms_of(PACKAGE)) == []
+    floors = rooms.floors(rooms.rooms_of(PACKAGE))
+    assert list(MAY_IMPORT) == sorted(MAY_IMPORT, key=lambda room: -floors[room])
+
+
+@pytest.mark.parametrize("part", APART)
+def test_parts_of_a_room_stay_apart(part: str) -> None:
+    sources = [(name, source) for name, source in modules().items() if within(name, {part})]
+    assert sources, f"{part} is no part of the package (any more)"
+    for name, source in sources:
+        known = {each.removeprefix("rowmill.") for each in source.imports if each.startswith("rowmill.")}
+        assert not [each for each in known if within(each, APART[part])], f"rowmill.{name}"
 
 
 def test_the_package_itself_imports_nothing() -> None:
     """Where it is run: what a type checker reads is passed over, and so is what a name needs that is asked for."""
-    assert not [name for name in imported_at_once(PACKAGE / "__init__.py") if name.startswith("engine")]
-
-
-def test_worker_and_supervisor_do_not_know_each_other() -> None:
-    for module in ("worker", "pipeline", "intake", "judge", "backlog", "dedup", "till", "upstream"):
-        assert not components(modules()[module]) & SUPERVISION
-    for module in SUPERVISION:
-        assert not components(modules()[module]) & {"worker", "pipeline"}
+    assert not [name for name in imported_at_once(PACKAGE / "__init__.py") if name.startswith("rowmill")]
 
 
 @pytest.mark.parametrize("what", CLOSED)
@@ -323,7 +278,7 @@ def test_only_the_listed_modules_may(what: str) -> None:
     for module, source in modules().items():
         if not within(module, ability.modules):
             used = source.uses(ability.names)
-            assert not used, f"engine.{module} may not {what}: {sorted(used)}"
+            assert not used, f"rowmill.{module} may not {what}: {sorted(used)}"
 
 
 @pytest.mark.parametrize("what", CLOSED)
@@ -331,7 +286,7 @@ def test_no_module_is_listed_without_need(what: str) -> None:
     ability = CLOSED[what]
     for listed in ability.modules:
         users = [name for name, source in modules().items() if within(name, {listed}) and source.uses(ability.names)]
-        assert users, f"engine.{listed} does not {what} (any more): strike it from the list"
+        assert users, f"rowmill.{listed} does not {what} (any more): strike it from the list"
 
 
 @pytest.mark.parametrize("module", [name for name in files() if within(name, set(PURE))])
@@ -383,12 +338,27 @@ def test_the_reader_does_not_see_what_is_not_there(text: str, name: str) -> None
     assert not read(text).uses((name,))
 
 
-def test_the_reader_finds_imports_of_the_package_in_every_form() -> None:
+def test_the_reader_finds_imports_of_the_package_in_every_form(tmp_path: Path) -> None:
+    package = tmp_path / "house"
     text = """
-from engine import config as configuration, __version__
-from engine.flow.rate import Lease
-import engine.store.merge
+from house import attic as top, __version__
+from house.hall.stairs import Step
+import house.cellar.wine
 def f():
-    from engine.ui import report
+    from house.kitchen import stove
 """
-    assert components(read(text)) == {"config", "flow", "store", "ui"}
+    for room in ("attic", "hall", "cellar", "kitchen", "porch"):
+        (package / room).mkdir(parents=True)
+        (package / room / "__init__.py").write_text(text if room == "porch" else "")
+    arrows = rooms.rooms_of(package)
+    assert set(arrows["porch"]) == {"attic", "hall", "cellar", "kitchen"}
+    assert rooms.floors(arrows) == {"attic": 1, "hall": 1, "cellar": 1, "kitchen": 1, "porch": 2}
+
+
+def test_a_circle_is_found_and_drawn(tmp_path: Path) -> None:
+    package = tmp_path / "house"
+    package.mkdir()
+    for room, other in (("a", "b"), ("b", "c"), ("c", "b"), ("d", "d")):
+        (package / f"{room}.py").write_text(f"import house.{other}\n")
+    assert rooms.circles(rooms.rooms_of(package)) == [{"b", "c"}]
+    assert rooms.drawn(package).splitlines()[-1] == "4 rooms on 2 floors, 3 arrows, 2 of them up, 1 circles"

@@ -11,20 +11,21 @@ from random import Random
 
 import pytest
 
-import engine
-from engine import config
-from engine.cli import arguments
-from engine.config.reading import SECTIONS
-from engine.errors import ExitCode
-from engine.plan import plan
-from engine.records import Answer, Failure, SimulatorSettings
-from engine.simulator.batches import words as batch_words
-from engine.simulator.faults import FaultPlan
-from engine.store.lines import failure_line, result_line
-from engine.transport import faults
-from engine.ui import plan as plans
+import rowmill
+from rowmill.core import config
+from rowmill.core.config.reading import SECTIONS
+from rowmill.core.errors import ExitCode
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.core.wire import Answer, Failure
+from rowmill.interface.cli import arguments
+from rowmill.interface.ui import plan as plans
+from rowmill.runs.plan import plan
+from rowmill.simulator.batches import words as batch_words
+from rowmill.simulator.faults import FaultPlan
+from rowmill.store.lines import failure_line, result_line
+from rowmill.transport import faults
 
-ROOT = Path(engine.__file__).parents[1]
+ROOT = Path(rowmill.__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 CONFIG = ROOT / "config.toml"

@@ -7,8 +7,7 @@ for: every process of a run imports this package, and most need neither.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.api import Report, map, run  # noqa: A004 - engine.map is what it does
-    from engine.errors import (
+    from rowmill.core.errors import (
         BudgetError,
         ConfigError,
         InputError,
@@ -17,20 +16,24 @@ if TYPE_CHECKING:
         RowmillError,
         RunDirectoryError,
     )
-    from engine.frames import Result, RowError
+    from rowmill.core.version import __version__ as __version__
+    from rowmill.interface.python.calls import Report, map, run  # noqa: A004 - rowmill.map is what it does
+    from rowmill.interface.python.frames import Result, RowError
 else:
 
     def __getattr__(name: str) -> Any:
-        if name not in __all__:
+        if name not in {*__all__, "__version__"}:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from engine import api
+        if name == "__version__":
+            from rowmill.core.version import __version__
+
+            return __version__
+        from rowmill.interface.python import calls
 
         # All at once: the next look finds them without coming here.
-        globals().update({each: getattr(api, each) for each in __all__})
+        globals().update({each: getattr(calls, each) for each in __all__})
         return globals()[name]
 
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BudgetError",

@@ -1,6 +1,6 @@
-"""`python -m engine` is `rowmill`."""
+"""`python -m rowmill` is `rowmill`."""
 
-from engine.cli import main
+from rowmill.interface.cli import main
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from engine.records import SimulatorSettings
+from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
 from scripts.proving.runs import Run, check, simulator
 

@@ -12,8 +12,8 @@ from openai.types.chat import ChatCompletion
 from openai.types.shared import ErrorObject
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies import digest
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies import digest
 from scripts.proving import faults
 from scripts.proving.format_files import URL, request
 from scripts.proving.runs import SOME_FAILED, ItemError, Run, Tables, check, simulator

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.records import SimulatorSettings
+from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
 from scripts.proving.runs import Run, Tables, check, simulator
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from engine.records import SimulatorSettings
+from rowmill.core.simulator import SimulatorSettings
 from scripts.proving import faults, sizes
 from scripts.proving.estimates import PROMPT
 from scripts.proving.runs import ItemError, Run, Tables, Witness, check, children, gone, simulator, until
@@ -150,7 +150,7 @@ class _Killer:
         """Return the kills, in their order."""
         while self._left or not self._at_end:
             # Until it has struck, the program kills itself at the end of the merge.
-            program = ("-m", "engine") if self._at_end else ("-c", sizes.KILLED_AT_ITS_END)
+            program = ("-m", "rowmill") if self._at_end else ("-c", sizes.KILLED_AT_ITS_END)
             with self._run.started(program) as process:
                 while self._strike(process):
                     pass
@@ -206,7 +206,7 @@ class _Killer:
             return process.pid
         for child in children(process):
             try:
-                if "engine.batch.worker" in child.cmdline():
+                if "rowmill.worker.batch.process" in child.cmdline():
                     return child.pid
             except psutil.Error:
                 continue

@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from engine.errors import ExitCode
-from engine.records import SimulatorSettings
+from rowmill.core.errors import ExitCode
+from rowmill.core.simulator import SimulatorSettings
 from scripts.proving import estimates
 from scripts.proving.estimates import PRICES, PROMPT, ROWS, Bill
 from scripts.proving.packing import SYSTEM

@@ -5,8 +5,8 @@ import json
 import time
 from pathlib import Path
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies import digest
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies import digest
 from scripts.proving import faults
 from scripts.proving.estimates import PRICES, PROMPT
 from scripts.proving.runs import Run, Tables, check, simulator

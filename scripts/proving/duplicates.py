@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies import digest
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies import digest
 from scripts.benchmark.server import serve
 from scripts.proving import faults
 from scripts.proving.runs import Run, Tables, check, simulator

@@ -21,8 +21,8 @@ from random import Random
 import psutil
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies.embeddings import vector
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies.embeddings import vector
 from scripts import corpus
 from scripts.proving.runs import ItemError, Run, Tables, Witness, check, simulator, until, workers
 

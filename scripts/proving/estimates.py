@@ -4,7 +4,8 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.records import Price, SimulatorSettings, Spent
+from rowmill.core.amounts import Price, Spent
+from rowmill.core.simulator import SimulatorSettings
 from scripts.proving import faults
 from scripts.proving.packing import SYSTEM
 from scripts.proving.runs import Run, Tables, Witness, check, simulator

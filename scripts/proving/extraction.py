@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jsonschema_rs
 
-from engine.records import SimulatorSettings
+from rowmill.core.simulator import SimulatorSettings
 from scripts.proving import faults
 from scripts.proving.runs import SOME_FAILED, ItemError, Run, Tables, Witness, check, children, gone, simulator, until
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies import digest
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies import digest
 from scripts import corpus
 from scripts.proving.runs import ItemError, Run, Witness, check, children, gone, simulator, until, workers
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.records import SimulatorSettings
+from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
 from scripts.proving.runs import SOME_FAILED, Column, Run, Series, check, simulator
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from engine.records import SimulatorSettings
-from engine.sources import jsonl
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.files.input import jsonl
 from scripts import corpus
 from scripts.proving.runs import SOME_FAILED, Column, Run, Series, check, simulator
 

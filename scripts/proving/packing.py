@@ -4,9 +4,9 @@ import itertools
 import json
 from pathlib import Path
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies import digest
-from engine.simulator.replies.wording import tokens
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies import digest
+from rowmill.simulator.replies.wording import tokens
 from scripts.proving import faults
 from scripts.proving.runs import Run, check, simulator
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.records import SimulatorSettings
+from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
 from scripts.proving.runs import SOME_FAILED, Column, ItemError, Run, Series, Witness, check, simulator
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from engine import recipes as known
+from rowmill.interface.cli import recipes as known
 from scripts.proving.runs import ItemError, check
 
 LONGEST_S = 60.0  # a recipe has some ten rows
@@ -36,7 +36,7 @@ def recipes(folder: Path) -> bool:
 
 def _command(folder: Path, *words: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "engine", *words],
+        [sys.executable, "-P", "-m", "rowmill", *words],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,

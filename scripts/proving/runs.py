@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import psutil
 
-from engine.records import SimulatorSettings
-from engine.simulator.process import SimulatorProcess
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.process import SimulatorProcess
 
 Tables = Mapping[str, Mapping[str, Any]]  # of a configuration: section -> key -> value
 
@@ -97,7 +97,7 @@ class Run:
     def plan(self, *options: str) -> dict[str, Any]:
         """Return what `rowmill plan` says of the run."""
         done = subprocess.run(
-            [*self._command(("-m", "engine"), "plan"), "--json", *options],
+            [*self._command(("-m", "rowmill"), "plan"), "--json", *options],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -112,7 +112,7 @@ class Run:
         return plan
 
     @contextlib.contextmanager
-    def started(self, program: tuple[str, ...] = ("-m", "engine")) -> Iterator["subprocess.Popen[bytes]"]:
+    def started(self, program: tuple[str, ...] = ("-m", "rowmill")) -> Iterator["subprocess.Popen[bytes]"]:
         """Start the command; what is left of it ends with the block."""
         command = self._command(program, "run")
         with (self.folder / "stderr.txt").open("ab") as stderr:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.records import SimulatorSettings
-from engine.store.merge import Merger
-from engine.store.seal import read_sealed
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.store.merge import Merger
+from rowmill.store.seal import read_sealed
 from scripts import corpus
 from scripts.benchmark.server import serve
 from scripts.proving.runs import ItemError, Run, check, simulator, until
@@ -33,7 +33,7 @@ def hook(event, arguments):
     if event == "os.rename" and os.path.basename(arguments[1]) == "out.jsonl":
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
-from engine.cli import main
+from rowmill.interface.cli import main
 main()
 """
 

@@ -5,8 +5,8 @@ import enum
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.errors import RowmillError
-from engine.store.batch_journal import BatchJournal, Try
+from rowmill.core.errors import RowmillError
+from rowmill.store.batch_journal import BatchJournal, Try
 
 
 class Stage(enum.IntEnum):

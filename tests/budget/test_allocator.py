@@ -4,8 +4,8 @@ from math import inf
 
 import pytest
 
-from engine.flow.budget.allowances import Allowances
-from engine.records import Amount
+from rowmill.budget.allocator import Allowances
+from rowmill.core.amounts import Amount
 
 NOTHING = Amount()
 FREE = Amount(inf, inf, inf)

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from engine import config as configuration
-from engine.bill import Bill
-from engine.config import Config
-from engine.messages import BatchBeat
-from engine.money import prices as money
-from engine.records import Amount, Spent, Totals
-from engine.store.spending import Spending, SpendingLine
+from rowmill.budget import prices as money
+from rowmill.budget.cost import Bill
+from rowmill.budget.ledger import Spending, SpendingLine
+from rowmill.core import config as configuration
+from rowmill.core.amounts import Amount, Spent
+from rowmill.core.config import Config
+from rowmill.core.counts import Totals
+from rowmill.ipc.messages import BatchBeat
 
 A_MILLION = Spent(10, 1_000_000, 200_000, 500_000)  # $0.80 + $0.10 + $2.00 at the price below
 PRICE = {"input": 1.0, "cached_input": 0.5, "output": 4.0, "batch_discount": 0.25}

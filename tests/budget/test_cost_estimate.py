@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from engine.flow.budget.estimate import CostEstimate
-from engine.records import Price, Spent
+from rowmill.budget.cost_estimate import CostEstimate
+from rowmill.core.amounts import Price, Spent
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)
 

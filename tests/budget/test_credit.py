@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.flow.budget.purse import Purse
-from engine.records import Amount
+from rowmill.budget.credit import Purse
+from rowmill.core.amounts import Amount
 
 
 def test_before_the_first_allowance_nothing_is_covered() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import ExitCode, MachineError, RunDirectoryError
-from engine.records import Amount, Spent
-from engine.store import spending
-from engine.store.spending import Spending, SpendingLine
+from rowmill.budget import ledger as spending
+from rowmill.budget.ledger import Spending, SpendingLine
+from rowmill.core.amounts import Amount, Spent
+from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
 
 
 def made() -> Spending:

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from engine.flow.budget.allowances import Allowances
-from engine.flow.budget.amounts import NOTHING, each, limited
-from engine.flow.budget.estimate import CostEstimate
-from engine.flow.budget.purse import Purse
-from engine.records import Amount
+from rowmill.budget.allocator import Allowances
+from rowmill.budget.amounts import NOTHING, each, limited
+from rowmill.budget.cost_estimate import CostEstimate
+from rowmill.budget.credit import Purse
+from rowmill.core.amounts import Amount
 
 TICK_S = 0.25
 PROMPT = 20  # tokens, where rows are estimated by what was learned

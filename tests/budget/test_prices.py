@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import engine
-from engine import config as configuration
-from engine.config import Config
-from engine.errors import ConfigError
-from engine.money import prices
-from engine.records import Price
+import rowmill
+from rowmill.budget import prices
+from rowmill.core import config as configuration
+from rowmill.core.amounts import Price
+from rowmill.core.config import Config
+from rowmill.core.errors import ConfigError
 
 OPENAI = "https://api.openai.com/v1"
 LOCAL = "http://127.0.0.1:8000/v1"
@@ -82,8 +82,8 @@ def test_nobody_is_asked_where_all_is_configured() -> None:
 
 
 def test_the_package_of_prices_is_not_loaded_here() -> None:
-    program = "import sys, engine.money.prices; print('genai_prices' in sys.modules, 'pydantic' in sys.modules)"
-    root = Path(engine.__file__).parents[1]
+    program = "import sys, rowmill.budget.prices; print('genai_prices' in sys.modules, 'pydantic' in sys.modules)"
+    root = Path(rowmill.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, check=True, text=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -16,8 +16,8 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from engine.config.sections import PriceConfig
-from engine.money import published
+from rowmill.budget import published
+from rowmill.core.config.sections import PriceConfig
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 

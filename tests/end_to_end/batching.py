@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from engine.store.batch_journal import BatchJournal, Try
+from rowmill.store.batch_journal import BatchJournal, Try
 from tests.end_to_end.conftest import Done, Place, Witness
 
 QUICK = {"poll_s": 0.05, "poll_max_s": 0.1}  # `[batch]`, for batches that take a second

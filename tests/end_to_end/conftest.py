@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from engine.records import SimulatorSettings
-from engine.simulator import replies
-from engine.simulator.process import SimulatorProcess
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator import replies
+from rowmill.simulator.process import SimulatorProcess
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Summarise in one line:\n{text}"
@@ -155,7 +155,7 @@ class Place:
 
     def start(self, *arguments: str, command: str = "run") -> Started:
         """Start `rowmill COMMAND config.toml ARGUMENTS`."""
-        words = [sys.executable, "-m", "engine", command, "config.toml", *arguments]
+        words = [sys.executable, "-m", "rowmill", command, "config.toml", *arguments]
         started = Started(words, self.folder, self.environ)
         self._started.append(started)
         return started

@@ -5,7 +5,17 @@ from collections.abc import Callable
 
 import psutil
 
-from tests.end_to_end.batching import batches, done_as, figures, listed, nothing_twice, phases, seen, summed, tries
+from tests.end_to_end.batching import (
+    batches,
+    done_as,
+    figures,
+    listed,
+    nothing_twice,
+    phases,
+    seen,
+    summed,
+    tries,
+)
 from tests.end_to_end.conftest import Place, Started, Witness
 from tests.end_to_end.several import last_session
 
@@ -75,7 +85,7 @@ def batch_worker(started: Started, not_pid: int) -> psutil.Process | None:
     """Return the command's worker of batches, once it is another process than this one."""
     for child in started.children():
         try:
-            if "engine.batch.worker" in child.cmdline() and child.pid != not_pid:
+            if "rowmill.worker.batch.process" in child.cmdline() and child.pid != not_pid:
                 return child
         except psutil.Error:  # it has just ended
             continue

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.batching import QUICK, batches, done_as, figures, listed, nothing_twice, seen, summed, tries
+from tests.end_to_end.batching import (
+    QUICK,
+    batches,
+    done_as,
+    figures,
+    listed,
+    nothing_twice,
+    seen,
+    summed,
+    tries,
+)
 from tests.end_to_end.conftest import Place, Witness
 from tests.end_to_end.several import configure, last_session, no_secret
 

@@ -3,7 +3,17 @@
 import signal
 from collections.abc import Callable
 
-from tests.end_to_end.batching import batches, done_as, figures, listed, nothing_twice, phases, seen, summed, tries
+from tests.end_to_end.batching import (
+    batches,
+    done_as,
+    figures,
+    listed,
+    nothing_twice,
+    phases,
+    seen,
+    summed,
+    tries,
+)
 from tests.end_to_end.conftest import Done, Place, Witness
 from tests.end_to_end.several import configure
 

@@ -18,7 +18,7 @@ def hook(event, arguments):
 def moment(arguments):
     return sys.argv[1] != "manifest.json" or b'"finished": null' not in open(arguments[0], "rb").read()
 sys.addaudithook(hook)
-from engine.cli import main
+from rowmill.interface.cli import main
 main(["run", "config.toml"])
 """
 

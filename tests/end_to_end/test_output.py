@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.simulator.replies import digest
+from rowmill.simulator.replies import digest
 from tests.end_to_end.conftest import Place, Server, Witness, prompt_of
 
 

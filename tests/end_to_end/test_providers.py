@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.records import SimulatorSettings
+from rowmill.core.simulator import SimulatorSettings
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 from tests.end_to_end.several import Answer, configure, error, fail, last_session, no_secret, stats_of, url_of
 

@@ -13,7 +13,7 @@ from tests.end_to_end.conftest import Place, Witness, until
 
 # At the top level, in a loop that is running (as a notebook's is), and after that a run that is stopped.
 UNGUARDED = """
-import asyncio, engine, os
+import asyncio, os, rowmill
 print("started")
 
 async def cell():
@@ -23,24 +23,24 @@ async def cell():
         "output": {"path": "out.jsonl"},
         "provider": [{"base_url": os.environ["URL"]}],
     }
-    return engine.run(config, {"workers.count": 1})
+    return rowmill.run(config, {"workers.count": 1})
 
 report = asyncio.run(cell())
 print(report.ok, report.totals.rows, report.output)
 try:
-    engine.map(["x"], model="m", base_url=os.environ["BROKEN"])
-except engine.ProviderError as error:
+    rowmill.map(["x"], model="m", base_url=os.environ["BROKEN"])
+except rowmill.ProviderError as error:
     print(error)
 """
 # A program without a file, as a notebook is, and not in its main thread.
 THREADED = """
-import engine, os, pandas, threading
+import os, pandas, rowmill, threading
 print("started")
 frame = pandas.DataFrame({"name": ["Ada", "Bo", None]}, index=["x", "y", "z"])
 done = []
 
 def work():
-    done.append(engine.map(frame, prompt="Greet {name}", model="m", base_url=os.environ["URL"]))
+    done.append(rowmill.map(frame, prompt="Greet {name}", model="m", base_url=os.environ["URL"]))
 
 thread = threading.Thread(target=work)
 thread.start()
@@ -48,10 +48,10 @@ thread.join()
 print(done[0].to_json(orient="index"))
 """
 INTERRUPTED = """
-import engine, json, os
+import json, os, rowmill
 
 def ask():
-    return engine.map(
+    return rowmill.map(
         (f"row {number}" for number in range(60)),
         model="m", base_url=os.environ["URL"], run_dir="kept", workers={"count": 1, "concurrency": 4},
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from engine.simulator.replies import digest
+from rowmill.simulator.replies import digest
 from tests.end_to_end.conftest import Place, Witness
 
 BIG = "big " * 2_500_000  # 10 MB

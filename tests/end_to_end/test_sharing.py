@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from engine.simulator.replies import digest
+from rowmill.simulator.replies import digest
 from tests.end_to_end.conftest import PROMPT, Place, Witness, until
 
 ROWS = 300

@@ -13,7 +13,7 @@ def test_a_terminal_gets_a_live_display(place: Place, simulator: Callable[..., W
     place.configure(simulator(latency_ms=60).url)
     place.write_rows(1000)
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "engine", "run", "config.toml"]
+    command = [sys.executable, "-m", "rowmill", "run", "config.toml"]
     environ = {**place.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
     with subprocess.Popen(
         command, cwd=place.folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine import config
-from engine.preparation import prepare
-from engine.reports import Snapshot
-from engine.supervisor import Supervisor
+from rowmill.core import config
+from rowmill.core.reports import Snapshot
+from rowmill.runs.preparation import prepare
+from rowmill.supervisor.loop import Supervisor
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness
 
 

@@ -12,9 +12,9 @@ import pytest
 import s3fs  # type: ignore[import-untyped]  # it ships no types
 from moto.server import ThreadedMotoServer
 
-from engine.errors import ConfigError, ExitCode, InputError, MachineError
-from engine.sources import remote
-from engine.sources.remote import check_writable, download, exists, find_files, is_remote, shown, upload
+from rowmill.core.errors import ConfigError, ExitCode, InputError, MachineError
+from rowmill.files import remote
+from rowmill.files.remote import check_writable, download, exists, find_files, is_remote, shown, upload
 
 SECRET = "a-secret-that-must-not-show"
 

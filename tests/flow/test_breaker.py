@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from engine.flow.breaker import Breaker
+from rowmill.flow.breaker import Breaker
 
 TICK_S = 0.25
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from engine.config import ProviderConfig
-from engine.flow.governor import Governor
-from engine.records import Lease, ProviderReport
+from rowmill.core.config import ProviderConfig
+from rowmill.core.counts import ProviderReport
+from rowmill.core.leases import Lease
+from rowmill.flow.controller import Governor
 
 TICK_S = 0.25
 NEWS_S = 0.01  # by which a hold is longer than asked for

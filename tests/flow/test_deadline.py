@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import ProviderConfig
-from engine.flow.deadline import cancel_seconds, live_seconds, switches_at
+from rowmill.core.config import ProviderConfig
+from rowmill.flow.deadline import cancel_seconds, live_seconds, switches_at
 
 HOUR, DAY = 3600.0, 86_400.0
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.retry import DueHeap, RetryBudget, RetryPolicy
-from engine.records import Failure, FaultClass
+from rowmill.core.wire import Failure, FaultClass
+from rowmill.flow.retry import DueHeap, RetryBudget, RetryPolicy
 
 SPENDS = FaultClass("server_error", True, "row", True, False, True)
 SPENDS_NONE = FaultClass("rate_limited", True, "row", False, True, False)

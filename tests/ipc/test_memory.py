@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import engine
+import rowmill
 
 MIB = 1 << 20
 CHILD = """
-from engine.memory import peak_rss
+from rowmill.ipc.memory import peak_rss
 before = peak_rss()
 block = bytearray(60 << 20)
 block[::4096] = b"x" * len(block[::4096])
@@ -21,7 +21,7 @@ def test_the_peak_stays_after_the_memory_is_given_back_and_leaves_out_who_starte
     ballast = bytearray(200 * MIB)
     ballast[::4096] = b"x" * len(ballast[::4096])  # what getrusage of a child would show as the child's own
     done = subprocess.run(
-        [sys.executable, "-c", CHILD], capture_output=True, text=True, check=True, cwd=Path(engine.__file__).parents[1]
+        [sys.executable, "-c", CHILD], capture_output=True, text=True, check=True, cwd=Path(rowmill.__file__).parents[1]
     )
     before, after = map(int, done.stdout.split())
     assert len(ballast) == 200 * MIB

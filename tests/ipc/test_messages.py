@@ -12,10 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import config as configuration
-from engine import messages
-from engine.errors import ExitCode
-from engine.messages import (
+from rowmill.core import config as configuration
+from rowmill.core.amounts import Amount, Price, Spent
+from rowmill.core.counts import BatchView, Counters, ProviderReport, Totals
+from rowmill.core.errors import ExitCode
+from rowmill.core.leases import Lease, LimitSample, Share
+from rowmill.core.rows import Column, InputPart, Layout, Shard
+from rowmill.core.wire import Endpoint
+from rowmill.ipc import messages
+from rowmill.ipc.messages import (
     Allow,
     Assign,
     BatchBeat,
@@ -39,24 +44,7 @@ from engine.messages import (
     Tripped,
     Want,
 )
-from engine.records import (
-    Amount,
-    BatchView,
-    Column,
-    Counters,
-    Endpoint,
-    InputPart,
-    Layout,
-    Lease,
-    LimitSample,
-    Price,
-    ProviderReport,
-    Shard,
-    Share,
-    Spent,
-    Totals,
-)
-from engine.transport.faults import TABLE
+from rowmill.transport.faults import TABLE
 
 SECRET = "sk-very-secret"
 SHARD = Shard(7, 140_000, 20_000, 123_456_789_012, 123_465_177_620, 0xFFFFFFFF)

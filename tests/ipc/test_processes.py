@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import engine
-from engine import processes
-from engine.processes import Child
+import rowmill
+from rowmill.ipc import processes
+from rowmill.ipc.processes import Child
 
 START = Callable[[str], Child]
 
@@ -96,10 +96,10 @@ def test_a_child_finds_what_its_parent_finds_and_takes_no_file_of_the_program_fo
     (tmp_path / "shlex.py").write_text("raise SystemExit(9)\n")
     monkeypatch.chdir(tmp_path)
     # The package itself is found even where the parent was told of it by a path that means something else by now.
-    root = str(Path(engine.__file__).parents[1])
+    root = str(Path(rowmill.__file__).parents[1])
     monkeypatch.setattr(sys, "path", [str(tmp_path), *(each for each in sys.path if each not in (root, str(tmp_path)))])
-    child = start("import shlex, engine; pipe.send((sys.path, engine.__file__)); return 0")
-    assert child.pipe.recv() == ([*sys.path[1:], str(tmp_path)], engine.__file__)
+    child = start("import shlex, rowmill; pipe.send((sys.path, rowmill.__file__)); return 0")
+    assert child.pipe.recv() == ([*sys.path[1:], str(tmp_path)], rowmill.__file__)
 
 
 def test_a_child_is_given_the_interpreters_options(start: START, monkeypatch: pytest.MonkeyPatch) -> None:

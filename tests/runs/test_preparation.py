@@ -12,17 +12,19 @@ from typing import Any
 
 import pytest
 
-import engine
-from engine import config as configuration
-from engine import preparation
-from engine.config import Config
-from engine.errors import ExitCode, RowmillError, RunDirectoryError
-from engine.preparation import Prepared, already_finished, prepare
-from engine.records import Column, Layout, Price
-from engine.sources import jsonl
-from engine.store import manifest as manifests
-from engine.store.manifest import Finished
-from engine.store.run_directory import RunDirectory
+import rowmill
+from rowmill.core import config as configuration
+from rowmill.core.amounts import Price
+from rowmill.core.config import Config
+from rowmill.core.errors import ExitCode, RowmillError, RunDirectoryError
+from rowmill.core.rows import Column, Layout
+from rowmill.files.input import jsonl
+from rowmill.runs import preparation
+from rowmill.runs.preparation import already_finished, prepare
+from rowmill.store import manifest as manifests
+from rowmill.store.manifest import Finished
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.prepared import Prepared
 
 ROWS = b"".join(b'{"id":%d,"text":"row %d"}\n' % (number, number) for number in range(50))
 CONFIGURE = Callable[..., Config]
@@ -385,10 +387,10 @@ def test_workers_of_a_killed_supervisor_are_waited_for_and_then_refused(
     begin(config)
     monkeypatch.setattr(preparation, "_ORPHANS_S", 0.05)
     code = (
-        "import sys; from pathlib import Path; from engine.store.run_directory import RunDirectory; "
+        "import sys; from pathlib import Path; from rowmill.store.run_directory import RunDirectory; "
         "RunDirectory(Path(sys.argv[1])).hold_worker_lock(); print('held', flush=True); sys.stdin.read()"
     )
-    root = Path(engine.__file__).parents[1]
+    root = Path(rowmill.__file__).parents[1]
     with subprocess.Popen(
         [sys.executable, "-c", code, str(config.run_dir)],
         stdin=subprocess.PIPE,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from engine import config as configuration
-from engine.trial import trial
+from rowmill.core import config as configuration
+from rowmill.runs.trial import trial
 
 TREE: dict[str, Any] = {"input": {"path": "in.jsonl"}, "task": {"model": "m", "prompt": "{text}"}}
 

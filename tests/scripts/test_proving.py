@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.records import Amount, Spent
-from engine.store.batch_journal import BatchJournal, Try
+from rowmill.core.amounts import Amount, Spent
+from rowmill.store.batch_journal import BatchJournal, Try
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MONEY_ITEMS = ("plan", "cap", "batches", "batch-memory", "deadline")
 PARTS = 3
 

@@ -10,9 +10,9 @@ import openai
 import pytest
 import uvloop
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies import digest
-from engine.simulator.server import running
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies import digest
+from rowmill.simulator.server import running
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Ask, InFlight

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import uvloop
 
-from engine.records import SimulatorSettings
-from engine.simulator.faults import CATALOGUE, ContentPlan, FaultPlan, named
-from engine.simulator.server import running
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.faults import CATALOGUE, ContentPlan, FaultPlan, named
+from rowmill.simulator.server import running
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Answer, Ask
@@ -162,7 +162,7 @@ def test_a_hung_request_is_reset_when_its_time_is_over(ask: "Ask") -> None:
 def test_a_drip_delivers_the_whole_reply_byte_by_byte(
     ask: "Ask", whole: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.simulator.exchange.DRIP_S", 0.0002)
+    monkeypatch.setattr("rowmill.simulator.exchange.DRIP_S", 0.0002)
     answer = _one(ask, "drip")
     assert (answer.status, answer.body) == (200, whole)
 

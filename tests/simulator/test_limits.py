@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.simulator.limits import Gcra, Limits, duration
+from rowmill.simulator.limits import Gcra, Limits, duration
 
 rates = st.floats(min_value=0.5, max_value=200_000)
 arrivals = st.lists(

@@ -14,9 +14,9 @@ import psutil
 import pytest
 import uvloop
 
-import engine
-from engine.records import SimulatorSettings
-from engine.simulator.process import SimulatorError, SimulatorProcess
+import rowmill
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.process import SimulatorError, SimulatorProcess
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Answer, Ask
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 BODY = b'{"model":"sim-small","messages":[{"role":"user","content":"What is a row?"}]}'
 PARENT = """
 import time
-from engine.records import SimulatorSettings
-from engine.simulator.process import SimulatorProcess
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.process import SimulatorProcess
 simulator = SimulatorProcess(SimulatorSettings(script=("hang",)))
 simulator.start()
 print(simulator.wait_ready(), simulator.pid, flush=True)
@@ -91,7 +91,7 @@ def test_the_url_is_not_known_before_it_is_ready() -> None:
 
 
 def test_a_child_ends_with_its_killed_parent_even_while_a_request_hangs() -> None:
-    root = Path(engine.__file__).parents[1]
+    root = Path(rowmill.__file__).parents[1]
     with subprocess.Popen(
         [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
     ) as parent:
@@ -118,7 +118,7 @@ def _wait_gone(child: psutil.Process) -> None:
 
 
 def test_the_parent_imports_no_server() -> None:
-    root = Path(engine.__file__).parents[1]
-    code = "import sys, engine.simulator.process; print(any(name in sys.modules for name in ('aiohttp', 'uvloop')))"
+    root = Path(rowmill.__file__).parents[1]
+    code = "import sys, rowmill.simulator.process; print(any(name in sys.modules for name in ('aiohttp', 'uvloop')))"
     told = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True, text=True)
     assert told.stdout == "False\n"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvloop
 
-from engine.records import SimulatorSettings
-from engine.simulator.provider import Provider
-from engine.simulator.server import running
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.provider import Provider
+from rowmill.simulator.server import running
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Answer, Ask, InFlight

@@ -9,10 +9,10 @@ import pytest
 import uvloop
 from pydantic import BaseModel
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies import digest
-from engine.simulator.routes import ROUTES
-from engine.simulator.server import running
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies import digest
+from rowmill.simulator.routes import ROUTES
+from rowmill.simulator.server import running
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Ask

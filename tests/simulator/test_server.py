@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import uvloop
 
-from engine.records import SimulatorSettings
-from engine.simulator.server import running, serve
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.server import running, serve
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Ask, InFlight
@@ -49,7 +49,7 @@ def test_wrong_settings_are_refused_before_anything_listens() -> None:
 def test_a_stop_releases_what_hangs_at_once(
     ask: "Ask", in_flight: "InFlight", monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("engine.simulator.server._GRACE_S", 60)
+    monkeypatch.setattr("rowmill.simulator.server._GRACE_S", 60)
 
     async def exchange() -> None:
         async with running(SimulatorSettings(latency_ms=0, script=(fault,) * 50)) as port:

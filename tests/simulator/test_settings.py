@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.records import SimulatorSettings
-from engine.simulator.settings import check
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.settings import check
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.simulator.stats import SERIES_S, Ledger
+from rowmill.simulator.statistics import SERIES_S, Ledger
 
 steps = st.lists(st.tuples(st.integers(min_value=0, max_value=5), st.booleans()), max_size=60)
 

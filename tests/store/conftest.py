@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import engine
-from engine.records import Answer, Failure, FaultClass, Shard
-from engine.store.checkpoint import Checkpoint
-from engine.store.lines import failure_line, result_line
-from engine.store.seal import Sealed
+import rowmill
+from rowmill.core.rows import Shard
+from rowmill.core.wire import Answer, Failure, FaultClass
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.lines import failure_line, result_line
+from rowmill.store.seal import Sealed
 
 _FAULT = FaultClass("bad_reply", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=False, sick=True)
 
@@ -88,7 +89,7 @@ def child() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(program: str, *arguments: object) -> "subprocess.Popen[str]":
-        root = str(Path(engine.__file__).parents[1])
+        root = str(Path(rowmill.__file__).parents[1])
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -103,17 +104,3 @@ def child() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of 256 KiB, to be filled."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"mounting a small tmpfs needs root here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import ExitCode, MachineError, RunDirectoryError
-from engine.records import Amount, Spent
-from engine.store import durable
-from engine.store.batch_journal import BatchJournal, Try
-from engine.store.batch_steps import MOVES, OPEN, doubtful
-from engine.store.framing import framed
+from rowmill.core.amounts import Amount, Spent
+from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
+from rowmill.store import durable
+from rowmill.store.batch_journal import BatchJournal, Try
+from rowmill.store.batch_records import MOVES, OPEN, doubtful
+from rowmill.store.framing import framed
 
 RUN = "run-1"
 
@@ -418,9 +418,9 @@ def test_every_step_is_on_the_disk_before_it_returns(path: Path, child: Callable
         """
 import sys
 from pathlib import Path
-from engine.records import Amount
-from engine.store import durable
-from engine.store.batch_journal import BatchJournal
+from rowmill.core.amounts import Amount
+from rowmill.store import durable
+from rowmill.store.batch_journal import BatchJournal
 journal = BatchJournal.open(Path(sys.argv[1]), "run-1")
 part = 0
 while True:

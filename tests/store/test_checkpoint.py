@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.errors import MachineError
-from engine.records import Shard, Totals
-from engine.store import durable
-from engine.store.checkpoint import Checkpoint
+from rowmill.core.counts import Totals
+from rowmill.core.errors import MachineError
+from rowmill.core.rows import Shard
+from rowmill.store import durable
+from rowmill.store.checkpoint import Checkpoint
 
 Append = Callable[..., None]
 Line = Callable[..., bytes]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.records import Shard
-from engine.store.checkpoint import Checkpoint
+from rowmill.core.rows import Shard
+from rowmill.store.checkpoint import Checkpoint
 
 Append = Callable[..., None]
 Line = Callable[..., bytes]
@@ -42,8 +42,8 @@ HISTORIES = st.tuples(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from engine.records import Shard
-from engine.store.checkpoint import Checkpoint
+from rowmill.core.rows import Shard
+from rowmill.store.checkpoint import Checkpoint
 
 async def run():
     shard = Shard(0, 0, int(sys.argv[2]), 0, 1, 2)

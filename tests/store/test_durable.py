@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import MachineError
-from engine.store import durable
+from rowmill.core.errors import MachineError
+from rowmill.store import durable
 
 HOLD = """
 import sys
 from pathlib import Path
-from engine.store.durable import lock_file
+from rowmill.store.durable import lock_file
 lock_file(Path(sys.argv[1]), exclusive=sys.argv[2] == "exclusive")
 print("held", flush=True)
 sys.stdin.read()

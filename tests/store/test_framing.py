@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.store.framing import framed, unframed
+from rowmill.store.framing import framed, unframed
 
 
 def test_a_record_is_a_checksum_a_space_json_and_a_newline() -> None:

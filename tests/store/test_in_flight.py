@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import MachineError
-from engine.store.inflight import InflightBoard, read_board
+from rowmill.core.errors import MachineError
+from rowmill.store.in_flight import InflightBoard, read_board
 
 WRITER = """
 import os, signal, sys
 from pathlib import Path
-from engine.store.inflight import InflightBoard
+from rowmill.store.in_flight import InflightBoard
 board = InflightBoard.create(Path(sys.argv[1]), 5)
 board.cells[0] = 0 + 1
 board.cells[1] = 7 + 1

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.records import Answer, Failure, FaultClass
-from engine.store.lines import error_line, failure_line, result_line
+from rowmill.core.wire import Answer, Failure, FaultClass
+from rowmill.store.lines import error_line, failure_line, result_line
 
 FAULT = FaultClass("server_error", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, sick=True)
 JSON = st.recursive(

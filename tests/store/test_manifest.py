@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import __version__
-from engine.errors import MachineError, RunDirectoryError
-from engine.records import InputFile, Shard
-from engine.store import manifest
-from engine.store.framing import framed
+from rowmill.core.errors import MachineError, RunDirectoryError
+from rowmill.core.rows import InputFile, Shard
+from rowmill.core.version import __version__
+from rowmill.store import manifest
+from rowmill.store.framing import framed
 
 MakeShard = Callable[..., Shard]
 

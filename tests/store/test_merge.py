@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import InputError, MachineError, RunDirectoryError
-from engine.records import Shard
-from engine.store.lines import error_line
-from engine.store.merge import Merger
-from engine.store.seal import Sealed, read_sealed
+from rowmill.core.errors import InputError, MachineError, RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.store.lines import error_line
+from rowmill.store.merge import Merger
+from rowmill.store.seal import Sealed, read_sealed
 
 Line = Callable[..., bytes]
 MakeShard = Callable[..., Shard]
@@ -25,8 +25,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 MERGE = """
 import sys
 from pathlib import Path
-from engine.store.merge import Merger
-from engine.store.seal import read_sealed, seal_name
+from rowmill.store.merge import Merger
+from rowmill.store.seal import read_sealed, seal_name
 place, count = Path(sys.argv[1]), int(sys.argv[2])
 merger = Merger(place / "output", place / "errors")
 for number in range(count):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import InputError, MachineError, RunDirectoryError
-from engine.store import durable
-from engine.store import part as parts
-from engine.store.part import DirectoryPart, FilePart, Section
+from rowmill.core.errors import InputError, MachineError, RunDirectoryError
+from rowmill.store import durable
+from rowmill.store import output_file as parts
+from rowmill.store.output_file import DirectoryPart, FilePart, Section
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Cut = Callable[[bytes], Section]
@@ -214,7 +214,7 @@ def test_everything_is_on_the_disk_before_the_name(tmp_path: Path, cut: Cut, mon
 PUBLISH = """
 import os, sys
 from pathlib import Path
-from engine.store import part as parts
+from rowmill.store import output_file as parts
 parts.PART_BYTES = 1
 class Join:
     def begin(self): return b""

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import RunDirectoryError
-from engine.records import Shard, Totals
-from engine.store.checkpoint import Checkpoint
-from engine.store.framing import framed
+from rowmill.core.counts import Totals
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.framing import framed
 
 Append = Callable[..., None]
 Line = Callable[..., bytes]

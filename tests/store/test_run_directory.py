@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import RunDirectoryError
-from engine.records import Shard
-from engine.store.manifest import save_plan
-from engine.store.run_directory import RunDirectory
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.store.manifest import save_plan
+from rowmill.store.run_directory import RunDirectory
 
 Start = Callable[..., "subprocess.Popen[str]"]
 MakeShard = Callable[..., Shard]
@@ -18,7 +18,7 @@ MakeShard = Callable[..., Shard]
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from engine.store.run_directory import RunDirectory
+from rowmill.store.run_directory import RunDirectory
 run = RunDirectory.open(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.read()
@@ -26,8 +26,8 @@ sys.stdin.read()
 WORKER = """
 import os, sys
 from pathlib import Path
-from engine.errors import RunDirectoryError
-from engine.store.run_directory import RunDirectory
+from rowmill.core.errors import RunDirectoryError
+from rowmill.store.run_directory import RunDirectory
 try:
     RunDirectory(Path(sys.argv[1])).hold_worker_lock(supervisor=int(sys.argv[2]) if len(sys.argv) > 2 else None)
     print("held", flush=True)

@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.errors import MachineError, RunDirectoryError
-from engine.records import Shard, Totals
-from engine.store import durable
-from engine.store.checkpoint import Checkpoint
-from engine.store.framing import framed
-from engine.store.lines import error_line
-from engine.store.seal import Sealed, read_sealed, seal_name
+from rowmill.core.counts import Totals
+from rowmill.core.errors import MachineError, RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.store import durable
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.framing import framed
+from rowmill.store.lines import error_line
+from rowmill.store.seal import Sealed, read_sealed, seal_name
 
 Append = Callable[..., None]
 Line = Callable[..., bytes]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.records import Shard, Totals
-from engine.store.checkpoint import Checkpoint
-from engine.store.recovery import recover
+from rowmill.core.counts import Totals
+from rowmill.core.rows import Shard
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.recovery import recover
 
 Append = Callable[..., None]
 MakeShard = Callable[..., Shard]

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from engine import config as configuration
-from engine.config import SIMULATOR, Config
-from engine.errors import ConfigError
-from engine.records import Endpoint, SimulatorSettings
-from engine.simulator.process import SimulatorProcess
-from engine.startup import EndpointStart
+from rowmill.core import config as configuration
+from rowmill.core.config import SIMULATOR, Config
+from rowmill.core.errors import ConfigError
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.core.wire import Endpoint
+from rowmill.simulator.process import SimulatorProcess
+from rowmill.supervisor.endpoints import EndpointStart
 
 
 def configured(transport: str) -> Config:

@@ -12,15 +12,16 @@ from typing import Any
 import psutil
 import pytest
 
-from engine import config as configuration
-from engine import pool, startup
-from engine.config import Config
-from engine.errors import ExitCode
-from engine.preparation import prepare
-from engine.records import SimulatorSettings
-from engine.reports import SessionReport, Snapshot
-from engine.simulator.process import SimulatorProcess
-from engine.supervisor import Supervisor
+from rowmill.core import config as configuration
+from rowmill.core.config import Config
+from rowmill.core.errors import ExitCode
+from rowmill.core.reports import SessionReport, Snapshot
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.runs.preparation import prepare
+from rowmill.simulator.process import SimulatorProcess
+from rowmill.supervisor import endpoints as startup
+from rowmill.supervisor import pool
+from rowmill.supervisor.loop import Supervisor
 
 ROWS = 600
 
@@ -262,8 +263,8 @@ def test_a_row_that_kills_its_worker_costs_one_row(
         monkeypatch,
         """
 import os, signal
-from engine import worker
-from engine.tasks.chat import ChatTask
+from rowmill.worker.live import process as worker
+from rowmill.tasks.chat import ChatTask
 build = ChatTask.build
 def deadly(self, line):
     if b'"r33"' in line:

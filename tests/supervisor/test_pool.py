@@ -10,13 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine import config as configuration
-from engine import messages, pool
-from engine.messages import Assign, Beat, Drain, Setup
-from engine.pool import Death, Member, Pool, left_in_flight
-from engine.records import Counters, Endpoint, InputPart, Layout, Shard
-from engine.store.inflight import InflightBoard
-from engine.store.run_directory import RunDirectory
+from rowmill.core import config as configuration
+from rowmill.core.counts import Counters
+from rowmill.core.rows import InputPart, Layout, Shard
+from rowmill.core.wire import Endpoint
+from rowmill.ipc import messages
+from rowmill.ipc.messages import Assign, Beat, Drain, Setup
+from rowmill.store.in_flight import InflightBoard
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor import pool
+from rowmill.supervisor.pool import Death, Member, Pool, left_in_flight
 
 IDLE_WORKER = """
 def main(pipe):

@@ -11,16 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import config as configuration
-from engine.errors import ExitCode
-from engine.ledger import Ledger
-from engine.messages import Beat
-from engine.pool import Member, Pool
-from engine.processes import Child
-from engine.providers import Providers
-from engine.records import Counters, ProviderReport, Shard, Totals
-from engine.reports import SessionReport, Snapshot
-from engine.store.run_directory import RunDirectory
+from rowmill.core import config as configuration
+from rowmill.core.counts import Counters, ProviderReport, Totals
+from rowmill.core.errors import ExitCode
+from rowmill.core.reports import SessionReport, Snapshot
+from rowmill.core.rows import Shard
+from rowmill.ipc.messages import Beat
+from rowmill.ipc.processes import Child
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.pool import Member, Pool
+from rowmill.supervisor.progress import Ledger
+from rowmill.supervisor.providers import Providers
 
 HIRE = Callable[..., Member]
 

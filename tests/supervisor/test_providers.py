@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from engine import config as configuration
-from engine import messages
-from engine.ledger import seconds_since
-from engine.messages import Beat, Closed, Leased, Leases, Refused, Tripped
-from engine.pool import Member
-from engine.processes import Child
-from engine.providers import Providers
-from engine.records import Counters, Lease, ProviderReport
-from engine.reports import ProviderFigures, SessionReport
+from rowmill.core import config as configuration
+from rowmill.core.counts import Counters, ProviderReport
+from rowmill.core.leases import Lease
+from rowmill.core.reports import ProviderFigures, SessionReport
+from rowmill.ipc import messages
+from rowmill.ipc.messages import Beat, Closed, Leased, Leases, Refused, Tripped
+from rowmill.ipc.processes import Child
+from rowmill.supervisor.pool import Member
+from rowmill.supervisor.progress import seconds_since
+from rowmill.supervisor.providers import Providers
 
 HIRE = Callable[[int], "Worker"]
 

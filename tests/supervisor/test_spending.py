@@ -12,19 +12,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import config as configuration
-from engine import messages
-from engine.costs import Costs
-from engine.errors import BudgetError
-from engine.messages import Allow, Beat, Short, ToWorker
-from engine.pool import Member
-from engine.preparation import Prepared, prepare
-from engine.processes import Child
-from engine.records import Amount, Counters, ProviderReport, Spent, Totals
-from engine.reports import Cost
-from engine.store import spending as files
-from engine.store.batch_journal import BatchJournal, Try
-from engine.store.spending import Spending
+from rowmill.budget import ledger as files
+from rowmill.budget.ledger import Spending
+from rowmill.core import config as configuration
+from rowmill.core.amounts import Amount, Spent
+from rowmill.core.counts import Counters, ProviderReport, Totals
+from rowmill.core.errors import BudgetError
+from rowmill.core.reports import Cost
+from rowmill.ipc import messages
+from rowmill.ipc.messages import Allow, Beat, Short, ToWorker
+from rowmill.ipc.processes import Child
+from rowmill.runs.preparation import prepare
+from rowmill.store.batch_journal import BatchJournal, Try
+from rowmill.supervisor.pool import Member
+from rowmill.supervisor.prepared import Prepared
+from rowmill.supervisor.spending import Costs
 
 IN, OUT = 1.0, 4.0
 

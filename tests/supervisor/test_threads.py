@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InputError, MachineError, RunDirectoryError
-from engine.records import Failure, Shard
-from engine.store import durable
-from engine.store.checkpoint import Checkpoint
-from engine.store.lines import failure_line
-from engine.store.seal import Sealed
-from engine.threads import Crashed, Mailbox, MergeThread, Planned, Planner
-from engine.transport import faults
+from rowmill.core.errors import InputError, MachineError, RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.core.wire import Failure
+from rowmill.store import durable
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.lines import failure_line
+from rowmill.store.seal import Sealed
+from rowmill.supervisor.mailbox import Crashed, Mailbox, Planned
+from rowmill.supervisor.threads import MergeThread, Planner
+from rowmill.transport import faults
 
 SEAL = Callable[..., tuple[Path, Sealed]]
 

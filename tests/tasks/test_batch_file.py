@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import TaskConfig
-from engine.config.sections import InputConfig
-from engine.errors import InputError, InvalidRow
-from engine.records import BROKEN
-from engine.tasks import Task
-from engine.tasks.batch_file import URLS, api_of
-from engine.tasks.opening import open_task
+from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import InputError, InvalidRow
+from rowmill.core.rows import BROKEN
+from rowmill.tasks import Task
+from rowmill.tasks.batch_file import URLS, api_of
+from rowmill.tasks.factory import open_task
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "own", "messages": [{"role": "user", "content": "Hé"}], "temperature": 0.5}

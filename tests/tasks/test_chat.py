@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.config import TaskConfig
-from engine.errors import BadReply, ConfigError, InputError, InvalidRow, Refused
-from engine.tasks.chat import ChatTask, parse
-from engine.tasks.rows import input_of
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import BadReply, ConfigError, InputError, InvalidRow, Refused
+from rowmill.tasks.chat import ChatTask, parse
+from rowmill.tasks.rows import input_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
     ["\0", '"\0"', 'x"\0', "\\u0000", '"\\u0000"', "\x1f\x7f\x85\u2028", "{{}}", "</s>", "🙂", "é\r\n"]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai.types import Completion
 
-from engine.errors import BadReply
-from engine.tasks.completions import Completions
+from rowmill.core.errors import BadReply
+from rowmill.tasks.completions import Completions
 
 parse = Completions.parse
 

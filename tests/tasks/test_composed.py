@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import TaskConfig
-from engine.config.sections import InputConfig
-from engine.errors import ConfigError, InputError, InvalidRow
-from engine.records import BROKEN
-from engine.tasks import Task
-from engine.tasks.opening import open_task
+from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import ConfigError, InputError, InvalidRow
+from rowmill.core.rows import BROKEN
+from rowmill.tasks import Task
+from rowmill.tasks.factory import open_task
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 60
 

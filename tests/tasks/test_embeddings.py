@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import CreateEmbeddingResponse
 
-from engine.config import TaskConfig
-from engine.config.sections import InputConfig
-from engine.errors import BadReply
-from engine.records import Answer
-from engine.tasks.embeddings import Embeddings
-from engine.tasks.opening import open_task
+from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import BadReply
+from rowmill.core.wire import Answer
+from rowmill.tasks.embeddings import Embeddings
+from rowmill.tasks.factory import open_task
 
 numbers = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.config import TaskConfig
-from engine.config.sections import InputConfig
-from engine.errors import BadReply, ConfigError, InvalidOutput
-from engine.tasks import Task
-from engine.tasks.chat import ChatTask
-from engine.tasks.opening import open_task
+from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import BadReply, ConfigError, InvalidOutput
+from rowmill.tasks import Task
+from rowmill.tasks.chat import ChatTask
+from rowmill.tasks.factory import open_task
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
 
@@ -109,10 +109,10 @@ def test_texts_are_all_that_some_apis_take() -> None:
 
 def test_a_plain_run_imports_nothing_that_it_does_not_use() -> None:
     program = (
-        "import sys; from engine.config import TaskConfig; from engine.config.sections import InputConfig\n"
-        "from engine.tasks.opening import open_task\n"
+        "import sys; from rowmill.core.config import TaskConfig; from rowmill.core.config.sections import InputConfig\n"
+        "from rowmill.tasks.factory import open_task\n"
         "open_task(TaskConfig(model='m', prompt='{q}'), InputConfig(path='x')).build(b'{\"q\":\"a\"}')\n"
-        "print([name for name in ('jinja2', 'jsonschema_rs', 'engine.tasks.composed') if name in sys.modules])"
+        "print([name for name in ('jinja2', 'jsonschema_rs', 'rowmill.tasks.composed') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InvalidRow
-from engine.tasks.images import LARGEST_BYTES, image_urls
+from rowmill.core.errors import InvalidRow
+from rowmill.tasks.images import LARGEST_BYTES, image_urls
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 60
 JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 60

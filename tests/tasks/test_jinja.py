@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ConfigError, InvalidRow
-from engine.tasks.jinja import JinjaTemplate
+from rowmill.core.errors import ConfigError, InvalidRow
+from rowmill.tasks.jinja import JinjaTemplate
 
 
 def rendered(text: str, **row: Any) -> str:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from engine.config import TaskConfig
-from engine.config.sections import InputConfig
-from engine.errors import BadReply
-from engine.tasks.moderations import Moderations
-from engine.tasks.opening import open_task
+from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import BadReply
+from rowmill.tasks.factory import open_task
+from rowmill.tasks.moderations import Moderations
 
 
 def result(flagged: Any = False, score: float = 0.25) -> dict[str, Any]:

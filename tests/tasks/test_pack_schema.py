@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.tasks.pack_schema import pack_schema
-from engine.tasks.schema import Schema, is_strict
+from rowmill.tasks.pack_schema import pack_schema
+from rowmill.tasks.schema import Schema, is_strict
 
 TREE: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

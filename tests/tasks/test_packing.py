@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.config import TaskConfig
-from engine.errors import BadReply, ConfigError, InvalidOutput, Refused
-from engine.records import Answer, Request
-from engine.tasks import Task
-from engine.tasks.chat import Chat, ChatTask
-from engine.tasks.composed import ComposedTask
-from engine.tasks.packing import PackedTask
-from engine.tasks.structured import with_format
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import BadReply, ConfigError, InvalidOutput, Refused
+from rowmill.core.wire import Answer, Request
+from rowmill.tasks import Task
+from rowmill.tasks.chat import Chat, ChatTask
+from rowmill.tasks.composed import ComposedTask
+from rowmill.tasks.packing import PackedTask
+from rowmill.tasks.structured import with_format
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InvalidRow
-from engine.tasks.per_row import PerRow
+from rowmill.core.errors import InvalidRow
+from rowmill.tasks.per_row import PerRow
 
 
 def members(columns: dict[str, str], **row: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from engine.errors import BadReply, Refused
-from engine.tasks.responses import Responses
+from rowmill.core.errors import BadReply, Refused
+from rowmill.tasks.responses import Responses
 
 parse = Responses.parse
 USAGE = {

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import TaskConfig
-from engine.errors import ConfigError
-from engine.records import Column
-from engine.tasks.schema import Schema, fields, is_strict, resolved, response_format, text_format
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import ConfigError
+from rowmill.core.rows import Column
+from rowmill.tasks.schema import Schema, fields, is_strict, resolved, response_format, text_format
 
 PRODUCT: dict[str, Any] = {
     "title": "Product, of a shop",
@@ -95,7 +95,7 @@ def test_a_reference_to_another_place_is_refused_and_never_fetched(reference: st
 
 def test_a_run_without_a_schema_does_not_load_the_validator() -> None:
     code = (
-        "import sys; from engine.config import TaskConfig; from engine.tasks import schema;"
+        "import sys; from rowmill.core.config import TaskConfig; from rowmill.tasks import schema;"
         "schema.resolved(TaskConfig(model='m', prompt='p')); assert 'jsonschema_rs' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.config import TaskConfig
-from engine.errors import BadReply, ConfigError, InvalidOutput, Refused
-from engine.records import Answer, Request
-from engine.tasks import Task
-from engine.tasks.api import OWN_MODEL
-from engine.tasks.chat import ChatTask
-from engine.tasks.plain import PlainTask
-from engine.tasks.responses import Responses
-from engine.tasks.schema import text_format
-from engine.tasks.structured import StructuredTask, with_format
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import BadReply, ConfigError, InvalidOutput, Refused
+from rowmill.core.wire import Answer, Request
+from rowmill.tasks import Task
+from rowmill.tasks.api import OWN_MODEL
+from rowmill.tasks.chat import ChatTask
+from rowmill.tasks.plain import PlainTask
+from rowmill.tasks.responses import Responses
+from rowmill.tasks.schema import text_format
+from rowmill.tasks.structured import StructuredTask, with_format
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

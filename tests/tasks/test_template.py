@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import ConfigError
-from engine.tasks.template import Template
+from rowmill.core.errors import ConfigError
+from rowmill.tasks.template import Template
 
 # As columns are named; the prompt's own syntax is left out.
 names = st.text(string.ascii_letters + string.digits + "_- .é日", min_size=1, max_size=8).filter(

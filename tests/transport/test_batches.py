@@ -21,9 +21,9 @@ import httpx2
 import pytest
 from aiohttp import web
 
-import engine
-from engine.records import Endpoint
-from engine.transport.batches import BatchApi, BatchProblem, BatchState, BatchTrouble
+import rowmill
+from rowmill.core.wire import Endpoint
+from rowmill.transport.batches import BatchApi, BatchProblem, BatchState, BatchTrouble
 
 KEY = "sk-very-secret-0123456789"
 BATCH = {
@@ -693,8 +693,8 @@ CLIENT = """
 import asyncio, resource, sys
 from pathlib import Path
 from random import Random
-from engine.records import Endpoint
-from engine.transport.batches import BatchApi
+from rowmill.core.wire import Endpoint
+from rowmill.transport.batches import BatchApi
 
 url, big, small, target = sys.argv[1], *map(Path, sys.argv[2:])
 
@@ -748,7 +748,7 @@ def test_the_memory_of_a_transfer_does_not_grow_with_the_file(tmp_path: Path, pa
         client = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", CLIENT, url, str(big), str(part), str(tmp_path / "target")),
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(engine.__file__).parents[1])},
+            env={**os.environ, "PYTHONPATH": str(Path(rowmill.__file__).parents[1])},
         )
         told, _ = await client.communicate()
         await runner.cleanup()

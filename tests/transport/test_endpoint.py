@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.records import Endpoint, Reply
-from engine.transport import open_transport
-from engine.transport.endpoint import resolve
+from rowmill.core.wire import Endpoint, Reply
+from rowmill.transport import open_transport
+from rowmill.transport.endpoint import resolve
 
 PATHS = {
     "chat.completions": "/chat/completions",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.records import Failure, Reply
-from engine.transport.faults import TABLE, classify, redacted, retry_after
+from rowmill.core.wire import Failure, Reply
+from rowmill.transport.faults import TABLE, classify, redacted, retry_after
 
 DAY_S = 86_400.0
 

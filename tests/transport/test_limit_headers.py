@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.records import LimitSample
-from engine.simulator.limits import Limits, duration
-from engine.transport.limit_headers import read, seconds
+from rowmill.core.leases import LimitSample
+from rowmill.simulator.limits import Limits, duration
+from rowmill.transport.limit_headers import read, seconds
 
 SOUND = {
     "x-ratelimit-limit-requests": "10000",

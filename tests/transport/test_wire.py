@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from engine.records import Endpoint, Failure, Reply
-from engine.transport import Transport, open_transport
-from engine.transport.endpoint import resolve
+from rowmill.core.wire import Endpoint, Failure, Reply
+from rowmill.transport import Transport, open_transport
+from rowmill.transport.endpoint import resolve
 
 API = "chat.completions"
 KINDS = ["direct", "sdk"]
@@ -312,9 +312,9 @@ ACCOUNT = {
 }
 DRIVE = """
 import asyncio, os, sys
-from engine.records import Endpoint, Reply
-from engine.transport import open_transport
-from engine.transport.endpoint import resolve
+from rowmill.core.wire import Endpoint, Reply
+from rowmill.transport import open_transport
+from rowmill.transport.endpoint import resolve
 
 kind, url, key, *accounts = sys.argv[1:]
 

@@ -2,8 +2,8 @@
 
 from math import inf
 
-from engine.flow.budget.amounts import NOTHING, above, each, times
-from engine.records import Amount
+from rowmill.budget.amounts import NOTHING, above, each, times
+from rowmill.core.amounts import Amount
 
 _LOOK_S = 0.2  # reports come four times a second
 _SMOOTH = 0.5  # of the rate of use: the weight of the latest look

@@ -7,7 +7,7 @@ subtracted from that but finite figures, so that no NaN comes of it.
 from collections.abc import Callable
 from math import inf, isfinite
 
-from engine.records import Amount
+from rowmill.core.amounts import Amount
 
 NOTHING = Amount()
 

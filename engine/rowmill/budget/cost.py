@@ -8,13 +8,14 @@ price of the same model elsewhere: a cap over several sessions needs one, and th
 from collections.abc import Iterable
 from contextlib import suppress
 
-from engine.config import Config
-from engine.errors import RowmillError
-from engine.messages import BatchBeat
-from engine.money import prices as money
-from engine.records import Amount, Price, Spent, Totals
-from engine.reports import Cost, CostLine
-from engine.store.spending import Spending, SpendingLine
+from rowmill.budget import prices as money
+from rowmill.budget.ledger import Spending, SpendingLine
+from rowmill.core.amounts import Amount, Price, Spent
+from rowmill.core.config import Config
+from rowmill.core.counts import Totals
+from rowmill.core.errors import RowmillError
+from rowmill.core.reports import Cost, CostLine
+from rowmill.ipc.messages import BatchBeat
 
 
 class Bill:

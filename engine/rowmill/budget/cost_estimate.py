@@ -12,7 +12,7 @@ estimates add up whatever the prompts' lengths are. One absurd reply (a broken g
 some times what was expected; what is really different gets through by repeating itself.
 """
 
-from engine.records import Price
+from rowmill.core.amounts import Price
 
 _REPLIES = 512  # that the means look back over: as many as are in flight, so that both parts of the error are alike
 _FEW = 8  # replies until the mean is gone by

@@ -10,7 +10,7 @@ What is not limited is allowed as infinity: it stays infinite, is never given ba
 
 from math import inf
 
-from engine.records import Amount
+from rowmill.core.amounts import Amount
 
 _ROUNDING = 1.0 + 1e-12  # a debt and what was asked for to pay it are not to miss the estimate by a last binary digit
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import RunDirectoryError
-from engine.records import Amount, Spent
-from engine.store import durable
+from rowmill.core.amounts import Amount, Spent
+from rowmill.core.errors import RunDirectoryError
+from rowmill.store import durable
 
 
 class SpendingLine(msgspec.Struct, kw_only=True):

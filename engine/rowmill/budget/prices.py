@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from engine import processes
-from engine.config import SIMULATOR, Config, ProviderConfig
-from engine.config.sections import PriceConfig
-from engine.errors import ConfigError, MachineError
-from engine.records import Price
+from rowmill.core.amounts import Price
+from rowmill.core.config import SIMULATOR, Config, ProviderConfig
+from rowmill.core.config.sections import PriceConfig
+from rowmill.core.errors import ConfigError, MachineError
+from rowmill.ipc import processes
 
 BATCH_DISCOUNT = 0.5  # where nobody says: what every Batch API but few takes off
 
-_PUBLISHED = "engine.money.published"
+_PUBLISHED = "rowmill.budget.published"
 _READY_S = 60.0  # the package imports in a seventh of a second; on a disk that sleeps, in more
 _PRIVATE = (".internal", ".lan", ".local", ".localhost")  # names that no provider of the world has
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")  # gpt-4o-2024-08-06 is what was asked for as gpt-4o

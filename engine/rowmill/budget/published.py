@@ -17,7 +17,7 @@ import msgspec
 from genai_prices import data_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
-from engine.config.sections import PriceConfig
+from rowmill.core.config.sections import PriceConfig
 
 _BATCH = {"processing": "batch"}  # what the package calls requests of a Batch API
 _HALF_HOURS = 48  # a day in the steps in which prices change

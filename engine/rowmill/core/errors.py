@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.records import Answer  # at run time no module of the package: a command's start imports this one
+    from rowmill.core.wire import Answer  # at run time no module of the package: a command's start imports this one
 
 
 class ExitCode(IntEnum):

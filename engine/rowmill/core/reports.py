@@ -1,8 +1,12 @@
-"""How a run stands and how it went: what the progress display shows, and what the report keeps."""
+"""How a run stands and how it went: what the progress display shows, what the report keeps, and who is told."""
+
+from typing import Protocol
 
 import msgspec
 
-from engine.records import BatchView, Counters, Spent, Totals
+from rowmill.core.amounts import Spent
+from rowmill.core.counts import BatchView, Counters, Totals
+from rowmill.core.errors import RunDirectoryError
 
 
 class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,3 +150,29 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     failures: dict[str, int]  # fault class -> rows that failed with it
     cost: Cost | None = None
     sessions: list[SessionReport]
+
+
+class Observer(Protocol):
+    """Is told how a run stands, and what happens."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show where the run stands."""
+
+    def log(self, line: str) -> None:
+        """Show one event."""
+
+
+def to_json(report: RunReport) -> bytes:
+    """Return the report as indented JSON with a final line break."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def from_json(data: bytes) -> RunReport:
+    """Read back what `to_json` wrote. Members that a later version added are passed over.
+
+    Raises `RunDirectoryError` where it is no report.
+    """
+    try:
+        return msgspec.json.decode(data, type=RunReport)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunDirectoryError(f"the report cannot be read: {error}; move it away and run again") from None

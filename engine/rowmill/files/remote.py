@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from engine.errors import ConfigError, InputError, MachineError, RowmillError
-from engine.records import InputFile
+from rowmill.core.errors import ConfigError, InputError, MachineError, RowmillError
+from rowmill.core.rows import InputFile
 
 _BLOCK = 8 << 20  # bytes a request: large enough that its latency counts little
 _PARTS = 9_000  # that an object may be uploaded in: S3 allows 10,000

@@ -3,8 +3,8 @@
 import io
 from typing import Any
 
-from engine.errors import MachineError
-from engine.sources.remote import opened, shown, translated
+from rowmill.core.errors import MachineError
+from rowmill.files.remote import opened, shown, translated
 
 _BLOCK = 8 << 20  # bytes a request: large enough that its latency counts little
 

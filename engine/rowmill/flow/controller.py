@@ -12,13 +12,14 @@ from collections import deque
 from math import ceil
 from random import Random
 
-from engine.config import ProviderConfig
-from engine.flow.breaker import Breaker
-from engine.flow.concurrency.control import Concurrency
-from engine.flow.leases.book import LeaseBook
-from engine.flow.limits.limits import Limits
-from engine.records import Lease, ProviderReport
-from engine.reports import ProviderFigures, ProviderView
+from rowmill.core.config import ProviderConfig
+from rowmill.core.counts import ProviderReport
+from rowmill.core.leases import Lease
+from rowmill.core.reports import ProviderFigures, ProviderView
+from rowmill.flow.breaker import Breaker
+from rowmill.flow.concurrency.control import Concurrency
+from rowmill.flow.leases.allocator import LeaseBook
+from rowmill.flow.limits.limits import Limits
 
 _RATE_S = 2.0  # what a provider took lately is figured over so long
 _RELEASE_S = 5.0  # a release takes as long as the hold did, and no longer than this

@@ -9,7 +9,7 @@ back by then is what makes the rest feasible, and without it the deadline would 
 
 from collections.abc import Iterable
 
-from engine.config import ProviderConfig
+from rowmill.core.config import ProviderConfig
 
 _UNKNOWN_PART = 0.25  # of the whole time, where no limit tells how fast the live API is
 _SLACK = 1.25  # times what the limits say: retries, slow replies, the last ones

@@ -27,7 +27,7 @@ from typing import Generic, TypeVar
 
 import tenacity
 
-from engine.records import Failure
+from rowmill.core.wire import Failure
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0

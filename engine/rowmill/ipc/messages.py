@@ -8,21 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from engine.config import Config
-from engine.records import (
-    Amount,
-    BatchView,
-    Counters,
-    Endpoint,
-    InputPart,
-    Layout,
-    Lease,
-    Price,
-    ProviderReport,
-    Shard,
-    Spent,
-    Totals,
-)
+from rowmill.core.amounts import Amount, Price, Spent
+from rowmill.core.config import Config
+from rowmill.core.counts import BatchView, Counters, ProviderReport, Totals
+from rowmill.core.leases import Lease
+from rowmill.core.rows import InputPart, Layout, Shard
+from rowmill.core.wire import Endpoint
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):

@@ -1,7 +1,7 @@
 """Starting the processes of a run: an interpreter of its own each, joined to this one by one duplex pipe.
 
 Not by `multiprocessing`: its `spawn` runs the program that started it once more in every child, to find what it
-pickled, so that a script that calls `engine.run` outside of `if __name__ == "__main__"` would start itself without
+pickled, so that a script that calls `rowmill.run` outside of `if __name__ == "__main__"` would start itself without
 end. Nothing of that program is needed here: a child is told the name of a module, and imports that alone. Nor is there
 a `Pool` or a `Queue`: a process killed while it holds one of their locks hangs all others. Modules are named, not
 imported, so that the supervisor does not carry what only its children need.
@@ -29,10 +29,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # package comes first and by itself: from then on its modules are looked for in its own folder, and are its parent's.
 _CHILD = (
     "import sys, typing; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); "
-    "here, path = pipe.recv(); sys.path.insert(0, here); import engine; sys.path[:] = path; "
-    "from engine.processes import run_child; run_child(sys.argv[2], pipe)"
+    "here, path = pipe.recv(); sys.path.insert(0, here); import rowmill; sys.path[:] = path; "
+    "from rowmill.ipc.processes import run_child; run_child(sys.argv[2], pipe)"
 )
-_PACKAGES = str(Path(__file__).parents[1])  # where this package lies
+_PACKAGES = str(Path(__file__).parents[2])  # where this package lies
 
 
 @contextmanager

@@ -13,18 +13,18 @@ from typing import Self
 
 import msgspec
 
-from engine import config as configuration
-from engine.config import Config
-from engine.config.sections import ClientConfig
-from engine.delivery import delivery_of, staged
-from engine.errors import ExitCode, ProviderError, RunDirectoryError
-from engine.session import embedded
-from engine.startup import EndpointStart
-from engine.store import durable
-from engine.store import manifest as manifests
-from engine.store.batch_journal import BatchJournal, Try
-from engine.store.run_directory import RunDirectory
-from engine.transport.batches import BatchApi, BatchTrouble
+from rowmill.core import config as configuration
+from rowmill.core.config import Config
+from rowmill.core.config.sections import ClientConfig
+from rowmill.core.errors import ExitCode, ProviderError, RunDirectoryError
+from rowmill.runs.delivery import delivery_of, staged
+from rowmill.runs.session import embedded
+from rowmill.store import durable
+from rowmill.store import manifest as manifests
+from rowmill.store.batch_journal import BatchJournal, Try
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.endpoints import EndpointStart
+from rowmill.transport.batches import BatchApi, BatchTrouble
 
 _AT_PROVIDER = frozenset({"creating", "created", "ended"})  # phases with a batch, or perhaps with one
 

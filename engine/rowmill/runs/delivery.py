@@ -8,19 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine.config import Config
-from engine.errors import InputError
-from engine.sources import remote
-from engine.store import manifest as manifests
-from engine.store.manifest import Manifest
-from engine.store.run_directory import RunDirectory
-
-
-class Delivery(msgspec.Struct, frozen=True):
-    """Where the files of a run are to go."""
-
-    output: str  # URLs
-    errors: str
+from rowmill.core.config import Config
+from rowmill.core.errors import InputError
+from rowmill.files import remote
+from rowmill.store import manifest as manifests
+from rowmill.store.manifest import Manifest
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.prepared import Delivery
 
 
 def delivery_of(config: Config) -> Delivery | None:

@@ -4,71 +4,41 @@ The order matters: input, columns, key, output and an existing manifest are look
 directory made and locked.
 """
 
-import calendar
 import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from engine import config as configuration
-from engine import delivery as deliveries
-from engine.cache import replies
-from engine.config import Config
-from engine.delivery import Delivery, delivery_of, staged
-from engine.errors import ConfigError, InputError, RunDirectoryError
-from engine.money import prices as money
-from engine.outputs import format_of
-from engine.records import Column, Endpoint, InputFile, Layout, Price, Shard
-from engine.sources import inputs, jsonl
-from engine.sources.inputs import Input
-from engine.sources.opening import shown
-from engine.store import durable
-from engine.store import manifest as manifests
-from engine.store.manifest import Manifest
-from engine.store.run_directory import RunDirectory
-from engine.tasks import schema as schemas
-from engine.tasks.batch_file import api_of
-from engine.tasks.opening import open_task
+from rowmill.budget import prices as money
+from rowmill.core import config as configuration
+from rowmill.core.config import Config
+from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
+from rowmill.core.rows import Column, InputFile, Layout, Shard
+from rowmill.files.input import inputs, jsonl
+from rowmill.files.input.inputs import Input
+from rowmill.files.input.streams import shown
+from rowmill.files.output import format_of
+from rowmill.runs import delivery as deliveries
+from rowmill.runs.delivery import delivery_of, staged
+from rowmill.store import durable
+from rowmill.store import manifest as manifests
+from rowmill.store.cache import replies
+from rowmill.store.manifest import Manifest
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.prepared import MOMENT, Prepared, bytes_of
+from rowmill.tasks import schema as schemas
+from rowmill.tasks.batch_file import api_of
+from rowmill.tasks.factory import open_task
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
 VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
 _COLUMN_SHARD = 1 << 20  # bytes of input, where the output is written by columns,
 _LEAST_SHARDS = 32  # as long as there are enough shards to go round
-_MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 _ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
-
-
-@dataclass
-class Prepared:
-    """A run that can start."""
-
-    config: Config  # formats and schema are settled
-    endpoints: list[Endpoint]  # one for each provider, in the configuration's order; without URL and headers yet
-    directory: RunDirectory  # locked
-    manifest: Manifest
-    input: Input
-    layout: Layout
-    delivery: Delivery | None  # where the output is to go that is written in the run directory
-    cached: int  # serial of the last reply that the cache had before; 0 where there is none
-    shards: list[Shard] | None  # the frozen plan, where an earlier session brought it to its end
-    resumed: bool
-    prices: list[Price | None]  # of the model that each provider is asked for; None where unknown
-
-    @property
-    def deadline(self) -> float | None:
-        """Unix time by which all answers are to be there; None where there is no such time."""
-        if self.config.task.mode != "auto" or self.config.batch.deadline_s is None:
-            return None
-        return calendar.timegm(time.strptime(self.manifest.created, _MOMENT)) + self.config.batch.deadline_s
-
-    def again(self) -> "Prepared":
-        """Return the same for another session of the run, right after one: some of it is done by now."""
-        return replace(self, resumed=True, shards=manifests.load_plan(self.directory.plan))
 
 
 def prepare(
@@ -170,16 +140,6 @@ def already_finished(config: Config, manifest: Manifest) -> bool:
     if done is None or done.output != _real(config.output_path):
         return False
     return bytes_of(config.output_path) == done.output_bytes
-
-
-def bytes_of(path: Path) -> int | None:
-    """Return the size of a file, or of the files in a directory of parts; None where there is none."""
-    try:
-        if path.is_dir():
-            return sum(part.stat().st_size for part in path.iterdir())
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
 
 
 def _check_places(config: Config) -> None:
@@ -285,7 +245,7 @@ def shard_bytes(input_bytes: int, output_format: str) -> int:
 def _new_manifest(fingerprint: dict[str, Any], found: Input, config: Config) -> Manifest:
     return Manifest(
         run_id=uuid.uuid4().hex[:12],
-        created=time.strftime(_MOMENT, time.gmtime()),
+        created=time.strftime(MOMENT, time.gmtime()),
         fingerprint=fingerprint,
         input=_noted(found.files),
         shard_bytes=shard_bytes(found.size, config.output.format),

@@ -8,22 +8,21 @@ from typing import Self
 
 import msgspec
 
-from engine.cache import claims
-from engine.config import SIMULATOR, Config
-from engine.delivery import Delivery, deliver
-from engine.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
-from engine.machine.preflight import Ask, Preflight, estimate_output, preflight
-from engine.observer import Observer
-from engine.preparation import Prepared, already_finished, prepare
-from engine.reports import RunReport, SessionReport, Snapshot
-from engine.simulator.process import SimulatorProcess
-from engine.sources.opening import shown
-from engine.startup import worker_count
-from engine.store import durable
-from engine.store.batch_journal import BatchJournal
-from engine.store.run_directory import RunDirectory
-from engine.supervisor import Mode, Supervisor
-from engine.ui.report import from_json, to_json
+from rowmill.core.config import SIMULATOR, Config
+from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
+from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, from_json, to_json
+from rowmill.files.input.streams import shown
+from rowmill.runs.delivery import deliver
+from rowmill.runs.preparation import already_finished, prepare
+from rowmill.simulator.process import SimulatorProcess
+from rowmill.store import durable
+from rowmill.store.batch_journal import BatchJournal
+from rowmill.store.cache import claims
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.endpoints import worker_count
+from rowmill.supervisor.loop import Mode, Supervisor
+from rowmill.supervisor.machine.preflight import Ask, Preflight, estimate_output, preflight
+from rowmill.supervisor.prepared import Delivery, Prepared
 
 _AUTO_SLOTS = 1024  # requests in flight of one worker, where the right number is to be found: what one core can hold
 # Of a run in each mode, how it goes on once a phase hands over.

@@ -13,11 +13,10 @@ from pathlib import PurePath
 
 import msgspec
 
-from engine.config import Config
-from engine.errors import RunDirectoryError
-from engine.observer import Observer
-from engine.reports import RunReport, SessionReport
-from engine.session import run
+from rowmill.core.config import Config
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.reports import Observer, RunReport, SessionReport
+from rowmill.runs.session import run
 
 
 def run_trial(

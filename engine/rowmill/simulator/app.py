@@ -18,16 +18,16 @@ from typing import Annotated, Any
 import msgspec
 from aiohttp import web
 
-from engine.records import SimulatorSettings
-from engine.simulator import faults, replies
-from engine.simulator.batches.desk import Desk
-from engine.simulator.batches.shelf import Archive
-from engine.simulator.exchange import JSON, Exchange
-from engine.simulator.limits import Denial
-from engine.simulator.provider import Provider
-from engine.simulator.routes import ROUTES, Route
-from engine.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
-from engine.simulator.stats import Ledger
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator import faults, replies
+from rowmill.simulator.batches.api import Desk
+from rowmill.simulator.batches.storage import Archive
+from rowmill.simulator.exchange import JSON, Exchange
+from rowmill.simulator.limits import Denial
+from rowmill.simulator.provider import Provider
+from rowmill.simulator.routes import ROUTES, Route
+from rowmill.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
+from rowmill.simulator.statistics import Ledger
 
 _PATH = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1(?P<route>/.*)")
 _KEPT = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1/(?P<what>(?:files|batches)(?:/.*)?)")

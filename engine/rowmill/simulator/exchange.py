@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from engine.simulator.faults import Delivery, Fault
+from rowmill.simulator.faults import Delivery, Fault
 
 JSON = "application/json"
 DRIP_S = 1.0  # seconds between two bytes of a dripping reply

@@ -16,8 +16,8 @@ from random import Random
 
 import msgspec
 
-from engine.records import SimulatorSettings
-from engine.simulator.replies import error_body
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.replies import error_body
 
 
 class Delivery(Enum):

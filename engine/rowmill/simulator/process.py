@@ -8,9 +8,9 @@ import asyncio
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from engine import processes
-from engine.records import SimulatorSettings
-from engine.simulator.settings import check
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.ipc import processes
+from rowmill.simulator.settings import check
 
 _EXIT_S = 3.0  # how long a child may take to exit once its pipe closed, before it is killed
 
@@ -45,7 +45,7 @@ class SimulatorProcess:
 
     def start(self) -> None:
         """Start the child and return without waiting for it."""
-        self._child = processes.start("engine.simulator.process", "rowmill-simulator")
+        self._child = processes.start("rowmill.simulator.process", "rowmill-simulator")
         with suppress(OSError):  # it died at once: `wait_ready` says so
             self._child.pipe.send(self._told)
 
@@ -77,7 +77,7 @@ class SimulatorProcess:
 
 def main(pipe: Connection) -> int:
     """Be the child: serve until the pipe closes."""
-    from engine.simulator.server import serve
+    from rowmill.simulator.server import serve
 
     try:
         settings, port = pipe.recv()

@@ -4,12 +4,12 @@ import asyncio
 from math import log
 from random import Random
 
-from engine.records import SimulatorSettings
-from engine.simulator.faults import OK, ContentPlan, Fault, FaultPlan
-from engine.simulator.limits import Denial, Limits
-from engine.simulator.replies import Completion, Damage
-from engine.simulator.routes import Route
-from engine.simulator.stats import Ledger
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.faults import OK, ContentPlan, Fault, FaultPlan
+from rowmill.simulator.limits import Denial, Limits
+from rowmill.simulator.replies import Completion, Damage
+from rowmill.simulator.routes import Route
+from rowmill.simulator.statistics import Ledger
 
 
 class Provider:

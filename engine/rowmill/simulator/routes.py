@@ -4,7 +4,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.simulator.replies import Completion, Damage, chat, completions, embeddings, moderations, responses
+from rowmill.simulator.replies import (
+    Completion,
+    Damage,
+    chat,
+    completions,
+    embeddings,
+    moderations,
+    responses,
+)
 
 
 class Route(msgspec.Struct, frozen=True):

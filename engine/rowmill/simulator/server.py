@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, suppress
 import uvloop
 from aiohttp import web
 
-from engine.records import SimulatorSettings
-from engine.simulator.app import Simulator
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.app import Simulator
 
 # Connections that wait to be accepted. Bulk clients open a thousand at once; the kernel caps this at somaxconn.
 _BACKLOG = 4096

@@ -4,10 +4,10 @@ import re
 from math import inf
 from random import Random
 
-from engine.records import SimulatorSettings
-from engine.simulator.batches import words
-from engine.simulator.faults import ContentPlan, FaultPlan
-from engine.simulator.limits import Limits
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.batches import words
+from rowmill.simulator.faults import ContentPlan, FaultPlan
+from rowmill.simulator.limits import Limits
 
 DEFAULT_PROVIDER = "default"  # the provider of plain /v1
 PREFIX = re.compile(r"[A-Za-z0-9._-]+")  # what a path prefix is made of

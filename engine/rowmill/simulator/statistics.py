@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from engine.simulator.batches.figures import BatchFigures
+from rowmill.simulator.batches.figures import BatchFigures
 
 SERIES_S = 600  # seconds of history kept
 _REQUESTS, _GOOD, _REFUSED, _FAILED, _TOKENS = range(1, 6)  # places in an entry of the series

@@ -14,10 +14,10 @@ from typing import Any, Self
 
 import msgspec
 
-from engine.errors import MachineError
-from engine.records import Amount, Spent
-from engine.store import durable
-from engine.store.batch_steps import MOVES, OPEN, Phase, Reading, Try, header_record, step_record
+from rowmill.core.amounts import Amount, Spent
+from rowmill.core.errors import MachineError
+from rowmill.store import durable
+from rowmill.store.batch_records import MOVES, OPEN, Phase, Reading, Try, header_record, step_record
 
 __all__ = ["BatchJournal", "Phase", "Try"]
 

@@ -32,9 +32,9 @@ from typing import Literal
 
 import msgspec
 
-from engine.errors import RunDirectoryError
-from engine.records import Amount, Spent
-from engine.store.framing import FORMAT, FRAME_BYTES, framed, unframed
+from rowmill.core.amounts import Amount, Spent
+from rowmill.core.errors import RunDirectoryError
+from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed
 
 Phase = Literal["built", "uploading", "uploaded", "creating", "created", "ended", "collected", "given_up"]
 

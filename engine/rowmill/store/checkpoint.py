@@ -19,10 +19,11 @@ import msgspec
 from aiofiles.threadpool.binary import AsyncFileIO
 from zlib_ng.zlib_ng import crc32
 
-from engine.errors import MachineError
-from engine.records import Shard, Totals
-from engine.store import durable
-from engine.store.recovery import (
+from rowmill.core.counts import Totals
+from rowmill.core.errors import MachineError
+from rowmill.core.rows import Shard
+from rowmill.store import durable
+from rowmill.store.recovery import (
     Scan,
     StoredReply,
     group_record,
@@ -31,8 +32,8 @@ from engine.store.recovery import (
     reply_record,
     retry_record,
 )
-from engine.store.row_index import FAILED, MISSING, RESULT
-from engine.store.seal import Form, Sealed, write_sealed
+from rowmill.store.row_index import FAILED, MISSING, RESULT
+from rowmill.store.seal import Form, Sealed, write_sealed
 
 _NEWLINE = ord("\n")
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import MachineError
+from rowmill.core.errors import MachineError
 
 _COPY_BYTES = 256 << 20  # asked of the kernel in one call: it cannot be interrupted in the middle
 _READ_BYTES = 1 << 20  # per read where the kernel cannot copy by itself

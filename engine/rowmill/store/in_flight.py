@@ -11,7 +11,7 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.store.durable import machine_errors
+from rowmill.store.durable import machine_errors
 
 
 class InflightBoard:

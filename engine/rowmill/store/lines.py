@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from engine.records import Answer, Failure
+from rowmill.core.wire import Answer, Failure
 
 _encode = msgspec.json.Encoder().encode
 _LF, _CR = b"\n\r"  # as numbers: looking for a byte takes a quarter of the time of looking for bytes

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from engine import __version__
-from engine.errors import RunDirectoryError
-from engine.records import InputFile, Shard
-from engine.store import durable
-from engine.store.framing import FORMAT, framed, unframed
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.rows import InputFile, Shard
+from rowmill.core.version import __version__
+from rowmill.store import durable
+from rowmill.store.framing import FORMAT, framed, unframed
 
 _SHOWN_CHARACTERS = 80  # of a value in a difference
 _SHOWN_BEFORE = 20  # of them, what stands before the first difference of a long value

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from engine.store import durable
-from engine.store.part import DirectoryPart, FilePart, Join, Section
-from engine.store.seal import PLAIN, Sealed
+from rowmill.store import durable
+from rowmill.store.output_file import DirectoryPart, FilePart, Join, Section
+from rowmill.store.seal import PLAIN, Sealed
 
 
 class Joinable(Protocol):

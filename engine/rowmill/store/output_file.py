@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import InputError, RunDirectoryError
-from engine.store import durable
+from rowmill.core.errors import InputError, RunDirectoryError
+from rowmill.store import durable
 
 PART_BYTES = 256 << 20  # a file of a directory that has reached this size is followed by another one
 

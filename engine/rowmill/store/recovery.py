@@ -29,11 +29,12 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import RunDirectoryError
-from engine.records import Shard, Totals
-from engine.store import durable
-from engine.store.framing import FORMAT, FRAME_BYTES, framed, unframed
-from engine.store.row_index import FAILED, MISSING, RESULT, RowIndex
+from rowmill.core.counts import Totals
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.store import durable
+from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed
+from rowmill.store.row_index import FAILED, MISSING, RESULT, RowIndex
 
 _BUFFER_BYTES = 1 << 20
 _NAMED_RANGES = 20  # ranges of rows that an error names before it only counts

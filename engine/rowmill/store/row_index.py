@@ -3,7 +3,8 @@
 from array import array
 from collections.abc import Iterator
 
-from engine.records import Shard, Totals
+from rowmill.core.counts import Totals
+from rowmill.core.rows import Shard
 
 MISSING, RESULT, FAILED = 0, 1, 2
 

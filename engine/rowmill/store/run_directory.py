@@ -18,10 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from engine.errors import RunDirectoryError
-from engine.records import Shard
-from engine.store import durable
-from engine.store.seal import seal_name
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.store import durable
+from rowmill.store.seal import seal_name
 
 _SPENDING = "spending.json"
 _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (

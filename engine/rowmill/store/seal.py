@@ -17,13 +17,14 @@ from typing import Protocol
 
 import msgspec
 
-from engine.errors import RunDirectoryError
-from engine.records import Shard, Totals
-from engine.store import durable
-from engine.store.framing import FORMAT, FRAME_BYTES, framed, unframed
-from engine.store.lines import error_line
-from engine.store.recovery import attempts_of
-from engine.store.row_index import FAILED, RowIndex
+from rowmill.core.counts import Totals
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.store import durable
+from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed
+from rowmill.store.lines import error_line
+from rowmill.store.recovery import attempts_of
+from rowmill.store.row_index import FAILED, RowIndex
 
 _CHUNK_BYTES = 1 << 17  # gathered before a write: a worker's memory is to be the same for small and large shards
 _FOOTER_BYTES = 4096  # more than any footer has

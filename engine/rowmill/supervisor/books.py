@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from engine.costs import Costs
-from engine.ending import Ending
-from engine.ledger import Ledger
-from engine.memory import peak_rss
-from engine.messages import Beat
-from engine.pool import Member, Pool
-from engine.preparation import Prepared
-from engine.providers import Providers
-from engine.reports import Cost, SessionReport, Snapshot
+from rowmill.core.reports import Cost, SessionReport, Snapshot
+from rowmill.ipc.memory import peak_rss
+from rowmill.ipc.messages import Beat
+from rowmill.supervisor.pool import Member, Pool
+from rowmill.supervisor.prepared import Prepared
+from rowmill.supervisor.progress import Ledger
+from rowmill.supervisor.providers import Providers
+from rowmill.supervisor.shutdown import Ending
+from rowmill.supervisor.spending import Costs
 
 
 class Books:

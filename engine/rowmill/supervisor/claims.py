@@ -1,7 +1,7 @@
 """The supervisor's side of shared requests: claims are begun with a session, and void once their owner is gone."""
 
-from engine.cache import claims
-from engine.preparation import Prepared
+from rowmill.store.cache import claims
+from rowmill.supervisor.prepared import Prepared
 
 
 class Sharing:

@@ -6,13 +6,13 @@ from typing import Protocol
 import msgspec
 import psutil
 
-from engine import processes
-from engine.config import SIMULATOR, Config
-from engine.errors import ConfigError, MachineError
-from engine.records import Endpoint
+from rowmill.core.config import SIMULATOR, Config
+from rowmill.core.errors import ConfigError, MachineError
+from rowmill.core.wire import Endpoint
+from rowmill.ipc import processes
 
 _READY_S = 60.0  # the openai package imports in a second or two; on a disk that sleeps, in more
-_RESOLVER = "engine.transport.resolver"
+_RESOLVER = "rowmill.transport.resolver"
 
 
 class EmbeddedEndpoint(Protocol):

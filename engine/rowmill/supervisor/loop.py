@@ -14,14 +14,12 @@ from typing import Any, Literal
 
 import psutil
 
-from engine import messages, processes
-from engine.assembly import Assembly
-from engine.books import Books
-from engine.ending import DRAIN_S, LATE_S, Ending
-from engine.errors import MachineError, ProviderError, RowmillError
-from engine.ledger import seconds_since
-from engine.machine.monitor import Condition, Monitor
-from engine.messages import (
+from rowmill.core.counts import Totals
+from rowmill.core.errors import MachineError, ProviderError, RowmillError
+from rowmill.core.reports import Cost, Observer, SessionReport, Snapshot
+from rowmill.core.wire import Endpoint
+from rowmill.ipc import messages, processes
+from rowmill.ipc.messages import (
     BatchBeat,
     Beat,
     Closed,
@@ -38,15 +36,17 @@ from engine.messages import (
     Tripped,
     Want,
 )
-from engine.observer import Observer
-from engine.pool import Member, Pool, left_in_flight
-from engine.preparation import Prepared
-from engine.providers import Providers
-from engine.records import Endpoint, Totals
-from engine.reports import Cost, SessionReport, Snapshot
-from engine.sharing import Sharing
-from engine.startup import EmbeddedEndpoint, EndpointStart, worker_count
-from engine.threads import Crashed, Mailbox, Merged, Planned
+from rowmill.supervisor.books import Books
+from rowmill.supervisor.claims import Sharing
+from rowmill.supervisor.endpoints import EmbeddedEndpoint, EndpointStart, worker_count
+from rowmill.supervisor.machine.monitor import Condition, Monitor
+from rowmill.supervisor.mailbox import Crashed, Mailbox, Merged, Planned
+from rowmill.supervisor.pool import Member, Pool, left_in_flight
+from rowmill.supervisor.prepared import Prepared
+from rowmill.supervisor.progress import seconds_since
+from rowmill.supervisor.providers import Providers
+from rowmill.supervisor.shards import Assembly
+from rowmill.supervisor.shutdown import DRAIN_S, LATE_S, Ending
 
 Mode = Literal["live", "batch"]
 

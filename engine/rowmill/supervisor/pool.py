@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from engine import messages, processes
-from engine.messages import Assign, Beat, Drain, Setup
-from engine.records import Shard
-from engine.reports import WorkerView
-from engine.store.inflight import BoardReading, read_board
-from engine.store.run_directory import RunDirectory
+from rowmill.core.reports import WorkerView
+from rowmill.core.rows import Shard
+from rowmill.ipc import messages, processes
+from rowmill.ipc.messages import Assign, Beat, Drain, Setup
+from rowmill.store.in_flight import BoardReading, read_board
+from rowmill.store.run_directory import RunDirectory
 
-WORKER_MODULE = "engine.worker"
-BATCH_WORKER_MODULE = "engine.batch.worker"
+WORKER_MODULE = "rowmill.worker.live.process"
+BATCH_WORKER_MODULE = "rowmill.worker.batch.process"
 
 _SUSPECT_DEATHS = 2  # deaths with a row in flight until it is sent alone
 _POISON_DEATHS = 3  # and until it is given up

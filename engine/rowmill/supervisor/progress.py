@@ -9,11 +9,11 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from engine.messages import Beat
-from engine.pool import Member, Pool
-from engine.providers import Providers
-from engine.records import BatchView, Counters, Totals
-from engine.reports import SessionReport, Snapshot
+from rowmill.core.counts import BatchView, Counters, Totals
+from rowmill.core.reports import SessionReport, Snapshot
+from rowmill.ipc.messages import Beat
+from rowmill.supervisor.pool import Member, Pool
+from rowmill.supervisor.providers import Providers
 
 _SPEED_WINDOW_S = 5.0
 _LONG_AGO_S = 1e9

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from random import Random
 
-from engine import messages
-from engine.config import Config
-from engine.flow.governor import Governor
-from engine.messages import Beat, Closed, Leased, Leases, Refused, Tripped
-from engine.pool import Member
-from engine.records import Lease
-from engine.reports import ProviderFigures, ProviderView, SessionReport
+from rowmill.core.config import Config
+from rowmill.core.leases import Lease
+from rowmill.core.reports import ProviderFigures, ProviderView, SessionReport
+from rowmill.flow.controller import Governor
+from rowmill.ipc import messages
+from rowmill.ipc.messages import Beat, Closed, Leased, Leases, Refused, Tripped
+from rowmill.supervisor.pool import Member
 
 _LEAST_S = 0.01  # between two reports: what came in so short a time says little about a rate
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.records import Shard
-from engine.store.seal import Sealed
+from rowmill.core.rows import Shard
+from rowmill.store.seal import Sealed
 
 
 class ShardBook:

@@ -3,16 +3,17 @@
 import time
 from collections.abc import Iterable
 
-from engine.errors import MachineError
-from engine.ledger import Ledger
-from engine.outputs import open_format
-from engine.preparation import Prepared, bytes_of
-from engine.records import Shard
-from engine.shard_book import ShardBook
-from engine.store import manifest as manifests
-from engine.store.manifest import Finished
-from engine.store.seal import Sealed, read_sealed
-from engine.threads import Mailbox, MergeThread, Planned, Planner
+from rowmill.core.errors import MachineError
+from rowmill.core.rows import Shard
+from rowmill.files.output import open_format
+from rowmill.store import manifest as manifests
+from rowmill.store.manifest import Finished
+from rowmill.store.seal import Sealed, read_sealed
+from rowmill.supervisor.mailbox import Mailbox, Planned
+from rowmill.supervisor.prepared import Prepared, bytes_of
+from rowmill.supervisor.progress import Ledger
+from rowmill.supervisor.shard_book import ShardBook
+from rowmill.supervisor.threads import MergeThread, Planner
 
 
 class Assembly:

@@ -3,8 +3,8 @@
 import signal
 from collections.abc import Callable
 
-from engine.errors import ExitCode, RowmillError
-from engine.pool import Member, Pool
+from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.supervisor.pool import Member, Pool
 
 DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
 LATE_S = 5.0  # a drained worker that is still there this much later is killed

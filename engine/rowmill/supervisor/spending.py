@@ -11,21 +11,22 @@ from math import inf
 
 import msgspec
 
-from engine import messages
-from engine.bill import Bill
-from engine.config import Config
-from engine.errors import BudgetError
-from engine.flow.budget.allowances import Allowances
-from engine.flow.budget.amounts import NOTHING, each
-from engine.messages import Allow, BatchBeat, Beat, Recall, Short
-from engine.pool import Member
-from engine.preparation import Prepared
-from engine.records import Amount, BatchView, ProviderReport, Spent, Totals
-from engine.reports import Cost
-from engine.store import spending as files
-from engine.store.batch_journal import BatchJournal
-from engine.store.batch_steps import doubtful
-from engine.store.spending import Spending, SpendingLine
+from rowmill.budget import ledger as files
+from rowmill.budget.allocator import Allowances
+from rowmill.budget.amounts import NOTHING, each
+from rowmill.budget.cost import Bill
+from rowmill.budget.ledger import Spending, SpendingLine
+from rowmill.core.amounts import Amount, Spent
+from rowmill.core.config import Config
+from rowmill.core.counts import BatchView, ProviderReport, Totals
+from rowmill.core.errors import BudgetError
+from rowmill.core.reports import Cost
+from rowmill.ipc import messages
+from rowmill.ipc.messages import Allow, BatchBeat, Beat, Recall, Short
+from rowmill.store.batch_journal import BatchJournal
+from rowmill.store.batch_records import doubtful
+from rowmill.supervisor.pool import Member
+from rowmill.supervisor.prepared import Prepared
 
 _WRITE_S = 1.0
 _DUST = 1e-9  # of a sum: what it is rounded by

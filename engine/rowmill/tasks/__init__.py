@@ -6,8 +6,8 @@ Every input, whatever its format, reaches a task as lines of JSON objects (see `
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from engine.errors import InvalidOutput
-from engine.records import Answer, Request
+from rowmill.core.errors import InvalidOutput
+from rowmill.core.wire import Answer, Request
 
 
 class Task(Protocol):

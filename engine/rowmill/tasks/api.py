@@ -8,13 +8,14 @@ same by both.
 
 from typing import Any, Protocol
 
-from engine.config import TaskConfig
-from engine.errors import InvalidOutput
-from engine.records import Answer
-from engine.tasks.messages import Question
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import InvalidOutput
+from rowmill.core.wire import Answer
+from rowmill.tasks.conversation import Question
 
 CHARACTERS_A_TOKEN = 4  # OpenAI's own rule of thumb; the reply's usage corrects the debit
 OWN_MODEL = b'{ "model":'
+PACK_BYTES = 1 << 18  # of input lines in one request: about 64,000 tokens, which any model of today takes
 
 
 class Api(Protocol):

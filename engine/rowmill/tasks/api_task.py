@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import InvalidOutput
-from engine.records import Answer, Request
-from engine.tasks.api import CHARACTERS_A_TOKEN, Api
-from engine.tasks.replies import whole
-from engine.tasks.rows import ColumnUse, RowReader, encode, input_of
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import InvalidOutput
+from rowmill.core.wire import Answer, Request
+from rowmill.tasks.api import CHARACTERS_A_TOKEN, Api
+from rowmill.tasks.replies import whole
+from rowmill.tasks.rows import ColumnUse, RowReader, encode, input_of
 
 
 class ApiTask(ABC):

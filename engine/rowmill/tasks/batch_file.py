@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import InputError, InvalidOutput, InvalidRow
-from engine.records import Answer, Request
-from engine.tasks.api import Api
-from engine.tasks.composed import tokens_of
-from engine.tasks.replies import whole
-from engine.tasks.rows import UNREADABLE, RowReader, encode, input_of, objects
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import InputError, InvalidOutput, InvalidRow
+from rowmill.core.wire import Answer, Request
+from rowmill.tasks.api import Api
+from rowmill.tasks.composed import tokens_of
+from rowmill.tasks.replies import whole
+from rowmill.tasks.rows import UNREADABLE, RowReader, encode, input_of, objects
 
 URLS = {
     "/v1/chat/completions": "chat.completions",

@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import BadReply, InvalidOutput, Refused
-from engine.records import Answer
-from engine.tasks.messages import Parts, Question, with_system
-from engine.tasks.plain import PlainTask
-from engine.tasks.replies import NULL, Count, Details, counted
-from engine.tasks.rows import UNREADABLE
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import BadReply, InvalidOutput, Refused
+from rowmill.core.wire import Answer
+from rowmill.tasks.conversation import Parts, Question, with_system
+from rowmill.tasks.plain import PlainTask
+from rowmill.tasks.replies import NULL, Count, Details, counted
+from rowmill.tasks.rows import UNREADABLE
 
 
 class _Message(msgspec.Struct, gc=False):

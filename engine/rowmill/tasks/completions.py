@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import BadReply, InvalidOutput
-from engine.records import Answer
-from engine.tasks.inputs import TextInput
-from engine.tasks.replies import NULL, counted, decoded
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import BadReply, InvalidOutput
+from rowmill.core.wire import Answer
+from rowmill.tasks.inputs import TextInput
+from rowmill.tasks.replies import NULL, counted, decoded
 
 
 class _Choice(msgspec.Struct, gc=False):

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable
 
-from engine.config import TaskConfig
-from engine.errors import InvalidRow
-from engine.records import Request
-from engine.tasks.api import CHARACTERS_A_TOKEN, OWN_MODEL, Api
-from engine.tasks.api_task import ApiTask
-from engine.tasks.messages import SystemText
-from engine.tasks.per_row import PerRow
-from engine.tasks.rows import encode
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import InvalidRow
+from rowmill.core.wire import Request
+from rowmill.tasks.api import CHARACTERS_A_TOKEN, OWN_MODEL, Api
+from rowmill.tasks.api_task import ApiTask
+from rowmill.tasks.conversation import SystemText
+from rowmill.tasks.per_row import PerRow
+from rowmill.tasks.rows import encode
 
 _DATA_URL = re.compile(rb'"data:[^"]*"')
 _IMAGE_TOKENS = 1000  # about what a large image costs; its characters would be hundreds of times as many

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import ConfigError, InvalidRow
-from engine.tasks.images import image_urls
-from engine.tasks.rows import ColumnUse
-from engine.tasks.template import Template, TextTemplate
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import ConfigError, InvalidRow
+from rowmill.tasks.images import image_urls
+from rowmill.tasks.rows import ColumnUse
+from rowmill.tasks.template import Template, TextTemplate
 
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 
@@ -33,7 +33,7 @@ def compiled(text: str, key: str, config: TaskConfig) -> TextTemplate:
     """Compile a text in the configuration's template language. Raises `ConfigError` where it is none."""
     if config.template == "format":
         return Template(text, key)
-    from engine.tasks.jinja import JinjaTemplate
+    from rowmill.tasks.jinja import JinjaTemplate
 
     return JinjaTemplate(text, key)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import BadReply, InvalidOutput
-from engine.records import Answer
-from engine.tasks.inputs import TextInput
-from engine.tasks.replies import NULL, counted, decoded, shared
-from engine.tasks.rows import encode
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import BadReply, InvalidOutput
+from rowmill.core.wire import Answer
+from rowmill.tasks.inputs import TextInput
+from rowmill.tasks.replies import NULL, counted, decoded, shared
+from rowmill.tasks.rows import encode
 
 _BYTES_A_NUMBER = 4
 _QUOTE = b'"'

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from engine.config import TaskConfig, task_checks
-from engine.config.sections import InputConfig
-from engine.errors import ConfigError
-from engine.tasks import Task
-from engine.tasks.api import Api
+from rowmill.core.config import TaskConfig, task_checks
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import ConfigError
+from rowmill.tasks import Task
+from rowmill.tasks.api import Api
 
 EMBEDDINGS_A_REQUEST = 64  # where rows_per_request is "auto": hardly slower a request than one, and far below any limit
 
@@ -27,7 +27,7 @@ def open_task(
     """
     api = _api(config.api)
     if (input_format or input.format) == "batch":
-        from engine.tasks.batch_file import BatchTask
+        from rowmill.tasks.batch_file import BatchTask
 
         if (problem := next(task_checks.batch_problems(config, input), None)) is not None:
             raise ConfigError(problem)
@@ -41,12 +41,12 @@ def open_task(
             f'task.{key}: replies are kept whole with output.format "batch"; choose another, or remove it'
         )
     if rows > 1 and config.api == "chat.completions":
-        from engine.tasks.packing import PackedTask
+        from rowmill.tasks.packing import PackedTask
 
         config = _with_schema(config)
         return PackedTask(_opened(api, _asking_for_schema(config), input.id), config)
     if config.schema is not None:
-        from engine.tasks.structured import StructuredTask
+        from rowmill.tasks.structured import StructuredTask
 
         config = _with_schema(config)
         assert isinstance(config.schema, dict)
@@ -64,28 +64,28 @@ def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:
 
 def _with_schema(config: TaskConfig) -> TaskConfig:
     """Return the configuration with the schema itself; a run has read its file before it opens tasks."""
-    from engine.tasks.schema import resolved
+    from rowmill.tasks.schema import resolved
 
     return resolved(config) if isinstance(config.schema, str) else config
 
 
 def _asking_for_schema(config: TaskConfig) -> TaskConfig:
     """Return the configuration of the task that another is made around."""
-    from engine.tasks.structured import with_format
+    from rowmill.tasks.structured import with_format
 
     return config if config.schema is None else with_format(config)
 
 
 def _opened(api: Api, config: TaskConfig, id_column: str | None, *, whole_reply: bool = False, rows: int = 1) -> Task:
-    from engine.tasks.plain import PlainTask, is_plain
+    from rowmill.tasks.plain import PlainTask, is_plain
 
     if is_plain(config):
         if config.api == "chat.completions" and not whole_reply:
-            from engine.tasks.chat import ChatTask
+            from rowmill.tasks.chat import ChatTask
 
             return ChatTask(config, id_column)
         return PlainTask(api, config, id_column, whole_reply=whole_reply, rows_per_request=rows)
-    from engine.tasks.composed import ComposedTask
+    from rowmill.tasks.composed import ComposedTask
 
     return ComposedTask(api, config, id_column, whole_reply=whole_reply, rows_per_request=rows)
 
@@ -93,22 +93,22 @@ def _opened(api: Api, config: TaskConfig, id_column: str | None, *, whole_reply:
 def _api(name: str) -> Api:
     match name:
         case "responses":
-            from engine.tasks.responses import Responses
+            from rowmill.tasks.responses import Responses
 
             return Responses()
         case "completions":
-            from engine.tasks.completions import Completions
+            from rowmill.tasks.completions import Completions
 
             return Completions()
         case "embeddings":
-            from engine.tasks.embeddings import Embeddings
+            from rowmill.tasks.embeddings import Embeddings
 
             return Embeddings()
         case "moderations":
-            from engine.tasks.moderations import Moderations
+            from rowmill.tasks.moderations import Moderations
 
             return Moderations()
         case _:
-            from engine.tasks.chat import Chat
+            from rowmill.tasks.chat import Chat
 
             return Chat()

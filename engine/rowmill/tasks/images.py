@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from engine.errors import InvalidRow
+from rowmill.core.errors import InvalidRow
 
 LARGEST_BYTES = 20 * 1024 * 1024  # of one image: no API takes more
 

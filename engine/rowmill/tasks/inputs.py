@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from engine.config import TaskConfig
-from engine.errors import ConfigError
-from engine.tasks.messages import Parts, Question
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import ConfigError
+from rowmill.tasks.conversation import Parts, Question
 
 
 class TextInput:

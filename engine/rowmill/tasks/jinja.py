@@ -18,9 +18,9 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.errors import ConfigError, InvalidRow
-from engine.tasks.rows import ColumnUse
-from engine.tasks.template import text_of
+from rowmill.core.errors import ConfigError, InvalidRow
+from rowmill.tasks.rows import ColumnUse
+from rowmill.tasks.template import text_of
 
 _ROW = "row"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import BadReply, InvalidOutput
-from engine.records import Answer
-from engine.tasks.inputs import TextInput
-from engine.tasks.replies import NULL, counted, decoded, shared
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import BadReply, InvalidOutput
+from rowmill.core.wire import Answer
+from rowmill.tasks.inputs import TextInput
+from rowmill.tasks.replies import NULL, counted, decoded, shared
 
 
 class _Moderation(msgspec.Struct, gc=False):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engine.tasks.schema import DATA, MAPS, Document
+from rowmill.tasks.schema import DATA, MAPS, Document
 
 _DEFINITIONS = ("$schema", "$defs", "definitions")  # what stands at the top of a document, for all of it
 _DEFINED = ("#/$defs/", "#/definitions/")

@@ -21,15 +21,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import ConfigError, InvalidOutput
-from engine.records import Answer, Request
-from engine.tasks import Task
-from engine.tasks.api import CHARACTERS_A_TOKEN
-from engine.tasks.pack_schema import pack_schema
-from engine.tasks.replies import shared
-from engine.tasks.schema import Schema, response_format
-from engine.tasks.structured import NoJson, StructuredTask, json_in, one_line, with_reason, with_text
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import ConfigError, InvalidOutput
+from rowmill.core.wire import Answer, Request
+from rowmill.tasks import Task
+from rowmill.tasks.api import CHARACTERS_A_TOKEN
+from rowmill.tasks.pack_schema import pack_schema
+from rowmill.tasks.replies import shared
+from rowmill.tasks.schema import Schema, response_format
+from rowmill.tasks.structured import NoJson, StructuredTask, json_in, one_line, with_reason, with_text
 
 _FORM_TOKENS = 16  # of `{"id": "17", "answer": ...},` around an answer, and of `{"answers": [...]}` around them all
 _CAPS = ("max_completion_tokens", "max_tokens")

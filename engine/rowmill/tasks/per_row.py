@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import InvalidRow
-from engine.tasks.rows import ColumnUse
+from rowmill.core.errors import InvalidRow
+from rowmill.tasks.rows import ColumnUse
 
 _NEVER_TEXT = frozenset({
     "best_of", "dimensions", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens",

@@ -9,13 +9,13 @@ from operator import attrgetter
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import InvalidRow
-from engine.records import Request
-from engine.tasks.api import CHARACTERS_A_TOKEN, Api
-from engine.tasks.api_task import ApiTask
-from engine.tasks.rows import UNREADABLE, Scalar, encode, row_decoder
-from engine.tasks.template import Template
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import InvalidRow
+from rowmill.core.wire import Request
+from rowmill.tasks.api import CHARACTERS_A_TOKEN, Api
+from rowmill.tasks.api_task import ApiTask
+from rowmill.tasks.rows import UNREADABLE, Scalar, encode, row_decoder
+from rowmill.tasks.template import Template
 
 
 def is_plain(config: TaskConfig) -> bool:

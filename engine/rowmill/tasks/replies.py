@@ -5,9 +5,10 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from engine.errors import BadReply, Refused
-from engine.records import Answer, Spent
-from engine.tasks.rows import UNREADABLE
+from rowmill.core.amounts import Spent
+from rowmill.core.errors import BadReply, Refused
+from rowmill.core.wire import Answer
+from rowmill.tasks.rows import UNREADABLE
 
 NULL = msgspec.Raw(b"null")
 _CACHED = b'"cached_tokens"'

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import BadReply, InvalidOutput, Refused
-from engine.records import Answer
-from engine.tasks.messages import Parts, Question
-from engine.tasks.replies import NULL, counted, decoded
-from engine.tasks.rows import encode
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import BadReply, InvalidOutput, Refused
+from rowmill.core.wire import Answer
+from rowmill.tasks.conversation import Parts, Question
+from rowmill.tasks.replies import NULL, counted, decoded
+from rowmill.tasks.rows import encode
 
 _REASONS = {"max_output_tokens": b'"length"', "content_filter": b'"content_filter"'}
 _CALLS = frozenset({"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call"})

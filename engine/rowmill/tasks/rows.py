@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import ConfigError, InputError, InvalidRow
-from engine.records import BROKEN
+from rowmill.core.errors import ConfigError, InputError, InvalidRow
+from rowmill.core.rows import BROKEN
 
 Scalar = str | int | float | bool | None  # what an id may be
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding a line of any bytes may raise

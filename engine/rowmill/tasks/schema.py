@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import ConfigError
-from engine.records import Column
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import ConfigError
+from rowmill.core.rows import Column
 
 if TYPE_CHECKING:
     import jsonschema_rs

@@ -10,12 +10,12 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from engine.config import TaskConfig
-from engine.errors import ConfigError, InvalidOutput, Refused
-from engine.records import Answer, Request
-from engine.tasks import Task
-from engine.tasks.api import CHARACTERS_A_TOKEN
-from engine.tasks.schema import Document, Schema, response_format, text_format
+from rowmill.core.config import TaskConfig
+from rowmill.core.errors import ConfigError, InvalidOutput, Refused
+from rowmill.core.wire import Answer, Request
+from rowmill.tasks import Task
+from rowmill.tasks.api import CHARACTERS_A_TOKEN
+from rowmill.tasks.schema import Document, Schema, response_format, text_format
 
 _SHOWN_CHARACTERS = 8000  # of a wrong reply that the model sees again: it may have run on up to its limit
 _FENCE = "```"

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from engine.errors import ConfigError
-from engine.tasks.rows import ColumnUse
+from rowmill.core.errors import ConfigError
+from rowmill.tasks.rows import ColumnUse
 
 
 class TextTemplate(Protocol):

@@ -8,7 +8,7 @@ means stands in one table (`faults`).
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from engine.records import Endpoint, Failure, Reply
+from rowmill.core.wire import Endpoint, Failure, Reply
 
 
 class Transport(Protocol):
@@ -29,9 +29,9 @@ def is_loopback(url: str) -> bool:
 def open_transport(kind: str, endpoint: Endpoint, *, api: str, concurrency: int) -> Transport:
     """Return the transport of that kind, "direct" or "sdk". Needs a running event loop."""
     if kind == "sdk":
-        from engine.transport.sdk import SdkTransport
+        from rowmill.transport.sdk import SdkTransport
 
         return SdkTransport(endpoint, api=api, concurrency=concurrency)
-    from engine.transport.direct import DirectTransport
+    from rowmill.transport.direct import DirectTransport
 
     return DirectTransport(endpoint)

@@ -9,9 +9,9 @@ import httpx2
 import msgspec
 from openai import APIStatusError, OpenAIError
 
-from engine.records import Endpoint, Failure, Reply
-from engine.transport import faults
-from engine.transport.batch_states import Unreadable
+from rowmill.core.wire import Endpoint, Failure, Reply
+from rowmill.transport import faults
+from rowmill.transport.batch_states import Unreadable
 
 _NO_SUCH_THING = frozenset({404, 410})
 _UNAUTHORIZED = 401

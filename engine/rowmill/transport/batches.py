@@ -27,9 +27,9 @@ import aiofiles
 import httpx2
 from openai import omit
 
-from engine.records import Endpoint, Failure
-from engine.transport import faults
-from engine.transport.batch_states import (
+from rowmill.core.wire import Endpoint, Failure
+from rowmill.transport import faults
+from rowmill.transport.batch_states import (
     BatchProblem,
     BatchState,
     Page,
@@ -39,9 +39,9 @@ from engine.transport.batch_states import (
     read_files,
     read_state,
 )
-from engine.transport.batch_trouble import BatchTrouble, Edge
-from engine.transport.endpoint import configured_client
-from engine.transport.patience import Patience
+from rowmill.transport.batch_trouble import BatchTrouble, Edge
+from rowmill.transport.endpoint import configured_client
+from rowmill.transport.patience import Patience
 
 __all__ = ["BatchApi", "BatchProblem", "BatchState", "BatchTrouble"]
 

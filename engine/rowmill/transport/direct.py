@@ -15,9 +15,9 @@ from pyreqwest.exceptions import (
 )
 from pyreqwest.http import Url
 
-from engine.errors import ConfigError
-from engine.records import Endpoint, Failure, Reply
-from engine.transport import faults, is_loopback
+from rowmill.core.errors import ConfigError
+from rowmill.core.wire import Endpoint, Failure, Reply
+from rowmill.transport import faults, is_loopback
 
 _CONNECT_TIMEOUT_S = 10.0  # a server that is there completes a handshake in well under this, across any ocean
 

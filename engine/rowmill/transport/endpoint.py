@@ -16,8 +16,8 @@ import httpx2
 import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
-from engine.records import Endpoint
-from engine.transport import is_loopback
+from rowmill.core.wire import Endpoint
+from rowmill.transport import is_loopback
 
 # Account settings that the openai package takes from the environment and sends to whatever server it talks to.
 _ACCOUNT_VARIABLES = (

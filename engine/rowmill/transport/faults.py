@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from engine.records import Failure, FaultClass, Reply
+from rowmill.core.wire import Failure, FaultClass, Reply
 
 # A server that cannot take more now says nothing about the row: rate_limited, slow_down and overloaded spend none
 # of the row's attempts. Otherwise a minute of 503 would fail every row that was in flight.

@@ -6,7 +6,8 @@ This module only reads them. Whether they can be believed is judged over many of
 import re
 from typing import Final
 
-from engine.records import HeaderLookup, LimitSample
+from rowmill.core.leases import LimitSample
+from rowmill.core.wire import HeaderLookup
 
 # Beyond these a number is a mistake, or means something else, and is counted as making no sense.
 _MOST_UNITS: Final = 1e12  # a period; ten thousand times the largest token limit that is sold

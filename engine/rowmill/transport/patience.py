@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import tenacity
 
-from engine.transport.batch_trouble import BatchTrouble
+from rowmill.transport.batch_trouble import BatchTrouble
 
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 15.0

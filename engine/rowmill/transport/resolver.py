@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection  # noqa: E402 - after the line
 
 import msgspec  # noqa: E402
 
-from engine.records import Endpoint  # noqa: E402
-from engine.transport import faults  # noqa: E402
-from engine.transport.endpoint import resolve  # noqa: E402
+from rowmill.core.wire import Endpoint  # noqa: E402
+from rowmill.transport import faults  # noqa: E402
+from rowmill.transport.endpoint import resolve  # noqa: E402
 
 
 def main(pipe: Connection) -> int:

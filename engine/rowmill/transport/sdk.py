@@ -9,9 +9,9 @@ import httpx2
 import msgspec
 from openai import APIConnectionError, APIResponseValidationError, APIStatusError, APITimeoutError, OpenAIError
 
-from engine.records import Endpoint, Failure, Reply
-from engine.transport import faults
-from engine.transport.endpoint import configured_client, create
+from rowmill.core.wire import Endpoint, Failure, Reply
+from rowmill.transport import faults
+from rowmill.transport.endpoint import configured_client, create
 
 
 class SdkTransport:

@@ -1,10 +1,24 @@
 """What a worker has in hand: the shards it is working on, and the rows of theirs that are on their way."""
 
+from typing import Protocol
+
 import msgspec
 
-from engine.records import Failure, Request, Shard
-from engine.store.checkpoint import Checkpoint
-from engine.upstream import Upstream
+from rowmill.core.rows import Shard
+from rowmill.core.wire import Failure, Request
+from rowmill.store.checkpoint import Checkpoint
+
+
+class Asked(Protocol):
+    """The provider that a row was sent to, as far as those that record it must know it."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the configuration."""
+
+    @property
+    def name(self) -> str:
+        """Its name there."""
 
 
 class OpenShard:
@@ -41,7 +55,7 @@ class Job(msgspec.Struct, gc=False):
     debit: int = 0  # tokens that were debited for it then
     reserved: tuple[float, float] = (0.0, 0.0)  # tokens and dollars, where there is a budget
     put_off: bool = False  # its next try is at the time that the server named
-    upstream: Upstream | None = None  # where it was sent to last
+    upstream: Asked | None = None  # where it was sent to last
     bound: bool = False  # it may go nowhere else: it has failed for good where it went first
     options: tuple[int, ...] = ()  # providers, by number, that may be asked instead if this one refuses it too
     failure: Failure | None = None  # that first failure

@@ -6,9 +6,8 @@ itself. What is taken apart becomes smaller packs, down to packs of one row, whi
 
 from collections.abc import Sequence
 
-from engine.job import Job
-
-PACK_BYTES = 1 << 18  # of input lines in one request: about 64,000 tokens, which any model of today takes
+from rowmill.tasks.api import PACK_BYTES
+from rowmill.worker.job import Job
 
 
 class Packer:

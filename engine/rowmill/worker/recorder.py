@@ -4,22 +4,29 @@ Part of the hot path (see `pipeline`).
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
-from engine import packs
-from engine.errors import InvalidOutput
-from engine.job import Job
-from engine.records import Answer, Failure
-from engine.store.inflight import InflightBoard
-from engine.store.lines import failure_line, result_line
-from engine.tasks import Task
-
-if TYPE_CHECKING:
-    from engine.dedup import Dedup  # sqlite3 and all: only where requests are shared
+from rowmill.core.errors import InvalidOutput
+from rowmill.core.wire import Answer, Failure
+from rowmill.store.in_flight import InflightBoard
+from rowmill.store.lines import failure_line, result_line
+from rowmill.tasks import Task
+from rowmill.worker import packs
+from rowmill.worker.job import Job
 
 _GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
+
+
+class Followed(Protocol):
+    """Whom to tell of the ends of rows that others wait for."""
+
+    def answered(self, job: Job, answer: Answer, now: float) -> None:
+        """Hear that a row that leads has its answer."""
+
+    def failed(self, job: Job, failure: Failure, now: float) -> None:
+        """Hear that a row that leads has failed for good."""
 
 
 class Recorder:
@@ -48,7 +55,7 @@ class Recorder:
         self._on_recorded = on_recorded
         self.pending_bytes = 0
         self.pending_rows = 0
-        self.shared: Dedup | None = None  # whom to tell of rows that lead others
+        self.shared: Followed | None = None  # whom to tell of rows that lead others
 
     def result(self, job: Job, answer: Answer, now: float) -> None:
         """Record an answer that came at loop time `now`."""
@@ -116,7 +123,7 @@ class Recorder:
         self.pending_rows -= rows
         self._board.note_unsynced(self.pending_rows)
 
-    def _shared_by(self, job: Job) -> "Dedup":
+    def _shared_by(self, job: Job) -> Followed:
         assert self.shared is not None, f"row {job.index} leads nobody"
         return self.shared
 

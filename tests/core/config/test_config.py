@@ -10,18 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.config import (
-    OPENAI_URL,
-    SIMULATOR,
-    Config,
-    ProviderConfig,
-    fingerprint,
-    load,
-    parse,
-)
-from engine.config.credentials import api_key, extra_headers, secrets
-from engine.config.reading import SECTIONS
-from engine.errors import ConfigError, ExitCode
+from rowmill.core.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig, fingerprint, load, parse
+from rowmill.core.config.credentials import api_key, extra_headers, secrets
+from rowmill.core.config.reading import SECTIONS
+from rowmill.core.errors import ConfigError, ExitCode
 
 MINIMAL: dict[str, Any] = {
     "input": {"path": "in.jsonl"},

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from engine.config import Config, fingerprint, parse
-from engine.config.sections import BudgetConfig
-from engine.errors import ConfigError
+from rowmill.core.config import Config, fingerprint, parse
+from rowmill.core.config.sections import BudgetConfig
+from rowmill.core.errors import ConfigError
 
 
 def config(**sections: dict[str, Any]) -> Config:

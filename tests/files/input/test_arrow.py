@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import feather
 
-from engine.errors import InputError, RunDirectoryError
-from engine.records import BROKEN, Column, Shard
-from engine.sources import arrow
-from engine.sources.arrow import RowReader, check, columns, first_rows, lines, plan, rows
+from rowmill.core.errors import InputError, RunDirectoryError
+from rowmill.core.rows import BROKEN, Column, Shard
+from rowmill.files.input import arrow
+from rowmill.files.input.arrow import RowReader, check, columns, first_rows, lines, plan, rows
 
 FORMS = ("file", "stream", "feather", "packed stream")
 
@@ -182,7 +182,7 @@ def test_garbage_in_a_batch_breaks_rows_and_never_the_process(tmp_path: Path, fo
 MEASURE = """
 import asyncio, sys
 from pathlib import Path
-from engine.sources.arrow import RowReader, plan, first_rows
+from rowmill.files.input.arrow import RowReader, plan, first_rows
 path = Path(sys.argv[1])
 first_rows(path, 1)
 def peak():  # KiB; ru_maxrss would begin with the parent's

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.records import BROKEN
-from engine.sources import batch
-from engine.sources.batch import CustomIds, looks_like_batch
+from rowmill.core.rows import BROKEN
+from rowmill.files.input import batch_lines as batch
+from rowmill.files.input.batch_lines import CustomIds, looks_like_batch
 
 
 def line(custom_id: object, **more: object) -> bytes:

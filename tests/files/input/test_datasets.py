@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from engine.errors import InputError
-from engine.sources import arrow
-from engine.sources.datasets import find_dataset
+from rowmill.core.errors import InputError
+from rowmill.files.input import arrow
+from rowmill.files.input.datasets import find_dataset
 
 
 def saved(folder: Path, shards: int = 2, split: str | None = "train", **state: object) -> list[Path]:

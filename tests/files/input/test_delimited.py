@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import InputError
-from engine.records import BROKEN
-from engine.sources import delimited
-from engine.sources.delimited import blocks, check_encoding, header
+from rowmill.core.errors import InputError
+from rowmill.core.rows import BROKEN
+from rowmill.files.input import delimited
+from rowmill.files.input.delimited import blocks, check_encoding, header
 
 HEADER = "id,text\n"
 

@@ -8,9 +8,9 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from engine.config.sections import InputConfig
-from engine.errors import InputError
-from engine.sources.discovery import FEW, find_files
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import InputError
+from rowmill.files.input.discovery import FEW, find_files
 
 JSONL, CSV = b'{"a":"1"}\n', b"a,b\n1,2\n"
 

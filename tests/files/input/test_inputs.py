@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config.sections import InputConfig
-from engine.errors import InputError, MachineError
-from engine.records import BROKEN, Column, InputPart, Shard
-from engine.sources.discovery import FEW
-from engine.sources.inputs import Input, find, open_reader
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import InputError, MachineError
+from rowmill.core.rows import BROKEN, Column, InputPart, Shard
+from rowmill.files.input.discovery import FEW
+from rowmill.files.input.inputs import Input, find, open_reader
 
 SIZES: dict[str, Any] = {"shard_bytes": 1 << 15, "shard_rows": 1000}
 

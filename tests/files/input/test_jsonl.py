@@ -13,10 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import RunDirectoryError
-from engine.records import Shard
-from engine.sources import jsonl
-from engine.sources.jsonl import SHARD_ROWS, ShardReader, plan_blocks, plan_shards, shard_bytes, whole_lines
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.rows import Shard
+from rowmill.files.input import jsonl
+from rowmill.files.input.jsonl import (
+    SHARD_ROWS,
+    ShardReader,
+    plan_blocks,
+    plan_shards,
+    shard_bytes,
+    whole_lines,
+)
 
 BOM = b"\xef\xbb\xbf"
 

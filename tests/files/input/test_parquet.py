@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import InputError, RunDirectoryError
-from engine.records import BROKEN, Column, Shard
-from engine.sources import parquet
-from engine.sources.parquet import RowReader, check, columns, first_rows, lines, plan, rows
+from rowmill.core.errors import InputError, RunDirectoryError
+from rowmill.core.rows import BROKEN, Column, Shard
+from rowmill.files.input import parquet
+from rowmill.files.input.parquet import RowReader, check, columns, first_rows, lines, plan, rows
 
 
 def table_of(count: int) -> pa.Table:
@@ -247,7 +247,7 @@ def test_a_read_that_is_cancelled_does_no_harm(tmp_path: Path) -> None:
 MEASURE = """
 import asyncio, sys
 from pathlib import Path
-from engine.sources.parquet import RowReader, plan, first_rows
+from rowmill.files.input.parquet import RowReader, plan, first_rows
 path = Path(sys.argv[1])
 first_rows(path, 1)
 def peak():  # KiB; ru_maxrss would begin with the parent's

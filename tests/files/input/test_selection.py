@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.sources import selection
-from engine.sources.selection import first, sample
+from rowmill.files.input import selection
+from rowmill.files.input.selection import first, sample
 
 
 def blocks(lines: list[bytes], size: int) -> Iterator[bytes]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from engine.errors import InputError
-from engine.sources.opening import expansion, head_of, open_file, open_stream
+from rowmill.core.errors import InputError
+from rowmill.files.input.streams import expansion, head_of, open_file, open_stream
 
 ROWS = b"".join(b'{"row":%d,"text":"%d"}\n' % (number, number * 7919) for number in range(20_000))
 

@@ -12,9 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import InputError
-from engine.records import BROKEN
-from engine.sources.tables import BATCH_ROWS, LineEncoder, check_names, columns_of, head, plan_shards, shard_crc
+from rowmill.core.errors import InputError
+from rowmill.core.rows import BROKEN
+from rowmill.files.input.tables import (
+    BATCH_ROWS,
+    LineEncoder,
+    check_names,
+    columns_of,
+    head,
+    plan_shards,
+    shard_crc,
+)
 
 NOON = dt.datetime(2024, 2, 29, 12, 0, 0, 123456)  # noqa: DTZ001 - a time without a zone is what is tested
 BERLIN = pa.timestamp("ns", "Europe/Berlin")

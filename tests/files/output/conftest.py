@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine.outputs import OutputFormat
-from engine.records import Answer, Failure, FaultClass
-from engine.store.lines import failure_line, result_line
+from rowmill.core.wire import Answer, Failure, FaultClass
+from rowmill.files.output import OutputFormat
+from rowmill.store.lines import failure_line, result_line
 
 _FAULT = FaultClass("timeout", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, sick=True)
 

@@ -9,9 +9,9 @@ from openai.types import BatchError, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from openai.types.shared import ErrorObject
 
-from engine.config.sections import OutputConfig
-from engine.outputs import open_format
-from engine.records import Layout
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.rows import Layout
+from rowmill.files.output import open_format
 
 Joined = Callable[..., bytes]
 Made = Callable[..., bytes]

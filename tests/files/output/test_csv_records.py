@@ -10,10 +10,10 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config.sections import OutputConfig
-from engine.outputs import open_format
-from engine.outputs.csv_records import quoted
-from engine.records import Column, Layout
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.rows import Column, Layout
+from rowmill.files.output import open_format
+from rowmill.files.output.csv_records import quoted
 
 Joined = Callable[..., bytes]
 Made = Callable[..., bytes]

@@ -5,9 +5,9 @@ import json
 import struct
 from collections.abc import Callable
 
-from engine.config.sections import OutputConfig
-from engine.outputs import open_format
-from engine.records import Layout
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.rows import Layout
+from rowmill.files.output import open_format
 
 Joined = Callable[..., bytes]
 Made = Callable[..., bytes]

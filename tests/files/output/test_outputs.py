@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from pyarrow import parquet  # type: ignore[import-untyped]  # it ships no types
 
-from engine.config.sections import OutputConfig
-from engine.errors import ConfigError, RunDirectoryError
-from engine.outputs import OutputFormat, format_of, open_format
-from engine.records import Column, Layout, Shard
-from engine.store.checkpoint import Checkpoint
-from engine.store.merge import Merger
-from engine.store.seal import read_sealed
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.errors import ConfigError, RunDirectoryError
+from rowmill.core.rows import Column, Layout, Shard
+from rowmill.files.output import OutputFormat, format_of, open_format
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.merge import Merger
+from rowmill.store.seal import read_sealed
 
 Made = Callable[..., bytes]
 

@@ -13,11 +13,11 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from pyarrow import parquet
 
-import engine
-from engine.config.sections import OutputConfig
-from engine.outputs import open_format
-from engine.outputs import parquet as parquet_format
-from engine.records import Column, Layout
+import rowmill
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.rows import Column, Layout
+from rowmill.files.output import open_format
+from rowmill.files.output import parquet as parquet_format
 
 Joined = Callable[..., bytes]
 Made = Callable[..., bytes]
@@ -93,9 +93,9 @@ def test_a_section_that_is_given_up_leaves_no_error(result: Made) -> None:
 
 IMPORTS = """
 import sys
-from engine.config.sections import OutputConfig
-from engine.outputs import open_format
-from engine.records import Layout
+from rowmill.core.config.sections import OutputConfig
+from rowmill.files.output import open_format
+from rowmill.core.rows import Layout
 for path in ("o.jsonl", "o.csv", "o.parquet"):
     form = open_format(OutputConfig(path=path), Layout())
     form.join()
@@ -110,5 +110,5 @@ assert len(pyarrow.table({"a": [1]}).to_pandas()) == 1  # who wants it still has
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    root = str(Path(engine.__file__).parents[1])
+    root = str(Path(rowmill.__file__).parents[1])
     subprocess.run([sys.executable, "-W", "error", "-c", IMPORTS], check=True, env={"PYTHONPATH": root})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from engine.outputs.parquet_join import ParquetJoin
+from rowmill.files.output.parquet_join import ParquetJoin
 
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string()), ("list", pa.list_(pa.float32()))])
 
@@ -87,7 +87,7 @@ def test_statistics_are_those_of_the_row_groups_and_a_page_index_is_left_out() -
 
 
 def test_a_file_of_many_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.outputs.parquet_join._MAX_ORDINAL", 100)
+    monkeypatch.setattr("rowmill.files.output.parquet_join._MAX_ORDINAL", 100)
     part = file_of(0, 1)
     data = joined([part] * 300)
     read = parquet.ParquetFile(pa.BufferReader(data))
@@ -102,7 +102,7 @@ def test_no_file_at_all_is_one_without_rows() -> None:
 
 
 def test_a_footer_that_is_larger_than_what_is_read_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.outputs.parquet_join._GUESS_BYTES", 20)
+    monkeypatch.setattr("rowmill.files.output.parquet_join._GUESS_BYTES", 20)
     assert parquet.read_table(pa.BufferReader(joined([file_of(0, 5), file_of(5, 5)]))).num_rows == 10
 
 

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from engine.config.sections import OutputConfig
-from engine.errors import InputError
-from engine.outputs import open_format
-from engine.outputs.table import Table
-from engine.records import Answer, Column, Failure, FaultClass, Layout
-from engine.store.lines import failure_line, result_line
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.errors import InputError
+from rowmill.core.rows import Column, Layout
+from rowmill.core.wire import Answer, Failure, FaultClass
+from rowmill.files.output import open_format
+from rowmill.files.output.table import Table
+from rowmill.store.lines import failure_line, result_line
 
 Joined = Callable[..., bytes]
 Made = Callable[..., bytes]

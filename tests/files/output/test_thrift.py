@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from engine.outputs import thrift
-from engine.outputs.thrift import read_struct, write_struct
+from rowmill.files.output import thrift
+from rowmill.files.output.thrift import read_struct, write_struct
 
 
 def test_the_footers_of_real_files_come_out_as_they_went_in() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.outputs.vectors import decoded, texts
+from rowmill.files.output.vectors import decoded, texts
 
 FLOATS = st.lists(st.floats(width=32), max_size=6)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.flow.concurrency.control import Concurrency
+from rowmill.flow.concurrency.control import Concurrency
 
 TICK_S = 0.25
 SIGMA = 0.3

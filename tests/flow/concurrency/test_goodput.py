@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.flow.concurrency.goodput import Epoch, Recent, noise
+from rowmill.flow.concurrency.goodput import Epoch, Recent, noise
 
 TICK_S = 0.25
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.flow.concurrency.goodput import Recent
-from engine.flow.concurrency.search import Search
+from rowmill.flow.concurrency.goodput import Recent
+from rowmill.flow.concurrency.search import Search
 
 TICK_S = 0.25
 REPLY_S = 0.1

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from engine.flow.leases.book import LeaseBook
-from engine.flow.leases.slice import Slice
-from engine.records import Lease, Share
+from rowmill.core.leases import Lease, Share
+from rowmill.flow.leases.allocator import LeaseBook
+from rowmill.flow.leases.lease import Slice
 
 
 class Desk:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.leases.bucket import Bucket
+from rowmill.flow.leases.bucket import Bucket
 
 EPSILON = 1e-6
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.leases.bucket import Bucket
-from engine.flow.leases.slice import Slice
-from engine.records import Lease, Share
+from rowmill.core.leases import Lease, Share
+from rowmill.flow.leases.bucket import Bucket
+from rowmill.flow.leases.lease import Slice
 
 
 def lease(

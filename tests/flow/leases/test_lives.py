@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.leases.book import LeaseBook
-from engine.flow.leases.slice import Slice
-from engine.records import Lease, Share
+from rowmill.core.leases import Lease, Share
+from rowmill.flow.leases.allocator import LeaseBook
+from rowmill.flow.leases.lease import Slice
 
 ROUNDING = 1 + 1e-9
 REPORT_S = 0.25

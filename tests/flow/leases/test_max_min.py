@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.leases.division import fill_slots, water_fill
+from rowmill.flow.leases.max_min import fill_slots, water_fill
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from engine.flow.limits.limits import Limits
-from engine.records import LimitSample, Share
-from engine.simulator.limits import Gcra, duration
-from engine.transport.limit_headers import seconds as read_duration
+from rowmill.core.leases import LimitSample, Share
+from rowmill.flow.limits.limits import Limits
+from rowmill.simulator.limits import Gcra, duration
+from rowmill.transport.limit_headers import seconds as read_duration
 
 STEP_S = 0.01
 TICK_S = 0.25

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.limits.ceiling import Ceiling
-from engine.flow.limits.limits import Limits
-from engine.flow.limits.slow_down import SlowDown
-from engine.simulator.limits import Gcra
+from rowmill.flow.limits.ceiling import Ceiling
+from rowmill.flow.limits.limits import Limits
+from rowmill.flow.limits.slow_down import SlowDown
+from rowmill.simulator.limits import Gcra
 from tests.flow.limits.provider_model import Model, between
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.flow.limits.day_budget import DayBudget
-from engine.records import LimitSample, Share
+from rowmill.core.leases import LimitSample, Share
+from rowmill.flow.limits.day_budget import DayBudget
 
 DAY_S = 86_400.0
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.flow.limits.learned import PERIODS, Evidence, Learned
-from engine.records import LimitSample
-from engine.simulator.limits import Gcra
+from rowmill.core.leases import LimitSample
+from rowmill.flow.limits.learned import PERIODS, Evidence, Learned
+from rowmill.simulator.limits import Gcra
 from tests.flow.limits.provider_model import said
 
 

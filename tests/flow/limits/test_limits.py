@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.limits.limits import Limits, burst
-from engine.records import LimitSample, Share
-from engine.simulator.limits import Gcra
+from rowmill.core.leases import LimitSample, Share
+from rowmill.flow.limits.limits import Limits, burst
+from rowmill.simulator.limits import Gcra
 from tests.flow.limits.provider_model import Model, between, said
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.limits.estimate import TokenEstimate
+from rowmill.flow.limits.token_estimate import TokenEstimate
 
 
 def test_before_the_first_reply_characters_count_as_they_are() -> None:

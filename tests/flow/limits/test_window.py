@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.limits.taken import Lately, Taken
+from rowmill.flow.limits.window import Lately, Taken
 
 
 @settings(deadline=None)

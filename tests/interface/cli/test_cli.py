@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-import engine
-from engine import cli, recipes
-from engine.errors import ExitCode
-from engine.records import SimulatorSettings
+import rowmill
+from rowmill.core.errors import ExitCode
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.interface import cli
+from rowmill.interface.cli import recipes
 
-ROOT = Path(engine.__file__).parents[1]
+ROOT = Path(rowmill.__file__).parents[1]
 COMMANDS = ("run", "retry", "init", "simulate")
 
 
@@ -79,12 +80,12 @@ def test_the_exit_codes_of_the_help_are_the_exit_codes(
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
-    assert answered(capsys, "--version") == (0, f"rowmill {engine.__version__}\n", "")
+    assert answered(capsys, "--version") == (0, f"rowmill {rowmill.core.version.__version__}\n", "")
 
 
 def test_python_m_engine_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "engine", "--version"], cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"rowmill {engine.__version__}\n".encode())
+    done = subprocess.run([sys.executable, "-m", "rowmill", "--version"], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"rowmill {rowmill.core.version.__version__}\n".encode())
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_a_simulator_that_cannot_be_is_refused(
 
 def test_every_setting_of_the_simulator_has_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[SimulatorSettings] = []
-    monkeypatch.setattr("engine.simulator.server.serve", lambda settings, **_: served.append(settings))
+    monkeypatch.setattr("rowmill.simulator.server.serve", lambda settings, **_: served.append(settings))
     wanted = SimulatorSettings(
         latency_ms=1, latency_sigma=2, per_token_ms=3, reply_tokens=4, requests_per_minute=5, tokens_per_minute=6,
         parallel=7, queue=8, knee=9, limit_headers=False, retry_after=False, faults={"500": 0.5},
@@ -209,7 +210,7 @@ def test_every_setting_of_the_simulator_has_a_flag(monkeypatch: pytest.MonkeyPat
 
 def test_simulate_prints_its_url_serves_and_ends_with_the_interrupt() -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "engine", "simulate", "--latency-ms", "0"],
+        [sys.executable, "-m", "rowmill", "simulate", "--latency-ms", "0"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -225,7 +226,7 @@ def test_simulate_prints_its_url_serves_and_ends_with_the_interrupt() -> None:
 
 
 def test_a_port_in_use_is_said_in_one_line() -> None:
-    command = [sys.executable, "-m", "engine", "simulate", "--port"]
+    command = [sys.executable, "-m", "rowmill", "simulate", "--port"]
     with subprocess.Popen([*command, "0"], cwd=ROOT, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         port = first.stdout.readline().decode().rpartition(":")[2].partition("/")[0]
@@ -279,8 +280,8 @@ def test_a_retry_of_what_has_not_run_is_refused(
 
 def test_the_command_line_imports_nothing_heavy() -> None:
     """`--help` should not wait."""
-    modules = imported_by("import engine.cli, engine.__main__")
-    assert "engine.cli" in modules
+    modules = imported_by("import rowmill.interface.cli, rowmill.__main__")
+    assert "rowmill.interface.cli" in modules
     heavy = {
         "rich",
         "openai",
@@ -299,11 +300,16 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 def test_the_supervisor_imports_neither_clients_nor_servers() -> None:
     """`openai` alone takes longer to import than a small run."""
     modules = {
-        name.partition(".")[0] for name in imported_by("import engine.session, engine.ui.progress, engine.ui.report")
+        name.partition(".")[0]
+        for name in imported_by(
+            "import rowmill.runs.session, rowmill.interface.ui.progress, rowmill.interface.ui.report"
+        )
     }
     assert not {"openai", "httpx2", "aiohttp", "pyreqwest", "rich", "pydantic"} & modules
 
 
 def test_a_worker_imports_neither_the_openai_package_nor_a_server() -> None:
-    modules = {name.partition(".")[0] for name in imported_by("import engine.worker, engine.transport.direct")}
+    modules = {
+        name.partition(".")[0] for name in imported_by("import rowmill.worker.live.process, rowmill.transport.direct")
+    }
     assert not {"openai", "httpx2", "aiohttp", "rich", "pydantic"} & modules

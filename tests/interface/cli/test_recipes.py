@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow.parquet  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-import engine
-from engine import config as configuration
-from engine import recipes
-from engine.config import SIMULATOR
-from engine.errors import ConfigError, InputError
+import rowmill
+from rowmill.core import config as configuration
+from rowmill.core.config import SIMULATOR
+from rowmill.core.errors import ConfigError, InputError
+from rowmill.interface.cli import recipes
 
-ROOT = Path(engine.__file__).parents[1]
+ROOT = Path(rowmill.__file__).parents[1]
 TASKS = ["embedding", "extraction", "generation", "labelling", "moderation", "translation"]
 
 
@@ -69,7 +69,7 @@ def test_a_recipe_that_is_not_there_is_refused(folder: Path) -> None:
 
 def test_every_recipe_runs_as_it_comes(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "engine", "run", "--set", "simulator.latency_ms=1"]
+    command = [sys.executable, "-m", "rowmill", "run", "--set", "simulator.latency_ms=1"]
     started = {}
     for name in TASKS:
         recipes.write(name, tmp_path / name)

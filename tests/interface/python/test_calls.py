@@ -1,4 +1,4 @@
-"""What `engine.run` and `engine.map` make of their arguments. Whole runs are tested end to end."""
+"""What `rowmill.run` and `rowmill.map` make of their arguments. Whole runs are tested end to end."""
 
 import subprocess
 import sys
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import engine
-from engine import api
-from engine import config as configuration
-from engine.errors import ExitCode
-from engine.map_place import MapPlace
-from engine.records import Counters, Totals
-from engine.reports import RunReport, SessionReport
+import rowmill
+from rowmill.core import config as configuration
+from rowmill.core.counts import Counters, Totals
+from rowmill.core.errors import ExitCode
+from rowmill.core.reports import RunReport, SessionReport
+from rowmill.interface.python import calls as api
+from rowmill.interface.python.place import MapPlace
 
 TREE: dict[str, Any] = {
     "input": {"path": Path("in.jsonl")},
@@ -37,18 +37,18 @@ def ended(code: int, *, finished: bool = False, stopped_by: str | None = None) -
 
 
 def test_importing_the_package_imports_nothing_of_it() -> None:
-    program = "import sys, engine; print([name for name in sys.modules if name.startswith('engine.')])"
-    root = Path(engine.__file__).parents[1]
+    program = "import sys, rowmill; print([name for name in sys.modules if name.startswith('rowmill.')])"
+    root = Path(rowmill.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, check=True, text=True)
     assert done.stdout == "[]\n"
 
 
 def test_everything_that_the_package_offers_is_there() -> None:
-    assert set(engine.__all__) <= set(dir(engine))
-    assert {each for each in engine.__all__ if getattr(engine, each) is not getattr(api, each)} == set()
-    assert callable(engine.run)
+    assert set(rowmill.__all__) <= set(dir(rowmill))
+    assert {each for each in rowmill.__all__ if getattr(rowmill, each) is not getattr(api, each)} == set()
+    assert callable(rowmill.run)
     with pytest.raises(AttributeError, match="no attribute 'walk'"):
-        _ = engine.walk  # type: ignore[attr-defined]  # that is the point
+        _ = rowmill.walk  # type: ignore[attr-defined]  # that is the point
 
 
 def test_a_file_and_a_mapping_and_a_config_are_the_same_configuration(tmp_path: Path) -> None:
@@ -83,15 +83,15 @@ def test_a_file_and_a_mapping_and_a_config_are_the_same_configuration(tmp_path: 
     ],
 )
 def test_an_override_that_cannot_be_is_refused(overrides: dict[str, Any], said: str) -> None:
-    with pytest.raises(engine.ConfigError, match=said):
-        engine.run(TREE, overrides)
+    with pytest.raises(rowmill.ConfigError, match=said):
+        rowmill.run(TREE, overrides)
 
 
 def test_trials_and_retries_exclude_each_other() -> None:
-    with pytest.raises(engine.ConfigError, match="not both"):
-        engine.run(TREE, limit=1, sample=1)
-    with pytest.raises(engine.ConfigError, match="leave out limit"):
-        engine.run(TREE, limit=1, retry_failed=True)
+    with pytest.raises(rowmill.ConfigError, match="not both"):
+        rowmill.run(TREE, limit=1, sample=1)
+    with pytest.raises(rowmill.ConfigError, match="leave out limit"):
+        rowmill.run(TREE, limit=1, retry_failed=True)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_trials_and_retries_exclude_each_other() -> None:
     ],
 )
 def test_an_option_of_a_map_that_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(engine.ConfigError, match=said):
-        engine.map(["x"], model="m", **options)
+    with pytest.raises(rowmill.ConfigError, match=said):
+        rowmill.map(["x"], model="m", **options)
 
 
 def test_options_of_a_map_find_their_sections() -> None:
@@ -120,20 +120,20 @@ def test_options_of_a_map_find_their_sections() -> None:
 
 
 def test_no_rows_need_no_run() -> None:
-    assert engine.map([], model="m") == []
+    assert rowmill.map([], model="m") == []
 
 
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        (ExitCode.PROVIDER, engine.ProviderError),
-        (ExitCode.MACHINE, engine.MachineError),
-        (ExitCode.RUN_DIRECTORY, engine.RunDirectoryError),
-        (ExitCode.USAGE, engine.ConfigError),
-        (ExitCode.BUDGET, engine.RowmillError),
+        (ExitCode.PROVIDER, rowmill.ProviderError),
+        (ExitCode.MACHINE, rowmill.MachineError),
+        (ExitCode.RUN_DIRECTORY, rowmill.RunDirectoryError),
+        (ExitCode.USAGE, rowmill.ConfigError),
+        (ExitCode.BUDGET, rowmill.RowmillError),
     ],
 )
-def test_a_run_that_was_stopped_raises_what_stopped_it(code: ExitCode, error: type[engine.RowmillError]) -> None:
+def test_a_run_that_was_stopped_raises_what_stopped_it(code: ExitCode, error: type[rowmill.RowmillError]) -> None:
     with pytest.raises(error, match="no credit; 3 rows are done and kept; the same call goes on") as raised:
         api._raise_for_end(*ended(code, stopped_by="no credit"))
     assert raised.value.exit_code == code

@@ -12,10 +12,10 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from engine import frames
-from engine.errors import InputError
-from engine.frames import Result, RowError
-from engine.records import Column
+from rowmill.core.errors import InputError
+from rowmill.core.rows import Column
+from rowmill.interface.python import frames
+from rowmill.interface.python.frames import Result, RowError
 
 RESULTS = [
     Result(index=0, output="yes"),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import RunDirectoryError
-from engine.map_place import MapPlace, map_place
+from rowmill.core.errors import RunDirectoryError
+from rowmill.interface.python.place import MapPlace, map_place
 
 ROWS = [b'{"text":"a"}\n', b'{"text":"b"}\n']
 

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from engine.records import BatchView, Counters, Totals
-from engine.reports import Cost, ProviderView, Snapshot, WorkerView
+from rowmill.core.counts import BatchView, Counters, Totals
+from rowmill.core.reports import Cost, ProviderView, Snapshot, WorkerView
 
 BUSY = Snapshot(
     elapsed_s=10.0,

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.records import BatchView
-from engine.ui import batches
-from tests.ui.snapshots import BATCHES, BATCHING, BUSY
+from rowmill.core.counts import BatchView
+from rowmill.interface.ui import batches
+from tests.interface.ui.snapshots import BATCHES, BATCHING, BUSY
 
 
 def one(status: str, **change: Any) -> BatchView:

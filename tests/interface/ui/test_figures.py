@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ui import figures
+from rowmill.interface.ui import figures
 
 
 @pytest.mark.parametrize(

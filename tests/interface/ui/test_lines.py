@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.reports import Snapshot
-from engine.ui.lines import LogLines, progress_line
-from tests.ui.snapshots import (
+from rowmill.core.reports import Snapshot
+from rowmill.interface.ui.lines import LogLines, progress_line
+from tests.interface.ui.snapshots import (
     BATCHES,
     BATCHING,
     BUSY,

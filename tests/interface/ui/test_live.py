@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from engine.records import BatchView, Totals
-from engine.reports import Cost, ProviderView, Snapshot, WorkerView
-from engine.ui.lines import progress_line
-from engine.ui.live import Frame, LiveProgress, terminal
-from tests.ui.snapshots import (
+from rowmill.core.counts import BatchView, Totals
+from rowmill.core.reports import Cost, ProviderView, Snapshot, WorkerView
+from rowmill.interface.ui.lines import progress_line
+from rowmill.interface.ui.live import Frame, LiveProgress, terminal
+from tests.interface.ui.snapshots import (
     BATCHES,
     BATCHING,
     BUSY,

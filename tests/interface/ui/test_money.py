@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.records import Spent
-from engine.reports import Cost, CostLine
-from engine.ui import money
-from tests.ui.snapshots import COST
+from rowmill.core.amounts import Spent
+from rowmill.core.reports import Cost, CostLine
+from rowmill.interface.ui import money
+from tests.interface.ui.snapshots import COST
 
 
 def line(model: str, usd: float | None, *, mode: str = "live", provider: str = "main", **spent: int) -> CostLine:

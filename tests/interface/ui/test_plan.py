@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from engine.estimates import (
+from rowmill.core.plan import (
     BatchPlan,
     BudgetPlan,
     Counted,
@@ -18,7 +18,7 @@ from engine.estimates import (
     Tokens,
     TrialFigures,
 )
-from engine.ui.plan import text, to_json
+from rowmill.interface.ui.plan import text, to_json
 
 PLAN = Plan(
     input=PlannedInput(path="in.jsonl", format="jsonl", files=1, size=8_766_164, rows=60_000, shards=200),

@@ -16,22 +16,22 @@ from typing import Self
 
 import msgspec
 
-from engine.records import Totals
-from engine.ui.lines import progress_line
-from engine.ui.progress import open_progress
-from tests.ui.snapshots import BUSY
+from rowmill.core.counts import Totals
+from rowmill.interface.ui.lines import progress_line
+from rowmill.interface.ui.progress import open_progress
+from tests.interface.ui.snapshots import BUSY
 
 
 def test_importing_the_progress_does_not_import_rich() -> None:
-    code = "import sys, engine.ui.progress, engine.ui.report; sys.exit('rich' in sys.modules)"
+    code = "import sys, rowmill.interface.ui.progress, rowmill.interface.ui.report; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 DRIVE = """
 import sys
 import msgspec
-from engine.reports import Snapshot
-from engine.ui.progress import open_progress
+from rowmill.core.reports import Snapshot
+from rowmill.interface.ui.progress import open_progress
 
 progress = open_progress(sys.stderr)
 for line in sys.stdin:

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import ExitCode, RunDirectoryError
-from engine.records import BatchView, Counters, Spent, Totals
-from engine.reports import Cost, CostLine, ProviderFigures, RunReport, SessionReport
-from engine.ui.report import from_json, summary, to_json
-from tests.ui.snapshots import BATCHES
+from rowmill.core.amounts import Spent
+from rowmill.core.counts import BatchView, Counters, Totals
+from rowmill.core.errors import ExitCode, RunDirectoryError
+from rowmill.core.reports import Cost, CostLine, ProviderFigures, RunReport, SessionReport, from_json, to_json
+from rowmill.interface.ui.report import summary
+from tests.interface.ui.snapshots import BATCHES
 
 SESSION = SessionReport(
     started="2026-01-02T03:04:05Z",

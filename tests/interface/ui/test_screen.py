@@ -15,12 +15,12 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from engine.reports import Snapshot
-from engine.ui.lines import progress_line
-from engine.ui.live import LiveProgress
-from engine.ui.progress import open_progress
-from engine.ui.screen import PatientWriter, Screen
-from tests.ui.snapshots import BUSY
+from rowmill.core.reports import Snapshot
+from rowmill.interface.ui.lines import progress_line
+from rowmill.interface.ui.live import LiveProgress
+from rowmill.interface.ui.progress import open_progress
+from rowmill.interface.ui.screen import PatientWriter, Screen
+from tests.interface.ui.snapshots import BUSY
 
 _AT_ONCE_S = 1.0  # what must not wait takes microseconds; this much is the machine's, when it is busy
 
@@ -368,8 +368,8 @@ def test_a_terminal_that_goes_on_shows_all_events_and_the_latest_snapshot(
 PROCESS = """
 import os, sys, time
 import msgspec
-from engine.reports import Snapshot
-from engine.ui.progress import open_progress
+from rowmill.core.reports import Snapshot
+from rowmill.interface.ui.progress import open_progress
 
 snapshot = msgspec.json.decode(sys.stdin.read(), type=Snapshot)
 progress = open_progress(sys.stderr)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from engine.config import ProviderConfig
-from engine.config.sections import BatchConfig
-from engine.plan import limits
+from rowmill.core.config import ProviderConfig
+from rowmill.core.config.sections import BatchConfig
+from rowmill.runs.plan import limits
 
 
 def seconds(*providers: dict[str, Any], requests: float = 6000, tokens: float = 600_000) -> float | None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine import config as configuration
-from engine.errors import InputError
-from engine.estimates import Plan, TrialFigures
-from engine.plan import plan
-from engine.plan.trials import Point, Trial
+from rowmill.core import config as configuration
+from rowmill.core.errors import InputError
+from rowmill.core.plan import Plan, TrialFigures
+from rowmill.runs.plan import plan
+from rowmill.runs.plan.trials import Point, Trial
 
 LOCAL = {"name": "main", "base_url": "http://127.0.0.1:1/v1", "api_key_env": "NOT_SET_ANYWHERE"}
 PRICED = {"m": {"input": 1.0, "output": 4.0}}

@@ -2,7 +2,7 @@
 
 import json
 
-from engine.plan.preview import shortened
+from rowmill.runs.plan.preview import shortened
 
 
 def test_what_is_short_is_shown_as_it_is() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.plan.sizes import MOST_GUESSED, size_of, text_tokens
+from rowmill.runs.plan.sizes import MOST_GUESSED, size_of, text_tokens
 
 
 def size(api: str = "chat.completions", rows: int = 1, **body: Any) -> Any:

@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from engine.estimates import Range
-from engine.plan.statistics import fitted, proportional, regressed, spread_of_clusters, widened
+from rowmill.core.plan import Range
+from rowmill.runs.plan.statistics import fitted, proportional, regressed, spread_of_clusters, widened
 
 
 def test_a_line_is_found_where_there_is_one() -> None:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import config as configuration
-from engine.plan import survey as surveys
-from engine.plan.survey import Survey, chosen, survey_input
-from engine.preparation import settled
-from engine.records import Shard
-from engine.sources import inputs
-from engine.tasks.opening import open_task
+from rowmill.core import config as configuration
+from rowmill.core.rows import Shard
+from rowmill.files.input import inputs
+from rowmill.runs.plan import survey as surveys
+from rowmill.runs.plan.survey import Survey, chosen, survey_input
+from rowmill.runs.preparation import settled
+from rowmill.tasks.factory import open_task
 
 
 def surveyed(path: Path, **task: Any) -> Survey:

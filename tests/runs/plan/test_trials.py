@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from engine.plan.trials import _usage
-from engine.store.framing import framed
+from rowmill.runs.plan.trials import _usage
+from rowmill.store.framing import framed
 
 
 def row(index: int, requests: int, usage: str) -> bytes:

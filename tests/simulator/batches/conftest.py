@@ -10,8 +10,8 @@ import openai
 import pytest
 from openai.types import Batch, FileObject
 
-from engine.records import SimulatorSettings
-from engine.simulator.server import running
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator.server import running
 
 OVER = ("completed", "failed", "expired", "cancelled")
 ENDPOINT: Final = "/v1/chat/completions"

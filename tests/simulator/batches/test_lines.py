@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.simulator.batches.lines import FILE_BYTES, REQUESTS, Scan, shuffled
+from rowmill.simulator.batches.lines import FILE_BYTES, REQUESTS, Scan, shuffled
 
 GOOD: dict[str, Any] = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m"}}
 

@@ -14,11 +14,11 @@ import openai
 import pytest
 import uvloop
 
-from engine.records import SimulatorSettings
-from engine.simulator import app
-from engine.simulator.batches.objects import Batch, Entry, File, Stored, move
-from engine.simulator.batches.shelf import Archive, Shelf
-from engine.simulator.process import SimulatorProcess
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator import app
+from rowmill.simulator.batches.objects import Batch, Entry, File, Stored, move
+from rowmill.simulator.batches.storage import Archive, Shelf
+from rowmill.simulator.process import SimulatorProcess
 
 if TYPE_CHECKING:
     from tests.simulator.batches.conftest import Api, Observed

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from engine.simulator.batches import words
-from engine.simulator.batches.words import Fate, Handling
+from rowmill.simulator.batches import words
+from rowmill.simulator.batches.words import Fate, Handling
 
 
 @pytest.mark.parametrize(

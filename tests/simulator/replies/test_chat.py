@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
-from engine.simulator.replies import RequestError, compose, digest, fingerprint
+from rowmill.simulator.replies import RequestError, compose, digest, fingerprint
 
 
 def _body(content: Any = "Summarise this:\nA library for parsing dates.", **extra: Any) -> bytes:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai.types import Completion
 
-from engine.simulator.replies import RequestError, digest, fingerprint
-from engine.simulator.replies.completions import compose
+from rowmill.simulator.replies import RequestError, digest, fingerprint
+from rowmill.simulator.replies.completions import compose
 
 
 def _body(prompt: Any = "Once upon a time", **extra: Any) -> bytes:

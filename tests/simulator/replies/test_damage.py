@@ -6,9 +6,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from engine.simulator.replies import Damage, compose, fingerprint
-from engine.simulator.replies.schema import load
-from engine.simulator.replies.wording import summary
+from rowmill.simulator.replies import Damage, compose, fingerprint
+from rowmill.simulator.replies.schema import load
+from rowmill.simulator.replies.wording import summary
 
 BOOK = {
     "type": "object",

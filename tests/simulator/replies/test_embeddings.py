@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from openai.types import CreateEmbeddingResponse
 
-from engine.simulator.replies import RequestError
-from engine.simulator.replies.embeddings import compose, vector
+from rowmill.simulator.replies import RequestError
+from rowmill.simulator.replies.embeddings import compose, vector
 
 
 def _body(given: Any, **extra: Any) -> bytes:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai.types import ModerationCreateResponse
 
-from engine.simulator.replies import RequestError
-from engine.simulator.replies.moderations import CATEGORIES, compose
+from rowmill.simulator.replies import RequestError
+from rowmill.simulator.replies.moderations import CATEGORIES, compose
 
 
 def _body(given: Any) -> bytes:

@@ -6,7 +6,7 @@ from random import Random
 import jsonschema_rs
 import pytest
 
-from engine.simulator.replies.pattern import fitting, formatted
+from rowmill.simulator.replies.pattern import fitting, formatted
 
 RANDOM = Random(4)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from engine.simulator.replies import RequestError, digest, fingerprint
-from engine.simulator.replies.responses import compose
+from rowmill.simulator.replies import RequestError, digest, fingerprint
+from rowmill.simulator.replies.responses import compose
 
 SCHEMA = {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]}
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.simulator.replies import digest
-from engine.simulator.replies.schema import InvalidSchemaError, Schema, load
+from rowmill.simulator.replies import digest
+from rowmill.simulator.replies.schema import InvalidSchemaError, Schema, load
 
 TREE = {
     "type": "object",

@@ -6,8 +6,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from engine.simulator.replies import RequestError, compose, digest, fingerprint
-from engine.simulator.replies.wording import summary
+from rowmill.simulator.replies import RequestError, compose, digest, fingerprint
+from rowmill.simulator.replies.wording import summary
 
 BOOK = {
     "type": "object",

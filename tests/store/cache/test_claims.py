@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cache import claims as module
-from engine.cache.claims import Claim, Claims, begin_session, discard, forget
-from engine.cache.ends import encode
-from engine.errors import MachineError
-from engine.records import Answer, Failure
-from engine.transport import faults
+from rowmill.core.errors import MachineError
+from rowmill.core.wire import Answer, Failure
+from rowmill.store.cache import claims as module
+from rowmill.store.cache.claims import Claim, Claims, begin_session, discard, forget
+from rowmill.store.cache.ends import encode
+from rowmill.transport import faults
 
 ANSWER = Answer(b'"yes"', b'"stop"', b'"m"', b"{}", 3, 1)
 FAILURE = Failure(fault=faults.CONTENT_FILTER, message="no")
@@ -233,7 +233,7 @@ def test_no_key_is_ever_held_twice(tmp_path_factory: pytest.TempPathFactory, ste
 IN_A_TURN = """
 import sys
 from pathlib import Path
-from engine.cache.claims import Claims
+from rowmill.store.cache.claims import Claims
 claims = Claims(Path(sys.argv[1]), 0)
 assert claims.begin()
 claims.claim([(number + 1).to_bytes(16, "little") for number in range(int(sys.argv[2]))])

@@ -1,9 +1,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cache.ends import decode, encode
-from engine.records import Answer, Failure
-from engine.transport import faults
+from rowmill.core.wire import Answer, Failure
+from rowmill.store.cache.ends import decode, encode
+from rowmill.transport import faults
 
 COUNT = st.integers(0, 10**9)
 ANSWERS = st.builds(

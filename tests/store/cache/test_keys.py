@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
-from engine.cache.keys import keying, salt
-from engine.config import Config
+from rowmill.core.config import Config
+from rowmill.store.cache.keys import keying, salt
 
 BASE = {
     "input": {"path": "in.jsonl"},

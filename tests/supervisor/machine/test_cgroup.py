@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.machine.cgroup import Group, Memory, groups
+from rowmill.supervisor.machine.cgroup import Group, Memory, groups
 
 MB = 1 << 20
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.machine.disks import file_systems, least_free, size_text
-from engine.machine.readings import Disk
+from rowmill.supervisor.machine.disks import file_systems, least_free, size_text
+from rowmill.supervisor.machine.readings import Disk
 
 MB = 1_000_000
 GB = 1000 * MB

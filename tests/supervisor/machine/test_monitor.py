@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.machine.cgroup import Memory
-from engine.machine.monitor import Condition, Monitor
-from engine.machine.readings import Disk
+from rowmill.supervisor.machine.cgroup import Memory
+from rowmill.supervisor.machine.monitor import Condition, Monitor
+from rowmill.supervisor.machine.readings import Disk
 
 MB = 1_000_000
 GB = 1000 * MB

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-import engine
-from engine.errors import ExitCode, MachineError
-from engine.machine.preflight import Ask, Preflight, estimate_output, preflight
-from engine.machine.readings import Descriptors, Disk
+import rowmill
+from rowmill.core.errors import ExitCode, MachineError
+from rowmill.supervisor.machine.preflight import Ask, Preflight, estimate_output, preflight
+from rowmill.supervisor.machine.readings import Descriptors, Disk
 
-ROOT = Path(engine.__file__).parents[1]
+ROOT = Path(rowmill.__file__).parents[1]
 MB = 1_000_000
 GB = 1000 * MB
 ROOMY = Disk(1, 500 * GB, 400 * GB)
@@ -174,8 +174,8 @@ REAL_CHILD = """
 import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, int(sys.argv[1])))
-from engine.errors import MachineError
-from engine.machine.preflight import Ask, preflight
+from rowmill.core.errors import MachineError
+from rowmill.supervisor.machine.preflight import Ask, preflight
 try:
     result = preflight(Ask(workers=2, concurrency=500, run_dir=Path("r.run"), output=Path("r"), min_free_mb=0))
 except MachineError as error:

@@ -11,19 +11,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-import engine
-from engine.machine import readings
-from engine.machine.cgroup import Group
-from engine.machine.readings import MemoryGauge
+import rowmill
+from rowmill.supervisor.machine import readings
+from rowmill.supervisor.machine.cgroup import Group
+from rowmill.supervisor.machine.readings import MemoryGauge
 
-ROOT = Path(engine.__file__).parents[1]
+ROOT = Path(rowmill.__file__).parents[1]
 MB = 1 << 20
 
 LIMITED_CHILD = """
 import json, os, resource, sys
 soft, hard = int(sys.argv[1]), int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from engine.machine.readings import raise_descriptor_limit
+from rowmill.supervisor.machine.readings import raise_descriptor_limit
 raised = raise_descriptor_limit()
 opened = []
 try:

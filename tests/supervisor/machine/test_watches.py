@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.machine.cgroup import Memory
-from engine.machine.disks import FileSystem
-from engine.machine.readings import Disk
-from engine.machine.watches import DiskWatch, LagWatch, MemoryWatch
+from rowmill.supervisor.machine.cgroup import Memory
+from rowmill.supervisor.machine.disks import FileSystem
+from rowmill.supervisor.machine.readings import Disk
+from rowmill.supervisor.machine.watches import DiskWatch, LagWatch, MemoryWatch
 
 MB = 1_000_000
 

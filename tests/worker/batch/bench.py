@@ -9,19 +9,21 @@ from typing import Any, NamedTuple, TypeVar
 
 import uvloop
 
-from engine.batch.collect import Asked, Collected, Rules, collect
-from engine.batch.desk import Desk
-from engine.batch.parts import Built, Limits, PartWriter
-from engine.batch.results import Results
-from engine.config.sections import InputConfig, TaskConfig
-from engine.outputs.jsonl import Lines
-from engine.recorder import Recorder
-from engine.records import Amount, Shard, Totals
-from engine.sources.inputs import find
-from engine.store.framing import FRAME_BYTES
-from engine.store.inflight import InflightBoard
-from engine.store.run_directory import RunDirectory
-from engine.tasks.opening import open_task
+from rowmill.core.amounts import Amount
+from rowmill.core.config.sections import InputConfig, TaskConfig
+from rowmill.core.counts import Totals
+from rowmill.core.rows import Shard
+from rowmill.files.input.inputs import find
+from rowmill.files.output.jsonl import Lines
+from rowmill.store.framing import FRAME_BYTES
+from rowmill.store.in_flight import InflightBoard
+from rowmill.store.run_directory import RunDirectory
+from rowmill.tasks.factory import open_task
+from rowmill.worker.batch.collect import Asked, Collected, Rules, collect
+from rowmill.worker.batch.parts import Built, Limits, PartWriter
+from rowmill.worker.batch.results import Results
+from rowmill.worker.batch.shards import Desk
+from rowmill.worker.recorder import Recorder
 
 T = TypeVar("T")
 ENDLESS = Amount(inf, inf, inf)

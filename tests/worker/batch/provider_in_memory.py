@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from engine.records import Failure
-from engine.transport import faults
-from engine.transport.batches import BatchProblem, BatchState, BatchTrouble
-from tests.batch.virtual_time import VirtualClock
+from rowmill.core.wire import Failure
+from rowmill.transport import faults
+from rowmill.transport.batches import BatchProblem, BatchState, BatchTrouble
+from tests.worker.batch.virtual_time import VirtualClock
 
 T = TypeVar("T")
 USAGE = (10, 5)  # tokens of the prompt and of the reply, of each request

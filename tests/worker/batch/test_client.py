@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.batch.calls import Calls, End, Gone
-from engine.config.sections import BatchConfig
-from engine.errors import ExitCode
-from tests.batch.provider_in_memory import Life, trouble
-from tests.batch.virtual_time import START, VirtualClock
-from tests.batch.world import World
+from rowmill.core.config.sections import BatchConfig
+from rowmill.core.errors import ExitCode
+from rowmill.worker.batch.client import Calls, End, Gone
+from tests.worker.batch.provider_in_memory import Life, trouble
+from tests.worker.batch.virtual_time import START, VirtualClock
+from tests.worker.batch.world import World
 
 
 class Line:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-import engine.batch.desk
-from engine.records import Reply, Spent
-from engine.store.lines import failure_line, result_line
-from engine.store.run_directory import RunDirectory
-from engine.transport import faults
-from tests.batch.bench import (
+import rowmill.worker.batch.shards
+from rowmill.core.amounts import Spent
+from rowmill.core.wire import Reply
+from rowmill.store.lines import failure_line, result_line
+from rowmill.store.run_directory import RunDirectory
+from rowmill.transport import faults
+from tests.worker.batch.bench import (
     SCHEMA,
     Bench,
     Part,
@@ -556,8 +557,8 @@ class Killed:
 
 
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.batch.desk, "_GROUP_BYTES", 1)
-    monkeypatch.setattr(engine.batch.desk, "_STEP_ROWS", 3)
+    monkeypatch.setattr(rowmill.worker.batch.shards, "_GROUP_BYTES", 1)
+    monkeypatch.setattr(rowmill.worker.batch.shards, "_STEP_ROWS", 3)
 
 
 def test_a_collection_that_is_killed_after_any_group_is_done_again_to_the_same_end(

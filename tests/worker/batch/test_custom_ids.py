@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.batch.custom_ids import custom_id, rows_of
+from rowmill.worker.batch.custom_ids import custom_id, rows_of
 
 
 @settings(max_examples=50, deadline=None)

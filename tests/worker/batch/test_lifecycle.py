@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.batch.calls import End
-from engine.errors import ExitCode
-from engine.transport.batches import BatchProblem
-from tests.batch.provider_in_memory import Life, refused, too_many
-from tests.batch.virtual_time import START
-from tests.batch.world import Killed, World
+from rowmill.core.errors import ExitCode
+from rowmill.transport.batches import BatchProblem
+from rowmill.worker.batch.client import End
+from tests.worker.batch.provider_in_memory import Life, refused, too_many
+from tests.worker.batch.virtual_time import START
+from tests.worker.batch.world import Killed, World
 
 
 def fates(world: World, **scripts: list[str]) -> None:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zlib_ng.zlib_ng import crc32
 
-from engine.batch.custom_ids import rows_of
-from engine.batch.parts import PartWriter, build_part
-from engine.errors import RunDirectoryError
-from engine.records import Amount
-from tests.batch.bench import SCHEMA, Bench, Process, estimate, limits, question, run, texts
+from rowmill.core.amounts import Amount
+from rowmill.core.errors import RunDirectoryError
+from rowmill.worker.batch.custom_ids import rows_of
+from rowmill.worker.batch.parts import PartWriter, build_part
+from tests.worker.batch.bench import SCHEMA, Bench, Process, estimate, limits, question, run, texts
 
 
 async def store(process: Process, row: int, *outputs: str, usage: tuple[int, int] = (10, 7)) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.batch.calls import End
-from engine.errors import ExitCode
-from tests.batch.provider_in_memory import Life, too_many
-from tests.batch.virtual_time import START
-from tests.batch.world import World
+from rowmill.core.errors import ExitCode
+from rowmill.worker.batch.client import End
+from tests.worker.batch.provider_in_memory import Life, too_many
+from tests.worker.batch.virtual_time import START
+from tests.worker.batch.world import World
 
 
 def looks(world: World) -> list[float]:

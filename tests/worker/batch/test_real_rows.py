@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from engine.batch.bench import Bench
-from engine.config import Config
-from engine.config.sections import InputConfig, OutputConfig, TaskConfig
-from tests.batch.bench import Bench as Place
-from tests.batch.bench import texts
-from tests.batch.provider_in_memory import Life, answered
-from tests.batch.world import Killed, Session, World
+from rowmill.core.config import Config
+from rowmill.core.config.sections import InputConfig, OutputConfig, TaskConfig
+from rowmill.worker.batch.files import Bench
+from tests.worker.batch.bench import Bench as Place
+from tests.worker.batch.bench import texts
+from tests.worker.batch.provider_in_memory import Life, answered
+from tests.worker.batch.world import Killed, Session, World
 
 LIVES = (Life(2.0, 8.0, 2.0, end="expired", done=0.5), Life(2.0, 8.0, 2.0))
 

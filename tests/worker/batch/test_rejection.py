@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.batch import rejection
-from engine.batch.rejection import Rejection
-from engine.transport.batches import BatchProblem
+from rowmill.transport.batches import BatchProblem
+from rowmill.worker.batch import rejection
+from rowmill.worker.batch.rejection import Rejection
 
 
 def at(code: str, *lines: int | None) -> list[BatchProblem]:

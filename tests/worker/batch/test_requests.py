@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from engine.batch.tally import Tally, tally
-from engine.records import Amount, Spent
-from engine.store.batch_journal import Try
+from rowmill.core.amounts import Amount, Spent
+from rowmill.store.batch_journal import Try
+from rowmill.worker.batch.requests import Tally, tally
 
 
 def attempt(part: int, number: int, requests: int, **members: Any) -> Try:

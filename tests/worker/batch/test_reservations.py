@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.batch.fund import Fund
-from engine.records import Amount, Price, Spent
-from engine.store.batch_journal import BatchJournal, Try
+from rowmill.core.amounts import Amount, Price, Spent
+from rowmill.store.batch_journal import BatchJournal, Try
+from rowmill.worker.batch.reservations import Fund
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)  # of batches: half of that
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.batch.results import Result, Results
-from tests.batch.bench import answered, refused, run, unasked, written
+from rowmill.worker.batch.results import Result, Results
+from tests.worker.batch.bench import answered, refused, run, unasked, written
 
 
 def read(tmp_path: Path, *lines: object) -> Results:

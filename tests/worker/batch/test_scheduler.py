@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.batch.calls import End
-from engine.batch.conductor import HandOver
-from engine.config.sections import ProviderConfig
-from engine.errors import ExitCode
-from engine.flow import deadline
-from engine.records import Amount
-from engine.store.batch_journal import BatchJournal
-from engine.transport.batches import BatchProblem
-from tests.batch.provider_in_memory import Life, refused, too_many
-from tests.batch.virtual_time import START
-from tests.batch.world import RUN, Killed, Session, World
+from rowmill.core.amounts import Amount
+from rowmill.core.config.sections import ProviderConfig
+from rowmill.core.errors import ExitCode
+from rowmill.flow import deadline
+from rowmill.store.batch_journal import BatchJournal
+from rowmill.transport.batches import BatchProblem
+from rowmill.worker.batch.client import End
+from rowmill.worker.batch.scheduler import HandOver
+from tests.worker.batch.provider_in_memory import Life, refused, too_many
+from tests.worker.batch.virtual_time import START
+from tests.worker.batch.world import RUN, Killed, Session, World
 
 SHORT = Life(validating=2.0, working=8.0, finalizing=2.0)
 UNPAID = Life(end="failed", problems=(BatchProblem("billing_hard_limit_reached", "pay first", None),))

@@ -8,13 +8,14 @@ from time import monotonic
 
 import pytest
 
-import engine.batch.desk
-from engine.batch.desk import Opened
-from engine.errors import RunDirectoryError
-from engine.job import Job
-from engine.records import Answer, Failure, Totals
-from engine.transport import faults
-from tests.batch.bench import Bench, Process, run, texts
+import rowmill.worker.batch.shards
+from rowmill.core.counts import Totals
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.wire import Answer, Failure
+from rowmill.transport import faults
+from rowmill.worker.batch.shards import Opened
+from rowmill.worker.job import Job
+from tests.worker.batch.bench import Bench, Process, run, texts
 
 _ANSWER = Answer(b'"a"', b'"stop"', b'"m"', b"null", 10, 7)
 
@@ -122,7 +123,7 @@ def test_what_was_recorded_before_a_break_is_on_the_disk(tmp_path: Path, cancell
 
 
 def test_groups_go_to_the_disk_while_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.batch.desk, "_GROUP_BYTES", 1000)
+    monkeypatch.setattr(rowmill.worker.batch.shards, "_GROUP_BYTES", 1000)
 
     async def story() -> None:
         bench = Bench(tmp_path, texts(2000), shard_rows=5000)

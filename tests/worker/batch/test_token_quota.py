@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.batch.enqueued import Enqueued
-from engine.records import Amount
-from engine.store.batch_journal import Try
-from tests.batch.virtual_time import VirtualClock, WaitsForever
+from rowmill.core.amounts import Amount
+from rowmill.store.batch_journal import Try
+from rowmill.worker.batch.token_quota import Enqueued
+from tests.worker.batch.virtual_time import VirtualClock, WaitsForever
 
 
 def part(number: int, tokens: int, phase: str = "uploaded") -> Try:

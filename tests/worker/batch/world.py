@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from engine.batch.calls import Calls, End
-from engine.batch.collect import Collected
-from engine.batch.conductor import Conductor, HandOver
-from engine.batch.fund import Fund
-from engine.batch.parts import Built
-from engine.batch.steps import Steps
-from engine.config.sections import BatchConfig
-from engine.records import Amount, Failure, Price, Spent
-from engine.store.batch_journal import BatchJournal, Try
-from engine.transport import faults
-from tests.batch.provider_in_memory import USAGE, Life, Provider
-from tests.batch.virtual_time import VirtualClock
+from rowmill.core.amounts import Amount, Price, Spent
+from rowmill.core.config.sections import BatchConfig
+from rowmill.core.wire import Failure
+from rowmill.store.batch_journal import BatchJournal, Try
+from rowmill.transport import faults
+from rowmill.worker.batch.client import Calls, End
+from rowmill.worker.batch.collect import Collected
+from rowmill.worker.batch.lifecycle import Steps
+from rowmill.worker.batch.parts import Built
+from rowmill.worker.batch.reservations import Fund
+from rowmill.worker.batch.scheduler import Conductor, HandOver
+from tests.worker.batch.provider_in_memory import USAGE, Life, Provider
+from tests.worker.batch.virtual_time import VirtualClock
 
 RUN = "run-1"
 PRICE = Price(input=2.0, output=8.0, cached_input=1.0)

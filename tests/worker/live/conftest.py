@@ -13,19 +13,21 @@ from typing import Any, Protocol, TypeVar
 import pytest
 import uvloop
 
-from engine.config import TaskConfig
-from engine.flow.retry import RetryBudget, RetryPolicy
-from engine.job import OpenShard
-from engine.pipeline import Pipeline
-from engine.recorder import Recorder
-from engine.records import Failure, FaultClass, Lease, Reply, Shard, Share
-from engine.store.checkpoint import Checkpoint
-from engine.store.framing import FRAME_BYTES
-from engine.store.inflight import InflightBoard, read_board
-from engine.tasks import Task
-from engine.tasks.chat import ChatTask
-from engine.till import Till
-from engine.upstream import Upstream
+from rowmill.core.config import TaskConfig
+from rowmill.core.leases import Lease, Share
+from rowmill.core.rows import Shard
+from rowmill.core.wire import Failure, FaultClass, Reply
+from rowmill.flow.retry import RetryBudget, RetryPolicy
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.framing import FRAME_BYTES
+from rowmill.store.in_flight import InflightBoard, read_board
+from rowmill.tasks import Task
+from rowmill.tasks.chat import ChatTask
+from rowmill.worker.job import OpenShard
+from rowmill.worker.live.dispatcher import Pipeline
+from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.reservations import Till
+from rowmill.worker.recorder import Recorder
 
 T = TypeVar("T")
 Result = Reply | Failure

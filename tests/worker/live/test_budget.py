@@ -5,13 +5,13 @@ from math import inf
 
 import pytest
 
-from engine.flow.budget.purse import Purse
-from engine.records import Amount, Price
-from engine.till import Till
-from engine.transport import faults
-from engine.upstream import Upstream
-from tests.pipeline.conftest import Result, Start, Wire, Work, failure, reply, run
-from tests.pipeline.test_second_asks import Model, answers, results, task
+from rowmill.budget.credit import Purse
+from rowmill.core.amounts import Amount, Price
+from rowmill.transport import faults
+from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.reservations import Till
+from tests.worker.live.conftest import Result, Start, Wire, Work, failure, reply, run
+from tests.worker.live.test_second_asks import Model, answers, results, task
 
 CONTEXT = json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}}).encode()
 SCHEMA = {

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from engine import dedup as module
-from engine.cache.claims import Claims, begin_session, forget
-from engine.cache.replies import Replies, prepare
-from engine.dedup import Dedup
-from engine.errors import MachineError
-from engine.job import Job
-from engine.records import Answer, Failure, Request
-from engine.transport import faults
+from rowmill.core.errors import MachineError
+from rowmill.core.wire import Answer, Failure, Request
+from rowmill.store.cache.claims import Claims, begin_session, forget
+from rowmill.store.cache.replies import Replies, prepare
+from rowmill.transport import faults
+from rowmill.worker.job import Job
+from rowmill.worker.live import dedup as module
+from rowmill.worker.live.dedup import Dedup
 
 FAILURE = Failure(fault=faults.CONTENT_FILTER, message="no")
 
@@ -331,10 +331,10 @@ async def reached(condition: Callable[[], bool]) -> None:
 WORKER = """
 import asyncio, os, sys
 from pathlib import Path
-from engine.cache.claims import Claims
-from engine.dedup import Dedup
-from engine.job import Job
-from engine.records import Answer, Request
+from rowmill.store.cache.claims import Claims
+from rowmill.worker.live.dedup import Dedup
+from rowmill.worker.job import Job
+from rowmill.core.wire import Answer, Request
 
 place, incarnation, rows, distinct = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 sent = os.open(place.parent / "sent", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

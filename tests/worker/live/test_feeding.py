@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from engine import pipeline as pipelines
-from engine import recorder as recorders
-from engine.store.inflight import read_board
-from engine.transport import faults
-from tests.pipeline.conftest import Result, Start, Wire, failure, reply, run
+from rowmill.store.in_flight import read_board
+from rowmill.transport import faults
+from rowmill.worker import recorder as recorders
+from rowmill.worker.live import dispatcher as pipelines
+from tests.worker.live.conftest import Result, Start, Wire, failure, reply, run
 
 # Feeding
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.records import FaultClass, Share, Spent
-from engine.transport import faults
-from tests.pipeline.conftest import SECRET, Result, Start, Wire, at_work, failure, reply, run
+from rowmill.core.amounts import Spent
+from rowmill.core.leases import Share
+from rowmill.core.wire import FaultClass
+from rowmill.transport import faults
+from tests.worker.live.conftest import SECRET, Result, Start, Wire, at_work, failure, reply, run
 
 REFUSAL = json.dumps({"choices": [{"message": {"content": None, "refusal": f"No. {SECRET}"}}]}).encode()
 

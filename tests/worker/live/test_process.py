@@ -14,11 +14,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from engine import config as configuration
-from engine import messages, processes
-from engine import worker as workers
-from engine.errors import ExitCode
-from engine.messages import (
+from rowmill.core import config as configuration
+from rowmill.core.errors import ExitCode
+from rowmill.core.leases import Lease, Share
+from rowmill.core.rows import InputPart, Layout, Shard
+from rowmill.core.simulator import SimulatorSettings
+from rowmill.core.wire import Endpoint
+from rowmill.files.input.jsonl import plan_shards
+from rowmill.ipc import messages, processes
+from rowmill.ipc.messages import (
     Assign,
     Beat,
     Closed,
@@ -36,11 +40,10 @@ from engine.messages import (
     Tripped,
     Want,
 )
-from engine.records import Endpoint, InputPart, Layout, Lease, Shard, Share, SimulatorSettings
-from engine.simulator.process import SimulatorProcess
-from engine.sources.jsonl import plan_shards
-from engine.store.inflight import read_board
-from engine.store.run_directory import RunDirectory
+from rowmill.simulator.process import SimulatorProcess
+from rowmill.store.in_flight import read_board
+from rowmill.store.run_directory import RunDirectory
+from rowmill.worker.live import process as workers
 
 SECRET = "sk-very-secret"
 M = TypeVar("M", bound=ToSupervisor)
@@ -57,7 +60,7 @@ class Driver:
         rows: int,
         *,
         shard_bytes: int = 1 << 20,
-        module: str = "engine.worker",
+        module: str = "rowmill.worker.live.process",
         **settings: Any,
     ) -> None:
         self.home = home
@@ -502,7 +505,7 @@ def test_a_worker_whose_supervisor_is_gone_drains_and_ends(
 ) -> None:
     assert workers._ORPHAN_DRAIN_S <= 8, "no worker outlives its supervisor by more than ten seconds"
     (tmp_path / "rowmill_test_hasty_worker.py").write_text(
-        "import engine.worker\nengine.worker._ORPHAN_DRAIN_S = 0.5\nmain = engine.worker.main\n"
+        "from rowmill.worker.live import process\nprocess._ORPHAN_DRAIN_S = 0.5\nmain = process.main\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     driver = drive(simulate(script=("ok",) * 5 + ("hang",)), rows=20, concurrency=1, module="rowmill_test_hasty_worker")
@@ -649,8 +652,9 @@ def test_an_input_that_changes_under_the_run_stops_it(drive: DRIVE, fast_url: st
 
 
 def test_a_worker_imports_what_it_needs_and_no_more() -> None:
-    code = "import engine.worker, engine.transport.direct, sys; print('openai' in sys.modules, 'rich' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True, cwd=Path(__file__).parents[1]
+    code = (
+        "import rowmill.worker.live.process, rowmill.transport.direct, sys; "
+        "print('openai' in sys.modules, 'rich' in sys.modules)"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout == "False False\n"

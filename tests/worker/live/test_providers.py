@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from engine.flow.retry import RetryBudget
-from engine.records import Lease, Share
-from engine.transport import faults
-from engine.upstream import Upstream
-from tests.pipeline.conftest import TASK, Result, Start, Wire, Work, failure, reply, run
+from rowmill.core.leases import Lease, Share
+from rowmill.flow.retry import RetryBudget
+from rowmill.transport import faults
+from rowmill.worker.live.provider import Upstream
+from tests.worker.live.conftest import TASK, Result, Start, Wire, Work, failure, reply, run
 
 CONTEXT = json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}}).encode()
 WRONG = json.dumps({"error": {"message": "no such parameter", "code": "unknown_parameter"}}).encode()

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.flow.budget.purse import Purse
-from engine.job import Job
-from engine.records import Amount, Answer, Failure, Price, Request
-from engine.till import Till
-from engine.transport import faults
-from engine.upstream import Upstream
+from rowmill.budget.credit import Purse
+from rowmill.core.amounts import Amount, Price
+from rowmill.core.wire import Answer, Failure, Request
+from rowmill.transport import faults
+from rowmill.worker.job import Job
+from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.reservations import Till
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)
 DEAR = Price(input=20.0, output=80.0, cached_input=20.0)

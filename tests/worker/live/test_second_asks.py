@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config.sections import InputConfig, TaskConfig
-from engine.records import Reply
-from engine.tasks import Task
-from engine.tasks.opening import open_task
-from engine.transport import faults
-from tests.pipeline.conftest import Result, Start, Wire, Work, at_work, failure, run
+from rowmill.core.config.sections import InputConfig, TaskConfig
+from rowmill.core.wire import Reply
+from rowmill.tasks import Task
+from rowmill.tasks.factory import open_task
+from rowmill.transport import faults
+from tests.worker.live.conftest import Result, Start, Wire, Work, at_work, failure, run
 
 SCHEMA = {
     "type": "object",

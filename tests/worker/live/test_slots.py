@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from engine.records import Share
-from engine.transport import faults
-from tests.pipeline.conftest import Result, Start, Wire, failure, reply, run
+from rowmill.core.leases import Share
+from rowmill.transport import faults
+from tests.worker.live.conftest import Result, Start, Wire, failure, reply, run
 
 # Slots
 

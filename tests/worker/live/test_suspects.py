@@ -2,9 +2,9 @@
 
 import asyncio
 
-from engine.records import Share
-from engine.transport import faults
-from tests.pipeline.conftest import Result, Start, Wire, failure, reply, run
+from rowmill.core.leases import Share
+from rowmill.transport import faults
+from tests.worker.live.conftest import Result, Start, Wire, failure, reply, run
 
 # Suspects
 

@@ -4,9 +4,16 @@ Paths are relative to the current directory. No secret is ever part of a `Config
 environment variable that has the key, and `credentials` reads it when the run starts.
 """
 
-from engine.config.credentials import endpoint
-from engine.config.reading import load, override, parse
-from engine.config.sections import OPENAI_URL, SIMULATOR, Config, ProviderConfig, TaskConfig, fingerprint
+from rowmill.core.config.credentials import endpoint
+from rowmill.core.config.reading import load, override, parse
+from rowmill.core.config.sections import (
+    OPENAI_URL,
+    SIMULATOR,
+    Config,
+    ProviderConfig,
+    TaskConfig,
+    fingerprint,
+)
 
 __all__ = [
     "OPENAI_URL",

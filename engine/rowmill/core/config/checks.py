@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.config import money_checks, provider_checks, task_checks
-from engine.config.sections import Config, RetryConfig
-from engine.records import SimulatorSettings
+from rowmill.core.config import money_checks, provider_checks, task_checks
+from rowmill.core.config.sections import Config, RetryConfig
+from rowmill.core.simulator import SimulatorSettings
 
 
 def problems(config: Config) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from engine.config.sections import OPENAI_URL, ProviderConfig
-from engine.errors import ConfigError
-from engine.records import Endpoint
+from rowmill.core.config.sections import OPENAI_URL, ProviderConfig
+from rowmill.core.errors import ConfigError
+from rowmill.core.wire import Endpoint
 
 
 def api_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import inf
 
-from engine.config.sections import BatchConfig, BudgetConfig, Config, PriceConfig
+from rowmill.core.config.sections import BatchConfig, BudgetConfig, Config, PriceConfig
 
 _MOST_REQUESTS = 50_000  # of a batch at OpenAI, and everywhere else
 _MOST_MB = 200.0

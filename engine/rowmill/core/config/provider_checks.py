@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from math import inf
 from urllib.parse import urlsplit
 
-from engine.config.sections import SIMULATOR, Config, ProviderConfig
+from rowmill.core.config.sections import SIMULATOR, Config, ProviderConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from engine.config import checks
-from engine.config.sections import (
+from rowmill.core.config import checks
+from rowmill.core.config.sections import (
     BatchConfig,
     BudgetConfig,
     CacheConfig,
@@ -26,8 +26,8 @@ from engine.config.sections import (
     TaskConfig,
     WorkersConfig,
 )
-from engine.errors import ConfigError
-from engine.records import SimulatorSettings
+from rowmill.core.errors import ConfigError
+from rowmill.core.simulator import SimulatorSettings
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "input": InputConfig,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from engine.records import SimulatorSettings
+from rowmill.core.simulator import SimulatorSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATOR = "simulator"  # the base_url that starts the embedded endpoint for the run

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from engine.config.sections import Config, InputConfig, TaskConfig
+from rowmill.core.config.sections import Config, InputConfig, TaskConfig
 
 _MOST_INPUTS = 2048  # that the embeddings API takes in one request
 _MOST_PACKED = 1000

@@ -17,9 +17,9 @@ from typing import Any, Self
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from zlib_ng.zlib_ng import crc32
 
-from engine.errors import InputError
-from engine.records import Column, Shard
-from engine.sources.tables import (
+from rowmill.core.errors import InputError
+from rowmill.core.rows import Column, Shard
+from rowmill.files.input.tables import (
     LineEncoder,
     TableReader,
     changed,

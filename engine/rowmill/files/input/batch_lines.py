@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from engine.records import BROKEN
+from rowmill.core.rows import BROKEN
 
 _SLOTS = 1 << 12
 _SHOWN = 100  # characters of an id in a message

@@ -5,13 +5,13 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from engine.records import Column, Shard
-from engine.sources import delimited, jsonl
-from engine.sources.batch import CustomIds
-from engine.sources.copies import Copies
-from engine.sources.discovery import Found
-from engine.sources.formats import HEAD, Format, refuse_foreign
-from engine.sources.opening import open_stream, shown
+from rowmill.core.rows import Column, Shard
+from rowmill.files.input import delimited, jsonl
+from rowmill.files.input.batch_lines import CustomIds
+from rowmill.files.input.copies import Copies
+from rowmill.files.input.discovery import Found
+from rowmill.files.input.formats import HEAD, Format, refuse_foreign
+from rowmill.files.input.streams import open_stream, shown
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 TABLES = ("parquet", "arrow")
@@ -39,10 +39,10 @@ class Table(Protocol):
 def table(format_: Format) -> Table:
     """Return the module that reads files of a table's format."""
     if format_ == "parquet":
-        from engine.sources import parquet
+        from rowmill.files.input import parquet
 
         return parquet
-    from engine.sources import arrow
+    from rowmill.files.input import arrow
 
     return arrow
 

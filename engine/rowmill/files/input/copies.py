@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from engine.errors import InputError
-from engine.sources import remote
-from engine.sources.opening import shown
-from engine.sources.spool import cannot_write
+from rowmill.core.errors import InputError
+from rowmill.files import remote
+from rowmill.files.input.spool import cannot_write
+from rowmill.files.input.streams import shown
 
 
 class Copies:

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import InputError
-from engine.sources.formats import named
+from rowmill.core.errors import InputError
+from rowmill.files.input.formats import named
 
 _NAMES = {  # what people call a split -> what it is called
     "train": "train",

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from engine.errors import InputError
-from engine.records import BROKEN
+from rowmill.core.errors import InputError
+from rowmill.core.rows import BROKEN
 
 _FIELD_CHARACTERS = 1 << 25  # of one field: the parser holds 4 bytes of each; beyond it a quote was not closed
 _BATCH = 1 << 17  # bytes of the file whose rows are encoded together

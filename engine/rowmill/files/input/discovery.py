@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from engine.config.sections import InputConfig
-from engine.errors import InputError
-from engine.records import InputFile
-from engine.sources import datasets, remote
-from engine.sources.formats import Format, named, recognized, refuse_foreign, same
-from engine.sources.opening import head_of, reading, shown
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import InputError
+from rowmill.core.rows import InputFile
+from rowmill.files import remote
+from rowmill.files.input import datasets
+from rowmill.files.input.formats import Format, named, recognized, refuse_foreign, same
+from rowmill.files.input.streams import head_of, reading, shown
 
 FEW = 256  # files that are all looked at, and read in place where they can be
 

@@ -5,7 +5,7 @@ import os
 from pathlib import PurePath
 from typing import Literal
 
-from engine.errors import InputError
+from rowmill.core.errors import InputError
 
 Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow", "batch"]
 Compression = Literal["gzip", "zstd"]

@@ -10,17 +10,17 @@ from typing import Protocol, Self, TypedDict
 
 import msgspec
 
-from engine.config.sections import InputConfig
-from engine.errors import InputError
-from engine.records import Column, InputPart, Shard
-from engine.sources import delimited, jsonl, selection
-from engine.sources.batch import looks_like_batch
-from engine.sources.conversion import DELIMITERS, TABLES, Conversion, header, table
-from engine.sources.copies import Copies, naming
-from engine.sources.discovery import FEW, Found, find_files
-from engine.sources.opening import expansion, open_file, reading, shown
-from engine.sources.parts import Part, cut_parts
-from engine.sources.spool import ready, spooled
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import InputError
+from rowmill.core.rows import Column, InputPart, Shard
+from rowmill.files.input import delimited, jsonl, selection
+from rowmill.files.input.batch_lines import looks_like_batch
+from rowmill.files.input.conversion import DELIMITERS, TABLES, Conversion, header, table
+from rowmill.files.input.copies import Copies, naming
+from rowmill.files.input.discovery import FEW, Found, find_files
+from rowmill.files.input.layout import Part, cut_parts
+from rowmill.files.input.spool import ready, spooled
+from rowmill.files.input.streams import expansion, open_file, reading, shown
 
 _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
 _HEAD_ROWS = 100
@@ -70,11 +70,11 @@ def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> Rea
     columns: those that are needed, None for all; rows of Parquet and Arrow files then have no others.
     """
     if part.kind == "parquet":
-        from engine.sources import parquet
+        from rowmill.files.input import parquet
 
         return parquet.RowReader(part.path, shard, columns)
     if part.kind == "arrow":
-        from engine.sources import arrow
+        from rowmill.files.input import arrow
 
         return arrow.RowReader(part.path, shard, columns)
     return jsonl.ShardReader(Path(part.path), shard)

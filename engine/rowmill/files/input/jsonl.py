@@ -13,8 +13,8 @@ from typing import BinaryIO, Self
 import aiofiles
 from zlib_ng.zlib_ng import crc32
 
-from engine.errors import RunDirectoryError
-from engine.records import Shard
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.rows import Shard
 
 _BLOCK = 1 << 20  # bytes a read of the plan: large enough to run at the speed of the page cache
 _READ = 1 << 18  # bytes a read of a worker: some hundred rows for one switch to a thread

@@ -9,9 +9,9 @@ Which parts there are depends on names, sizes and first bytes only, so workers c
 
 from typing import Literal, NamedTuple
 
-from engine.sources.discovery import FEW, Found
-from engine.sources.formats import Format
-from engine.sources.jsonl import shard_bytes
+from rowmill.files.input.discovery import FEW, Found
+from rowmill.files.input.formats import Format
+from rowmill.files.input.jsonl import shard_bytes
 
 
 class Part(NamedTuple):

@@ -21,9 +21,9 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 from zlib_ng.zlib_ng import crc32
 
-from engine.errors import InputError
-from engine.records import Column, Shard
-from engine.sources.tables import (
+from rowmill.core.errors import InputError
+from rowmill.core.rows import Column, Shard
+from rowmill.files.input.tables import (
     BATCH_ROWS,
     LineEncoder,
     TableReader,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
-from engine.sources.jsonl import after_newline
+from rowmill.files.input.jsonl import after_newline
 
 _SEED = 0  # the same rows every time: a resume must find them again
 _BLOCK = 1 << 20  # bytes that a sample's rows are read and passed on in

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from engine.errors import MachineError
+from rowmill.core.errors import MachineError
 
 _ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 

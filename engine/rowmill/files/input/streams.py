@@ -17,10 +17,10 @@ from typing import Any, BinaryIO, cast
 
 from zlib_ng.zlib_ng import error as zlib_error
 
-from engine.errors import InputError
-from engine.sources import remote
-from engine.sources.formats import HEAD, Compression, compression_of
-from engine.sources.remote_file import RemoteFile
+from rowmill.core.errors import InputError
+from rowmill.files import remote
+from rowmill.files.input.formats import HEAD, Compression, compression_of
+from rowmill.files.remote_file import RemoteFile
 
 _BUFFER = 1 << 18  # bytes of a stream that are read ahead
 # Start of a compressed file by which the size of the whole is estimated: bytes of it, and bytes that they become.

@@ -21,8 +21,8 @@ import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from zlib_ng.zlib_ng import crc32
 
-from engine.errors import InputError, RunDirectoryError
-from engine.records import BROKEN, Column, Shard
+from rowmill.core.errors import InputError, RunDirectoryError
+from rowmill.core.rows import BROKEN, Column, Shard
 
 BATCH_ROWS = 512  # rows a read: a millisecond of work under the interpreter's lock, which the event loop also wants
 _SLICE_BYTES = 1 << 20  # of Arrow data that become lines at a time

@@ -13,9 +13,9 @@ batch     what OpenAI's Batch API answers: results in the output, failed request
 from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol
 
-from engine.config.sections import OutputConfig
-from engine.errors import ConfigError
-from engine.records import Layout
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.errors import ConfigError
+from rowmill.core.rows import Layout
 
 
 class Section(Protocol):
@@ -89,22 +89,22 @@ def open_format(config: OutputConfig, layout: Layout) -> OutputFormat:
     """Return the format of a run's output. Raise ConfigError where the path does not go with it."""
     match format_of(config):
         case "csv":
-            from engine.outputs.csv_records import CsvRecords
+            from rowmill.files.output.csv_records import CsvRecords
 
             return CsvRecords(config, layout)
         case "parquet":
-            from engine.outputs.parquet import Parquet
+            from rowmill.files.output.parquet import Parquet
 
             return Parquet(config, layout)
         case "batch":
-            from engine.outputs.batch import Batch
+            from rowmill.files.output.batch_lines import Batch
 
             return Batch()
         case _ if layout.vectors:
-            from engine.outputs.jsonl import VectorLines
+            from rowmill.files.output.jsonl import VectorLines
 
             return VectorLines()
         case _:
-            from engine.outputs.jsonl import Lines
+            from rowmill.files.output.jsonl import Lines
 
             return Lines()

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from engine.outputs.members import NULL, UNREADABLE, repaired
+from rowmill.files.output.members import NULL, UNREADABLE, repaired
 
 _QUOTE = ord('"')
 _LEAST_ERROR = 300  # HTTP status from which on an answer is none

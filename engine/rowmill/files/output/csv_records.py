@@ -7,10 +7,10 @@ Numbers are as JSON writes them; true and false too. A vector is a JSON list.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from engine.config.sections import OutputConfig
-from engine.outputs import vectors
-from engine.outputs.table import Table
-from engine.records import Layout
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.rows import Layout
+from rowmill.files.output import vectors
+from rowmill.files.output.table import Table
 
 
 class CsvRecords:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from engine.outputs import vectors
+from rowmill.files.output import vectors
 
 _OUTPUT = b',"output":'  # first found, it is the member: in the id before it every quote is escaped
 _ROWS = 64  # whose vectors are converted at once

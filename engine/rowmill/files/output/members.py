@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.records import Column
+from rowmill.core.rows import Column
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 NULL = msgspec.Raw(b"null")

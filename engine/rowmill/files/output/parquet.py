@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any
 
-from engine.config.sections import OutputConfig
-from engine.outputs import vectors
-from engine.outputs.parquet_join import ParquetJoin
-from engine.outputs.table import Table
-from engine.records import Layout
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.rows import Layout
+from rowmill.files.output import vectors
+from rowmill.files.output.parquet_join import ParquetJoin
+from rowmill.files.output.table import Table
 
 _GROUP_BYTES = 1 << 23  # of lines; also what a worker holds of a shard while it is sealed, about three times over
 _UNIQUE = frozenset({"index", "id", "output", "error_message", "prompt_tokens", "completion_tokens", "ms"})

@@ -13,8 +13,8 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from engine.outputs import thrift
-from engine.outputs.thrift import I16, I64, LIST, STRUCT, Struct
+from rowmill.files.output import thrift
+from rowmill.files.output.thrift import I16, I64, LIST, STRUCT, Struct
 
 MAGIC = b"PAR1"
 _TAIL_BYTES = 8  # length of the footer, magic

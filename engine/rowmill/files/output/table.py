@@ -28,12 +28,12 @@ from typing import Any
 
 import msgspec
 
-from engine.config.sections import OutputConfig
-from engine.errors import InputError
-from engine.outputs.members import Members, json_text, plain_text
-from engine.outputs.rows import Error, Meta, Row, RowReader, Usage
-from engine.outputs.vectors import decoded
-from engine.records import Column, Layout
+from rowmill.core.config.sections import OutputConfig
+from rowmill.core.errors import InputError
+from rowmill.core.rows import Column, Layout
+from rowmill.files.output.members import Members, json_text, plain_text
+from rowmill.files.output.table_rows import Error, Meta, Row, RowReader, Usage
+from rowmill.files.output.vectors import decoded
 
 FIXED = (
     Column("index", "int64"), Column("id"), Column("output"), Column("error"), Column("error_code"),

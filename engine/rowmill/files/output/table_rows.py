@@ -5,7 +5,16 @@ from typing import Any
 
 import msgspec
 
-from engine.outputs.members import NULL, UNREADABLE, Int64, Members, Misfit, fitted, plain_text, repaired
+from rowmill.files.output.members import (
+    NULL,
+    UNREADABLE,
+    Int64,
+    Members,
+    Misfit,
+    fitted,
+    plain_text,
+    repaired,
+)
 
 
 class Usage(msgspec.Struct, gc=False):

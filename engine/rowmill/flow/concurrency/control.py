@@ -15,8 +15,8 @@ from typing import Literal
 
 import msgspec
 
-from engine.flow.concurrency.goodput import Recent
-from engine.flow.concurrency.search import Search
+from rowmill.flow.concurrency.goodput import Recent
+from rowmill.flow.concurrency.search import Search
 
 _START = 8
 

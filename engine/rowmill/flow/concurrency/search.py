@@ -25,7 +25,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.flow.concurrency.goodput import Epoch, Recent, noise
+from rowmill.flow.concurrency.goodput import Epoch, Recent, noise
 
 _FIRST_STEP = 1.4
 _FEW_REPLIES = 16

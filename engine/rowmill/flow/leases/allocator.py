@@ -23,12 +23,12 @@ from random import Random
 
 import msgspec
 
-from engine.flow.leases.capacity import Capacity
-from engine.flow.leases.holder import Holder, Stake
-from engine.flow.leases.quota import Quota
-from engine.flow.leases.slots import cut_slots, divide_slots
-from engine.flow.leases.turns import Room, take_turns
-from engine.records import Lease, Share
+from rowmill.core.leases import Lease, Share
+from rowmill.flow.leases.capacity import Capacity
+from rowmill.flow.leases.holder import Holder, Stake
+from rowmill.flow.leases.quota import Quota
+from rowmill.flow.leases.rotation import Room, take_turns
+from rowmill.flow.leases.slots import cut_slots, divide_slots
 
 _SILENT_S = 1.0  # reports come four times a second
 _REFRESH_S = 0.9  # with calls every quarter of a second this is about a second, however they jitter

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from engine.records import Share
+from rowmill.core.leases import Share
 
 # Of a rate or burst. A learned limit creeps all the time, and every change is a message to everyone.
 _NEARLY = 0.05

@@ -2,7 +2,7 @@
 
 import math
 
-from engine.records import Lease, Share
+from rowmill.core.leases import Lease, Share
 
 # A larger request than usual is expected again for this long: the burst of a share has to let it through.
 _LARGEST_S = 10.0

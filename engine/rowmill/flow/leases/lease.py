@@ -8,8 +8,8 @@ acknowledgement.
 
 import math
 
-from engine.flow.leases.bucket import Bucket
-from engine.records import Lease, Share
+from rowmill.core.leases import Lease, Share
+from rowmill.flow.leases.bucket import Bucket
 
 
 class Slice:

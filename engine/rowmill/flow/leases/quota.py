@@ -8,10 +8,10 @@ have been earned while a message travels) is lost, never found twice. A debt is 
 
 from collections.abc import Iterable, Sequence
 
-from engine.flow.leases.bucket import Bucket
-from engine.flow.leases.division import water_fill
-from engine.flow.leases.holder import Stake
-from engine.records import Share
+from rowmill.core.leases import Share
+from rowmill.flow.leases.bucket import Bucket
+from rowmill.flow.leases.holder import Stake
+from rowmill.flow.leases.max_min import water_fill
 
 # A holder that is not hungry gets what it used lately, and so much more before it has to ask.
 _HEADROOM = 1.25

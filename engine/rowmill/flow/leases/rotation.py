@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from random import Random
 
-from engine.flow.leases.holder import Holder
+from rowmill.flow.leases.holder import Holder
 
 # A turn is at least so long, and long enough to earn one request; the dice keep it out of step with the others':
 # in step, the credit of a slow limit would come due with the same holder every time.

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Collection, Sequence
 
-from engine.flow.leases.division import fill_slots
-from engine.flow.leases.holder import Holder
+from rowmill.flow.leases.holder import Holder
+from rowmill.flow.leases.max_min import fill_slots
 
 _HEADROOM = 1.25  # who is not hungry gets so much more than it has in flight
 

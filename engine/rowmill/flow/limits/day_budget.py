@@ -16,7 +16,7 @@ credit of its worker; so the budget of tokens ends one usual request early, and 
 request of each worker.
 """
 
-from engine.records import LimitSample, Share
+from rowmill.core.leases import LimitSample, Share
 
 TAU_S = 9.0
 _BURST_S = 0.25

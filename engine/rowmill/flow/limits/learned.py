@@ -23,7 +23,7 @@ from math import inf
 
 import msgspec
 
-from engine.records import LimitSample
+from rowmill.core.leases import LimitSample
 
 PERIODS = {1.0: "a second", 10.0: "every 10 seconds", 60.0: "a minute", 3600.0: "an hour", 86_400.0: "a day"}
 LONG_S = 3600.0  # from here on what is left may be spent at any speed: see flow.day_budget

@@ -10,12 +10,12 @@ requests; otherwise that of requests, which also holds where nothing is known: t
 Few refusals among many requests lower nothing: some servers refuse one now and then, whatever the rate.
 """
 
-from engine.flow.limits.ceiling import Ceiling
-from engine.flow.limits.day_budget import DayBudget
-from engine.flow.limits.learned import LONG_S, Evidence, Learned
-from engine.flow.limits.slow_down import SlowDown
-from engine.flow.limits.taken import Taken
-from engine.records import LimitSample, Share
+from rowmill.core.leases import LimitSample, Share
+from rowmill.flow.limits.ceiling import Ceiling
+from rowmill.flow.limits.day_budget import DayBudget
+from rowmill.flow.limits.learned import LONG_S, Evidence, Learned
+from rowmill.flow.limits.slow_down import SlowDown
+from rowmill.flow.limits.window import Taken
 
 _MINUTE_S = 60.0
 _DAY_S = 86_400.0

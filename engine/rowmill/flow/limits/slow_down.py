@@ -6,7 +6,7 @@ above a million tokens a minute.
 
 from math import exp2, log2
 
-from engine.flow.limits.ceiling import GONE
+from rowmill.flow.limits.ceiling import GONE
 
 _BURST_S = 10.0  # what was in flight when it said so must not count twice
 _GROWTH = 1.5

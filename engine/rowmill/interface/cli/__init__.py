@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from engine.cli.arguments import parser, share
-from engine.errors import ExitCode, RowmillError
+from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.interface.cli.arguments import parser, share
 
 if TYPE_CHECKING:
-    from engine.config import Config
-    from engine.plan.trials import Trial
-    from engine.reports import RunReport, SessionReport
+    from rowmill.core.config import Config
+    from rowmill.core.reports import RunReport, SessionReport
+    from rowmill.runs.plan.trials import Trial
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -65,8 +65,8 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> int:
-    from engine.trial import run_trial
-    from engine.ui.progress import open_progress
+    from rowmill.interface.ui.progress import open_progress
+    from rowmill.runs.trial import run_trial
 
     config = _config(options)
     progress = open_progress(sys.stderr)
@@ -87,8 +87,8 @@ def _trial(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from engine.plan import plan
-    from engine.ui.plan import text, to_json
+    from rowmill.interface.ui.plan import text, to_json
+    from rowmill.runs.plan import plan
 
     config = _config(options)
     trial = None
@@ -104,10 +104,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _live_sample(config: "Config", rows: int) -> "Trial | int":
     """Ask some rows for real. Returns the exit code where that did not come to its end."""
-    from engine.plan.trials import live, trial_of
-    from engine.trial import run_trial
-    from engine.ui.progress import open_progress
-    from engine.ui.report import summary
+    from rowmill.interface.ui.progress import open_progress
+    from rowmill.interface.ui.report import summary
+    from rowmill.runs.plan.trials import live, trial_of
+    from rowmill.runs.trial import run_trial
 
     progress = open_progress(sys.stderr)
     try:
@@ -122,14 +122,14 @@ def _live_sample(config: "Config", rows: int) -> "Trial | int":
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    from engine.cancel import cancel
+    from rowmill.runs.cancel import cancel
 
     return cancel(_config(options), os.environ, lambda line: print(line, file=sys.stderr))
 
 
 def _at_work(options: argparse.Namespace, *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
-    from engine.session import run
-    from engine.ui.progress import open_progress
+    from rowmill.interface.ui.progress import open_progress
+    from rowmill.runs.session import run
 
     config = _config(options)
     progress = open_progress(sys.stderr)
@@ -140,14 +140,15 @@ def _at_work(options: argparse.Namespace, *, retry: bool) -> "tuple[RunReport, S
 
 
 def _config(options: argparse.Namespace) -> "Config":
-    from engine import config as configuration
+    from rowmill.core import config as configuration
 
     return configuration.load(options.config, options.set)
 
 
 def _ended(options: argparse.Namespace, report: "RunReport", session: "SessionReport | None") -> int:
     """Say how it ended. No session: the run had finished before, and nothing was done."""
-    from engine.ui.report import summary, to_json
+    from rowmill.core.reports import to_json
+    from rowmill.interface.ui.report import summary
 
     if session is not None:
         print(summary(report, session), file=sys.stderr)
@@ -159,7 +160,7 @@ def _ended(options: argparse.Namespace, report: "RunReport", session: "SessionRe
 
 
 def _init(options: argparse.Namespace) -> int:
-    from engine import recipes
+    from rowmill.interface.cli import recipes
 
     if options.recipe is None:
         for name in recipes.names():
@@ -177,8 +178,8 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from engine.records import SimulatorSettings
-    from engine.simulator.server import serve
+    from rowmill.core.simulator import SimulatorSettings
+    from rowmill.simulator.server import serve
 
     def ready(port: int) -> None:
         print(f"http://127.0.0.1:{port}/v1", flush=True)

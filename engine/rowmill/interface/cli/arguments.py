@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from engine import __version__
+from rowmill.core.version import __version__
 
 _EXIT_CODES = """exit codes:
   0  every row has a result               1  finished, some rows failed

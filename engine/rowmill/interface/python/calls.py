@@ -1,4 +1,4 @@
-"""Rowmill in a Python program: `engine.run` for a whole configuration, `engine.map` for rows that the program holds.
+"""Rowmill in a Python program: `rowmill.run` for a whole configuration, `rowmill.map` for rows that the program holds.
 
 Both block until the run has ended, in a script, in a thread, or in a notebook's cell. The first Ctrl-C lets what is in
 flight come home, then `KeyboardInterrupt` is raised; a second one stops at once. In a thread that is not the main one a
@@ -19,10 +19,9 @@ from typing import Any
 
 import msgspec
 
-from engine import config as configuration
-from engine import frames
-from engine.config import Config, ProviderConfig, TaskConfig
-from engine.errors import (
+from rowmill.core import config as configuration
+from rowmill.core.config import Config, ProviderConfig, TaskConfig
+from rowmill.core.errors import (
     BudgetError,
     ConfigError,
     ExitCode,
@@ -32,16 +31,17 @@ from engine.errors import (
     RowmillError,
     RunDirectoryError,
 )
-from engine.frames import Result, RowError
-from engine.map_place import MapPlace, map_place
-from engine.reports import RunReport, SessionReport, Snapshot
-from engine.session import run as run_config
-from engine.tasks import schema as schemas
-from engine.trial import run_trial
-from engine.ui.lines import LogLines
-from engine.ui.progress import open_progress
-from engine.ui.report import summary
-from engine.ui.screen import Progress
+from rowmill.core.reports import RunReport, SessionReport, Snapshot
+from rowmill.interface.python import frames
+from rowmill.interface.python.frames import Result, RowError
+from rowmill.interface.python.place import MapPlace, map_place
+from rowmill.interface.ui.lines import LogLines
+from rowmill.interface.ui.progress import open_progress
+from rowmill.interface.ui.report import summary
+from rowmill.interface.ui.screen import Progress
+from rowmill.runs.session import run as run_config
+from rowmill.runs.trial import run_trial
+from rowmill.tasks import schema as schemas
 
 __all__ = [
     "BudgetError",
@@ -108,9 +108,9 @@ def run(
     """
     read = _read(config, overrides or {})
     if limit is not None and sample is not None:
-        raise ConfigError("engine.run: a trial is of the first rows (limit) or of random ones (sample), not both")
+        raise ConfigError("rowmill.run: a trial is of the first rows (limit) or of random ones (sample), not both")
     if retry_failed and (limit is not None or sample is not None):
-        raise ConfigError("engine.run: retry_failed is of the whole run; leave out limit and sample")
+        raise ConfigError("rowmill.run: retry_failed is of the whole run; leave out limit and sample")
     with _shown(progress) as shown:
         if limit is not None or sample is not None:
             _, report, session = run_trial(read, os.environ, shown, limit=limit, sample=sample, salvage=salvage)
@@ -120,7 +120,7 @@ def run(
     return Report(**{name: getattr(report, name) for name in RunReport.__struct_fields__})
 
 
-def map(  # noqa: A001 - engine.map is what it does
+def map(  # noqa: A001 - rowmill.map is what it does
     rows: Any,
     *,
     model: str | None = None,
@@ -161,7 +161,7 @@ def map(  # noqa: A001 - engine.map is what it does
         task["prompt"] = f"{{{frames.TEXT}}}"
     provider = {"base_url": base_url, "api_key_env": api_key_env}
     with map_place(None if run_dir is None else Path(run_dir)) as place:
-        config = configuration.parse(_tree(task, provider, options, place, id), "engine.map")
+        config = configuration.parse(_tree(task, provider, options, place, id), "rowmill.map")
         resolved = schemas.resolved(config.task).schema
         fields = schemas.fields(resolved) if isinstance(resolved, dict) else ()
         if table is not None:
@@ -207,7 +207,7 @@ def _read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides
     tree = _plain(config)
     for change in changes:
         configuration.override(tree, change)
-    return configuration.parse(tree, "engine.session")
+    return configuration.parse(tree, "rowmill.runs.session")
 
 
 def _plain(value: Any) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _toml(key: str, value: Any) -> str:
             return f"{{{', '.join(f'{_toml(key, str(name))} = {_toml(key, each)}' for name, each in value.items())}}}"
         case Sequence():
             return f"[{', '.join(_toml(key, each) for each in value)}]"
-    raise ConfigError(f"engine.run: {key}: a {type(value).__name__} is no value of a configuration")
+    raise ConfigError(f"rowmill.run: {key}: a {type(value).__name__} is no value of a configuration")
 
 
 def _tree(
@@ -252,12 +252,12 @@ def _tree(
         else:
             known = [*_OF_TASK, *_OF_PROVIDER, *_SECTIONS]
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"engine.map: unknown option {name}; did you mean {nearest}?")
+            raise ConfigError(f"rowmill.map: unknown option {name}; did you mean {nearest}?")
     provider = {name: value for name, value in provider.items() if value is not None}
     if provider and "provider" in sections:
-        raise ConfigError(f"engine.map: with provider=[...] put {next(iter(provider))} into each of them")
+        raise ConfigError(f"rowmill.map: with provider=[...] put {next(iter(provider))} into each of them")
     if not isinstance(checkpoint := sections.get("checkpoint", {}), Mapping) or "dir" in checkpoint:
-        raise ConfigError("engine.map: checkpoint.dir is made from run_dir; name that")
+        raise ConfigError("rowmill.map: checkpoint.dir is made from run_dir; name that")
     return _plain(
         {
             **({"provider": [provider]} if provider else {}),

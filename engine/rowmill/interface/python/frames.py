@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from engine.errors import InputError
-from engine.records import Column
+from rowmill.core.errors import InputError
+from rowmill.core.rows import Column
 
 TEXT = "text"  # the column that a row of one text has
 
@@ -81,11 +81,11 @@ def source(rows: Any) -> Source | None:
     if library == "polars" and kind in ("DataFrame", "Series"):
         return _Polars(rows)
     if library == "polars" and kind == "LazyFrame":
-        raise InputError("engine.map: a LazyFrame has no rows yet: pass frame.collect()")
+        raise InputError("rowmill.map: a LazyFrame has no rows yet: pass frame.collect()")
     if library == "pyarrow" and kind in ("Table", "RecordBatch", "Array", "ChunkedArray", "StringArray"):
         return _Arrow(rows)
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
-        raise InputError(f"engine.map: rows must be a table or an iterable of rows, not one {kind}")
+        raise InputError(f"rowmill.map: rows must be a table or an iterable of rows, not one {kind}")
     return None
 
 
@@ -99,9 +99,9 @@ def lines(rows: Iterable[Any]) -> Iterator[bytes]:
         try:
             line = encode({TEXT: row} if isinstance(row, str) else row)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:  # lone surrogates are a ValueError
-            raise InputError(f"engine.map: row {number} cannot be written as JSON: {error}") from None
+            raise InputError(f"rowmill.map: row {number} cannot be written as JSON: {error}") from None
         if not line.startswith(b"{"):
-            raise InputError(f"engine.map: row {number} is a {type(row).__name__}; rows are mappings or texts")
+            raise InputError(f"rowmill.map: row {number} is a {type(row).__name__}; rows are mappings or texts")
         yield line + b"\n"
 
 
@@ -110,7 +110,7 @@ def check_names(table: Source, fields: Sequence[Column], prefix: str) -> None:
     for name, _, _ in answers([], fields, prefix=prefix):
         if name in table.columns:
             raise InputError(
-                f"engine.map: the rows have a column {name!r} already: rename it, or put a prefix before the names of "
+                f"rowmill.map: the rows have a column {name!r} already: rename it, or put a prefix before the names of "
                 'the new ones, as prefix="new_"'
             )
 
@@ -160,7 +160,7 @@ def _names(columns: Iterable[Any]) -> list[str]:
     names = [str(name) for name in columns]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"engine.map: two columns are named {twice!r}; rename one")
+        raise InputError(f"rowmill.map: two columns are named {twice!r}; rename one")
     return names
 
 

@@ -1,4 +1,4 @@
-"""Where an `engine.map` keeps its run: the rows as it was given them, the results, and the run directory."""
+"""Where an `rowmill.map` keeps its run: the rows as it was given them, the results, and the run directory."""
 
 import shutil
 import tempfile
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import RunDirectoryError
-from engine.frames import Result
-from engine.store import durable
-from engine.store.run_directory import RunDirectory
+from rowmill.core.errors import RunDirectoryError
+from rowmill.interface.python.frames import Result
+from rowmill.store import durable
+from rowmill.store.run_directory import RunDirectory
 
 
 class MapPlace:
@@ -35,7 +35,7 @@ class MapPlace:
             return self._compare(lines)
         # The run's directory is made first: rows without one are not ours to write over.
         if not self.run.is_dir() and self.path.is_dir() and any(self.path.iterdir()):
-            raise RunDirectoryError(f"{self.path} is no run_dir of engine.map, and not empty; name another run_dir")
+            raise RunDirectoryError(f"{self.path} is no run_dir of rowmill.map, and not empty; name another run_dir")
         with durable.machine_errors(f"write {self.rows}"):
             self.run.mkdir(parents=True, exist_ok=True)
             count = 0

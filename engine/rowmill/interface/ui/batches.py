@@ -5,9 +5,9 @@ A batch's status is the provider's own word for it, so it may be anything: it is
 
 from collections.abc import Sequence
 
-from engine.records import BatchView
-from engine.reports import Snapshot
-from engine.ui import figures
+from rowmill.core.counts import BatchView
+from rowmill.core.reports import Snapshot
+from rowmill.interface.ui import figures
 
 # In the order of a batch's way. The provider's other words stand at the end.
 _WAY = ("building", "uploading", "waiting", "validating", "in progress", "finalizing", "cancelling", "collecting")

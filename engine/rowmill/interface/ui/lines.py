@@ -2,8 +2,8 @@
 
 from typing import TextIO
 
-from engine.reports import Snapshot
-from engine.ui import batches, figures, money, phrases
+from rowmill.core.reports import Snapshot
+from rowmill.interface.ui import batches, figures, money, phrases
 
 _LINE_EVERY_S = 10.0  # of the snapshots' own elapsed time: 360 lines an hour, which a log can hold
 _BATCH_LINE_EVERY_S = 60.0  # batches take hours, and are looked at about as often; their changes are told at once

@@ -11,9 +11,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from engine.records import BatchView
-from engine.reports import ProviderView, Snapshot, WorkerView
-from engine.ui import batches, figures, money, phrases
+from rowmill.core.counts import BatchView
+from rowmill.core.reports import ProviderView, Snapshot, WorkerView
+from rowmill.interface.ui import batches, figures, money, phrases
 
 _GAP = "  "
 _LEAST_LINES = (

@@ -6,9 +6,9 @@ Dollars are shown only where the price of everything is known: a sum of a part w
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from engine.records import Spent
-from engine.reports import Cost, CostLine
-from engine.ui import figures
+from rowmill.core.amounts import Spent
+from rowmill.core.reports import Cost, CostLine
+from rowmill.interface.ui import figures
 
 _MODELS = 6  # lines of the table; the rest is summed
 _NAMES = 3  # models without a price that are named

@@ -1,7 +1,7 @@
 """What a snapshot says, in the pieces that the live display and the plain lines share."""
 
-from engine.reports import ProviderView, Snapshot
-from engine.ui import figures
+from rowmill.core.reports import ProviderView, Snapshot
+from rowmill.interface.ui import figures
 
 OPEN = "open"  # the state of a provider of which there is nothing to tell
 _LATE_MS = 50.0  # an event loop that is this late has more to do than its core can

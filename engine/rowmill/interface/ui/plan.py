@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.estimates import BatchPlan, BudgetPlan, Plan, Range, Tokens, TrialFigures
-from engine.ui import figures
+from rowmill.core.plan import BatchPlan, BudgetPlan, Plan, Range, Tokens, TrialFigures
+from rowmill.interface.ui import figures
 
 _MB = 1e6
 _TRIAL = "--sample-live 200 would measure it"

@@ -8,8 +8,8 @@ while, they wait in a thread of their own (`screen`); and the rows go on.
 import io
 from typing import TextIO
 
-from engine.ui.lines import LogLines
-from engine.ui.screen import PatientWriter, Progress, Screen
+from rowmill.interface.ui.lines import LogLines
+from rowmill.interface.ui.screen import PatientWriter, Progress, Screen
 
 
 def open_progress(stream: TextIO) -> Progress:
@@ -27,7 +27,7 @@ def open_progress(stream: TextIO) -> Progress:
 
 def _display(stream: TextIO) -> Progress:
     if stream.isatty():
-        from engine.ui.live import LiveProgress, terminal
+        from rowmill.interface.ui.live import LiveProgress, terminal
 
         console = terminal(stream)
         if not console.is_dumb_terminal:

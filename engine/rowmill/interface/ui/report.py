@@ -1,10 +1,8 @@
 """The end of a run: the summary for a person, and `report.json` for a program."""
 
-import msgspec
-
-from engine.errors import ExitCode, RunDirectoryError
-from engine.reports import ProviderFigures, RunReport, SessionReport
-from engine.ui import batches, figures, money
+from rowmill.core.errors import ExitCode
+from rowmill.core.reports import ProviderFigures, RunReport, SessionReport
+from rowmill.interface.ui import batches, figures, money
 
 _RESUME = "run the same command again to resume"
 _NEXT = {
@@ -50,22 +48,6 @@ def summary(report: RunReport, session: SessionReport) -> str:
         lines += _block("batches", batches.left_behind(session.batches))
         lines.append(_line("next", _advice(session)))
     return "\n".join(lines)
-
-
-def to_json(report: RunReport) -> bytes:
-    """Return the report as indented JSON with a final line break."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
-
-
-def from_json(data: bytes) -> RunReport:
-    """Read back what `to_json` wrote. Members that a later version added are passed over.
-
-    Raises `RunDirectoryError` where it is no report.
-    """
-    try:
-        return msgspec.json.decode(data, type=RunReport)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RunDirectoryError(f"the report cannot be read: {error}; move it away and run again") from None
 
 
 def _headline(report: RunReport, session: SessionReport) -> str:

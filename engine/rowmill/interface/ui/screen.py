@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from engine.reports import Snapshot
+from rowmill.core.reports import Snapshot
 
 _LINES = 10_000  # events that wait; each is well below a kilobyte
 _CLOSE_S = 2.0  # time for what is left at the end

@@ -7,9 +7,10 @@ what it paid is laid over what was counted for the same rows (`statistics`).
 
 import msgspec
 
-from engine.config import Config, money_checks
-from engine.config.sections import BudgetConfig
-from engine.estimates import (
+from rowmill.budget import prices
+from rowmill.core.config import Config, money_checks
+from rowmill.core.config.sections import BudgetConfig
+from rowmill.core.plan import (
     BatchPlan,
     BudgetPlan,
     Counted,
@@ -20,17 +21,16 @@ from engine.estimates import (
     Range,
     Tokens,
 )
-from engine.money import prices
-from engine.plan import limits, sizes
-from engine.plan.costs import Costs, Usage
-from engine.plan.preview import shortened
-from engine.plan.statistics import fitted, regressed, widened
-from engine.plan.survey import Survey, survey_input
-from engine.plan.trials import Trial
-from engine.preparation import settled
-from engine.sources import inputs
-from engine.tasks import Task
-from engine.tasks.opening import open_task
+from rowmill.files.input import inputs
+from rowmill.runs.plan import limits, sizes
+from rowmill.runs.plan.costs import Costs, Usage
+from rowmill.runs.plan.preview import shortened
+from rowmill.runs.plan.statistics import fitted, regressed, widened
+from rowmill.runs.plan.survey import Survey, survey_input
+from rowmill.runs.plan.trials import Trial
+from rowmill.runs.preparation import settled
+from rowmill.tasks import Task
+from rowmill.tasks.factory import open_task
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from engine.config import Config, ProviderConfig
-from engine.estimates import PriceLine, Range
-from engine.money import prices
-from engine.records import Price, Spent
+from rowmill.budget import prices
+from rowmill.core.amounts import Price, Spent
+from rowmill.core.config import Config, ProviderConfig
+from rowmill.core.plan import PriceLine, Range
 
 
 class Usage(msgspec.Struct, frozen=True):

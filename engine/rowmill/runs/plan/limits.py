@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from math import ceil, inf
 
-from engine.config import ProviderConfig
-from engine.config.sections import BatchConfig
+from rowmill.core.config import ProviderConfig
+from rowmill.core.config.sections import BatchConfig
 
 WINDOW_S = 86_400.0  # in which the Batch API promises its results
 _MINUTE, _DAY = 60.0, 86_400.0

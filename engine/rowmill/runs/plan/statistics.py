@@ -7,7 +7,7 @@ See Cochran, Sampling Techniques (1977): ratio estimates of cluster samples (cha
 from collections.abc import Sequence
 from math import sqrt
 
-from engine.estimates import Range
+from rowmill.core.plan import Range
 
 _CLEARLY = 3.0  # standard errors by which a slope must differ from 0 to be used
 _FEW = 10  # points, below which no line is laid through them

@@ -15,17 +15,17 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from engine.config import Config
-from engine.errors import InvalidRow
-from engine.packs import PACK_BYTES
-from engine.plan.sizes import Size, size_of
-from engine.plan.statistics import spread_of_clusters
-from engine.preparation import VECTOR_ROWS, shard_bytes
-from engine.records import InputPart, Request, Shard
-from engine.sources import jsonl
-from engine.sources.inputs import Input, open_reader
-from engine.tasks import Task
-from engine.tasks.api import OWN_MODEL
+from rowmill.core.config import Config
+from rowmill.core.errors import InvalidRow
+from rowmill.core.rows import InputPart, Shard
+from rowmill.core.wire import Request
+from rowmill.files.input import jsonl
+from rowmill.files.input.inputs import Input, open_reader
+from rowmill.runs.plan.sizes import Size, size_of
+from rowmill.runs.plan.statistics import spread_of_clusters
+from rowmill.runs.preparation import VECTOR_ROWS, shard_bytes
+from rowmill.tasks import Task
+from rowmill.tasks.api import OWN_MODEL, PACK_BYTES
 
 _ALL = 100_000  # rows that are all read
 _SOME = 50_000  # rows of a larger input

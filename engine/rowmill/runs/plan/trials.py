@@ -5,22 +5,24 @@ from pathlib import Path
 
 import msgspec
 
-from engine.config import Config
-from engine.errors import InvalidRow
-from engine.estimates import TrialFigures
-from engine.money import prices
-from engine.plan.sizes import size_of
-from engine.preparation import settled
-from engine.records import InputPart, Request, Shard, Spent
-from engine.reports import RunReport
-from engine.sources import inputs
-from engine.sources.inputs import Input, open_reader
-from engine.store import manifest as manifests
-from engine.store.framing import unframed
-from engine.store.recovery import LINE_MEMBER
-from engine.store.run_directory import RunDirectory
-from engine.tasks import Task
-from engine.tasks.opening import open_task
+from rowmill.budget import prices
+from rowmill.core.amounts import Spent
+from rowmill.core.config import Config
+from rowmill.core.errors import InvalidRow
+from rowmill.core.plan import TrialFigures
+from rowmill.core.reports import RunReport
+from rowmill.core.rows import InputPart, Shard
+from rowmill.core.wire import Request
+from rowmill.files.input import inputs
+from rowmill.files.input.inputs import Input, open_reader
+from rowmill.runs.plan.sizes import size_of
+from rowmill.runs.preparation import settled
+from rowmill.store import manifest as manifests
+from rowmill.store.framing import unframed
+from rowmill.store.recovery import LINE_MEMBER
+from rowmill.store.run_directory import RunDirectory
+from rowmill.tasks import Task
+from rowmill.tasks.factory import open_task
 
 
 class Point(msgspec.Struct, frozen=True):

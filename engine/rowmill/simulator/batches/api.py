@@ -11,18 +11,18 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from engine.simulator.batches import words
-from engine.simulator.batches.objects import BATCH_LIFE_S, FILE_LIFE_S, Batch, Entry, File, Stored
-from engine.simulator.batches.paging import page
-from engine.simulator.batches.run import Run
-from engine.simulator.batches.shelf import Shelf, new_id
-from engine.simulator.batches.upload import receive
-from engine.simulator.exchange import JSON, Exchange
-from engine.simulator.faults import CATALOGUE
-from engine.simulator.provider import Provider
-from engine.simulator.replies import RequestError
-from engine.simulator.routes import ROUTES
-from engine.simulator.stats import Ledger
+from rowmill.simulator.batches import words
+from rowmill.simulator.batches.objects import BATCH_LIFE_S, FILE_LIFE_S, Batch, Entry, File, Stored
+from rowmill.simulator.batches.paging import page
+from rowmill.simulator.batches.run import Run
+from rowmill.simulator.batches.storage import Shelf, new_id
+from rowmill.simulator.batches.upload import receive
+from rowmill.simulator.exchange import JSON, Exchange
+from rowmill.simulator.faults import CATALOGUE
+from rowmill.simulator.provider import Provider
+from rowmill.simulator.replies import RequestError
+from rowmill.simulator.routes import ROUTES
+from rowmill.simulator.statistics import Ledger
 
 _NO_FILES_KEY = "Bearer nofiles"  # a key that begins so has no permission for files
 _WINDOW = "24h"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from engine.simulator.batches.objects import Counts, Usage
+from rowmill.simulator.batches.objects import Counts, Usage
 
 _TRY = ("rowmill_run", "rowmill_part", "rowmill_try")  # metadata that tell one attempt at one part
 

@@ -5,9 +5,9 @@ from random import Random
 
 import msgspec
 
-from engine.simulator.batches.objects import Problem
-from engine.simulator.replies.reply import UNKNOWN_MODEL
-from engine.simulator.routes import ROUTES
+from rowmill.simulator.batches.objects import Problem
+from rowmill.simulator.replies.reply import UNKNOWN_MODEL
+from rowmill.simulator.routes import ROUTES
 
 REQUESTS = 50_000  # of a batch
 FILE_BYTES = 200 * 1024 * 1024  # of its input file

@@ -3,10 +3,10 @@
 import time
 from array import array
 
-from engine.simulator.batches.objects import Batch, Counts, File, Stored, Usage
-from engine.simulator.batches.results import Answered
-from engine.simulator.batches.shelf import Shelf, Writing
-from engine.simulator.stats import Ledger
+from rowmill.simulator.batches.objects import Batch, Counts, File, Stored, Usage
+from rowmill.simulator.batches.results import Answered
+from rowmill.simulator.batches.storage import Shelf, Writing
+from rowmill.simulator.statistics import Ledger
 
 
 class Outcome:

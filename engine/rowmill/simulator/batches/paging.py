@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
-from engine.simulator.replies import RequestError
+from rowmill.simulator.replies import RequestError
 
 
 class _Identified(Protocol):

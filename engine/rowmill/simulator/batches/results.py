@@ -4,13 +4,13 @@ from random import Random
 
 import msgspec
 
-from engine.simulator import faults, replies
-from engine.simulator.batches.lines import Line
-from engine.simulator.batches.objects import Entry
-from engine.simulator.batches.words import LineFaults
-from engine.simulator.provider import Provider
-from engine.simulator.replies import RequestError
-from engine.simulator.routes import Route
+from rowmill.simulator import faults, replies
+from rowmill.simulator.batches.lines import Line
+from rowmill.simulator.batches.objects import Entry
+from rowmill.simulator.batches.words import LineFaults
+from rowmill.simulator.provider import Provider
+from rowmill.simulator.replies import RequestError
+from rowmill.simulator.routes import Route
 
 # code -> message of what is written of lines that were not worked on
 UNDONE = {

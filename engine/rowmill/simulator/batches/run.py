@@ -15,15 +15,15 @@ from math import ceil
 from random import Random
 from typing import BinaryIO
 
-from engine.simulator.batches import lines, words
-from engine.simulator.batches.objects import Entry, Problem, Problems, move
-from engine.simulator.batches.outcome import Outcome
-from engine.simulator.batches.results import UNDONE, Mill
-from engine.simulator.batches.shelf import Shelf
-from engine.simulator.provider import Provider
-from engine.simulator.replies import RequestError, fingerprint
-from engine.simulator.routes import ROUTES
-from engine.simulator.stats import Ledger
+from rowmill.simulator.batches import lines, words
+from rowmill.simulator.batches.objects import Entry, Problem, Problems, move
+from rowmill.simulator.batches.outcome import Outcome
+from rowmill.simulator.batches.results import UNDONE, Mill
+from rowmill.simulator.batches.storage import Shelf
+from rowmill.simulator.provider import Provider
+from rowmill.simulator.replies import RequestError, fingerprint
+from rowmill.simulator.routes import ROUTES
+from rowmill.simulator.statistics import Ledger
 
 _VALIDATED, _WORKED = 0.1, 0.9  # of `batch_s`
 _CANCEL = 0.25  # of `batch_s`: how long cancelling takes

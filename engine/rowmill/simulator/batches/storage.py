@@ -22,7 +22,7 @@ from typing import Self
 
 import msgspec
 
-from engine.simulator.batches.objects import Entry, Stored
+from rowmill.simulator.batches.objects import Entry, Stored
 
 
 class _Note(msgspec.Struct, omit_defaults=True):

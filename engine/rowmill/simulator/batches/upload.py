@@ -6,8 +6,8 @@ import re
 import msgspec
 from aiohttp import BodyPartReader, web
 
-from engine.simulator.batches.shelf import Writing
-from engine.simulator.replies import RequestError
+from rowmill.simulator.batches.storage import Writing
+from rowmill.simulator.replies import RequestError
 
 UPLOAD_BYTES = 512 * 1024 * 1024  # of one file
 _PIECE = 256 * 1024

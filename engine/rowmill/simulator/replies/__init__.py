@@ -5,8 +5,8 @@ module with `compose`. JSON that was asked for is made by `structured` (`schema`
 it on purpose); it is loaded at the first request that wants it.
 """
 
-from engine.simulator.replies.chat import compose
-from engine.simulator.replies.reply import Completion, Damage, RequestError, error_body, fingerprint, models
-from engine.simulator.replies.wording import digest
+from rowmill.simulator.replies.chat import compose
+from rowmill.simulator.replies.reply import Completion, Damage, RequestError, error_body, fingerprint, models
+from rowmill.simulator.replies.wording import digest
 
 __all__ = ["Completion", "Damage", "RequestError", "compose", "digest", "error_body", "fingerprint", "models"]

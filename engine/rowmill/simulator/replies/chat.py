@@ -2,8 +2,8 @@
 
 import msgspec
 
-from engine.simulator.replies.dialogue import Message, say, schema_text
-from engine.simulator.replies.reply import (
+from rowmill.simulator.replies.dialogue import Message, say, schema_text
+from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
     RequestError,

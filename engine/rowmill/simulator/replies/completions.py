@@ -2,9 +2,9 @@
 
 import msgspec
 
-from engine.simulator.replies.chat import Usage
-from engine.simulator.replies.dialogue import Message, say
-from engine.simulator.replies.reply import (
+from rowmill.simulator.replies.chat import Usage
+from rowmill.simulator.replies.dialogue import Message, say
+from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
     RequestError,

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from engine.simulator.replies.packs import Prompt
-from engine.simulator.replies.reply import Damage
-from engine.simulator.replies.schema import Schema, type_of
+from rowmill.simulator.replies.packs import Prompt
+from rowmill.simulator.replies.reply import Damage
+from rowmill.simulator.replies.schema import Schema, type_of
 
 BEFORE = "Sure! Here is the JSON that you asked for:\n\n"
 _AFTER = "\n\nLet me know if there is anything else that I can do."

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from engine.simulator.replies.reply import CONTEXT_TOKENS, Damage, RequestError, filtered, too_long
-from engine.simulator.replies.wording import (
+from rowmill.simulator.replies.reply import CONTEXT_TOKENS, Damage, RequestError, filtered, too_long
+from rowmill.simulator.replies.wording import (
     CHARS_PER_TOKEN,
     FILTERED,
     REFUSAL,
@@ -83,7 +83,7 @@ def say(
     inputs, structured, damaged, cut = 1, False, False, False
     if form is not None and not refuse:
         # Its validator takes time and memory that a run without schemas does not have to spend.
-        from engine.simulator.replies.structured import content
+        from rowmill.simulator.replies.structured import content
 
         made = content([message.role for message in messages], texts, form, damage, form_param)
         text, inputs, structured, damaged = made.text, made.inputs, True, made.damaged

@@ -16,8 +16,8 @@ from typing import Literal
 
 import msgspec
 
-from engine.simulator.replies import wording
-from engine.simulator.replies.reply import Completion, Damage, RequestError, encode, read, require_model
+from rowmill.simulator.replies import wording
+from rowmill.simulator.replies.reply import Completion, Damage, RequestError, encode, read, require_model
 
 DIMENSIONS = 1536  # of a vector whose request does not say
 INPUTS = 2048  # texts in a request

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from engine.simulator.replies import wording
-from engine.simulator.replies.reply import Completion, Damage, RequestError, encode, read, require_model
+from rowmill.simulator.replies import wording
+from rowmill.simulator.replies.reply import Completion, Damage, RequestError, encode, read, require_model
 
 _DEFAULT_MODEL = "omni-moderation-latest"
 _OTHERS_SCORE = 1e-6  # times a byte of the digest: what is not flagged has a low score, each text its own

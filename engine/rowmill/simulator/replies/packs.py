@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from engine.simulator.replies.schema import Schema
+from rowmill.simulator.replies.schema import Schema
 
 
 class Prompt(msgspec.Struct):

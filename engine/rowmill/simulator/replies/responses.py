@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from engine.simulator.replies.dialogue import Message, Said, say, schema_text
-from engine.simulator.replies.reply import (
+from rowmill.simulator.replies.dialogue import Message, Said, say, schema_text
+from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
     RequestError,

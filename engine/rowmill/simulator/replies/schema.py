@@ -18,8 +18,8 @@ from urllib.parse import unquote
 import jsonschema_rs
 import msgspec
 
-from engine.simulator.replies import pattern, wording
-from engine.simulator.replies.reply import encode
+from rowmill.simulator.replies import pattern, wording
+from rowmill.simulator.replies.reply import encode
 
 _DEEP = 5
 _DEEPEST = 60  # no value fits a schema that requires itself; this one is cut off

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.simulator.replies import damage as damages
-from engine.simulator.replies import packs, schema, wording
-from engine.simulator.replies.reply import Damage, RequestError, encode
+from rowmill.simulator.replies import damage as damages
+from rowmill.simulator.replies import packs, schema, wording
+from rowmill.simulator.replies.reply import Damage, RequestError, encode
 
 
 class Content(msgspec.Struct, gc=False):

@@ -38,10 +38,10 @@ from struct import Struct
 
 import msgspec
 
-from engine.cache.ends import decode
-from engine.cache.keys import KEY_BYTES
-from engine.errors import MachineError
-from engine.records import Answer, Failure
+from rowmill.core.errors import MachineError
+from rowmill.core.wire import Answer, Failure
+from rowmill.store.cache.ends import decode
+from rowmill.store.cache.keys import KEY_BYTES
 
 _PLACE = Struct("<IIQ")  # incarnation, bytes of its end (0: it is being asked), offset of it in the incarnation's file
 _SLOT_BYTES = 32

@@ -6,7 +6,7 @@ A change of this form, or of the members of `Answer`, is another version of the 
 
 import msgspec
 
-from engine.records import Answer, Failure
+from rowmill.core.wire import Answer, Failure
 
 _ANSWER, _FAILURE = b"a", b"f"
 _MEMBERS = 6  # what part of a prompt the provider had cached says nothing of another row

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from engine.config import Config
+from rowmill.core.config import Config
 
 KEY_BYTES = 16
 _VERSION = 1  # of what goes into a key; with another one no older reply is found

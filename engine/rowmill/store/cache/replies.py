@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from engine.errors import ConfigError, MachineError
+from rowmill.core.errors import ConfigError, MachineError
 
 FORMAT = 1
 _FILE = "replies.sqlite"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.machine.readings import Disk
+from rowmill.supervisor.machine.readings import Disk
 
 _MB = 1_000_000
 _AUTO_FREE = 256 * _MB

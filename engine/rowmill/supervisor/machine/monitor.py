@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.machine import readings
-from engine.machine.cgroup import Memory
-from engine.machine.disks import file_systems, least_free
-from engine.machine.readings import Disk, MemoryGauge
-from engine.machine.watches import DiskWatch, LagWatch, MemoryWatch
+from rowmill.supervisor.machine import readings
+from rowmill.supervisor.machine.cgroup import Memory
+from rowmill.supervisor.machine.disks import file_systems, least_free
+from rowmill.supervisor.machine.readings import Disk, MemoryGauge
+from rowmill.supervisor.machine.watches import DiskWatch, LagWatch, MemoryWatch
 
 _PERIOD_S = 1.0
 _LONGEST_S = 2.0  # a look that comes later than that counts no more: in between nothing was seen

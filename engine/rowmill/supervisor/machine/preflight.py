@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from engine.errors import MachineError
-from engine.machine import readings
-from engine.machine.disks import FileSystem, file_systems, least_free, size_text
-from engine.machine.readings import Descriptors, Disk
+from rowmill.core.errors import MachineError
+from rowmill.supervisor.machine import readings
+from rowmill.supervisor.machine.disks import FileSystem, file_systems, least_free, size_text
+from rowmill.supervisor.machine.readings import Descriptors, Disk
 
 _OWN_DESCRIPTORS = 64  # of any process: standard streams, pipes, locks, the loop's own; about 30 were counted
 _OPEN_SHARDS = 64  # files that a worker may have open beside its connections

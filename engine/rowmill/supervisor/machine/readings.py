@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import psutil
 
-from engine.machine.cgroup import Group, Memory, groups
+from rowmill.supervisor.machine.cgroup import Group, Memory, groups
 
 _MORE_THAN_ANY = 1 << 40  # stands for "unlimited" where a number is compared
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of IPv6 too

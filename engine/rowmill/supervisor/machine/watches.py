@@ -14,9 +14,9 @@ Loop lag. A loop that runs late for seconds on end has all the work that its cor
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from engine.machine.cgroup import Memory
-from engine.machine.disks import FileSystem, size_text
-from engine.machine.readings import Disk
+from rowmill.supervisor.machine.cgroup import Memory
+from rowmill.supervisor.machine.disks import FileSystem, size_text
+from rowmill.supervisor.machine.readings import Disk
 
 _HALVE = 0.5  # a second
 _RECOVER = 1.25  # a second

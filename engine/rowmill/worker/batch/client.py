@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from engine.config.sections import BatchConfig
-from engine.errors import ExitCode
-from engine.store.batch_journal import Try
-from engine.transport.batches import BatchState, BatchTrouble
+from rowmill.core.config.sections import BatchConfig
+from rowmill.core.errors import ExitCode
+from rowmill.store.batch_journal import Try
+from rowmill.transport.batches import BatchState, BatchTrouble
 
 _SILENT_S = 60.0  # a provider that has never answered is given up after this,
 _LOST_S = 6 * 3600.0  # and one that has, after this

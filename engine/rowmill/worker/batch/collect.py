@@ -21,17 +21,17 @@ from time import monotonic
 
 import msgspec
 
-from engine.batch.collected import Asked, Collected, Rules
-from engine.batch.custom_ids import rows_of
-from engine.batch.desk import Desk, Opened, give_way
-from engine.batch.results import Result, Results
-from engine.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
-from engine.errors import InvalidOutput, InvalidRow
-from engine.job import Job
-from engine.records import Answer, Failure
-from engine.store.recovery import StoredReply
-from engine.tasks.replies import paid
-from engine.transport import faults
+from rowmill.core.errors import InvalidOutput, InvalidRow
+from rowmill.core.wire import Answer, Failure
+from rowmill.store.recovery import StoredReply
+from rowmill.tasks.replies import paid
+from rowmill.transport import faults
+from rowmill.worker.batch.collected import Asked, Collected, Rules
+from rowmill.worker.batch.custom_ids import rows_of
+from rowmill.worker.batch.results import Result, Results
+from rowmill.worker.batch.shards import Desk, Opened, give_way
+from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
+from rowmill.worker.job import Job
 
 __all__ = ["Asked", "Collected", "Rules", "collect"]
 
@@ -201,7 +201,7 @@ class _Collector:
         except InvalidRow as error:
             self._fail(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
             return None
-        job.upstream = self._provider  # type: ignore[assignment]  # its name is all that the recorder asks for
+        job.upstream = self._provider
         job.requests = self._asked.number
         job.attempts = max(self._tries(row) - len(stored), 0)
         job.asked = self._asks(len(stored))
@@ -317,3 +317,4 @@ class _Named(msgspec.Struct):
     """Who has answered, as far as the recorder asks."""
 
     name: str
+    number: int = 0  # a run by batches asks one provider

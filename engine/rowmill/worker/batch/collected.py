@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine.records import Failure, Spent
+from rowmill.core.amounts import Spent
+from rowmill.core.wire import Failure
 
 
 class Collected(msgspec.Struct):

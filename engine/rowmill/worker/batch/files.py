@@ -7,15 +7,17 @@ from pathlib import Path
 
 import msgspec
 
-from engine.batch.collect import Asked, Collected, Rules, collect
-from engine.batch.desk import Desk
-from engine.batch.fund import Fund
-from engine.batch.parts import Built, Limits, PartWriter, build_part
-from engine.batch.results import Results
-from engine.config import Config
-from engine.records import Amount, Counters, Shard
-from engine.store.batch_journal import Try
-from engine.tasks.batch_file import url_of
+from rowmill.core.amounts import Amount
+from rowmill.core.config import Config
+from rowmill.core.counts import Counters
+from rowmill.core.rows import Shard
+from rowmill.store.batch_journal import Try
+from rowmill.tasks.batch_file import url_of
+from rowmill.worker.batch.collect import Asked, Collected, Rules, collect
+from rowmill.worker.batch.parts import Built, Limits, PartWriter, build_part
+from rowmill.worker.batch.reservations import Fund
+from rowmill.worker.batch.results import Results
+from rowmill.worker.batch.shards import Desk
 
 _MOST_INPUTS = 50_000  # texts in one batch of embeddings, whatever its requests; OpenAI's guide to the Batch API
 

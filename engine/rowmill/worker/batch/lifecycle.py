@@ -10,18 +10,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from engine.batch import rejection
-from engine.batch.calls import Calls, Clock, End, Gone
-from engine.batch.collect import Collected
-from engine.batch.doubts import Doubts
-from engine.batch.enqueued import Enqueued
-from engine.batch.rejection import Rejection
-from engine.batch.watch import Watch
-from engine.config.sections import BatchConfig
-from engine.errors import ExitCode
-from engine.records import BatchView
-from engine.store.batch_journal import BatchJournal, Try
-from engine.transport.batches import BatchState
+from rowmill.core.config.sections import BatchConfig
+from rowmill.core.counts import BatchView
+from rowmill.core.errors import ExitCode
+from rowmill.store.batch_journal import BatchJournal, Try
+from rowmill.transport.batches import BatchState
+from rowmill.worker.batch import rejection
+from rowmill.worker.batch.client import Calls, Clock, End, Gone
+from rowmill.worker.batch.collect import Collected
+from rowmill.worker.batch.polling import Watch
+from rowmill.worker.batch.rejection import Rejection
+from rowmill.worker.batch.token_quota import Enqueued
+from rowmill.worker.batch.unconfirmed import Doubts
 
 _UPLOADS = 2  # files on their way at a time
 _LOST_FILES = 5  # files of one try that the provider has lost, until there is no use in another one

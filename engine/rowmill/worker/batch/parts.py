@@ -21,15 +21,17 @@ import aiofiles
 import msgspec
 from zlib_ng.zlib_ng import crc32
 
-from engine.batch.custom_ids import custom_id
-from engine.batch.desk import Desk, Opened
-from engine.errors import InvalidOutput, InvalidRow
-from engine.job import Job
-from engine.packs import PACK_BYTES
-from engine.records import Amount, Answer, Failure, Request, Shard
-from engine.store import durable
-from engine.store.recovery import StoredReply
-from engine.transport import faults
+from rowmill.core.amounts import Amount
+from rowmill.core.errors import InvalidOutput, InvalidRow
+from rowmill.core.rows import Shard
+from rowmill.core.wire import Answer, Failure, Request
+from rowmill.store import durable
+from rowmill.store.recovery import StoredReply
+from rowmill.tasks.api import PACK_BYTES
+from rowmill.transport import faults
+from rowmill.worker.batch.custom_ids import custom_id
+from rowmill.worker.batch.shards import Desk, Opened
+from rowmill.worker.job import Job
 
 _BLOCK_BYTES = 1 << 20  # gathered before a write
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 
 from tenacity import AsyncRetrying, retry_if_result, wait_exponential, wait_random
 
-from engine.batch.calls import Calls, Clock, Gone
-from engine.config.sections import BatchConfig
-from engine.store.batch_journal import BatchJournal, Try
-from engine.transport.batches import BatchState
+from rowmill.core.config.sections import BatchConfig
+from rowmill.store.batch_journal import BatchJournal, Try
+from rowmill.transport.batches import BatchState
+from rowmill.worker.batch.client import Calls, Clock, Gone
 
 _LATE_S = 600.0  # so long a batch is watched for another one of the same rows, where there might be one
 _LONG_S = 7 * 86_400.0  # no batch of a part that is worked on is older

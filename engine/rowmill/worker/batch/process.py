@@ -13,18 +13,14 @@ from random import Random
 
 import uvloop
 
-from engine import messages
-from engine.batch.bench import Bench
-from engine.batch.calls import Calls, End
-from engine.batch.conductor import Conductor, HandOver
-from engine.batch.desk import Desk
-from engine.batch.fund import Fund
-from engine.batch.steps import Steps
-from engine.batch.tally import tally
-from engine.errors import ExitCode, RowmillError
-from engine.flow import deadline
-from engine.memory import peak_rss
-from engine.messages import (
+from rowmill.core.counts import ProviderReport, Totals
+from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.core.rows import Shard
+from rowmill.files.output import open_format
+from rowmill.flow import deadline
+from rowmill.ipc import messages
+from rowmill.ipc.memory import peak_rss
+from rowmill.ipc.messages import (
     Assign,
     BatchBeat,
     Beat,
@@ -38,15 +34,20 @@ from engine.messages import (
     Stop,
     Want,
 )
-from engine.outputs import open_format
-from engine.recorder import Recorder
-from engine.records import ProviderReport, Shard, Totals
-from engine.store import durable
-from engine.store.batch_journal import BatchJournal
-from engine.store.inflight import InflightBoard
-from engine.store.run_directory import RunDirectory
-from engine.tasks.opening import open_task
-from engine.transport.batches import BatchApi
+from rowmill.store import durable
+from rowmill.store.batch_journal import BatchJournal
+from rowmill.store.in_flight import InflightBoard
+from rowmill.store.run_directory import RunDirectory
+from rowmill.tasks.factory import open_task
+from rowmill.transport.batches import BatchApi
+from rowmill.worker.batch.client import Calls, End
+from rowmill.worker.batch.files import Bench
+from rowmill.worker.batch.lifecycle import Steps
+from rowmill.worker.batch.requests import tally
+from rowmill.worker.batch.reservations import Fund
+from rowmill.worker.batch.scheduler import Conductor, HandOver
+from rowmill.worker.batch.shards import Desk
+from rowmill.worker.recorder import Recorder
 
 _BEAT_S = 0.25
 _SHORT_S = 5.0  # a session that ends leaves collecting so long; batches go on without it

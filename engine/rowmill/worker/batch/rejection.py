@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.transport.batches import BatchProblem
+from rowmill.transport.batches import BatchProblem
 
 _BILLING = ("billing", "quota", "credit", "spend_limit")
 _TOO_MANY = "token_limit_exceeded"

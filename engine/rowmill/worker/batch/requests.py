@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from engine.store.batch_journal import Try
+from rowmill.store.batch_journal import Try
 
 
 class Tally(msgspec.Struct):

@@ -7,9 +7,9 @@ does what was given up with a batch, which may be billed.
 from collections.abc import Callable
 from math import inf
 
-from engine.records import Amount, Price, Spent
-from engine.store.batch_journal import BatchJournal
-from engine.store.batch_steps import doubtful
+from rowmill.core.amounts import Amount, Price, Spent
+from rowmill.store.batch_journal import BatchJournal
+from rowmill.store.batch_records import doubtful
 
 _UNLIMITED = Amount(inf, inf, inf)
 _KEYS = (("requests", "max_requests"), ("tokens", "max_tokens"), ("usd", "max_usd"))

@@ -15,7 +15,7 @@ from typing import BinaryIO, Self
 
 import msgspec
 
-from engine.store import durable
+from rowmill.store import durable
 
 _BLOCK_BYTES = 1 << 20
 _OK = range(200, 300)

@@ -11,12 +11,13 @@ from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.batch.calls import Clock, End
-from engine.batch.parts import Built
-from engine.batch.steps import Held, Steps
-from engine.errors import ExitCode
-from engine.records import Amount, BatchView
-from engine.store.batch_journal import BatchJournal, Try
+from rowmill.core.amounts import Amount
+from rowmill.core.counts import BatchView
+from rowmill.core.errors import ExitCode
+from rowmill.store.batch_journal import BatchJournal, Try
+from rowmill.worker.batch.client import Clock, End
+from rowmill.worker.batch.lifecycle import Held, Steps
+from rowmill.worker.batch.parts import Built
 
 _AHEAD = 0.5  # of the tokens that may be enqueued, as many make a part: while one is worked on, the next one waits
 _AHEAD_PARTS = 4  # on this disk and not yet created: further files would fill it for nothing

@@ -16,14 +16,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from operator import attrgetter
 
-from engine.job import OpenShard
-from engine.recorder import Recorder
-from engine.records import InputPart, Shard, Totals
-from engine.sources.inputs import open_reader
-from engine.store.checkpoint import Checkpoint
-from engine.store.run_directory import RunDirectory
-from engine.store.seal import Form
-from engine.tasks import Task
+from rowmill.core.counts import Totals
+from rowmill.core.rows import InputPart, Shard
+from rowmill.files.input.inputs import open_reader
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.run_directory import RunDirectory
+from rowmill.store.seal import Form
+from rowmill.tasks import Task
+from rowmill.worker.job import OpenShard
+from rowmill.worker.recorder import Recorder
 
 _GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 _STEP_ROWS = 256  # that are looked at before the loop may turn to polls and beats: some 10 ms

@@ -6,7 +6,7 @@ State changes without awaiting: between the look whether a try fits and its bein
 import asyncio
 from collections.abc import Iterable
 
-from engine.store.batch_journal import Try
+from rowmill.store.batch_journal import Try
 
 
 class Enqueued:

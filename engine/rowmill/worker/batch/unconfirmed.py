@@ -1,6 +1,6 @@
 """What was sent without an answer: how long it is until it has arrived, or never will."""
 
-from engine.batch.calls import Clock
+from rowmill.worker.batch.client import Clock
 
 SETTLE_S = 5.0  # so long after nobody waits for it any more, what was sent has arrived, or hardly ever will
 

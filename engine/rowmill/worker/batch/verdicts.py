@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.batch.results import Result
-from engine.errors import BadReply, InvalidOutput, Refused
-from engine.records import Answer, Failure, Reply, Spent
-from engine.tasks import Task
-from engine.tasks.replies import paid
-from engine.transport import faults
+from rowmill.core.amounts import Spent
+from rowmill.core.errors import BadReply, InvalidOutput, Refused
+from rowmill.core.wire import Answer, Failure, Reply
+from rowmill.tasks import Task
+from rowmill.tasks.replies import paid
+from rowmill.transport import faults
+from rowmill.worker.batch.results import Result
 
 SERVER_ERROR = faults.TABLE["server_error"]
 NO_RESULT = "the batch brought no result for this row"

@@ -9,9 +9,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from engine.flow.retry import DueHeap, RetryBudget
-from engine.job import Job
-from engine.parking import Parking
+from rowmill.flow.retry import DueHeap, RetryBudget
+from rowmill.worker.job import Job
+from rowmill.worker.live.parking_lot import Parking
 
 _READY_BYTES = 8 << 20  # of read rows held ready: long rows must not add up
 _WAITING_ROWS = 4  # backoffs held at most, for each slot; beyond it no new row is admitted

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.job import OpenShard
-from engine.recorder import Recorder
-from engine.records import Totals
-from engine.store.seal import Form
+from rowmill.core.counts import Totals
+from rowmill.store.seal import Form
+from rowmill.worker.job import OpenShard
+from rowmill.worker.recorder import Recorder
 
 _OPEN_SHARDS = 64  # each holds a file open; more are only open where rows wait out long backoffs
 

@@ -24,12 +24,13 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Protocol
 
-from engine.cache.claims import Claim, Claims
-from engine.cache.ends import decode, encode
-from engine.cache.keys import keying
-from engine.cache.replies import Replies
-from engine.job import Job
-from engine.records import Answer, Failure, Spent
+from rowmill.core.amounts import Spent
+from rowmill.core.wire import Answer, Failure
+from rowmill.store.cache.claims import Claim, Claims
+from rowmill.store.cache.ends import decode, encode
+from rowmill.store.cache.keys import keying
+from rowmill.store.cache.replies import Replies
+from rowmill.worker.job import Job
 
 _TICK_S = 0.05  # ends are published, and claims of others looked up, this often
 _MISSED_S = 0.002  # after a missed turn: about as long as another's lasts

@@ -18,22 +18,26 @@ from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from engine.backlog import Backlog
-from engine.errors import InvalidRow
-from engine.flow.retry import RetryBudget, RetryPolicy
-from engine.intake import Intake, invalid_row
-from engine.job import Job
-from engine.judge import Events, Judge
-from engine.parking import Parking
-from engine.recorder import Recorder
-from engine.records import Amount, Counters, Failure, Lease, Request
-from engine.store.inflight import InflightBoard
-from engine.tasks import Task
-from engine.transport import faults
-from engine.upstream import Router, Upstream
+from rowmill.core.amounts import Amount
+from rowmill.core.counts import Counters
+from rowmill.core.errors import InvalidRow
+from rowmill.core.leases import Lease
+from rowmill.core.wire import Failure, Request
+from rowmill.flow.retry import RetryBudget, RetryPolicy
+from rowmill.store.in_flight import InflightBoard
+from rowmill.tasks import Task
+from rowmill.transport import faults
+from rowmill.worker.job import Job
+from rowmill.worker.live.backlog import Backlog
+from rowmill.worker.live.feeder import Intake, invalid_row
+from rowmill.worker.live.parking_lot import Parking
+from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.router import Router
+from rowmill.worker.live.settler import Events, Judge
+from rowmill.worker.recorder import Recorder
 
 if TYPE_CHECKING:
-    from engine.till import Till  # only where there is a budget
+    from rowmill.worker.live.reservations import Till  # only where there is a budget
 
 _PENDING_BYTES = 16 << 20  # of outcomes not yet on disk: a slow disk slows admission, memory does not grow
 _CANCEL_S = 0.1  # a cancelled slot ends in the next turn of the loop
@@ -238,15 +242,16 @@ class Pipeline:
                         self._recorder.failure(job, invalid_row(error), now)
                         continue
             if job.bound:
-                upstream = job.upstream
-                assert upstream is not None
+                assert job.upstream is not None
+                upstream = self._router.upstreams[job.upstream.number]
                 if self._router.due(upstream, request, now) <= now:
                     break
                 cells[number] = 0
                 backlog.bind(job, upstream.number)
                 continue
-            upstream = self._router.choose(request, job.upstream, now)
-            if upstream is not None:
+            chosen = self._router.choose(request, job.upstream, now)
+            if chosen is not None:
+                upstream = chosen
                 break
             cells[number] = 0
             if not self._router.fits(request):

@@ -9,19 +9,20 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from engine import packs
-from engine.backlog import Backlog
-from engine.errors import InvalidOutput, InvalidRow
-from engine.job import Job, OpenShard
-from engine.parking import Parking
-from engine.recorder import Recorder
-from engine.records import Answer, Failure, Request, Spent
-from engine.store.recovery import StoredReply
-from engine.tasks import Task
-from engine.transport import faults
+from rowmill.core.amounts import Spent
+from rowmill.core.errors import InvalidOutput, InvalidRow
+from rowmill.core.wire import Answer, Failure, Request
+from rowmill.store.recovery import StoredReply
+from rowmill.tasks import Task
+from rowmill.transport import faults
+from rowmill.worker import packs
+from rowmill.worker.job import Job, OpenShard
+from rowmill.worker.live.backlog import Backlog
+from rowmill.worker.live.parking_lot import Parking
+from rowmill.worker.recorder import Recorder
 
 if TYPE_CHECKING:
-    from engine.dedup import Dedup  # sqlite3 and all: only where requests are shared
+    from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
 
 
 class Intake:

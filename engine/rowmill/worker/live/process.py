@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from engine import messages
-from engine.committer import Committer
-from engine.errors import ExitCode, RowmillError
-from engine.flow.retry import RetryBudget, RetryPolicy
-from engine.job import OpenShard
-from engine.memory import peak_rss
-from engine.messages import (
+from rowmill.core.amounts import Amount
+from rowmill.core.counts import Totals
+from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.core.wire import Failure
+from rowmill.files.input.inputs import open_reader
+from rowmill.files.output import open_format
+from rowmill.flow.retry import RetryBudget, RetryPolicy
+from rowmill.ipc import messages
+from rowmill.ipc.memory import peak_rss
+from rowmill.ipc.messages import (
     Allow,
     Assign,
     Beat,
@@ -42,22 +45,21 @@ from engine.messages import (
     Tripped,
     Want,
 )
-from engine.outputs import open_format
-from engine.pipeline import Pipeline
-from engine.recorder import Recorder
-from engine.records import Amount, Failure, Totals
-from engine.sources.inputs import open_reader
-from engine.store.checkpoint import Checkpoint
-from engine.store.inflight import InflightBoard
-from engine.store.run_directory import RunDirectory
-from engine.tasks.opening import open_task
-from engine.transport import open_transport
-from engine.transport.faults import SLOW_DOWN
-from engine.upstream import Upstream
+from rowmill.store.checkpoint import Checkpoint
+from rowmill.store.in_flight import InflightBoard
+from rowmill.store.run_directory import RunDirectory
+from rowmill.tasks.factory import open_task
+from rowmill.transport import open_transport
+from rowmill.transport.faults import SLOW_DOWN
+from rowmill.worker.job import OpenShard
+from rowmill.worker.live.committer import Committer
+from rowmill.worker.live.dispatcher import Pipeline
+from rowmill.worker.live.provider import Upstream
+from rowmill.worker.recorder import Recorder
 
 if TYPE_CHECKING:
-    from engine.dedup import Dedup  # sqlite3 and all: only where requests are shared
-    from engine.till import Till  # only where there is a budget
+    from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
+    from rowmill.worker.live.reservations import Till  # only where there is a budget
 
 _BEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
@@ -173,8 +175,8 @@ class _Worker:
         ]
 
     def _open_till(self) -> "Till":
-        from engine.flow.budget.purse import Purse
-        from engine.till import Till
+        from rowmill.budget.credit import Purse
+        from rowmill.worker.live.reservations import Till
 
         return Till(Purse(), self._setup.prices, self._on_short)
 
@@ -184,10 +186,10 @@ class _Worker:
         cache = config.cache
         if cache.use == "off":
             return None
-        from engine.cache.claims import Claims
-        from engine.cache.keys import salt
-        from engine.cache.replies import Replies
-        from engine.dedup import Dedup
+        from rowmill.store.cache.claims import Claims
+        from rowmill.store.cache.keys import salt
+        from rowmill.store.cache.replies import Replies
+        from rowmill.worker.live.dedup import Dedup
 
         dedup = Dedup(
             salt=salt(config),

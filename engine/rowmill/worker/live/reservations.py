@@ -7,11 +7,12 @@ not billed gives its reservation back, one that may have been keeps it.
 
 from collections.abc import Callable, Sequence
 
-from engine.flow.budget.estimate import CostEstimate
-from engine.flow.budget.purse import Purse
-from engine.job import Job
-from engine.records import Amount, Answer, Failure, Price, Spent
-from engine.upstream import Upstream
+from rowmill.budget.cost_estimate import CostEstimate
+from rowmill.budget.credit import Purse
+from rowmill.core.amounts import Amount, Price, Spent
+from rowmill.core.wire import Answer, Failure
+from rowmill.worker.job import Job
+from rowmill.worker.live.provider import Upstream
 
 _OK = 200
 

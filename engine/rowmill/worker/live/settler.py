@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from engine import packs
-from engine.backlog import Backlog
-from engine.errors import BadReply, InvalidOutput, Refused
-from engine.flow.retry import RetryPolicy
-from engine.job import Job
-from engine.recorder import Recorder
-from engine.records import Answer, Counters, Failure, Reply
-from engine.tasks import Task
-from engine.tasks.replies import paid
-from engine.transport import faults
-from engine.upstream import Router, Upstream
+from rowmill.core.counts import Counters
+from rowmill.core.errors import BadReply, InvalidOutput, Refused
+from rowmill.core.wire import Answer, Failure, Reply
+from rowmill.flow.retry import RetryPolicy
+from rowmill.tasks import Task
+from rowmill.tasks.replies import paid
+from rowmill.transport import faults
+from rowmill.worker import packs
+from rowmill.worker.job import Job
+from rowmill.worker.live.backlog import Backlog
+from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.router import Router
+from rowmill.worker.recorder import Recorder
 
 if TYPE_CHECKING:
-    from engine.till import Till  # only where there is a budget
+    from rowmill.worker.live.reservations import Till  # only where there is a budget
 
 _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
 _OK = 200

@@ -8,7 +8,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from engine.errors import ConfigError, InputError, MachineError
+from rowmill.core.errors import ConfigError, InputError, MachineError
 
 _CONFIG = "config.toml"
 

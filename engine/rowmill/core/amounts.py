@@ -1,0 +1,68 @@
+"""What a run spends, and what that costs."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+
+class Spent(msgspec.Struct):
+    """What requests have cost, in tokens."""
+
+    requests: int = 0
+    prompt_tokens: int = 0  # the cached ones included
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that are paid for."""
+        return self.prompt_tokens + self.completion_tokens
+
+    @classmethod
+    def total(cls, parts: Iterable["Spent"]) -> "Spent":
+        """Return all of these together."""
+        whole = cls()
+        for part in parts:
+            whole.add(part)
+        return whole
+
+    def add(self, other: "Spent") -> None:
+        """Add the other's figures to these."""
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What one model of one provider costs, in dollars a million tokens."""
+
+    input: float
+    output: float
+    cached_input: float
+    batch_discount: float = 0.5  # part of the price that the Batch API takes off
+
+    def usd(self, spent: Spent, *, batch: bool = False) -> float:
+        """Return what this costs, in dollars."""
+        whole = (
+            (spent.prompt_tokens - spent.cached_tokens) * self.input
+            + spent.cached_tokens * self.cached_input
+            + spent.completion_tokens * self.output
+        ) / 1e6
+        return whole * (1.0 - self.batch_discount) if batch else whole
+
+
+class Amount(msgspec.Struct, frozen=True, array_like=True):
+    """Some of each thing that a budget can limit: what is spent, reserved, allowed or needed."""
+
+    requests: float = 0.0
+    tokens: float = 0.0
+    usd: float = 0.0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        """Return both together."""
+        return Amount(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        """Return what is left without the other."""
+        return Amount(self.requests - other.requests, self.tokens - other.tokens, self.usd - other.usd)

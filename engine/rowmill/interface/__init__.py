@@ -1,0 +1,1 @@
+"""What people touch: the command, the calls from Python, and what both show of a run."""
