@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rowmill.core.errors import ExitCode
 from rowmill.core.simulator import SimulatorSettings
 from scripts.proving import estimates
-from scripts.proving.estimates import PRICES, PROMPT, ROWS, Bill
+from scripts.proving.estimates import PRICES, PROMPT, ROWS, CostCalculator
 from scripts.proving.packing import SYSTEM
 from scripts.proving.runs import Run, Tables, Witness, check, children, gone, simulator, until, workers
 
@@ -26,7 +26,7 @@ TABLES: Tables = {"task": {"system": SYSTEM, "params": {"max_tokens": 32}}, **PR
 
 class _Cap(NamedTuple):
     key: str
-    billed: Callable[[Bill], float]
+    billed: Callable[[CostCalculator], float]
     planned: Callable[[dict[str, Any]], float]  # of what the plan says
     form: str  # how an amount is shown
 
@@ -98,7 +98,7 @@ def _nothing_again(name: str, run: Run, witness: Witness) -> bool:
         f"{billed.requests:,} requests = {ROWS:,} rows + {failed} that failed; {again} after an answer",
     )
     cost = run.report["cost"]
-    told = Bill(cost["requests"], *(sum(line["spent"][at] for line in cost["lines"]) for at in _TOKENS))
+    told = CostCalculator(cost["requests"], *(sum(line["spent"][at] for line in cost["lines"]) for at in _TOKENS))
     return holds & check(
         f"{name}: the report's bill",
         told == billed and abs(cost["usd"] - billed.usd) < 1e-6,  # noqa: PLR2004 - what floats are rounded by

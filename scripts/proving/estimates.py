@@ -21,7 +21,7 @@ SAMPLED = 200
 CLOSE, CLOSER = 0.10, 0.03  # of the bill
 
 
-class Bill(NamedTuple):
+class CostCalculator(NamedTuple):
     """What the simulator has charged for."""
 
     requests: int
@@ -38,15 +38,15 @@ class Bill(NamedTuple):
         """Dollars."""
         return PRICE.usd(Spent(self.requests, self.prompt_tokens, 0, self.completion_tokens))
 
-    def without(self, other: "Bill") -> "Bill":
+    def without(self, other: "CostCalculator") -> "CostCalculator":
         """Return what was charged since another bill."""
-        return Bill(*(own - before for own, before in zip(self, other, strict=True)))
+        return CostCalculator(*(own - before for own, before in zip(self, other, strict=True)))
 
 
-def bill(witness: Witness) -> Bill:
+def bill(witness: Witness) -> CostCalculator:
     """Return what was charged so far."""
     stats = witness.stats()
-    return Bill(stats["requests"], stats["prompt_tokens"], stats["completion_tokens"])
+    return CostCalculator(stats["requests"], stats["prompt_tokens"], stats["completion_tokens"])
 
 
 def source_of(folder: Path) -> Path:
@@ -103,7 +103,7 @@ def _compared(folder: Path, name: str, *, max_tokens: int, reply_tokens: float, 
     return holds
 
 
-def _close(name: str, plan: dict[str, Any], billed: Bill, most: float, *, judged: bool) -> bool:
+def _close(name: str, plan: dict[str, Any], billed: CostCalculator, most: float, *, judged: bool) -> bool:
     prompt, reply, usd = plan["tokens"]["prompt"], plan["tokens"]["reply"], plan["live"]["usd"]
     tokens = prompt["likely"] + reply["likely"]
     off = {"tokens": tokens / billed.tokens - 1, "dollars": usd["likely"] / billed.usd - 1}

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from rowmill.budget.allocator import Allowances
+from rowmill.budget.allocator import BudgetAllocator
 from rowmill.core.amounts import Amount
 
 NOTHING = Amount()
@@ -12,22 +12,22 @@ FREE = Amount(inf, inf, inf)
 NEED = Amount(1.0, 100.0, 0.01)
 
 
-def tokens(most: float, spent: float = 0.0, *, workers: int = 2) -> Allowances:
+def tokens(most: float, spent: float = 0.0, *, workers: int = 2) -> BudgetAllocator:
     """Return allowances that limit tokens only, with so many workers joined at time 0."""
-    allowances = Allowances(Amount(inf, most, inf), Amount(0.0, spent, 0.0), workers=workers)
+    allowances = BudgetAllocator(Amount(inf, most, inf), Amount(0.0, spent, 0.0), workers=workers)
     for holder in range(workers):
         allowances.join(holder, 0.0)
     return allowances
 
 
-def ask(allowances: Allowances, holder: int, now: float, need: Amount = NEED) -> float:
+def ask(allowances: BudgetAllocator, holder: int, now: float, need: Amount = NEED) -> float:
     """Let a worker that has nothing left ask for a request; return the tokens that it gets."""
     allowances.short(holder, NOTHING, need)
     assert allowances.pressing
     return sum(amount.tokens for to, amount in allowances.grants(now) if to == holder and amount is not None)
 
 
-def spend(allowances: Allowances, holder: int, spent: float, in_flight: float = 0.0) -> None:
+def spend(allowances: BudgetAllocator, holder: int, spent: float, in_flight: float = 0.0) -> None:
     allowances.report(holder, Amount(spent / 100, spent, spent * 1e-4), Amount(in_flight / 100, in_flight, 0.0))
 
 
@@ -269,7 +269,7 @@ def test_credit_that_does_not_come_back_is_not_waited_for_for_ever() -> None:
     ],
 )
 def test_a_cap_below_one_request_says_so_at_once(cap: Amount, key: str, figures: tuple[str, str]) -> None:
-    allowances = Allowances(cap, NOTHING, workers=1)
+    allowances = BudgetAllocator(cap, NOTHING, workers=1)
     allowances.join(0, 0.0)
     allowances.short(0, NOTHING, NEED)
     assert allowances.grants(0.01) == []
@@ -300,7 +300,7 @@ def test_the_row_that_is_too_dear_does_not_stop_workers_that_have_not_asked_yet(
     ],
 )
 def test_what_earlier_sessions_spent_counts(cap: Amount, spent: Amount, key: str) -> None:
-    exhausted = Allowances(cap, spent).exhausted
+    exhausted = BudgetAllocator(cap, spent).exhausted
     assert exhausted is not None
     assert exhausted.startswith(key)
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from rowmill.budget import prices as money
-from rowmill.budget.cost import Bill
+from rowmill.budget.cost import CostCalculator
 from rowmill.budget.ledger import Spending, SpendingLine
 from rowmill.core import config as configuration
 from rowmill.core.amounts import Amount, Spent
 from rowmill.core.config import Config
 from rowmill.core.counts import Totals
-from rowmill.ipc.messages import BatchBeat
+from rowmill.ipc.messages import BatchHeartbeat
 
 A_MILLION = Spent(10, 1_000_000, 200_000, 500_000)  # $0.80 + $0.10 + $2.00 at the price below
 PRICE = {"input": 1.0, "cached_input": 0.5, "output": 4.0, "batch_discount": 0.25}
@@ -32,18 +32,18 @@ def config(prices: Mapping[str, Mapping[str, float]], *, providers: int = 1, **s
     return configuration.parse(tree, "test")
 
 
-def bill(prices: Mapping[str, Mapping[str, float]], **more: Any) -> Bill:
+def bill(prices: Mapping[str, Mapping[str, float]], **more: Any) -> CostCalculator:
     made = config(prices, **more)
-    return Bill(made, money.find(made))
+    return CostCalculator(made, money.find(made))
 
 
 def line(provider: str = "main", model: str = "m", **more: Spent) -> SpendingLine:
     return SpendingLine(provider=provider, model=model, mode="live", **more)
 
 
-def batches(**more: Any) -> BatchBeat:
+def batches(**more: Any) -> BatchHeartbeat:
     figures = {"batches": [], "parts": 1, "collected": 1, "spent": Spent(), "wasted": Spent(), "reserved": Amount()}
-    return BatchBeat(**{**figures, **more})
+    return BatchHeartbeat(**{**figures, **more})
 
 
 def test_every_provider_has_its_own_price_of_the_same_model() -> None:

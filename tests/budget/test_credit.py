@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowmill.budget.credit import Purse
+from rowmill.budget.credit import Credit
 from rowmill.core.amounts import Amount
 
 
 def test_before_the_first_allowance_nothing_is_covered() -> None:
-    assert not Purse().covers(0.0, 0.0)
+    assert not Credit().covers(0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def test_before_the_first_allowance_nothing_is_covered() -> None:
     ],
 )
 def test_a_request_is_covered_by_all_three_or_not_at_all(allowed: Amount, covered: bool) -> None:
-    purse = Purse()
+    purse = Credit()
     purse.allow(allowed)
     assert purse.covers(10.0, 0.5) is covered
 
 
 def test_what_a_reply_used_takes_the_place_of_the_estimate() -> None:
-    purse = Purse()
+    purse = Credit()
     purse.allow(Amount(2.0, 100.0, 1.0))
     purse.reserve(60.0, 0.5)
     assert purse.spent == Amount(1.0, 60.0, 0.5)
@@ -46,7 +46,7 @@ def test_what_a_reply_used_takes_the_place_of_the_estimate() -> None:
 
 
 def test_what_was_not_billed_still_was_a_request() -> None:
-    purse = Purse()
+    purse = Credit()
     purse.allow(Amount(1.0, 100.0, 1.0))
     purse.reserve(60.0, 0.5)
     purse.settle(60.0, 0.5, 0.0, 0.0)
@@ -55,7 +55,7 @@ def test_what_was_not_billed_still_was_a_request() -> None:
 
 
 def test_a_debt_is_not_given_back_but_taken_from_the_next_allowance() -> None:
-    purse = Purse()
+    purse = Credit()
     purse.allow(Amount(3.0, 100.0, 1.0))
     purse.reserve(100.0, 0.25)
     purse.settle(100.0, 0.25, 130.0, 0.5)
@@ -72,7 +72,7 @@ def test_a_debt_is_not_given_back_but_taken_from_the_next_allowance() -> None:
 
 @given(debt=st.floats(1e-9, 1e9), estimate=st.floats(1e-9, 1e9))
 def test_a_need_that_is_allowed_is_always_covered(debt: float, estimate: float) -> None:
-    purse = Purse()
+    purse = Credit()
     purse.allow(Amount(1.0, estimate, debt))
     purse.reserve(estimate, debt)
     purse.settle(estimate, debt, estimate + debt, 2.0 * debt)
@@ -100,7 +100,7 @@ def test_what_was_allowed_is_given_back_spent_or_still_there(
     free: tuple[bool, bool, bool], steps: list[tuple[str, float, float]]
 ) -> None:
     """`free`: which of requests, tokens and dollars are not limited."""
-    purse, given_out, returned = Purse(), Amount(), Amount()
+    purse, given_out, returned = Credit(), Amount(), Amount()
     in_flight: list[tuple[float, float]] = []
     for what, tokens, usd in steps:
         if what == "allow":

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from rowmill.budget.allocator import Allowances
+from rowmill.budget.allocator import BudgetAllocator
 from rowmill.budget.amounts import NOTHING, each, limited
 from rowmill.budget.cost_estimate import CostEstimate
-from rowmill.budget.credit import Purse
+from rowmill.budget.credit import Credit
 from rowmill.core.amounts import Amount
 
 TICK_S = 0.25
@@ -56,7 +56,7 @@ class Life:
 
     number: int
     slots: int
-    purse: Purse = field(default_factory=Purse)
+    purse: Credit = field(default_factory=Credit)
     estimate: CostEstimate = field(default_factory=CostEstimate)
     alive: bool = True
     idle: bool = False
@@ -80,7 +80,7 @@ class World:
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
         self.rows = deque(self.row() for _ in range(rows))
-        self.allowances = Allowances(cap, spent, workers=workers)
+        self.allowances = BudgetAllocator(cap, spent, workers=workers)
         self.lives: dict[int, Life] = {}
         self.born = 0
         self.dead: list[Life] = []

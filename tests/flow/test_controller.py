@@ -9,7 +9,7 @@ import pytest
 from rowmill.core.config import ProviderConfig
 from rowmill.core.counts import ProviderReport
 from rowmill.core.leases import Lease
-from rowmill.flow.controller import Governor
+from rowmill.flow.controller import ProviderController
 
 TICK_S = 0.25
 NEWS_S = 0.01  # by which a hold is longer than asked for
@@ -20,7 +20,7 @@ class Stage:
 
     def __init__(self, *, workers: int = 2, slots: int = 16, auto: bool = False, **provider: Any) -> None:
         self.now = 1000.0
-        self.governor = Governor(
+        self.governor = ProviderController(
             0,
             ProviderConfig(name="main", base_url="http://127.0.0.1:1/v1", **provider),
             auto=auto,

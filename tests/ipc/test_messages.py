@@ -23,18 +23,18 @@ from rowmill.ipc import messages
 from rowmill.ipc.messages import (
     Allow,
     Assign,
-    BatchBeat,
-    Beat,
+    BatchHeartbeat,
     Closed,
     Drain,
     HandedOver,
+    Heartbeat,
     Leased,
     Leases,
     NoMore,
     Note,
+    RateLimited,
     Ready,
     Recall,
-    Refused,
     Setup,
     ShardSealed,
     Short,
@@ -126,7 +126,7 @@ REPORT = ProviderReport(
     tokens_limit=LIMIT,
 )
 # The most a worker can have to say: every fault class counted, and as many open shards as it may have.
-BEAT = Beat(
+BEAT = Heartbeat(
     counters=Counters(FAR, FAR, FAR, FAR, FAR, dict.fromkeys(TABLE, FAR), FAR, FAR, FAR, FAR, FAR, SPENT),
     in_flight=16384,
     in_flight_max=16384,
@@ -142,7 +142,7 @@ BEAT = Beat(
     reserved=AMOUNT,
 )
 # Ten million rows: 200 parts under way at a time is what no provider takes.
-BATCH_BEAT = BatchBeat(
+BATCH_BEAT = BatchHeartbeat(
     batches=[BatchView(n, 2, f"batch_{n:032x}", "in_progress", 50_000, 49_999, 1) for n in range(200)],
     parts=200,
     collected=0,
@@ -184,8 +184,8 @@ TO_SUPERVISOR: list[ToSupervisor] = [
     Ready(),
     Want(),
     Leased(15, FAR, (-3.5, 1e9)),
-    Refused(0, 600.0, slow_down=False),
-    Refused(1, None, slow_down=True),
+    RateLimited(0, 600.0, slow_down=False),
+    RateLimited(1, None, slow_down=True),
     Tripped(0, "server_error (HTTP 503): é"),
     Closed(15, "auth (HTTP 401): no such key"),
     BEAT,
@@ -234,7 +234,7 @@ def test_any_values_arrive(rows: set[int], seconds: float, text: str) -> None:
         for word in (
             Note(text),
             Closed(0, text),
-            Refused(0, seconds, slow_down=False),
+            RateLimited(0, seconds, slow_down=False),
             Leased(0, 1, (seconds, -seconds)),
         ):
             messages.send(theirs, word)

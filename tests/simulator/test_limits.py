@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowmill.simulator.limits import Gcra, Limits, duration
+from rowmill.simulator.limits import EnforcedLimits, Gcra, duration
 
 rates = st.floats(min_value=0.5, max_value=200_000)
 arrivals = st.lists(
@@ -52,13 +52,13 @@ def test_the_burst_is_one_second_and_at_least_one_request() -> None:
 
 
 def test_a_minute_at_full_pressure_admits_a_minutes_worth() -> None:
-    limits = Limits(requests_per_minute=600, tokens_per_minute=None)
+    limits = EnforcedLimits(requests_per_minute=600, tokens_per_minute=None)
     admitted = sum(limits.admit(1, 1000 + tick / 1000) is None for tick in range(60_000))
     assert 600 <= admitted <= 610
 
 
 def test_a_denied_request_is_charged_to_neither_limit() -> None:
-    limits = Limits(requests_per_minute=600, tokens_per_minute=60)
+    limits = EnforcedLimits(requests_per_minute=600, tokens_per_minute=60)
     assert limits.admit(50, 0.0) is None
     before = limits.headers(0.0)
     denial = limits.admit(50, 0.0)
@@ -69,7 +69,7 @@ def test_a_denied_request_is_charged_to_neither_limit() -> None:
 
 
 def test_a_request_of_more_than_a_minutes_tokens_is_told_that_no_wait_helps() -> None:
-    limits = Limits(requests_per_minute=None, tokens_per_minute=100)
+    limits = EnforcedLimits(requests_per_minute=None, tokens_per_minute=100)
     denial = limits.admit(101, 0.0)
     assert denial is not None
     assert (denial.limit, denial.wait) == ("tokens", None)
@@ -77,7 +77,7 @@ def test_a_request_of_more_than_a_minutes_tokens_is_told_that_no_wait_helps() ->
 
 
 def test_what_is_missing_from_the_limit_comes_back_within_the_reset() -> None:
-    limits = Limits(requests_per_minute=10_000, tokens_per_minute=60_000)
+    limits = EnforcedLimits(requests_per_minute=10_000, tokens_per_minute=60_000)
     for _ in range(100):
         assert limits.admit(1, 5.0) is None
     headers = limits.headers(5.0)
@@ -89,7 +89,7 @@ def test_what_is_missing_from_the_limit_comes_back_within_the_reset() -> None:
 
 
 def test_a_limit_that_is_not_set_has_no_headers() -> None:
-    assert Limits(None, None).headers(0.0) == {}
+    assert EnforcedLimits(None, None).headers(0.0) == {}
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowmill.simulator.statistics import SERIES_S, Ledger
+from rowmill.simulator.statistics import SERIES_S, Statistics
 
 steps = st.lists(st.tuples(st.integers(min_value=0, max_value=5), st.booleans()), max_size=60)
 
 
 @given(steps)
 def test_repeats_are_counted_as_a_plain_recount_does(exchanges: list[tuple[int, bool]]) -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     answered: list[int] = []
     repeated = 0
     for key, success in exchanges:
@@ -32,7 +32,7 @@ def test_repeats_are_counted_as_a_plain_recount_does(exchanges: list[tuple[int, 
 
 
 def test_two_answers_to_one_body_are_seen_also_where_they_overlap() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     for key in (1, 1, 2):
         ledger.arrived(key, 5, 0)
     for key in (1, 1, 2):
@@ -42,7 +42,7 @@ def test_two_answers_to_one_body_are_seen_also_where_they_overlap() -> None:
 
 
 def test_a_repeat_after_a_damaged_reply_is_told_from_one_after_a_good_one() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     for success, damaged in ((False, True), (True, False), (True, False)):
         ledger.arrived(1, 5, 0)
         ledger.left(1, 200, 0, success=success, damaged=damaged)
@@ -52,7 +52,7 @@ def test_a_repeat_after_a_damaged_reply_is_told_from_one_after_a_good_one() -> N
 
 
 def test_requests_and_inputs_are_counted_by_route() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     for key, route in enumerate(("/embeddings", "/embeddings", "/responses")):
         ledger.arrived(key, 5, 0, route)
     ledger.billed(40, 0, 64, "/embeddings")
@@ -64,7 +64,7 @@ def test_requests_and_inputs_are_counted_by_route() -> None:
 
 
 def test_a_repeat_before_the_answer_is_no_repeat_after_success() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     ledger.arrived(1, 5, 0)
     ledger.arrived(1, 5, 0)
     ledger.left(1, 200, 0, success=True)
@@ -74,7 +74,7 @@ def test_a_repeat_before_the_answer_is_no_repeat_after_success() -> None:
 
 
 def test_lines_of_batches_and_live_requests_are_known_by_the_same_key() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     ledger.line(1, success=True)
     ledger.line(2, success=False)
     ledger.line(3, success=False, damaged=True)
@@ -91,7 +91,7 @@ def test_lines_of_batches_and_live_requests_are_known_by_the_same_key() -> None:
 
 
 def test_a_second_batch_for_the_same_try_and_a_second_upload_of_the_same_bytes_are_told() -> None:
-    batches = Ledger().batches
+    batches = Statistics().batches
     one = {"rowmill_run": "a", "rowmill_part": "0", "rowmill_try": "1"}
     for metadata in (one, {**one, "rowmill_try": "2"}, {**one, "rowmill_run": "b"}, one, {}, None, None):
         batches.made(metadata)
@@ -102,7 +102,7 @@ def test_a_second_batch_for_the_same_try_and_a_second_upload_of_the_same_bytes_a
 
 
 def test_a_reset_keeps_what_is_in_flight_and_nothing_else() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     ledger.arrived(1, 5, 0)
     ledger.arrived(2, 5, 0)
     ledger.left(1, 200, 0, success=True)
@@ -114,7 +114,7 @@ def test_a_reset_keeps_what_is_in_flight_and_nothing_else() -> None:
 
 
 def test_the_history_is_bounded_and_recent() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     for second in range(2 * SERIES_S):
         ledger.arrived(second, 1, second)
     assert len(ledger.figures(2 * SERIES_S - 1)["per_second"]) == SERIES_S
@@ -122,7 +122,7 @@ def test_the_history_is_bounded_and_recent() -> None:
 
 
 def test_the_series_tells_what_came_and_what_became_of_it_in_each_second() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     ledger.arrived(1, 1, 10.0)
     ledger.arrived(2, 1, 10.9)
     ledger.charged(30, 10.9)
@@ -139,7 +139,7 @@ def test_the_series_tells_what_came_and_what_became_of_it_in_each_second() -> No
 
 
 def test_a_reply_that_broke_off_is_no_answer_in_the_series() -> None:
-    ledger = Ledger()
+    ledger = Statistics()
     ledger.arrived(1, 1, 5.0)
     ledger.left(1, 200, 5.0, success=False)
     assert ledger.figures(5)["series"] == [[5, 1, 0, 0, 1, 0]]

@@ -15,7 +15,7 @@ from rowmill.core.counts import Counters
 from rowmill.core.rows import InputPart, Layout, Shard
 from rowmill.core.wire import Endpoint
 from rowmill.ipc import messages
-from rowmill.ipc.messages import Assign, Beat, Drain, Setup
+from rowmill.ipc.messages import Assign, Drain, Heartbeat, Setup
 from rowmill.store.in_flight import InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor import pool
@@ -86,8 +86,8 @@ def assigned(workers: Pool, one: Shard) -> Assign:
     return told
 
 
-def beat(*, lag_ms: float = 0.0, waiting: int = 0, retries_short: bool = False) -> Beat:
-    return Beat(
+def beat(*, lag_ms: float = 0.0, waiting: int = 0, retries_short: bool = False) -> Heartbeat:
+    return Heartbeat(
         counters=Counters(),
         in_flight=0,
         in_flight_max=0,

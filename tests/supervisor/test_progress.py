@@ -16,11 +16,11 @@ from rowmill.core.counts import Counters, ProviderReport, Totals
 from rowmill.core.errors import ExitCode
 from rowmill.core.reports import SessionReport, Snapshot
 from rowmill.core.rows import Shard
-from rowmill.ipc.messages import Beat
+from rowmill.ipc.messages import Heartbeat
 from rowmill.ipc.processes import Child
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.pool import Member, Pool
-from rowmill.supervisor.progress import Ledger
+from rowmill.supervisor.progress import Progress
 from rowmill.supervisor.providers import Providers
 
 HIRE = Callable[..., Member]
@@ -46,9 +46,9 @@ def beat(
     counters: Counters | None = None,
     shards: dict[int, Totals] | None = None,
     providers: list[ProviderReport] | None = None,
-) -> Beat:
+) -> Heartbeat:
     done = counters if counters is not None else Counters(rows=rows)
-    return Beat(
+    return Heartbeat(
         counters=done,
         in_flight=in_flight,
         in_flight_max=in_flight_max,
@@ -105,19 +105,19 @@ def hire(pool: Pool) -> Iterator[HIRE]:
         pipe.close()
 
 
-def leave(ledger: Ledger, pool: Pool, member: Member, in_flight: int = 0) -> None:
+def leave(ledger: Progress, pool: Pool, member: Member, in_flight: int = 0) -> None:
     pool.members.remove(member)
     ledger.ended(member, in_flight)
 
 
-def summed_up(ledger: Ledger, pool: Pool, providers: Providers, now: float = 10.0) -> SessionReport:
+def summed_up(ledger: Progress, pool: Pool, providers: Providers, now: float = 10.0) -> SessionReport:
     return ledger.report(
         pool, providers, now, exit_code=ExitCode.OK, stopped_by=None, own_cpu_s=1.0, own_rss=1000, notices=()
     )
 
 
 def test_a_shard_that_moves_to_another_worker_is_counted_once(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     first = hire(0, 1)
     ledger.beat(first, beat(shards={1: totals(6)}))
     assert ledger.totals == totals(6)
@@ -135,7 +135,7 @@ def test_a_shard_that_moves_to_another_worker_is_counted_once(pool: Pool, hire: 
 
 
 def test_a_late_word_of_a_shard_that_is_no_longer_the_workers_is_passed_over(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     member = hire(0, 1)
     ledger.beat(member, beat(shards={1: totals(9)}))
     ledger.sealed(1, totals(10))
@@ -147,7 +147,7 @@ def test_a_late_word_of_a_shard_that_is_no_longer_the_workers_is_passed_over(poo
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 4)), max_size=40))
 @settings(deadline=None, max_examples=60)
 def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int, int, int]]) -> None:
-    ledger, pool = Ledger(0.0), Pool(RunDirectory(Path("unused")))
+    ledger, pool = Progress(0.0), Pool(RunDirectory(Path("unused")))
     done = dict.fromkeys(range(4), 0)
     sealed: set[int] = set()
     process = multiprocessing.current_process()
@@ -171,14 +171,14 @@ def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int,
 
 
 def test_totals_are_a_copy(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     ledger.sealed(0, totals(10))
     ledger.totals.add(totals(5))
     assert ledger.totals == totals(10)
 
 
 def test_counters_outlive_the_worker_that_counted(pool: Pool, hire: HIRE) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     first, second = hire(0), hire(1)
     ledger.beat(first, beat(counters=Counters(5, 7, 6, 2, 1, {"timeout": 1, "auth": 1})))
     ledger.beat(second, beat(counters=Counters(1, 1, 1, 0, 0, {"timeout": 2})))
@@ -196,7 +196,7 @@ def test_counters_outlive_the_worker_that_counted(pool: Pool, hire: HIRE) -> Non
 def test_the_speed_is_that_of_the_last_seconds_and_the_eta_what_is_left(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
-    ledger = Ledger(100.0)
+    ledger = Progress(100.0)
     ledger.total_rows = 1000
     member = hire(0, 0)
     assert ledger.snapshot(pool, providers, 100.0, draining=False).eta_s is None
@@ -216,7 +216,7 @@ def test_the_speed_is_that_of_the_last_seconds_and_the_eta_what_is_left(
 def test_after_a_pause_longer_than_the_window_the_speed_is_still_of_what_was_seen(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     member = hire(0)
     ledger.beat(member, beat(10))
     assert ledger.snapshot(pool, providers, 1.0, draining=False).rows_per_s == 10
@@ -229,7 +229,7 @@ def test_after_a_pause_longer_than_the_window_the_speed_is_still_of_what_was_see
 def test_rows_of_earlier_sessions_are_done_but_do_not_make_this_one_fast(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     ledger.sealed(0, totals(10))
     ledger.total_rows = 20
     hire(0)
@@ -238,7 +238,7 @@ def test_rows_of_earlier_sessions_are_done_but_do_not_make_this_one_fast(
 
 
 def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, providers: Providers, hire: HIRE) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     one, two, silent = hire(0), hire(1), hire(2)
     ledger.beat(one, beat(1, in_flight=3, waiting=2, next_due_s=4.0))
     ledger.beat(two, beat(1, in_flight=4, waiting=1, next_due_s=1.5))
@@ -256,7 +256,7 @@ def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, providers: Provider
 
 
 def test_the_report_sums_the_session_up(pool: Pool, providers: Providers, hire: HIRE) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     one, two = hire(0), hire(1)
     ledger.beat(one, beat(30, in_flight_max=4, rss_max=500, cpu_s=2.0))
     ledger.beat(two, beat(20, in_flight_max=3, rss_max=700, cpu_s=1.0))
@@ -288,7 +288,7 @@ def test_the_report_sums_the_session_up(pool: Pool, providers: Providers, hire: 
 def test_what_may_be_in_flight_is_what_the_leases_allow_and_the_report_says_the_most(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     shown: list[Snapshot] = []
     for now, factor in ((1.0, 0.5), (2.0, 1.0), (3.0, 0.25)):
         providers.tick(now, factor, paused=False, saturated=False)
@@ -300,7 +300,7 @@ def test_what_may_be_in_flight_is_what_the_leases_allow_and_the_report_says_the_
 
 
 def test_the_figures_of_every_provider_are_shown_and_reported(pool: Pool, providers: Providers, hire: HIRE) -> None:
-    ledger = Ledger(0.0)
+    ledger = Progress(0.0)
     one, two = hire(0), hire(1)
     for member, report in (
         (one, ProviderReport(requests=10, answered=7, limited=2, lost=3, sick=1, in_flight=0, reply_s=3.5)),
@@ -325,7 +325,7 @@ def test_the_figures_of_every_provider_are_shown_and_reported(pool: Pool, provid
 def test_what_holds_the_run_back_is_shown_as_it_is_and_reported_with_what_was_found_before(
     pool: Pool, providers: Providers
 ) -> None:
-    ledger = Ledger(0.0, notices=["open files: limit raised"])
+    ledger = Progress(0.0, notices=["open files: limit raised"])
     shown = ledger.snapshot(pool, providers, 1.0, draining=False, notices=("disk nearly full",))
     assert shown.notices == ("disk nearly full",), "what was found before the start holds nothing back now"
     report = ledger.report(
@@ -342,6 +342,6 @@ def test_what_holds_the_run_back_is_shown_as_it_is_and_reported_with_what_was_fo
 
 
 def test_a_session_that_did_nothing_has_a_report_too(pool: Pool, providers: Providers) -> None:
-    report = summed_up(Ledger(10.0), pool, providers, now=10.0)
+    report = summed_up(Progress(10.0), pool, providers, now=10.0)
     assert (report.rows, report.rows_per_s, report.in_flight_max, report.workers) == (0, 0.0, 0, 0)
     assert report.counters == Counters()

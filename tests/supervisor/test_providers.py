@@ -14,7 +14,7 @@ from rowmill.core.counts import Counters, ProviderReport
 from rowmill.core.leases import Lease
 from rowmill.core.reports import ProviderFigures, SessionReport
 from rowmill.ipc import messages
-from rowmill.ipc.messages import Beat, Closed, Leased, Leases, Refused, Tripped
+from rowmill.ipc.messages import Closed, Heartbeat, Leased, Leases, RateLimited, Tripped
 from rowmill.ipc.processes import Child
 from rowmill.supervisor.pool import Member
 from rowmill.supervisor.progress import seconds_since
@@ -71,8 +71,8 @@ def providers(*tables: dict[str, Any], workers: int = 2, concurrency: int | str 
     return Providers(config, workers=workers, slots=8, now=0.0, rng=Random(0))
 
 
-def beat(*reports: ProviderReport) -> Beat:
-    return Beat(Counters(), 0, 0, 0, None, 0, 0.0, {}, list(reports), 0.0, False)
+def beat(*reports: ProviderReport) -> Heartbeat:
+    return Heartbeat(Counters(), 0, 0, 0, None, 0, 0.0, {}, list(reports), 0.0, False)
 
 
 def session(ended: str, **figures: ProviderFigures) -> SessionReport:
@@ -136,7 +136,7 @@ def test_a_429_holds_all_workers_at_once(hire: HIRE) -> None:
     for worker in workers:
         one.join(worker.member, 0.0)
     one.send_leases(0.0)
-    one.take(workers[0].member, Refused(0, 30.0, slow_down=False), 0.5)
+    one.take(workers[0].member, RateLimited(0, 30.0, slow_down=False), 0.5)
     assert one.pressing
     one.send_leases(0.5)
     assert [worker.leases()[-1].hold_until for worker in workers] == [pytest.approx(30.5, abs=0.02)] * 2

@@ -20,13 +20,13 @@ from rowmill.core.counts import Counters, ProviderReport, Totals
 from rowmill.core.errors import BudgetError
 from rowmill.core.reports import Cost
 from rowmill.ipc import messages
-from rowmill.ipc.messages import Allow, Beat, Short, ToWorker
+from rowmill.ipc.messages import Allow, Heartbeat, Short, ToWorker
 from rowmill.ipc.processes import Child
 from rowmill.runs.preparation import prepare
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.supervisor.pool import Member
 from rowmill.supervisor.prepared import Prepared
-from rowmill.supervisor.spending import Costs
+from rowmill.supervisor.spending import SpendingTracker
 
 IN, OUT = 1.0, 4.0
 
@@ -50,7 +50,7 @@ class Home:
 
     def session(
         self, *, mode: str = "live", providers: tuple[str, ...] = ("main",), workers: int = 2, **budget: float
-    ) -> Costs:
+    ) -> SpendingTracker:
         """Begin a session; the one before is over, or was killed."""
         self.end()
         tree: dict[str, Any] = {
@@ -62,9 +62,9 @@ class Home:
             "budget": budget,
         }
         self._prepared = prepare(configuration.parse(tree, "test"), {})
-        return Costs(self._prepared, mode=mode, workers=workers)
+        return SpendingTracker(self._prepared, mode=mode, workers=workers)
 
-    def hire(self, costs: Costs) -> Member:
+    def hire(self, costs: SpendingTracker) -> Member:
         """Let a worker come up."""
         ours, theirs = multiprocessing.Pipe()
         self._ends += (ours, theirs)
@@ -119,14 +119,14 @@ def report(answered: int, *, prompt: int = 100, completion: int = 10, **more: An
     return ProviderReport(**{**figures, **tokens, **more})
 
 
-def tell(costs: Costs, member: Member, *reports: ProviderReport, in_flight: Amount | None = None) -> None:
+def tell(costs: SpendingTracker, member: Member, *reports: ProviderReport, in_flight: Amount | None = None) -> None:
     """Let a worker beat; what it has spent of its credit is what its replies say, and what is in flight."""
     settled = Amount()
     for each in reports:
         usd = (each.prompt_tokens * IN + each.completion_tokens * OUT) / 1e6
         settled += Amount(each.requests, each.prompt_tokens + each.completion_tokens, usd)
     reserved = in_flight or Amount()
-    member.beat = Beat(
+    member.beat = Heartbeat(
         counters=Counters(),
         in_flight=0,
         in_flight_max=0,
@@ -144,11 +144,11 @@ def tell(costs: Costs, member: Member, *reports: ProviderReport, in_flight: Amou
     costs.beat(member, member.beat)
 
 
-def cost(costs: Costs) -> Cost:
+def cost(costs: SpendingTracker) -> Cost:
     return costs.cost(Totals(), None)
 
 
-def ask(home: Home, costs: Costs, member: Member, need: Amount, left: Amount = Amount()) -> Amount:  # noqa: B008 - frozen
+def ask(home: Home, costs: SpendingTracker, member: Member, need: Amount, left: Amount = Amount()) -> Amount:  # noqa: B008 - frozen
     """Ask for credit; returns what came, nothing where none did."""
     costs.short(member, Short(left, need))
     costs.tick(home.now, due=False)
@@ -275,7 +275,7 @@ def test_what_a_server_does_not_tell_counts_as_it_was_estimated_also_in_the_next
     allowed = ask(home, costs, member, ONE)
     tell(costs, member, report(4, prompt=0, completion=0))
     assert member.beat is not None
-    costs.beat(member, Beat(**{**_fields(member.beat), "spent": Amount(4.0, 440.0, 0.0)}))
+    costs.beat(member, Heartbeat(**{**_fields(member.beat), "spent": Amount(4.0, 440.0, 0.0)}))
     costs.short(member, Short(Amount(0.0, allowed.tokens - 440.0, 0.0), Amount()))
     costs.leave(member, billed=0)
     costs.write(sync=True)
@@ -285,7 +285,7 @@ def test_what_a_server_does_not_tell_counts_as_it_was_estimated_also_in_the_next
     assert costs.left.tokens == pytest.approx(10_000 - 440)
 
 
-def _fields(beat: Beat) -> dict[str, Any]:
+def _fields(beat: Heartbeat) -> dict[str, Any]:
     return {name: getattr(beat, name) for name in beat.__struct_fields__}
 
 

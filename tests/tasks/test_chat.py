@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, ConfigError, InputError, InvalidRow, Refused
+from rowmill.core.errors import BadReply, ConfigError, Declined, InputError, InvalidRow
 from rowmill.tasks.chat import ChatTask, parse
 from rowmill.tasks.rows import input_of
 
@@ -333,7 +333,7 @@ def test_tool_calls_are_the_output_where_there_is_no_text() -> None:
 
 
 def test_a_refusal_is_told_in_the_models_words() -> None:
-    with pytest.raises(Refused, match=r"^I cannot help with that$"):
+    with pytest.raises(Declined, match=r"^I cannot help with that$"):
         parse(reply(refusal="I cannot help with that"))
 
 
@@ -405,7 +405,7 @@ shapes = st.builds(
 def test_no_body_does_worse_than_a_bad_reply_and_what_is_read_is_json(body: bytes) -> None:
     try:
         answer = parse(body)
-    except (BadReply, Refused):
+    except (BadReply, Declined):
         return
     for part in (answer.output, answer.finish_reason, answer.model, answer.usage):
         strict(part)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, ConfigError, InvalidOutput, Refused
+from rowmill.core.errors import BadReply, ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.chat import Chat, ChatTask
@@ -237,7 +237,7 @@ def test_what_is_no_reply_is_none_of_a_pack_either() -> None:
     for task in (TEXTS, OBJECTS):
         with pytest.raises(BadReply):
             task.unpack(b"{}", 2)
-        with pytest.raises(Refused, match=r"^No$"):
+        with pytest.raises(Declined, match=r"^No$"):
             task.unpack(completion(None, refusal="No"), 2)
         with pytest.raises(BadReply):
             task.unpack(b"", 1)
@@ -321,7 +321,7 @@ def test_no_bytes_do_worse_than_a_bad_reply(patch: bytes, at: int, number: int) 
     for task in (TEXTS, OBJECTS):
         try:
             results = task.unpack(body[:at] + patch + body[at + len(patch) :], number)
-        except (BadReply, Refused):
+        except (BadReply, Declined):
             continue
         assert len(results) == number
 

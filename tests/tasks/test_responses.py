@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from rowmill.core.errors import BadReply, Refused
+from rowmill.core.errors import BadReply, Declined
 from rowmill.tasks.responses import Responses
 
 parse = Responses.parse
@@ -73,7 +73,7 @@ def test_calls_are_the_output_where_there_is_no_text() -> None:
 
 
 def test_a_refusal_is_told_in_the_models_words() -> None:
-    with pytest.raises(Refused, match=r"^I cannot$"):
+    with pytest.raises(Declined, match=r"^I cannot$"):
         parse(reply(said({"type": "refusal", "refusal": "I cannot"})))
 
 

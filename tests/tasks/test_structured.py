@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, ConfigError, InvalidOutput, Refused
+from rowmill.core.errors import BadReply, ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import OWN_MODEL
@@ -147,9 +147,9 @@ def test_a_reply_that_was_cut_off_says_so_and_a_whole_one_does_not_care() -> Non
 
 
 def test_refusals_and_bad_replies_are_what_they_are_without_a_schema() -> None:
-    with pytest.raises(Refused, match=r"^I cannot$"):
+    with pytest.raises(Declined, match=r"^I cannot$"):
         TASK.parse(reply(None, refusal="I cannot"))
-    with pytest.raises(Refused, match="content filter"):
+    with pytest.raises(Declined, match="content filter"):
         TASK.parse(reply('{"name":"x', "content_filter"))
     with pytest.raises(BadReply):
         TASK.parse(b"{}")

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.leases import LimitSample
-from rowmill.simulator.limits import Limits, duration
+from rowmill.simulator.limits import EnforcedLimits, duration
 from rowmill.transport.limit_headers import read, seconds
 
 SOUND = {
@@ -104,7 +104,7 @@ def test_what_the_simulator_writes_is_read_back(time: float) -> None:
 
 
 def test_the_simulators_headers_are_sound() -> None:
-    limits = Limits(6000, 100_000)
+    limits = EnforcedLimits(6000, 100_000)
     for _ in range(50):
         assert limits.admit(30, 0.0) is None
     assert of(limits.headers(0.1)) == (LimitSample(6000, 5960, 0.4), LimitSample(100_000, 98_666, 0.8), 0)

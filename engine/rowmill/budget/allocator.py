@@ -37,7 +37,7 @@ _ADVICE = "raise it and run the same command again"
 _DUST = 1e-10  # of the cap: what sums over a run are rounded by; nobody is to wait or to be stopped for it
 
 
-class Allowances:
+class BudgetAllocator:
     """A budget, handed out among holders: integers that name one worker process each.
 
     exhausted: why nothing more can be covered anywhere; None while something can. Nothing is granted from then on.

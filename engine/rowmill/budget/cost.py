@@ -15,10 +15,10 @@ from rowmill.core.config import Config
 from rowmill.core.counts import Totals
 from rowmill.core.errors import RowmillError
 from rowmill.core.reports import Cost, CostLine
-from rowmill.ipc.messages import BatchBeat
+from rowmill.ipc.messages import BatchHeartbeat
 
 
-class Bill:
+class CostCalculator:
     """The prices of one run. `prices`: of the model that each provider is asked for."""
 
     def __init__(self, config: Config, prices: list[Price | None]) -> None:
@@ -49,13 +49,13 @@ class Bill:
         usd = 0.0 if price is None else price.usd(line.spent) + price.usd(line.lost)
         return Amount(line.spent.requests, line.spent.tokens + line.lost.tokens, usd)
 
-    def batch_amount(self, batch: BatchBeat) -> Amount:
+    def batch_amount(self, batch: BatchHeartbeat) -> Amount:
         """Return what batches count as."""
         spent, price = batch.spent, self._batch_price
         usd = 0.0 if price is None else price.usd(spent, batch=True)
         return Amount(spent.requests, spent.tokens, usd) + batch.reserved + batch.doubtful
 
-    def cost(self, spending: Spending, batch: BatchBeat | None, totals: Totals, total_rows: int | None) -> Cost:
+    def cost(self, spending: Spending, batch: BatchHeartbeat | None, totals: Totals, total_rows: int | None) -> Cost:
         """Return what a run has cost that has spent so much, and done so many rows of so many."""
         lines = tuple(self._line(line) for line in spending.lines) + self._batch_lines(batch)
         known = [line.usd for line in lines if line.usd is not None]
@@ -102,7 +102,7 @@ class Bill:
             usd = 0.0  # of requests that brought no reply to name a model
         return CostLine(provider=line.provider, model=line.model, mode=line.mode, spent=line.spent, usd=usd)
 
-    def _batch_lines(self, batch: BatchBeat | None) -> tuple[CostLine, ...]:
+    def _batch_lines(self, batch: BatchHeartbeat | None) -> tuple[CostLine, ...]:
         if batch is None or not batch.spent.requests:
             return ()
         provider, price = self._config.batch_provider, self._batch_price
@@ -110,7 +110,7 @@ class Bill:
         model = self._config.model_of(provider) or ""
         return (CostLine(provider=provider.name, model=model, mode="batch", spent=batch.spent, usd=usd),)
 
-    def _wasted(self, spending: Spending, batch: BatchBeat | None) -> float:
+    def _wasted(self, spending: Spending, batch: BatchHeartbeat | None) -> float:
         wasted = 0.0
         for line in spending.lines:
             price = self._price(line)
@@ -134,7 +134,7 @@ class Bill:
             usd += price.usd(line.lost) if price is not None else 0.0
         return lost, usd
 
-    def _saved_by_batches(self, batch: BatchBeat | None) -> float | None:
+    def _saved_by_batches(self, batch: BatchHeartbeat | None) -> float | None:
         price = self._batch_price
         if batch is None or price is None:
             return None

@@ -1,4 +1,4 @@
-"""What this worker may still spend: the other end of the supervisor's `Allowances`.
+"""What this worker may still spend: the other end of the supervisor's `BudgetAllocator`.
 
 Always: what was allowed - what was given back - `spent` = the credit. A request takes its estimate at the moment of
 sending; its end corrects that by what was used. So `spent` counts what is in flight as it was estimated, and the credit
@@ -15,7 +15,7 @@ from rowmill.core.amounts import Amount
 _ROUNDING = 1.0 + 1e-12  # a debt and what was asked for to pay it are not to miss the estimate by a last binary digit
 
 
-class Purse:
+class Credit:
     """The credit of one worker. Before the first allowance it covers nothing."""
 
     __slots__ = ("_in_flight", "_requests", "_reserved_tokens", "_reserved_usd", "_sent", "_spent_tokens", "_spent_usd",

@@ -3,7 +3,7 @@
 Everything that a user can cause or must act on is a `RowmillError`; its text is one line that says what is
 wrong and what to do. Anything else that reaches the command line is a defect of Rowmill.
 
-A failure of a single row is no exception but an outcome (`records.Failure`): `InvalidRow`, `BadReply`, `Refused`
+A failure of a single row is no exception but an outcome (`records.Failure`): `InvalidRow`, `BadReply`, `Declined`
 and `InvalidOutput` are raised by tasks and end inside the worker.
 """
 
@@ -80,7 +80,7 @@ class BadReply(Exception):
     """A 2xx reply that is no valid reply; the text says why. Worth another try."""
 
 
-class Refused(Exception):
+class Declined(Exception):
     """A valid reply in which the model declined to answer; the text is the model's."""
 
 

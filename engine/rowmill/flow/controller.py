@@ -1,8 +1,8 @@
 """How fast one provider is used: everything that is known of it, brought together into leases.
 
 `Limits` say what rate it lets through, `Concurrency` how many requests in flight bring more, `Breaker` whether it is
-well at all; a 429 with Retry-After holds it. What comes of it is one capacity, which the `LeaseBook` divides among the
-workers. Whatever throttles (a hold, a probe, a gradual release, a machine short of memory) is a smaller number of
+well at all; a 429 with Retry-After holds it. What comes of it is one capacity, which the `LeaseAllocator` divides among
+the workers. Whatever throttles (a hold, a probe, a gradual release, a machine short of memory) is a smaller number of
 requests in flight in the leases, so that workers need to know only their lease.
 
 A holder is a worker process, by the number of its start. The sums of those that have ended are kept.
@@ -18,7 +18,7 @@ from rowmill.core.leases import Lease
 from rowmill.core.reports import ProviderFigures, ProviderView
 from rowmill.flow.breaker import Breaker
 from rowmill.flow.concurrency.control import Concurrency
-from rowmill.flow.leases.allocator import LeaseBook
+from rowmill.flow.leases.allocator import LeaseAllocator
 from rowmill.flow.limits.limits import Limits
 
 _RATE_S = 2.0  # what a provider took lately is figured over so long
@@ -39,7 +39,7 @@ _SUMS = (
 )  # fmt: skip
 
 
-class Governor:
+class ProviderController:
     """The supervisor's view of one provider, and its hand on it.
 
     events: what is worth a line in the log since they were last taken.
@@ -71,7 +71,7 @@ class Governor:
         )
         self._concurrency = Concurrency(auto=auto, ceiling=slots * workers, now=now)
         self._breaker = Breaker(now)
-        self._book = LeaseBook(number, rng)
+        self._book = LeaseAllocator(number, rng)
         self._start = now
         self._reports: dict[int, ProviderReport] = {}
         self._ended = ProviderReport()

@@ -98,7 +98,7 @@ class Leased(_Message, frozen=True):
     returned: tuple[float, float]  # credit of requests and tokens that goes back; a debt is below 0
 
 
-class Refused(_Message, frozen=True):
+class RateLimited(_Message, frozen=True):
     """Worker to supervisor, at once: the provider has answered 429. All workers are to hold back."""
 
     provider: int
@@ -120,7 +120,7 @@ class Closed(_Message, frozen=True):
     reason: str
 
 
-class Beat(_Message, frozen=True):
+class Heartbeat(_Message, frozen=True):
     """Worker to supervisor, four times a second: alive, and how far."""
 
     counters: Counters
@@ -152,7 +152,7 @@ class Short(_Message, frozen=True):
     need: Amount  # of the next request; nothing where it was recalled
 
 
-class BatchBeat(_Message, frozen=True):
+class BatchHeartbeat(_Message, frozen=True):
     """Worker of batches to supervisor, with every beat: how its batches stand, over all sessions of the run."""
 
     batches: list[BatchView]  # those that are not collected
@@ -188,12 +188,12 @@ ToSupervisor = (
     Ready
     | Want
     | Leased
-    | Refused
+    | RateLimited
     | Tripped
     | Closed
-    | Beat
+    | Heartbeat
     | Short
-    | BatchBeat
+    | BatchHeartbeat
     | HandedOver
     | ShardSealed
     | Note

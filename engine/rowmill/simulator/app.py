@@ -20,14 +20,14 @@ from aiohttp import web
 
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator import faults, replies
-from rowmill.simulator.batches.api import Desk
+from rowmill.simulator.batches.api import BatchEndpoints
 from rowmill.simulator.batches.storage import Archive
 from rowmill.simulator.exchange import JSON, Exchange
 from rowmill.simulator.limits import Denial
-from rowmill.simulator.provider import Provider
+from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.routes import ROUTES, Route
 from rowmill.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
-from rowmill.simulator.statistics import Ledger
+from rowmill.simulator.statistics import Statistics
 
 _PATH = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1(?P<route>/.*)")
 _KEPT = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1/(?P<what>(?:files|batches)(?:/.*)?)")
@@ -55,14 +55,14 @@ class Simulator:
         check(settings)
         self._settings = settings
         self._stopping = asyncio.Event()
-        self._total = Ledger()
-        self._providers: dict[str, Provider] = {}
+        self._total = Statistics()
+        self._providers: dict[str, SimulatedProvider] = {}
         self._provider(DEFAULT_PROVIDER)
         self._archive = Archive(settings.state)
-        self._desks: dict[str, Desk] = {}
+        self._desks: dict[str, BatchEndpoints] = {}
         self._turns = asyncio.Lock()
         # Raw path -> whose request it is: spares the hot path the regular expression.
-        self._targets: dict[str, tuple[Provider, Route]] = {}
+        self._targets: dict[str, tuple[SimulatedProvider, Route]] = {}
 
     async def open(self) -> None:
         """Go on with the batches of an earlier process. Raises OSError where `state` cannot be used."""
@@ -96,7 +96,7 @@ class Simulator:
             return await self._keep(self._provider(match["provider"] or DEFAULT_PROVIDER), match["what"], request)
         return self._other(request)
 
-    def _target(self, raw_path: str) -> tuple[Provider, Route] | None:
+    def _target(self, raw_path: str) -> tuple[SimulatedProvider, Route] | None:
         match = _PATH.fullmatch(raw_path.partition("?")[0])
         route = None if match is None else ROUTES.get(match["route"])
         if match is None or route is None:
@@ -106,21 +106,21 @@ class Simulator:
             self._targets[raw_path] = target
         return target
 
-    def _provider(self, name: str) -> Provider:
+    def _provider(self, name: str) -> SimulatedProvider:
         provider = self._providers.get(name)
         if provider is None:
             settings = self._settings.providers.get(name, self._settings)
-            provider = self._providers[name] = Provider(name, settings)
+            provider = self._providers[name] = SimulatedProvider(name, settings)
         return provider
 
-    def _desk(self, provider: Provider) -> Desk:
+    def _desk(self, provider: SimulatedProvider) -> BatchEndpoints:
         desk = self._desks.get(provider.name)
         if desk is None:
             shelf = self._archive.shelf(provider.name)
-            desk = self._desks[provider.name] = Desk(provider, shelf, self._total, self._turns)
+            desk = self._desks[provider.name] = BatchEndpoints(provider, shelf, self._total, self._turns)
         return desk
 
-    async def _keep(self, provider: Provider, what: str, request: web.BaseRequest) -> web.StreamResponse:
+    async def _keep(self, provider: SimulatedProvider, what: str, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request about files or batches."""
         exchange = Exchange(request, self._stopping, provider.settings.hang_s)
         try:
@@ -165,7 +165,7 @@ class Simulator:
         unknown = _no_such_url(request)
         return web.Response(body=unknown.body, status=unknown.status, content_type=JSON)
 
-    def _ledgers(self) -> list[Ledger]:
+    def _ledgers(self) -> list[Statistics]:
         return [self._total, *(provider.ledger for provider in self._providers.values())]
 
     def _figures(self) -> bytes:
@@ -173,7 +173,7 @@ class Simulator:
         providers = {name: provider.ledger.figures(second) for name, provider in self._providers.items()}
         return _encode({"total": self._total.figures(second), "providers": providers})
 
-    async def _ask(self, provider: Provider, route: Route, request: web.BaseRequest) -> web.StreamResponse:
+    async def _ask(self, provider: SimulatedProvider, route: Route, request: web.BaseRequest) -> web.StreamResponse:
         try:
             body = await request.content.read()
         except (web.RequestPayloadError, ConnectionError):
@@ -194,7 +194,9 @@ class Simulator:
             provider.ledger.left(key, status, now, success=success, damaged=damaged)
         return exchange.response
 
-    async def _answer(self, provider: Provider, route: Route, exchange: Exchange, body: bytes, mark: bytes) -> None:
+    async def _answer(
+        self, provider: SimulatedProvider, route: Route, exchange: Exchange, body: bytes, mark: bytes
+    ) -> None:
         try:
             if exchange.request.headers.get("Authorization", "").startswith(_INVALID_KEY):
                 raise _wrong_key()
@@ -226,7 +228,7 @@ class Simulator:
             headers = {**headers, **faults.headers_of(fault, time.time(), in_a_row)}
         await exchange.deliver(fault, completion.body if fault.body is None else fault.body, headers)
 
-    async def _produce(self, provider: Provider, route: Route, completion: replies.Completion) -> None:
+    async def _produce(self, provider: SimulatedProvider, route: Route, completion: replies.Completion) -> None:
         """Take the time that the reply takes to make, after those before it in line."""
         provider.held += 1
         try:
@@ -244,7 +246,7 @@ class Simulator:
         self._total.billed(prompt_tokens, tokens, inputs, route.path)
         provider.ledger.billed(prompt_tokens, tokens, inputs, route.path)
 
-    async def _wait_in_line(self, provider: Provider, slots: asyncio.Semaphore) -> None:
+    async def _wait_in_line(self, provider: SimulatedProvider, slots: asyncio.Semaphore) -> None:
         ledgers = (self._total, provider.ledger) if slots.locked() else ()
         for ledger in ledgers:
             ledger.queued()
@@ -255,7 +257,7 @@ class Simulator:
                 ledger.dequeued()
 
 
-async def _work(provider: Provider, completion: replies.Completion) -> None:
+async def _work(provider: SimulatedProvider, completion: replies.Completion) -> None:
     if latency := provider.latency(completion.completion_tokens):
         await asyncio.sleep(latency)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from rowmill.simulator.faults import Delivery, Fault
+from rowmill.simulator.faults import Fault, FaultDelivery
 
 JSON = "application/json"
 DRIP_S = 1.0  # seconds between two bytes of a dripping reply
@@ -46,21 +46,21 @@ class Exchange:
     async def deliver(self, fault: Fault, body: bytes, headers: Mapping[str, str]) -> None:
         """Send `body`, or as much of it, and as, the fault says."""
         match fault.delivery:
-            case Delivery.WHOLE:
+            case FaultDelivery.WHOLE:
                 await self.whole(fault.status, body, headers=headers, content_type=fault.content_type)
                 self.success, self.damaged = fault.valid, fault.content
-            case Delivery.HALF:
+            case FaultDelivery.HALF:
                 await self.whole(fault.status, body[: len(body) // 2], headers=headers)
-            case Delivery.RESET:
+            case FaultDelivery.RESET:
                 self.reset()
-            case Delivery.RESET_IN_BODY:
+            case FaultDelivery.RESET_IN_BODY:
                 await self._begin(fault.status, len(body), headers)
                 await self.response.write(body[: len(body) // 2])  # sent at once: it is far less than a socket buffer
                 self.reset()
-            case Delivery.HANG:
+            case FaultDelivery.HANG:
                 await self._pause(self._hang_s)
                 self.reset()
-            case Delivery.DRIP:
+            case FaultDelivery.DRIP:
                 await self._begin(fault.status, len(body), headers)
                 for at in range(len(body)):
                     await self.response.write(body[at : at + 1])

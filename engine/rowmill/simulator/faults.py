@@ -20,7 +20,7 @@ from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator.replies import error_body
 
 
-class Delivery(Enum):
+class FaultDelivery(Enum):
     """How the answer to a request reaches, or does not reach, its sender."""
 
     WHOLE = auto()  # as HTTP wants it
@@ -35,7 +35,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the catalogue."""
 
     name: str
-    delivery: Delivery = Delivery.WHOLE
+    delivery: FaultDelivery = FaultDelivery.WHOLE
     status: int = 200
     body: bytes | None = None  # None: the reply that the request would have had
     content_type: str = "application/json"
@@ -115,11 +115,11 @@ CATALOGUE: Mapping[str, Fault] = {
         Fault(name="502", status=502, body=_HTML_502, content_type="text/html"),
         _error("503", 503, "The engine is currently overloaded.", kind="server_error", code="overloaded"),
         _error("529", 529, "Overloaded", kind="overloaded_error", code=None),
-        Fault(name="reset", delivery=Delivery.RESET, produced=True),
-        Fault(name="reset-body", delivery=Delivery.RESET_IN_BODY, produced=True),
-        Fault(name="hang", delivery=Delivery.HANG),
-        Fault(name="drip", delivery=Delivery.DRIP, produced=True, valid=True),
-        Fault(name="truncated", delivery=Delivery.HALF, produced=True),
+        Fault(name="reset", delivery=FaultDelivery.RESET, produced=True),
+        Fault(name="reset-body", delivery=FaultDelivery.RESET_IN_BODY, produced=True),
+        Fault(name="hang", delivery=FaultDelivery.HANG),
+        Fault(name="drip", delivery=FaultDelivery.DRIP, produced=True, valid=True),
+        Fault(name="truncated", delivery=FaultDelivery.HALF, produced=True),
         Fault(name="empty", body=b"", produced=True),
         Fault(name="html", body=_HTML_200, content_type="text/html"),
         Fault(name="array", status=400, body=_ARRAY),

@@ -60,7 +60,7 @@ class Denial(msgspec.Struct, frozen=True):
     wait: float | None  # seconds; None where nobody can tell, or one request costs more than a minute's worth
 
 
-class Limits:
+class EnforcedLimits:
     """A provider's two limits. A denied request is charged to neither."""
 
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:

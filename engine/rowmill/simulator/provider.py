@@ -6,13 +6,13 @@ from random import Random
 
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator.faults import OK, ContentPlan, Fault, FaultPlan
-from rowmill.simulator.limits import Denial, Limits
+from rowmill.simulator.limits import Denial, EnforcedLimits
 from rowmill.simulator.replies import Completion, Damage
 from rowmill.simulator.routes import Route
-from rowmill.simulator.statistics import Ledger
+from rowmill.simulator.statistics import Statistics
 
 
-class Provider:
+class SimulatedProvider:
     """One path prefix. Mutable state: its parts, `held`, and how often in a row a fault has come."""
 
     def __init__(self, name: str, settings: SimulatorSettings) -> None:
@@ -20,11 +20,11 @@ class Provider:
         self.settings = settings
         self.faults = FaultPlan(settings, Random(f"{settings.seed} faults {name}"))  # noqa: S311 - repeatable, no secret
         self._content_faults = ContentPlan(settings, Random(f"{settings.seed} content {name}"))  # noqa: S311 - the same
-        self.ledger = Ledger()
+        self.ledger = Statistics()
         # First come, first served. None: all at a time.
         self.slots = asyncio.Semaphore(settings.parallel) if settings.parallel is not None else None
         self.held = 0  # replies that are being made or wait for it
-        self._limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
+        self._limits = EnforcedLimits(settings.requests_per_minute, settings.tokens_per_minute)
         self._random = Random(f"{settings.seed} latency {name}")  # noqa: S311 - repeatable, no secret
         self._log_median = log(settings.latency_ms / 1000) if settings.latency_ms > 0 else None
         self._last_fault: Fault | None = None

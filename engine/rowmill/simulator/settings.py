@@ -7,7 +7,7 @@ from random import Random
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator.batches import words
 from rowmill.simulator.faults import ContentPlan, FaultPlan
-from rowmill.simulator.limits import Limits
+from rowmill.simulator.limits import EnforcedLimits
 
 DEFAULT_PROVIDER = "default"  # the provider of plain /v1
 PREFIX = re.compile(r"[A-Za-z0-9._-]+")  # what a path prefix is made of
@@ -37,7 +37,7 @@ def check(settings: SimulatorSettings, where: str = "") -> None:
     words.LineFaults(settings.batch_faults, Random(0))  # noqa: S311 - only to have names and shares checked
     FaultPlan(settings, Random(0))  # noqa: S311 - the same
     ContentPlan(settings, Random(0))  # noqa: S311 - the same
-    Limits(settings.requests_per_minute, settings.tokens_per_minute)
+    EnforcedLimits(settings.requests_per_minute, settings.tokens_per_minute)
     for name, own in settings.providers.items():
         if where:
             raise ValueError(f"{where}providers: a provider has no providers of its own")

@@ -17,7 +17,7 @@ _TOO_MANY = 429
 _ANSWERED_ONCE, _ANSWERED_TWICE, _DAMAGED, _ONE = 1, 2, 4, 8
 
 
-class Ledger:
+class Statistics:
     """The figures of one provider, or of all together."""
 
     def __init__(self) -> None:

@@ -59,7 +59,7 @@ _ADVICE = {
 _CANNOT_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
 
 
-class Holder(msgspec.Struct, frozen=True):
+class LockHolder(msgspec.Struct, frozen=True):
     """Who holds a lock exclusively, as written in the lock's file by the holder itself."""
 
     pid: int
@@ -70,7 +70,7 @@ class Holder(msgspec.Struct, frozen=True):
 class Locked(Exception):
     """Somebody else holds the lock. `holder` is None for shared holders, who leave no name."""
 
-    def __init__(self, path: Path, holder: Holder | None) -> None:
+    def __init__(self, path: Path, holder: LockHolder | None) -> None:
         super().__init__(f"{path} is locked")
         self.holder = holder
 
@@ -267,7 +267,7 @@ def lock_file(path: Path, *, exclusive: bool, announce: bool = True) -> int:
         if locked and exclusive:
             os.ftruncate(fd, 0)
             if announce:
-                us = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+                us = LockHolder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
                 os.pwrite(fd, msgspec.json.encode(us) + b"\n", 0)
     except BaseException:
         os.close(fd)
@@ -298,9 +298,9 @@ def wait_for_lock(
         sleep(_LOCK_POLL_S)
 
 
-def read_holder(fd: int) -> Holder | None:
+def read_holder(fd: int) -> LockHolder | None:
     """Return who wrote itself into an open lock file; None where nobody did."""
     try:
-        return msgspec.json.decode(os.pread(fd, 4096, 0), type=Holder)
+        return msgspec.json.decode(os.pread(fd, 4096, 0), type=LockHolder)
     except msgspec.DecodeError:
         return None

@@ -95,7 +95,7 @@ class RunDirectory:
             )
             raise RunDirectoryError(msg)
 
-    def _describe_holder(self, holder: durable.Holder | None) -> str:
+    def _describe_holder(self, holder: durable.LockHolder | None) -> str:
         who = f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "another process"
         return f"the run in {self.path} is being worked on by {who}: wait for it, or end it first"
 
@@ -139,7 +139,7 @@ class RunDirectory:
         if supervisor is not None and os.getppid() != supervisor:
             raise RunDirectoryError(f"the supervisor of the run in {self.path} is gone: run the same command again")
 
-    def holder(self) -> durable.Holder | None:
+    def holder(self) -> durable.LockHolder | None:
         """Return the supervisor that is at work here, None where there is none."""
         try:
             fd = os.open(self.path / _LOCK, os.O_RDONLY)

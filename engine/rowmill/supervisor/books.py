@@ -7,13 +7,13 @@ import msgspec
 
 from rowmill.core.reports import Cost, SessionReport, Snapshot
 from rowmill.ipc.memory import peak_rss
-from rowmill.ipc.messages import Beat
+from rowmill.ipc.messages import Heartbeat
 from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.prepared import Prepared
-from rowmill.supervisor.progress import Ledger
+from rowmill.supervisor.progress import Progress
 from rowmill.supervisor.providers import Providers
-from rowmill.supervisor.shutdown import Ending
-from rowmill.supervisor.spending import Costs
+from rowmill.supervisor.shutdown import Shutdown
+from rowmill.supervisor.spending import SpendingTracker
 
 
 class Books:
@@ -31,13 +31,13 @@ class Books:
         notices: Sequence[str],
     ) -> None:
         """`mode`: "live" or "batch"; `notices`: what was found before the start."""
-        self.ledger = Ledger(now, notices)
-        self.costs = Costs(prepared, mode=mode, workers=workers)
+        self.ledger = Progress(now, notices)
+        self.costs = SpendingTracker(prepared, mode=mode, workers=workers)
         self._pool = pool
         self._providers = providers
         self._mode = mode
 
-    def beat(self, member: Member, beat: Beat) -> None:
+    def beat(self, member: Member, beat: Heartbeat) -> None:
         """Take in what a worker says of itself."""
         self.ledger.beat(member, beat)
         self.costs.beat(member, beat)
@@ -57,7 +57,7 @@ class Books:
             parts=self.costs.parts,
         )
 
-    def report(self, now: float, ending: Ending, *, finished: bool, notices: Iterable[str]) -> SessionReport:
+    def report(self, now: float, ending: Shutdown, *, finished: bool, notices: Iterable[str]) -> SessionReport:
         """Sum the session up. `finished`: every row has its line in the output."""
         code, reason = ending.outcome(finished=finished, failed=self.ledger.totals.failed)
         own = resource.getrusage(resource.RUSAGE_SELF)

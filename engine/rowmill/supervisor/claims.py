@@ -4,7 +4,7 @@ from rowmill.store.cache import claims
 from rowmill.supervisor.prepared import Prepared
 
 
-class Sharing:
+class ClaimCleanup:
     """What the workers of a run share of their requests; nothing where the cache is off."""
 
     def __init__(self, prepared: Prepared, *, fresh: bool) -> None:

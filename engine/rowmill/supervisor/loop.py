@@ -20,15 +20,15 @@ from rowmill.core.reports import Cost, Observer, SessionReport, Snapshot
 from rowmill.core.wire import Endpoint
 from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import (
-    BatchBeat,
-    Beat,
+    BatchHeartbeat,
     Closed,
     HandedOver,
+    Heartbeat,
     Leased,
     NoMore,
     Note,
+    RateLimited,
     Ready,
-    Refused,
     Setup,
     ShardSealed,
     Short,
@@ -37,7 +37,7 @@ from rowmill.ipc.messages import (
     Want,
 )
 from rowmill.supervisor.books import Books
-from rowmill.supervisor.claims import Sharing
+from rowmill.supervisor.claims import ClaimCleanup
 from rowmill.supervisor.endpoints import EmbeddedEndpoint, EndpointStart, worker_count
 from rowmill.supervisor.machine.monitor import Condition, Monitor
 from rowmill.supervisor.mailbox import Crashed, Mailbox, Merged, Planned
@@ -45,8 +45,8 @@ from rowmill.supervisor.pool import Member, Pool, left_in_flight
 from rowmill.supervisor.prepared import Prepared
 from rowmill.supervisor.progress import seconds_since
 from rowmill.supervisor.providers import Providers
-from rowmill.supervisor.shards import Assembly
-from rowmill.supervisor.shutdown import DRAIN_S, LATE_S, Ending
+from rowmill.supervisor.shards import ShardScheduler
+from rowmill.supervisor.shutdown import DRAIN_S, LATE_S, Shutdown
 
 Mode = Literal["live", "batch"]
 
@@ -114,9 +114,9 @@ class Supervisor:
         )
         self._condition = Condition()
         self._mailbox = Mailbox()
-        self._sharing = Sharing(prepared, fresh=retry)
-        self._assembly = Assembly(prepared, self._ledger, self._mailbox, retry=retry)
-        self._ending = Ending(
+        self._sharing = ClaimCleanup(prepared, fresh=retry)
+        self._assembly = ShardScheduler(prepared, self._ledger, self._mailbox, retry=retry)
+        self._ending = Shutdown(
             self._pool,
             drain_s=min(DRAIN_S, max(provider.timeout_s for provider in prepared.config.provider)),
             doing="batches go on at the provider" if batch else "finishing what is in flight",
@@ -236,16 +236,16 @@ class Supervisor:
                     self._costs.join(member, member.heard)
             case Want():
                 member.wants = True
-            case Beat():
+            case Heartbeat():
                 self._books.beat(member, message)
                 self._providers.beat(member, message, member.heard)
             case Short():
                 self._costs.short(member, message)
-            case BatchBeat():
+            case BatchHeartbeat():
                 self._costs.batch = message
             case HandedOver(reason=reason):
                 self._ending.hand_over(member, reason)
-            case Leased() | Refused() | Tripped() | Closed():
+            case Leased() | RateLimited() | Tripped() | Closed():
                 self._providers.take(member, message, member.heard)
             case ShardSealed(number=number):
                 self._assembly.on_sealed(member.shards.pop(number))
@@ -365,11 +365,11 @@ class Supervisor:
                 message = messages.receive_in_supervisor(member.child.pipe)
                 if message is None:
                     self._on_end(member)
-                elif isinstance(message, Beat):
+                elif isinstance(message, Heartbeat):
                     self._books.beat(member, message)
                 elif isinstance(message, Short):
                     self._costs.short(member, message)
-                elif isinstance(message, BatchBeat):
+                elif isinstance(message, BatchHeartbeat):
                     self._costs.batch = message
         with suppress(RowmillError):  # a full disk has no room for it either
             self._costs.write(sync=True)

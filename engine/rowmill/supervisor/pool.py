@@ -13,7 +13,7 @@ import psutil
 from rowmill.core.reports import WorkerView
 from rowmill.core.rows import Shard
 from rowmill.ipc import messages, processes
-from rowmill.ipc.messages import Assign, Beat, Drain, Setup
+from rowmill.ipc.messages import Assign, Drain, Heartbeat, Setup
 from rowmill.store.in_flight import BoardReading, read_board
 from rowmill.store.run_directory import RunDirectory
 
@@ -48,7 +48,7 @@ class Member:
     dismissed: bool = False  # ended by the pool before it was ready for any work
     wants: bool = False
     shards: dict[int, Shard] = field(default_factory=dict)
-    beat: Beat | None = None
+    beat: Heartbeat | None = None
     rss: int = 0
     cpu_s: float = 0.0
     cpu_share: float = 0.0

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from rowmill.core.counts import BatchView, Counters, Totals
 from rowmill.core.reports import SessionReport, Snapshot
-from rowmill.ipc.messages import Beat
+from rowmill.ipc.messages import Heartbeat
 from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.providers import Providers
 
@@ -20,7 +20,7 @@ _LONG_AGO_S = 1e9
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 
 
-class Ledger:
+class Progress:
     """The figures of one session of a run."""
 
     def __init__(self, now: float, notices: Iterable[str] = ()) -> None:
@@ -41,7 +41,7 @@ class Ledger:
         self.shards_merged = 0
         self.billed_twice = 0  # requests that went with workers that died, and may have been answered
 
-    def beat(self, member: Member, beat: Beat) -> None:
+    def beat(self, member: Member, beat: Heartbeat) -> None:
         """Take in what a worker says of itself."""
         member.beat = beat
         self._worker_rss_max = max(self._worker_rss_max, beat.rss_max)

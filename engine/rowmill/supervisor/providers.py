@@ -1,4 +1,4 @@
-"""The providers of a run as the supervisor handles them: one `Governor` each, fed by messages, heard through leases."""
+"""The providers of a run as the supervisor handles them: a controller each, fed by messages, heard by leases."""
 
 from collections.abc import Iterator
 from random import Random
@@ -6,9 +6,9 @@ from random import Random
 from rowmill.core.config import Config
 from rowmill.core.leases import Lease
 from rowmill.core.reports import ProviderFigures, ProviderView, SessionReport
-from rowmill.flow.controller import Governor
+from rowmill.flow.controller import ProviderController
 from rowmill.ipc import messages
-from rowmill.ipc.messages import Beat, Closed, Leased, Leases, Refused, Tripped
+from rowmill.ipc.messages import Closed, Heartbeat, Leased, Leases, RateLimited, Tripped
 from rowmill.supervisor.pool import Member
 
 _LEAST_S = 0.01  # between two reports: what came in so short a time says little about a rate
@@ -26,7 +26,7 @@ class Providers:
         """`slots`: the most requests in flight of one worker. `leased`: False where workers pace themselves."""
         self._leased = leased
         self._governors = [
-            Governor(
+            ProviderController(
                 number,
                 provider,
                 auto=config.workers.concurrency == "auto",
@@ -63,7 +63,7 @@ class Providers:
                 governor.leave(member.incarnation, now)
             self.pressing = True
 
-    def beat(self, member: Member, beat: Beat, now: float) -> None:
+    def beat(self, member: Member, beat: Heartbeat, now: float) -> None:
         """Take in a worker's reports."""
         if member.incarnation not in self._members:
             return
@@ -73,14 +73,14 @@ class Providers:
             governor.report(member.incarnation, report, seconds, now)
             self.pressing |= governor.pressing
 
-    def take(self, member: Member, message: Leased | Refused | Tripped | Closed, now: float) -> None:
+    def take(self, member: Member, message: Leased | RateLimited | Tripped | Closed, now: float) -> None:
         """Take in what a worker says about one provider."""
         governor = self._governors[message.provider]
         match message:
             case Leased():
                 governor.leased(member.incarnation, message.serial, message.returned, now)
                 self.pressing = True
-            case Refused():
+            case RateLimited():
                 if governor.refused(message.wait_s, slow_down=message.slow_down, now=now):
                     self.pressing = True
             case Tripped():

@@ -11,18 +11,18 @@ from rowmill.store.manifest import Finished
 from rowmill.store.seal import Sealed, read_sealed
 from rowmill.supervisor.mailbox import Mailbox, Planned
 from rowmill.supervisor.prepared import Prepared, bytes_of
-from rowmill.supervisor.progress import Ledger
+from rowmill.supervisor.progress import Progress
 from rowmill.supervisor.shard_book import ShardBook
 from rowmill.supervisor.threads import MergeThread, Planner
 
 
-class Assembly:
+class ShardScheduler:
     """The shards of one run and its output. Its two threads leave what they have done in the mailbox.
 
     finishing: every shard has been handed to the merge. finished: the output is in its place.
     """
 
-    def __init__(self, prepared: Prepared, ledger: Ledger, mailbox: Mailbox, *, retry: bool = False) -> None:
+    def __init__(self, prepared: Prepared, ledger: Progress, mailbox: Mailbox, *, retry: bool = False) -> None:
         """`retry`: shards with failed rows are done again."""
         self._config = prepared.config
         self._directory = prepared.directory

@@ -10,7 +10,7 @@ DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own
 LATE_S = 5.0  # a drained worker that is still there this much later is killed
 
 
-class Ending:
+class Shutdown:
     """What has spoken for the session's end so far, and what was done about it.
 
     stopped_by: the first reason that there was to end early. handed_over: why the rest is another phase's.

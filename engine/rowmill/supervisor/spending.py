@@ -12,9 +12,9 @@ from math import inf
 import msgspec
 
 from rowmill.budget import ledger as files
-from rowmill.budget.allocator import Allowances
+from rowmill.budget.allocator import BudgetAllocator
 from rowmill.budget.amounts import NOTHING, each
-from rowmill.budget.cost import Bill
+from rowmill.budget.cost import CostCalculator
 from rowmill.budget.ledger import Spending, SpendingLine
 from rowmill.core.amounts import Amount, Spent
 from rowmill.core.config import Config
@@ -22,7 +22,7 @@ from rowmill.core.counts import BatchView, ProviderReport, Totals
 from rowmill.core.errors import BudgetError
 from rowmill.core.reports import Cost
 from rowmill.ipc import messages
-from rowmill.ipc.messages import Allow, BatchBeat, Beat, Recall, Short
+from rowmill.ipc.messages import Allow, BatchHeartbeat, Heartbeat, Recall, Short
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.batch_records import doubtful
 from rowmill.supervisor.pool import Member
@@ -32,7 +32,7 @@ _WRITE_S = 1.0
 _DUST = 1e-9  # of a sum: what it is rounded by
 
 
-class Costs:
+class SpendingTracker:
     """The money of one session and of those before it.
 
     batch: what the worker of batches has told last, and before that what their journal tells; None without batches.
@@ -41,7 +41,7 @@ class Costs:
     def __init__(self, prepared: Prepared, *, mode: str, workers: int) -> None:
         """`mode`: "live" or "batch"."""
         self._config = prepared.config
-        self._bill = Bill(prepared.config, prepared.prices)
+        self._bill = CostCalculator(prepared.config, prepared.prices)
         self._path = prepared.directory.spending
         self._mode = mode
         self._before = files.resumed(files.load(self._path))
@@ -61,7 +61,7 @@ class Costs:
         cap = _cap(self._config)
         self.left = cap - self._spent_at_start if limited else None
         self._allowances = (
-            Allowances(cap, self._spent_at_start, workers=workers) if limited and mode == "live" else None
+            BudgetAllocator(cap, self._spent_at_start, workers=workers) if limited and mode == "live" else None
         )
 
     # What workers say
@@ -72,7 +72,7 @@ class Costs:
         if self._allowances is not None:
             self._allowances.join(member.incarnation, now)
 
-    def beat(self, member: Member, beat: Beat) -> None:
+    def beat(self, member: Member, beat: Heartbeat) -> None:
         """Take in what a worker has spent."""
         if self._allowances is not None:
             self._allowances.report(member.incarnation, beat.spent, beat.reserved)
@@ -206,7 +206,7 @@ class Costs:
                 return
 
 
-def _told_by(prepared: Prepared, mode: str) -> BatchBeat | None:
+def _told_by(prepared: Prepared, mode: str) -> BatchHeartbeat | None:
     """Return what the batches of earlier sessions have cost, as their journal has it; None where there were none.
 
     A session with nothing left to do ends before any worker could tell it.
@@ -217,7 +217,7 @@ def _told_by(prepared: Prepared, mode: str) -> BatchBeat | None:
     newest = {t.part: t for t in tries}.values()
     # Before a session of live requests what is under way has been taken in.
     under_way = [t for t in newest if t.open and mode == "batch"]
-    return BatchBeat(
+    return BatchHeartbeat(
         batches=[],
         parts=len(newest),
         collected=sum(t.phase == "collected" and not t.left for t in newest),

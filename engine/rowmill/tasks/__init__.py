@@ -30,13 +30,13 @@ class Task(Protocol):
     def unpack(self, body: bytes, rows: int) -> list[Answer | InvalidOutput]:
         """Read the body of a 2xx reply to a pack of so many rows: for each row, in order, its answer or what is wrong.
 
-        Raises `BadReply` and `Refused` as `parse` does. Tokens are split among the rows, so that their sums are right.
+        Raises `BadReply` and `Declined` as `parse` does. Tokens are split among the rows, so that their sums are right.
         """
 
     def parse(self, body: bytes) -> Answer:
         """Read the body of a 2xx reply to a request of one row.
 
-        Raises `BadReply` where it is none, `Refused` where the model declined, `InvalidOutput` where the content does
+        Raises `BadReply` where it is none, `Declined` where the model declined, `InvalidOutput` where the content does
         not fit the schema.
         """
 

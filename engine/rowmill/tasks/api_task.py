@@ -10,7 +10,7 @@ from rowmill.core.errors import InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks.api import CHARACTERS_A_TOKEN, Api
 from rowmill.tasks.replies import whole
-from rowmill.tasks.rows import ColumnUse, RowReader, encode, input_of
+from rowmill.tasks.rows import ColumnReader, ColumnUse, encode, input_of
 
 
 class ApiTask(ABC):
@@ -31,7 +31,7 @@ class ApiTask(ABC):
         rows_per_request: int = 1,
     ) -> None:
         self._config = config
-        self._rows = RowReader(uses, id_column, whole=whole_row)
+        self._rows = ColumnReader(uses, id_column, whole=whole_row)
         self.columns = self._rows.columns
         self.id_of: Callable[[bytes], bytes] = self._rows.id_of
         self.check: Callable[[Iterable[bytes], str], None] = self._rows.check

@@ -16,7 +16,7 @@ from rowmill.core.wire import Answer, Request
 from rowmill.tasks.api import Api
 from rowmill.tasks.composed import tokens_of
 from rowmill.tasks.replies import whole
-from rowmill.tasks.rows import UNREADABLE, RowReader, encode, input_of, objects
+from rowmill.tasks.rows import UNREADABLE, ColumnReader, encode, input_of, objects
 
 URLS = {
     "/v1/chat/completions": "chat.completions",
@@ -86,7 +86,7 @@ class BatchTask:
         self._one_vector = config.api == "embeddings" and not whole_reply
         self._whole_reply = whole_reply
         self._set_model = None if config.model is None else self.asking(config.model)
-        self.id_of: Callable[[bytes], bytes] = RowReader([], "custom_id").id_of
+        self.id_of: Callable[[bytes], bytes] = ColumnReader([], "custom_id").id_of
         self.input_of: Callable[[bytes], bytes] = input_of
         self.parse: Callable[[bytes], Answer] = whole(api.parse) if whole_reply else api.parse
 
@@ -161,7 +161,7 @@ class BatchTask:
     @staticmethod
     def _unreadable(line: bytes, error: Exception) -> InvalidRow:
         try:
-            RowReader([], None).read(line)
+            ColumnReader([], None).read(line)
         except InvalidRow as reason:
             return reason  # broken, blank or no object
         return InvalidRow(f"no line of a batch file ({', '.join(_MEMBERS)}): {error}")

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, InvalidOutput, Refused
+from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer
 from rowmill.tasks.conversation import Parts, Question, with_system
 from rowmill.tasks.plain import PlainTask
@@ -37,7 +37,7 @@ class _Usage(msgspec.Struct, gc=False):
 
 
 def parse(body: bytes) -> Answer:
-    """Read the body of a 2xx reply. Raises `BadReply` where it is none, `Refused` where the model declined."""
+    """Read the body of a 2xx reply. Raises `BadReply` where it is none, `Declined` where the model declined."""
     try:
         if not body.isascii():
             body.decode()  # raw members are passed on unread; what is no UTF-8 must not reach the output
@@ -80,7 +80,7 @@ def _unusual_output(choice: _Choice, content: bytes) -> bytes:
     if calls not in (b"null", b"[]"):
         return calls
     if message.refusal:
-        raise Refused(message.refusal)
+        raise Declined(message.refusal)
     if bytes(choice.finish_reason) not in (b'"length"', b'"content_filter"'):
         raise BadReply("a chat completion without content")
     return b'""'  # cut before the first word: a result, and finish_reason says so

@@ -130,7 +130,7 @@ class PackedTask:
     def unpack(self, body: bytes, rows: int) -> list[Answer | InvalidOutput]:
         """Read the body of a 2xx reply to a pack of so many rows: for each row its answer or what is wrong with it.
 
-        The pack's tokens are split among the rows. Raises `BadReply` where the body is no reply, `Refused` where the
+        The pack's tokens are split among the rows. Raises `BadReply` where the body is no reply, `Declined` where the
         model declined the pack.
         """
         if rows == 1:

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from rowmill.core.amounts import Spent
-from rowmill.core.errors import BadReply, Refused
+from rowmill.core.errors import BadReply, Declined
 from rowmill.core.wire import Answer
 from rowmill.tasks.rows import UNREADABLE
 
@@ -98,7 +98,7 @@ def whole(parse: Callable[[bytes], Answer]) -> Callable[[bytes], Answer]:
     def parse_whole(body: bytes) -> Answer:
         try:
             answer = parse(body)
-        except Refused:
+        except Declined:
             outside = _decode_outside(body)
             usage = bytes(outside.usage)
             answer = Answer(b"", b"null", bytes(outside.model), usage, *counted(usage))

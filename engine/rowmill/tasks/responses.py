@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, InvalidOutput, Refused
+from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer
 from rowmill.tasks.conversation import Parts, Question
 from rowmill.tasks.replies import NULL, counted, decoded
@@ -78,7 +78,7 @@ class Responses:
 
     @staticmethod
     def parse(body: bytes) -> Answer:
-        """Read the body of a 2xx reply. Raises `BadReply` where it is none, `Refused` where the model declined."""
+        """Read the body of a 2xx reply. Raises `BadReply` where it is none, `Declined` where the model declined."""
         response = decoded(_decode, body, "response")
         if response.status not in (None, "completed", "incomplete"):
             told = (
@@ -123,7 +123,7 @@ def _output(response: _Response) -> tuple[bytes, bytes]:
     if calls:
         return b"[%b]" % b",".join(calls), reason if incomplete else b'"tool_calls"'
     if refusal:
-        raise Refused(refusal)
+        raise Declined(refusal)
     if not incomplete:
         raise BadReply("a response without text")
     return b'""', reason  # cut before the first word: a result, and finish_reason says so

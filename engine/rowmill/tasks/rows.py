@@ -28,7 +28,7 @@ class ColumnUse(msgspec.Struct, frozen=True):
     expected: bool = True  # an input whose first rows all lack it is the wrong one
 
 
-class RowReader:
+class ColumnReader:
     """Reads the rows of one task.
 
     columns: those that it looks at, in order of use, the id's last; None where it reads them all.

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 import msgspec
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import ConfigError, InvalidOutput, Refused
+from rowmill.core.errors import ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
@@ -86,7 +86,7 @@ class StructuredTask:
     def parse(self, body: bytes) -> Answer:
         """Read the body of a 2xx reply.
 
-        Raises `BadReply` where it is none, `Refused` where the model declined or a content filter cut it off,
+        Raises `BadReply` where it is none, `Declined` where the model declined or a content filter cut it off,
         `InvalidOutput` where the content does not fit the schema.
         """
         answer = self._inner.parse(body)
@@ -104,7 +104,7 @@ class StructuredTask:
     @staticmethod
     def _invalid(answer: Answer, problem: str) -> NoReturn:
         if answer.finish_reason == b'"content_filter"':
-            raise Refused("the content filter cut off the reply") from None
+            raise Declined("the content filter cut off the reply") from None
         raise InvalidOutput(with_reason(problem, answer), with_text(answer)) from None
 
     def again(self, request: Request, invalid: InvalidOutput) -> Request:

@@ -37,7 +37,7 @@ class BatchTrouble(Exception):
         self.gone = gone
 
 
-class Edge:
+class ErrorMapping:
     """Translates for one endpoint. No message holds one of its secrets."""
 
     def __init__(self, endpoint: Endpoint) -> None:

@@ -39,9 +39,9 @@ from rowmill.transport.batch_states import (
     read_files,
     read_state,
 )
-from rowmill.transport.batch_trouble import BatchTrouble, Edge
+from rowmill.transport.batch_trouble import BatchTrouble, ErrorMapping
 from rowmill.transport.endpoint import configured_client
-from rowmill.transport.patience import Patience
+from rowmill.transport.patience import CallRetryPolicy
 
 __all__ = ["BatchApi", "BatchProblem", "BatchState", "BatchTrouble"]
 
@@ -77,7 +77,7 @@ class BatchApi:
         patience_s: what is retried is given up after so many seconds.
         """
         self._client = configured_client(endpoint, **http)
-        self._edge = Edge(endpoint)
+        self._edge = ErrorMapping(endpoint)
         self._timeout_s = endpoint.timeout_s
         self._rng = rng
         self._publish = publish
@@ -159,7 +159,7 @@ class BatchApi:
     async def cancel(self, batch_id: str) -> BatchState:
         """Cancel a batch and return how it stands then. One that is over already is no trouble."""
 
-        async def attempt(patience: Patience) -> BatchState:
+        async def attempt(patience: CallRetryPolicy) -> BatchState:
             request = self._client.batches.with_raw_response.cancel(batch_id, timeout=_timeout(patience.try_s))
             try:
                 body = await self._call(request, patience.try_ends, one=f"batch {batch_id}")
@@ -181,7 +181,7 @@ class BatchApi:
         """
         temporary = path.with_name(f".{path.name}.tmp")
 
-        async def attempt(patience: Patience) -> int:
+        async def attempt(patience: CallRetryPolicy) -> int:
             async with self._edge.limited(patience.ends, one=f"file {file_id}") as deadline:
                 content = self._client.files.with_streaming_response.content
                 request = content(file_id, timeout=_timeout(patience.try_s))
@@ -211,16 +211,16 @@ class BatchApi:
         """Close the client and its connections."""
         await self._client.close()
 
-    async def _state(self, batch_id: str, patience: Patience) -> BatchState:
+    async def _state(self, batch_id: str, patience: CallRetryPolicy) -> BatchState:
         request = self._client.batches.with_raw_response.retrieve(batch_id, timeout=_timeout(patience.try_s))
         body = await self._call(request, patience.try_ends, one=f"batch {batch_id}")
         return self._edge.read(read_state, body, batch_id)
 
-    async def _described(self, file_id: str, patience: Patience) -> StoredFile:
+    async def _described(self, file_id: str, patience: CallRetryPolicy) -> StoredFile:
         request = self._client.files.with_raw_response.retrieve(file_id, timeout=_timeout(patience.try_s))
         return self._edge.read(read_file, await self._call(request, patience.try_ends, one=f"file {file_id}"))
 
-    async def _size(self, file_id: str, patience: Patience) -> int | None:
+    async def _size(self, file_id: str, patience: CallRetryPolicy) -> int | None:
         """Return the bytes that a file has, as its description says; None where it does not."""
         try:
             return (await self._described(file_id, patience)).bytes or None
@@ -237,21 +237,21 @@ class BatchApi:
         return False
 
     async def _page(self, resource: Any, read: Callable[[bytes], Page[T]], after: str, **query: Any) -> Page[T]:
-        async def attempt(patience: Patience) -> Page[T]:
+        async def attempt(patience: CallRetryPolicy) -> Page[T]:
             ask = resource.with_raw_response.list
             request = ask(after=after or omit, timeout=_timeout(patience.try_s), **query)
             return self._edge.read(read, await self._call(request, patience.try_ends))
 
         return await self._patience().spend(attempt)
 
-    def _patience(self) -> Patience:
-        return Patience(self._patience_s, self._rng)
+    def _patience(self) -> CallRetryPolicy:
+        return CallRetryPolicy(self._patience_s, self._rng)
 
     async def _once(self, request: Awaitable[Any], limit_s: float, *, about: str = "") -> bytes:
         return await self._call(request, asyncio.get_running_loop().time() + limit_s, about=about)
 
     async def _call(self, request: Awaitable[Any], until: float, *, one: str = "", about: str = "") -> bytes:
-        """Return the body of a 2xx reply; the arguments are those of `Edge.limited`."""
+        """Return the body of a 2xx reply; the arguments are those of `ErrorMapping.limited`."""
         async with self._edge.limited(until, one=one, about=about):
             response: httpx2.Response = (await request).http_response
         return response.content

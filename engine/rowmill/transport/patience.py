@@ -16,7 +16,7 @@ _TRIES = 12  # as many as such waits leave time for in a minute; also of a downl
 T = TypeVar("T")
 
 
-class Patience:
+class CallRetryPolicy:
     """One call's: all its tries and the waits between them together. The clock is the event loop's."""
 
     def __init__(self, seconds: float, rng: Random) -> None:
@@ -35,7 +35,7 @@ class Patience:
         """Add some time, because something came of it."""
         self.ends += seconds
 
-    async def spend(self, attempt: Callable[["Patience"], Awaitable[T]]) -> T:
+    async def spend(self, attempt: Callable[["CallRetryPolicy"], Awaitable[T]]) -> T:
         """Return what `attempt` returns. While it raises a BatchTrouble that another try may end, try again.
 
         The waits are exponential with full jitter, and no shorter than the server asked for.

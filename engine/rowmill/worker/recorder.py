@@ -29,7 +29,7 @@ class Followed(Protocol):
         """Hear that a row that leads has failed for good."""
 
 
-class Recorder:
+class OutcomeWriter:
     """Records outcomes, and knows how much of them is not yet on disk.
 
     pending_bytes, pending_rows: recorded, not yet on disk.

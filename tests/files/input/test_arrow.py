@@ -15,7 +15,7 @@ from pyarrow import feather
 from rowmill.core.errors import InputError, RunDirectoryError
 from rowmill.core.rows import BROKEN, Column, Shard
 from rowmill.files.input import arrow
-from rowmill.files.input.arrow import RowReader, check, columns, first_rows, lines, plan, rows
+from rowmill.files.input.arrow import ArrowReader, check, columns, first_rows, lines, plan, rows
 
 FORMS = ("file", "stream", "feather", "packed stream")
 
@@ -49,7 +49,7 @@ def read(path: Path, shards: list[Shard], columns: list[str] | None = None) -> l
     async def every() -> list[bytes]:
         found = []
         for shard in shards:
-            async with RowReader(str(path), shard, columns) as reader:
+            async with ArrowReader(str(path), shard, columns) as reader:
                 while batch := await reader.read():
                     found += batch
                 assert await reader.read() == []
@@ -182,7 +182,7 @@ def test_garbage_in_a_batch_breaks_rows_and_never_the_process(tmp_path: Path, fo
 MEASURE = """
 import asyncio, sys
 from pathlib import Path
-from rowmill.files.input.arrow import RowReader, plan, first_rows
+from rowmill.files.input.arrow import ArrowReader, plan, first_rows
 path = Path(sys.argv[1])
 first_rows(path, 1)
 def peak():  # KiB; ru_maxrss would begin with the parent's
@@ -191,7 +191,7 @@ before = peak()
 async def go():
     count = 0
     for shard in plan(path, number=0, first_row=0, part=0, shard_rows=1000):
-        async with RowReader(str(path), shard, None) as reader:
+        async with ArrowReader(str(path), shard, None) as reader:
             while lines := await reader.read():
                 count += len(lines)
     return count

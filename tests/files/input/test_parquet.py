@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rowmill.core.errors import InputError, RunDirectoryError
 from rowmill.core.rows import BROKEN, Column, Shard
 from rowmill.files.input import parquet
-from rowmill.files.input.parquet import RowReader, check, columns, first_rows, lines, plan, rows
+from rowmill.files.input.parquet import ParquetReader, check, columns, first_rows, lines, plan, rows
 
 
 def table_of(count: int) -> pa.Table:
@@ -35,7 +35,7 @@ def planned(path: Path, shard_rows: int) -> list[Shard]:
 
 async def read_all(path: Path, shard: Shard, columns: list[str] | None = None) -> list[bytes]:
     found = []
-    async with RowReader(str(path), shard, columns) as reader:
+    async with ParquetReader(str(path), shard, columns) as reader:
         while batch := await reader.read():
             found += batch
         assert await reader.read() == []
@@ -217,7 +217,7 @@ def test_reading_is_done_in_another_thread(tmp_path: Path) -> None:
             yield batch
 
     async def go() -> None:
-        async with RowReader(str(path), planned(path, 2000)[0], None) as reader:
+        async with ParquetReader(str(path), planned(path, 2000)[0], None) as reader:
             assert reader._batches is not None
             reader._batches = here(reader._batches)
             while await reader.read():
@@ -233,7 +233,7 @@ def test_a_read_that_is_cancelled_does_no_harm(tmp_path: Path) -> None:
     shard = planned(path, 20_000)[0]
 
     async def go() -> None:
-        async with RowReader(str(path), shard, None) as reader:
+        async with ParquetReader(str(path), shard, None) as reader:
             task = asyncio.create_task(reader.read())
             await asyncio.sleep(0)
             task.cancel()
@@ -247,7 +247,7 @@ def test_a_read_that_is_cancelled_does_no_harm(tmp_path: Path) -> None:
 MEASURE = """
 import asyncio, sys
 from pathlib import Path
-from rowmill.files.input.parquet import RowReader, plan, first_rows
+from rowmill.files.input.parquet import ParquetReader, plan, first_rows
 path = Path(sys.argv[1])
 first_rows(path, 1)
 def peak():  # KiB; ru_maxrss would begin with the parent's
@@ -256,7 +256,7 @@ before = peak()
 async def go():
     count = 0
     for shard in plan(path, number=0, first_row=0, part=0, shard_rows=1000):
-        async with RowReader(str(path), shard, None) as reader:
+        async with ParquetReader(str(path), shard, None) as reader:
             while lines := await reader.read():
                 count += len(lines)
     return count

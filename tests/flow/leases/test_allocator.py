@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rowmill.core.leases import Lease, Share
-from rowmill.flow.leases.allocator import LeaseBook
-from rowmill.flow.leases.lease import Slice
+from rowmill.flow.leases.allocator import LeaseAllocator
+from rowmill.flow.leases.lease import ClientLease
 
 
 class Desk:
@@ -19,7 +19,7 @@ class Desk:
 
     def __init__(self, workers: int = 0, **capacity: Any) -> None:
         self.now = 0.0
-        self.book = LeaseBook(3, Random(1))
+        self.book = LeaseAllocator(3, Random(1))
         self.limits = {
             "requests": None,
             "tokens": None,
@@ -29,7 +29,7 @@ class Desk:
             "hold_until": 0.0,
             "closed": False,
         }
-        self.slices: dict[int, Slice] = {}
+        self.slices: dict[int, ClientLease] = {}
         self.leases: dict[int, list[Lease]] = {}
         self.reports: dict[int, dict[str, Any]] = {}
         self.stopped: set[int] = set()
@@ -44,7 +44,7 @@ class Desk:
 
     def join(self, number: int, **report: Any) -> None:
         self.book.join(number, self.now)
-        self.slices[number] = Slice()
+        self.slices[number] = ClientLease()
         self.leases[number] = []
         self.reports[number] = self.idle() | report
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.bucket import Bucket
-from rowmill.flow.leases.lease import Slice
+from rowmill.flow.leases.lease import ClientLease
 
 
 def lease(
@@ -26,14 +26,14 @@ def lease(
 
 
 def test_without_a_lease_nothing_may_be_sent() -> None:
-    held = Slice()
+    held = ClientLease()
     assert held.ready_at(1, 0.0) == math.inf
     assert held.allowed == 0
     assert not held.limited
 
 
 def test_without_a_limit_everything_goes_until_the_lease_expires() -> None:
-    held = Slice()
+    held = ClientLease()
     assert held.apply(lease(), 0.0) == (0.0, 0.0)
     assert not held.limited
     for _ in range(3):
@@ -44,7 +44,7 @@ def test_without_a_limit_everything_goes_until_the_lease_expires() -> None:
 
 
 def test_a_closed_lease_and_one_without_slots_allow_nothing() -> None:
-    held = Slice()
+    held = ClientLease()
     held.apply(lease(closed=True), 0.0)
     assert (held.closed, held.allowed, held.ready_at(1, 0.0)) == (True, 0, math.inf)
     held.apply(lease(2, in_flight=0), 0.0)
@@ -54,7 +54,7 @@ def test_a_closed_lease_and_one_without_slots_allow_nothing() -> None:
 
 
 def test_an_older_lease_changes_nothing() -> None:
-    held = Slice()
+    held = ClientLease()
     held.apply(lease(5, requests=Share(10.0, 5.0, 3.0)), 0.0)
     assert held.apply(lease(5, in_flight=9), 0.0) == (0.0, 0.0)
     assert held.apply(lease(4, expires=9.0, requests=Share(0.0, 0.0)), 0.0) == (0.0, 0.0)
@@ -63,7 +63,7 @@ def test_an_older_lease_changes_nothing() -> None:
 
 
 def test_the_longest_of_hold_and_both_budgets_counts() -> None:
-    held = Slice()
+    held = ClientLease()
     held.apply(lease(requests=Share(10.0, 5.0), tokens=Share(100.0, 50.0)), 0.0)
     assert held.limited
     assert held.ready_at(1, 0.0) == pytest.approx(0.1)
@@ -73,7 +73,7 @@ def test_the_longest_of_hold_and_both_budgets_counts() -> None:
 
 
 def test_an_own_hold_is_not_shortened_by_a_lease_and_a_leases_own_is() -> None:
-    held = Slice()
+    held = ClientLease()
     held.hold(2.0)
     held.apply(lease(hold_until=0.5), 0.0)
     assert held.ready_at(1, 0.0) == 2.0
@@ -94,7 +94,7 @@ def test_an_own_hold_is_not_shortened_by_a_lease_and_a_leases_own_is() -> None:
 def test_a_request_is_sent_only_when_both_budgets_allow_it(
     requests_per_s: float, tokens_per_s: float, costs: list[int]
 ) -> None:
-    both = Slice()
+    both = ClientLease()
     both.apply(lease(expires=1e9, requests=Share(requests_per_s, 2.0), tokens=Share(tokens_per_s, 3_000.0)), 0.0)
     requests, tokens = Bucket(requests_per_s, 2.0, 0.0), Bucket(tokens_per_s, 3_000.0, 0.0)
     now = 0.0
@@ -108,7 +108,7 @@ def test_a_request_is_sent_only_when_both_budgets_allow_it(
 
 
 def test_what_a_smaller_lease_has_no_room_for_goes_back() -> None:
-    held = Slice()
+    held = ClientLease()
     held.apply(lease(requests=Share(10.0, 8.0, 8.0), tokens=Share(100.0, 90.0, 50.0)), 0.0)
     assert held.apply(lease(2, requests=Share(5.0, 3.0), tokens=Share(50.0, 80.0)), 0.0) == (5.0, 0.0)
     held.spend(100, 0.0)
@@ -117,7 +117,7 @@ def test_what_a_smaller_lease_has_no_room_for_goes_back() -> None:
 
 
 def test_credit_of_a_lease_that_has_expired_is_gone_and_its_debt_is_not() -> None:
-    held = Slice()
+    held = ClientLease()
     held.apply(lease(requests=Share(10.0, 8.0, 8.0), tokens=Share(100.0, 90.0)), 0.0)
     held.spend(500, 0.0)
     held.settle(500, 400, 100.0)  # a late reply: nothing is earned after the end of the lease
@@ -129,7 +129,7 @@ def test_credit_of_a_lease_that_has_expired_is_gone_and_its_debt_is_not() -> Non
 
 
 def test_a_limit_may_come_and_go() -> None:
-    held = Slice()
+    held = ClientLease()
     held.apply(lease(), 0.0)
     held.spend(1000, 0.0)
     held.apply(lease(2, tokens=Share(100.0, 50.0)), 1.0)
@@ -142,7 +142,7 @@ def test_a_limit_may_come_and_go() -> None:
 
 
 def test_what_the_reply_says_is_what_the_budget_pays_unless_no_minute_can_hold_it() -> None:
-    held = Slice()
+    held = ClientLease()
     held.apply(lease(expires=1e9, tokens=Share(10.0, 20.0, 20.0), largest=600.0), 0.0)
     assert held.fits(600)
     assert not held.fits(601)
@@ -151,4 +151,4 @@ def test_what_the_reply_says_is_what_the_budget_pays_unless_no_minute_can_hold_i
     assert held.ready_at(15, 0.0) <= 0.0
     held.settle(20, 10**12, 0.0)
     assert held.ready_at(1, 0.0) == pytest.approx((600 - 20 - 15 + 1) / 10)
-    assert Slice().fits(10**12)
+    assert ClientLease().fits(10**12)

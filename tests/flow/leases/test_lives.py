@@ -1,6 +1,6 @@
 """Whole lives of workers against one lease book: thousands join, hunger, idle, stop, go on and die, on a moved clock.
 
-The book and every worker's `Slice` are real; between them lie messages with delays, in order in each direction. A
+The book and every worker's `ClientLease` are real; between them lie messages with delays, in order in each direction. A
 stopped worker first tries to send, and only then reads what has come meanwhile. The provider is a strict bucket.
 """
 
@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.leases import Lease, Share
-from rowmill.flow.leases.allocator import LeaseBook
-from rowmill.flow.leases.lease import Slice
+from rowmill.flow.leases.allocator import LeaseAllocator
+from rowmill.flow.leases.lease import ClientLease
 
 ROUNDING = 1 + 1e-9
 REPORT_S = 0.25
@@ -80,7 +80,7 @@ class Life:
 
     number: int
     mood: str
-    slice: Slice = field(default_factory=Slice)
+    slice: ClientLease = field(default_factory=ClientLease)
     alive: bool = True
     stopped: bool = False
     lease: Lease | None = None
@@ -121,7 +121,7 @@ class World:
         self.habits = habits
         self.now = 0.0
         self.requests, self.tokens, self.in_flight = requests, tokens, in_flight
-        self.book = LeaseBook(0, Random(seed + 1))
+        self.book = LeaseAllocator(0, Random(seed + 1))
         self.servers = [
             None if limit is None else Provider(limit.rate, limit.burst * server_burst) for limit in (requests, tokens)
         ]

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowmill.flow.limits.window import Lately, Taken
+from rowmill.flow.limits.window import SlidingWindow, WindowSums
 
 
 @settings(deadline=None)
 @given(phase=st.floats(0, 0.3), rate=st.integers(1, 500), window=st.floats(0.3, 50), step=st.floats(0.05, 0.4))
 def test_an_even_rate_is_measured_exactly(phase: float, rate: int, window: float, step: float) -> None:
-    taken, now = Taken(phase), phase
+    taken, now = SlidingWindow(phase), phase
     for _ in range(300):
         now += step
         taken.sent(rate, 7 * rate, now)
@@ -23,20 +23,20 @@ def test_an_even_rate_is_measured_exactly(phase: float, rate: int, window: float
 
 
 def test_before_the_first_report_there_is_nothing() -> None:
-    assert Taken(5.0).over(10.0) == Lately()
-    assert Lately().sent_per_s == Lately().taken_per_s == Lately().tokens_of_one == 0
+    assert SlidingWindow(5.0).over(10.0) == WindowSums()
+    assert WindowSums().sent_per_s == WindowSums().taken_per_s == WindowSums().tokens_of_one == 0
 
 
 def test_what_was_taken_is_what_was_sent_less_what_was_refused() -> None:
-    taken = Taken(0.0)
+    taken = SlidingWindow(0.0)
     for now in range(1, 11):
         taken.sent(10, 100, float(now), refused=3)
-    assert taken.over(4.0) == Lately(4.0, 40, 400, 12)
+    assert taken.over(4.0) == WindowSums(4.0, 40, 400, 12)
     assert taken.over(4.0).taken_per_s == 7
 
 
 def test_no_more_than_a_minute_is_kept() -> None:
-    taken = Taken(0.0)
+    taken = SlidingWindow(0.0)
     for tick in range(10_000):
         taken.sent(1, 1, tick / 4)
     assert len(taken._sums) < 250
@@ -44,13 +44,13 @@ def test_no_more_than_a_minute_is_kept() -> None:
 
 
 def test_estimates_that_are_corrected_do_not_make_tokens_negative() -> None:
-    taken = Taken(0.0)
+    taken = SlidingWindow(0.0)
     taken.sent(1, -500, 1.0)
     assert taken.over(5.0).tokens_of_one == 0
 
 
 def test_the_time_before_the_first_request_does_not_count() -> None:
-    taken = Taken(0.0)
+    taken = SlidingWindow(0.0)
     for quarter in range(1, 9):
         taken.sent(0, 0, quarter / 4)
     taken.sent(100, 0, 2.25)

@@ -24,7 +24,7 @@ from tests.interface.ui.snapshots import (
 )
 
 
-class Recorder(io.StringIO):
+class OutcomeWriter(io.StringIO):
     """A stream that is no terminal and remembers its flushed lines."""
 
     def lines(self) -> list[str]:
@@ -68,7 +68,7 @@ def test_by_batches_the_line_tells_of_them_and_not_of_slots() -> None:
 
 
 def test_log_lines_come_at_the_start_and_every_ten_seconds_of_the_snapshots_own_time() -> None:
-    stream = Recorder()
+    stream = OutcomeWriter()
     progress = LogLines(stream)
     for quarter in range(4 * 60):
         progress.show(msgspec.structs.replace(BUSY, elapsed_s=quarter / 4))
@@ -79,7 +79,7 @@ def test_log_lines_come_at_the_start_and_every_ten_seconds_of_the_snapshots_own_
     ("change", "text"), [({"deaths": 1}, "worker deaths 1"), ({"draining": True}, "draining")], ids=["death", "drain"]
 )
 def test_a_change_that_matters_is_written_at_once_and_once(change: dict[str, Any], text: str) -> None:
-    stream = Recorder()
+    stream = OutcomeWriter()
     progress = LogLines(stream)
     progress.show(BUSY)
     changed = msgspec.structs.replace(BUSY, elapsed_s=10.25, **change)
@@ -90,7 +90,7 @@ def test_a_change_that_matters_is_written_at_once_and_once(change: dict[str, Any
 
 
 def test_a_pipe_gets_plain_text_without_control_codes() -> None:
-    stream = Recorder()
+    stream = OutcomeWriter()
     progress = LogLines(stream)
     progress.show(BUSY)
     progress.log("worker 1 died: \x1b[2Jsignal 9\r\nnext line")
@@ -125,7 +125,7 @@ def at(snapshot: Snapshot, elapsed_s: float) -> Snapshot:
 
 
 def test_a_provider_that_changes_its_state_is_told_and_told_once() -> None:
-    stream = Recorder()
+    stream = OutcomeWriter()
     progress = LogLines(stream)
     progress.show(at(SINGLE, 10.0))
     for quarter in range(4 * 4):
@@ -138,7 +138,7 @@ def test_a_provider_that_changes_its_state_is_told_and_told_once() -> None:
 
 
 def test_a_notice_that_comes_or_goes_is_told_and_their_order_is_no_change() -> None:
-    stream = Recorder()
+    stream = OutcomeWriter()
     progress = LogLines(stream)
     for elapsed_s, notices in [(0, ()), (2, ("a", "b")), (4, ("b", "a")), (6, ("b",)), (8, ())]:
         progress.show(msgspec.structs.replace(at(BUSY, elapsed_s), notices=notices))
@@ -146,7 +146,7 @@ def test_a_notice_that_comes_or_goes_is_told_and_their_order_is_no_change() -> N
 
 
 def test_flapping_costs_one_line_a_second_at_most() -> None:
-    stream = Recorder()
+    stream = OutcomeWriter()
     progress = LogLines(stream)
     for place in range(400):  # ten a second, and each is another state than the one before
         state = ("open", "holding", "recovering")[place % 3]
@@ -156,7 +156,7 @@ def test_flapping_costs_one_line_a_second_at_most() -> None:
 
 
 def test_a_change_that_the_second_held_back_is_told_after_it() -> None:
-    stream = Recorder()
+    stream = OutcomeWriter()
     progress = LogLines(stream)
     progress.show(at(SINGLE, 10.0))
     for elapsed_s in (10.25, 10.5, 10.75, 11.0, 11.25):
@@ -166,7 +166,7 @@ def test_a_change_that_the_second_held_back_is_told_after_it() -> None:
 
 
 def test_by_batches_there_is_a_line_a_minute_and_one_at_each_change_of_a_status() -> None:
-    stream = Recorder()
+    stream = OutcomeWriter()
     progress = LogLines(stream)
     for quarter in range(4 * 60 * 5):
         done = msgspec.structs.replace(BATCHES[1], completed=quarter)  # a count that grows is no change

@@ -17,7 +17,7 @@ import uvloop
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator import app
 from rowmill.simulator.batches.objects import Batch, Entry, File, Stored, move
-from rowmill.simulator.batches.storage import Archive, Shelf
+from rowmill.simulator.batches.storage import Archive, Storage
 from rowmill.simulator.process import SimulatorProcess
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _stored(file_id: str) -> Stored:
 
 @pytest.mark.parametrize("torn", [b"", b'{"file":{"fi', b"\xff\x00", b'{"batches":"x"}\n'])
 def test_a_torn_last_line_of_the_journal_costs_nothing_else(tmp_path: Path, torn: bytes) -> None:
-    shelf = Shelf(tmp_path)
+    shelf = Storage(tmp_path)
     for name in ("one", "two"):
         shelf.path(name).write_bytes(b"x")
         shelf.add(_stored(name))
@@ -189,7 +189,7 @@ def test_a_torn_last_line_of_the_journal_costs_nothing_else(tmp_path: Path, torn
     with (tmp_path / "journal.jsonl").open("ab") as journal:
         journal.write(torn)
     for uploads in (1, 2):
-        shelf = Shelf(tmp_path)
+        shelf = Storage(tmp_path)
         assert (set(shelf.files), shelf.batches, shelf.uploads) == ({"two"}, 2, uploads)
         assert [path.name for path in (tmp_path / "files").iterdir()] == ["two"]
         shelf.next_upload()
@@ -201,12 +201,12 @@ def test_the_last_word_about_a_batch_counts(tmp_path: Path) -> None:
         id="b", endpoint="/v1/embeddings", input_file_id="f", completion_window="24h", created_at=1, expires_at=2
     )
     entry = Entry(number=0, word="ok", born=1.5, batch=batch)
-    shelf = Shelf(tmp_path)
+    shelf = Storage(tmp_path)
     shelf.save(entry)
     move(batch, "in_progress", 3.7)
     shelf.save(entry)
     shelf.close()
-    again = Shelf(tmp_path)
+    again = Storage(tmp_path)
     assert again.entries == {"b": entry}
     assert (again.entries["b"].batch.status, again.entries["b"].batch.in_progress_at) == ("in_progress", 3)
     again.close()

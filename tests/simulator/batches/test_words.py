@@ -5,47 +5,47 @@ import re
 import pytest
 
 from rowmill.simulator.batches import words
-from rowmill.simulator.batches.words import Fate, Handling
+from rowmill.simulator.batches.words import BatchScript, UploadScript
 
 
 @pytest.mark.parametrize(
     ("item", "fate"),
     [
-        ("ok", Fate()),
-        ("expired", Fate(expires_at=0.6)),
-        ("expired:0.25", Fate(expires_at=0.25)),
-        ("failed", Fate(failed="invalid_json_line")),
-        ("failed:token_limit_exceeded", Fate(failed="token_limit_exceeded")),
-        ("failed:invalid_json_line:line=7", Fate(failed="invalid_json_line", line=7)),
-        ("all_failed", Fate(all_failed=True)),
-        ("all_failed+empty_ids", Fate(all_failed=True, empty_ids=True)),
-        ("stuck", Fate(stuck="in_progress", stuck_at=0.5)),
-        ("stuck:0.1", Fate(stuck="in_progress", stuck_at=0.1)),
-        ("stuck:validating", Fate(stuck="validating")),
-        ("stuck:cancelling", Fate(stuck="cancelling")),
-        ("create_lost+expired:1", Fate(create="lost", expires_at=1.0)),
-        ("create_late:1.5", Fate(create="lost", late_s=1.5)),
-        ("create_500", Fate(create="500")),
-        ("content_502", Fate(content="502")),
-        ("content_cut", Fate(content="cut")),
-        ("gone", Fate(gone=True)),
+        ("ok", BatchScript()),
+        ("expired", BatchScript(expires_at=0.6)),
+        ("expired:0.25", BatchScript(expires_at=0.25)),
+        ("failed", BatchScript(failed="invalid_json_line")),
+        ("failed:token_limit_exceeded", BatchScript(failed="token_limit_exceeded")),
+        ("failed:invalid_json_line:line=7", BatchScript(failed="invalid_json_line", line=7)),
+        ("all_failed", BatchScript(all_failed=True)),
+        ("all_failed+empty_ids", BatchScript(all_failed=True, empty_ids=True)),
+        ("stuck", BatchScript(stuck="in_progress", stuck_at=0.5)),
+        ("stuck:0.1", BatchScript(stuck="in_progress", stuck_at=0.1)),
+        ("stuck:validating", BatchScript(stuck="validating")),
+        ("stuck:cancelling", BatchScript(stuck="cancelling")),
+        ("create_lost+expired:1", BatchScript(create="lost", expires_at=1.0)),
+        ("create_late:1.5", BatchScript(create="lost", late_s=1.5)),
+        ("create_500", BatchScript(create="500")),
+        ("content_502", BatchScript(content="502")),
+        ("content_cut", BatchScript(content="cut")),
+        ("gone", BatchScript(gone=True)),
     ],
 )
-def test_a_word_of_a_batch_is_read(item: str, fate: Fate) -> None:
+def test_a_word_of_a_batch_is_read(item: str, fate: BatchScript) -> None:
     assert words.fate(item) == fate
 
 
 @pytest.mark.parametrize(
     ("item", "handling"),
     [
-        ("ok", Handling()),
-        ("upload_lost", Handling(answer="lost")),
-        ("upload_500", Handling(answer="500")),
-        ("upload_403", Handling(answer="403")),
-        ("upload_slow:0.2+upload_lost", Handling(answer="lost", slow_s=0.2)),
+        ("ok", UploadScript()),
+        ("upload_lost", UploadScript(answer="lost")),
+        ("upload_500", UploadScript(answer="500")),
+        ("upload_403", UploadScript(answer="403")),
+        ("upload_slow:0.2+upload_lost", UploadScript(answer="lost", slow_s=0.2)),
     ],
 )
-def test_a_word_of_an_upload_is_read(item: str, handling: Handling) -> None:
+def test_a_word_of_an_upload_is_read(item: str, handling: UploadScript) -> None:
     assert words.handling(item) == handling
 
 

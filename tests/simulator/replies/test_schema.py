@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.simulator.replies import digest
-from rowmill.simulator.replies.schema import InvalidSchemaError, Schema, load
+from rowmill.simulator.replies.schema import InvalidSchemaError, ReplySchema, load
 
 TREE = {
     "type": "object",
@@ -64,7 +64,7 @@ SCHEMAS: list[dict[str, Any]] = [
 ]
 
 
-def _load(schema: Any) -> Schema:
+def _load(schema: Any) -> ReplySchema:
     return load(json.dumps(schema).encode())
 
 

@@ -22,8 +22,8 @@ from rowmill.tasks.factory import open_task
 from rowmill.worker.batch.collect import Asked, Collected, Rules, collect
 from rowmill.worker.batch.parts import Built, Limits, PartWriter
 from rowmill.worker.batch.results import Results
-from rowmill.worker.batch.shards import Desk
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.batch.shards import ShardAccess
+from rowmill.worker.recorder import OutcomeWriter
 
 T = TypeVar("T")
 ENDLESS = Amount(inf, inf, inf)
@@ -64,17 +64,17 @@ class Part(NamedTuple):
 class Process:
     """What one process has in memory."""
 
-    def __init__(self, bench: "Bench", *, retry_failed: bool = False, include: tuple[str, ...] = ()) -> None:
+    def __init__(self, bench: "BatchFiles", *, retry_failed: bool = False, include: tuple[str, ...] = ()) -> None:
         self.bench = bench
         self.sealed: dict[int, Totals] = {}
         self.notes: list[str] = []
         self.synced = 0
         self.on_synced: Callable[[], None] = lambda: None
         board = InflightBoard.create(bench.folder / "board", 0)
-        self.recorder = Recorder(
+        self.recorder = OutcomeWriter(
             task=bench.task, board=board, include=frozenset(include), on_recorded=lambda _full: None
         )
-        self.desk = Desk(
+        self.desk = ShardAccess(
             parts=bench.parts,
             directory=bench.directory,
             task=bench.task,
@@ -140,7 +140,7 @@ class Process:
             return await collect(self.desk, asked, results, Rules(attempts=most, asks=asks, secrets=("sk-secret",)))
 
 
-class Bench:
+class BatchFiles:
     """An input and its run directory."""
 
     def __init__(

@@ -36,7 +36,7 @@ class Life(NamedTuple):
 
 
 def too_many() -> Life:
-    return Life(end="failed", problems=(BatchProblem("token_limit_exceeded", "Enqueued token limit reached", None),))
+    return Life(end="failed", problems=(BatchProblem("token_limit_exceeded", "TokenQuota token limit reached", None),))
 
 
 class Batch(msgspec.Struct):

@@ -7,7 +7,7 @@ import pytest
 
 from rowmill.core.config.sections import BatchConfig
 from rowmill.core.errors import ExitCode
-from rowmill.worker.batch.client import Calls, End, Gone
+from rowmill.worker.batch.client import BatchClient, End, Gone
 from tests.worker.batch.provider_in_memory import Life, trouble
 from tests.worker.batch.virtual_time import START, VirtualClock
 from tests.worker.batch.world import World
@@ -30,10 +30,10 @@ class Line:
         return word
 
 
-def asked(*script: str) -> tuple[Calls, Line, VirtualClock, list[str]]:
+def asked(*script: str) -> tuple[BatchClient, Line, VirtualClock, list[str]]:
     clock, notes = VirtualClock(), list[str]()
     line = Line(clock, *script)
-    calls = Calls(
+    calls = BatchClient(
         line,  # type: ignore[arg-type]  # what is asked is given with each call
         provider="main",
         config=BatchConfig(poll_s=5.0, poll_max_s=60.0),

@@ -20,7 +20,7 @@ from rowmill.store.run_directory import RunDirectory
 from rowmill.transport import faults
 from tests.worker.batch.bench import (
     SCHEMA,
-    Bench,
+    BatchFiles,
     Part,
     answered,
     completion,
@@ -50,7 +50,7 @@ def answers(part: Part) -> list[dict[str, Any]]:
 
 def test_every_row_gets_the_bytes_that_the_live_path_writes(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(95), shard_rows=30)
+        bench = BatchFiles(tmp_path, texts(95), shard_rows=30)
         process = bench.process()
         part = await process.build()
         lines = answers(part)
@@ -84,7 +84,7 @@ def test_every_row_gets_the_bytes_that_the_live_path_writes(tmp_path: Path) -> N
 
 def test_what_the_output_includes_is_there(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, [{"id": 1, "text": "question 0", "more": [1]}])
+        bench = BatchFiles(tmp_path, [{"id": 1, "text": "question 0", "more": [1]}])
         process = bench.process(include=("input", "meta"))
         part = await process.build()
         await process.collect(part, written(tmp_path / "output", answers(part)))
@@ -103,7 +103,7 @@ def test_replies_are_kept_whole_where_the_output_is_that_of_a_batch(tmp_path: Pa
             "url": "/v1/chat/completions",
             "body": {"model": "m", "messages": []},
         }
-        bench = Bench(tmp_path, [row], model=None, prompt=None, id=None, whole_reply=True)
+        bench = BatchFiles(tmp_path, [row], model=None, prompt=None, id=None, whole_reply=True)
         process = bench.process()
         part = await process.build()
         body = completion("a")
@@ -123,7 +123,7 @@ def test_a_table_gives_the_same_lines(tmp_path: Path) -> None:
         outputs = []
         for folder, path in (("a", None), ("b", tmp_path / "in.parquet")):
             (tmp_path / folder).mkdir()
-            bench = Bench(tmp_path / folder, texts(30), path=path)
+            bench = BatchFiles(tmp_path / folder, texts(30), path=path)
             process = bench.process()
             part = await process.build()
             await process.collect(part, written(tmp_path / folder / "output", answers(part)))
@@ -141,7 +141,7 @@ def test_only_what_has_no_result_is_asked_again(tmp_path: Path) -> None:
     """An expired batch at 60%: the finished rows count, the others are the next try's, and no attempt is spent."""
 
     async def story() -> None:
-        bench = Bench(tmp_path, texts(50))
+        bench = BatchFiles(tmp_path, texts(50))
         process = bench.process()
         part = await process.build()
         lines = answers(part)
@@ -177,7 +177,7 @@ def test_a_row_that_came_to_nothing_is_tried_again_until_its_attempts_are_used_u
     tmp_path: Path, line: Any, fault: str
 ) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(3))
+        bench = BatchFiles(tmp_path, texts(3))
         process = bench.process()
         part = await process.build()
         lines = [each for each in answers(part) if each["custom_id"] != "r1"]
@@ -201,7 +201,7 @@ def test_a_row_that_came_to_nothing_is_tried_again_until_its_attempts_are_used_u
 @pytest.mark.parametrize(("status", "code"), [(429, "rate_limit_exceeded"), (503, None), (429, "slow_down")])
 def test_a_refusal_spends_no_attempt_but_not_for_ever(tmp_path: Path, status: int, code: str | None) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(1))
+        bench = BatchFiles(tmp_path, texts(1))
         process = bench.process()
         part = await process.build()
         output = written(tmp_path / "output", [refused("r0", status, "later", code)])
@@ -216,7 +216,7 @@ def test_a_refusal_spends_no_attempt_but_not_for_ever(tmp_path: Path, status: in
 
 def test_tries_that_had_no_room_for_a_row_do_not_count_against_it(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(4))
+        bench = BatchFiles(tmp_path, texts(4))
         process = bench.process()
         part = await process.build()
         output = written(tmp_path / "output", [refused(f"r{row}", 500, "broken") for row in range(4)])
@@ -230,7 +230,7 @@ def test_tries_that_had_no_room_for_a_row_do_not_count_against_it(tmp_path: Path
 
 def test_a_batch_that_was_broken_off_has_tried_nothing_that_it_has_no_result_for(tmp_path: Path) -> None:
     async def story() -> None:
-        process = Bench(tmp_path, texts(4)).process()
+        process = BatchFiles(tmp_path, texts(4)).process()
         part = await process.build()
         lines = [answers(part)[0], unasked("r1", "batch_cancelled")]
         found = await process.collect(part, written(tmp_path / "output", lines), completed=False, most=1)
@@ -243,7 +243,7 @@ def test_rows_that_were_not_asked_for_in_the_try_are_left_without_a_mark(tmp_pat
     """The part's file had no room for them, or their failures were taken back after it was sent."""
 
     async def story() -> None:
-        bench = Bench(tmp_path, texts(6))
+        bench = BatchFiles(tmp_path, texts(6))
         process = bench.process()
         part = await process.build(requests=4)
         lines = answers(part)
@@ -273,7 +273,7 @@ def test_rows_that_were_not_asked_for_in_the_try_are_left_without_a_mark(tmp_pat
 )
 def test_what_is_the_row_s_own_fault_is_final(tmp_path: Path, status: int, code: str | None, fault: str) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(2))
+        bench = BatchFiles(tmp_path, texts(2))
         process = bench.process()
         part = await process.build()
         lines = [answers(part)[0], refused("r1", status, "with sk-secret", code)]
@@ -290,7 +290,7 @@ def test_what_is_the_row_s_own_fault_is_final(tmp_path: Path, status: int, code:
 @pytest.mark.parametrize(("status", "code"), [(401, None), (404, "model_not_found"), (429, "insufficient_quota")])
 def test_what_would_fail_every_row_fails_none(tmp_path: Path, status: int, code: str | None) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(3))
+        bench = BatchFiles(tmp_path, texts(3))
         process = bench.process()
         part = await process.build()
         lines = [answers(part)[0], refused("r1", status, "first", code), refused("r2", status, "second", code)]
@@ -305,7 +305,7 @@ def test_what_would_fail_every_row_fails_none(tmp_path: Path, status: int, code:
 
 def test_a_model_that_declines_has_failed_the_row_and_is_paid(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(1))
+        bench = BatchFiles(tmp_path, texts(1))
         process = bench.process()
         part = await process.build()
         body = completion(None)
@@ -322,7 +322,7 @@ def test_a_row_that_cannot_become_a_request_fails_also_here(tmp_path: Path) -> N
     """Its failure was taken back after the part's file was written."""
 
     async def story() -> None:
-        bench = Bench(tmp_path, [*texts(1), b"no row"])
+        bench = BatchFiles(tmp_path, [*texts(1), b"no row"])
         process = bench.process()
         part = await process.build()
         later = bench.process(retry_failed=True)
@@ -338,7 +338,7 @@ def test_a_row_that_cannot_become_a_request_fails_also_here(tmp_path: Path) -> N
 
 def test_everything_that_was_answered_is_paid_for(tmp_path: Path) -> None:
     async def story() -> None:
-        process = Bench(tmp_path, texts(5), schema=SCHEMA).process()
+        process = BatchFiles(tmp_path, texts(5), schema=SCHEMA).process()
         part = await process.build()
         lines = [
             answered("r0", completion({"n": 0}, tokens=(100, 1), cached=60)),
@@ -362,7 +362,7 @@ def test_everything_that_was_answered_is_paid_for(tmp_path: Path) -> None:
 
 def test_a_row_is_shown_what_was_wrong_in_the_next_try_until_it_is_right(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(3), schema=SCHEMA)
+        bench = BatchFiles(tmp_path, texts(3), schema=SCHEMA)
         process = bench.process()
         part = await process.build()
         lines = [answered(line["custom_id"], completion({"n": n_of(line)})) for line in part.lines]
@@ -383,7 +383,7 @@ def test_a_row_is_shown_what_was_wrong_in_the_next_try_until_it_is_right(tmp_pat
 
 def test_a_row_that_is_never_right_fails_with_its_last_reply(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(1), schema=SCHEMA)
+        bench = BatchFiles(tmp_path, texts(1), schema=SCHEMA)
         process = bench.process()
         for number in (1, 2, 3):
             part = await process.build()
@@ -399,7 +399,7 @@ def test_a_row_that_is_never_right_fails_with_its_last_reply(tmp_path: Path) -> 
 
 def test_a_reply_is_stored_once_however_often_it_is_collected(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(1), schema=SCHEMA)
+        bench = BatchFiles(tmp_path, texts(1), schema=SCHEMA)
         for number, texts_of_try in ((1, ["no"]), (2, ["no"])):
             part = await bench.process().build()
             output = written(tmp_path / "output", [answered("r0", completion(text)) for text in texts_of_try])
@@ -427,7 +427,7 @@ def pack_reply(part: Part, *, wrong: tuple[int, ...] = ()) -> list[dict[str, Any
 
 def test_rows_of_a_pack_have_their_answers_and_share_what_it_cost(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(10), schema=SCHEMA, rows_per_request=4, shard_rows=9)
+        bench = BatchFiles(tmp_path, texts(10), schema=SCHEMA, rows_per_request=4, shard_rows=9)
         process = bench.process()
         part = await process.build()
         assert part.ids == ["r0x4", "r4x4", "r8", "r9"]
@@ -451,7 +451,7 @@ def test_rows_of_a_pack_have_their_answers_and_share_what_it_cost(tmp_path: Path
 
 def test_a_row_that_is_wrong_in_a_pack_is_asked_alone(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(8), schema=SCHEMA, rows_per_request=4)
+        bench = BatchFiles(tmp_path, texts(8), schema=SCHEMA, rows_per_request=4)
         process = bench.process()
         part = await process.build()
         found = await process.collect(part, written(tmp_path / "output", pack_reply(part, wrong=(0, 2))))
@@ -473,7 +473,7 @@ def test_a_row_that_is_wrong_in_a_pack_is_asked_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [refused("r0x4", 400, "too long"), answered("r0x4", {"choices": []})])
 def test_where_one_row_may_be_at_fault_all_are_asked_alone(tmp_path: Path, line: dict[str, Any]) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(4), schema=SCHEMA, rows_per_request=4)
+        bench = BatchFiles(tmp_path, texts(4), schema=SCHEMA, rows_per_request=4)
         part = await bench.process().build()
         for _ in range(2):
             found = await bench.process().collect(part, written(tmp_path / "output", [line]), most=1)
@@ -493,7 +493,7 @@ def test_where_one_row_may_be_at_fault_all_are_asked_alone(tmp_path: Path, line:
 @pytest.mark.parametrize("most", [1, 2])
 def test_a_pack_that_came_to_nothing_is_tried_again_whole(tmp_path: Path, most: int) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(7), api="embeddings", rows_per_request=4)
+        bench = BatchFiles(tmp_path, texts(7), api="embeddings", rows_per_request=4)
         process = bench.process()
         part = await process.build(url="/v1/embeddings")
         data = [{"index": place, "embedding": "AACAPw=="} for place in (2, 0, 1)]
@@ -512,7 +512,7 @@ def test_a_pack_that_came_to_nothing_is_tried_again_whole(tmp_path: Path, most: 
 
 def test_ids_of_packs_that_cannot_be_are_nobody_s(tmp_path: Path) -> None:
     async def story() -> None:
-        process = Bench(tmp_path, texts(4)).process()
+        process = BatchFiles(tmp_path, texts(4)).process()
         part = await process.build()
         lines = [answered(name, completion("?")) for name in ("r0x2", "r4", "r-1", "r3x9", "")]
         found = await process.collect(part, written(tmp_path / "output", lines + answers(part)))
@@ -529,7 +529,7 @@ class Killed:
 
     def __init__(self, folder: Path) -> None:
         rows = [b"no row" if row == 20 else each for row, each in enumerate(texts(30))]
-        self.bench = Bench(folder, rows, schema=SCHEMA, rows_per_request=4, shard_rows=9)
+        self.bench = BatchFiles(folder, rows, schema=SCHEMA, rows_per_request=4, shard_rows=9)
 
     async def sent(self) -> None:
         self.part = await self.bench.process().build()
@@ -646,7 +646,7 @@ def test_a_collection_that_is_cancelled_is_done_again_to_the_same_end(
 
 def test_shards_that_were_sealed_before_the_kill_still_count_what_they_cost(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(30))
+        bench = BatchFiles(tmp_path, texts(30))
         part = await bench.process().build()
         lines = answers(part)
         first = await bench.process().collect(part, written(tmp_path / "output", lines), end_row=20)
@@ -666,7 +666,7 @@ def test_shards_that_were_sealed_before_the_kill_still_count_what_they_cost(tmp_
 
 def test_failures_are_asked_again_once_in_a_session_that_is_killed_and_run_again(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(4))
+        bench = BatchFiles(tmp_path, texts(4))
         part = await bench.process().build()
         bad = [refused(f"r{row}", 400, "bad") for row in (1, 2, 3)]
         await bench.process().collect(part, written(tmp_path / "output", answers(part)[:1] + bad))

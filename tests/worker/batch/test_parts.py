@@ -14,7 +14,7 @@ from rowmill.core.amounts import Amount
 from rowmill.core.errors import RunDirectoryError
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.parts import PartWriter, build_part
-from tests.worker.batch.bench import SCHEMA, Bench, Process, estimate, limits, question, run, texts
+from tests.worker.batch.bench import SCHEMA, BatchFiles, Process, estimate, limits, question, run, texts
 
 
 async def store(process: Process, row: int, *outputs: str, usage: tuple[int, int] = (10, 7)) -> None:
@@ -36,7 +36,7 @@ async def end(process: Process, *rows: int) -> None:
 
 def test_a_line_is_the_request_that_the_live_api_would_get(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(25))
+        bench = BatchFiles(tmp_path, texts(25))
         part = await bench.process().build()
         assert part.ids == [f"r{row}" for row in range(25)]
         lines = [json.dumps(row).encode() for row in texts(25)]
@@ -56,7 +56,7 @@ def test_a_line_is_the_request_that_the_live_api_would_get(tmp_path: Path) -> No
 
 def test_rows_with_an_outcome_are_not_asked_for_again(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(30))
+        bench = BatchFiles(tmp_path, texts(30))
         process = bench.process()
         await end(process, 3, *range(10, 20), 29)
         assert process.desk.sealed(bench.shards[1])
@@ -74,7 +74,7 @@ def test_rows_with_an_outcome_are_not_asked_for_again(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_requests_fail_at_once_as_live_ones_do(tmp_path: Path) -> None:
     async def story() -> None:
         rows = [*texts(2), b"no JSON", {"id": 3, "no": "text"}, b"", {"id": 5, "text": " "}]
-        bench = Bench(tmp_path, rows)
+        bench = BatchFiles(tmp_path, rows)
         process = bench.process()
         part = await process.build()
         assert part.ids == ["r0", "r1"]
@@ -111,7 +111,7 @@ def test_a_part_ends_before_the_request_that_has_no_room(
     tmp_path: Path, name: str, limit: dict[str, Any], requests: int
 ) -> None:
     async def story() -> None:
-        process = Bench(tmp_path, texts(9), shard_rows=4).process()
+        process = BatchFiles(tmp_path, texts(9), shard_rows=4).process()
         part = await process.build(**limit)
         assert (part.built.full, part.built.requests, part.built.end_row) == (name, requests, requests)
         assert part.built.need == estimate(part.built.tokens // requests)
@@ -126,7 +126,7 @@ def test_a_part_ends_before_the_request_that_has_no_room(
 
 def test_the_budget_may_cover_nothing_but_a_first_request_is_never_too_many_tokens(tmp_path: Path) -> None:
     async def story() -> None:
-        process = Bench(tmp_path, texts(3)).process()
+        process = BatchFiles(tmp_path, texts(3)).process()
         nothing = await process.build(amount=Amount(inf, 20, inf))
         assert (nothing.lines, nothing.built.full, nothing.built.end_row) == ([], "amount", 0)
         assert nothing.built.need.tokens > 20
@@ -138,7 +138,7 @@ def test_the_budget_may_cover_nothing_but_a_first_request_is_never_too_many_toke
 
 def test_a_row_that_is_larger_than_a_file_may_be_fails(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, [*texts(1), {"id": 1, "text": "x" * 2000}, {"id": 2, "text": "y"}])
+        bench = BatchFiles(tmp_path, [*texts(1), {"id": 1, "text": "x" * 2000}, {"id": 2, "text": "y"}])
         part = await bench.process().build(size=1000)
         assert part.ids == ["r0", "r2"]
         error = bench.records()[1]["line"]["error"]
@@ -160,7 +160,7 @@ def test_parts_ask_for_every_row_without_an_outcome_exactly_once(
         invalid = data.draw(st.sets(st.integers(0, rows - 1)))
         lines = [b"no row" if row in invalid else each for row, each in enumerate(texts(rows))]
         shard_rows = data.draw(st.integers(1, 12))
-        bench = Bench(tmp_path_factory.mktemp("part"), lines, shard_rows=shard_rows, rows_per_request=packed)
+        bench = BatchFiles(tmp_path_factory.mktemp("part"), lines, shard_rows=shard_rows, rows_per_request=packed)
         process = bench.process()
         done = data.draw(st.sets(st.integers(0, rows - 1)))
         await end(process, *done)
@@ -188,7 +188,7 @@ def test_parts_ask_for_every_row_without_an_outcome_exactly_once(
 
 def test_rows_that_share_a_request_are_neighbours(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, [*texts(6), b"no row", *texts(12)[7:]], shard_rows=10, rows_per_request=4)
+        bench = BatchFiles(tmp_path, [*texts(6), b"no row", *texts(12)[7:]], shard_rows=10, rows_per_request=4)
         process = bench.process()
         await end(process, 2)
         await store(process, 8, "wrong")
@@ -204,7 +204,7 @@ def test_rows_that_share_a_request_are_neighbours(tmp_path: Path) -> None:
 
 def test_embeddings_go_out_as_lists(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(5), api="embeddings", rows_per_request=2)
+        bench = BatchFiles(tmp_path, texts(5), api="embeddings", rows_per_request=2)
         part = await bench.process().build(url="/v1/embeddings", rows=4)
         assert [line["body"]["input"] for line in part.lines] == [
             ["question 0", "question 1"], ["question 2", "question 3"],
@@ -217,7 +217,7 @@ def test_embeddings_go_out_as_lists(tmp_path: Path) -> None:
 
 def test_a_pack_that_is_larger_than_a_file_may_be_is_halved(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, [{"id": n, "text": "x" * 500} for n in range(5)], rows_per_request=5)
+        bench = BatchFiles(tmp_path, [{"id": n, "text": "x" * 500} for n in range(5)], rows_per_request=5)
         part = await bench.process().build(size=2300)
         assert part.ids == ["r0x2"]  # a half of three is still too large, and has no room beside the first
         assert part.built.full == "size"
@@ -231,7 +231,7 @@ def test_a_pack_that_is_larger_than_a_file_may_be_is_halved(tmp_path: Path) -> N
 
 def test_a_row_is_shown_the_replies_that_were_no_answers(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(3), schema=SCHEMA)
+        bench = BatchFiles(tmp_path, texts(3), schema=SCHEMA)
         process = bench.process()
         await store(process, 1, "first", "second")
         part = await process.build()
@@ -247,7 +247,7 @@ def test_a_row_that_was_asked_often_enough_fails_with_its_last_reply(tmp_path: P
     """As a kill leaves it, between the reply and the failure."""
 
     async def story() -> None:
-        bench = Bench(tmp_path, texts(2), schema=SCHEMA)
+        bench = BatchFiles(tmp_path, texts(2), schema=SCHEMA)
         process = bench.process()
         await store(process, 1, "first", "second", "third")
         part = await process.build()
@@ -262,7 +262,7 @@ def test_a_row_that_was_asked_often_enough_fails_with_its_last_reply(tmp_path: P
 
 def test_a_row_of_a_pack_is_asked_alone_and_then_shown_its_reply(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(3), schema=SCHEMA, rows_per_request=3)
+        bench = BatchFiles(tmp_path, texts(3), schema=SCHEMA, rows_per_request=3)
         process = bench.process()
         await store(process, 0, "in the pack")
         await store(process, 1, "in the pack", "alone")
@@ -279,7 +279,7 @@ def test_a_row_of_a_pack_is_asked_alone_and_then_shown_its_reply(tmp_path: Path)
 
 def test_a_provider_s_own_model_is_asked(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(2))
+        bench = BatchFiles(tmp_path, texts(2))
         part = await bench.process().build(rewrite=bench.task.asking("theirs"))
         assert [line["body"]["model"] for line in part.lines] == ["theirs", "theirs"]
         assert question(part.lines[1]) == "question 1"
@@ -291,7 +291,7 @@ def test_a_body_of_a_batch_file_goes_out_on_one_line(tmp_path: Path) -> None:
     async def story() -> None:
         body = b'{"model": "m",\r "messages": [ {"role": "user", "content": "a  b"} ]}'
         row = b'{"custom_id": "own", "method": "POST", "url": "/v1/chat/completions", "body": %b}' % body
-        bench = Bench(tmp_path, [row], model=None, prompt=None, id=None)
+        bench = BatchFiles(tmp_path, [row], model=None, prompt=None, id=None)
         part = await bench.process().build()
         assert part.path.read_bytes().count(b"\n") == 1
         assert b"\r" not in part.path.read_bytes()
@@ -306,7 +306,7 @@ def test_a_body_of_a_batch_file_goes_out_on_one_line(tmp_path: Path) -> None:
 
 def test_a_file_that_a_killed_process_has_left_is_written_over(tmp_path: Path) -> None:
     async def story() -> None:
-        process = Bench(tmp_path, texts(50)).process()
+        process = BatchFiles(tmp_path, texts(50)).process()
         data = (await process.build()).path.read_bytes()
         (tmp_path / "part.jsonl").write_bytes(data[:-30] + b"x" * 10_000)
         assert (await process.build()).path.read_bytes() == data
@@ -316,7 +316,7 @@ def test_a_file_that_a_killed_process_has_left_is_written_over(tmp_path: Path) -
 
 def test_the_file_is_written_in_blocks(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, [{"id": n, "text": "x" * 5000} for n in range(600)], shard_rows=600)
+        bench = BatchFiles(tmp_path, [{"id": n, "text": "x" * 5000} for n in range(600)], shard_rows=600)
         process = bench.process()
         held = []
         writer = PartWriter(process.desk, tmp_path / "part", limits(), url="/v1/x", estimate=estimate, asks=3)
@@ -335,7 +335,7 @@ def test_the_file_is_written_in_blocks(tmp_path: Path) -> None:
 
 def test_an_input_that_has_changed_is_found_before_its_part_is_sent(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(20), shard_rows=20)
+        bench = BatchFiles(tmp_path, texts(20), shard_rows=20)
         data = bytearray((tmp_path / "in.jsonl").read_bytes())
         data[-5] ^= 1
         (tmp_path / "in.jsonl").write_bytes(data)
@@ -347,7 +347,7 @@ def test_an_input_that_has_changed_is_found_before_its_part_is_sent(tmp_path: Pa
 
 def test_a_range_is_built_of_the_shards_that_are_known(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(30))
+        bench = BatchFiles(tmp_path, texts(30))
         await end(bench.process(), *range(10, 20))
         process = bench.process()  # shard 1 is sealed, and not assigned any more
 
@@ -373,7 +373,7 @@ def test_parquet_rows_become_the_same_lines(tmp_path: Path) -> None:
         files = []
         for folder, path in (("a", None), ("b", tmp_path / "in.parquet")):
             (tmp_path / folder).mkdir()
-            process = Bench(tmp_path / folder, texts(40), path=path).process()
+            process = BatchFiles(tmp_path / folder, texts(40), path=path).process()
             files.append((await process.build(3, requests=20)).path.read_bytes())
         assert files[0] == files[1]
 

@@ -8,8 +8,8 @@ import pytest
 
 from rowmill.core.config import Config
 from rowmill.core.config.sections import InputConfig, OutputConfig, TaskConfig
-from rowmill.worker.batch.files import Bench
-from tests.worker.batch.bench import Bench as Place
+from rowmill.worker.batch.files import BatchFiles
+from tests.worker.batch.bench import BatchFiles as Place
 from tests.worker.batch.bench import texts
 from tests.worker.batch.provider_in_memory import Life, answered
 from tests.worker.batch.world import Killed, Session, World
@@ -35,11 +35,11 @@ def world_of(folder: Path) -> tuple[World, Place]:
         batch=world.config,
     )
 
-    def bench_for(session: Session) -> Bench:
+    def bench_for(session: Session) -> BatchFiles:
         process = place.process()
         waiting = iter(process.desk.shards)
         process.desk.shards = []
-        bench = Bench(
+        bench = BatchFiles(
             desk=process.desk,
             config=config,
             fund=session.fund,

@@ -8,7 +8,7 @@ import pytest
 
 from rowmill.core.amounts import Amount, Price, Spent
 from rowmill.store.batch_journal import BatchJournal, Try
-from rowmill.worker.batch.reservations import Fund
+from rowmill.worker.batch.reservations import BatchReservations
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)  # of batches: half of that
 
@@ -43,11 +43,11 @@ def collected(journal: BatchJournal, t: Try, spent: Spent, wasted: Spent | None 
 
 
 def test_without_a_budget_there_is_room_for_anything(journal: BatchJournal) -> None:
-    assert Fund(journal, None, None, 0).room() == Amount(inf, inf, inf)
+    assert BatchReservations(journal, None, None, 0).room() == Amount(inf, inf, inf)
 
 
 def test_what_is_under_way_counts_as_reserved_and_what_is_collected_as_it_cost(journal: BatchJournal) -> None:
-    fund = Fund(journal, Amount(100, 10_000, 1.0), PRICE, 0)
+    fund = BatchReservations(journal, Amount(100, 10_000, 1.0), PRICE, 0)
     first = built(journal, 0, Amount(10, 2000, 0.25))
     built(journal, 1, Amount(10, 2000, 0.25))
     assert fund.room() == Amount(80, 6000, 0.5)
@@ -62,7 +62,7 @@ def test_what_is_under_way_counts_as_reserved_and_what_is_collected_as_it_cost(j
 
 
 def test_what_was_given_up_with_a_batch_may_be_billed_and_without_one_is_not(journal: BatchJournal) -> None:
-    fund = Fund(journal, Amount(100, inf, inf), None, 0)
+    fund = BatchReservations(journal, Amount(100, inf, inf), None, 0)
     journal.given_up(sent(journal, built(journal, 0, Amount(10, 0, 0))), "stuck", 9.0)
     journal.given_up(built(journal, 1, Amount(10, 0, 0)), "its file is gone", 9.0)
     refused = sent(journal, built(journal, 2, Amount(10, 0, 0)))
@@ -74,21 +74,21 @@ def test_what_was_given_up_with_a_batch_may_be_billed_and_without_one_is_not(jou
 
 
 def test_before_there_are_results_a_reply_is_taken_to_be_long(journal: BatchJournal) -> None:
-    estimate = Fund(journal, None, PRICE, 300).estimator()(1000)
+    estimate = BatchReservations(journal, None, PRICE, 300).estimator()(1000)
     assert (estimate.requests, estimate.tokens) == (1, 1300)
     assert estimate.usd == pytest.approx((1000 * 2 + 300 * 8) / 1e6 / 2)
-    assert Fund(journal, None, PRICE, 0).estimator()(1000).tokens == 1000 + 1024
-    assert Fund(journal, None, None, 300).estimator()(1000).usd == 0.0
+    assert BatchReservations(journal, None, PRICE, 0).estimator()(1000).tokens == 1000 + 1024
+    assert BatchReservations(journal, None, None, 300).estimator()(1000).usd == 0.0
 
 
 def test_a_few_results_tell_nothing_yet(journal: BatchJournal) -> None:
     collected(journal, built(journal, 0, Amount(), requests=7, tokens=700), Spent(7, 1400, 0, 70))
-    assert Fund(journal, None, PRICE, 300).estimator()(100).tokens == 400
+    assert BatchReservations(journal, None, PRICE, 300).estimator()(100).tokens == 400
 
 
 def test_results_tell_what_prompts_and_replies_have(journal: BatchJournal) -> None:
     collected(journal, built(journal, 0, Amount(), requests=10, tokens=1000), Spent(8, 1600, 400, 60))
-    estimate = Fund(journal, None, PRICE, 300).estimator()(100)
+    estimate = BatchReservations(journal, None, PRICE, 300).estimator()(100)
     # Eight of ten were answered: what was guessed of them is 800 tokens, and they had twice that.
     assert estimate.tokens == pytest.approx(200 + 7.5)
     assert estimate.usd == pytest.approx((150 * 2 + 50 * 0.5 + 7.5 * 8) / 1e6 / 2, rel=1e-5)
@@ -96,7 +96,7 @@ def test_results_tell_what_prompts_and_replies_have(journal: BatchJournal) -> No
 
 def test_the_price_of_many_small_requests_is_not_lost_in_rounding(journal: BatchJournal) -> None:
     collected(journal, built(journal, 0, Amount(), requests=10, tokens=100), Spent(10, 104, 0, 4))
-    estimate = Fund(journal, None, PRICE, 0).estimator()
+    estimate = BatchReservations(journal, None, PRICE, 0).estimator()
     usd = sum(estimate(10).usd for _ in range(1000))
     assert usd == pytest.approx((10.4 * 2 + 0.4 * 8) * 1000 / 1e6 / 2, rel=1e-5)
 
@@ -112,7 +112,7 @@ def test_the_price_of_many_small_requests_is_not_lost_in_rounding(journal: Batch
     ],
 )
 def test_a_refusal_names_what_is_scarce(journal: BatchJournal, left: Amount, need: Amount, words: list[str]) -> None:
-    fund = Fund(journal, left, PRICE, 0)
+    fund = BatchReservations(journal, left, PRICE, 0)
     assert all(word in fund.refusal(need) for word in [*words, "; that is below what one request costs; raise it"])
     built(journal, 0, Amount())
     assert all(word in fund.refusal(need) for word in words)

@@ -186,7 +186,7 @@ def test_a_session_that_is_stopped_leaves_its_batches_and_the_next_one_takes_the
     assert world.asked_once
 
 
-# Enqueued tokens
+# TokenQuota tokens
 
 
 def test_the_limit_of_enqueued_tokens_is_never_passed_and_is_used(tmp_path: Path) -> None:

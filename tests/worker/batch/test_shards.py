@@ -15,7 +15,7 @@ from rowmill.core.wire import Answer, Failure
 from rowmill.transport import faults
 from rowmill.worker.batch.shards import Opened
 from rowmill.worker.job import Job
-from tests.worker.batch.bench import Bench, Process, run, texts
+from tests.worker.batch.bench import BatchFiles, Process, run, texts
 
 _ANSWER = Answer(b'"a"', b'"stop"', b'"m"', b"null", 10, 7)
 
@@ -39,7 +39,7 @@ async def fill(process: Process, number: int, *rows: int, failed: bool = False) 
 
 def test_one_shard_is_open_at_a_time(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(4), shard_rows=2)
+        bench = BatchFiles(tmp_path, texts(4), shard_rows=2)
         process = bench.process()
         seen = []
 
@@ -58,7 +58,7 @@ def test_one_shard_is_open_at_a_time(tmp_path: Path) -> None:
 
 def test_a_shard_is_sealed_once_its_last_row_is_recorded(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(4), shard_rows=2)
+        bench = BatchFiles(tmp_path, texts(4), shard_rows=2)
         process = bench.process()
         await fill(process, 0, 1)
         assert process.sealed == {}
@@ -77,7 +77,7 @@ def test_a_shard_is_sealed_once_its_last_row_is_recorded(tmp_path: Path) -> None
 
 def test_what_an_earlier_session_has_left_is_told_and_sealed(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(6), shard_rows=2)
+        bench = BatchFiles(tmp_path, texts(6), shard_rows=2)
         first = bench.process()
         await fill(first, 0, 0, 1)
         await fill(first, 1, 2)
@@ -96,7 +96,7 @@ def test_what_an_earlier_session_has_left_is_told_and_sealed(tmp_path: Path) -> 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_what_was_recorded_before_a_break_is_on_the_disk(tmp_path: Path, cancelled: bool) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(4))
+        bench = BatchFiles(tmp_path, texts(4))
         process = bench.process()
 
         async def work() -> None:
@@ -126,7 +126,7 @@ def test_groups_go_to_the_disk_while_rows_are_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(rowmill.worker.batch.shards, "_GROUP_BYTES", 1000)
 
     async def story() -> None:
-        bench = Bench(tmp_path, texts(2000), shard_rows=5000)
+        bench = BatchFiles(tmp_path, texts(2000), shard_rows=5000)
         process = bench.process()
         async with process.desk.open(bench.shards[0]) as opened, aclosing(opened.rows(0, 2000)) as blocks:
             async for first, lines in blocks:
@@ -140,7 +140,7 @@ def test_groups_go_to_the_disk_while_rows_are_read(tmp_path: Path, monkeypatch: 
 
 def test_the_loop_turns_to_other_things_while_rows_are_read(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(5000), shard_rows=5000)
+        bench = BatchFiles(tmp_path, texts(5000), shard_rows=5000)
         process = bench.process()
         turns = 0
 
@@ -175,7 +175,7 @@ def test_a_range_of_rows_is_read_whatever_the_input_is(tmp_path: Path, kind: str
         pq.write_table(pa.Table.from_pylist(texts(900)), path)
 
     async def story() -> None:
-        bench = Bench(tmp_path, texts(900), shard_rows=600, path=path)
+        bench = BatchFiles(tmp_path, texts(900), shard_rows=600, path=path)
         process = bench.process()
         found: dict[int, bytes] = {}
         for shard, first, end in process.desk.stretches(300, 700):
@@ -191,7 +191,7 @@ def test_a_range_of_rows_is_read_whatever_the_input_is(tmp_path: Path, kind: str
 
 def test_an_input_that_has_changed_is_refused_also_behind_the_range(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(20), shard_rows=20)
+        bench = BatchFiles(tmp_path, texts(20), shard_rows=20)
         data = bytearray((tmp_path / "in.jsonl").read_bytes())
         data[-5] ^= 1
         (tmp_path / "in.jsonl").write_bytes(data)
@@ -204,7 +204,7 @@ def test_an_input_that_has_changed_is_refused_also_behind_the_range(tmp_path: Pa
 
 def test_a_range_falls_into_stretches_of_shards_and_of_sealed_ones(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(10), shard_rows=2)
+        bench = BatchFiles(tmp_path, texts(10), shard_rows=2)
         earlier = bench.process()
         await fill(earlier, 1, 2, 3)
         process = bench.process()  # shard 1 is not assigned any more
@@ -222,7 +222,7 @@ def test_a_range_falls_into_stretches_of_shards_and_of_sealed_ones(tmp_path: Pat
 
 def test_failures_are_taken_back_at_a_process_s_first_look_and_never_after(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = Bench(tmp_path, texts(3))
+        bench = BatchFiles(tmp_path, texts(3))
         await fill(bench.process(), 0, 0, 1, failed=True)
         process = bench.process(retry_failed=True)
         await process.desk.settle(bench.shards[0])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rowmill.core.amounts import Amount
 from rowmill.store.batch_journal import Try
-from rowmill.worker.batch.token_quota import Enqueued
+from rowmill.worker.batch.token_quota import TokenQuota
 from tests.worker.batch.virtual_time import VirtualClock, WaitsForever
 
 
@@ -25,7 +25,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 120), st.integers(1, 50)), max_size=12), st.integers(50, 200))
 def test_the_limit_is_kept_and_everyone_gets_in(parts: list[tuple[int, int]], limit: int) -> None:
-    enqueued = Enqueued(limit, [])
+    enqueued = TokenQuota(limit, [])
     inside: dict[int, int] = {}
 
     async def one(number: int, tokens: int, seconds: int) -> None:
@@ -45,7 +45,7 @@ def test_the_limit_is_kept_and_everyone_gets_in(parts: list[tuple[int, int]], li
 
 def test_what_an_earlier_session_has_enqueued_counts() -> None:
     tries = [part(0, 60, "created"), part(1, 30, "creating"), part(2, 50), part(3, 90, "ended")]
-    enqueued = Enqueued(100.0, tries)
+    enqueued = TokenQuota(100.0, tries)
 
     async def story() -> None:
         waiting = asyncio.ensure_future(enqueued.room(tries[2]))
@@ -61,7 +61,7 @@ def test_what_an_earlier_session_has_enqueued_counts() -> None:
 
 def test_where_nothing_is_to_be_enqueued_any_more_nobody_waits() -> None:
     first, second = part(0, 60), part(1, 60)
-    enqueued = Enqueued(100.0, [])
+    enqueued = TokenQuota(100.0, [])
 
     async def story() -> None:
         assert await enqueued.room(first)
@@ -78,7 +78,7 @@ def test_where_nothing_is_to_be_enqueued_any_more_nobody_waits() -> None:
 
 def test_refusals_count_in_a_row_and_with_nothing_else_enqueued() -> None:
     one, other = part(0, 60), part(1, 60)
-    enqueued = Enqueued(None, [])
+    enqueued = TokenQuota(None, [])
 
     async def story() -> None:
         for expected in (1, 2):
@@ -97,7 +97,7 @@ def test_refusals_count_in_a_row_and_with_nothing_else_enqueued() -> None:
 def test_a_refusal_wakes_nobody() -> None:
     """Two refused parts that woke each other would be created and refused every few seconds, for hours."""
     one, other = part(0, 60), part(1, 60, "created")
-    enqueued = Enqueued(None, [other])
+    enqueued = TokenQuota(None, [other])
 
     async def story() -> None:
         enqueued.refused(one)
@@ -111,7 +111,7 @@ def test_a_refusal_wakes_nobody() -> None:
 
 
 def test_a_limit_that_was_learned_only_goes_down() -> None:
-    enqueued = Enqueued(None, [])
+    enqueued = TokenQuota(None, [])
     for learned, expected in ((500.0, 500.0), (200.0, 200.0), (300.0, 200.0)):
         enqueued.lower(learned)
         assert enqueued.limit == expected

@@ -14,12 +14,12 @@ from rowmill.core.config.sections import BatchConfig
 from rowmill.core.wire import Failure
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport import faults
-from rowmill.worker.batch.client import Calls, End
+from rowmill.worker.batch.client import BatchClient, End
 from rowmill.worker.batch.collect import Collected
-from rowmill.worker.batch.lifecycle import Steps
+from rowmill.worker.batch.lifecycle import BatchLifecycle
 from rowmill.worker.batch.parts import Built
-from rowmill.worker.batch.reservations import Fund
-from rowmill.worker.batch.scheduler import Conductor, HandOver
+from rowmill.worker.batch.reservations import BatchReservations
+from rowmill.worker.batch.scheduler import BatchScheduler, HandOver
 from tests.worker.batch.provider_in_memory import USAGE, Life, Provider
 from tests.worker.batch.virtual_time import VirtualClock
 
@@ -31,10 +31,10 @@ class Killed(BaseException):
     """The process is no more: nothing that it would have done later happens."""
 
 
-class Bench:
+class BatchFiles:
     """Rows by number. A row's outcome stays, as in a checkpoint, whatever becomes of the process."""
 
-    def __init__(self, world: "World", fund: Fund) -> None:
+    def __init__(self, world: "World", fund: BatchReservations) -> None:
         self._world = world
         self._fund = fund
 
@@ -140,10 +140,10 @@ class Session:
         self.world = world
         self.journal = journal
         config, clock, note = world.config, world.clock, world.notes.append
-        self.fund = Fund(journal, world.left, world.price, world.most_output)
+        self.fund = BatchReservations(journal, world.left, world.price, world.most_output)
         self.bench = world.bench_for(self)
-        self.calls = Calls(world.provider, provider="main", config=config, clock=clock, note=note)
-        self.steps = Steps(
+        self.calls = BatchClient(world.provider, provider="main", config=config, clock=clock, note=note)
+        self.steps = BatchLifecycle(
             journal=journal,
             calls=self.calls,
             collect=self.bench.collect,
@@ -155,7 +155,7 @@ class Session:
             clock=clock,
             note=note,
         )
-        self.conductor = Conductor(
+        self.conductor = BatchScheduler(
             journal=journal,
             steps=self.steps,
             bench=self.bench,
@@ -194,7 +194,7 @@ class World:
         self.after: list[tuple[float, Callable[[Session], None]]] = []
         self.clock = VirtualClock()
         self.provider = Provider(self.clock, self.point, *lives)
-        self.bench_for: Callable[[Session], Any] = lambda session: Bench(self, session.fund)
+        self.bench_for: Callable[[Session], Any] = lambda session: BatchFiles(self, session.fund)
         self.last: Session | None = None
         self.loop: asyncio.AbstractEventLoop
         self._dead = False

@@ -24,10 +24,10 @@ from rowmill.store.in_flight import InflightBoard, read_board
 from rowmill.tasks import Task
 from rowmill.tasks.chat import ChatTask
 from rowmill.worker.job import OpenShard
-from rowmill.worker.live.dispatcher import Pipeline
-from rowmill.worker.live.provider import Upstream
-from rowmill.worker.live.reservations import Till
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.live.dispatcher import Dispatcher
+from rowmill.worker.live.provider import Provider
+from rowmill.worker.live.reservations import Reservations
+from rowmill.worker.recorder import OutcomeWriter
 
 T = TypeVar("T")
 Result = Reply | Failure
@@ -122,13 +122,13 @@ class Events:
         self.tripped: list[tuple[str, Failure]] = []
         self.closed: list[tuple[str, Failure]] = []
 
-    def on_refused(self, upstream: Upstream, failure: Failure) -> None:
+    def on_refused(self, upstream: Provider, failure: Failure) -> None:
         self.refused.append((upstream.name, failure))
 
-    def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
+    def on_tripped(self, upstream: Provider, failure: Failure) -> None:
         self.tripped.append((upstream.name, failure))
 
-    def on_closed(self, upstream: Upstream, failure: Failure) -> None:
+    def on_closed(self, upstream: Provider, failure: Failure) -> None:
         self.closed.append((upstream.name, failure))
 
 
@@ -137,15 +137,15 @@ class Work:
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        recorder: Recorder,
+        pipeline: Dispatcher,
+        recorder: OutcomeWriter,
         *,
         shard: OpenShard,
         wire: Wire,
         board: Path,
         retry: Quick,
         events: Events,
-        upstreams: list[Upstream],
+        upstreams: list[Provider],
         calls: list[bool],
     ) -> None:
         self.pipeline = pipeline
@@ -227,14 +227,14 @@ class Start(Protocol):
         scale: float = ...,
         requests: Share | None = ...,
         tokens: Share | None = ...,
-        upstreams: Callable[[Wire], list[Upstream]] = ...,
+        upstreams: Callable[[Wire], list[Provider]] = ...,
         budget: RetryBudget | None = ...,
         streak: int = ...,
         include: tuple[str, ...] = ...,
         task: Task = ...,
         suspects: tuple[int, ...] = ...,
         quarantined: tuple[int, ...] = ...,
-        till: Till | None = ...,
+        till: Reservations | None = ...,
     ) -> AbstractAsyncContextManager[Work]: ...
 
 
@@ -247,9 +247,9 @@ def work(tmp_path: Path) -> Start:
 TASK: Task = ChatTask(TaskConfig(model="m", prompt="{text}"), "id")
 
 
-def only(wire: Wire) -> list[Upstream]:
+def only(wire: Wire) -> list[Provider]:
     """Make the one upstream of most tests."""
-    return [Upstream(0, "main", wire, secrets=(SECRET,))]
+    return [Provider(0, "main", wire, secrets=(SECRET,))]
 
 
 def at_work(folder: Path) -> Start:
@@ -263,14 +263,14 @@ def at_work(folder: Path) -> Start:
         scale: float = 0.0005,
         requests: Share | None = None,
         tokens: Share | None = None,
-        upstreams: Callable[[Wire], list[Upstream]] = only,
+        upstreams: Callable[[Wire], list[Provider]] = only,
         budget: RetryBudget | None = None,
         streak: int = 1000,
         include: tuple[str, ...] = (),
         task: Task = TASK,
         suspects: tuple[int, ...] = (),
         quarantined: tuple[int, ...] = (),
-        till: Till | None = None,
+        till: Reservations | None = None,
     ) -> AsyncIterator[Work]:
         wire = wire or Wire()
         shard = Shard(0, 0, rows, 0, rows * 10, 0)
@@ -280,9 +280,9 @@ def at_work(folder: Path) -> Start:
         retry = Quick(attempts, scale)
         events = Events()
         calls: list[bool] = []
-        recorder = Recorder(task=task, board=board, include=frozenset(include), on_recorded=calls.append)
+        recorder = OutcomeWriter(task=task, board=board, include=frozenset(include), on_recorded=calls.append)
         providers = upstreams(wire)
-        pipeline = Pipeline(
+        pipeline = Dispatcher(
             task=task,
             upstreams=providers,
             retry=retry,

@@ -5,11 +5,11 @@ from math import inf
 
 import pytest
 
-from rowmill.budget.credit import Purse
+from rowmill.budget.credit import Credit
 from rowmill.core.amounts import Amount, Price
 from rowmill.transport import faults
-from rowmill.worker.live.provider import Upstream
-from rowmill.worker.live.reservations import Till
+from rowmill.worker.live.provider import Provider
+from rowmill.worker.live.reservations import Reservations
 from tests.worker.live.conftest import Result, Start, Wire, Work, failure, reply, run
 from tests.worker.live.test_second_asks import Model, answers, results, task
 
@@ -27,7 +27,7 @@ class Budget:
 
     def __init__(self, *prices: Price | None) -> None:
         self.told: list[tuple[Amount, Amount]] = []
-        self.till = Till(Purse(), prices or (None,), lambda left, need: self.told.append((left, need)))
+        self.till = Reservations(Credit(), prices or (None,), lambda left, need: self.told.append((left, need)))
 
     @property
     def sent(self) -> int:
@@ -132,10 +132,10 @@ def test_rows_that_are_left_with_one_provider_are_not_lost(work: Start) -> None:
         budget = Budget(None, None)
         spare = Wire(lambda row, nth: reply())
 
-        def upstreams(wire: Wire) -> list[Upstream]:
+        def upstreams(wire: Wire) -> list[Provider]:
             return [
-                Upstream(0, "main", wire, fallback=[1], fallback_on=["context_length"]),
-                Upstream(1, "spare", spare, weight=0.0),
+                Provider(0, "main", wire, fallback=[1], fallback_on=["context_length"]),
+                Provider(1, "spare", spare, weight=0.0),
             ]
 
         async with work(6, upstreams=upstreams, concurrency=6, till=budget.till) as at:

@@ -24,14 +24,14 @@ from rowmill.files.input.jsonl import plan_shards
 from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import (
     Assign,
-    Beat,
     Closed,
     Drain,
+    Heartbeat,
     Leased,
     Leases,
     Note,
+    RateLimited,
     Ready,
-    Refused,
     Setup,
     ShardSealed,
     Stop,
@@ -75,7 +75,7 @@ class Driver:
         self._settings = settings
         self._serial = 0
         self._kept: list[ToSupervisor] = []
-        self.beats: list[Beat] = []
+        self.beats: list[Heartbeat] = []
         self.child = processes.start(module, "test-worker")
 
     def tell(self, message: ToWorker) -> None:
@@ -139,12 +139,12 @@ class Driver:
             assert self.child.pipe.poll(max(0.0, end - time.monotonic())), f"no {kind.__name__} within {WAIT_S} s"
             told = messages.receive_in_supervisor(self.child.pipe)
             assert told is not None, f"the worker ended before it said {kind.__name__}; it said {self._kept}"
-            if isinstance(told, Beat):
+            if isinstance(told, Heartbeat):
                 self.beats.append(told)
             self._kept.append(told)
 
-    def beat_until(self, condition: Callable[[Beat], bool]) -> Beat:
-        while not condition(beat := self.hear(Beat)):
+    def beat_until(self, condition: Callable[[Heartbeat], bool]) -> Heartbeat:
+        while not condition(beat := self.hear(Heartbeat)):
             pass
         return beat
 
@@ -156,13 +156,13 @@ class Driver:
     def ended(self) -> tuple[int, list[ToSupervisor]]:
         """Wait for the end; return the exit status and everything that was not asked for, Beats aside."""
         while (told := messages.receive_in_supervisor(self.child.pipe)) is not None:
-            if isinstance(told, Beat):
+            if isinstance(told, Heartbeat):
                 self.beats.append(told)
             self._kept.append(told)
         self.child.process.join(WAIT_S)
         assert self.child.process.exitcode is not None, "the pipe is closed and the process is still there"
         return self.child.process.exitcode, [
-            message for message in self._kept if not isinstance(message, Beat | Leased)
+            message for message in self._kept if not isinstance(message, Heartbeat | Leased)
         ]
 
     def lines(self, number: int = 0) -> list[dict[str, Any]]:
@@ -414,7 +414,7 @@ def test_a_lease_that_is_not_renewed_ends_by_itself(drive: DRIVE, fast_url: str)
     driver.beat_until(lambda beat: beat.counters.rows > 0)
     sent = [0]
 
-    def still(beat: Beat) -> bool:
+    def still(beat: Heartbeat) -> bool:
         sent.append(beat.providers[0].requests)
         return beat.in_flight == 0 and sent[-1] == sent[-2] > 0
 
@@ -429,7 +429,7 @@ def test_a_429_is_told_at_once_and_held_to(drive: DRIVE, simulate: Callable[...,
     driver = drive(url, rows=50, concurrency=1)
     driver.set_up()
     driver.assign()
-    assert driver.hear(Refused) == Refused(0, 600.0, False)
+    assert driver.hear(RateLimited) == RateLimited(0, 600.0, False)
     driver.beat_until(lambda beat: beat.waiting == 1)
     for _ in range(2):
         driver.beat_until(lambda beat: beat.in_flight == 0)

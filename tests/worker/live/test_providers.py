@@ -11,7 +11,7 @@ import pytest
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.retry import RetryBudget
 from rowmill.transport import faults
-from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.provider import Provider
 from tests.worker.live.conftest import TASK, Result, Start, Wire, Work, failure, reply, run
 
 CONTEXT = json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}}).encode()
@@ -27,12 +27,12 @@ class Wires:
     def sent(self) -> list[int]:
         return [len(wire.sent) for wire in self.wires]
 
-    def upstreams(self, **more: list[object]) -> Callable[[Wire], list[Upstream]]:
+    def upstreams(self, **more: list[object]) -> Callable[[Wire], list[Provider]]:
         """Make the upstreams a, b, c, ...; `weight=[1, 2]` gives each its own."""
 
-        def make(_wire: Wire) -> list[Upstream]:
+        def make(_wire: Wire) -> list[Provider]:
             return [
-                Upstream(
+                Provider(
                     number,
                     "abcdef"[number],
                     wire,

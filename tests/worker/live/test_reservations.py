@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowmill.budget.credit import Purse
+from rowmill.budget.credit import Credit
 from rowmill.core.amounts import Amount, Price
 from rowmill.core.wire import Answer, Failure, Request
 from rowmill.transport import faults
 from rowmill.worker.job import Job
-from rowmill.worker.live.provider import Upstream
-from rowmill.worker.live.reservations import Till
+from rowmill.worker.live.provider import Provider
+from rowmill.worker.live.reservations import Reservations
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)
 DEAR = Price(input=20.0, output=80.0, cached_input=20.0)
@@ -30,8 +30,8 @@ class Silent:
         pass
 
 
-def upstream(number: int = 0) -> Upstream:
-    return Upstream(number, "main", Silent(), most_output=MOST)
+def upstream(number: int = 0) -> Provider:
+    return Provider(number, "main", Silent(), most_output=MOST)
 
 
 def job(tokens: int = PROMPT) -> Job:
@@ -49,8 +49,8 @@ class Counter:
 
     def __init__(self, *prices: Price | None) -> None:
         self.told: list[tuple[Amount, Amount]] = []
-        self.purse = Purse()
-        self.till = Till(self.purse, prices or (PRICE,), lambda left, need: self.told.append((left, need)))
+        self.purse = Credit()
+        self.till = Reservations(self.purse, prices or (PRICE,), lambda left, need: self.told.append((left, need)))
 
     def taught(self, prompt: int, completion: int, cached: int = 0, *, times: int = 8) -> None:
         """Let so many replies say what requests of the usual size take."""

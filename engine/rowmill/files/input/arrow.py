@@ -77,7 +77,7 @@ def plan(path: Path, *, number: int, first_row: int, part: int, shard_rows: int)
     return plan_shards(groups, identity, number=number, first_row=first_row, part=part, shard_rows=shard_rows)
 
 
-class RowReader(TableReader):
+class ArrowReader(TableReader):
     """Reads the rows of one shard as lines: an async context manager with `read`.
 
     columns: the only ones to read; those that do not exist are left out. None: all of them.

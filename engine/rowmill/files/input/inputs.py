@@ -18,7 +18,7 @@ from rowmill.files.input.batch_lines import looks_like_batch
 from rowmill.files.input.conversion import DELIMITERS, TABLES, Conversion, header, table
 from rowmill.files.input.copies import Copies, naming
 from rowmill.files.input.discovery import FEW, Found, find_files
-from rowmill.files.input.layout import Part, cut_parts
+from rowmill.files.input.layout import PlannedPart, cut_parts
 from rowmill.files.input.spool import ready, spooled
 from rowmill.files.input.streams import expansion, open_file, reading, shown
 
@@ -72,11 +72,11 @@ def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> Rea
     if part.kind == "parquet":
         from rowmill.files.input import parquet
 
-        return parquet.RowReader(part.path, shard, columns)
+        return parquet.ParquetReader(part.path, shard, columns)
     if part.kind == "arrow":
         from rowmill.files.input import arrow
 
-        return arrow.RowReader(part.path, shard, columns)
+        return arrow.ArrowReader(part.path, shard, columns)
     return jsonl.ShardReader(Path(part.path), shard)
 
 
@@ -263,7 +263,7 @@ class Input:
                 yield shard
 
     def _blocks(
-        self, part: Part, conversion: Conversion, spool: Path, kept: frozenset[str], on_read: _OnRead
+        self, part: PlannedPart, conversion: Conversion, spool: Path, kept: frozenset[str], on_read: _OnRead
     ) -> Iterator[bytes]:
         """Yield a part's bytes, written to the spool where it is not in place and not kept."""
         if part.spool is None:
@@ -276,7 +276,9 @@ class Input:
             blocks = selection.sample(blocks, self._sample, ready(spool))
         yield from blocks if part.spool in kept else spooled(blocks, ready(spool) / part.spool)
 
-    def _plan_table(self, part: Part, spool: Path, shard_rows: int, start: _Start, on_read: _OnRead) -> Iterator[Shard]:
+    def _plan_table(
+        self, part: PlannedPart, spool: Path, shard_rows: int, start: _Start, on_read: _OnRead
+    ) -> Iterator[Shard]:
         file = part.files[0].file
         path = Path(file.path)
         if part.spool is not None:

@@ -14,7 +14,7 @@ from rowmill.files.input.formats import Format
 from rowmill.files.input.jsonl import shard_bytes
 
 
-class Part(NamedTuple):
+class PlannedPart(NamedTuple):
     """One part, and the files of the user that it is made of."""
 
     kind: Literal["lines", "parquet", "arrow"]
@@ -22,22 +22,22 @@ class Part(NamedTuple):
     spool: str | None  # name of its file in the spool; None where it is read in place
 
 
-def cut_parts(found: list[Found], format_: Format, *, chosen: bool) -> list[Part]:
+def cut_parts(found: list[Found], format_: Format, *, chosen: bool) -> list[PlannedPart]:
     """Return the parts of these files, in order. chosen: only some of the rows are wanted, so they are spooled."""
     if chosen:
-        return [Part("lines", found, _spool_name(0, "jsonl"))]
+        return [PlannedPart("lines", found, _spool_name(0, "jsonl"))]
     small = shard_bytes(sum(each.file.size for each in found)) if len(found) > FEW else 0
-    parts: list[Part] = []
+    parts: list[PlannedPart] = []
     for each in found:
         kind: Literal["lines", "parquet", "arrow"] = format_ if format_ in ("parquet", "arrow") else "lines"
         if each.remote and kind != "lines":
-            parts.append(Part(kind, [each], _spool_name(len(parts), format_)))
+            parts.append(PlannedPart(kind, [each], _spool_name(len(parts), format_)))
         elif _in_place(each, format_) and each.file.size >= small:
-            parts.append(Part(kind, [each], None))
+            parts.append(PlannedPart(kind, [each], None))
         elif parts and parts[-1].kind == "lines" and parts[-1].spool is not None:
             parts[-1].files.append(each)
         else:
-            parts.append(Part("lines", [each], _spool_name(len(parts), "jsonl")))
+            parts.append(PlannedPart("lines", [each], _spool_name(len(parts), "jsonl")))
     return parts
 
 

@@ -79,7 +79,7 @@ def plan(path: Path, *, number: int, first_row: int, part: int, shard_rows: int)
     return plan_shards(file.groups, file.identity, number=number, first_row=first_row, part=part, shard_rows=shard_rows)
 
 
-class RowReader(TableReader):
+class ParquetReader(TableReader):
     """Reads the rows of one shard as lines: an async context manager with `read`.
 
     columns: the only ones to read; those that do not exist are left out. None: all of them.

@@ -32,7 +32,7 @@ from rowmill.core.config.sections import OutputConfig
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column, Layout
 from rowmill.files.output.members import Members, json_text, plain_text
-from rowmill.files.output.table_rows import Error, Meta, Row, RowReader, Usage
+from rowmill.files.output.table_rows import Error, Meta, OutputRowReader, Row, Usage
 from rowmill.files.output.vectors import decoded
 
 FIXED = (
@@ -72,7 +72,7 @@ class Table:
         self._input = Members(kept, self._misfit) if kept else None
         self._reply = Members(layout.fields, _lost if typed else _as_text) if layout.fields else None
         self._json = json_text if typed else plain_text
-        self._reader = RowReader(self._input, raw_output=self._reply is not None)
+        self._reader = OutputRowReader(self._input, raw_output=self._reply is not None)
 
     def digest(self, *more: object) -> str:
         """Return what names all that the values depend on, and whatever else the format's bytes do."""

@@ -87,7 +87,7 @@ _decode_usage: Callable[[msgspec.Raw], Usage | None] = msgspec.json.Decoder(Usag
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class RowReader:
+class OutputRowReader:
     """Reads lines.
 
     raw_output: leave a row's output as raw JSON. members: of the input, where it is looked at.

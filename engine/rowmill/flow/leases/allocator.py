@@ -25,8 +25,8 @@ import msgspec
 
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.capacity import Capacity
-from rowmill.flow.leases.holder import Holder, Stake
-from rowmill.flow.leases.quota import Quota
+from rowmill.flow.leases.holder import Allocation, LeaseHolder
+from rowmill.flow.leases.quota import LimitShares
 from rowmill.flow.leases.rotation import Room, take_turns
 from rowmill.flow.leases.slots import cut_slots, divide_slots
 
@@ -36,7 +36,7 @@ _BINDING = 0.9  # of a share: who uses as much of it is held back by it, and not
 _LOOK_S = 0.2  # without an occasion the book looks for silent holders and expired leases this often
 
 
-class LeaseBook:
+class LeaseAllocator:
     """What one provider allows, cut among holders: integers that name one worker process each."""
 
     def __init__(self, provider: int, rng: Random, *, life_s: float = 3.0) -> None:
@@ -45,9 +45,9 @@ class LeaseBook:
         self._life_s = life_s
         # All mutable state: what is there to cut, the holders, and when to look at them next.
         self._capacity = Capacity()
-        self._requests: Quota | None = None
-        self._tokens: Quota | None = None
-        self._holders: dict[int, Holder] = {}
+        self._requests: LimitShares | None = None
+        self._tokens: LimitShares | None = None
+        self._holders: dict[int, LeaseHolder] = {}
         self._divided = self._capacity  # what the last division went by
         self._pressing = False  # divide again at the next `renew`
         self._changed = False  # divide again soon
@@ -80,7 +80,7 @@ class LeaseBook:
         if holder not in self._holders:
             # Its requests will be like the others': only a share that lets those through is of use.
             largest = max((known.tokens.cost for known in self._holders.values()), default=1.0)
-            self._holders[holder] = Holder(holder, now, largest)
+            self._holders[holder] = LeaseHolder(holder, now, largest)
             self._pressing = True
 
     def leave(self, holder: int, now: float) -> None:
@@ -197,7 +197,7 @@ class LeaseBook:
             self._divide(now)
         return self._send(now)
 
-    def _hear(self, holder: Holder, now: float) -> None:
+    def _hear(self, holder: LeaseHolder, now: float) -> None:
         holder.heard = now
         if holder.silent:
             holder.silent = False
@@ -250,7 +250,7 @@ class LeaseBook:
         workers = [holder for holder in workers if holder in senders] if slots < len(workers) else workers
         divide_slots(workers, senders, slots, self._capacity.ceiling)
 
-    def _divide_rates(self, chosen: list[Holder], living: list[Holder], away: list[Holder]) -> None:
+    def _divide_rates(self, chosen: list[LeaseHolder], living: list[LeaseHolder], away: list[LeaseHolder]) -> None:
         members = set(chosen)
         idle = [holder for holder in living if holder not in members]
         for holder in chosen:
@@ -289,7 +289,9 @@ class LeaseBook:
             self._settle(now)
         return leases
 
-    def _lease(self, holder: Holder, requests: Share | None, tokens: Share | None, slots: int, now: float) -> Lease:
+    def _lease(
+        self, holder: LeaseHolder, requests: Share | None, tokens: Share | None, slots: int, now: float
+    ) -> Lease:
         capacity = self._capacity
         return Lease(
             provider=self._provider,
@@ -305,7 +307,7 @@ class LeaseBook:
         )
 
 
-def _says_the_same(holder: Holder, lease: Lease) -> bool:
+def _says_the_same(holder: LeaseHolder, lease: Lease) -> bool:
     if not holder.leases:
         return False
     last = holder.leases[-1]
@@ -318,14 +320,14 @@ def _says_the_same(holder: Holder, lease: Lease) -> bool:
     )
 
 
-def _resized(quota: Quota | None, share: Share | None, now: float) -> Quota | None:
+def _resized(quota: LimitShares | None, share: Share | None, now: float) -> LimitShares | None:
     if share is None:
         return None
-    quota = quota or Quota(now)
+    quota = quota or LimitShares(now)
     quota.rate, quota.burst = share.rate, share.burst
     return quota
 
 
-def _summed(stakes: Iterable[Stake]) -> tuple[float, float]:
+def _summed(stakes: Iterable[Allocation]) -> tuple[float, float]:
     stakes = list(stakes)
     return math.fsum(stake.rate for stake in stakes), math.fsum(stake.burst for stake in stakes)

@@ -13,7 +13,7 @@ _FRESH_S = 1.0  # a worker that has just joined is taken for hungry so long, or 
 _IDLE_S = 0.5  # without a request, and nothing on the wire, a worker has nothing to do
 
 
-class Stake:
+class Allocation:
     """One worker's part of one limit, as the book sees it."""
 
     __slots__ = ("_earned", "_owed", "_owed_at", "burst", "cost", "goal_burst", "goal_rate", "hungry", "rate", "used")
@@ -54,7 +54,7 @@ class Stake:
         return max(self.debt(now), self.cost - self.burst if self.burst > 0 else 0.0)
 
 
-class Holder:
+class LeaseHolder:
     """One worker process. Dead, it is forgotten; its successor is another holder."""
 
     def __init__(self, number: int, now: float, tokens: float) -> None:
@@ -68,8 +68,8 @@ class Holder:
         self.acknowledged = 0
         self.sent_at = -math.inf
         self.leases: list[Lease] = []  # not expired, and none newer acknowledged: it may be going by any of them
-        self.requests = Stake(1.0)
-        self.tokens = Stake(tokens)
+        self.requests = Allocation(1.0)
+        self.tokens = Allocation(tokens)
         self.slots = 0  # outstanding
         self.goal_slots = 0
         self._overhang = 0  # requests on the wire for which it has no slots any more

@@ -1,6 +1,6 @@
 """A worker's slice of one provider: what its lease lets it send, and when.
 
-The other end is the supervisor's `LeaseBook`. What it counts on from here: nothing is sent on a lease that has
+The other end is the supervisor's `LeaseAllocator`. What it counts on from here: nothing is sent on a lease that has
 expired or was replaced; credit that was not spent by the time a lease expires is gone, for the book has given that
 capacity to others; what a smaller lease has no room for is handed back by `apply`, whose result travels with the
 acknowledgement.
@@ -12,7 +12,7 @@ from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.bucket import Bucket
 
 
-class Slice:
+class ClientLease:
     """The lease in force, as the way of a row asks for it. Before the first lease nothing may be sent."""
 
     __slots__ = ("_held", "_largest", "_requests", "_tokens", "allowed", "closed", "expires", "hold_until", "limited",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from rowmill.core.leases import Share
 from rowmill.flow.leases.bucket import Bucket
-from rowmill.flow.leases.holder import Stake
+from rowmill.flow.leases.holder import Allocation
 from rowmill.flow.leases.max_min import water_fill
 
 # A holder that is not hungry gets what it used lately, and so much more before it has to ask.
@@ -24,7 +24,7 @@ _DUST = 1e-6  # units: a smaller debt is rounding and waits for company
 _ROUNDING = 1e-9
 
 
-class Quota:
+class LimitShares:
     """The limit's capacity, and the pot."""
 
     def __init__(self, now: float) -> None:
@@ -33,7 +33,7 @@ class Quota:
         self._pot = Bucket(0.0, 0.0, now)
         self._owed = 0.0  # at most 0: a debt that came back while the pot itself had no rate to earn it with
 
-    def free(self, stakes: Iterable[Stake]) -> tuple[float, float]:
+    def free(self, stakes: Iterable[Allocation]) -> tuple[float, float]:
         """Return the rate and the burst that are not outstanding."""
         rate = burst = 0.0
         for stake in stakes:
@@ -41,12 +41,12 @@ class Quota:
             burst += stake.burst
         return max(0.0, self.rate - rate), max(0.0, self.burst - burst)
 
-    def settle(self, stakes: Iterable[Stake], now: float, credit: float = 0.0) -> None:
+    def settle(self, stakes: Iterable[Allocation], now: float, credit: float = 0.0) -> None:
         """Make the pot what is not outstanding now, with this credit (below 0: this debt) handed back to it."""
         left = self._pot.resize(*self.free(stakes), now, self._owed + credit)
         self._owed = min(0.0, left)
 
-    def divide(self, active: Sequence[Stake], idle: Iterable[Stake], away: Iterable[Stake]) -> None:
+    def divide(self, active: Sequence[Allocation], idle: Iterable[Allocation], away: Iterable[Allocation]) -> None:
         """Decide what everyone is to have: the active ones everything, but for what the ones away may still use."""
         for stake in idle:
             stake.goal_rate = stake.goal_burst = 0.0
@@ -65,7 +65,7 @@ class Quota:
             stake.goal_rate = given
             stake.goal_burst = stake.cost * part + rest * given / rate
 
-    def cut(self, living: Sequence[Stake], stakes: Iterable[Stake], now: float) -> list[Share]:
+    def cut(self, living: Sequence[Allocation], stakes: Iterable[Allocation], now: float) -> list[Share]:
         """Return the next share of each of the living, with the pot's credit in them.
 
         Shrinks go at once. What others may still believe they have is not given to anyone: growth is out of what is
@@ -99,7 +99,7 @@ class Quota:
             self._owed = 0.0
 
 
-def _want(stake: Stake, whole: float, fair: float) -> float:
+def _want(stake: Allocation, whole: float, fair: float) -> float:
     enough = stake.used * _HEADROOM + fair * _LITTLE
     if not stake.hungry:
         return enough
@@ -108,7 +108,7 @@ def _want(stake: Stake, whole: float, fair: float) -> float:
     return min(whole, _RAMP * max(stake.used, stake.rate, fair / _RAMP**2))
 
 
-def _grown(stake: Stake, free_rate: float, free_burst: float) -> tuple[float, float]:
+def _grown(stake: Allocation, free_rate: float, free_burst: float) -> tuple[float, float]:
     """Return the rate and the burst that this stake can have now."""
     rate, burst = min(stake.goal_rate, stake.rate), min(stake.goal_burst, stake.burst)
     new_rate = _towards(stake.goal_rate, rate, free_rate)

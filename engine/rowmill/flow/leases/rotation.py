@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from random import Random
 
-from rowmill.flow.leases.holder import Holder
+from rowmill.flow.leases.holder import LeaseHolder
 
 # A turn is at least so long, and long enough to earn one request; the dice keep it out of step with the others':
 # in step, the credit of a slow limit would come due with the same holder every time.
@@ -26,7 +26,7 @@ class Room:
         self._taken = [0.0, 0.0]
         self._members = 0
 
-    def fits(self, holder: Holder) -> bool:
+    def fits(self, holder: LeaseHolder) -> bool:
         """Tell whether one more can be let in, and if so let it in. The first always can."""
         costs = holder.requests.cost, holder.tokens.cost
         if self._members and (
@@ -38,7 +38,7 @@ class Room:
         self._taken = [taken + cost for taken, cost in zip(self._taken, costs, strict=True)]
         return True
 
-    def turn(self, holder: Holder) -> float:
+    def turn(self, holder: LeaseHolder) -> float:
         """Return the seconds that a turn has to last to be of use."""
         costs = holder.requests.cost, holder.tokens.cost
         earning = (
@@ -49,12 +49,12 @@ class Room:
         return max(_TURN_S, *earning, 0.0)
 
 
-def take_turns(candidates: Sequence[Holder], room: Room, rng: Random, now: float) -> list[Holder]:
+def take_turns(candidates: Sequence[LeaseHolder], room: Room, rng: Random, now: float) -> list[LeaseHolder]:
     """Return those who hold a share from now on, and note who has to wait."""
     scarce = room.slots < len(candidates)
-    protected: list[Holder] = []
-    waiting: list[Holder] = []
-    over: list[Holder] = []
+    protected: list[LeaseHolder] = []
+    waiting: list[LeaseHolder] = []
+    over: list[LeaseHolder] = []
     for holder in candidates:
         if holder.turn_ends is None or (scarce and not holder.slots):
             waiting.append(holder)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Collection, Sequence
 
-from rowmill.flow.leases.holder import Holder
+from rowmill.flow.leases.holder import LeaseHolder
 from rowmill.flow.leases.max_min import fill_slots
 
 _HEADROOM = 1.25  # who is not hungry gets so much more than it has in flight
 
 
-def divide_slots(workers: Sequence[Holder], senders: Collection[Holder], slots: int, ceiling: int) -> None:
+def divide_slots(workers: Sequence[LeaseHolder], senders: Collection[LeaseHolder], slots: int, ceiling: int) -> None:
     """Decide what each worker is to have: 1 at least where there are enough, nobody above the ceiling.
 
     senders: those of them that have a share of the rates.
@@ -23,7 +23,7 @@ def divide_slots(workers: Sequence[Holder], senders: Collection[Holder], slots: 
         holder.goal_slots = given
 
 
-def _want(holder: Holder, sender: bool, turns: bool, ceiling: int) -> int:
+def _want(holder: LeaseHolder, sender: bool, turns: bool, ceiling: int) -> int:
     if turns and not sender:
         return max(1, holder.in_flight)
     # Whose turn it is may have all there is: the whole rate is to go through its slots for the time.
@@ -32,7 +32,7 @@ def _want(holder: Holder, sender: bool, turns: bool, ceiling: int) -> int:
     return math.ceil(holder.in_flight * _HEADROOM) + 1 if holder.working else 0
 
 
-def cut_slots(living: Sequence[Holder], free: int) -> list[int]:
+def cut_slots(living: Sequence[LeaseHolder], free: int) -> list[int]:
     """Return the next slots of each: shrinks at once, growth out of what is free, a first slot before a second."""
     slots = [min(holder.goal_slots, holder.slots) for holder in living]
     for first in (True, False):

@@ -15,7 +15,7 @@ from rowmill.flow.limits.ceiling import Ceiling
 from rowmill.flow.limits.day_budget import DayBudget
 from rowmill.flow.limits.learned import LONG_S, Evidence, Learned
 from rowmill.flow.limits.slow_down import SlowDown
-from rowmill.flow.limits.window import Taken
+from rowmill.flow.limits.window import SlidingWindow
 
 _MINUTE_S = 60.0
 _DAY_S = 86_400.0
@@ -146,7 +146,7 @@ class Limits:
         """Start from the configured limits; None is no limit. The day's budgets start full."""
         self._requests = _Quantity("requests", requests_per_minute, requests_per_day, now)
         self._tokens = _Quantity("tokens", tokens_per_minute, tokens_per_day, now)
-        self._taken = Taken(now)
+        self._taken = SlidingWindow(now)
         self._start = now
         self._refused_at: float | None = None  # the first refusal that is not judged yet
         self._told = 0.0  # the rate that came with the latest refusal

@@ -12,7 +12,7 @@ _STEP_S = 0.2  # reports that come closer together are kept as one
 _KEPT_S = 60.0
 
 
-class Lately(msgspec.Struct, frozen=True):
+class WindowSums(msgspec.Struct, frozen=True):
     """Sums over some seconds, which end with the latest report."""
 
     seconds: float = 0.0  # as long as they really were; 0 where there were no reports
@@ -36,11 +36,11 @@ class Lately(msgspec.Struct, frozen=True):
         return max(0.0, self.tokens) / self.sent if self.sent > 0 else 0.0
 
 
-class Taken:
+class SlidingWindow:
     """The running sums at each report: differences of them are exact, whatever falls between two reports."""
 
     def __init__(self, now: float) -> None:
-        self._sums = deque([Lately(now)])  # here `seconds` is the time of the report
+        self._sums = deque([WindowSums(now)])  # here `seconds` is the time of the report
         self._refused = 0
         self._skipped_s = 0.0
 
@@ -59,22 +59,22 @@ class Taken:
         last = self._sums[-1]
         if not requests and not last.sent:
             # Before the first request there was no rate: the workers are still starting.
-            self._sums = deque([Lately(now)])
+            self._sums = deque([WindowSums(now)])
             return
         if len(self._sums) > 1 and now - self._sums[-2].seconds < _STEP_S:
             self._sums.pop()
-        self._sums.append(Lately(now, last.sent + requests, last.tokens + tokens, self._refused))
+        self._sums.append(WindowSums(now, last.sent + requests, last.tokens + tokens, self._refused))
         while self._sums[1].seconds < now - _KEPT_S:
             self._sums.popleft()
 
-    def over(self, seconds: float) -> Lately:
+    def over(self, seconds: float) -> WindowSums:
         """Return what there was in at least so many seconds before the latest report; less where there was less."""
         last = first = self._sums[-1]
         for sums in reversed(self._sums):
             first = sums
             if sums.seconds <= last.seconds - seconds:
                 break
-        return Lately(
+        return WindowSums(
             last.seconds - first.seconds,
             last.sent - first.sent,
             last.tokens - first.tokens,

@@ -38,7 +38,7 @@ from rowmill.interface.python.place import MapPlace, map_place
 from rowmill.interface.ui.lines import LogLines
 from rowmill.interface.ui.progress import open_progress
 from rowmill.interface.ui.report import summary
-from rowmill.interface.ui.screen import Progress
+from rowmill.interface.ui.screen import ProgressDisplay
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
 from rowmill.tasks import schema as schemas
@@ -271,11 +271,11 @@ def _tree(
 
 
 @contextmanager
-def _shown(progress: bool | None) -> Iterator[Progress]:
+def _shown(progress: bool | None) -> Iterator[ProgressDisplay]:
     """Give what shows the run, and close it after."""
     # A notebook's stderr is no terminal, but a stream of the notebook's own: its descriptor leads elsewhere.
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    shown: Progress = _Quiet()
+    shown: ProgressDisplay = _Quiet()
     if terminal and progress is not False:
         shown = open_progress(sys.stderr)
     elif progress and sys.stderr is not None:

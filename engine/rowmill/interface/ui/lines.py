@@ -1,4 +1,4 @@
-"""Progress where there is no terminal to draw on: short plain lines, few enough for a log."""
+"""ProgressDisplay where there is no terminal to draw on: short plain lines, few enough for a log."""
 
 from typing import TextIO
 

@@ -1,4 +1,4 @@
-"""Progress while a run goes on: a live display on a terminal, plain lines anywhere else.
+"""ProgressDisplay while a run goes on: a live display on a terminal, plain lines anywhere else.
 
 Both read `reports.Snapshot`s and nothing else. Neither can end or hold up a run: when the stream can no longer be
 written to (the terminal was closed, the reader of the pipe is gone), they fall silent; when it takes nothing for a
@@ -9,10 +9,10 @@ import io
 from typing import TextIO
 
 from rowmill.interface.ui.lines import LogLines
-from rowmill.interface.ui.screen import PatientWriter, Progress, Screen
+from rowmill.interface.ui.screen import PatientWriter, ProgressDisplay, Screen
 
 
-def open_progress(stream: TextIO) -> Progress:
+def open_progress(stream: TextIO) -> ProgressDisplay:
     """Return the live display where the stream is a terminal that can move its cursor, else plain lines.
 
     Nothing else may write to the stream until the progress is closed.
@@ -25,7 +25,7 @@ def open_progress(stream: TextIO) -> Progress:
     return Screen(_display(own), writer.give_up)
 
 
-def _display(stream: TextIO) -> Progress:
+def _display(stream: TextIO) -> ProgressDisplay:
     if stream.isatty():
         from rowmill.interface.ui.live import LiveProgress, terminal
 

@@ -30,7 +30,7 @@ _CLOSE_S = 2.0  # time for what is left at the end
 _LOOK_MS = 250  # how soon a writer that waits for room sees that it has been told to give up
 
 
-class Progress(Protocol):
+class ProgressDisplay(Protocol):
     """Where a run's progress goes."""
 
     def show(self, snapshot: Snapshot) -> None:
@@ -44,9 +44,9 @@ class Progress(Protocol):
 
 
 class Screen:
-    """Runs a `Progress` in a thread. Its methods return at once, `close` within its time, and none ever raises."""
+    """Runs a `ProgressDisplay` in a thread. Its methods return at once, `close` in time, and none raises."""
 
-    def __init__(self, progress: Progress, give_up: Callable[[], None] | None = None) -> None:
+    def __init__(self, progress: ProgressDisplay, give_up: Callable[[], None] | None = None) -> None:
         """`give_up` is called when `close` has waited long enough: what is still being written is to be left."""
         self._progress = progress
         self._give_up = give_up

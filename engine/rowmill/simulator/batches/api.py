@@ -15,14 +15,14 @@ from rowmill.simulator.batches import words
 from rowmill.simulator.batches.objects import BATCH_LIFE_S, FILE_LIFE_S, Batch, Entry, File, Stored
 from rowmill.simulator.batches.paging import page
 from rowmill.simulator.batches.run import Run
-from rowmill.simulator.batches.storage import Shelf, new_id
+from rowmill.simulator.batches.storage import Storage, new_id
 from rowmill.simulator.batches.upload import receive
 from rowmill.simulator.exchange import JSON, Exchange
 from rowmill.simulator.faults import CATALOGUE
-from rowmill.simulator.provider import Provider
+from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError
 from rowmill.simulator.routes import ROUTES
-from rowmill.simulator.statistics import Ledger
+from rowmill.simulator.statistics import Statistics
 
 _NO_FILES_KEY = "Bearer nofiles"  # a key that begins so has no permission for files
 _WINDOW = "24h"
@@ -46,10 +46,10 @@ _decode = msgspec.json.Decoder(_Create).decode
 _T = TypeVar("_T")
 
 
-class Desk:
+class BatchEndpoints:
     """Mutable state: the shelf, the runs, and how often contents have failed."""
 
-    def __init__(self, provider: Provider, shelf: Shelf, total: Ledger, turns: asyncio.Lock) -> None:
+    def __init__(self, provider: SimulatedProvider, shelf: Storage, total: Statistics, turns: asyncio.Lock) -> None:
         """Go on with what an earlier process left. `turns` is shared by all providers."""
         settings = provider.settings
         self._provider = provider
@@ -103,7 +103,7 @@ class Desk:
     async def _upload(self, exchange: Exchange) -> web.StreamResponse:
         with self._shelf.writing() as writing:
             form = await receive(exchange.request, writing)
-            handling = _item(self._uploads, self._shelf.next_upload(), words.Handling)
+            handling = _item(self._uploads, self._shelf.next_upload(), words.UploadScript)
             if handling.answer == "403":
                 raise _forbidden("write")
             if handling.answer == "500":
@@ -161,7 +161,7 @@ class Desk:
         self._require_possible(wanted)
         now = time.time()
         number = self._shelf.next_batch()
-        fate = _item(self._script, number, words.Fate)
+        fate = _item(self._script, number, words.BatchScript)
         if fate.create == "500":
             raise _server_error()
         born = now + fate.late_s

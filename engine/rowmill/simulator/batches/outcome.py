@@ -5,14 +5,14 @@ from array import array
 
 from rowmill.simulator.batches.objects import Batch, Counts, File, Stored, Usage
 from rowmill.simulator.batches.results import Answered
-from rowmill.simulator.batches.storage import Shelf, Writing
-from rowmill.simulator.statistics import Ledger
+from rowmill.simulator.batches.storage import Storage, Writing
+from rowmill.simulator.statistics import Statistics
 
 
 class Outcome:
     """Gathers answers on disk until they are published. Mutable state: the two files, and the batch's counts."""
 
-    def __init__(self, batch: Batch, shelf: Shelf, ledgers: tuple[Ledger, ...], route: str) -> None:
+    def __init__(self, batch: Batch, shelf: Storage, ledgers: tuple[Statistics, ...], route: str) -> None:
         self.done = 0  # lines that were worked on
         batch.request_counts = Counts()  # a batch that another process had begun begins again
         self._batch = batch

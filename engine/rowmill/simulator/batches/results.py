@@ -8,7 +8,7 @@ from rowmill.simulator import faults, replies
 from rowmill.simulator.batches.lines import Line
 from rowmill.simulator.batches.objects import Entry
 from rowmill.simulator.batches.words import LineFaults
-from rowmill.simulator.provider import Provider
+from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError
 from rowmill.simulator.routes import Route
 
@@ -58,13 +58,13 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
         return self.inputs > 0
 
 
-class Mill:
+class LineWorker:
     """Answers the lines of one batch, in the order in which they are drawn: its faults follow from that order.
 
     Mutable state: random numbers and how many lines it had.
     """
 
-    def __init__(self, provider: Provider, route: Route, entry: Entry, *, all_failed: bool) -> None:
+    def __init__(self, provider: SimulatedProvider, route: Route, entry: Entry, *, all_failed: bool) -> None:
         settings = provider.settings
         seed = f"{settings.seed} {provider.name} batch {entry.number}"
         self._provider = provider

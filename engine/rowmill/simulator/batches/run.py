@@ -18,12 +18,12 @@ from typing import BinaryIO
 from rowmill.simulator.batches import lines, words
 from rowmill.simulator.batches.objects import Entry, Problem, Problems, move
 from rowmill.simulator.batches.outcome import Outcome
-from rowmill.simulator.batches.results import UNDONE, Mill
-from rowmill.simulator.batches.storage import Shelf
-from rowmill.simulator.provider import Provider
+from rowmill.simulator.batches.results import UNDONE, LineWorker
+from rowmill.simulator.batches.storage import Storage
+from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError, fingerprint
 from rowmill.simulator.routes import ROUTES
-from rowmill.simulator.statistics import Ledger
+from rowmill.simulator.statistics import Statistics
 
 _VALIDATED, _WORKED = 0.1, 0.9  # of `batch_s`
 _CANCEL = 0.25  # of `batch_s`: how long cancelling takes
@@ -37,9 +37,9 @@ class Run:
     def __init__(
         self,
         entry: Entry,
-        shelf: Shelf,
-        provider: Provider,
-        ledgers: tuple[Ledger, ...],
+        shelf: Storage,
+        provider: SimulatedProvider,
+        ledgers: tuple[Statistics, ...],
         *,
         turns: asyncio.Lock,
         enqueued: Callable[[], int],
@@ -54,7 +54,7 @@ class Run:
         self._turns = turns
         self._enqueued = enqueued
         self._route = ROUTES[entry.batch.endpoint.removeprefix("/v1")]
-        self._mill = Mill(provider, self._route, entry, all_failed=self._fate.all_failed)
+        self._mill = LineWorker(provider, self._route, entry, all_failed=self._fate.all_failed)
         self._outcome = Outcome(entry.batch, shelf, ledgers, self._route.path)
         self._total = 0
         self._cancelled = asyncio.Event()
@@ -207,7 +207,7 @@ class Run:
         others = self._enqueued()
         if others + tokens > limit:
             message = (
-                f"Enqueued token limit reached for {self._batch.model} in organization org-rowmill. "
+                f"TokenQuota token limit reached for {self._batch.model} in organization org-rowmill. "
                 f"Limit: {limit:,} enqueued tokens. Please try again once some in_progress batches have been completed."
             )
             return [Problem(code="token_limit_exceeded", message=message)]

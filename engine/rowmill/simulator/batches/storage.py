@@ -46,7 +46,7 @@ class Archive:
         self._state = None if state is None else Path(state)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._lock: int | None = None
-        self._shelves: list[Shelf] = []
+        self._shelves: list[Storage] = []
 
     def claim(self) -> bool:
         """Take `state` for this process; False where another has it. Raises OSError where it cannot be written."""
@@ -68,7 +68,7 @@ class Archive:
             return []
         return sorted(path.parent.name for path in self._state.glob("*/journal.jsonl"))
 
-    def shelf(self, name: str) -> "Shelf":
+    def shelf(self, name: str) -> "Storage":
         """Open a provider's part."""
         if self._state is not None:
             root = self._state
@@ -76,7 +76,7 @@ class Archive:
             if self._temporary is None:
                 self._temporary = tempfile.TemporaryDirectory(prefix="rowmill-simulator-", ignore_cleanup_errors=True)
             root = Path(self._temporary.name)
-        shelf = Shelf(root / name)
+        shelf = Storage(root / name)
         self._shelves.append(shelf)
         return shelf
 
@@ -90,7 +90,7 @@ class Archive:
             os.close(self._lock)
 
 
-class Shelf:
+class Storage:
     """One provider's files and batches. Mutable state: what the journal says, `files`, `entries` and the counts."""
 
     def __init__(self, folder: Path) -> None:

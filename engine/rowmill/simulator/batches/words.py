@@ -52,7 +52,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 
-class Fate(msgspec.Struct, frozen=True, kw_only=True):
+class BatchScript(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one batch."""
 
     create: Literal["ok", "lost", "500"] = "ok"
@@ -68,7 +68,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     gone: bool = False
 
 
-class Handling(msgspec.Struct, frozen=True, kw_only=True):
+class UploadScript(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one upload."""
 
     answer: Literal["ok", "lost", "500", "403"] = "ok"
@@ -77,7 +77,7 @@ class Handling(msgspec.Struct, frozen=True, kw_only=True):
 
 _Changes = dict[str, Any]
 _Read = Callable[[str], _Changes]  # from what stands after the colon; "" where nothing does
-_T = TypeVar("_T", Fate, Handling)
+_T = TypeVar("_T", BatchScript, UploadScript)
 
 
 def _plain(**changes: Any) -> _Read:
@@ -154,14 +154,14 @@ _OF_FILES: Mapping[str, _Read] = {
 LINE_FAULTS = ("missing", "500", "429", "503", "status_0", "null_response", "bad_body", "twice")
 
 
-def fate(item: str) -> Fate:
+def fate(item: str) -> BatchScript:
     """Read an item of `batch_script`. Raises ValueError."""
-    return _read(item, _OF_BATCHES, Fate)
+    return _read(item, _OF_BATCHES, BatchScript)
 
 
-def handling(item: str) -> Handling:
+def handling(item: str) -> UploadScript:
     """Read an item of `upload_script`. Raises ValueError."""
-    return _read(item, _OF_FILES, Handling)
+    return _read(item, _OF_FILES, UploadScript)
 
 
 def _read(item: str, known: Mapping[str, _Read], kind: type[_T]) -> _T:

@@ -12,7 +12,7 @@ import msgspec
 
 from rowmill.simulator.replies.packs import Prompt
 from rowmill.simulator.replies.reply import Damage
-from rowmill.simulator.replies.schema import Schema, type_of
+from rowmill.simulator.replies.schema import ReplySchema, type_of
 
 BEFORE = "Sure! Here is the JSON that you asked for:\n\n"
 _AFTER = "\n\nLet me know if there is anything else that I can do."
@@ -28,7 +28,7 @@ class _Place(msgspec.Struct, gc=False):
     required: bool
 
 
-def of_value(damage: Damage, known: Schema, schema: Any, value: Any) -> tuple[Any, bool]:
+def of_value(damage: Damage, known: ReplySchema, schema: Any, value: Any) -> tuple[Any, bool]:
     """Damage a value that fits a schema, where the damage is one of values. Tells whether it was."""
     if damage.kind not in {"wrong-type", "missing"}:
         return value, False
@@ -55,7 +55,7 @@ def of_value(damage: Damage, known: Schema, schema: Any, value: Any) -> tuple[An
 
 
 def of_answers(
-    damage: Damage, known: Schema, prompts: list[Prompt], answers: list[dict[str, Any]]
+    damage: Damage, known: ReplySchema, prompts: list[Prompt], answers: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], bool]:
     """Damage one answer of a pack. Tells whether it was."""
     at = damage.draw % len(answers)
@@ -84,7 +84,7 @@ def of_text(damage: Damage, text: str) -> tuple[str, bool]:
     return text, False
 
 
-def _places(known: Schema, schema: Any, container: Any, key: Any, *, required: bool) -> Iterator[_Place]:
+def _places(known: ReplySchema, schema: Any, container: Any, key: Any, *, required: bool) -> Iterator[_Place]:
     value = container[key]
     plain = known.resolved(schema)
     types = known.types(schema)

@@ -15,7 +15,7 @@ from rowmill.simulator.replies.wording import (
 )
 
 
-class Part(msgspec.Struct, gc=False):
+class ContentPart(msgspec.Struct, gc=False):
     """One part of a message's content; parts without text count as empty."""
 
     text: str = ""
@@ -25,7 +25,7 @@ class Message(msgspec.Struct, gc=False):
     """A message of the request."""
 
     role: str = ""
-    content: str | list[Part] | None = None
+    content: str | list[ContentPart] | None = None
 
     def text(self) -> str:
         """Join the text of all parts."""
@@ -65,7 +65,7 @@ def say(
 ) -> Said:
     """Answer messages of a request whose fingerprint is `mark`. Raises `RequestError` for messages that are wrong.
 
-    form: the JSON Schema of the reply, empty for any JSON object, None for text.
+    form: the JSON ReplySchema of the reply, empty for any JSON object, None for text.
     """
     texts = [message.text() for message in messages]
     prompt_tokens = tokens(sum(map(len, texts)) + (len(form) if form else 0))

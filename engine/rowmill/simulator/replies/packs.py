@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rowmill.simulator.replies.schema import Schema
+from rowmill.simulator.replies.schema import ReplySchema
 
 
 class Prompt(msgspec.Struct):
@@ -33,6 +33,6 @@ def prompts(texts: Iterable[str]) -> list[Prompt] | None:
     return None
 
 
-def answers(schema: Schema, pack: list[Prompt]) -> list[dict[str, Any]]:
+def answers(schema: ReplySchema, pack: list[Prompt]) -> list[dict[str, Any]]:
     """Answer every prompt of a pack, in its order."""
     return [{"id": prompt.id, "answer": schema.answer_to(prompt.prompt)} for prompt in pack]

@@ -18,7 +18,7 @@ class Content(msgspec.Struct, gc=False):
 
 
 def content(roles: Sequence[str], texts: Sequence[str], form: bytes, damage: Damage | None, param: str) -> Content:
-    """Answer messages by the JSON Schema in `form`; by any object, where that is empty.
+    """Answer messages by the JSON ReplySchema in `form`; by any object, where that is empty.
 
     Raises `RequestError` for a schema that is none; `param` is the member of the request that it came in.
     """
@@ -54,7 +54,7 @@ def _last_of_user(roles: Sequence[str], texts: Sequence[str]) -> str:
     return next((text for role, text in zip(reversed(roles), reversed(texts), strict=True) if role == "user"), "")
 
 
-def _question(roles: Sequence[str], texts: Sequence[str], known: schema.Schema) -> str:
+def _question(roles: Sequence[str], texts: Sequence[str], known: schema.ReplySchema) -> str:
     """Find the user's message to answer: the last one, but not one that complains about a reply that did not fit.
 
     So a question that is asked again, with the wrong reply shown, gets the answer that it would have got at first.
@@ -68,5 +68,5 @@ def _question(roles: Sequence[str], texts: Sequence[str], known: schema.Schema) 
     return texts[at] if at >= 0 else ""
 
 
-def _is_wrong(text: str, known: schema.Schema) -> bool:
+def _is_wrong(text: str, known: schema.ReplySchema) -> bool:
     return text.startswith(("{", "[", '"', damages.BEFORE)) and not known.fits(text)

@@ -16,5 +16,5 @@ Nothing is kept of which row is in which line: a line's custom_id says it (`cust
 have their outcome. So each step can be done again from its start, wherever a process was killed, and changes nothing
 that is done.
 
-Shards lie on the `Desk` one at a time, for building and for collecting.
+Shards lie on the `ShardAccess` one at a time, for building and for collecting.
 """

@@ -62,7 +62,7 @@ class Gone(Exception):
     """The provider does not know a file any more."""
 
 
-class Calls:
+class BatchClient:
     """What all calls to one provider have in common."""
 
     def __init__(

@@ -29,7 +29,7 @@ from rowmill.transport import faults
 from rowmill.worker.batch.collected import Asked, Collected, Rules
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Result, Results
-from rowmill.worker.batch.shards import Desk, Opened, give_way
+from rowmill.worker.batch.shards import Opened, ShardAccess, give_way
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
 from rowmill.worker.job import Job
 
@@ -41,7 +41,7 @@ _STEP_ROWS = 1024  # that need no more than a look, until the loop may turn to o
 _Starts = dict[int, tuple[int, str]]  # first row -> rows of the request, and its custom_id
 
 
-async def collect(desk: Desk, asked: Asked, results: Results, rules: Rules) -> Collected:
+async def collect(desk: ShardAccess, asked: Asked, results: Results, rules: Rules) -> Collected:
     """Give every row of a try the outcome that the results have for it.
 
     Shards of the range that were never added to the desk are taken for sealed ones. Raises what opening and reading
@@ -104,7 +104,7 @@ class _Collector:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: ShardAccess,
         asked: Asked,
         results: Results,
         rules: Rules,

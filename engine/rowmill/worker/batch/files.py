@@ -15,14 +15,14 @@ from rowmill.store.batch_journal import Try
 from rowmill.tasks.batch_file import url_of
 from rowmill.worker.batch.collect import Asked, Collected, Rules, collect
 from rowmill.worker.batch.parts import Built, Limits, PartWriter, build_part
-from rowmill.worker.batch.reservations import Fund
+from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.results import Results
-from rowmill.worker.batch.shards import Desk
+from rowmill.worker.batch.shards import ShardAccess
 
 _MOST_INPUTS = 50_000  # texts in one batch of embeddings, whatever its requests; OpenAI's guide to the Batch API
 
 
-class Bench:
+class BatchFiles:
     """Builds and collects, of whatever part.
 
     counters: what this process has done. no_more: whether every shard of the input has come in.
@@ -31,9 +31,9 @@ class Bench:
     def __init__(
         self,
         *,
-        desk: Desk,
+        desk: ShardAccess,
         config: Config,
-        fund: Fund,
+        fund: BatchReservations,
         rewrite: Callable[[bytes], bytes] | None,
         secrets: tuple[str, ...],
         want: Callable[[], None],
@@ -56,7 +56,7 @@ class Bench:
         self._arrived.put_nowait(shard)
 
     async def build(self, first_row: int, end_row: int | None, path: Path, tokens: float, amount: Amount) -> Built:
-        """Write a part's file; see `conductor.Bench`."""
+        """Write a part's file; see `conductor.BatchFiles`."""
         batch = self._config.batch
         limits = Limits(
             requests=batch.max_requests,

@@ -16,12 +16,12 @@ from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport.batches import BatchState
 from rowmill.worker.batch import rejection
-from rowmill.worker.batch.client import Calls, Clock, End, Gone
+from rowmill.worker.batch.client import BatchClient, Clock, End, Gone
 from rowmill.worker.batch.collect import Collected
-from rowmill.worker.batch.polling import Watch
+from rowmill.worker.batch.polling import BatchPoller
 from rowmill.worker.batch.rejection import Rejection
-from rowmill.worker.batch.token_quota import Enqueued
-from rowmill.worker.batch.unconfirmed import Doubts
+from rowmill.worker.batch.token_quota import TokenQuota
+from rowmill.worker.batch.unconfirmed import UnconfirmedOperations
 
 _UPLOADS = 2  # files on their way at a time
 _LOST_FILES = 5  # files of one try that the provider has lost, until there is no use in another one
@@ -33,7 +33,7 @@ class Held(Exception):
     """Nothing more is sent in this session: the try waits for the next one."""
 
 
-class Steps:
+class BatchLifecycle:
     """Takes the steps of all tries.
 
     views: how each part's batch was found last. at_hand: parts whose results are here and are being taken in. held:
@@ -44,7 +44,7 @@ class Steps:
         self,
         *,
         journal: BatchJournal,
-        calls: Calls,
+        calls: BatchClient,
         collect: Callable[[Try, list[int], Path, list[Path]], Awaitable[Collected]],
         folder: Path,
         config: BatchConfig,
@@ -70,10 +70,10 @@ class Steps:
         self.at_hand: set[int] = set()
         self.held = False
         self._uploads = asyncio.Semaphore(_UPLOADS)
-        self._enqueued = Enqueued(config.enqueued_tokens, journal.current())
-        self._doubts = Doubts(clock, config.poll_max_s)
+        self._enqueued = TokenQuota(config.enqueued_tokens, journal.current())
+        self._doubts = UnconfirmedOperations(clock, config.poll_max_s)
         self._lost: dict[int, list[str]] = {}  # part -> files of its try that the provider has lost
-        self._watching = Watch(
+        self._watching = BatchPoller(
             journal=journal, calls=calls, config=config, run=run, clock=clock, note=note, see=self._see
         )
 

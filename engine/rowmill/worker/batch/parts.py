@@ -30,7 +30,7 @@ from rowmill.store.recovery import StoredReply
 from rowmill.tasks.api import PACK_BYTES
 from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import custom_id
-from rowmill.worker.batch.shards import Desk, Opened
+from rowmill.worker.batch.shards import Opened, ShardAccess
 from rowmill.worker.job import Job
 
 _BLOCK_BYTES = 1 << 20  # gathered before a write
@@ -81,7 +81,7 @@ class PartWriter:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: ShardAccess,
         path: Path,
         limits: Limits,
         *,
@@ -303,7 +303,7 @@ class PartWriter:
         return f"write the batch's file {self._path}"
 
 
-async def build_part(writer: PartWriter, desk: Desk, first_row: int, end_row: int) -> Built:
+async def build_part(writer: PartWriter, desk: ShardAccess, first_row: int, end_row: int) -> Built:
     """Write the requests of a range whose shards are all known; those that were never added are sealed."""
     async with writer:
         for shard, first, end in desk.stretches(first_row, end_row):

@@ -13,14 +13,14 @@ from tenacity import AsyncRetrying, retry_if_result, wait_exponential, wait_rand
 from rowmill.core.config.sections import BatchConfig
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport.batches import BatchState
-from rowmill.worker.batch.client import Calls, Clock, Gone
+from rowmill.worker.batch.client import BatchClient, Clock, Gone
 
 _LATE_S = 600.0  # so long a batch is watched for another one of the same rows, where there might be one
 _LONG_S = 7 * 86_400.0  # no batch of a part that is worked on is older
 _CANCELLED_S = 900.0  # a batch that is not over so long after it was cancelled is given up
 
 
-class Watch:
+class BatchPoller:
     """Looks at all batches of a run.
 
     switched: Unix time until which cancelled batches are waited for; None: the deadline is far.
@@ -30,7 +30,7 @@ class Watch:
         self,
         *,
         journal: BatchJournal,
-        calls: Calls,
+        calls: BatchClient,
         config: BatchConfig,
         run: str,
         clock: Clock,

@@ -1,7 +1,7 @@
 """The worker of batches: the one process of a run's batch phase that touches rows and talks to the provider.
 
 To the supervisor it is a worker as any other: it wants shards, beats, seals what is complete, drains when told. It
-takes all shards, for what comes back is for any of them, and it sends nothing by itself: the `Conductor` does.
+takes all shards, for what comes back is for any of them, and it sends nothing by itself: the `BatchScheduler` does.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from rowmill.ipc import messages
 from rowmill.ipc.memory import peak_rss
 from rowmill.ipc.messages import (
     Assign,
-    BatchBeat,
-    Beat,
+    BatchHeartbeat,
     Drain,
     HandedOver,
+    Heartbeat,
     NoMore,
     Note,
     Ready,
@@ -40,14 +40,14 @@ from rowmill.store.in_flight import InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks.factory import open_task
 from rowmill.transport.batches import BatchApi
-from rowmill.worker.batch.client import Calls, End
-from rowmill.worker.batch.files import Bench
-from rowmill.worker.batch.lifecycle import Steps
+from rowmill.worker.batch.client import BatchClient, End
+from rowmill.worker.batch.files import BatchFiles
+from rowmill.worker.batch.lifecycle import BatchLifecycle
 from rowmill.worker.batch.requests import tally
-from rowmill.worker.batch.reservations import Fund
-from rowmill.worker.batch.scheduler import Conductor, HandOver
-from rowmill.worker.batch.shards import Desk
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.batch.reservations import BatchReservations
+from rowmill.worker.batch.scheduler import BatchScheduler, HandOver
+from rowmill.worker.batch.shards import ShardAccess
+from rowmill.worker.recorder import OutcomeWriter
 
 _BEAT_S = 0.25
 _SHORT_S = 5.0  # a session that ends leaves collecting so long; batches go on without it
@@ -93,13 +93,13 @@ class _BatchWorker:
         task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
         form = open_format(config.output, setup.layout)
         form.load()
-        recorder = Recorder(
+        recorder = OutcomeWriter(
             task=task,
             board=InflightBoard.unseen(),  # a row whose outcome is lost is read out of its results again
             include=frozenset(config.output.include),
             on_recorded=_ignore,
         )
-        self._desk = desk = Desk(
+        self._desk = desk = ShardAccess(
             parts=setup.parts,
             directory=self._directory,
             task=task,
@@ -115,9 +115,9 @@ class _BatchWorker:
         )
         self._journal = journal = BatchJournal.open(self._directory.journal, setup.run)
         price = setup.prices[self._number] if setup.prices else None
-        self._fund = fund = Fund(journal, setup.left, price, task.reply_tokens)
+        self._fund = fund = BatchReservations(journal, setup.left, price, task.reply_tokens)
         self._sent_before = tally(journal.tries.values())
-        self._bench = Bench(
+        self._bench = BatchFiles(
             desk=desk,
             config=config,
             fund=fund,
@@ -126,8 +126,8 @@ class _BatchWorker:
             want=lambda: self._tell(Want()),
         )
         api = BatchApi(endpoint, rng=rng, publish=durable.publish_written)
-        calls = Calls(api, provider=provider.name, config=config.batch, clock=clock, note=self._note)
-        self._steps = Steps(
+        calls = BatchClient(api, provider=provider.name, config=config.batch, clock=clock, note=self._note)
+        self._steps = BatchLifecycle(
             journal=journal,
             calls=calls,
             collect=self._bench.collect,
@@ -139,7 +139,7 @@ class _BatchWorker:
             clock=clock,
             note=self._note,
         )
-        self._conductor = Conductor(
+        self._conductor = BatchScheduler(
             journal=journal,
             steps=self._steps,
             bench=self._bench,
@@ -269,7 +269,7 @@ class _BatchWorker:
         report = ProviderReport(requests=counters.requests, answered=counters.replies, retries=counters.retries)
         none = ProviderReport()
         self._tell(
-            Beat(
+            Heartbeat(
                 counters=counters,
                 in_flight=0,
                 in_flight_max=0,
@@ -287,7 +287,7 @@ class _BatchWorker:
         )
         current = self._journal.current()
         self._tell(
-            BatchBeat(
+            BatchHeartbeat(
                 batches=self._conductor.views,
                 parts=len(current),
                 collected=sum(t.phase == "collected" and not t.left for t in current),

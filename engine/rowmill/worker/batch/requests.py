@@ -7,7 +7,7 @@ import msgspec
 from rowmill.store.batch_journal import Try
 
 
-class Tally(msgspec.Struct):
+class RequestCounts(msgspec.Struct):
     """Requests of batches that are done with.
 
     again: of them, those that were not their rows' first. maybe_billed: those that were given up, and are asked again.
@@ -18,9 +18,9 @@ class Tally(msgspec.Struct):
     maybe_billed: int = 0
 
 
-def tally(tries: Iterable[Try]) -> Tally:
+def tally(tries: Iterable[Try]) -> RequestCounts:
     """Count the requests of these tries."""
-    whole = Tally()
+    whole = RequestCounts()
     asked: dict[int, int] = {}  # part -> the row up to which all were asked for before
     for t in sorted(tries, key=lambda t: (t.part, t.number)):
         requests = _worked_on(t)

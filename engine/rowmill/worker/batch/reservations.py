@@ -17,7 +17,7 @@ _FEW = 8  # results, until what they cost is gone by
 _FIRST_OUTPUT = 1024  # tokens of a reply, where neither results nor the request say: on the safe side
 
 
-class Fund:
+class BatchReservations:
     """The money of a run by batches."""
 
     def __init__(self, journal: BatchJournal, left: Amount | None, price: Price | None, most_output: int) -> None:

@@ -16,7 +16,7 @@ from rowmill.core.counts import BatchView
 from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.worker.batch.client import Clock, End
-from rowmill.worker.batch.lifecycle import Held, Steps
+from rowmill.worker.batch.lifecycle import BatchLifecycle, Held
 from rowmill.worker.batch.parts import Built
 
 _AHEAD = 0.5  # of the tokens that may be enqueued, as many make a part: while one is worked on, the next one waits
@@ -31,7 +31,7 @@ class HandOver(Exception):
     """The deadline is near; the text says what is left for the live API."""
 
 
-class Bench(Protocol):
+class BatchFiles(Protocol):
     """Where rows become a part's file."""
 
     async def build(self, first_row: int, end_row: int | None, path: Path, tokens: float, amount: Amount) -> Built:
@@ -54,15 +54,15 @@ class Money(Protocol):
         """Say why a request that needs so much is not covered, and what to raise."""
 
 
-class Conductor:
+class BatchScheduler:
     """Runs the batches of one run."""
 
     def __init__(
         self,
         *,
         journal: BatchJournal,
-        steps: Steps,
-        bench: Bench,
+        steps: BatchLifecycle,
+        bench: BatchFiles,
         money: Money,
         clock: Clock,
         retry_failed: bool = False,

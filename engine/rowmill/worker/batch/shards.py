@@ -24,14 +24,14 @@ from rowmill.store.run_directory import RunDirectory
 from rowmill.store.seal import Form
 from rowmill.tasks import Task
 from rowmill.worker.job import OpenShard
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.recorder import OutcomeWriter
 
 _GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 _STEP_ROWS = 256  # that are looked at before the loop may turn to polls and beats: some 10 ms
 _first_row = attrgetter("first_row")
 
 
-class Desk:
+class ShardAccess:
     """All shards that are this worker's, one of them open at a time.
 
     task, recorder: what builds their rows, and records them. shards: those that were added, in the order of their rows.
@@ -46,7 +46,7 @@ class Desk:
         task: Task,
         columns: list[str] | None,
         form: Form,
-        recorder: Recorder,
+        recorder: OutcomeWriter,
         salvage: bool = False,
         retry_failed: bool = False,
         hold: Callable[[Shard], bool] = lambda _: False,

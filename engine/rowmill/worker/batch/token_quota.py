@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from rowmill.store.batch_journal import Try
 
 
-class Enqueued:
+class TokenQuota:
     """What all parts together have enqueued.
 
     limit: tokens that may be enqueued at a time; None: not known.

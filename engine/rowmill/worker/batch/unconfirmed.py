@@ -5,7 +5,7 @@ from rowmill.worker.batch.client import Clock
 SETTLE_S = 5.0  # so long after nobody waits for it any more, what was sent has arrived, or hardly ever will
 
 
-class Doubts:
+class UnconfirmedOperations:
     """Of each part, whether its last upload or creation came through.
 
     began: Unix time of this session. What an earlier one has left in doubt may have been sent until then.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from rowmill.core.amounts import Spent
-from rowmill.core.errors import BadReply, InvalidOutput, Refused
+from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
@@ -29,7 +29,7 @@ class Verdict(msgspec.Struct):
 
 
 def verdict_on(result: Result, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
-    """Judge the result of a request of so many rows, as a live reply is (see `judge`).
+    """Settler the result of a request of so many rows, as a live reply is (see `judge`).
 
     A request that was never made is neither answered nor failed. `secrets` are struck out of messages.
     """
@@ -50,7 +50,7 @@ def verdict_on(result: Result, task: Task, rows: int, secrets: tuple[str, ...]) 
         return _priced([invalid])
     except BadReply as error:
         failure = Failure(fault=faults.BAD_REPLY, message=str(error), status=result.status)
-    except Refused as error:
+    except Declined as error:
         failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=result.status)
     return Verdict(None, _redacted(failure, secrets), paid(result.body), paid(result.body))
 

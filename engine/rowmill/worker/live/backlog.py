@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from rowmill.flow.retry import DueHeap, RetryBudget
 from rowmill.worker.job import Job
-from rowmill.worker.live.parking_lot import Parking
+from rowmill.worker.live.parking_lot import ParkingLot
 
 _READY_BYTES = 8 << 20  # of read rows held ready: long rows must not add up
 _WAITING_ROWS = 4  # backoffs held at most, for each slot; beyond it no new row is admitted
@@ -31,7 +31,7 @@ class Backlog:
     budget_short: since it was last set to False, a retry was due that the budget did not allow.
     """
 
-    def __init__(self, parking: Parking, budget: RetryBudget, slots: int, *, sent: Callable[[], int]) -> None:
+    def __init__(self, parking: ParkingLot, budget: RetryBudget, slots: int, *, sent: Callable[[], int]) -> None:
         """`sent` tells how many requests have been sent so far."""
         self.paced: Job | None = None
         self.bound: dict[int, deque[Job]] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from rowmill.core.counts import Totals
 from rowmill.store.seal import Form
 from rowmill.worker.job import OpenShard
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.recorder import OutcomeWriter
 
 _OPEN_SHARDS = 64  # each holds a file open; more are only open where rows wait out long backoffs
 
@@ -76,13 +76,13 @@ class Committer:
             self._room.set()
 
     def on_recorded(self, group_full: bool) -> None:
-        """Hear that something waits for the disk; see `Recorder`."""
+        """Hear that something waits for the disk; see `OutcomeWriter`."""
         self._recorded.set()
         if group_full:
             self._group_full.set()
             self._keeps_up.clear()
 
-    async def run(self, recorder: Recorder) -> None:
+    async def run(self, recorder: OutcomeWriter) -> None:
         """Commit group after group, until cancelled."""
         while True:
             await self._recorded.wait()
@@ -93,7 +93,7 @@ class Committer:
                 pass
             await self._commit_group(recorder)
 
-    async def close(self, recorder: Recorder) -> None:
+    async def close(self, recorder: OutcomeWriter) -> None:
         """Put on disk what is left, see the sealing out, and close all checkpoints. After `run` was cancelled.
 
         Raises the first failure, after all that can be closed is closed.
@@ -108,7 +108,7 @@ class Committer:
             if failure is not None:
                 raise failure
 
-    async def _commit_group(self, recorder: Recorder) -> None:
+    async def _commit_group(self, recorder: OutcomeWriter) -> None:
         self._recorded.clear()
         self._group_full.clear()
         pending, rows = recorder.pending_bytes, recorder.pending_rows

@@ -1,11 +1,11 @@
 """The way of a row inside a worker: admitted to a slot, built, routed, paced, sent, judged, and recorded or retried.
 
 A set of slot coroutines does the sending, as many as the leases allow requests in flight. What to do next is decided
-without awaiting, by `_admit`, and what followed by `Judge.settle`; all state changes there. A slot that finds nothing
+without awaiting, by `_admit`, and what followed by `Settler.settle`; all state changes there. A slot that finds nothing
 to do parks; whatever makes work possible (rows read, a row due, the rate, a lease) wakes one parked slot (`parking`).
 
 Rows that are not on their way are in the `Backlog`; where a row goes is the `Router`'s choice; what its reply means is
-the `Judge`'s verdict.
+the `Settler`'s verdict.
 
 This is the hot path: with 30,000 rows a second, a microsecond here is three in a hundred. Hence the local names, the
 few calls, and the board written cell by cell.
@@ -29,38 +29,38 @@ from rowmill.tasks import Task
 from rowmill.transport import faults
 from rowmill.worker.job import Job
 from rowmill.worker.live.backlog import Backlog
-from rowmill.worker.live.feeder import Intake, invalid_row
-from rowmill.worker.live.parking_lot import Parking
-from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.feeder import Feeder, invalid_row
+from rowmill.worker.live.parking_lot import ParkingLot
+from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
-from rowmill.worker.live.settler import Events, Judge
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.live.settler import Events, Settler
+from rowmill.worker.recorder import OutcomeWriter
 
 if TYPE_CHECKING:
-    from rowmill.worker.live.reservations import Till  # only where there is a budget
+    from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
 _PENDING_BYTES = 16 << 20  # of outcomes not yet on disk: a slow disk slows admission, memory does not grow
 _CANCEL_S = 0.1  # a cancelled slot ends in the next turn of the loop
 
 
-class Pipeline:
+class Dispatcher:
     """Turns rows into recorded outcomes."""
 
     def __init__(
         self,
         *,
         task: Task,
-        upstreams: Sequence[Upstream],
+        upstreams: Sequence[Provider],
         retry: RetryPolicy,
         budget: RetryBudget,
         board: InflightBoard,
         slots: int,
         streak: int,
         asks: int,
-        recorder: Recorder,
+        recorder: OutcomeWriter,
         events: Events,
         rng: Random,
-        till: "Till | None" = None,
+        till: "Reservations | None" = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 
@@ -79,11 +79,11 @@ class Pipeline:
         self._allowed = 0
         self._alone = False  # a suspect is in flight, and nothing else may be
         self._open = True
-        self._parking = Parking()
+        self._parking = ParkingLot()
         self._parked = self._parking.parked
         self.backlog = Backlog(self._parking, budget, slots, sent=self._router.sent)
-        self.intake = Intake(task=task, backlog=self.backlog, recorder=recorder, parking=self._parking, asks=asks)
-        self._judge = Judge(
+        self.intake = Feeder(task=task, backlog=self.backlog, recorder=recorder, parking=self._parking, asks=asks)
+        self._judge = Settler(
             task=task,
             router=self._router,
             backlog=self.backlog,
@@ -186,7 +186,7 @@ class Pipeline:
             if job is None:
                 await self._parking.park()
                 continue
-            upstream: Upstream = job.upstream  # type: ignore[assignment]  # _admit has chosen it
+            upstream: Provider = job.upstream  # type: ignore[assignment]  # _admit has chosen it
             body = job.request.body  # type: ignore[union-attr]  # and built the request
             if upstream.rewrite is not None:
                 body = upstream.rewrite(body)
@@ -291,7 +291,7 @@ class Pipeline:
         building(pack.index)
         return pack.request
 
-    def _send(self, job: Job, upstream: Upstream, now: float) -> None:
+    def _send(self, job: Job, upstream: Provider, now: float) -> None:
         """Book a request that goes out now."""
         report = upstream.report
         if upstream.slice.limited:

@@ -18,17 +18,19 @@ from rowmill.transport import faults
 from rowmill.worker import packs
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.live.backlog import Backlog
-from rowmill.worker.live.parking_lot import Parking
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.live.parking_lot import ParkingLot
+from rowmill.worker.recorder import OutcomeWriter
 
 if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
 
 
-class Intake:
+class Feeder:
     """Takes rows in. It is also what `dedup` tells of rows that others have asked for."""
 
-    def __init__(self, *, task: Task, backlog: Backlog, recorder: Recorder, parking: Parking, asks: int) -> None:
+    def __init__(
+        self, *, task: Task, backlog: Backlog, recorder: OutcomeWriter, parking: ParkingLot, asks: int
+    ) -> None:
         """`asks`: how often a row is asked until its reply is a valid answer."""
         self._task = task
         self._backlog = backlog

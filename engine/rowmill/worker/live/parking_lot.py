@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 
 
-class Parking:
+class ParkingLot:
     """The parked slots of one worker.
 
     parked: one future a slot, longest parked first; the hot path only asks whether there is any.

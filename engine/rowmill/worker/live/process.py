@@ -29,15 +29,15 @@ from rowmill.ipc.memory import peak_rss
 from rowmill.ipc.messages import (
     Allow,
     Assign,
-    Beat,
     Closed,
     Drain,
+    Heartbeat,
     Leased,
     Leases,
     Note,
+    RateLimited,
     Ready,
     Recall,
-    Refused,
     Setup,
     ShardSealed,
     Short,
@@ -53,13 +53,13 @@ from rowmill.transport import open_transport
 from rowmill.transport.faults import SLOW_DOWN
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live.committer import Committer
-from rowmill.worker.live.dispatcher import Pipeline
-from rowmill.worker.live.provider import Upstream
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.live.dispatcher import Dispatcher
+from rowmill.worker.live.provider import Provider
+from rowmill.worker.recorder import OutcomeWriter
 
 if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
-    from rowmill.worker.live.reservations import Till  # only where there is a budget
+    from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
 _BEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
@@ -114,14 +114,14 @@ class _Worker:
         board = InflightBoard.create(self._directory.board_path(setup.incarnation), setup.slots)
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
         config = setup.config
-        self._recorder = Recorder(
+        self._recorder = OutcomeWriter(
             task=self._task,
             board=board,
             include=frozenset(config.output.include),
             on_recorded=self._committer.on_recorded,
         )
         self._upstreams = self._open_upstreams()
-        self._pipeline = Pipeline(
+        self._pipeline = Dispatcher(
             task=self._task,
             upstreams=self._upstreams,
             retry=RetryPolicy(config.retry.attempts, rng, deadline_s=config.retry.deadline_s),
@@ -155,11 +155,11 @@ class _Worker:
         else:
             board.close()
 
-    def _open_upstreams(self) -> list[Upstream]:
+    def _open_upstreams(self) -> list[Provider]:
         config = self._setup.config
         numbers = {provider.name: number for number, provider in enumerate(config.provider)}
         return [
-            Upstream(
+            Provider(
                 number,
                 provider.name,
                 open_transport(config.client.transport, endpoint, api=config.task.api, concurrency=self._setup.slots),
@@ -174,11 +174,11 @@ class _Worker:
             for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
         ]
 
-    def _open_till(self) -> "Till":
-        from rowmill.budget.credit import Purse
-        from rowmill.worker.live.reservations import Till
+    def _open_till(self) -> "Reservations":
+        from rowmill.budget.credit import Credit
+        from rowmill.worker.live.reservations import Reservations
 
-        return Till(Purse(), self._setup.prices, self._on_short)
+        return Reservations(Credit(), self._setup.prices, self._on_short)
 
     def _open_dedup(self) -> "Dedup | None":
         """Share requests with the other workers, where the configuration says so."""
@@ -236,15 +236,15 @@ class _Worker:
     def _on_short(self, left: Amount, need: Amount) -> None:
         self._tell(Short(left, need))
 
-    def on_refused(self, upstream: Upstream, failure: Failure) -> None:
+    def on_refused(self, upstream: Provider, failure: Failure) -> None:
         """Tell of a 429: `judge.Events`."""
-        self._tell(Refused(upstream.number, failure.retry_after, failure.fault is SLOW_DOWN))
+        self._tell(RateLimited(upstream.number, failure.retry_after, failure.fault is SLOW_DOWN))
 
-    def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
+    def on_tripped(self, upstream: Provider, failure: Failure) -> None:
         """Tell at once that a provider fails: `judge.Events`."""
         self._tell(Tripped(upstream.number, failure.reason))
 
-    def on_closed(self, upstream: Upstream, failure: Failure) -> None:
+    def on_closed(self, upstream: Provider, failure: Failure) -> None:
         """Tell that a provider is done with: `judge.Events`."""
         self._tell(Closed(upstream.number, failure.reason))
 
@@ -306,14 +306,14 @@ class _Worker:
         for upstream in self._upstreams:
             upstream.reported()
 
-    def _progress(self) -> Beat:
+    def _progress(self) -> Heartbeat:
         pipeline = self._pipeline
         backlog = pipeline.backlog
         usage = resource.getrusage(resource.RUSAGE_SELF)
         counters = pipeline.count()
         counters.rows = self._committer.rows
         rows_wait, paced = backlog.has_rows(monotonic()), backlog.paced is not None
-        beat = Beat(
+        beat = Heartbeat(
             counters=counters,
             in_flight=pipeline.in_flight,
             in_flight_max=pipeline.in_flight_max,

@@ -13,7 +13,7 @@ from rowmill.core.amounts import Spent
 from rowmill.core.counts import ProviderReport
 from rowmill.core.leases import Lease
 from rowmill.core.wire import Answer, Failure, Reply, Request
-from rowmill.flow.leases.lease import Slice
+from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Transport, faults, limit_headers
 
@@ -28,7 +28,7 @@ _HOLD_JITTER = 0.05  # of a Retry-After, added at random: workers that were held
 _decode_name = msgspec.json.Decoder(str | None).decode
 
 
-class Upstream:
+class Provider:
     """One provider in one worker.
 
     in_flight, allowed: requests on the wire, and how many may be.
@@ -63,7 +63,7 @@ class Upstream:
         self.fallback_on = frozenset(fallback_on)
         self.rewrite = rewrite
         self.first_choice = weight > 0
-        self.slice = Slice()
+        self.slice = ClientLease()
         self.in_flight = 0
         self.allowed = 0
         self.report = ProviderReport()

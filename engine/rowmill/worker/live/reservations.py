@@ -8,23 +8,23 @@ not billed gives its reservation back, one that may have been keeps it.
 from collections.abc import Callable, Sequence
 
 from rowmill.budget.cost_estimate import CostEstimate
-from rowmill.budget.credit import Purse
+from rowmill.budget.credit import Credit
 from rowmill.core.amounts import Amount, Price, Spent
 from rowmill.core.wire import Answer, Failure
 from rowmill.worker.job import Job
-from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.provider import Provider
 
 _OK = 200
 
 
-class Till:
+class Reservations:
     """The purse of one worker, and what requests are expected to take out of it.
 
     short: the supervisor was asked for more, and has not answered yet.
     """
 
     def __init__(
-        self, purse: Purse, prices: Sequence[Price | None], on_short: Callable[[Amount, Amount], None]
+        self, purse: Credit, prices: Sequence[Price | None], on_short: Callable[[Amount, Amount], None]
     ) -> None:
         """`prices`: of the upstreams, by number. `on_short` is told what goes back and what the next request needs."""
         self.purse = purse
@@ -42,7 +42,7 @@ class Till:
         """Give back what is not spent."""
         self._on_short(self.purse.give_back(), Amount())
 
-    def reserve(self, job: Job, upstream: Upstream) -> bool:
+    def reserve(self, job: Job, upstream: Provider) -> bool:
         """Reserve what the row's request is expected to cost; False where that is not covered: it must not go out."""
         assert job.request is not None
         number = upstream.number
@@ -58,7 +58,7 @@ class Till:
         job.reserved = (tokens, usd)
         return True
 
-    def answered(self, job: Job, upstream: Upstream, answer: Answer) -> None:
+    def answered(self, job: Job, upstream: Provider, answer: Answer) -> None:
         """Settle by what a valid reply says; by what was reserved where it says nothing."""
         assert job.request is not None
         prompt, completion = answer.prompt_tokens, answer.completion_tokens

@@ -9,7 +9,7 @@ from math import inf
 
 from rowmill.core.wire import Request
 from rowmill.worker.job import Asked
-from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.provider import Provider
 
 
 class Router:
@@ -18,7 +18,7 @@ class Router:
     next_at: after `choose` has found nobody, when somebody may send; inf where only a new lease can tell.
     """
 
-    def __init__(self, upstreams: Sequence[Upstream]) -> None:
+    def __init__(self, upstreams: Sequence[Provider]) -> None:
         self.upstreams = upstreams
         self.next_at = inf
         self._only = upstreams[0] if len(upstreams) == 1 else None
@@ -32,7 +32,7 @@ class Router:
         """Return how many requests all of them have been sent so far."""
         return sum(upstream.report.requests for upstream in self.upstreams)
 
-    def choose(self, request: Request, last: Asked | None, now: float) -> Upstream | None:
+    def choose(self, request: Request, last: Asked | None, now: float) -> Provider | None:
         """Return who takes this request now; None where nobody may send it. `last` is where it failed before."""
         only = self._only
         if only is not None:
@@ -46,9 +46,9 @@ class Router:
             return None
         return self._choose(request, last, now)
 
-    def _choose(self, request: Request, last: Asked | None, now: float) -> Upstream | None:
+    def _choose(self, request: Request, last: Asked | None, now: float) -> Provider | None:
         soonest = inf
-        best: Upstream | None = None
+        best: Provider | None = None
         for upstream in self._candidates():
             if upstream.in_flight >= upstream.allowed:
                 continue
@@ -66,7 +66,7 @@ class Router:
             best.turn = latest + best.stride
         return best
 
-    def _candidates(self) -> list[Upstream]:
+    def _candidates(self) -> list[Provider]:
         """Return whom rows without a history may go to: the first choices, or what stands in for them."""
         chosen = [each for each in self.upstreams if each.first_choice and not each.closed]
         if any(not each.failing for each in chosen):
@@ -75,7 +75,7 @@ class Router:
         return chosen + [each for each in self.upstreams if each.number in named and each not in chosen]
 
     @staticmethod
-    def _due(upstream: Upstream, request: Request, now: float) -> float:
+    def _due(upstream: Provider, request: Request, now: float) -> float:
         slice_ = upstream.slice
         due = slice_.ready_at(upstream.debit(request) if slice_.limited else 0, now)
         # A slice of no rate at all, out of its turn, is waited for as well; a lease that is over is not.
@@ -83,7 +83,7 @@ class Router:
             upstream.report.wants_rate = True
         return due
 
-    def due(self, upstream: Upstream, request: Request, now: float) -> float:
+    def due(self, upstream: Provider, request: Request, now: float) -> float:
         """Return when this one upstream may send the request."""
         return inf if upstream.in_flight >= upstream.allowed else self._due(upstream, request, now)
 
@@ -92,6 +92,6 @@ class Router:
         # By the characters, not by what was learned: a row is not to fail for what other rows were like.
         return any(each.slice.fits(request.tokens + each.most_output) for each in self.upstreams if not each.closed)
 
-    def has_other(self, upstream: Upstream) -> bool:
+    def has_other(self, upstream: Provider) -> bool:
         """Whether a row that failed on this upstream may go to another one."""
         return self._only is None and any(each is not upstream and each.allowed for each in self._candidates())

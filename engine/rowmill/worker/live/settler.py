@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from rowmill.core.counts import Counters
-from rowmill.core.errors import BadReply, InvalidOutput, Refused
+from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.flow.retry import RetryPolicy
 from rowmill.tasks import Task
@@ -20,12 +20,12 @@ from rowmill.transport import faults
 from rowmill.worker import packs
 from rowmill.worker.job import Job
 from rowmill.worker.live.backlog import Backlog
-from rowmill.worker.live.provider import Upstream
+from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
-from rowmill.worker.recorder import Recorder
+from rowmill.worker.recorder import OutcomeWriter
 
 if TYPE_CHECKING:
-    from rowmill.worker.live.reservations import Till  # only where there is a budget
+    from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
 _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
 _OK = 200
@@ -34,17 +34,17 @@ _OK = 200
 class Events(Protocol):
     """What the pipeline tells the worker, which tells the supervisor."""
 
-    def on_refused(self, upstream: Upstream, failure: Failure) -> None:
+    def on_refused(self, upstream: Provider, failure: Failure) -> None:
         """Hear of a 429; the worker itself already holds back."""
 
-    def on_tripped(self, upstream: Upstream, failure: Failure) -> None:
+    def on_tripped(self, upstream: Provider, failure: Failure) -> None:
         """Hear of so many failures in a row that nothing more is sent to this provider."""
 
-    def on_closed(self, upstream: Upstream, failure: Failure) -> None:
+    def on_closed(self, upstream: Provider, failure: Failure) -> None:
         """Hear of what would fail every row: nothing more is sent to this provider."""
 
 
-class Judge:
+class Settler:
     """Settles every request of a worker."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Judge:
         task: Task,
         router: Router,
         backlog: Backlog,
-        recorder: Recorder,
+        recorder: OutcomeWriter,
         retry: RetryPolicy,
         counters: Counters,
         events: Events,
@@ -61,9 +61,9 @@ class Judge:
         streak: int,
         asks: int,
         rng: Random,
-        till: "Till | None" = None,
+        till: "Reservations | None" = None,
     ) -> None:
-        """`on_less` is called when an upstream allows less than before; `streak`, `asks`: see `Pipeline`."""
+        """`on_less` is called when an upstream allows less than before; `streak`, `asks`: see `Dispatcher`."""
         self._task = task
         self._router = router
         self._backlog = backlog
@@ -77,7 +77,7 @@ class Judge:
         self._rng = rng
         self._till = till
 
-    def settle(self, job: Job, upstream: Upstream, reply: Reply | Failure) -> None:
+    def settle(self, job: Job, upstream: Provider, reply: Reply | Failure) -> None:
         """Record the outcome, or put the row back until its next try."""
         now = monotonic()
         if type(reply) is Failure:
@@ -99,7 +99,7 @@ class Judge:
             # The work was done and will be done again: this one is certain to be billed twice.
             failure = Failure(fault=faults.BAD_REPLY, message=str(error), status=reply.status, maybe_billed=True)
             self._fail(job, upstream, failure, now)
-        except Refused as error:
+        except Declined as error:
             upstream.declined(paid(reply.body))
             failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status)
             self._fail(job, upstream, failure, now)
@@ -115,7 +115,7 @@ class Judge:
                 self._till.answered(job, upstream, answer)
             self._recorder.result(job, answer, now)
 
-    def _settle_pack(self, pack: Job, upstream: Upstream, results: list[Answer | InvalidOutput], now: float) -> None:
+    def _settle_pack(self, pack: Job, upstream: Provider, results: list[Answer | InvalidOutput], now: float) -> None:
         """Record the rows of a pack that have their answers, and ask the others again in smaller packs."""
         members = pack.members
         assert members is not None
@@ -145,7 +145,7 @@ class Judge:
             wrong[0].requests += requests
             self._send_again(packs.repacked(pack, wrong, len(members) // 2))
 
-    def _ask_again(self, job: Job, upstream: Upstream, invalid: InvalidOutput, now: float) -> None:
+    def _ask_again(self, job: Job, upstream: Provider, invalid: InvalidOutput, now: float) -> None:
         """Show the model what was wrong with its reply to this row, unless it was asked often enough."""
         row = job if job.members is None else job.members[0]
         self._recorder.reply(row, job.requests, invalid)
@@ -180,7 +180,7 @@ class Judge:
             half.attempts = pack.attempts // 2  # a pack that fails for being a pack must not have them all again
         self._send_again(halves)
 
-    def _fail(self, job: Job, upstream: Upstream, failure: Failure, now: float) -> None:
+    def _fail(self, job: Job, upstream: Provider, failure: Failure, now: float) -> None:
         fault = failure.fault
         faults_seen = self._counters.faults
         faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
@@ -224,7 +224,7 @@ class Judge:
             job.failure = failure
             self._backlog.put_back(job)
 
-    def _close(self, upstream: Upstream, failure: Failure) -> None:
+    def _close(self, upstream: Provider, failure: Failure) -> None:
         """Send nothing more to a provider in this session. Rows that were to go there only have failed for good."""
         if upstream.closed:
             return
@@ -234,7 +234,7 @@ class Judge:
             self._give_up(self._backlog.unbind(upstream.number))
         self._events.on_closed(upstream, failure)
 
-    def _fail_for_good(self, job: Job, upstream: Upstream, failure: Failure, now: float) -> None:
+    def _fail_for_good(self, job: Job, upstream: Provider, failure: Failure, now: float) -> None:
         """Record a row's failure, unless a smaller pack or another model may do better."""
         if job.members is not None and len(job.members) > 1 and _may_be_one_row(failure):
             self.split(job)
