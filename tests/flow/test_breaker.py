@@ -26,11 +26,11 @@ class Feed:
         return self.breaker.cap(self.now)
 
     def tick(
-        self, times: int = 1, *, answered: int = 0, sick: int = 0, tripped: bool = False, in_flight: int = 0
+        self, times: int = 1, *, answered: int = 0, unhealthy: int = 0, tripped: bool = False, in_flight: int = 0
     ) -> None:
         for _ in range(times):
             self.now += TICK_S
-            self.breaker.update(self.now, answered=answered, sick=sick, tripped=tripped, in_flight=in_flight)
+            self.breaker.update(self.now, answered=answered, unhealthy=unhealthy, tripped=tripped, in_flight=in_flight)
 
     def opened(self, in_flight: int = 0) -> "Feed":
         self.tick(answered=100, in_flight=100)
@@ -53,7 +53,7 @@ class Feed:
 
 
 @pytest.mark.parametrize(
-    ("answered", "sick", "opens"),
+    ("answered", "unhealthy", "opens"),
     [
         (0, 19, False),
         (0, 20, True),
@@ -64,9 +64,9 @@ class Feed:
         (400, 599, False),
     ],
 )
-def test_it_opens_when_most_of_enough_results_are_sick(answered: int, sick: int, opens: bool) -> None:
+def test_it_opens_when_most_of_enough_results_are_sick(answered: int, unhealthy: int, opens: bool) -> None:
     feed = Feed()
-    feed.tick(answered=answered, sick=sick)
+    feed.tick(answered=answered, unhealthy=unhealthy)
     assert (feed.state == "open") is opens
     assert feed.breaker.opened == opens
 
@@ -75,7 +75,7 @@ def test_results_of_more_than_five_seconds_ago_count_no_more() -> None:
     feed = Feed()
     feed.tick(answered=200)
     feed.tick(19)
-    feed.tick(sick=60)
+    feed.tick(unhealthy=60)
     assert feed.state == "closed"
     feed.tick(2)
     assert feed.state == "open"
@@ -124,11 +124,11 @@ def test_valid_replies_from_before_the_opening_are_no_probes() -> None:
 def test_failures_from_before_the_opening_are_no_sick_probes() -> None:
     feed = Feed().opened(in_flight=40)
     for left in range(35, -1, -5):
-        feed.tick(sick=5, in_flight=left)
+        feed.tick(unhealthy=5, in_flight=left)
     assert feed.breaker.opened == 1
     assert feed.state == "probing"
     assert feed.cap == 1
-    feed.tick(sick=1)
+    feed.tick(unhealthy=1)
     assert feed.state == "open"
 
 
@@ -137,7 +137,7 @@ def test_requests_that_hang_do_not_hold_up_the_probes_and_do_not_count_when_they
     feed.tick(4, in_flight=40)
     assert feed.state == "probing"
     assert feed.cap == 41
-    feed.tick(sick=10, in_flight=31)  # ten deadlines; the probe is on its way
+    feed.tick(unhealthy=10, in_flight=31)  # ten deadlines; the probe is on its way
     assert feed.state == "probing"
     assert feed.cap == 31
     feed.tick(answered=1, in_flight=30)
@@ -150,7 +150,7 @@ def test_a_sick_probe_lengthens_the_cooldown_up_to_its_limit() -> None:
     feed = Feed().probing()
     cooldowns = []
     for _ in range(6):
-        feed.tick(sick=1)
+        feed.tick(unhealthy=1)
         assert feed.cap == 0
         start = feed.now
         while feed.state == "open":
@@ -197,7 +197,7 @@ def test_nothing_doubles_before_the_first_valid_reply() -> None:
 def test_too_many_sick_results_open_it_again_for_longer() -> None:
     feed = Feed().half_open()
     feed.tick(answered=11)
-    feed.tick(sick=3)
+    feed.tick(unhealthy=3)
     assert feed.state == "open"
     assert feed.breaker.opened == 2
     feed.tick(5)
@@ -208,8 +208,8 @@ def test_too_many_sick_results_open_it_again_for_longer() -> None:
 
 def test_a_few_random_faults_are_no_relapse() -> None:
     feed = Feed().half_open()
-    feed.tick(answered=2, sick=2)
-    feed.tick(40, answered=20, sick=1)
+    feed.tick(answered=2, unhealthy=2)
+    feed.tick(40, answered=20, unhealthy=1)
     assert feed.state == "closed"
     assert feed.breaker.opened == 1
 
@@ -232,7 +232,7 @@ def test_a_relapse_soon_after_closing_goes_on_from_the_last_cooldown(well_s: flo
     while feed.state != "closed":
         feed.tick(answered=5)
     feed.tick(int(well_s / TICK_S), answered=5)
-    feed.tick(sick=400)
+    feed.tick(unhealthy=400)
     start = feed.now
     while feed.state == "open":
         feed.tick()
@@ -251,8 +251,8 @@ def test_moves_that_the_table_does_not_have_raise() -> None:
 class Outage:
     """Rows without end to a provider that is down between two times; the breaker is told four times a second.
 
-    Four workers trip by themselves as the real ones do, after 20 sick results in a row, and go on when the breaker has
-    seen it. While it is not closed, one sick result is enough to make them wait for the next lease.
+    Four workers trip by themselves as the real ones do, after 20 unhealthy results in a row, and go on when the breaker
+    has seen it. While it is not closed, one unhealthy result is enough to make them wait for the next lease.
     """
 
     SLOTS = 40
@@ -271,7 +271,7 @@ class Outage:
         self.in_flight = 0
         self._serial = 0
         self._heap: list[tuple[float, int, str]] = [(TICK_S, 0, "tick")]
-        self._answered = self._sick = 0
+        self._answered = self._unhealthy = 0
         self._streaks = [0] * 4
         self._tripped = [False] * 4
         self._waiting = False
@@ -300,9 +300,9 @@ class Outage:
             self.in_flight += 1
             self.sent.append(now)
             if self.start <= now < self.end:
-                self._push(now + self.failure_s, "sick")
+                self._push(now + self.failure_s, "unhealthy")
             elif self.rng.random() < self.faults:
-                self._push(now + self.reply_s / 2, "sick")
+                self._push(now + self.reply_s / 2, "unhealthy")
             else:
                 self._push(now + self.rng.lognormvariate(0.0, 0.3) * self.reply_s, "valid")
 
@@ -314,7 +314,7 @@ class Outage:
             self.replies.append(now)
             self._streaks[worker] = 0
         else:
-            self._sick += 1
+            self._unhealthy += 1
             self._streaks[worker] += 1
             if self.breaker.state != "closed":
                 self._waiting = True
@@ -323,9 +323,13 @@ class Outage:
 
     def _tick(self, now: float) -> None:
         self.breaker.update(
-            now, answered=self._answered, sick=self._sick, tripped=any(self._tripped), in_flight=self.in_flight
+            now,
+            answered=self._answered,
+            unhealthy=self._unhealthy,
+            tripped=any(self._tripped),
+            in_flight=self.in_flight,
         )
-        self._answered = self._sick = 0
+        self._answered = self._unhealthy = 0
         if self.breaker.state != "closed":
             self._tripped = [False] * 4
             self._streaks = [0] * 4

@@ -16,7 +16,9 @@ from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.lines import failure_line, result_line
 from rowmill.store.seal import Sealed
 
-_FAULT = FaultClass("bad_reply", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=False, sick=True)
+_FAULT = FaultClass(
+    "bad_reply", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=False, unhealthy=True
+)
 
 
 def _line(index: int, *, failed: bool = False, text: str = "", include: bytes = b"") -> bytes:

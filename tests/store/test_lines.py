@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from rowmill.core.wire import Answer, Failure, FaultClass
 from rowmill.store.lines import error_line, failure_line, result_line
 
-FAULT = FaultClass("server_error", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, sick=True)
+FAULT = FaultClass(
+    "server_error", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, unhealthy=True
+)
 JSON = st.recursive(
     st.none()
     | st.booleans()

@@ -86,7 +86,7 @@ def assigned(workers: Pool, one: Shard) -> Assign:
     return told
 
 
-def beat(*, lag_ms: float = 0.0, waiting: int = 0, retries_short: bool = False) -> Heartbeat:
+def heartbeat(*, lag_ms: float = 0.0, waiting: int = 0, retries_short: bool = False) -> Heartbeat:
     return Heartbeat(
         counters=Counters(),
         in_flight=0,
@@ -373,7 +373,7 @@ def test_how_late_a_loop_is_counts_of_workers_at_work(workers: Pool) -> None:
         member.become("working")
     draining.become("draining")
     for member, lag_ms in ((starting, 900.0), (working, 12.5), (draining, 700.0)):
-        member.beat = beat(lag_ms=lag_ms)
+        member.heartbeat = heartbeat(lag_ms=lag_ms)
     assert workers.lags() == {1: 12.5}
     assert [member.view().lag_ms for member in (working, silent)] == [12.5, 0.0]
 
@@ -381,10 +381,10 @@ def test_how_late_a_loop_is_counts_of_workers_at_work(workers: Pool) -> None:
 def test_rows_held_back_by_the_retry_budget_are_told_as_long_as_they_are(workers: Pool) -> None:
     one, two, _ = (workers.start(place, 0.0) for place in range(3))
     assert workers.notices() == ()
-    one.beat = beat(waiting=1200, retries_short=True)
-    two.beat = beat(waiting=50)  # these wait out their backoffs
+    one.heartbeat = heartbeat(waiting=1200, retries_short=True)
+    two.heartbeat = heartbeat(waiting=50)  # these wait out their backoffs
     assert workers.notices() == ("retry budget used up: 1,200 rows wait (retry.share)",)
-    one.beat = beat(waiting=1200)
+    one.heartbeat = heartbeat(waiting=1200)
     assert workers.notices() == ()
 
 

@@ -34,7 +34,7 @@ def totals(rows: int, failed: int = 0) -> Totals:
     return Totals(rows=rows, failed=failed, prompt_tokens=rows * 3, completion_tokens=rows * 2, requests=rows + failed)
 
 
-def beat(
+def heartbeat(
     rows: int = 0,
     *,
     in_flight: int = 0,
@@ -105,49 +105,49 @@ def hire(pool: Pool) -> Iterator[HIRE]:
         pipe.close()
 
 
-def leave(ledger: Progress, pool: Pool, member: Member, in_flight: int = 0) -> None:
+def leave(progress: Progress, pool: Pool, member: Member, in_flight: int = 0) -> None:
     pool.members.remove(member)
-    ledger.ended(member, in_flight)
+    progress.ended(member, in_flight)
 
 
-def summed_up(ledger: Progress, pool: Pool, providers: Providers, now: float = 10.0) -> SessionReport:
-    return ledger.report(
+def summed_up(progress: Progress, pool: Pool, providers: Providers, now: float = 10.0) -> SessionReport:
+    return progress.report(
         pool, providers, now, exit_code=ExitCode.OK, stopped_by=None, own_cpu_s=1.0, own_rss=1000, notices=()
     )
 
 
 def test_a_shard_that_moves_to_another_worker_is_counted_once(pool: Pool, hire: HIRE) -> None:
-    ledger = Progress(0.0)
+    progress = Progress(0.0)
     first = hire(0, 1)
-    ledger.beat(first, beat(shards={1: totals(6)}))
-    assert ledger.totals == totals(6)
+    progress.heartbeat(first, heartbeat(shards={1: totals(6)}))
+    assert progress.totals == totals(6)
 
-    leave(ledger, pool, first)
-    assert ledger.totals == totals(6), "what is on disk stays done while nobody has the shard"
+    leave(progress, pool, first)
+    assert progress.totals == totals(6), "what is on disk stays done while nobody has the shard"
     second = hire(1, 1)
-    ledger.beat(second, beat(shards={1: totals(6)}))
-    assert ledger.totals == totals(6)
-    ledger.beat(second, beat(shards={1: totals(9, failed=1)}))
-    assert ledger.totals == totals(9, failed=1)
-    ledger.sealed(1, totals(10, failed=1))
-    assert ledger.totals == totals(10, failed=1)
-    assert ledger.shards_sealed == 1
+    progress.heartbeat(second, heartbeat(shards={1: totals(6)}))
+    assert progress.totals == totals(6)
+    progress.heartbeat(second, heartbeat(shards={1: totals(9, failed=1)}))
+    assert progress.totals == totals(9, failed=1)
+    progress.sealed(1, totals(10, failed=1))
+    assert progress.totals == totals(10, failed=1)
+    assert progress.shards_sealed == 1
 
 
 def test_a_late_word_of_a_shard_that_is_no_longer_the_workers_is_passed_over(pool: Pool, hire: HIRE) -> None:
-    ledger = Progress(0.0)
+    progress = Progress(0.0)
     member = hire(0, 1)
-    ledger.beat(member, beat(shards={1: totals(9)}))
-    ledger.sealed(1, totals(10))
+    progress.heartbeat(member, heartbeat(shards={1: totals(9)}))
+    progress.sealed(1, totals(10))
     del member.shards[1]
-    ledger.beat(member, beat(shards={1: totals(10)}))
-    assert ledger.totals == totals(10)
+    progress.heartbeat(member, heartbeat(shards={1: totals(10)}))
+    assert progress.totals == totals(10)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 4)), max_size=40))
 @settings(deadline=None, max_examples=60)
 def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int, int, int]]) -> None:
-    ledger, pool = Progress(0.0), Pool(RunDirectory(Path("unused")))
+    progress, pool = Progress(0.0), Pool(RunDirectory(Path("unused")))
     done = dict.fromkeys(range(4), 0)
     sealed: set[int] = set()
     process = multiprocessing.current_process()
@@ -160,51 +160,51 @@ def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int,
         member = members[place]
         member.shards[number] = shard(number)
         done[number] = min(10, done[number] + rows)
-        ledger.beat(member, beat(shards={n: totals(done[n]) for n in member.shards}))
+        progress.heartbeat(member, heartbeat(shards={n: totals(done[n]) for n in member.shards}))
         if done[number] == 10:
             del member.shards[number]
-            ledger.sealed(number, totals(10))
+            progress.sealed(number, totals(10))
             sealed.add(number)
-    assert ledger.totals == totals(sum(done.values()))
-    assert ledger.shards_sealed == len(sealed)
+    assert progress.totals == totals(sum(done.values()))
+    assert progress.shards_sealed == len(sealed)
     assert pool.members == []
 
 
 def test_totals_are_a_copy(pool: Pool, hire: HIRE) -> None:
-    ledger = Progress(0.0)
-    ledger.sealed(0, totals(10))
-    ledger.totals.add(totals(5))
-    assert ledger.totals == totals(10)
+    progress = Progress(0.0)
+    progress.sealed(0, totals(10))
+    progress.totals.add(totals(5))
+    assert progress.totals == totals(10)
 
 
 def test_counters_outlive_the_worker_that_counted(pool: Pool, hire: HIRE) -> None:
-    ledger = Progress(0.0)
+    progress = Progress(0.0)
     first, second = hire(0), hire(1)
-    ledger.beat(first, beat(counters=Counters(5, 7, 6, 2, 1, {"timeout": 1, "auth": 1})))
-    ledger.beat(second, beat(counters=Counters(1, 1, 1, 0, 0, {"timeout": 2})))
+    progress.heartbeat(first, heartbeat(counters=Counters(5, 7, 6, 2, 1, {"timeout": 1, "auth": 1})))
+    progress.heartbeat(second, heartbeat(counters=Counters(1, 1, 1, 0, 0, {"timeout": 2})))
     both = Counters(6, 8, 7, 2, 1, {"timeout": 3, "auth": 1})
-    assert ledger.counters(pool) == both
-    leave(ledger, pool, first)
-    assert ledger.counters(pool) == both
+    assert progress.counters(pool) == both
+    leave(progress, pool, first)
+    assert progress.counters(pool) == both
     third = hire(0)
-    ledger.beat(third, beat(counters=Counters(rows=4)))
-    assert ledger.counters(pool).rows == 10
-    leave(ledger, pool, hire(1))
-    assert ledger.counters(pool).rows == 10, "a worker that never said anything has nothing to keep"
+    progress.heartbeat(third, heartbeat(counters=Counters(rows=4)))
+    assert progress.counters(pool).rows == 10
+    leave(progress, pool, hire(1))
+    assert progress.counters(pool).rows == 10, "a worker that never said anything has nothing to keep"
 
 
 def test_the_speed_is_that_of_the_last_seconds_and_the_eta_what_is_left(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
-    ledger = Progress(100.0)
-    ledger.total_rows = 1000
+    progress = Progress(100.0)
+    progress.total_rows = 1000
     member = hire(0, 0)
-    assert ledger.snapshot(pool, providers, 100.0, draining=False).eta_s is None
+    assert progress.snapshot(pool, providers, 100.0, draining=False).eta_s is None
     rows = 0
     for quarter in range(1, 81):  # twenty seconds: ten at 10 rows a second, then ten at 40
         rows += 10 if quarter > 40 else 2 + quarter % 2
-        ledger.beat(member, beat(rows, shards={0: totals(rows)}))
-        shown = ledger.snapshot(pool, providers, 100.0 + quarter / 4, draining=False)
+        progress.heartbeat(member, heartbeat(rows, shards={0: totals(rows)}))
+        shown = progress.snapshot(pool, providers, 100.0 + quarter / 4, draining=False)
         if quarter == 40:
             assert shown.rows_per_s == pytest.approx(10, rel=0.05)
     assert shown.rows_per_s == pytest.approx(40, rel=0.01)
@@ -216,12 +216,12 @@ def test_the_speed_is_that_of_the_last_seconds_and_the_eta_what_is_left(
 def test_after_a_pause_longer_than_the_window_the_speed_is_still_of_what_was_seen(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
-    ledger = Progress(0.0)
+    progress = Progress(0.0)
     member = hire(0)
-    ledger.beat(member, beat(10))
-    assert ledger.snapshot(pool, providers, 1.0, draining=False).rows_per_s == 10
+    progress.heartbeat(member, heartbeat(10))
+    assert progress.snapshot(pool, providers, 1.0, draining=False).rows_per_s == 10
     for now in (60.0, 120.0, 180.0):
-        shown = ledger.snapshot(pool, providers, now, draining=False)
+        shown = progress.snapshot(pool, providers, now, draining=False)
     assert shown.rows_per_s == 0
     assert shown.eta_s is None
 
@@ -229,21 +229,21 @@ def test_after_a_pause_longer_than_the_window_the_speed_is_still_of_what_was_see
 def test_rows_of_earlier_sessions_are_done_but_do_not_make_this_one_fast(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
-    ledger = Progress(0.0)
-    ledger.sealed(0, totals(10))
-    ledger.total_rows = 20
+    progress = Progress(0.0)
+    progress.sealed(0, totals(10))
+    progress.total_rows = 20
     hire(0)
-    shown = ledger.snapshot(pool, providers, 5.0, draining=False)
+    shown = progress.snapshot(pool, providers, 5.0, draining=False)
     assert (shown.totals.rows, shown.session_rows, shown.rows_per_s, shown.eta_s) == (10, 0, 0, None)
 
 
 def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, providers: Providers, hire: HIRE) -> None:
-    ledger = Progress(0.0)
+    progress = Progress(0.0)
     one, two, silent = hire(0), hire(1), hire(2)
-    ledger.beat(one, beat(1, in_flight=3, waiting=2, next_due_s=4.0))
-    ledger.beat(two, beat(1, in_flight=4, waiting=1, next_due_s=1.5))
+    progress.heartbeat(one, heartbeat(1, in_flight=3, waiting=2, next_due_s=4.0))
+    progress.heartbeat(two, heartbeat(1, in_flight=4, waiting=1, next_due_s=1.5))
     two.become("working")
-    shown = ledger.snapshot(pool, providers, 1.0, draining=True)
+    shown = progress.snapshot(pool, providers, 1.0, draining=True)
     assert (shown.in_flight, shown.waiting, shown.next_due_s, shown.allowed) == (7, 3, 1.5, 8)
     assert [(view.number, view.state, view.in_flight) for view in shown.workers] == [
         (0, "starting", 3),
@@ -252,24 +252,24 @@ def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, providers: Provider
     ]
     assert shown.draining
     assert shown.total_rows is None
-    assert silent.beat is None
+    assert silent.heartbeat is None
 
 
 def test_the_report_sums_the_session_up(pool: Pool, providers: Providers, hire: HIRE) -> None:
-    ledger = Progress(0.0)
+    progress = Progress(0.0)
     one, two = hire(0), hire(1)
-    ledger.beat(one, beat(30, in_flight_max=4, rss_max=500, cpu_s=2.0))
-    ledger.beat(two, beat(20, in_flight_max=3, rss_max=700, cpu_s=1.0))
-    ledger.snapshot(pool, providers, 1.0, draining=False)
-    leave(ledger, pool, one, in_flight=2)
+    progress.heartbeat(one, heartbeat(30, in_flight_max=4, rss_max=500, cpu_s=2.0))
+    progress.heartbeat(two, heartbeat(20, in_flight_max=3, rss_max=700, cpu_s=1.0))
+    progress.snapshot(pool, providers, 1.0, draining=False)
+    leave(progress, pool, one, in_flight=2)
     successor = hire(0)
-    ledger.beat(
-        successor, beat(counters=Counters(rows=50, maybe_billed_twice=3), in_flight_max=2, rss_max=600, cpu_s=0.5)
+    progress.heartbeat(
+        successor, heartbeat(counters=Counters(rows=50, maybe_billed_twice=3), in_flight_max=2, rss_max=600, cpu_s=0.5)
     )
     pool.deaths, pool.quarantined = 1, {7}
     for member in (successor, two):
-        leave(ledger, pool, member)
-    report = ledger.report(
+        leave(progress, pool, member)
+    report = progress.report(
         pool, providers, 10.0, exit_code=4, stopped_by="no credit", own_cpu_s=1.5, own_rss=1000, notices=()
     )
     assert report.rows == 100
@@ -288,34 +288,34 @@ def test_the_report_sums_the_session_up(pool: Pool, providers: Providers, hire: 
 def test_what_may_be_in_flight_is_what_the_leases_allow_and_the_report_says_the_most(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
-    ledger = Progress(0.0)
+    progress = Progress(0.0)
     shown: list[Snapshot] = []
     for now, factor in ((1.0, 0.5), (2.0, 1.0), (3.0, 0.25)):
         providers.tick(now, factor, paused=False, saturated=False)
         providers.send_leases(now)
-        shown.append(ledger.snapshot(pool, providers, now, draining=False))
+        shown.append(progress.snapshot(pool, providers, now, draining=False))
     assert [snapshot.allowed for snapshot in shown] == [4, 8, 2]
     assert [snapshot.providers[0].allowed for snapshot in shown] == [4, 8, 2]
-    assert summed_up(ledger, pool, providers).allowed == 8
+    assert summed_up(progress, pool, providers).allowed == 8
 
 
 def test_the_figures_of_every_provider_are_shown_and_reported(pool: Pool, providers: Providers, hire: HIRE) -> None:
-    ledger = Progress(0.0)
+    progress = Progress(0.0)
     one, two = hire(0), hire(1)
     for member, report in (
-        (one, ProviderReport(requests=10, answered=7, limited=2, lost=3, sick=1, in_flight=0, reply_s=3.5)),
+        (one, ProviderReport(requests=10, answered=7, limited=2, lost=3, unhealthy=1, in_flight=0, reply_s=3.5)),
         (two, ProviderReport(requests=5, answered=3, retries=1, in_flight=2, reply_s=1.5)),
     ):
         providers.join(member, 0.0)
-        said = beat(providers=[report])
-        ledger.beat(member, said)
-        providers.beat(member, said, 1.0)
-    (view,) = ledger.snapshot(pool, providers, 1.0, draining=False).providers
+        said = heartbeat(providers=[report])
+        progress.heartbeat(member, said)
+        providers.heartbeat(member, said, 1.0)
+    (view,) = progress.snapshot(pool, providers, 1.0, draining=False).providers
     assert (view.name, view.state, view.requests, view.answered, view.in_flight) == ("main", "open", 15, 10, 2)
     for member in (one, two):
         providers.leave(member, 2.0)
-        leave(ledger, pool, member)
-    figures = summed_up(ledger, pool, providers).providers
+        leave(progress, pool, member)
+    figures = summed_up(progress, pool, providers).providers
     assert figures.keys() == {"main"}
     main = figures["main"]
     assert (main.requests, main.answered, main.limited, main.retries) == (15, 10, 2, 1)
@@ -325,10 +325,10 @@ def test_the_figures_of_every_provider_are_shown_and_reported(pool: Pool, provid
 def test_what_holds_the_run_back_is_shown_as_it_is_and_reported_with_what_was_found_before(
     pool: Pool, providers: Providers
 ) -> None:
-    ledger = Progress(0.0, notices=["open files: limit raised"])
-    shown = ledger.snapshot(pool, providers, 1.0, draining=False, notices=("disk nearly full",))
+    progress = Progress(0.0, notices=["open files: limit raised"])
+    shown = progress.snapshot(pool, providers, 1.0, draining=False, notices=("disk nearly full",))
     assert shown.notices == ("disk nearly full",), "what was found before the start holds nothing back now"
-    report = ledger.report(
+    report = progress.report(
         pool,
         providers,
         2.0,

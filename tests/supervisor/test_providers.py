@@ -71,7 +71,7 @@ def providers(*tables: dict[str, Any], workers: int = 2, concurrency: int | str 
     return Providers(config, workers=workers, slots=8, now=0.0, rng=Random(0))
 
 
-def beat(*reports: ProviderReport) -> Heartbeat:
+def heartbeat(*reports: ProviderReport) -> Heartbeat:
     return Heartbeat(Counters(), 0, 0, 0, None, 0, 0.0, {}, list(reports), 0.0, False)
 
 
@@ -125,7 +125,7 @@ def test_a_worker_that_is_gone_is_sent_nothing(hire: HIRE) -> None:
     one.join(first.member, 0.0)
     one.leave(first.member, 0.1)
     one.leave(first.member, 0.1)  # it may never have been ready
-    one.beat(first.member, beat(ProviderReport()), 0.2)
+    one.heartbeat(first.member, heartbeat(ProviderReport()), 0.2)
     one.send_leases(0.2)
     assert first.leases() == []
 

@@ -64,14 +64,14 @@ class Home:
         self._prepared = prepare(configuration.parse(tree, "test"), {})
         return SpendingTracker(self._prepared, mode=mode, workers=workers)
 
-    def hire(self, costs: SpendingTracker) -> Member:
+    def hire(self, spending: SpendingTracker) -> Member:
         """Let a worker come up."""
         ours, theirs = multiprocessing.Pipe()
         self._ends += (ours, theirs)
         member = Member(0, self._hired, Child(multiprocessing.current_process(), ours), heard=self.now)
         self._hired += 1
         member.become("working")
-        costs.join(member, self.now)
+        spending.join(member, self.now)
         return member
 
     def said(self, member: Member) -> list[ToWorker]:
@@ -119,14 +119,14 @@ def report(answered: int, *, prompt: int = 100, completion: int = 10, **more: An
     return ProviderReport(**{**figures, **tokens, **more})
 
 
-def tell(costs: SpendingTracker, member: Member, *reports: ProviderReport, in_flight: Amount | None = None) -> None:
+def tell(spending: SpendingTracker, member: Member, *reports: ProviderReport, in_flight: Amount | None = None) -> None:
     """Let a worker beat; what it has spent of its credit is what its replies say, and what is in flight."""
     settled = Amount()
     for each in reports:
         usd = (each.prompt_tokens * IN + each.completion_tokens * OUT) / 1e6
         settled += Amount(each.requests, each.prompt_tokens + each.completion_tokens, usd)
     reserved = in_flight or Amount()
-    member.beat = Heartbeat(
+    member.heartbeat = Heartbeat(
         counters=Counters(),
         in_flight=0,
         in_flight_max=0,
@@ -141,17 +141,17 @@ def tell(costs: SpendingTracker, member: Member, *reports: ProviderReport, in_fl
         spent=settled + reserved,
         reserved=reserved,
     )
-    costs.beat(member, member.beat)
+    spending.heartbeat(member, member.heartbeat)
 
 
-def cost(costs: SpendingTracker) -> Cost:
-    return costs.cost(Totals(), None)
+def cost(spending: SpendingTracker) -> Cost:
+    return spending.cost(Totals(), None)
 
 
-def ask(home: Home, costs: SpendingTracker, member: Member, need: Amount, left: Amount = Amount()) -> Amount:  # noqa: B008 - frozen
+def ask(home: Home, spending: SpendingTracker, member: Member, need: Amount, left: Amount = Amount()) -> Amount:  # noqa: B008 - frozen
     """Ask for credit; returns what came, nothing where none did."""
-    costs.short(member, Short(left, need))
-    costs.tick(home.now, due=False)
+    spending.short(member, Short(left, need))
+    spending.tick(home.now, due=False)
     allowed = [message.amount for message in home.said(member) if isinstance(message, Allow)]
     return sum(allowed, Amount())
 
@@ -160,162 +160,162 @@ ONE = Amount(1.0, 110.0, 140e-6)
 
 
 def test_the_figures_of_a_worker_that_died_and_of_its_successor_add_up(home: Home) -> None:
-    costs = home.session()
-    first = home.hire(costs)
-    tell(costs, first, report(10))
-    costs.leave(first, billed=4)
-    second = home.hire(costs)
-    assert cost(costs).tokens == 1100, "before the successor has said anything"
-    tell(costs, second, report(5))
-    tell(costs, second, report(7))
-    found = cost(costs)
+    spending = home.session()
+    first = home.hire(spending)
+    tell(spending, first, report(10))
+    spending.leave(first, billed=4)
+    second = home.hire(spending)
+    assert cost(spending).tokens == 1100, "before the successor has said anything"
+    tell(spending, second, report(5))
+    tell(spending, second, report(7))
+    found = cost(spending)
     assert (found.requests, found.tokens) == (17, 17 * 110)
     assert found.usd == pytest.approx(17 * 140e-6)
     assert found.lost == Spent(4, 400, 0, 40), "as much as the others have cost"
     assert found.lost_usd == pytest.approx(4 * 140e-6)
-    costs.leave(second, billed=0)
-    assert cost(costs) == found
+    spending.leave(second, billed=0)
+    assert cost(spending) == found
 
 
 def test_under_a_budget_what_it_had_in_hand_is_lost_and_not_counted_a_second_time(home: Home) -> None:
-    costs = home.session(max_usd=1.0)
-    first = home.hire(costs)
-    allowed = ask(home, costs, first, ONE)
+    spending = home.session(max_usd=1.0)
+    first = home.hire(spending)
+    allowed = ask(home, spending, first, ONE)
     assert allowed.usd > 4 * ONE.usd
-    tell(costs, first, report(2), in_flight=ONE)
-    costs.leave(first, billed=1)
-    costs.write(sync=False)
+    tell(spending, first, report(2), in_flight=ONE)
+    spending.leave(first, billed=1)
+    spending.write(sync=False)
     assert (home.file.outstanding, home.file.lines[0].lost) == (Amount(), Spent())
     assert home.file.lost.usd == pytest.approx(allowed.usd - 2 * ONE.usd)
-    assert cost(costs).lost_usd == pytest.approx(home.file.lost.usd)
-    assert cost(costs).usd == pytest.approx(2 * ONE.usd)
+    assert cost(spending).lost_usd == pytest.approx(home.file.lost.usd)
+    assert cost(spending).usd == pytest.approx(2 * ONE.usd)
 
 
 def test_what_is_handed_out_is_on_disk_before_it_arrives(home: Home) -> None:
-    costs = home.session(max_tokens=10_000)
-    member = home.hire(costs)
-    allowed = ask(home, costs, member, ONE)
+    spending = home.session(max_tokens=10_000)
+    member = home.hire(spending)
+    allowed = ask(home, spending, member, ONE)
     assert allowed == Amount(inf, allowed.tokens, inf)
     assert home.file.outstanding.tokens == allowed.tokens > 0
-    tell(costs, member, report(3), in_flight=ONE)
-    costs.write(sync=False)
+    tell(spending, member, report(3), in_flight=ONE)
+    spending.write(sync=False)
     assert home.file.outstanding.tokens == pytest.approx(allowed.tokens - 330), "in flight is not spent for certain"
 
 
 def test_credit_that_cannot_be_written_down_is_not_handed_out(home: Home) -> None:
-    costs = home.session(max_tokens=10_000)
-    member = home.hire(costs)
+    spending = home.session(max_tokens=10_000)
+    member = home.hire(spending)
     home.block()
     with pytest.raises(IsADirectoryError):
-        ask(home, costs, member, ONE)
+        ask(home, spending, member, ONE)
     assert home.said(member) == []
 
 
 def test_a_worker_that_drains_is_given_nothing_more_and_a_tidy_end_loses_nothing(home: Home) -> None:
-    costs = home.session(max_usd=1.0)
-    member = home.hire(costs)
-    allowed = ask(home, costs, member, ONE)
+    spending = home.session(max_usd=1.0)
+    member = home.hire(spending)
+    allowed = ask(home, spending, member, ONE)
     home.now += 0.25
-    tell(costs, member, report(30))
+    tell(spending, member, report(30))
     member.become("draining")
-    costs.short(member, Short(Amount(0.0, 0.0, allowed.usd - 30 * ONE.usd), Amount()))
-    tell(costs, member, report(30))
-    assert not costs.pressing
+    spending.short(member, Short(Amount(0.0, 0.0, allowed.usd - 30 * ONE.usd), Amount()))
+    tell(spending, member, report(30))
+    assert not spending.pressing
     for _ in range(20):
         home.now += 0.25
-        costs.tick(home.now, due=True)
+        spending.tick(home.now, due=True)
     assert home.said(member) == []
-    costs.leave(member, billed=0)
-    costs.write(sync=True)
+    spending.leave(member, billed=0)
+    spending.write(sync=True)
     assert home.file.lost.usd == pytest.approx(0.0, abs=1e-12)
     assert home.file.outstanding == Amount()
 
 
 def test_a_budget_that_was_used_up_before_ends_the_session_when_somebody_needs_it(home: Home) -> None:
-    costs = home.session(max_requests=5)
-    member = home.hire(costs)
-    tell(costs, member, report(5))
-    costs.leave(member, billed=0)
-    costs.write(sync=True)
-    costs = home.session(max_requests=5)
-    member = home.hire(costs)
+    spending = home.session(max_requests=5)
+    member = home.hire(spending)
+    tell(spending, member, report(5))
+    spending.leave(member, billed=0)
+    spending.write(sync=True)
+    spending = home.session(max_requests=5)
+    member = home.hire(spending)
     for _ in range(8):
         home.now += 0.25
-        costs.tick(home.now, due=True)
+        spending.tick(home.now, due=True)
     with pytest.raises(BudgetError, match=r"budget\.max_requests: 5 of 5 is spent"):
-        ask(home, costs, member, ONE)
+        ask(home, spending, member, ONE)
     assert home.said(member) == []
 
 
 def test_a_session_begins_with_all_that_was_spent_lost_and_handed_out_before(home: Home) -> None:
-    costs = home.session(max_requests=100)
-    first, second = home.hire(costs), home.hire(costs)
-    ask(home, costs, first, ONE)
-    allowed = ask(home, costs, second, ONE)
-    tell(costs, first, report(6, requests=8, doubtful=Spent(2, 200, 0, 20)))
-    tell(costs, second, report(3))
-    costs.leave(first, billed=0)
-    costs.write(sync=True)
+    spending = home.session(max_requests=100)
+    first, second = home.hire(spending), home.hire(spending)
+    ask(home, spending, first, ONE)
+    allowed = ask(home, spending, second, ONE)
+    tell(spending, first, report(6, requests=8, doubtful=Spent(2, 200, 0, 20)))
+    tell(spending, second, report(3))
+    spending.leave(first, billed=0)
+    spending.write(sync=True)
     before = home.file
     assert before.outstanding.requests == allowed.requests - 3
 
-    costs = home.session(max_requests=100)  # that one was killed
-    assert costs.left is not None
-    assert costs.left.requests == pytest.approx(100 - 8 - 3 - before.lost.requests - before.outstanding.requests)
-    member = home.hire(costs)
-    tell(costs, member, report(4))
-    found = cost(costs)
+    spending = home.session(max_requests=100)  # that one was killed
+    assert spending.left is not None
+    assert spending.left.requests == pytest.approx(100 - 8 - 3 - before.lost.requests - before.outstanding.requests)
+    member = home.hire(spending)
+    tell(spending, member, report(4))
+    found = cost(spending)
     assert (found.requests, found.tokens) == (15, 13 * 110)
     assert found.lost.requests == 2 + round(before.lost.requests + before.outstanding.requests)
 
 
 def test_what_a_server_does_not_tell_counts_as_it_was_estimated_also_in_the_next_session(home: Home) -> None:
-    costs = home.session(max_tokens=10_000)
-    member = home.hire(costs)
-    allowed = ask(home, costs, member, ONE)
-    tell(costs, member, report(4, prompt=0, completion=0))
-    assert member.beat is not None
-    costs.beat(member, Heartbeat(**{**_fields(member.beat), "spent": Amount(4.0, 440.0, 0.0)}))
-    costs.short(member, Short(Amount(0.0, allowed.tokens - 440.0, 0.0), Amount()))
-    costs.leave(member, billed=0)
-    costs.write(sync=True)
+    spending = home.session(max_tokens=10_000)
+    member = home.hire(spending)
+    allowed = ask(home, spending, member, ONE)
+    tell(spending, member, report(4, prompt=0, completion=0))
+    assert member.heartbeat is not None
+    spending.heartbeat(member, Heartbeat(**{**_fields(member.heartbeat), "spent": Amount(4.0, 440.0, 0.0)}))
+    spending.short(member, Short(Amount(0.0, allowed.tokens - 440.0, 0.0), Amount()))
+    spending.leave(member, billed=0)
+    spending.write(sync=True)
     assert home.file.lost.tokens == pytest.approx(440)
-    costs = home.session(max_tokens=10_000)
-    assert costs.left is not None
-    assert costs.left.tokens == pytest.approx(10_000 - 440)
+    spending = home.session(max_tokens=10_000)
+    assert spending.left is not None
+    assert spending.left.tokens == pytest.approx(10_000 - 440)
 
 
-def _fields(beat: Heartbeat) -> dict[str, Any]:
-    return {name: getattr(beat, name) for name in beat.__struct_fields__}
+def _fields(heartbeat: Heartbeat) -> dict[str, Any]:
+    return {name: getattr(heartbeat, name) for name in heartbeat.__struct_fields__}
 
 
 def test_a_renamed_provider_does_not_set_the_budget_back(home: Home) -> None:
-    costs = home.session(max_usd=1.0)
-    member = home.hire(costs)
-    tell(costs, member, report(1000))
-    costs.leave(member, billed=0)
-    costs.write(sync=True)
-    costs = home.session(providers=("other",), max_usd=1.0)
-    assert costs.left is not None
-    assert costs.left.usd == pytest.approx(1.0 - 1000 * ONE.usd)
+    spending = home.session(max_usd=1.0)
+    member = home.hire(spending)
+    tell(spending, member, report(1000))
+    spending.leave(member, billed=0)
+    spending.write(sync=True)
+    spending = home.session(providers=("other",), max_usd=1.0)
+    assert spending.left is not None
+    assert spending.left.usd == pytest.approx(1.0 - 1000 * ONE.usd)
 
 
 def test_models_are_told_apart_by_what_replies_name_and_no_request_is_forgotten(home: Home) -> None:
-    costs = home.session()
-    member = home.hire(costs)
+    spending = home.session()
+    member = home.hire(spending)
     models = {"big": Spent(2, 200, 0, 20), "small": Spent(3, 300, 0, 30)}
-    tell(costs, member, report(5, requests=9, models=models, doubtful=Spent(1, 100), wasted=Spent(1, 100, 0, 10)))
-    found = cost(costs)
+    tell(spending, member, report(5, requests=9, models=models, doubtful=Spent(1, 100), wasted=Spent(1, 100, 0, 10)))
+    found = cost(spending)
     assert {line.model: line.spent.tokens for line in found.lines} == {"big": 220, "small": 330}
     assert (found.requests, found.tokens, found.lost) == (9, 550, Spent(1, 100))
 
 
 def test_the_prices_of_models_that_only_replies_named_are_looked_for_at_the_end(home: Home) -> None:
-    costs = home.session()
-    member = home.hire(costs)
-    tell(costs, member, report(1, models={"m-2024-08-06": Spent(1, 100, 0, 10)}))
-    assert (cost(costs).usd, cost(costs).unpriced) == (None, ("m-2024-08-06",))
-    final = costs.final(Totals(rows=1), 2)
+    spending = home.session()
+    member = home.hire(spending)
+    tell(spending, member, report(1, models={"m-2024-08-06": Spent(1, 100, 0, 10)}))
+    assert (cost(spending).usd, cost(spending).unpriced) == (None, ("m-2024-08-06",))
+    final = spending.final(Totals(rows=1), 2)
     assert final.usd == pytest.approx(140e-6)
     assert final.projected_usd == pytest.approx(280e-6)
     assert final.unpriced == ()
@@ -332,27 +332,27 @@ def test_the_prices_of_models_that_only_replies_named_are_looked_for_at_the_end(
 def test_through_any_deaths_and_sessions_every_reply_is_in_the_lines_once(
     home: Home, steps: list[tuple[int, str, int]], again: bool
 ) -> None:
-    costs = home.session(workers=3)
-    earlier = cost(costs)
+    spending = home.session(workers=3)
+    earlier = cost(spending)
     members: dict[int, Member] = {}
     sums: dict[int, int] = {}  # incarnation -> replies that it has told
     for place, what, replies in steps:
         member = members.get(place)
         if member is None:
-            member = members[place] = home.hire(costs)
+            member = members[place] = home.hire(spending)
         if what == "beat":
             sums[member.incarnation] = sums.get(member.incarnation, 0) + replies
-            tell(costs, member, report(sums[member.incarnation]))
+            tell(spending, member, report(sums[member.incarnation]))
         elif what == "leave":
-            costs.leave(members.pop(place), billed=0)
+            spending.leave(members.pop(place), billed=0)
         else:
-            costs.write(sync=False)
+            spending.write(sync=False)
     for member in members.values():
-        costs.leave(member, billed=0)
-    costs.write(sync=False)
+        spending.leave(member, billed=0)
+    spending.write(sync=False)
     if again:
-        costs = home.session()
-    found = cost(costs)
+        spending = home.session()
+    found = cost(spending)
     replies = sum(sums.values())
     assert (found.requests - earlier.requests, found.tokens - earlier.tokens) == (replies, replies * 110)
 
@@ -379,22 +379,22 @@ def test_what_batches_of_earlier_sessions_have_cost_is_known_before_any_worker_t
     collected(journal, 0, Spent(1, 100, 0, 10))
     collected(journal, 1, Spent())  # at work
     journal.close()
-    costs = home.session(mode=mode, max_tokens=1000.0)
-    whole = cost(costs)
+    spending = home.session(mode=mode, max_tokens=1000.0)
+    whole = cost(spending)
     assert (whole.requests, whole.tokens) == (1, 110)
     assert [line.mode for line in whole.lines] == ["batch"]
     assert whole.reserved_usd == (0.5 if mode == "batch" else 0.0)
-    assert costs.parts == ((1, 2) if mode == "batch" else None)
+    assert spending.parts == ((1, 2) if mode == "batch" else None)
     # A worker of batches counts them itself against what is left.
-    assert costs.left == Amount(inf, 1000.0 if mode == "batch" else 890.0, inf)
+    assert spending.left == Amount(inf, 1000.0 if mode == "batch" else 890.0, inf)
 
 
 def test_the_figures_that_are_taken_four_times_a_second_are_cheap(home: Home) -> None:
     """Counted in calls, which a busy machine does not change: eight workers and two providers are 40 us."""
-    costs = home.session(providers=("main", "other"), workers=8, max_usd=1.0)
+    spending = home.session(providers=("main", "other"), workers=8, max_usd=1.0)
     for _ in range(8):
-        tell(costs, home.hire(costs), report(100), report(50))
-    assert calls(lambda: cost(costs)) < 1000
+        tell(spending, home.hire(spending), report(100), report(50))
+    assert calls(lambda: cost(spending)) < 1000
 
 
 def calls(what: Callable[[], object]) -> int:

@@ -69,7 +69,7 @@ class FaultClass(msgspec.Struct, frozen=True):
     scope: Literal["row", "provider"]  # "provider": what failed here would fail every row
     spends_attempt: bool
     lowers_concurrency: bool
-    sick: bool  # speaks against the provider's health: the breaker counts it
+    unhealthy: bool  # speaks against the provider's health: the breaker counts it
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

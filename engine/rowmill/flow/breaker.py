@@ -11,16 +11,16 @@ closes at once hits a server that has just come up with everything that has wait
 By Little's law as many results as were in flight at the opening come back afterwards, for up to a reply time. They say
 nothing about the provider now. So probing begins only when nothing is in flight any more. Requests that hang would
 hold that up until their deadline: when no valid reply has come for a while they are left behind, allowed on top of the
-cap, and as many sick results as there are of them do not count.
+cap, and as many unhealthy results as there are of them do not count.
 
-    closed -> open        a worker tripped, or most results of the last seconds were sick
+    closed -> open        a worker tripped, or most results of the last seconds were unhealthy
     open -> probing       the cooldown is over, and what was in flight is back
     probing -> half-open  some valid replies in a row
-    probing -> open       a sick probe: the next cooldown is longer
-    half-open -> open     too many sick results: likewise
+    probing -> open       a unhealthy probe: the next cooldown is longer
+    half-open -> open     too many unhealthy results: likewise
     half-open -> closed   the number in flight is what it was before
 
-A 429 is not sick: a server that limits is well, and pacing answers it. See also Netflix concurrency-limits, which
+A 429 is not unhealthy: a server that limits is well, and pacing answers it. See also Netflix concurrency-limits, which
 lowers a limit on drops but never to silence, so it alone cannot spare a dead server.
 """
 
@@ -42,7 +42,7 @@ _MOVES: frozenset[tuple[State, State]] = frozenset(
 )
 
 _WINDOW_S = 5.0
-_SICK_SHARE = 0.6
+_UNHEALTHY_SHARE = 0.6
 _RESULTS = 50  # at least, for a share to mean anything
 _RESULTS_NONE_VALID = 20
 
@@ -63,7 +63,7 @@ _RELAPSE_RESULTS = 3  # one or two reset connections are no relapse
 class Breaker:
     """The state of one provider.
 
-    state: see above. opened: how often it has opened, sick probes aside. healthy: requests in flight before the outage,
+    state: see above. opened: how often it has opened, bad probes aside. healthy: requests in flight before the outage,
     at which half-open ends; measured over the last seconds before the opening, and may be set after it.
     """
 
@@ -71,7 +71,7 @@ class Breaker:
         self.state: State = "closed"
         self.opened = 0
         self.healthy = 1
-        self._window: deque[tuple[float, int, int, int]] = deque()  # (time, answered, sick, in flight)
+        self._window: deque[tuple[float, int, int, int]] = deque()  # (time, answered, unhealthy, in flight)
         self._tripped = False
         self._since = -inf  # of the present state
         self._cooldown_s = _COOLDOWN_S
@@ -79,7 +79,7 @@ class Breaker:
         self._hanging = 0  # requests from before the opening that have not come back
         self._idle_since = now  # of the last probe's result
         self._good = 0
-        self._sick = 0
+        self._unhealthy = 0
         self._doubling_since = inf  # inf: no valid reply yet
 
     def __repr__(self) -> str:
@@ -94,30 +94,30 @@ class Breaker:
             return 0
         return self._hanging + (1 if self.state == "probing" else self._allowed(now))
 
-    def update(self, now: float, *, answered: int, sick: int, tripped: bool, in_flight: int) -> None:
+    def update(self, now: float, *, answered: int, unhealthy: int, tripped: bool, in_flight: int) -> None:
         """Take in what has happened since the last call, about a quarter of a second ago.
 
-        answered: valid replies. sick: 5xx, timeouts, resets; no 429. tripped: a worker has stopped by itself, having
-        seen nothing but sick results; only that it has become true counts. in_flight: requests now.
+        answered: valid replies. unhealthy: 5xx, timeouts, resets; no 429. tripped: a worker stopped by itself, having
+        seen nothing but unhealthy results; only that it has become true counts. in_flight: requests now.
         """
         news, self._tripped = tripped and not self._tripped, tripped
         if answered:
             self._valid_at = now
         if self.state == "closed":
-            self._watch(now, answered, sick, in_flight, tripped=news)
+            self._watch(now, answered, unhealthy, in_flight, tripped=news)
         elif self.state == "open":
             self._wait(now, in_flight)
         else:
-            late = min(sick, self._hanging)
+            late = min(unhealthy, self._hanging)
             self._hanging = min(self._hanging - late, in_flight)
             if self.state == "probing":
-                self._probe(now, answered, sick - late, in_flight)
+                self._probe(now, answered, unhealthy - late, in_flight)
             else:
-                self._recover(now, answered, sick - late, tripped=news)
+                self._recover(now, answered, unhealthy - late, tripped=news)
 
-    def _watch(self, now: float, answered: int, sick: int, in_flight: int, *, tripped: bool) -> None:
+    def _watch(self, now: float, answered: int, unhealthy: int, in_flight: int, *, tripped: bool) -> None:
         window = self._window
-        window.append((now, answered, sick, in_flight))
+        window.append((now, answered, unhealthy, in_flight))
         while window[0][0] < now - _WINDOW_S:
             window.popleft()
         valid = sum(entry[1] for entry in window)
@@ -125,7 +125,7 @@ class Breaker:
         total = valid + failed
         if (
             tripped
-            or (total >= _RESULTS and failed >= _SICK_SHARE * total)
+            or (total >= _RESULTS and failed >= _UNHEALTHY_SHARE * total)
             or (not valid and failed >= _RESULTS_NONE_VALID)
         ):
             self.healthy = max(1, *(entry[3] for entry in window))
@@ -144,8 +144,8 @@ class Breaker:
             self._idle_since = now
             self._good = 0
 
-    def _probe(self, now: float, answered: int, sick: int, in_flight: int) -> None:
-        if sick:
+    def _probe(self, now: float, answered: int, unhealthy: int, in_flight: int) -> None:
+        if unhealthy:
             self._lengthen()
             self._open(now)
             return
@@ -158,13 +158,15 @@ class Breaker:
             self._idle_since = now
         if self._good >= _GOOD_PROBES:
             self._move("half-open", now)
-            self._good = self._sick = 0
+            self._good = self._unhealthy = 0
             self._doubling_since = inf
 
-    def _recover(self, now: float, answered: int, sick: int, *, tripped: bool) -> None:
+    def _recover(self, now: float, answered: int, unhealthy: int, *, tripped: bool) -> None:
         self._good += answered
-        self._sick += sick
-        if tripped or (self._sick >= _RELAPSE_RESULTS and self._sick > _RELAPSE_SHARE * (self._good + self._sick)):
+        self._unhealthy += unhealthy
+        if tripped or (
+            self._unhealthy >= _RELAPSE_RESULTS and self._unhealthy > _RELAPSE_SHARE * (self._good + self._unhealthy)
+        ):
             self._lengthen()
             self._open(now)
             return

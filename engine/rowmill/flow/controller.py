@@ -34,7 +34,7 @@ _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop,
 
 # Of a report, what counts from the start of the worker; the rest is how it stood.
 _SUMS = (
-    "requests", "answered", "limited", "lost", "sick", "retries", "tokens", "prompt_tokens", "completion_tokens",
+    "requests", "answered", "limited", "lost", "unhealthy", "retries", "tokens", "prompt_tokens", "completion_tokens",
     "reply_s", "odd_headers",
 )  # fmt: skip
 
@@ -197,7 +197,11 @@ class ProviderController:
         self.events += [f"provider {self.name}: {line}" for line in self._limits.learned()]
         self._release(now)
         self._breaker.update(
-            now, answered=answered, sick=total.sick - before.sick, tripped=self._tripped, in_flight=in_flight
+            now,
+            answered=answered,
+            unhealthy=total.unhealthy - before.unhealthy,
+            tripped=self._tripped,
+            in_flight=in_flight,
         )
         self._tripped = False
         self._follow(now)

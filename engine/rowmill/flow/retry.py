@@ -17,7 +17,7 @@ and what was not used in quiet hours is not there for a stampede. Together, at a
 
 where start is what the bucket begins with: a second's worth, and at least 10, so that small runs are not slowed.
 The share counts over the whole run: a long one that went well can afford a bad minute, in which the breaker, not the
-budget, is what keeps requests from the sick provider.
+budget, is what keeps requests from the unhealthy provider.
 """
 
 import heapq

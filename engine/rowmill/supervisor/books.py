@@ -31,37 +31,37 @@ class Books:
         notices: Sequence[str],
     ) -> None:
         """`mode`: "live" or "batch"; `notices`: what was found before the start."""
-        self.ledger = Progress(now, notices)
-        self.costs = SpendingTracker(prepared, mode=mode, workers=workers)
+        self.progress = Progress(now, notices)
+        self.spending = SpendingTracker(prepared, mode=mode, workers=workers)
         self._pool = pool
         self._providers = providers
         self._mode = mode
 
-    def beat(self, member: Member, beat: Heartbeat) -> None:
+    def heartbeat(self, member: Member, heartbeat: Heartbeat) -> None:
         """Take in what a worker says of itself."""
-        self.ledger.beat(member, beat)
-        self.costs.beat(member, beat)
+        self.progress.heartbeat(member, heartbeat)
+        self.spending.heartbeat(member, heartbeat)
 
     def ended(self, member: Member, billed: int) -> None:
         """Keep the figures of a worker that is gone; `billed` requests that may have been answered went with it."""
-        self.ledger.ended(member, billed)
-        self.costs.leave(member, billed)
+        self.progress.ended(member, billed)
+        self.spending.leave(member, billed)
 
     def snapshot(self, now: float, *, draining: bool, notices: tuple[str, ...]) -> Snapshot:
         """Return where the run stands."""
-        snapshot = self.ledger.snapshot(self._pool, self._providers, now, draining=draining, notices=notices)
+        snapshot = self.progress.snapshot(self._pool, self._providers, now, draining=draining, notices=notices)
         return msgspec.structs.replace(
             snapshot,
-            cost=self.costs.cost(snapshot.totals, snapshot.total_rows),
-            batches=self.costs.batches,
-            parts=self.costs.parts,
+            cost=self.spending.cost(snapshot.totals, snapshot.total_rows),
+            batches=self.spending.batches,
+            parts=self.spending.parts,
         )
 
-    def report(self, now: float, ending: Shutdown, *, finished: bool, notices: Iterable[str]) -> SessionReport:
+    def report(self, now: float, shutdown: Shutdown, *, finished: bool, notices: Iterable[str]) -> SessionReport:
         """Sum the session up. `finished`: every row has its line in the output."""
-        code, reason = ending.outcome(finished=finished, failed=self.ledger.totals.failed)
+        code, reason = shutdown.outcome(finished=finished, failed=self.progress.totals.failed)
         own = resource.getrusage(resource.RUSAGE_SELF)
-        return self.ledger.report(
+        return self.progress.report(
             self._pool,
             self._providers,
             now,
@@ -71,9 +71,9 @@ class Books:
             own_rss=peak_rss(),
             notices=notices,
             mode=self._mode,
-            batches=self.costs.batches,
+            batches=self.spending.batches,
         )
 
     def cost(self) -> Cost:
         """Return what the run has cost, at the end of the session."""
-        return self.costs.final(self.ledger.totals, self.ledger.total_rows)
+        return self.spending.final(self.progress.totals, self.progress.total_rows)

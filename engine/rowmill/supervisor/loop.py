@@ -104,7 +104,7 @@ class Supervisor:
         self._books = Books(
             prepared, self._pool, self._providers, mode=mode, workers=self._workers, now=now, notices=notices
         )
-        self._ledger, self._costs = self._books.ledger, self._books.costs
+        self._progress, self._spending = self._books.progress, self._books.spending
         for session in earlier:
             self._providers.spent_before(session, seconds_since(session.ended))
         self._monitor = Monitor(
@@ -114,9 +114,9 @@ class Supervisor:
         )
         self._condition = Condition()
         self._mailbox = Mailbox()
-        self._sharing = ClaimCleanup(prepared, fresh=retry)
-        self._assembly = ShardScheduler(prepared, self._ledger, self._mailbox, retry=retry)
-        self._ending = Shutdown(
+        self._claims = ClaimCleanup(prepared, fresh=retry)
+        self._shards = ShardScheduler(prepared, self._progress, self._mailbox, retry=retry)
+        self._shutdown = Shutdown(
             self._pool,
             drain_s=min(DRAIN_S, max(provider.timeout_s for provider in prepared.config.provider)),
             doing="batches go on at the provider" if batch else "finishing what is in flight",
@@ -133,27 +133,27 @@ class Supervisor:
         starting: EndpointStart | None = None
         with processes.signals_noted(self._mailbox.put):
             try:
-                self._ledger.billed_twice += left_in_flight(self._directory)
-                self._sharing.begin()
-                self._assembly.open_output()
+                self._progress.billed_twice += left_in_flight(self._directory)
+                self._claims.begin()
+                self._shards.open_output()
                 with processes.signals_held():
                     starting = EndpointStart(
                         self._config, self._prepared.endpoints, self._embedded, batch=self._mode == "batch"
                     )
                     for place in range(self._workers):
                         self._pool.start(place, self._clock())
-                self._assembly.start_planning()
+                self._shards.start_planning()
                 self._endpoints = starting.wait()
                 for member in self._pool.members:
                     self._set_up(member)
                 while not self._over():
                     self._step()
             except RowmillError as error:
-                self._ending.stopped_by = self._ending.stopped_by or error
+                self._shutdown.stopped_by = self._shutdown.stopped_by or error
             finally:
-                self._assembly.stop_planning()
+                self._shards.stop_planning()
                 self._end_workers()
-                self._assembly.close_output()
+                self._shards.close_output()
                 if starting is not None:
                     starting.end()
                 self._mailbox.close()
@@ -162,7 +162,7 @@ class Supervisor:
     @property
     def finished(self) -> bool:
         """Whether every row has its line in the output."""
-        return self._assembly.finished
+        return self._shards.finished
 
     def _set_up(self, member: Member) -> None:
         assert self._endpoints is not None
@@ -177,12 +177,12 @@ class Supervisor:
             run_dir=str(self._directory.path),
             supervisor=psutil.Process().pid,
             incarnation=member.incarnation,
-            claimant=self._sharing.claimant(member.incarnation),
+            claimant=self._claims.claimant(member.incarnation),
             salvage=self._salvage,
             retry_failed=self._retry,
             prices=self._prepared.prices,
             capped=self._config.budget.limited,
-            left=self._costs.left,
+            left=self._spending.left,
             run=self._manifest.run_id,
             until=self._prepared.deadline,
         )
@@ -190,12 +190,12 @@ class Supervisor:
 
     def _over(self) -> bool:
         """Tell whether there is nothing more to wait for."""
-        if self._assembly.finished:
+        if self._shards.finished:
             return True
         # A signal that comes while the output is being finished changes nothing: it is done in a moment.
-        ending = self._ending
-        interrupted = ending.interrupted > 0 and not self._assembly.finishing
-        broken_off = ending.stopped_by is not None or ending.handed_over is not None or interrupted
+        shutdown = self._shutdown
+        interrupted = shutdown.interrupted > 0 and not self._shards.finishing
+        broken_off = shutdown.stopped_by is not None or shutdown.handed_over is not None or interrupted
         return broken_off and not self._pool.members
 
     # One step of the loop
@@ -212,15 +212,15 @@ class Supervisor:
             else:
                 self._on_pipe(by_pipe[source])
         self._assign()
-        if self._assembly.complete and not self._assembly.finishing:
+        if self._shards.complete and not self._shards.finishing:
             self._pool.drain(0.0)
-            self._assembly.finish()
+            self._shards.finish()
         now = self._clock()
         if now - self._ticked >= _TICK_S:
             self._tick(now)
         if self._providers.pressing:
             self._lease(now)
-        if self._costs.pressing:
+        if self._spending.pressing:
             self._pay(now, due=False)
 
     def _on_pipe(self, member: Member) -> None:
@@ -233,53 +233,53 @@ class Supervisor:
                 if member.state == "starting":
                     member.become("working")
                     self._providers.join(member, member.heard)
-                    self._costs.join(member, member.heard)
+                    self._spending.join(member, member.heard)
             case Want():
                 member.wants = True
             case Heartbeat():
-                self._books.beat(member, message)
-                self._providers.beat(member, message, member.heard)
+                self._books.heartbeat(member, message)
+                self._providers.heartbeat(member, message, member.heard)
             case Short():
-                self._costs.short(member, message)
+                self._spending.short(member, message)
             case BatchHeartbeat():
-                self._costs.batch = message
+                self._spending.batch = message
             case HandedOver(reason=reason):
-                self._ending.hand_over(member, reason)
+                self._shutdown.hand_over(member, reason)
             case Leased() | RateLimited() | Tripped() | Closed():
                 self._providers.take(member, message, member.heard)
             case ShardSealed(number=number):
-                self._assembly.on_sealed(member.shards.pop(number))
+                self._shards.on_sealed(member.shards.pop(number))
             case Note(text=text):
                 self._observer.log(f"worker {member.place}: {text}")
             case Stop(exit_code=code, reason=reason):
                 if member.state != "draining":
                     member.become("draining")  # it does so by itself, and is not to be taken for dead
-                self._ending.stop(RowmillError.of(code, reason))
+                self._shutdown.stop(RowmillError.of(code, reason))
 
     def _on_mail(self, item: object) -> None:
         match item:
             case Planned():
-                self._assembly.on_planned(item)
+                self._shards.on_planned(item)
             case Merged():
-                self._ledger.shards_merged = item.shards
+                self._progress.shards_merged = item.shards
                 if item.sizes is not None:
-                    self._assembly.finished = True
+                    self._shards.finished = True
             case Crashed(error=error):
                 if isinstance(error, RowmillError):
-                    self._ending.stop(error)
+                    self._shutdown.stop(error)
                 else:
                     raise error
             case signal.Signals():
-                self._ending.interrupt(item)
+                self._shutdown.interrupt(item)
 
     def _assign(self) -> None:
-        if self._ending.begun:
+        if self._shutdown.begun:
             return
         for member in self._pool.members:
             if member.wants and member.state == "working":
-                shard = self._assembly.next_to_assign()
+                shard = self._shards.next_to_assign()
                 if shard is None:
-                    if self._mode == "batch" and self._assembly.planned:
+                    if self._mode == "batch" and self._shards.planned:
                         member.wants = False
                         messages.send(member.child.pipe, NoMore())
                     return
@@ -288,7 +288,7 @@ class Supervisor:
     def _lease(self, now: float) -> None:
         """Divide anew what the providers let through. With none of them left the run cannot go on."""
         if (reason := self._providers.none_left) is not None:
-            self._ending.stop(ProviderError(reason))
+            self._shutdown.stop(ProviderError(reason))
         self._providers.send_leases(now)
         for event in self._providers.events():
             self._observer.log(event)
@@ -296,15 +296,15 @@ class Supervisor:
     def _pay(self, now: float, *, due: bool) -> None:
         """Hand out what the budget covers. Where that is nothing the run cannot go on."""
         try:
-            self._costs.tick(now, due=due)
+            self._spending.tick(now, due=due)
         except RowmillError as error:
-            self._ending.stop(error)
+            self._shutdown.stop(error)
 
     def _tick(self, now: float) -> None:
         self._ticked = now
         for member in self._pool.kill_silent(now):
             self._observer.log(f"worker {member.place} (pid {member.child.process.pid}) is silent; killed")
-        self._ending.look(now)
+        self._shutdown.look(now)
         if now - self._measured >= 1.0:
             self._pool.measure(now - self._measured)
             self._measured = now
@@ -319,29 +319,29 @@ class Supervisor:
         self._condition = self._monitor.look(now, self._pool.lags())
         for event in self._condition.events:
             self._observer.log(event)
-        if self._condition.give_up is not None and not self._assembly.finishing:
-            self._ending.stop(MachineError(self._condition.give_up))
+        if self._condition.give_up is not None and not self._shards.finishing:
+            self._shutdown.stop(MachineError(self._condition.give_up))
 
     def _snapshot(self, now: float) -> Snapshot:
-        notices = (*self._assembly.notices(), *self._condition.notices, *self._pool.notices())
-        return self._books.snapshot(now, draining=self._ending.draining, notices=notices)
+        notices = (*self._shards.notices(), *self._condition.notices, *self._pool.notices())
+        return self._books.snapshot(now, draining=self._shutdown.draining, notices=notices)
 
     # Ends
 
     def _on_end(self, member: Member) -> None:
         """React to the end of a worker process: take its shards back and fill its place."""
         self._providers.leave(member, self._clock())
-        death = self._pool.bury(member, self._ledger.totals.rows)
+        death = self._pool.bury(member, self._progress.totals.rows)
         self._books.ended(member, death.board.maybe_billed if death else 0)
-        self._sharing.forget(member.incarnation)
-        self._assembly.give_back(member.shards.values())
-        if death is None or self._assembly.finishing:
+        self._claims.forget(member.incarnation)
+        self._shards.give_back(member.shards.values())
+        if death is None or self._shards.finishing:
             return
-        self._observer.log(death.obituary)
-        if self._ending.over or self._ending.begun:
+        self._observer.log(death.report)
+        if self._shutdown.over or self._shutdown.begun:
             return
         if self._pool.cannot_work:
-            self._ending.stop(
+            self._shutdown.stop(
                 MachineError(f"workers keep dying without a row done ({death.how}); see the messages above")
             )
             return
@@ -352,11 +352,11 @@ class Supervisor:
 
     def _end_workers(self) -> None:
         """See every worker out. After a regular end they are on their way; after an error they are told."""
-        self._ending.over = True
+        self._shutdown.over = True
         self._pool.drain(0.0)
         until = self._clock() + LATE_S
         while self._pool.members:
-            if self._clock() > until or self._ending.interrupted > 1:
+            if self._clock() > until or self._shutdown.interrupted > 1:
                 self._pool.kill_all()
             pipes = {member.child.pipe: member for member in self._pool.members}
             ready: list[Any] = multiprocessing.connection.wait(list(pipes), _TICK_S)
@@ -366,23 +366,23 @@ class Supervisor:
                 if message is None:
                     self._on_end(member)
                 elif isinstance(message, Heartbeat):
-                    self._books.beat(member, message)
+                    self._books.heartbeat(member, message)
                 elif isinstance(message, Short):
-                    self._costs.short(member, message)
+                    self._spending.short(member, message)
                 elif isinstance(message, BatchHeartbeat):
-                    self._costs.batch = message
+                    self._spending.batch = message
         with suppress(RowmillError):  # a full disk has no room for it either
-            self._costs.write(sync=True)
+            self._spending.write(sync=True)
 
     def _report(self) -> SessionReport:
         now = self._clock()
         self._observer.show(self._snapshot(now))
-        return self._books.report(now, self._ending, finished=self._assembly.finished, notices=self._monitor.summary())
+        return self._books.report(now, self._shutdown, finished=self._shards.finished, notices=self._monitor.summary())
 
     @property
     def handed_over(self) -> bool:
         """Whether what is left is for the next phase."""
-        return self._ending.handed_over is not None and not self._ending.interrupted
+        return self._shutdown.handed_over is not None and not self._shutdown.interrupted
 
     @property
     def cost(self) -> Cost:
@@ -392,9 +392,9 @@ class Supervisor:
     @property
     def totals(self) -> Totals:
         """Acknowledged rows of the whole run, earlier sessions included."""
-        return self._ledger.totals
+        return self._progress.totals
 
     @property
     def rows(self) -> int | None:
         """The rows of the input; None where they were not counted to the end."""
-        return self._ledger.total_rows
+        return self._progress.total_rows

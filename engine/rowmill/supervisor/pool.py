@@ -48,7 +48,7 @@ class Member:
     dismissed: bool = False  # ended by the pool before it was ready for any work
     wants: bool = False
     shards: dict[int, Shard] = field(default_factory=dict)
-    beat: Heartbeat | None = None
+    heartbeat: Heartbeat | None = None
     rss: int = 0
     cpu_s: float = 0.0
     cpu_share: float = 0.0
@@ -62,9 +62,9 @@ class Member:
 
     def view(self) -> WorkerView:
         """Return the worker as the progress display shows it."""
-        in_flight = self.beat.in_flight if self.beat else 0
+        in_flight = self.heartbeat.in_flight if self.heartbeat else 0
         pid = self.child.process.pid or 0
-        lag_ms = self.beat.lag_ms if self.beat else 0.0
+        lag_ms = self.heartbeat.lag_ms if self.heartbeat else 0.0
         return WorkerView(self.place, pid, self.state, in_flight, self.rss, self.cpu_share, lag_ms)
 
 
@@ -78,7 +78,7 @@ class Death:
     how: str
 
     @property
-    def obituary(self) -> str:
+    def report(self) -> str:
         """The death in a line."""
         return (
             f"worker {self.member.place} (pid {self.member.child.process.pid}) died: {self.how}; "
@@ -192,11 +192,15 @@ class Pool:
 
     def lags(self) -> dict[int, float]:
         """Return how late the loop of each worker at work is, in milliseconds, by place."""
-        return {each.place: each.beat.lag_ms for each in self.members if each.state == "working" and each.beat}
+        return {
+            each.place: each.heartbeat.lag_ms for each in self.members if each.state == "working" and each.heartbeat
+        }
 
     def notices(self) -> tuple[str, ...]:
         """Return what the workers are held back by, as short lines."""
-        waiting = sum(each.beat.waiting for each in self.members if each.beat and each.beat.retries_short)
+        waiting = sum(
+            each.heartbeat.waiting for each in self.members if each.heartbeat and each.heartbeat.retries_short
+        )
         if not waiting:
             return ()
         return (f"retry budget used up: {waiting:,} rows wait (retry.share)",)

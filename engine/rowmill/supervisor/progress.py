@@ -41,12 +41,12 @@ class Progress:
         self.shards_merged = 0
         self.billed_twice = 0  # requests that went with workers that died, and may have been answered
 
-    def beat(self, member: Member, beat: Heartbeat) -> None:
+    def heartbeat(self, member: Member, heartbeat: Heartbeat) -> None:
         """Take in what a worker says of itself."""
-        member.beat = beat
-        self._worker_rss_max = max(self._worker_rss_max, beat.rss_max)
-        self._in_flight_max[member.place] = max(self._in_flight_max.get(member.place, 0), beat.in_flight_max)
-        for number, totals in beat.shards.items():
+        member.heartbeat = heartbeat
+        self._worker_rss_max = max(self._worker_rss_max, heartbeat.rss_max)
+        self._in_flight_max[member.place] = max(self._in_flight_max.get(member.place, 0), heartbeat.in_flight_max)
+        for number, totals in heartbeat.shards.items():
             if number in member.shards:
                 self._open[number] = totals
 
@@ -58,9 +58,9 @@ class Progress:
 
     def ended(self, member: Member, billed: int) -> None:
         """Keep the figures of a worker that is gone; `billed` requests that may have been answered went with it."""
-        if member.beat is not None:
-            self._ended.add(member.beat.counters)
-            self._ended_cpu_s += member.beat.cpu_s
+        if member.heartbeat is not None:
+            self._ended.add(member.heartbeat.counters)
+            self._ended_cpu_s += member.heartbeat.cpu_s
         self.billed_twice += billed
 
     @property
@@ -77,8 +77,8 @@ class Progress:
         counters = Counters()
         counters.add(self._ended)
         for member in pool.members:
-            if member.beat is not None:
-                counters.add(member.beat.counters)
+            if member.heartbeat is not None:
+                counters.add(member.heartbeat.counters)
         return counters
 
     def snapshot(
@@ -92,13 +92,13 @@ class Progress:
     ) -> Snapshot:
         """Return where the run stands."""
         self._allowed_max = max(self._allowed_max, providers.allowed)
-        beats = [member.beat for member in pool.members if member.beat is not None]
+        heartbeats = [member.heartbeat for member in pool.members if member.heartbeat is not None]
         counters = self.counters(pool)
         totals = self.totals
         self._workers_max = max(self._workers_max, len(pool.members))
         rate = self._rate(now, counters.rows)
         left = None if self.total_rows is None else self.total_rows - totals.rows
-        due = [beat.next_due_s for beat in beats if beat.next_due_s is not None]
+        due = [heartbeat.next_due_s for heartbeat in heartbeats if heartbeat.next_due_s is not None]
         return Snapshot(
             elapsed_s=now - self._began,
             total_rows=self.total_rows,
@@ -106,9 +106,9 @@ class Progress:
             session_rows=counters.rows,
             rows_per_s=rate,
             eta_s=None if left is None or rate <= 0 else left / rate,
-            in_flight=sum(beat.in_flight for beat in beats),
+            in_flight=sum(heartbeat.in_flight for heartbeat in heartbeats),
             allowed=providers.allowed,
-            waiting=sum(beat.waiting for beat in beats),
+            waiting=sum(heartbeat.waiting for heartbeat in heartbeats),
             next_due_s=min(due) if due else None,
             counters=counters,
             shards_sealed=self.shards_sealed,

@@ -25,7 +25,7 @@ class Providers:
     ) -> None:
         """`slots`: the most requests in flight of one worker. `leased`: False where workers pace themselves."""
         self._leased = leased
-        self._governors = [
+        self._controllers = [
             ProviderController(
                 number,
                 provider,
@@ -43,61 +43,61 @@ class Providers:
 
     def spent_before(self, session: SessionReport, seconds_ago: float) -> None:
         """Take in what an earlier session of the run, which ended so long ago, has sent."""
-        for governor in self._governors:
-            if (figures := session.providers.get(governor.name)) is not None:
+        for controller in self._controllers:
+            if (figures := session.providers.get(controller.name)) is not None:
                 tokens = figures.prompt_tokens + figures.completion_tokens
-                governor.spent_before(figures.requests, tokens, seconds_ago)
+                controller.spent_before(figures.requests, tokens, seconds_ago)
 
     def join(self, member: Member, now: float) -> None:
         """Count in a worker that is ready."""
         self._members[member.incarnation] = member
         self._heard[member.incarnation] = now
-        for governor in self._governors:
-            governor.join(member.incarnation, now)
+        for controller in self._controllers:
+            controller.join(member.incarnation, now)
         self.pressing = True
 
     def leave(self, member: Member, now: float) -> None:
         """Count out a worker that has ended."""
         if self._members.pop(member.incarnation, None) is not None:
-            for governor in self._governors:
-                governor.leave(member.incarnation, now)
+            for controller in self._controllers:
+                controller.leave(member.incarnation, now)
             self.pressing = True
 
-    def beat(self, member: Member, beat: Heartbeat, now: float) -> None:
+    def heartbeat(self, member: Member, heartbeat: Heartbeat, now: float) -> None:
         """Take in a worker's reports."""
         if member.incarnation not in self._members:
             return
         seconds = max(now - self._heard[member.incarnation], _LEAST_S)
         self._heard[member.incarnation] = now
-        for governor, report in zip(self._governors, beat.providers, strict=True):
-            governor.report(member.incarnation, report, seconds, now)
-            self.pressing |= governor.pressing
+        for controller, report in zip(self._controllers, heartbeat.providers, strict=True):
+            controller.report(member.incarnation, report, seconds, now)
+            self.pressing |= controller.pressing
 
     def take(self, member: Member, message: Leased | RateLimited | Tripped | Closed, now: float) -> None:
         """Take in what a worker says about one provider."""
-        governor = self._governors[message.provider]
+        controller = self._controllers[message.provider]
         match message:
             case Leased():
-                governor.leased(member.incarnation, message.serial, message.returned, now)
+                controller.leased(member.incarnation, message.serial, message.returned, now)
                 self.pressing = True
             case RateLimited():
-                if governor.refused(message.wait_s, slow_down=message.slow_down, now=now):
+                if controller.refused(message.wait_s, slow_down=message.slow_down, now=now):
                     self.pressing = True
             case Tripped():
-                governor.tripped(message.reason)
-                governor.tick(now)
+                controller.tripped(message.reason)
+                controller.tick(now)
                 self.pressing = True
             case Closed():
-                governor.close(message.reason)
+                controller.close(message.reason)
                 self.pressing = True
 
     def tick(self, now: float, factor: float, *, paused: bool, saturated: bool) -> None:
         """Look at what has happened since the last tick; the rest is what this machine can still take."""
-        for governor in self._governors:
-            governor.throttle(factor, paused=paused, saturated=saturated)
-            governor.tick(now)
-            if (reason := governor.hopeless(now)) is not None:
-                governor.close(reason)
+        for controller in self._controllers:
+            controller.throttle(factor, paused=paused, saturated=saturated)
+            controller.tick(now)
+            if (reason := controller.hopeless(now)) is not None:
+                controller.close(reason)
         self.pressing = True
 
     def send_leases(self, now: float) -> None:
@@ -106,8 +106,8 @@ class Providers:
         if not self._leased:
             return
         by_holder: dict[int, list[Lease]] = {}
-        for governor in self._governors:
-            for holder, lease in governor.leases(now):
+        for controller in self._controllers:
+            for holder, lease in controller.leases(now):
                 by_holder.setdefault(holder, []).append(lease)
         for holder, leases in by_holder.items():
             messages.send(self._members[holder].child.pipe, Leases(leases))
@@ -115,24 +115,24 @@ class Providers:
     @property
     def none_left(self) -> str | None:
         """Why there is no provider left to send to; None where there is one."""
-        reasons = [f"provider {each.name!r}: {each.closed}" for each in self._governors if each.closed is not None]
-        return "; ".join(reasons) if len(reasons) == len(self._governors) else None
+        reasons = [f"provider {each.name!r}: {each.closed}" for each in self._controllers if each.closed is not None]
+        return "; ".join(reasons) if len(reasons) == len(self._controllers) else None
 
     def events(self) -> Iterator[str]:
         """Take what is worth a line in the log."""
-        for governor in self._governors:
-            events, governor.events = governor.events, []
+        for controller in self._controllers:
+            events, controller.events = controller.events, []
             yield from events
 
     @property
     def allowed(self) -> int:
         """Requests that may be in flight now."""
-        return sum(governor.allowed for governor in self._governors)
+        return sum(controller.allowed for controller in self._controllers)
 
     def views(self, now: float) -> tuple[ProviderView, ...]:
         """Return what the progress shows."""
-        return tuple(governor.view(now) for governor in self._governors)
+        return tuple(controller.view(now) for controller in self._controllers)
 
     def figures(self, now: float) -> dict[str, ProviderFigures]:
         """Return what the report says, by name."""
-        return {governor.name: governor.figures(now) for governor in self._governors}
+        return {controller.name: controller.figures(now) for controller in self._controllers}

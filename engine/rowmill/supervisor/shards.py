@@ -22,13 +22,13 @@ class ShardScheduler:
     finishing: every shard has been handed to the merge. finished: the output is in its place.
     """
 
-    def __init__(self, prepared: Prepared, ledger: Progress, mailbox: Mailbox, *, retry: bool = False) -> None:
+    def __init__(self, prepared: Prepared, progress: Progress, mailbox: Mailbox, *, retry: bool = False) -> None:
         """`retry`: shards with failed rows are done again."""
         self._config = prepared.config
         self._directory = prepared.directory
         self._manifest = prepared.manifest
         self._prepared = prepared
-        self._ledger = ledger
+        self._progress = progress
         self._mailbox = mailbox
         self._retry = retry
         self._format = open_format(prepared.config.output, prepared.layout)
@@ -80,7 +80,7 @@ class ShardScheduler:
                 self._merge(sealed)
         if planned.last:
             self._book.planned = True
-            self._ledger.total_rows = self._book.rows
+            self._progress.total_rows = self._book.rows
             if self._prepared.shards is None:
                 manifests.save_plan(self._directory.plan, self._book.shards)
 
@@ -144,6 +144,6 @@ class ShardScheduler:
 
     def _merge(self, sealed: Sealed) -> None:
         assert self._merger is not None
-        self._ledger.sealed(sealed.shard.number, sealed.totals)
+        self._progress.sealed(sealed.shard.number, sealed.totals)
         for ready in self._book.sealed(self._directory.sealed_path(sealed.shard), sealed):
             self._merger.append(*ready)

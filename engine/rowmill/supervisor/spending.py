@@ -41,7 +41,7 @@ class SpendingTracker:
     def __init__(self, prepared: Prepared, *, mode: str, workers: int) -> None:
         """`mode`: "live" or "batch"."""
         self._config = prepared.config
-        self._bill = CostCalculator(prepared.config, prepared.prices)
+        self._calculator = CostCalculator(prepared.config, prepared.prices)
         self._path = prepared.directory.spending
         self._mode = mode
         self._before = files.resumed(files.load(self._path))
@@ -54,13 +54,13 @@ class SpendingTracker:
         self.batch = _told_by(prepared, mode)
         limited = self._config.budget.limited
         # What counts as spent when the session begins; batches count what they take in their own session themselves.
-        self._told_at_start = sum(map(self._bill.amount, self._before.lines), NOTHING)
+        self._told_at_start = sum(map(self._calculator.amount, self._before.lines), NOTHING)
         self._spent_at_start = self._before.lost + self._told_at_start
         if self.batch is not None and mode == "live":
-            self._spent_at_start += self._bill.batch_amount(self.batch)
+            self._spent_at_start += self._calculator.batch_amount(self.batch)
         cap = _cap(self._config)
         self.left = cap - self._spent_at_start if limited else None
-        self._allowances = (
+        self._allocator = (
             BudgetAllocator(cap, self._spent_at_start, workers=workers) if limited and mode == "live" else None
         )
 
@@ -69,38 +69,38 @@ class SpendingTracker:
     def join(self, member: Member, now: float) -> None:
         """Count in a worker that is ready."""
         self._members[member.incarnation] = member
-        if self._allowances is not None:
-            self._allowances.join(member.incarnation, now)
+        if self._allocator is not None:
+            self._allocator.join(member.incarnation, now)
 
-    def beat(self, member: Member, beat: Heartbeat) -> None:
+    def heartbeat(self, member: Member, heartbeat: Heartbeat) -> None:
         """Take in what a worker has spent."""
-        if self._allowances is not None:
-            self._allowances.report(member.incarnation, beat.spent, beat.reserved)
+        if self._allocator is not None:
+            self._allocator.report(member.incarnation, heartbeat.spent, heartbeat.reserved)
 
     def short(self, member: Member, message: Short) -> None:
         """Take back what a worker has left."""
-        if self._allowances is not None:
-            self._allowances.short(member.incarnation, message.left, message.need)
+        if self._allocator is not None:
+            self._allocator.short(member.incarnation, message.left, message.need)
             self._wanted = self._wanted or message.need != NOTHING
 
     def leave(self, member: Member, billed: int) -> None:
         """Keep the figures of a worker that has ended; `billed` requests that may have been answered went with it."""
         self._members.pop(member.incarnation, None)
-        if self._allowances is not None:
-            self._allowances.leave(member.incarnation)
-        if member.beat is None:
+        if self._allocator is not None:
+            self._allocator.leave(member.incarnation)
+        if member.heartbeat is None:
             return
-        for ended, report in zip(self._ended, member.beat.providers, strict=True):
+        for ended, report in zip(self._ended, member.heartbeat.providers, strict=True):
             _add(ended, report)
-        self._spared.add(member.beat.counters.spared)
-        self._packed += member.beat.counters.tokens_saved
-        if self._allowances is None:  # which counts all that a worker has had in hand
-            self._count_doubtful(member.beat.providers, billed)
+        self._spared.add(member.heartbeat.counters.spared)
+        self._packed += member.heartbeat.counters.tokens_saved
+        if self._allocator is None:  # which counts all that a worker has had in hand
+            self._count_doubtful(member.heartbeat.providers, billed)
 
     @property
     def pressing(self) -> bool:
         """Whether credit should go out now rather than at the next tick."""
-        return self._allowances is not None and self._allowances.pressing and self._at_work
+        return self._allocator is not None and self._allocator.pressing and self._at_work
 
     @property
     def _at_work(self) -> bool:
@@ -113,17 +113,17 @@ class SpendingTracker:
         Raises `BudgetError` once nothing more is covered, `MachineError` where it cannot be written.
         """
         granted: list[tuple[int, Amount | None]] = []
-        if self._allowances is not None and self._at_work:
-            granted = self._allowances.grants(now)
+        if self._allocator is not None and self._at_work:
+            granted = self._allocator.grants(now)
         if granted or (due and now - self._written >= _WRITE_S):
             # Before the credit goes out: what a killed session may have spent is known to the next one.
-            self.write(sync=due and self._allowances is not None)
+            self.write(sync=due and self._allocator is not None)
             self._written = now
         for holder, amount in granted:
             messages.send(self._members[holder].child.pipe, Recall() if amount is None else Allow(amount))
         # A budget that was used up before is no reason to stop until somebody needs it: the rest may be on disk.
-        if self._allowances is not None and self._allowances.exhausted is not None and self._wanted:
-            raise BudgetError(self._allowances.exhausted)
+        if self._allocator is not None and self._allocator.exhausted is not None and self._wanted:
+            raise BudgetError(self._allocator.exhausted)
 
     def write(self, *, sync: bool) -> None:
         """Write down what was spent so far."""
@@ -145,40 +145,42 @@ class SpendingTracker:
 
     def final(self, totals: Totals, total_rows: int | None) -> Cost:
         """Return what the run has cost, with the prices of all models that replies have named."""
-        self._bill.find(self._spending().lines)
+        self._calculator.find(self._spending().lines)
         return self.cost(totals, total_rows)
 
     def cost(self, totals: Totals, total_rows: int | None) -> Cost:
         """Return what the run has cost."""
-        return self._bill.cost(self._spending(), self.batch, totals, total_rows)
+        return self._calculator.cost(self._spending(), self.batch, totals, total_rows)
 
     def _spending(self) -> Spending:
         """Add this session's figures to those of the sessions before."""
         lines = {(line.provider, line.model): msgspec.structs.replace(line) for line in self._before.lines}
-        beats = [member.beat for member in self._members.values() if member.beat is not None]
+        heartbeats = [member.heartbeat for member in self._members.values() if member.heartbeat is not None]
         for number, provider in enumerate(self._config.provider):
             whole = ProviderReport()
-            for report in (self._ended[number], *(beat.providers[number] for beat in beats)):
+            for report in (self._ended[number], *(heartbeat.providers[number] for heartbeat in heartbeats)):
                 _add(whole, report)
             if self._mode == "live":
                 self._count(lines, provider.name, self._config.model_of(provider) or "", whole)
-        allowances = self._allowances
+        allocator = self._allocator
         return Spending(
             lines=list(lines.values()),
-            outstanding=Amount() if allowances is None else allowances.outstanding + allowances.reserved,
+            outstanding=Amount() if allocator is None else allocator.outstanding + allocator.reserved,
             lost=self._before.lost + self._lost(lines.values()),
-            spared=Spent.total([self._before.spared, self._spared, *(beat.counters.spared for beat in beats)]),
-            packed_tokens=self._before.packed_tokens + self._packed + sum(b.counters.tokens_saved for b in beats),
+            spared=Spent.total(
+                [self._before.spared, self._spared, *(heartbeat.counters.spared for heartbeat in heartbeats)]
+            ),
+            packed_tokens=self._before.packed_tokens + self._packed + sum(b.counters.tokens_saved for b in heartbeats),
         )
 
     def _lost(self, lines: Iterable[SpendingLine]) -> Amount:
         """Return what counts as spent in this session beside the lines: what was lost, and what no reply told."""
-        allowances = self._allowances
-        if allowances is None:
+        allocator = self._allocator
+        if allocator is None:
             return NOTHING
-        settled = allowances.spent - self._spent_at_start - allowances.lost - allowances.reserved
-        told = sum(map(self._bill.amount, lines), NOTHING) - self._told_at_start
-        return allowances.lost + each(_beyond, settled, told)
+        settled = allocator.spent - self._spent_at_start - allocator.lost - allocator.reserved
+        told = sum(map(self._calculator.amount, lines), NOTHING) - self._told_at_start
+        return allocator.lost + each(_beyond, settled, told)
 
     def _count(
         self, lines: dict[tuple[str, str], SpendingLine], provider: str, model: str, report: ProviderReport

@@ -20,7 +20,7 @@ from rowmill.core.wire import Failure, FaultClass, Reply
 TABLE = {
     line.name: line
     for line in (
-        # name, retryable, scope, spends_attempt, lowers_concurrency, sick
+        # name, retryable, scope, spends_attempt, lowers_concurrency, unhealthy
         FaultClass("rate_limited", True, "row", False, True, False),
         FaultClass("slow_down", True, "row", False, True, False),
         FaultClass("quota_exhausted", False, "provider", False, False, False),

@@ -46,14 +46,14 @@ def repacked(pack: Job, members: list[Job], rows: int) -> list[Job]:
     """Make packs of at most so many rows out of members of this one. They may go where it may go."""
     packs = [packed(members[start : start + rows]) for start in range(0, len(members), rows)]
     for each in packs:
-        each.upstream, each.bound, each.options = pack.upstream, pack.bound, pack.options
+        each.provider, each.bound, each.options = pack.provider, pack.bound, pack.options
         each.failure, each.first = pack.failure, pack.first
     return packs
 
 
 def tell(pack: Job, member: Job, *, requests: int) -> None:
     """Give a member what it needs to be recorded. `requests` of the pack's count as the member's."""
-    member.upstream = pack.upstream
+    member.provider = pack.provider
     member.attempts = pack.attempts
     member.started = pack.started
     member.requests += requests

@@ -1,6 +1,6 @@
 """The recorded end of a row: its output line, appended to its shard's checkpoint, and word to the committer.
 
-Part of the hot path (see `pipeline`).
+Part of the hot path (see `dispatcher`).
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class OutcomeWriter:
             attempts,
             job.requests,
             ms,
-            job.upstream.name,  # type: ignore[union-attr]  # it has answered
+            job.provider.name,  # type: ignore[union-attr]  # it has answered
             line,
             prompt_tokens,
             completion_tokens,
@@ -154,4 +154,4 @@ class OutcomeWriter:
 
 def _provider(job: Job) -> str:
     """Name who answered, or was asked last; nobody was where the row failed before it was sent."""
-    return job.upstream.name if job.upstream is not None else ""
+    return job.provider.name if job.provider is not None else ""

@@ -23,7 +23,7 @@ from rowmill.store.lines import failure_line, result_line
 Joined = Callable[..., bytes]
 Made = Callable[..., bytes]
 
-FAULT = FaultClass("timeout", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, sick=True)
+FAULT = FaultClass("timeout", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, unhealthy=True)
 KEPT = Layout(
     input_columns=(
         Column("text"), Column("n", "int64"), Column("x", "double"), Column("yes", "bool"), Column("any", "json"),

@@ -27,7 +27,7 @@ def record(process: Process, opened: Opened, row: int, *, failed: bool = False) 
         process.recorder.failure(job, Failure(fault=faults.INVALID_REQUEST, message="no"), monotonic())
         return
     job.request = process.bench.task.build(line)
-    job.upstream = type("Named", (), {"name": "main"})()
+    job.provider = type("Named", (), {"name": "main"})()
     process.recorder.result(job, _ANSWER, monotonic())
 
 

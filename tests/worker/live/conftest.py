@@ -1,4 +1,4 @@
-"""A pipeline at work: on a real uvloop, a real checkpoint and a real board, behind a wire that follows a script."""
+"""A dispatcher at work: on a real uvloop, a real checkpoint and a real board, behind a wire that follows a script."""
 
 import asyncio
 import json
@@ -115,29 +115,29 @@ class Quick(RetryPolicy):
 
 
 class Events:
-    """What the pipeline has told its worker."""
+    """What the dispatcher has told its worker."""
 
     def __init__(self) -> None:
         self.refused: list[tuple[str, Failure]] = []
         self.tripped: list[tuple[str, Failure]] = []
         self.closed: list[tuple[str, Failure]] = []
 
-    def on_refused(self, upstream: Provider, failure: Failure) -> None:
-        self.refused.append((upstream.name, failure))
+    def on_refused(self, provider: Provider, failure: Failure) -> None:
+        self.refused.append((provider.name, failure))
 
-    def on_tripped(self, upstream: Provider, failure: Failure) -> None:
-        self.tripped.append((upstream.name, failure))
+    def on_tripped(self, provider: Provider, failure: Failure) -> None:
+        self.tripped.append((provider.name, failure))
 
-    def on_closed(self, upstream: Provider, failure: Failure) -> None:
-        self.closed.append((upstream.name, failure))
+    def on_closed(self, provider: Provider, failure: Failure) -> None:
+        self.closed.append((provider.name, failure))
 
 
 class Work:
-    """Everything around one pipeline, with one shard."""
+    """Everything around one dispatcher, with one shard."""
 
     def __init__(
         self,
-        pipeline: Dispatcher,
+        dispatcher: Dispatcher,
         recorder: OutcomeWriter,
         *,
         shard: OpenShard,
@@ -145,17 +145,17 @@ class Work:
         board: Path,
         retry: Quick,
         events: Events,
-        upstreams: list[Provider],
+        providers: list[Provider],
         calls: list[bool],
     ) -> None:
-        self.pipeline = pipeline
+        self.dispatcher = dispatcher
         self.recorder = recorder
         self.shard = shard
         self.wire = wire
         self.board = board
         self.retry = retry
         self.events = events
-        self.upstreams = upstreams
+        self.providers = providers
         self._serial = 1
         self.calls = calls  # of on_recorded
 
@@ -167,17 +167,17 @@ class Work:
         """Feed rows, as a reader of the input would."""
         last = self.rows if count is None else first + count
         lines = [b'{"id":"r%d","text":"row %d %b"}' % (row, row, b"x" * padding) for row in range(first, last)]
-        self.pipeline.intake.feed(self.shard, first, lines)
+        self.dispatcher.feeder.feed(self.shard, first, lines)
 
     def lease(self, in_flight: int, provider: int = 0, **more: Any) -> None:
         """Give the worker another lease, as the supervisor would."""
         self._serial += 1
-        self.pipeline.apply([Lease(provider, self._serial, time.monotonic() + 1000, in_flight, **more)])
+        self.dispatcher.apply([Lease(provider, self._serial, time.monotonic() + 1000, in_flight, **more)])
 
     def synced(self) -> None:
         """Tell that all of what is recorded is on disk, as a committer would."""
         self.recorder.synced(self.recorder.pending_bytes, self.recorder.pending_rows)
-        self.pipeline.synced()
+        self.dispatcher.synced()
 
     @property
     def recorded(self) -> int:
@@ -227,20 +227,20 @@ class Start(Protocol):
         scale: float = ...,
         requests: Share | None = ...,
         tokens: Share | None = ...,
-        upstreams: Callable[[Wire], list[Provider]] = ...,
+        providers: Callable[[Wire], list[Provider]] = ...,
         budget: RetryBudget | None = ...,
         streak: int = ...,
         include: tuple[str, ...] = ...,
         task: Task = ...,
         suspects: tuple[int, ...] = ...,
         quarantined: tuple[int, ...] = ...,
-        till: Reservations | None = ...,
+        reservations: Reservations | None = ...,
     ) -> AbstractAsyncContextManager[Work]: ...
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Start:
-    """Give what starts a pipeline in an `async with`, whose end drains it."""
+    """Give what starts a dispatcher in an `async with`, whose end drains it."""
     return at_work(tmp_path)
 
 
@@ -248,7 +248,7 @@ TASK: Task = ChatTask(TaskConfig(model="m", prompt="{text}"), "id")
 
 
 def only(wire: Wire) -> list[Provider]:
-    """Make the one upstream of most tests."""
+    """Make the one provider of most tests."""
     return [Provider(0, "main", wire, secrets=(SECRET,))]
 
 
@@ -263,14 +263,14 @@ def at_work(folder: Path) -> Start:
         scale: float = 0.0005,
         requests: Share | None = None,
         tokens: Share | None = None,
-        upstreams: Callable[[Wire], list[Provider]] = only,
+        providers: Callable[[Wire], list[Provider]] = only,
         budget: RetryBudget | None = None,
         streak: int = 1000,
         include: tuple[str, ...] = (),
         task: Task = TASK,
         suspects: tuple[int, ...] = (),
         quarantined: tuple[int, ...] = (),
-        till: Reservations | None = None,
+        reservations: Reservations | None = None,
     ) -> AsyncIterator[Work]:
         wire = wire or Wire()
         shard = Shard(0, 0, rows, 0, rows * 10, 0)
@@ -281,10 +281,10 @@ def at_work(folder: Path) -> Start:
         events = Events()
         calls: list[bool] = []
         recorder = OutcomeWriter(task=task, board=board, include=frozenset(include), on_recorded=calls.append)
-        providers = upstreams(wire)
-        pipeline = Dispatcher(
+        made = providers(wire)
+        dispatcher = Dispatcher(
             task=task,
-            upstreams=providers,
+            providers=made,
             retry=retry,
             budget=budget or RetryBudget(1.0, 1e6, time.monotonic()),
             board=board,
@@ -294,25 +294,25 @@ def at_work(folder: Path) -> Start:
             recorder=recorder,
             events=events,
             rng=Random(0),
-            till=till,
+            reservations=reservations,
         )
         expires = time.monotonic() + 1000
-        pipeline.apply([Lease(each.number, 1, expires, concurrency, requests, tokens) for each in providers])
+        dispatcher.apply([Lease(each.number, 1, expires, concurrency, requests, tokens) for each in made])
         try:
             yield Work(
-                pipeline,
+                dispatcher,
                 recorder,
                 shard=opened,
                 wire=wire,
                 board=folder / "0.board",
                 retry=retry,
                 events=events,
-                upstreams=providers,
+                providers=made,
                 calls=calls,
             )
-            assert not pipeline.ended.done(), "a slot has ended"
+            assert not dispatcher.ended.done(), "a slot has ended"
         finally:
-            await pipeline.drained(0.0)
+            await dispatcher.drained(0.0)
             await checkpoint.close()
             board.close()
 

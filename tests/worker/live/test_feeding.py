@@ -1,4 +1,4 @@
-"""What makes a pipeline ask for rows, what stops it, and how it ends."""
+"""What makes a dispatcher ask for rows, what stops it, and how it ends."""
 
 import asyncio
 import json
@@ -17,11 +17,11 @@ from tests.worker.live.conftest import Result, Start, Wire, failure, reply, run
 def test_the_pipeline_is_hungry_until_it_has_rows_for_a_while(work: Start) -> None:
     async def story() -> None:
         async with work(4000, concurrency=8) as at:
-            await asyncio.wait_for(at.pipeline.backlog.hungry(), 5)
+            await asyncio.wait_for(at.dispatcher.backlog.hungry(), 5)
             at.feed(0, 20)
-            await asyncio.wait_for(at.pipeline.backlog.hungry(), 5)
+            await asyncio.wait_for(at.dispatcher.backlog.hungry(), 5)
             at.feed(20, 200)
-            hungry = asyncio.ensure_future(at.pipeline.backlog.hungry())
+            hungry = asyncio.ensure_future(at.dispatcher.backlog.hungry())
             while not hungry.done():
                 assert at.recorded < 220
                 await at.until(lambda: at.wire.open)
@@ -39,13 +39,13 @@ def test_the_faster_the_rows_go_the_earlier_it_asks_for_more(work: Start) -> Non
         async with work(4000, Wire(lambda *_: reply()), concurrency=8) as at:
             at.feed(0, 1000)
             await at.until(lambda: at.recorded == 1000)
-            at.pipeline.backlog.look_ahead(1.0)  # a thousand a second: a hundred are to be ready
+            at.dispatcher.backlog.look_ahead(1.0)  # a thousand a second: a hundred are to be ready
             at.feed(1000, 99)
-            assert at.pipeline.backlog._hungry.is_set()
+            assert at.dispatcher.backlog._hungry.is_set()
             await at.until(lambda: at.recorded == 1099)
-            at.pipeline.close()
+            at.dispatcher.close()
             at.feed(1099, 101)
-            assert not at.pipeline.backlog._hungry.is_set()
+            assert not at.dispatcher.backlog._hungry.is_set()
 
     run(story())
 
@@ -54,7 +54,7 @@ def test_long_rows_fill_it_by_their_bytes(work: Start) -> None:
     async def story() -> None:
         async with work(40, concurrency=2) as at:
             at.feed(0, 10, padding=1 << 20)
-            hungry = asyncio.ensure_future(at.pipeline.backlog.hungry())
+            hungry = asyncio.ensure_future(at.dispatcher.backlog.hungry())
             await at.settled()
             assert not hungry.done(), "ten megabytes are enough"
             while not hungry.done():
@@ -138,7 +138,7 @@ def test_a_closed_pipeline_admits_nothing_and_brings_home_what_is_out(work: Star
         async with work(10, concurrency=2) as at:
             at.feed()
             await at.until(lambda: at.wire.in_flight == 2)
-            draining = asyncio.ensure_future(at.pipeline.drained(20.0))
+            draining = asyncio.ensure_future(at.dispatcher.drained(20.0))
             await at.settled()
             at.wire.answer(0)
             await at.settled()
@@ -159,9 +159,9 @@ def test_draining_takes_no_longer_than_it_is_given_and_counts_what_it_gives_up(w
             at.wire.answer(1)
             await at.until(lambda: 3 in at.wire.open)
             began = asyncio.get_running_loop().time()
-            assert await at.pipeline.drained(0.05) == 3
+            assert await at.dispatcher.drained(0.05) == 3
             assert asyncio.get_running_loop().time() - began < 5
-            assert (at.pipeline.in_flight, at.wire.in_flight) == (0, 0)
+            assert (at.dispatcher.in_flight, at.wire.in_flight) == (0, 0)
             assert at.in_flight_rows() == []
             assert list(await at.outcomes()) == [1]
 
@@ -172,8 +172,8 @@ def test_a_row_in_backoff_is_not_waited_for(work: Start) -> None:
     async def story() -> None:
         async with work(1, Wire(lambda *_: failure(faults.TIMEOUT)), scale=1000.0) as at:
             at.feed()
-            await at.until(lambda: at.pipeline.backlog.waiting == 1)
-            assert await asyncio.wait_for(at.pipeline.drained(60.0), 5) == 0
+            await at.until(lambda: at.dispatcher.backlog.waiting == 1)
+            assert await asyncio.wait_for(at.dispatcher.drained(60.0), 5) == 0
             assert await at.outcomes() == {}
 
     run(story())
@@ -186,7 +186,7 @@ def test_a_defect_of_the_transport_ends_its_slot_where_it_is_seen(work: Start) -
 
         async with work(1, Wire(broken), concurrency=1) as at:
             at.feed()
-            slot = await asyncio.wait_for(asyncio.shield(at.pipeline.ended), 5)
+            slot = await asyncio.wait_for(asyncio.shield(at.dispatcher.ended), 5)
             assert isinstance(slot.exception(), ZeroDivisionError)
             assert at.in_flight_rows() == []
 

@@ -54,7 +54,7 @@ def test_a_result_is_recorded_with_what_it_took(work: Start) -> None:
                 assert (line["index"], line["id"], line["output"], line["error"]) == (row, f"r{row}", "done", None)
             totals = at.shard.checkpoint.acknowledged
             assert (totals.rows, totals.failed, totals.requests, totals.prompt_tokens) == (3, 0, 9, 9)
-            counters = at.pipeline.count()
+            counters = at.dispatcher.count()
             assert (counters.requests, counters.replies, counters.retries) == (9, 7, 6)
             assert counters.faults == {"timeout": 2, "rate_limited": 4}
 
@@ -113,8 +113,8 @@ def test_the_attempts_run_out(work: Start) -> None:
             assert record["line"]["output"] is None
             assert record["line"]["id"] == "r1"
             assert record["line"]["error"] == {"class": "server_error", "code": None, "status": 500, "message": "no"}
-            assert at.pipeline.count().retries == 3
-            assert at.pipeline.count().maybe_billed_twice == 3
+            assert at.dispatcher.count().retries == 3
+            assert at.dispatcher.count().maybe_billed_twice == 3
 
     run(story())
 
@@ -167,8 +167,8 @@ def test_a_refusal_is_billed_as_any_reply_and_counts_as_no_answer(work: Start) -
         async with work(1, Wire(lambda *_: reply(200, body))) as at:
             at.feed()
             await at.done()
-            (upstream,) = at.upstreams
-            report = upstream.report
+            (provider,) = at.providers
+            report = provider.report
             assert (report.prompt_tokens, report.completion_tokens, report.cached_tokens) == (30, 7, 20)
             assert report.wasted == Spent(1, 30, 20, 7)
             assert report.answered == 0
@@ -179,7 +179,7 @@ def test_a_refusal_is_billed_as_any_reply_and_counts_as_no_answer(work: Start) -
 def test_a_row_that_is_no_row_costs_no_request(work: Start) -> None:
     async def story() -> None:
         async with work(4, Wire(lambda *_: reply()), concurrency=1) as at:
-            at.pipeline.intake.feed(at.shard, 0, [b"", b'{"id":7}', b'{"id":"last","text":"row 2 "}', b"\xff"])
+            at.dispatcher.feeder.feed(at.shard, 0, [b"", b'{"id":7}', b'{"id":"last","text":"row 2 "}', b"\xff"])
             await at.done()
             records = await at.outcomes()
             assert at.wire.rows == [2]
@@ -205,7 +205,7 @@ def test_a_reply_that_is_none_is_asked_for_again_and_never_stored(work: Start, b
             assert records[1]["line"]["error"]["class"] == "bad_reply"
             assert records[1]["line"]["error"]["status"] == 200
             assert (records[0]["attempts"], records[1]["attempts"]) == (3, 3)
-            assert at.pipeline.count().maybe_billed_twice == 4, "the work was done, and is done again"
+            assert at.dispatcher.count().maybe_billed_twice == 4, "the work was done, and is done again"
 
     run(story())
 
@@ -222,7 +222,7 @@ def test_a_429_is_seen_as_what_it_is_and_spends_no_attempt(work: Start) -> None:
             await at.done()
             record = (await at.outcomes())[0]
             assert (record["failed"], record["attempts"], record["requests"]) == (False, 1, 21)
-            assert at.pipeline.count().faults == {"rate_limited": 20}
+            assert at.dispatcher.count().faults == {"rate_limited": 20}
 
     run(story())
 
@@ -288,8 +288,8 @@ def test_only_retries_of_what_may_have_been_done_are_counted_as_billed_twice(wor
         async with work(4, Wire(rule)) as at:
             at.feed()
             await at.done()
-            assert at.pipeline.count().maybe_billed_twice == 2
-            assert at.pipeline.count().retries == 4
+            assert at.dispatcher.count().maybe_billed_twice == 2
+            assert at.dispatcher.count().retries == 4
 
     run(story())
 
@@ -322,7 +322,7 @@ def test_what_would_fail_every_row_closes_the_provider_and_fails_none(
             assert at.wire.rows == [0, 1, 2], "no request after it was seen"
             assert [told.fault.name for _, told in at.events.closed] == [fault]
             assert at.events.closed[0][1].message == "bad key [redacted]"
-            assert await at.pipeline.drained(5.0) == 0
+            assert await at.dispatcher.drained(5.0) == 0
             assert list(await at.outcomes()) == [0], "the others are not failed: a resume sends them again"
 
     run(story())
@@ -408,7 +408,7 @@ def test_every_row_gets_one_outcome_whatever_the_wire_does_and_in_whatever_order
             records = await at.outcomes()
             assert sorted(records) == list(range(at.rows))
             assert at.wire.in_flight_max <= concurrency
-            assert at.pipeline.in_flight == at.pipeline.backlog.waiting == 0
+            assert at.dispatcher.in_flight == at.dispatcher.backlog.waiting == 0
             assert at.in_flight_rows() == []
             for row, record in records.items():
                 assert record["requests"] == at.wire.tries[row]
@@ -417,7 +417,7 @@ def test_every_row_gets_one_outcome_whatever_the_wire_does_and_in_whatever_order
                     assert record["line"]["error"]["class"] == "poison_row"
                 else:
                     assert record["attempts"] <= 3
-            counters = at.pipeline.count()
+            counters = at.dispatcher.count()
             assert counters.requests == len(at.wire.sent)
             assert counters.retries == counters.requests - len(set(at.wire.rows))
 

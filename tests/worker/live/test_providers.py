@@ -19,7 +19,7 @@ WRONG = json.dumps({"error": {"message": "no such parameter", "code": "unknown_p
 
 
 class Wires:
-    """A wire for each provider, made in the order of the upstreams."""
+    """A wire for each provider, made in the order of the providers."""
 
     def __init__(self, *rules: Callable[[int, int], Result | Awaitable[Result]]) -> None:
         self.wires = [Wire(rule) for rule in rules]
@@ -27,8 +27,8 @@ class Wires:
     def sent(self) -> list[int]:
         return [len(wire.sent) for wire in self.wires]
 
-    def upstreams(self, **more: list[object]) -> Callable[[Wire], list[Provider]]:
-        """Make the upstreams a, b, c, ...; `weight=[1, 2]` gives each its own."""
+    def providers(self, **more: list[object]) -> Callable[[Wire], list[Provider]]:
+        """Make the providers a, b, c, ...; `weight=[1, 2]` gives each its own."""
 
         def make(_wire: Wire) -> list[Provider]:
             return [
@@ -54,7 +54,7 @@ def fine(_row: int, _nth: int) -> Result:
 def test_rows_go_to_the_providers_by_weight(work: Start) -> None:
     async def story() -> None:
         wires = Wires(fine, fine, fine)
-        async with work(800, upstreams=wires.upstreams(weight=[1.0, 2.0, 5.0])) as at:
+        async with work(800, providers=wires.providers(weight=[1.0, 2.0, 5.0])) as at:
             at.feed()
             await at.done()
             assert [round(count / 100) for count in wires.sent()] == [1, 2, 5]
@@ -71,7 +71,7 @@ def test_a_provider_with_room_is_used_whatever_the_weights(work: Start) -> None:
             return reply()
 
         wires = Wires(slow, fine)
-        async with work(300, upstreams=wires.upstreams(weight=[1.0, 1000.0])) as at:
+        async with work(300, providers=wires.providers(weight=[1.0, 1000.0])) as at:
             at.lease(4, 1, requests=Share(100.0, 5.0))
             at.feed()
             await at.done()
@@ -84,7 +84,7 @@ def test_a_provider_with_room_is_used_whatever_the_weights(work: Start) -> None:
 def test_a_provider_that_was_out_does_not_make_up_for_it(work: Start) -> None:
     async def story() -> None:
         wires = Wires(fine, fine)
-        async with work(1200, upstreams=wires.upstreams(weight=[1.0, 1.0])) as at:
+        async with work(1200, providers=wires.providers(weight=[1.0, 1.0])) as at:
             at.lease(0, 1)
             at.feed(0, 1000)
             await at.until(lambda: at.recorded == 1000)
@@ -100,7 +100,7 @@ def test_a_provider_that_was_out_does_not_make_up_for_it(work: Start) -> None:
 def test_each_is_asked_for_its_own_model(work: Start) -> None:
     async def story() -> None:
         wires = Wires(fine, fine)
-        async with work(40, upstreams=wires.upstreams(rewrite=[None, TASK.asking("other")])) as at:
+        async with work(40, providers=wires.providers(rewrite=[None, TASK.asking("other")])) as at:
             at.feed()
             await at.done()
             bodies = [[json.loads(body) for _, body in wire.sent] for wire in wires.wires]
@@ -117,7 +117,7 @@ def test_each_is_asked_for_its_own_model(work: Start) -> None:
 def test_a_row_that_failed_at_one_is_tried_at_another_and_does_not_wait_long(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda *_: reply(500, b""), fine)
-        async with work(10, upstreams=wires.upstreams(), scale=1.0, attempts=6) as at:
+        async with work(10, providers=wires.providers(), scale=1.0, attempts=6) as at:
             at.feed()
             began = time.monotonic()
             await at.done()
@@ -133,7 +133,7 @@ def test_a_row_that_failed_at_one_is_tried_at_another_and_does_not_wait_long(wor
 def test_a_429_holds_its_provider_and_not_the_others(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda *_: reply(429, b"", retry_after="600"), fine)
-        async with work(50, upstreams=wires.upstreams(), scale=1.0) as at:
+        async with work(50, providers=wires.providers(), scale=1.0) as at:
             at.feed()
             await at.done()
             assert wires.sent()[0] <= 4, "what was in flight when it was seen"
@@ -145,10 +145,10 @@ def test_a_429_holds_its_provider_and_not_the_others(work: Start) -> None:
 def test_what_a_provider_refuses_for_good_goes_to_its_fallback(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda row, _: reply(400, CONTEXT) if row % 5 == 0 else reply(), fine)
-        make = wires.upstreams(
+        make = wires.providers(
             weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[("context_length",), ("context_length",)]
         )
-        async with work(50, upstreams=make) as at:
+        async with work(50, providers=make) as at:
             at.feed()
             await at.done()
             records = await at.outcomes()
@@ -163,8 +163,8 @@ def test_fallbacks_are_asked_in_turn_and_the_last_ones_failure_is_the_rows(work:
     async def story() -> None:
         wires = Wires(lambda *_: reply(400, CONTEXT), lambda *_: reply(400, CONTEXT), lambda *_: reply(400, WRONG))
         on = ("context_length",)
-        make = wires.upstreams(weight=[1.0, 0.0, 0.0], fallback=[(1, 2), (0,), ()], fallback_on=[on, on, on])
-        async with work(4, upstreams=make) as at:
+        make = wires.providers(weight=[1.0, 0.0, 0.0], fallback=[(1, 2), (0,), ()], fallback_on=[on, on, on])
+        async with work(4, providers=make) as at:
             at.feed()
             await at.done()
             assert wires.sent() == [4, 4, 4]
@@ -179,8 +179,8 @@ def test_a_retry_of_a_fallback_stays_with_it(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda *_: reply(400, CONTEXT), lambda _, nth: failure(faults.TIMEOUT) if nth == 1 else reply())
         on = ("context_length",)
-        make = wires.upstreams(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[on, on])
-        async with work(3, upstreams=make) as at:
+        make = wires.providers(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[on, on])
+        async with work(3, providers=make) as at:
             at.feed()
             await at.done()
             assert wires.sent() == [3, 6]
@@ -191,8 +191,8 @@ def test_a_retry_of_a_fallback_stays_with_it(work: Start) -> None:
 def test_rows_wait_for_their_fallback_while_others_go_on(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda row, _: reply(400, CONTEXT) if row < 3 else reply(), fine)
-        make = wires.upstreams(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[("context_length",), ()])
-        async with work(20, upstreams=make) as at:
+        make = wires.providers(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[("context_length",), ()])
+        async with work(20, providers=make) as at:
             at.lease(0, 1)
             at.feed()
             await at.until(lambda: at.recorded == 17)
@@ -210,7 +210,7 @@ def test_when_one_is_closed_its_rows_go_to_the_others_and_none_has_failed(work: 
     async def story() -> None:
         quota = json.dumps({"error": {"code": "insufficient_quota", "message": "no credit"}}).encode()
         wires = Wires(lambda *_: reply(429, quota), fine)
-        async with work(60, upstreams=wires.upstreams()) as at:
+        async with work(60, providers=wires.providers()) as at:
             at.feed()
             await at.done()
             assert [name for name, _ in at.events.closed] == ["a"], "said once"
@@ -223,7 +223,7 @@ def test_when_one_is_closed_its_rows_go_to_the_others_and_none_has_failed(work: 
 def test_a_closed_first_choice_sends_its_rows_to_the_fallback(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda *_: reply(401, b"{}"), fine)
-        async with work(30, upstreams=wires.upstreams(weight=[1.0, 0.0], fallback=[(1,), ()])) as at:
+        async with work(30, providers=wires.providers(weight=[1.0, 0.0], fallback=[(1,), ()])) as at:
             at.feed()
             await at.done()
             assert wires.sent()[1] == 30
@@ -234,8 +234,8 @@ def test_a_closed_first_choice_sends_its_rows_to_the_fallback(work: Start) -> No
 def test_rows_that_only_a_closed_fallback_was_left_for_have_failed_as_they_did_first(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda row, _: reply(400, CONTEXT) if row < 5 else reply(), lambda *_: reply(401, b"{}"))
-        make = wires.upstreams(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[("context_length",), ()])
-        async with work(20, upstreams=make, concurrency=1) as at:
+        make = wires.providers(weight=[1.0, 0.0], fallback=[(1,), ()], fallback_on=[("context_length",), ()])
+        async with work(20, providers=make, concurrency=1) as at:
             at.feed()
             await at.done()
             records = await at.outcomes()
@@ -333,11 +333,11 @@ def test_a_probe_that_fails_spends_no_attempt(work: Start) -> None:
 def test_nothing_is_sent_on_a_lease_that_has_expired(work: Start) -> None:
     async def story() -> None:
         async with work(50, Wire(fine), concurrency=2) as at:
-            at.pipeline.apply([Lease(0, 1 << 20, time.monotonic() - 0.001, 2)])
+            at.dispatcher.apply([Lease(0, 1 << 20, time.monotonic() - 0.001, 2)])
             at.feed()
             await at.settled()
             assert at.wire.sent == []
-            at.pipeline.apply([Lease(0, (1 << 20) + 1, time.monotonic() + 60.0, 2)])
+            at.dispatcher.apply([Lease(0, (1 << 20) + 1, time.monotonic() + 60.0, 2)])
             await at.done()
 
     run(story())
@@ -374,7 +374,7 @@ def test_retries_wait_for_their_budget_and_new_rows_do_not(work: Start) -> None:
         async with work(300, Wire(rule), budget=budget, scale=0.0) as at:
             began = time.monotonic()
             at.feed()
-            await at.until(lambda: at.recorded >= 240 and at.pipeline.backlog.budget_short)
+            await at.until(lambda: at.recorded >= 240 and at.dispatcher.backlog.budget_short)
             assert time.monotonic() - began < 1.0
             await at.done()
             assert time.monotonic() - began > 1.5, "sixty retries, of which twenty are free"
@@ -393,7 +393,7 @@ def test_a_retry_at_the_time_that_the_server_named_is_not_held_up_by_the_budget(
             at.feed()
             await at.done()
             assert time.monotonic() - began < 5, "fifty of them would have waited a second each"
-            assert not at.pipeline.backlog.budget_short
+            assert not at.dispatcher.backlog.budget_short
 
     run(story())
 

@@ -99,7 +99,7 @@ def test_a_row_is_shown_what_was_wrong_until_its_reply_is_valid(work: Start) -> 
             assert "/n" in last["messages"][2]["content"]
             record = (await at.outcomes())[1]
             assert (record["attempts"], record["requests"], record["usage"]) == (3, 3, [30, 21])
-            counters = at.pipeline.count()
+            counters = at.dispatcher.count()
             assert (counters.requests, counters.reasked, counters.retries) == (5, 2, 2)
             assert counters.faults == {}
 
@@ -153,7 +153,7 @@ def test_rows_go_out_together_and_each_has_its_own_answer(work: Start, rows: int
         model = Model(lambda rows, _nth: answers(rows))
         async with work(rows, model, task=task(schema=SCHEMA, rows_per_request=4)) as at:
             at.feed()
-            at.pipeline.intake.fed()
+            at.dispatcher.feeder.fed()
             await at.done()
             assert await results(at) == {row: {"n": row} for row in range(rows)}
             assert sorted(map(len, model.asked), reverse=True) == [4] * (rows // 4) + [rows % 4] * (rows % 4 > 0)
@@ -187,7 +187,7 @@ def test_wrong_rows_of_a_pack_are_asked_again_in_smaller_ones_down_to_single_row
                 [5],
                 [1],
             ]
-            assert at.pipeline.count().reasked == 3
+            assert at.dispatcher.count().reasked == 3
             assert at.shard.checkpoint.acknowledged.requests == 4
 
     run(story())
@@ -212,7 +212,7 @@ def test_a_row_that_cannot_be_built_leaves_its_pack(work: Start) -> None:
         async with work(4, model, task=task(schema=SCHEMA, rows_per_request=4)) as at:
             lines = [b'{"id":"r%d","text":"row %d"}' % (row, row) for row in range(4)]
             lines[0] = b"{}"
-            at.pipeline.intake.feed(at.shard, 0, lines)
+            at.dispatcher.feeder.feed(at.shard, 0, lines)
             await at.done()
             assert await results(at) == {0: "invalid_row", **{row: {"n": row} for row in (1, 2, 3)}}
             assert model.asked == [[1, 2, 3]]
@@ -225,7 +225,7 @@ def test_a_suspect_is_sent_in_no_pack(work: Start) -> None:
         model = Model(lambda rows, _nth: answers(rows))
         async with work(4, model, task=task(schema=SCHEMA, rows_per_request=4), suspects=(2,)) as at:
             at.feed()
-            at.pipeline.intake.fed()
+            at.dispatcher.feeder.fed()
             await at.done()
             assert sorted(model.asked) == [[0, 1, 3], [2]]
 
@@ -291,13 +291,13 @@ def test_whatever_comes_back_every_row_ends_once_and_with_no_other_rows_answer(r
     async def story(folder: Path) -> None:
         async with at_work(folder)(rows, Model(say), task=task(schema=SCHEMA, rows_per_request=size)) as at:
             at.feed()
-            at.pipeline.intake.fed()
+            at.dispatcher.feeder.fed()
             await at.done()
             found = await results(at)
             assert all(
                 found[row] in ({"n": row}, "invalid_output", "invalid_request", "timeout") for row in range(rows)
             )
-            assert at.shard.checkpoint.acknowledged.requests == at.pipeline.count().requests
+            assert at.shard.checkpoint.acknowledged.requests == at.dispatcher.count().requests
 
     with tempfile.TemporaryDirectory() as folder:
         run(story(Path(folder)))

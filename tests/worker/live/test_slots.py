@@ -22,13 +22,13 @@ def test_all_slots_are_used_and_never_more(work: Start, concurrency: int) -> Non
             for _ in range(at.rows - concurrency):
                 await at.until(lambda: at.wire.in_flight == concurrency)
                 await at.settled()
-                assert at.pipeline.in_flight == at.wire.in_flight == concurrency
+                assert at.dispatcher.in_flight == at.wire.in_flight == concurrency
                 at.wire.answer(rng.choice(list(at.wire.open)))
             await at.until(lambda: at.wire.in_flight == concurrency)
             for row in list(at.wire.open):
                 at.wire.answer(row)
             await at.done()
-            assert at.wire.in_flight_max == at.pipeline.in_flight_max == concurrency
+            assert at.wire.in_flight_max == at.dispatcher.in_flight_max == concurrency
             assert sorted(at.wire.rows) == list(range(40))
 
     run(story())
@@ -107,9 +107,9 @@ def test_a_row_that_waits_holds_no_slot(work: Start) -> None:
                 await at.until(lambda row=row: row in at.wire.open)  # type: ignore[misc]  # bound for the loop
                 at.wire.answer(row)
             await at.until(lambda: at.recorded == 9)
-            assert at.pipeline.backlog.waiting == 1
-            assert at.pipeline.next_due_s is not None
-            assert 900 < at.pipeline.next_due_s <= 1250
+            assert at.dispatcher.backlog.waiting == 1
+            assert at.dispatcher.next_due_s is not None
+            assert 900 < at.dispatcher.next_due_s <= 1250
             assert at.in_flight_rows() == []
 
     run(story())
@@ -124,8 +124,8 @@ def test_a_row_whose_time_has_come_goes_before_new_ones(work: Start) -> None:
             at.feed()
             await at.done()
             assert at.wire.rows == [0, 0, 0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 9]
-            assert at.pipeline.backlog.waiting == 0
-            assert at.pipeline.next_due_s is None
+            assert at.dispatcher.backlog.waiting == 0
+            assert at.dispatcher.next_due_s is None
 
     run(story())
 
@@ -152,9 +152,9 @@ def test_when_too_many_rows_wait_no_new_ones_are_admitted(work: Start) -> None:
     async def story() -> None:
         async with work(500, Wire(lambda *_: reply(429, b"")), concurrency=2, scale=1000.0) as at:
             at.feed()
-            await at.until(lambda: at.pipeline.backlog.waiting >= 64)
+            await at.until(lambda: at.dispatcher.backlog.waiting >= 64)
             await at.settled()
-            assert at.pipeline.backlog.waiting <= 64 + 2
+            assert at.dispatcher.backlog.waiting <= 64 + 2
 
     run(story())
 

@@ -32,7 +32,7 @@ def test_nothing_joins_a_suspect_in_flight(work: Start) -> None:
             at.feed(0, 1)
             await at.until(lambda: 0 in at.wire.open)
             at.feed(1, 19)
-            at.pipeline.synced()
+            at.dispatcher.synced()
             await at.settled()
             assert list(at.wire.open) == [0]
             at.wire.answer(0)

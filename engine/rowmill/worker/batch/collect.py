@@ -201,7 +201,7 @@ class _Collector:
         except InvalidRow as error:
             self._fail(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
             return None
-        job.upstream = self._provider
+        job.provider = self._provider
         job.requests = self._asked.number
         job.attempts = max(self._tries(row) - len(stored), 0)
         job.asked = self._asks(len(stored))

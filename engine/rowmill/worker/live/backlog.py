@@ -31,7 +31,7 @@ class Backlog:
     budget_short: since it was last set to False, a retry was due that the budget did not allow.
     """
 
-    def __init__(self, parking: ParkingLot, budget: RetryBudget, slots: int, *, sent: Callable[[], int]) -> None:
+    def __init__(self, parking_lot: ParkingLot, budget: RetryBudget, slots: int, *, sent: Callable[[], int]) -> None:
         """`sent` tells how many requests have been sent so far."""
         self.paced: Job | None = None
         self.bound: dict[int, deque[Job]] = {}
@@ -39,7 +39,7 @@ class Backlog:
         self.retried = 0
         self.budget_short = False
         self._blocked = False  # as budget_short, now
-        self._parking = parking
+        self._parking_lot = parking_lot
         self._budget = budget
         self._sent = sent
         self._ready: deque[Job] = deque()
@@ -75,8 +75,8 @@ class Backlog:
         """Keep a row back until that time. `put_off`: it is the one that the server named, so no budget is asked."""
         (self._put_off if put_off else self._waiting).push(due, job)
         self._waiting_bytes += job.size
-        if self._parking.parked:
-            self._parking.wake_at(due)
+        if self._parking_lot.parked:
+            self._parking_lot.wake_at(due)
 
     def bind(self, job: Job, number: int) -> None:
         """Keep a row for this provider alone."""
@@ -125,7 +125,7 @@ class Backlog:
             return None
         job = self._put_off.pop_due(now)
         if job is None:
-            self._parking.wake_at(due)
+            self._parking_lot.wake_at(due)
         else:
             self._waiting_bytes -= job.size
         return job
@@ -144,7 +144,7 @@ class Backlog:
                 return job
             self._blocked = self.budget_short = True
             due = allowed
-        self._parking.wake_at(due)
+        self._parking_lot.wake_at(due)
         return None
 
     # What others ask

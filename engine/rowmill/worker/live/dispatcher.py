@@ -2,7 +2,7 @@
 
 A set of slot coroutines does the sending, as many as the leases allow requests in flight. What to do next is decided
 without awaiting, by `_admit`, and what followed by `Settler.settle`; all state changes there. A slot that finds nothing
-to do parks; whatever makes work possible (rows read, a row due, the rate, a lease) wakes one parked slot (`parking`).
+to do parks; whatever makes work possible (rows read, a row due, the rate, a lease) wakes one of the `ParkingLot`.
 
 Rows that are not on their way are in the `Backlog`; where a row goes is the `Router`'s choice; what its reply means is
 the `Settler`'s verdict.
@@ -50,7 +50,7 @@ class Dispatcher:
         self,
         *,
         task: Task,
-        upstreams: Sequence[Provider],
+        providers: Sequence[Provider],
         retry: RetryPolicy,
         budget: RetryBudget,
         board: InflightBoard,
@@ -60,18 +60,18 @@ class Dispatcher:
         recorder: OutcomeWriter,
         events: Events,
         rng: Random,
-        till: "Reservations | None" = None,
+        reservations: "Reservations | None" = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 
-        `asks`: how often a row is asked until its reply is a valid answer. `till`: where the run has a budget.
+        `asks`: how often a row is asked until its reply is a valid answer. `reservations`: where the run has a budget.
         """
         self._task = task
-        self._router = Router(upstreams)
+        self._router = Router(providers)
         self._board = board
         self._recorder = recorder
         self._most_slots = slots
-        self._till = till
+        self._reservations = reservations
 
         self.counters = Counters()
         self.in_flight = 0
@@ -79,11 +79,13 @@ class Dispatcher:
         self._allowed = 0
         self._alone = False  # a suspect is in flight, and nothing else may be
         self._open = True
-        self._parking = ParkingLot()
-        self._parked = self._parking.parked
-        self.backlog = Backlog(self._parking, budget, slots, sent=self._router.sent)
-        self.intake = Feeder(task=task, backlog=self.backlog, recorder=recorder, parking=self._parking, asks=asks)
-        self._judge = Settler(
+        self._parking_lot = ParkingLot()
+        self._parked = self._parking_lot.parked
+        self.backlog = Backlog(self._parking_lot, budget, slots, sent=self._router.sent)
+        self.feeder = Feeder(
+            task=task, backlog=self.backlog, recorder=recorder, parking_lot=self._parking_lot, asks=asks
+        )
+        self._settler = Settler(
             task=task,
             router=self._router,
             backlog=self.backlog,
@@ -95,7 +97,7 @@ class Dispatcher:
             streak=streak,
             asks=asks,
             rng=rng,
-            till=till,
+            reservations=reservations,
         )
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
         self._loop = asyncio.get_running_loop()
@@ -114,38 +116,38 @@ class Dispatcher:
     def count(self) -> Counters:
         """Return the counters as they stand."""
         self.counters.requests = self._router.sent()
-        self.counters.cached, self.counters.duplicates, self.counters.spared = self.intake.shared
-        self.counters.retries = sum(upstream.report.retries for upstream in self._router.upstreams)
+        self.counters.cached, self.counters.duplicates, self.counters.spared = self.feeder.shared
+        self.counters.retries = sum(provider.report.retries for provider in self._router.providers)
         return self.counters
 
     def apply(self, leases: Iterable[Lease]) -> list[tuple[Lease, tuple[float, float]]]:
         """Put leases in force; returns each with the credit that went back (requests, tokens)."""
         now = monotonic()
-        returned = [(lease, self._router.upstreams[lease.provider].apply(lease, now)) for lease in leases]
+        returned = [(lease, self._router.providers[lease.provider].apply(lease, now)) for lease in leases]
         self._allow()
         return returned
 
     def allow(self, amount: Amount) -> None:
         """Take what the supervisor allows of the budget."""
-        assert self._till is not None
-        self._till.allow(amount)
+        assert self._reservations is not None
+        self._reservations.allow(amount)
         self._allow()
 
     def _allow(self) -> None:
         """Take in what the leases now allow: start the slots that this takes, and look for work."""
         self._allowed = min(self._router.allowed, self._most_slots)
-        if self._till is not None and self._till.short:
+        if self._reservations is not None and self._reservations.short:
             self._allowed = 0
         for number in range(len(self._slots), self._allowed):
             slot = self._loop.create_task(self._slot(number))
             slot.add_done_callback(self._slot_ended)
             self._slots.append(slot)
         self.backlog.slots = self._allowed
-        self._parking.wake()
+        self._parking_lot.wake()
 
     def synced(self) -> None:
         """Look again: what was recorded is on disk, and no longer holds up admission."""
-        self._parking.wake()
+        self._parking_lot.wake()
 
     def close(self) -> None:
         """Admit nothing more. What is in flight goes on."""
@@ -179,23 +181,23 @@ class Dispatcher:
 
     async def _slot(self, number: int) -> None:
         admit = self._admit
-        settle = self._judge.settle
+        settle = self._settler.settle
         cells = self._board.cells
         while True:
             job = admit(number)
             if job is None:
-                await self._parking.park()
+                await self._parking_lot.park()
                 continue
-            upstream: Provider = job.upstream  # type: ignore[assignment]  # _admit has chosen it
+            provider: Provider = job.provider  # type: ignore[assignment]  # _admit has chosen it
             body = job.request.body  # type: ignore[union-attr]  # and built the request
-            if upstream.rewrite is not None:
-                body = upstream.rewrite(body)
+            if provider.rewrite is not None:
+                body = provider.rewrite(body)
             try:
-                settle(job, upstream, await upstream.send(body))
+                settle(job, provider, await provider.send(body))
             finally:
                 # The one place where a request stops being in flight, whatever became of it.
                 cells[number] = 0
-                upstream.in_flight -= 1
+                provider.in_flight -= 1
                 self.in_flight -= 1
                 if job.alone or self.in_flight == 0:
                     self._left(job)
@@ -242,16 +244,16 @@ class Dispatcher:
                         self._recorder.failure(job, invalid_row(error), now)
                         continue
             if job.bound:
-                assert job.upstream is not None
-                upstream = self._router.upstreams[job.upstream.number]
-                if self._router.due(upstream, request, now) <= now:
+                assert job.provider is not None
+                provider = self._router.providers[job.provider.number]
+                if self._router.due(provider, request, now) <= now:
                     break
                 cells[number] = 0
-                backlog.bind(job, upstream.number)
+                backlog.bind(job, provider.number)
                 continue
-            chosen = self._router.choose(request, job.upstream, now)
+            chosen = self._router.choose(request, job.provider, now)
             if chosen is not None:
-                upstream = chosen
+                provider = chosen
                 break
             cells[number] = 0
             if not self._router.fits(request):
@@ -260,16 +262,16 @@ class Dispatcher:
             backlog.paced = job
             self._wake_at(self._router.next_at)
             return None
-        if self._till is not None and not self._till.reserve(job, upstream):
+        if self._reservations is not None and not self._reservations.reserve(job, provider):
             self._unpaid(job, number)
             return None
-        self._send(job, upstream, now)
+        self._send(job, provider, now)
         return job
 
     def _too_large(self, job: Job, request: Request, now: float) -> None:
         """Fail a row that no provider's limit lets through, or ask the rows of a pack in smaller ones."""
         if job.members is not None and len(job.members) > 1:
-            self._judge.split(job)
+            self._settler.split(job)
         else:
             self._recorder.failure(job, _too_large(request.tokens), now)
 
@@ -277,8 +279,8 @@ class Dispatcher:
         """Put a row back that the budget does not cover, and send nothing until the supervisor has answered."""
         self._board.cells[number] = 0
         if job.bound:
-            assert job.upstream is not None
-            self.backlog.bind(job, job.upstream.number)
+            assert job.provider is not None
+            self.backlog.bind(job, job.provider.number)
         else:
             self.backlog.paced = job
         self._allow()
@@ -287,16 +289,16 @@ class Dispatcher:
         def building(index: int) -> None:
             self._board.cells[number] = index + 1
 
-        self.intake.pack(pack, now, building=building)
+        self.feeder.pack(pack, now, building=building)
         building(pack.index)
         return pack.request
 
-    def _send(self, job: Job, upstream: Provider, now: float) -> None:
+    def _send(self, job: Job, provider: Provider, now: float) -> None:
         """Book a request that goes out now."""
-        report = upstream.report
-        if upstream.slice.limited:
-            job.debit = upstream.debit(job.request)  # type: ignore[arg-type]  # built by now
-            upstream.slice.spend(job.debit, now)
+        report = provider.report
+        if provider.lease.limited:
+            job.debit = provider.debit(job.request)  # type: ignore[arg-type]  # built by now
+            provider.lease.spend(job.debit, now)
             report.tokens += job.debit
         elif job.requests:
             job.debit = 0  # of the try before
@@ -305,29 +307,29 @@ class Dispatcher:
             report.retries += 1
         else:
             job.first = now
-        job.upstream = upstream
+        job.provider = provider
         job.started = now
         job.requests += 1
         self._alone = job.alone
         report.requests += 1
-        upstream.in_flight += 1
-        if upstream.in_flight >= upstream.allowed:
-            upstream.full += 1
+        provider.in_flight += 1
+        if provider.in_flight >= provider.allowed:
+            provider.full += 1
         in_flight = self.in_flight = self.in_flight + 1
         if in_flight > self.in_flight_max:  # noqa: PLR1730 - a call a row less
             self.in_flight_max = in_flight
         if self._parked and in_flight < self._allowed:
-            self._parking.wake()
+            self._parking_lot.wake()
 
     def _next_bound(self, now: float) -> Job | None:
         """Take a row that is left with one provider, if that one may send it."""
         for number, jobs in self.backlog.bound.items():
-            upstream = self._router.upstreams[number]
+            provider = self._router.providers[number]
             if not jobs:
                 continue
             request = jobs[0].request
             assert request is not None
-            due = self._router.due(upstream, request, now)
+            due = self._router.due(provider, request, now)
             if due <= now:
                 return self.backlog.unbind(number)
             self._wake_at(due)
@@ -335,7 +337,7 @@ class Dispatcher:
 
     def _wake_at(self, due: float) -> None:
         if due < inf:
-            self._parking.wake_at(due)
+            self._parking_lot.wake_at(due)
 
     def _left(self, job: Job) -> None:
         """React to the end of a request that others may have waited for."""
@@ -343,7 +345,7 @@ class Dispatcher:
             self._alone = False
         if self.in_flight == 0:
             self._wait_no_more()
-        self._parking.wake()
+        self._parking_lot.wake()
 
 
 def _too_large(tokens: int) -> Failure:

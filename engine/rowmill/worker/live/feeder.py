@@ -29,13 +29,13 @@ class Feeder:
     """Takes rows in. It is also what `dedup` tells of rows that others have asked for."""
 
     def __init__(
-        self, *, task: Task, backlog: Backlog, recorder: OutcomeWriter, parking: ParkingLot, asks: int
+        self, *, task: Task, backlog: Backlog, recorder: OutcomeWriter, parking_lot: ParkingLot, asks: int
     ) -> None:
         """`asks`: how often a row is asked until its reply is a valid answer."""
         self._task = task
         self._backlog = backlog
         self._recorder = recorder
-        self._parking = parking
+        self._parking_lot = parking_lot
         self._asks = asks
         self._packer = packs.Packer(task.rows_per_request) if task.rows_per_request > 1 else None
         self._dedup: Dedup | None = None
@@ -86,7 +86,7 @@ class Feeder:
         if self._dedup is not None or self._packer is not None:
             size = sum(job.size for job in jobs)
         self._backlog.add(jobs, size)
-        self._parking.wake()
+        self._parking_lot.wake()
 
     def fed(self) -> None:
         """Hear that a shard has been read to its end: what waits for more rows goes as it is."""
@@ -149,7 +149,7 @@ class Feeder:
     def _add(self, jobs: list[Job]) -> None:
         if jobs:
             self._backlog.add(jobs, sum(job.size for job in jobs))
-            self._parking.wake()
+            self._parking_lot.wake()
 
     # What becomes of rows that wait for others: `dedup.Events`
 

@@ -1,6 +1,6 @@
 """A worker process: reads its shards, keeps requests in flight, records outcomes, seals what is finished.
 
-Three parts run side by side on one uvloop loop: the feeder reads rows into the pipeline, the pipeline's slots send
+Three parts run side by side on one uvloop loop: the feeder reads rows into the dispatcher, the dispatcher's slots send
 them, the `Committer` puts what they recorded on disk, group by group. Everything else answers the supervisor.
 
 The worker ends in one of three ways: told to drain; the pipe to the supervisor closes, which is the same; or an
@@ -105,7 +105,7 @@ class _Worker:
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._told = False  # it has been told of a first group on disk
         self._orphaned = False  # the supervisor is gone
-        self._till = self._open_till() if setup.capped else None
+        self._reservations = self._open_reservations() if setup.capped else None
         self._lag_ms = 0.0
 
     async def run(self) -> None:
@@ -120,10 +120,10 @@ class _Worker:
             include=frozenset(config.output.include),
             on_recorded=self._committer.on_recorded,
         )
-        self._upstreams = self._open_upstreams()
-        self._pipeline = Dispatcher(
+        self._providers = self._open_providers()
+        self._dispatcher = Dispatcher(
             task=self._task,
-            upstreams=self._upstreams,
+            providers=self._providers,
             retry=RetryPolicy(config.retry.attempts, rng, deadline_s=config.retry.deadline_s),
             budget=RetryBudget(config.retry.share, config.retry.floor_per_s / setup.workers, monotonic()),
             board=board,
@@ -133,7 +133,7 @@ class _Worker:
             recorder=self._recorder,
             events=self,
             rng=rng,
-            till=self._till,
+            reservations=self._reservations,
         )
         self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
@@ -143,19 +143,19 @@ class _Worker:
             parts.append(loop.create_task(self._dedup.run()))
         stop = loop.create_task(self._draining.wait())
         try:
-            waited: list[asyncio.Future[Any]] = [stop, self._pipeline.ended, *parts]
+            waited: list[asyncio.Future[Any]] = [stop, self._dispatcher.ended, *parts]
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             abandoned = await self._finish(parts)
         finally:
             loop.remove_reader(self._pipe.fileno())
-            for upstream in self._upstreams:
-                await upstream.transport.close()
+            for provider in self._providers:
+                await provider.transport.close()
         if abandoned and self._orphaned:
             board.note_unsynced(abandoned)  # nobody is there to be told: the next session finds it on the board
         else:
             board.close()
 
-    def _open_upstreams(self) -> list[Provider]:
+    def _open_providers(self) -> list[Provider]:
         config = self._setup.config
         numbers = {provider.name: number for number, provider in enumerate(config.provider)}
         return [
@@ -174,7 +174,7 @@ class _Worker:
             for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
         ]
 
-    def _open_till(self) -> "Reservations":
+    def _open_reservations(self) -> "Reservations":
         from rowmill.budget.credit import Credit
         from rowmill.worker.live.reservations import Reservations
 
@@ -195,9 +195,9 @@ class _Worker:
             salt=salt(config),
             claims=Claims(self._directory.claims, self._setup.claimant),
             replies=Replies(Path(cache.dir).expanduser(), cache.max_mb) if cache.use == "disk" else None,
-            events=self._pipeline.intake,
+            events=self._dispatcher.feeder,
         )
-        self._pipeline.intake.share(dedup, lambda reason: self._tell(Note(reason)))
+        self._dispatcher.feeder.share(dedup, lambda reason: self._tell(Note(reason)))
         return dedup
 
     # Messages
@@ -205,13 +205,13 @@ class _Worker:
     def _on_message(self) -> None:
         message = messages.receive_in_worker(self._pipe)
         if isinstance(message, Leases):
-            for lease, returned in self._pipeline.apply(message.leases):
+            for lease, returned in self._dispatcher.apply(message.leases):
                 self._tell(Leased(lease.provider, lease.serial, returned))
         elif isinstance(message, Allow):
-            self._pipeline.allow(message.amount)
+            self._dispatcher.allow(message.amount)
         elif isinstance(message, Recall):
-            assert self._till is not None
-            self._till.recalled()
+            assert self._reservations is not None
+            self._reservations.recalled()
         elif isinstance(message, Assign):
             self._assigned.put_nowait(message)
         elif isinstance(message, Drain):
@@ -229,32 +229,32 @@ class _Worker:
     def _stop(self, seconds: float) -> None:
         """Begin to drain; a second call can only shorten it."""
         self._drain_s = seconds if self._drain_s is None else min(seconds, self._drain_s)
-        self._pipeline.close()
-        self._pipeline.hasten(self._drain_s)
+        self._dispatcher.close()
+        self._dispatcher.hasten(self._drain_s)
         self._draining.set()
 
     def _on_short(self, left: Amount, need: Amount) -> None:
         self._tell(Short(left, need))
 
-    def on_refused(self, upstream: Provider, failure: Failure) -> None:
-        """Tell of a 429: `judge.Events`."""
-        self._tell(RateLimited(upstream.number, failure.retry_after, failure.fault is SLOW_DOWN))
+    def on_refused(self, provider: Provider, failure: Failure) -> None:
+        """Tell of a 429: `settler.Events`."""
+        self._tell(RateLimited(provider.number, failure.retry_after, failure.fault is SLOW_DOWN))
 
-    def on_tripped(self, upstream: Provider, failure: Failure) -> None:
-        """Tell at once that a provider fails: `judge.Events`."""
-        self._tell(Tripped(upstream.number, failure.reason))
+    def on_tripped(self, provider: Provider, failure: Failure) -> None:
+        """Tell at once that a provider fails: `settler.Events`."""
+        self._tell(Tripped(provider.number, failure.reason))
 
-    def on_closed(self, upstream: Provider, failure: Failure) -> None:
-        """Tell that a provider is done with: `judge.Events`."""
-        self._tell(Closed(upstream.number, failure.reason))
+    def on_closed(self, provider: Provider, failure: Failure) -> None:
+        """Tell that a provider is done with: `settler.Events`."""
+        self._tell(Closed(provider.number, failure.reason))
 
     # The parts
 
     async def _feed(self) -> None:
-        """Open assigned shards, one after the other, and read their rows into the pipeline as it wants them."""
+        """Open assigned shards, one after the other, and read their rows into the dispatcher as it wants them."""
         setup = self._setup
         while True:
-            await self._pipeline.intake.hungry()
+            await self._dispatcher.feeder.hungry()
             await self._committer.room()
             self._tell(Want())
             assign = await self._assigned.get()
@@ -272,14 +272,14 @@ class _Worker:
                 async with open_reader(setup.parts[shard.part], shard, self._columns) as reader:
                     row = shard.first_row
                     while lines := await reader.read():
-                        self._pipeline.intake.feed(opened, row, lines)
+                        self._dispatcher.feeder.feed(opened, row, lines)
                         row += len(lines)
-                        await self._pipeline.intake.hungry()
+                        await self._dispatcher.feeder.hungry()
                         await self._committer.keeps_up()
-                self._pipeline.intake.fed()
+                self._dispatcher.feeder.fed()
 
     def _on_synced(self) -> None:
-        self._pipeline.synced()
+        self._dispatcher.synced()
         if not self._told:
             # At once: a worker that dies before its first beat, but not before its first group, has got somewhere.
             self._told = True
@@ -298,35 +298,35 @@ class _Worker:
             await asyncio.sleep(_BEAT_S)
             now = monotonic()
             self._lag_ms = max(0.0, now - before - _BEAT_S) * 1000
-            self._pipeline.backlog.look_ahead(now - before)
+            self._dispatcher.backlog.look_ahead(now - before)
             before = now
 
     def _tell_progress(self) -> None:
         self._tell(self._progress())
-        for upstream in self._upstreams:
-            upstream.reported()
+        for provider in self._providers:
+            provider.reported()
 
     def _progress(self) -> Heartbeat:
-        pipeline = self._pipeline
-        backlog = pipeline.backlog
+        dispatcher = self._dispatcher
+        backlog = dispatcher.backlog
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        counters = pipeline.count()
+        counters = dispatcher.count()
         counters.rows = self._committer.rows
         rows_wait, paced = backlog.has_rows(monotonic()), backlog.paced is not None
         beat = Heartbeat(
             counters=counters,
-            in_flight=pipeline.in_flight,
-            in_flight_max=pipeline.in_flight_max,
+            in_flight=dispatcher.in_flight,
+            in_flight_max=dispatcher.in_flight_max,
             waiting=backlog.waiting,
-            next_due_s=pipeline.next_due_s,
+            next_due_s=dispatcher.next_due_s,
             rss_max=peak_rss(),
             cpu_s=usage.ru_utime + usage.ru_stime,
             shards={number: opened.checkpoint.acknowledged for number, opened in self._committer.open.items()},
-            providers=[upstream.taken(rows_wait=rows_wait, paced=paced) for upstream in self._upstreams],
+            providers=[provider.taken(rows_wait=rows_wait, paced=paced) for provider in self._providers],
             lag_ms=round(self._lag_ms, 1),
             retries_short=backlog.budget_short,
-            spent=Amount() if self._till is None else self._till.purse.spent,
-            reserved=Amount() if self._till is None else self._till.purse.reserved,
+            spent=Amount() if self._reservations is None else self._reservations.credit.spent,
+            reserved=Amount() if self._reservations is None else self._reservations.credit.reserved,
         )
         backlog.budget_short = False
         return beat
@@ -338,13 +338,13 @@ class _Worker:
 
         Returns how many requests were given up.
         """
-        slots = [self._pipeline.ended.result()] if self._pipeline.ended.done() else []
+        slots = [self._dispatcher.ended.result()] if self._dispatcher.ended.done() else []
         ended = (part.exception() for part in [*parts, *slots] if part.done() and not part.cancelled())
         failed = self._committer.failed or next(ended, None)
         if failed is not None:
             self._report(failed)
-        abandoned = await self._pipeline.drained(0.0 if failed is not None else self._drain_s or 0.0)
-        self._pipeline.counters.maybe_billed_twice += abandoned
+        abandoned = await self._dispatcher.drained(0.0 if failed is not None else self._drain_s or 0.0)
+        self._dispatcher.counters.maybe_billed_twice += abandoned
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
@@ -354,8 +354,8 @@ class _Worker:
                 await self._dedup.close()
         except RowmillError as error:
             self._report(error)
-        if self._till is not None:
-            self._till.recalled()
+        if self._reservations is not None:
+            self._reservations.recalled()
         self._tell_progress()
         return abandoned
 

@@ -1,8 +1,4 @@
-"""The providers as a worker sees them: each with its wire, its slice of the budget, and its figures.
-
-Which one a row goes to is decided by `Router.choose`, at the moment of sending: of those that may send now, the one
-that has had least by its weight. So a provider with room is never left idle, and the weights say who goes first.
-"""
+"""A provider as a worker sees it: with its wire, its lease of the provider's budget, and its figures."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -18,7 +14,7 @@ from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Transport, faults, limit_headers
 
 _LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
-_TRIP = 20  # sick results in a row, with no valid reply between, until a worker stops by itself
+_TRIP = 20  # unhealthy results in a row, with no valid reply between, until a worker stops by itself
 _DIFFERENT = 20  # a valid reply takes so much off a streak of one error: "nearly every row" is 19 of 20
 _BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
 _REASON_CHARACTERS = 200
@@ -63,7 +59,7 @@ class Provider:
         self.fallback_on = frozenset(fallback_on)
         self.rewrite = rewrite
         self.first_choice = weight > 0
-        self.slice = ClientLease()
+        self.lease = ClientLease()
         self.in_flight = 0
         self.allowed = 0
         self.report = ProviderReport()
@@ -75,7 +71,7 @@ class Provider:
         self.look_at = 0.0
         self.turn = 0.0  # virtual time: grows with every send, the slower the more weight
         self.stride = 1.0 / weight if weight > 0 else 1.0
-        self._streak = 0  # sick results in a row
+        self._streak = 0  # unhealthy results in a row
         self._streak_from = 0.0  # since when
         self._error: object = None
         self._estimate = TokenEstimate()
@@ -83,11 +79,11 @@ class Provider:
         self._by_model = by_model
         self._sent_before = 0
         self._largest = 0
-        self._trouble: Failure | None = None  # the latest sick result since the last report
+        self._trouble: Failure | None = None  # the latest unhealthy result since the last report
 
     def apply(self, lease: Lease, now: float) -> tuple[float, float]:
         """Put a lease in force; returns the credit (requests, tokens) that goes back with the one before."""
-        returned = self.slice.apply(lease, now)
+        returned = self.lease.apply(lease, now)
         self.closed = self.closed or lease.closed
         self.failing = lease.failing
         # A worker that has stopped by itself goes on once the supervisor has seen it: then a lease says so.
@@ -98,7 +94,7 @@ class Provider:
         return returned
 
     def _allow(self) -> None:
-        self.allowed = 0 if self.closed or self.tripped else self.slice.allowed
+        self.allowed = 0 if self.closed or self.tripped else self.lease.allowed
 
     def close(self) -> None:
         """Send nothing more to it in this session."""
@@ -131,7 +127,7 @@ class Provider:
         if debit and answer.prompt_tokens:
             used = answer.prompt_tokens + answer.completion_tokens
             self._estimate.learn(request.tokens, answer.prompt_tokens, answer.completion_tokens)
-            self.slice.settle(debit, used, now)
+            self.lease.settle(debit, used, now)
             report.tokens += used - debit
 
     def _count_model(self, answer: Answer) -> None:
@@ -162,14 +158,14 @@ class Provider:
         report, fault = self.report, failure.fault
         report.lost += fault.lowers_concurrency
         report.limited += fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN
-        report.sick += fault.sick
-        if not fault.sick:
+        report.unhealthy += fault.unhealthy
+        if not fault.unhealthy:
             self._streak = 0
             return False
         self._trouble = failure
         if self.failing:
             # The probe has failed. The next one goes out when the supervisor says so, not as fast as failures come.
-            self.slice.allowed = 0
+            self.lease.allowed = 0
             self._allow()
             return False
         if not self._streak:
@@ -189,7 +185,7 @@ class Provider:
 
     def hold(self, wait_s: float, now: float, rng: Random) -> None:
         """Send nothing for so long: the server has said so."""
-        self.slice.hold(now + wait_s * (1.0 + rng.uniform(0.0, _HOLD_JITTER)))
+        self.lease.hold(now + wait_s * (1.0 + rng.uniform(0.0, _HOLD_JITTER)))
 
     def look(self, reply: Reply, now: float) -> None:
         """Read what a reply's headers say of the limits."""
@@ -213,10 +209,10 @@ class Provider:
         full = self.in_flight >= self.allowed
         report.busy = self.full / sent if sent else float(full)
         self.full = 0
-        report.lease = self.slice.serial
+        report.lease = self.lease.serial
         report.in_flight = self.in_flight
         # Nobody asks again before the rate's time has come: where rates are low, that is many reports away.
-        report.wants_rate |= paced and self.slice.limited and not full
+        report.wants_rate |= paced and self.lease.limited and not full
         # Out of rows, it lets go of its part at once: what it lacked a moment ago says nothing any more.
         report.wants_rate &= rows_wait
         report.idle = not rows_wait

@@ -18,26 +18,26 @@ class Router:
     next_at: after `choose` has found nobody, when somebody may send; inf where only a new lease can tell.
     """
 
-    def __init__(self, upstreams: Sequence[Provider]) -> None:
-        self.upstreams = upstreams
+    def __init__(self, providers: Sequence[Provider]) -> None:
+        self.providers = providers
         self.next_at = inf
-        self._only = upstreams[0] if len(upstreams) == 1 else None
+        self._only = providers[0] if len(providers) == 1 else None
 
     @property
     def allowed(self) -> int:
         """Requests in flight that all of them allow."""
-        return sum(upstream.allowed for upstream in self.upstreams)
+        return sum(provider.allowed for provider in self.providers)
 
     def sent(self) -> int:
         """Return how many requests all of them have been sent so far."""
-        return sum(upstream.report.requests for upstream in self.upstreams)
+        return sum(provider.report.requests for provider in self.providers)
 
     def choose(self, request: Request, last: Asked | None, now: float) -> Provider | None:
         """Return who takes this request now; None where nobody may send it. `last` is where it failed before."""
         only = self._only
         if only is not None:
-            slice_ = only.slice
-            if not slice_.limited and slice_.hold_until <= now < slice_.expires and slice_.allowed:
+            lease = only.lease
+            if not lease.limited and lease.hold_until <= now < lease.expires and lease.allowed:
                 return only  # as `_due` would say, without the calls
             due = self._due(only, request, now)
             if due <= now:
@@ -49,49 +49,49 @@ class Router:
     def _choose(self, request: Request, last: Asked | None, now: float) -> Provider | None:
         soonest = inf
         best: Provider | None = None
-        for upstream in self._candidates():
-            if upstream.in_flight >= upstream.allowed:
+        for provider in self._candidates():
+            if provider.in_flight >= provider.allowed:
                 continue
-            due = self._due(upstream, request, now)
+            due = self._due(provider, request, now)
             if due > now:
                 soonest = min(soonest, due)
-            elif best is None or (best is last, best.turn) > (upstream is last, upstream.turn):
-                best = upstream
+            elif best is None or (best is last, best.turn) > (provider is last, provider.turn):
+                best = provider
         self.next_at = soonest
         if best is not None:
             # One that was idle does not make up for it: its turn comes no earlier than the others' now.
             latest = best.turn
-            for upstream in self.upstreams:
-                upstream.turn = max(upstream.turn, latest)
+            for provider in self.providers:
+                provider.turn = max(provider.turn, latest)
             best.turn = latest + best.stride
         return best
 
     def _candidates(self) -> list[Provider]:
         """Return whom rows without a history may go to: the first choices, or what stands in for them."""
-        chosen = [each for each in self.upstreams if each.first_choice and not each.closed]
+        chosen = [each for each in self.providers if each.first_choice and not each.closed]
         if any(not each.failing for each in chosen):
             return chosen
-        named = {number for each in self.upstreams if each.first_choice for number in each.fallback}
-        return chosen + [each for each in self.upstreams if each.number in named and each not in chosen]
+        named = {number for each in self.providers if each.first_choice for number in each.fallback}
+        return chosen + [each for each in self.providers if each.number in named and each not in chosen]
 
     @staticmethod
-    def _due(upstream: Provider, request: Request, now: float) -> float:
-        slice_ = upstream.slice
-        due = slice_.ready_at(upstream.debit(request) if slice_.limited else 0, now)
-        # A slice of no rate at all, out of its turn, is waited for as well; a lease that is over is not.
-        if due > now and (due < inf or (slice_.limited and now < slice_.expires)):
-            upstream.report.wants_rate = True
+    def _due(provider: Provider, request: Request, now: float) -> float:
+        lease = provider.lease
+        due = lease.ready_at(provider.debit(request) if lease.limited else 0, now)
+        # A lease of no rate at all, out of its turn, is waited for as well; a lease that is over is not.
+        if due > now and (due < inf or (lease.limited and now < lease.expires)):
+            provider.report.wants_rate = True
         return due
 
-    def due(self, upstream: Provider, request: Request, now: float) -> float:
-        """Return when this one upstream may send the request."""
-        return inf if upstream.in_flight >= upstream.allowed else self._due(upstream, request, now)
+    def due(self, provider: Provider, request: Request, now: float) -> float:
+        """Return when this one provider may send the request."""
+        return inf if provider.in_flight >= provider.allowed else self._due(provider, request, now)
 
     def fits(self, request: Request) -> bool:
-        """Tell whether any upstream can take a request of this size at all."""
+        """Tell whether any provider can take a request of this size at all."""
         # By the characters, not by what was learned: a row is not to fail for what other rows were like.
-        return any(each.slice.fits(request.tokens + each.most_output) for each in self.upstreams if not each.closed)
+        return any(each.lease.fits(request.tokens + each.most_output) for each in self.providers if not each.closed)
 
-    def has_other(self, upstream: Provider) -> bool:
-        """Whether a row that failed on this upstream may go to another one."""
-        return self._only is None and any(each is not upstream and each.allowed for each in self._candidates())
+    def has_other(self, provider: Provider) -> bool:
+        """Whether a row that failed on this provider may go to another one."""
+        return self._only is None and any(each is not provider and each.allowed for each in self._candidates())

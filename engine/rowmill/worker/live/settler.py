@@ -1,6 +1,6 @@
 """What a reply means for its row: recorded, tried again, sent elsewhere, or failed for good. By the fault table alone.
 
-Part of the hot path (see `pipeline`). Nothing here awaits.
+Part of the hot path (see `dispatcher`). Nothing here awaits.
 """
 
 from collections.abc import Callable
@@ -32,15 +32,15 @@ _OK = 200
 
 
 class Events(Protocol):
-    """What the pipeline tells the worker, which tells the supervisor."""
+    """What the dispatcher tells the worker, which tells the supervisor."""
 
-    def on_refused(self, upstream: Provider, failure: Failure) -> None:
+    def on_refused(self, provider: Provider, failure: Failure) -> None:
         """Hear of a 429; the worker itself already holds back."""
 
-    def on_tripped(self, upstream: Provider, failure: Failure) -> None:
+    def on_tripped(self, provider: Provider, failure: Failure) -> None:
         """Hear of so many failures in a row that nothing more is sent to this provider."""
 
-    def on_closed(self, upstream: Provider, failure: Failure) -> None:
+    def on_closed(self, provider: Provider, failure: Failure) -> None:
         """Hear of what would fail every row: nothing more is sent to this provider."""
 
 
@@ -61,9 +61,9 @@ class Settler:
         streak: int,
         asks: int,
         rng: Random,
-        till: "Reservations | None" = None,
+        reservations: "Reservations | None" = None,
     ) -> None:
-        """`on_less` is called when an upstream allows less than before; `streak`, `asks`: see `Dispatcher`."""
+        """`on_less` is called when a provider allows less than before; `streak`, `asks`: see `Dispatcher`."""
         self._task = task
         self._router = router
         self._backlog = backlog
@@ -75,55 +75,55 @@ class Settler:
         self._streak = streak
         self._asks = asks
         self._rng = rng
-        self._till = till
+        self._reservations = reservations
 
-    def settle(self, job: Job, upstream: Provider, reply: Reply | Failure) -> None:
+    def settle(self, job: Job, provider: Provider, reply: Reply | Failure) -> None:
         """Record the outcome, or put the row back until its next try."""
         now = monotonic()
         if type(reply) is Failure:
-            self._fail(job, upstream, reply, now)
+            self._fail(job, provider, reply, now)
             return
         assert type(reply) is Reply
         self._counters.replies += 1
-        if now >= upstream.look_at:
-            upstream.look(reply, now)
+        if now >= provider.look_at:
+            provider.look(reply, now)
         if reply.status != _OK and (failure := faults.classify(reply)) is not None:
-            self._fail(job, upstream, failure, now)
+            self._fail(job, provider, failure, now)
             return
         try:
             if job.members is not None:
-                self._settle_pack(job, upstream, self._task.unpack(reply.body, len(job.members)), now)
+                self._settle_pack(job, provider, self._task.unpack(reply.body, len(job.members)), now)
                 return
             answer = self._task.parse(reply.body)
         except BadReply as error:
             # The work was done and will be done again: this one is certain to be billed twice.
             failure = Failure(fault=faults.BAD_REPLY, message=str(error), status=reply.status, maybe_billed=True)
-            self._fail(job, upstream, failure, now)
+            self._fail(job, provider, failure, now)
         except Declined as error:
-            upstream.declined(paid(reply.body))
+            provider.declined(paid(reply.body))
             failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status)
-            self._fail(job, upstream, failure, now)
+            self._fail(job, provider, failure, now)
         except InvalidOutput as invalid:
-            upstream.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
-            if self._till is not None:
-                self._till.answered(job, upstream, invalid.answer)
-            upstream.wasted(invalid.answer)
-            self._ask_again(job, upstream, invalid, now)
+            provider.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
+            if self._reservations is not None:
+                self._reservations.answered(job, provider, invalid.answer)
+            provider.wasted(invalid.answer)
+            self._ask_again(job, provider, invalid, now)
         else:
-            upstream.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
-            if self._till is not None:
-                self._till.answered(job, upstream, answer)
+            provider.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
+            if self._reservations is not None:
+                self._reservations.answered(job, provider, answer)
             self._recorder.result(job, answer, now)
 
-    def _settle_pack(self, pack: Job, upstream: Provider, results: list[Answer | InvalidOutput], now: float) -> None:
+    def _settle_pack(self, pack: Job, provider: Provider, results: list[Answer | InvalidOutput], now: float) -> None:
         """Record the rows of a pack that have their answers, and ask the others again in smaller packs."""
         members = pack.members
         assert members is not None
         assert pack.request is not None
         together = _together(results)
-        upstream.answered(pack.request, pack.debit, together, pack.started, now)
-        if self._till is not None:
-            self._till.answered(pack, upstream, together)
+        provider.answered(pack.request, pack.debit, together, pack.started, now)
+        if self._reservations is not None:
+            self._reservations.answered(pack, provider, together)
         if len(members) > 1:
             self._counters.packed += len(members)
             self._counters.tokens_saved += (len(members) - 1) * self._task.shared_tokens
@@ -132,9 +132,9 @@ class Settler:
         for member, result in zip(members, results, strict=True):
             if isinstance(result, InvalidOutput):
                 wrong.append(member)
-                upstream.wasted(result.answer)
+                provider.wasted(result.answer)
                 if len(members) == 1:
-                    self._ask_again(pack, upstream, result, now)
+                    self._ask_again(pack, provider, result, now)
                 else:
                     self._recorder.reply(member, pack.requests, result)
             else:
@@ -145,14 +145,14 @@ class Settler:
             wrong[0].requests += requests
             self._send_again(packs.repacked(pack, wrong, len(members) // 2))
 
-    def _ask_again(self, job: Job, upstream: Provider, invalid: InvalidOutput, now: float) -> None:
+    def _ask_again(self, job: Job, provider: Provider, invalid: InvalidOutput, now: float) -> None:
         """Show the model what was wrong with its reply to this row, unless it was asked often enough."""
         row = job if job.members is None else job.members[0]
         self._recorder.reply(row, job.requests, invalid)
         row.asked += 1
         if row.asked >= self._asks:
             failure = Failure(fault=faults.INVALID_OUTPUT, message=str(invalid), reply=invalid.answer.output)
-            self._fail_for_good(job, upstream, failure, now)
+            self._fail_for_good(job, provider, failure, now)
             return
         assert job.request is not None
         job.request = self._task.again(job.request, invalid)
@@ -164,8 +164,8 @@ class Settler:
             self._counters.reasked += 1
             job.put_off = True
             if job.bound:
-                assert job.upstream is not None
-                self._backlog.bind(job, job.upstream.number)
+                assert job.provider is not None
+                self._backlog.bind(job, job.provider.number)
             elif job.alone:
                 self._backlog.set_aside(job)
             else:
@@ -180,36 +180,36 @@ class Settler:
             half.attempts = pack.attempts // 2  # a pack that fails for being a pack must not have them all again
         self._send_again(halves)
 
-    def _fail(self, job: Job, upstream: Provider, failure: Failure, now: float) -> None:
+    def _fail(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         fault = failure.fault
         faults_seen = self._counters.faults
         faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
-        failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, upstream.secrets))
-        if upstream.failed(failure, now):
-            self._events.on_tripped(upstream, failure)
+        failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, provider.secrets))
+        if provider.failed(failure, now):
+            self._events.on_tripped(provider, failure)
         if failure.maybe_billed:
-            upstream.doubtful(job.request)  # type: ignore[arg-type]  # built
-        if self._till is not None:
-            self._till.failed(job, failure)
-        if fault.sick:
+            provider.doubtful(job.request)  # type: ignore[arg-type]  # built
+        if self._reservations is not None:
+            self._reservations.failed(job, failure)
+        if fault.unhealthy:
             self._on_less()
         if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
             if failure.retry_after is not None:
-                upstream.hold(failure.retry_after, now, self._rng)
-            self._events.on_refused(upstream, failure)
+                provider.hold(failure.retry_after, now, self._rng)
+            self._events.on_refused(provider, failure)
         if fault.scope == "provider":
             # The row stays without an outcome: it is not the row's failure.
-            self._close(upstream, failure)
+            self._close(provider, failure)
             self._put_back(job, failure)
             return
-        if fault.spends_attempt and not upstream.failing:
+        if fault.spends_attempt and not provider.failing:
             job.attempts += 1
         wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=now - job.first)
         if wait is None:
-            self._fail_for_good(job, upstream, failure, now)
+            self._fail_for_good(job, provider, failure, now)
             return
         self._counters.maybe_billed_twice += failure.maybe_billed
-        if not job.bound and self._router.has_other(upstream):
+        if not job.bound and self._router.has_other(provider):
             wait = min(wait, self._rng.uniform(*_ELSEWHERE_S))
         # Waiting as long as a refusal says is what the server wants; the retry budget is for those that do not say.
         job.put_off = failure.retry_after is not None and not fault.spends_attempt
@@ -224,38 +224,38 @@ class Settler:
             job.failure = failure
             self._backlog.put_back(job)
 
-    def _close(self, upstream: Provider, failure: Failure) -> None:
+    def _close(self, provider: Provider, failure: Failure) -> None:
         """Send nothing more to a provider in this session. Rows that were to go there only have failed for good."""
-        if upstream.closed:
+        if provider.closed:
             return
-        upstream.close()
+        provider.close()
         self._on_less()
-        for _ in range(len(self._backlog.bound.get(upstream.number, ()))):
-            self._give_up(self._backlog.unbind(upstream.number))
-        self._events.on_closed(upstream, failure)
+        for _ in range(len(self._backlog.bound.get(provider.number, ()))):
+            self._give_up(self._backlog.unbind(provider.number))
+        self._events.on_closed(provider, failure)
 
-    def _fail_for_good(self, job: Job, upstream: Provider, failure: Failure, now: float) -> None:
+    def _fail_for_good(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         """Record a row's failure, unless a smaller pack or another model may do better."""
         if job.members is not None and len(job.members) > 1 and _may_be_one_row(failure):
             self.split(job)
             return
-        if failure.fault.name in upstream.fallback_on:
-            options = job.options if job.bound else tuple(upstream.fallback)
-            target = next((number for number in options if not self._router.upstreams[number].closed), None)
+        if failure.fault.name in provider.fallback_on:
+            options = job.options if job.bound else tuple(provider.fallback)
+            target = next((number for number in options if not self._router.providers[number].closed), None)
             if target is not None:
                 job.options = options[options.index(target) + 1 :]
                 job.bound = True
                 job.failure = failure
-                job.upstream = self._router.upstreams[target]
+                job.provider = self._router.providers[target]
                 self._backlog.bind(job, target)
                 return
         self._recorder.failure(job, failure, now)
         if failure.status is None or failure.fault.retryable:
             return
-        rows = upstream.same_error((failure.fault.name, failure.code, failure.status))
+        rows = provider.same_error((failure.fault.name, failure.code, failure.status))
         if rows >= self._streak:
             message = f"the same error on {rows} rows, one after the other: {failure.message}"
-            self._close(upstream, msgspec.structs.replace(failure, message=message))
+            self._close(provider, msgspec.structs.replace(failure, message=message))
 
     def _give_up(self, job: Job) -> None:
         """Record the failure that a row had where it went first: there is nobody left to ask instead."""
