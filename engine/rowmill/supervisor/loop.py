@@ -5,6 +5,7 @@ planned shard, a merged one, a signal). Everything is decided here, in order, by
 """
 
 import multiprocessing.connection
+import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from rowmill.core.errors import MachineError, ProviderError, RowmillError
 from rowmill.core.reports import Cost, Observer, SessionReport, Snapshot
 from rowmill.core.wire import Endpoint
 from rowmill.ipc import messages, processes
+from rowmill.ipc.memory import peak_rss
 from rowmill.ipc.messages import (
     BatchHeartbeat,
     Closed,
@@ -36,17 +38,17 @@ from rowmill.ipc.messages import (
     Tripped,
     Want,
 )
-from rowmill.supervisor.books import Books
 from rowmill.supervisor.claims import ClaimCleanup
 from rowmill.supervisor.endpoints import EmbeddedEndpoint, EndpointStart, worker_count
 from rowmill.supervisor.machine.monitor import Condition, Monitor
 from rowmill.supervisor.mailbox import Crashed, Mailbox, Merged, Planned
 from rowmill.supervisor.pool import Member, Pool, left_in_flight
 from rowmill.supervisor.prepared import Prepared
-from rowmill.supervisor.progress import seconds_since
+from rowmill.supervisor.progress import Progress, seconds_since
 from rowmill.supervisor.providers import Providers
-from rowmill.supervisor.shards import ShardScheduler
+from rowmill.supervisor.shards import ShardPipeline, ShardScheduler
 from rowmill.supervisor.shutdown import DRAIN_S, LATE_S, Shutdown
+from rowmill.supervisor.spending import SpendingTracker
 
 Mode = Literal["live", "batch"]
 
@@ -101,10 +103,8 @@ class Supervisor:
             rng=Random(),  # noqa: S311 - jitter, no secret
             leased=not batch,
         )
-        self._books = Books(
-            prepared, self._pool, self._providers, mode=mode, workers=self._workers, now=now, notices=notices
-        )
-        self._progress, self._spending = self._books.progress, self._books.spending
+        self._progress = Progress(now, notices)
+        self._spending = SpendingTracker(prepared, mode=mode, workers=self._workers)
         for session in earlier:
             self._providers.spent_before(session, seconds_since(session.ended))
         self._monitor = Monitor(
@@ -115,7 +115,8 @@ class Supervisor:
         self._condition = Condition()
         self._mailbox = Mailbox()
         self._claims = ClaimCleanup(prepared, fresh=retry)
-        self._shards = ShardScheduler(prepared, self._progress, self._mailbox, retry=retry)
+        self._scheduler = ShardScheduler()
+        self._shards = ShardPipeline(prepared, self._scheduler, self._progress, self._mailbox, retry=retry)
         self._shutdown = Shutdown(
             self._pool,
             drain_s=min(DRAIN_S, max(provider.timeout_s for provider in prepared.config.provider)),
@@ -212,7 +213,7 @@ class Supervisor:
             else:
                 self._on_pipe(by_pipe[source])
         self._assign()
-        if self._shards.complete and not self._shards.finishing:
+        if self._scheduler.complete and not self._shards.finishing:
             self._pool.drain(0.0)
             self._shards.finish()
         now = self._clock()
@@ -237,12 +238,10 @@ class Supervisor:
             case Want():
                 member.wants = True
             case Heartbeat():
-                self._books.heartbeat(member, message)
+                self._count(member, message)
                 self._providers.heartbeat(member, message, member.heard)
-            case Short():
-                self._spending.short(member, message)
-            case BatchHeartbeat():
-                self._spending.batch = message
+            case Short() | BatchHeartbeat():
+                self._count(member, message)
             case HandedOver(reason=reason):
                 self._shutdown.hand_over(member, reason)
             case Leased() | RateLimited() | Tripped() | Closed():
@@ -255,6 +254,17 @@ class Supervisor:
                 if member.state != "draining":
                     member.become("draining")  # it does so by itself, and is not to be taken for dead
                 self._shutdown.stop(RowmillError.of(code, reason))
+
+    def _count(self, member: Member, message: Heartbeat | Short | BatchHeartbeat) -> None:
+        """Take in the figures that a worker tells, also while the session ends."""
+        match message:
+            case Heartbeat():
+                self._progress.heartbeat(member, message)
+                self._spending.heartbeat(member, message)
+            case Short():
+                self._spending.short(member, message)
+            case BatchHeartbeat():
+                self._spending.batch = message
 
     def _on_mail(self, item: object) -> None:
         match item:
@@ -277,9 +287,9 @@ class Supervisor:
             return
         for member in self._pool.members:
             if member.wants and member.state == "working":
-                shard = self._shards.next_to_assign()
+                shard = self._scheduler.assign()
                 if shard is None:
-                    if self._mode == "batch" and self._shards.planned:
+                    if self._mode == "batch" and self._scheduler.planned:
                         member.wants = False
                         messages.send(member.child.pipe, NoMore())
                     return
@@ -324,7 +334,17 @@ class Supervisor:
 
     def _snapshot(self, now: float) -> Snapshot:
         notices = (*self._shards.notices(), *self._condition.notices, *self._pool.notices())
-        return self._books.snapshot(now, draining=self._shutdown.draining, notices=notices)
+        spending = self._spending
+        return self._progress.snapshot(
+            self._pool,
+            self._providers,
+            now,
+            draining=self._shutdown.draining,
+            notices=notices,
+            cost=spending.cost(self._progress.totals, self._progress.total_rows),
+            batches=spending.batches,
+            parts=spending.parts,
+        )
 
     # Ends
 
@@ -332,9 +352,11 @@ class Supervisor:
         """React to the end of a worker process: take its shards back and fill its place."""
         self._providers.leave(member, self._clock())
         death = self._pool.bury(member, self._progress.totals.rows)
-        self._books.ended(member, death.board.maybe_billed if death else 0)
+        billed = death.board.maybe_billed if death else 0
+        self._progress.ended(member, billed)
+        self._spending.leave(member, billed)
         self._claims.forget(member.incarnation)
-        self._shards.give_back(member.shards.values())
+        self._scheduler.give_back(member.shards.values())
         if death is None or self._shards.finishing:
             return
         self._observer.log(death.report)
@@ -365,19 +387,28 @@ class Supervisor:
                 message = messages.receive_in_supervisor(member.child.pipe)
                 if message is None:
                     self._on_end(member)
-                elif isinstance(message, Heartbeat):
-                    self._books.heartbeat(member, message)
-                elif isinstance(message, Short):
-                    self._spending.short(member, message)
-                elif isinstance(message, BatchHeartbeat):
-                    self._spending.batch = message
+                elif isinstance(message, Heartbeat | Short | BatchHeartbeat):
+                    self._count(member, message)
         with suppress(RowmillError):  # a full disk has no room for it either
             self._spending.write(sync=True)
 
     def _report(self) -> SessionReport:
         now = self._clock()
         self._observer.show(self._snapshot(now))
-        return self._books.report(now, self._shutdown, finished=self._shards.finished, notices=self._monitor.summary())
+        code, reason = self._shutdown.outcome(finished=self._shards.finished, failed=self._progress.totals.failed)
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        return self._progress.report(
+            self._pool,
+            self._providers,
+            now,
+            exit_code=code,
+            stopped_by=reason,
+            own_cpu_s=own.ru_utime + own.ru_stime,
+            own_rss=peak_rss(),
+            notices=self._monitor.summary(),
+            mode=self._mode,
+            batches=self._spending.batches,
+        )
 
     @property
     def handed_over(self) -> bool:
@@ -387,7 +418,7 @@ class Supervisor:
     @property
     def cost(self) -> Cost:
         """What the run has cost so far."""
-        return self._books.cost()
+        return self._spending.final(self._progress.totals, self._progress.total_rows)
 
     @property
     def totals(self) -> Totals:

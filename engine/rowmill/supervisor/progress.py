@@ -1,4 +1,4 @@
-"""The supervisor's books: what is done, how fast, and what the report of the session will say.
+"""What is done, how fast, and what the report of the session will say.
 
 Totals come from what workers have on disk, by shard, so that nothing is counted twice when a shard moves to another
 worker; counters come from the worker processes and are kept when these end.
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from rowmill.core.counts import BatchView, Counters, Totals
-from rowmill.core.reports import SessionReport, Snapshot
+from rowmill.core.reports import Cost, SessionReport, Snapshot
 from rowmill.ipc.messages import Heartbeat
 from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.providers import Providers
@@ -89,8 +89,11 @@ class Progress:
         *,
         draining: bool,
         notices: tuple[str, ...] = (),
+        cost: Cost | None = None,
+        batches: tuple[BatchView, ...] = (),
+        parts: tuple[int, int] | None = None,
     ) -> Snapshot:
-        """Return where the run stands."""
+        """Return where the run stands. `parts`: in batch mode, those collected and those so far."""
         self._allowed_max = max(self._allowed_max, providers.allowed)
         heartbeats = [member.heartbeat for member in pool.members if member.heartbeat is not None]
         counters = self.counters(pool)
@@ -118,6 +121,9 @@ class Progress:
             draining=draining,
             providers=providers.views(now),
             notices=notices,
+            cost=cost,
+            batches=batches,
+            parts=parts,
         )
 
     def _rate(self, now: float, rows: int) -> float:

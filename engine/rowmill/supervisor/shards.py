@@ -1,7 +1,17 @@
-"""From the plan to the output: shards are planned, handed out, come back sealed, and are merged in their order."""
+"""From the plan to the output: shards are planned, handed out, come back sealed, and are merged in their order.
+
+planned -> assigned     to one worker at a time
+assigned -> planned     that worker has died: first in line again
+assigned -> sealed      by its worker
+planned -> sealed       by an earlier session
+sealed -> merging       handed to the merge, once all before it are
+"""
 
 import time
+from collections import Counter, deque
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
 
 from rowmill.core.errors import MachineError
 from rowmill.core.rows import Shard
@@ -12,17 +22,103 @@ from rowmill.store.seal import Sealed, read_sealed
 from rowmill.supervisor.mailbox import Mailbox, Planned
 from rowmill.supervisor.prepared import Prepared, bytes_of
 from rowmill.supervisor.progress import Progress
-from rowmill.supervisor.shard_book import ShardBook
 from rowmill.supervisor.threads import MergeThread, Planner
+
+State = Literal["planned", "assigned", "sealed", "merging"]
+
+# state -> states that may follow
+_MOVES: dict[State, frozenset[State]] = {
+    "planned": frozenset({"assigned", "sealed"}),
+    "assigned": frozenset({"planned", "sealed"}),
+    "sealed": frozenset({"merging"}),
+    "merging": frozenset(),
+}
 
 
 class ShardScheduler:
-    """The shards of one run and its output. Its two threads leave what they have done in the mailbox.
+    """Where every shard of a run is, as far as the plan is known.
+
+    planned: whether all of them are known.
+    """
+
+    def __init__(self) -> None:
+        self.shards: list[Shard] = []
+        self.planned = False
+        self._states: list[State] = []
+        self._backlog: deque[Shard] = deque()
+        self._sealed: dict[int, tuple[Path, Sealed]] = {}  # waiting for those before them
+        self._next_merge = 0
+
+    def __repr__(self) -> str:
+        counts = Counter(self._states)
+        shown = ", ".join(f"{counts[state]} {state}" for state in _MOVES if counts[state])
+        return f"<{shown or 'no shards'}{'' if self.planned else ', more to come'}>"
+
+    def add(self, shard: Shard, *, sealed: bool) -> None:
+        """Take in the next shard of the plan; one that an earlier session has sealed is not to be assigned."""
+        assert shard.number == len(self.shards), f"shard {shard.number} is not the next one of the plan"
+        self.shards.append(shard)
+        self._states.append("planned")
+        if not sealed:
+            self._backlog.append(shard)
+
+    def assign(self) -> Shard | None:
+        """Take the next shard that nobody works on."""
+        if not self._backlog:
+            return None
+        shard = self._backlog.popleft()
+        self._become(shard, "assigned")
+        return shard
+
+    def give_back(self, shards: Iterable[Shard]) -> None:
+        """Put shards of a worker that is gone first in line again."""
+        for shard in sorted(shards, reverse=True, key=lambda shard: shard.number):
+            self._become(shard, "planned")
+            self._backlog.appendleft(shard)
+
+    def seal(self, path: Path, sealed: Sealed) -> list[tuple[Path, Sealed]]:
+        """Note that a shard is sealed, and return those that can now be merged, in order."""
+        self._become(sealed.shard, "sealed")
+        self._sealed[sealed.shard.number] = (path, sealed)
+        ready = []
+        while (following := self._sealed.pop(self._next_merge, None)) is not None:
+            self._become(following[1].shard, "merging")
+            ready.append(following)
+            self._next_merge += 1
+        return ready
+
+    def _become(self, shard: Shard, state: State) -> None:
+        before = self._states[shard.number]
+        if state not in _MOVES[before]:
+            raise ValueError(f"shard {shard.number} cannot go from {before} to {state}")
+        self._states[shard.number] = state
+
+    @property
+    def rows(self) -> int | None:
+        """The rows of the input; None until they are counted."""
+        return sum(shard.rows for shard in self.shards) if self.planned else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard has been handed to the merge."""
+        return self.planned and self._next_merge == len(self.shards)
+
+
+class ShardPipeline:
+    """Plans the input into shards, and merges those that are sealed. Its threads leave what they did in the mailbox.
 
     finishing: every shard has been handed to the merge. finished: the output is in its place.
     """
 
-    def __init__(self, prepared: Prepared, progress: Progress, mailbox: Mailbox, *, retry: bool = False) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        scheduler: ShardScheduler,
+        progress: Progress,
+        mailbox: Mailbox,
+        *,
+        retry: bool = False,
+    ) -> None:
         """`retry`: shards with failed rows are done again."""
         self._config = prepared.config
         self._directory = prepared.directory
@@ -32,7 +128,7 @@ class ShardScheduler:
         self._mailbox = mailbox
         self._retry = retry
         self._format = open_format(prepared.config.output, prepared.layout)
-        self._book = ShardBook()
+        self._scheduler = scheduler
         self._planner: Planner | None = None
         self._merger: MergeThread | None = None
         self.finishing = False
@@ -75,14 +171,14 @@ class ShardScheduler:
             done = sealed is not None and sealed.shard == shard and sealed.format == self._format.key
             if sealed is not None and self._retry and sealed.totals.failed:
                 done = False
-            self._book.add(shard, sealed=done)
+            self._scheduler.add(shard, sealed=done)
             if done and sealed is not None:
                 self._merge(sealed)
         if planned.last:
-            self._book.planned = True
-            self._progress.total_rows = self._book.rows
+            self._scheduler.planned = True
+            self._progress.total_rows = self._scheduler.rows
             if self._prepared.shards is None:
-                manifests.save_plan(self._directory.plan, self._book.shards)
+                manifests.save_plan(self._directory.plan, self._scheduler.shards)
 
     def on_sealed(self, shard: Shard) -> None:
         """Take in a shard that a worker has sealed."""
@@ -95,29 +191,11 @@ class ShardScheduler:
 
     def notices(self) -> tuple[str, ...]:
         """Tell what holds the run back: an input that is still being read, where that takes its time."""
-        if self._planner is None or self._book.planned:
+        if self._planner is None or self._scheduler.planned:
             return ()
         size = sum(file.size for file in self._manifest.input)
         share = min(self._planner.read_bytes / size, 1.0) if size else 1.0
         return (f"reading the input: {share:.0%}",)
-
-    def next_to_assign(self) -> Shard | None:
-        """Take the next shard that nobody works on."""
-        return self._book.next_to_assign()
-
-    def give_back(self, shards: Iterable[Shard]) -> None:
-        """Put shards of a worker that is gone first in line again."""
-        self._book.give_back(shards)
-
-    @property
-    def planned(self) -> bool:
-        """Whether all shards are known."""
-        return self._book.planned
-
-    @property
-    def complete(self) -> bool:
-        """Whether every shard has been handed to the merge."""
-        return self._book.complete
 
     def finish(self) -> None:
         """Have the output finished. `Merged` with sizes tells when it is."""
@@ -145,5 +223,5 @@ class ShardScheduler:
     def _merge(self, sealed: Sealed) -> None:
         assert self._merger is not None
         self._progress.sealed(sealed.shard.number, sealed.totals)
-        for ready in self._book.sealed(self._directory.sealed_path(sealed.shard), sealed):
+        for ready in self._scheduler.seal(self._directory.sealed_path(sealed.shard), sealed):
             self._merger.append(*ready)
