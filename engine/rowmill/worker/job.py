@@ -1,12 +1,62 @@
-"""What a worker has in hand: the shards it is working on, and the rows of theirs that are on their way."""
+"""What a worker has in hand: the shards it is working on, and the rows of theirs that are on their way.
 
-from typing import Protocol
+Where a row is, and where it may go from there, is the table `_MOVES`; an impossible move is an error. So no row is
+recorded twice, or sent while it waits somewhere else, whatever a reply, a lease or a shutdown does meanwhile:
+
+    ready       read, or put back: the next ones to be sent
+    following   another row asks the very same, and its reply answers both
+    packed      goes out in one request with others: where that one is, its pack tells
+    paced       built, and waits for the rate
+    waiting     for its next try
+    bound       waits for the one provider that may still be asked
+    aside       waits until nothing else is in flight
+    in flight   on the wire
+    done        recorded; of a pack: its rows are, or are in other packs now
+"""
+
+from typing import Literal, Protocol
 
 import msgspec
 
 from rowmill.core.rows import Shard
 from rowmill.core.wire import Failure, Request
 from rowmill.store.checkpoint import Checkpoint
+
+RowState = Literal["ready", "following", "packed", "paced", "waiting", "bound", "aside", "in flight", "done"]
+ShardState = Literal["open", "sealing", "sealed"]
+
+# state -> states that may follow. One that is taken up and cannot be sent after all is put back where it was.
+_MOVES: dict[RowState, frozenset[RowState]] = {
+    "ready": frozenset({"ready", "following", "packed", "paced", "bound", "aside", "in flight", "done"}),
+    "following": frozenset({"ready", "done"}),
+    "packed": frozenset({"packed", "done"}),
+    "paced": frozenset({"paced", "aside", "in flight", "done"}),
+    "waiting": frozenset({"paced", "bound", "aside", "in flight", "done"}),
+    "bound": frozenset({"bound", "aside", "in flight", "done"}),
+    "aside": frozenset({"paced", "aside", "bound", "in flight", "done"}),
+    "in flight": frozenset({"ready", "waiting", "bound", "aside", "done"}),
+    "done": frozenset(),
+}
+
+_SHARD_MOVES: dict[ShardState, frozenset[ShardState]] = {
+    "open": frozenset({"sealing"}),
+    "sealing": frozenset({"sealed"}),
+    "sealed": frozenset(),
+}
+
+
+class _To(dict[RowState, RowState]):
+    """The moves to one state. `job.state = IN_FLIGHT[job.state]` is `become` without the call, for the hot path."""
+
+    def __init__(self, state: RowState) -> None:
+        super().__init__({before: state for before, after in _MOVES.items() if state in after})
+        self._state = state
+
+    def __missing__(self, before: RowState) -> RowState:
+        raise ValueError(f"a row cannot go from {before} to {self._state}")
+
+
+READY, FOLLOWING, IN_FLIGHT, DONE = _To("ready"), _To("following"), _To("in flight"), _To("done")
 
 
 class Asked(Protocol):
@@ -31,12 +81,31 @@ class OpenShard:
         self.checkpoint = checkpoint
         self.suspects = suspects
         self.quarantined = quarantined
+        self.state: ShardState = "open"
         self._recovered = checkpoint.acknowledged.rows
+
+    def __repr__(self) -> str:
+        return (
+            f"<shard {self.shard.number}: {self.state}, {self.checkpoint.acknowledged.rows} of {self.shard.rows} rows>"
+        )
+
+    def become(self, state: ShardState) -> None:
+        """Move to another state; an impossible move is a defect."""
+        if state not in _SHARD_MOVES[self.state]:
+            raise ValueError(f"shard {self.shard.number} cannot go from {self.state} to {state}")
+        self.state = state
 
     @property
     def new_rows(self) -> int:
         """Rows on disk since this worker has the shard."""
         return self.checkpoint.acknowledged.rows - self._recovered
+
+
+class Fallback(msgspec.Struct, frozen=True, gc=False):
+    """Why a row may go to one provider only: it has failed for good where it went first."""
+
+    failure: Failure  # with which it is recorded if nobody is left to ask instead
+    options: tuple[int, ...]  # providers, by number, that may be asked if this one refuses it too
 
 
 class Job(msgspec.Struct, gc=False):
@@ -46,6 +115,7 @@ class Job(msgspec.Struct, gc=False):
     line: bytes  # empty where there are `members`
     size: int  # bytes of its line, or of its members' lines
     shard: OpenShard
+    state: RowState = "ready"
     alone: bool = False  # to be sent with nothing else in flight
     request: Request | None = None
     requests: int = 0  # sent so far
@@ -55,11 +125,21 @@ class Job(msgspec.Struct, gc=False):
     debit: int = 0  # tokens that were debited for it then
     reserved: tuple[float, float] = (0.0, 0.0)  # tokens and dollars, where there is a budget
     put_off: bool = False  # its next try is at the time that the server named
-    provider: Asked | None = None  # where it was sent to last
-    bound: bool = False  # it may go nowhere else: it has failed for good where it went first
-    options: tuple[int, ...] = ()  # providers, by number, that may be asked instead if this one refuses it too
-    failure: Failure | None = None  # that first failure
+    provider: Asked | None = None  # where it was sent to last; with a fallback, where it is to be sent
+    fallback: Fallback | None = None
     members: "list[Job] | None" = None  # rows that go out in this one's request, where the task packs (see `packs`)
     key: bytes = b""  # of its request, where replies are shared (see `dedup`)
     asked: int = 0  # replies that were no valid answer
     spent: tuple[int, ...] = ()  # prompt and completion tokens that these have cost; empty for none
+
+    def __repr__(self) -> str:
+        what = f"row {self.index}" if self.members is None else f"pack of rows {[each.index for each in self.members]}"
+        at = f" at {self.provider.name}" if self.provider is not None else ""
+        tries = f", {self.requests} sent, {self.attempts} failed" if self.requests else ""
+        return f"<{what}: {self.state}{at}{tries}>"
+
+    def become(self, state: RowState) -> None:
+        """Move to another state; an impossible move is a defect."""
+        if state not in _MOVES[self.state]:
+            raise ValueError(f"row {self.index} cannot go from {self.state} to {state}")
+        self.state = state

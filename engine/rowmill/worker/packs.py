@@ -38,16 +38,18 @@ class Packer:
 
 def packed(members: list[Job]) -> Job:
     """Make a pack of these rows."""
+    for member in members:
+        member.become("packed")
     first = members[0]
     return Job(first.index, b"", sum(job.size for job in members), first.shard, alone=first.alone, members=members)
 
 
 def repacked(pack: Job, members: list[Job], rows: int) -> list[Job]:
-    """Make packs of at most so many rows out of members of this one. They may go where it may go."""
+    """Make packs of at most so many rows out of members of this one, which is done. They may go where it may go."""
+    pack.become("done")
     packs = [packed(members[start : start + rows]) for start in range(0, len(members), rows)]
     for each in packs:
-        each.provider, each.bound, each.options = pack.provider, pack.bound, pack.options
-        each.failure, each.first = pack.failure, pack.first
+        each.provider, each.fallback, each.first = pack.provider, pack.fallback, pack.first
     return packs
 
 

@@ -14,7 +14,7 @@ from rowmill.store.in_flight import InflightBoard
 from rowmill.store.lines import failure_line, result_line
 from rowmill.tasks import Task
 from rowmill.worker import packs
-from rowmill.worker.job import Job
+from rowmill.worker.job import DONE, Job
 
 _GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 
@@ -60,6 +60,7 @@ class OutcomeWriter:
     def result(self, job: Job, answer: Answer, now: float) -> None:
         """Record an answer that came at loop time `now`."""
         assert job.request is not None
+        job.state = DONE[job.state]
         ms = int((now - job.started) * 1000)
         attempts = job.attempts + 1
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
@@ -83,15 +84,25 @@ class OutcomeWriter:
         if job.key:
             self._shared_by(job).answered(job, answer, now)
 
-    def copy(self, job: Job, answer: Answer) -> None:
+    def follow(self, job: Job, end: Answer | Failure, now: float) -> None:
+        """Record a row that ends as another one did, whose reply or failure this is."""
+        if type(end) is Failure:
+            self.failure(job, end, now)
+        else:
+            assert type(end) is Answer
+            self._copy(job, end)
+
+    def _copy(self, job: Job, answer: Answer) -> None:
         """Record an answer that the row did not ask for itself: it took no request and no tokens."""
         assert job.request is not None
+        job.state = DONE[job.state]
         line = result_line(job.index, job.request.id, answer, self._included(job, 0, 0))
         job.shard.checkpoint.append(job.index, 0, 0, 0, "", line)
         self._note(len(line))
 
     def failure(self, job: Job, failure: Failure, now: float) -> None:
         """Record at loop time `now` that the row, or every member of a pack, has failed for good."""
+        job.become("done")
         if job.members is not None:
             for place, member in enumerate(job.members):
                 packs.tell(job, member, requests=0 if place else job.requests)

@@ -18,6 +18,7 @@ from rowmill.core.leases import Lease, Share
 from rowmill.core.rows import Shard
 from rowmill.core.wire import Failure, FaultClass, Reply
 from rowmill.flow.retry import RetryBudget, RetryPolicy
+from rowmill.ipc.messages import Closed, RateLimited, ToSupervisor, Tripped
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import FRAME_BYTES
 from rowmill.store.in_flight import InflightBoard, read_board
@@ -114,22 +115,24 @@ class Quick(RetryPolicy):
         return wait * self._scale
 
 
-class Events:
-    """What the dispatcher has told its worker."""
+class Told:
+    """What the supervisor was told, by kind."""
 
     def __init__(self) -> None:
-        self.refused: list[tuple[str, Failure]] = []
-        self.tripped: list[tuple[str, Failure]] = []
-        self.closed: list[tuple[str, Failure]] = []
+        self.refused: list[RateLimited] = []
+        self.tripped: list[Tripped] = []
+        self.closed: list[Closed] = []
 
-    def on_refused(self, provider: Provider, failure: Failure) -> None:
-        self.refused.append((provider.name, failure))
-
-    def on_tripped(self, provider: Provider, failure: Failure) -> None:
-        self.tripped.append((provider.name, failure))
-
-    def on_closed(self, provider: Provider, failure: Failure) -> None:
-        self.closed.append((provider.name, failure))
+    def __call__(self, message: ToSupervisor) -> None:
+        match message:
+            case RateLimited():
+                self.refused.append(message)
+            case Tripped():
+                self.tripped.append(message)
+            case Closed():
+                self.closed.append(message)
+            case _:
+                raise AssertionError(message)
 
 
 class Work:
@@ -144,7 +147,7 @@ class Work:
         wire: Wire,
         board: Path,
         retry: Quick,
-        events: Events,
+        told: Told,
         providers: list[Provider],
         calls: list[bool],
     ) -> None:
@@ -154,7 +157,7 @@ class Work:
         self.wire = wire
         self.board = board
         self.retry = retry
-        self.events = events
+        self.told = told
         self.providers = providers
         self._serial = 1
         self.calls = calls  # of on_recorded
@@ -278,7 +281,7 @@ def at_work(folder: Path) -> Start:
         opened = OpenShard(shard, checkpoint, frozenset(suspects), frozenset(quarantined))
         board = InflightBoard.create(folder / "0.board", concurrency)
         retry = Quick(attempts, scale)
-        events = Events()
+        told = Told()
         calls: list[bool] = []
         recorder = OutcomeWriter(task=task, board=board, include=frozenset(include), on_recorded=calls.append)
         made = providers(wire)
@@ -292,7 +295,7 @@ def at_work(folder: Path) -> Start:
             streak=streak,
             asks=3,
             recorder=recorder,
-            events=events,
+            tell=told,
             rng=Random(0),
             reservations=reservations,
         )
@@ -306,7 +309,7 @@ def at_work(folder: Path) -> Start:
                 wire=wire,
                 board=folder / "0.board",
                 retry=retry,
-                events=events,
+                told=told,
                 providers=made,
                 calls=calls,
             )

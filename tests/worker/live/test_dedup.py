@@ -35,26 +35,28 @@ class Worker:
     def __init__(self, place: Path, incarnation: int, store: Path | None = None) -> None:
         self.claims = Claims(place, incarnation)
         self.replies = Replies(store, 10) if store else None
-        self.dedup = Dedup(salt=b"salt", claims=self.claims, replies=self.replies, events=self)
+        self.lost: list[str] = []
+        self.dedup = Dedup(
+            salt=b"salt",
+            claims=self.claims,
+            replies=self.replies,
+            record=self.record,
+            send=self.lead,
+            note=self.lost.append,
+        )
         self.leads: dict[int, Job] = {}
         self.recorded: dict[int, Answer | Failure] = {}
-        self.lost: list[str] = []
 
-    def on_answer(self, job: Job, answer: Answer) -> None:
+    def record(self, job: Job, end: Answer | Failure, now: float) -> None:
         assert job.index not in self.recorded
         assert not job.key
-        self.recorded[job.index] = answer
+        assert job.state == "following"
+        self.recorded[job.index] = end
 
-    def on_failure(self, job: Job, failure: Failure, now: float) -> None:
-        assert job.index not in self.recorded
-        self.recorded[job.index] = failure
-
-    def on_leaders(self, jobs: list[Job]) -> None:
+    def lead(self, jobs: list[Job]) -> None:
         assert all(job.key for job in jobs)
+        assert {job.state for job in jobs} <= {"ready"}
         self.leads.update({job.index: job for job in jobs})
-
-    def on_cache_lost(self, reason: str) -> None:
-        self.lost.append(reason)
 
     def take(self, *rows: tuple[int, str]) -> list[int]:
         """Take rows (index, what they ask); returns those that lead."""
@@ -66,12 +68,12 @@ class Worker:
             ],
             0.0,
         )
-        self.on_leaders(leaders)
+        self.lead(leaders)
         return [job.index for job in leaders]
 
     def poll(self) -> list[int]:
         leaders = self.dedup.poll(0.0)
-        self.on_leaders(leaders)
+        self.lead(leaders)
         return [job.index for job in leaders]
 
     def answer(self, index: int, text: str) -> None:
@@ -341,14 +343,13 @@ sent = os.open(place.parent / "sent", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 done = os.open(place.parent / "done", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 backlog = []
 
-class Events:
-    def on_answer(self, job, answer):
-        os.write(done, b"%d %b\\n" % (job.index, answer.output))
-    def on_leaders(self, jobs):
-        backlog.extend(jobs)
+def record(job, answer, now):
+    os.write(done, b"%d %b\\n" % (job.index, answer.output))
 
 async def main():
-    dedup = Dedup(salt=b"salt", claims=Claims(place, incarnation), replies=None, events=Events())
+    dedup = Dedup(
+        salt=b"salt", claims=Claims(place, incarnation), replies=None, record=record, send=backlog.extend, note=print
+    )
     running = asyncio.create_task(dedup.run())
     left = [int(row) for row in rows.split(",") if row]
     while left or backlog or dedup.rows:

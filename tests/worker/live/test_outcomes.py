@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rowmill.core.amounts import Spent
 from rowmill.core.leases import Share
 from rowmill.core.wire import FaultClass
+from rowmill.ipc.messages import Closed
 from rowmill.transport import faults
 from tests.worker.live.conftest import SECRET, Result, Start, Wire, at_work, failure, reply, run
 
@@ -315,13 +316,12 @@ def test_what_would_fail_every_row_closes_the_provider_and_fails_none(
             at.feed()
             await at.until(lambda: at.wire.in_flight == 3)
             at.wire.answer(1, reply(status, error(status, code, f"bad key {SECRET}")))
-            await at.until(lambda: at.events.closed)
+            await at.until(lambda: at.told.closed)
             at.wire.answer(0)
             at.wire.answer(2, failure(faults.TIMEOUT))
             await at.settled()
             assert at.wire.rows == [0, 1, 2], "no request after it was seen"
-            assert [told.fault.name for _, told in at.events.closed] == [fault]
-            assert at.events.closed[0][1].message == "bad key [redacted]"
+            assert at.told.closed == [Closed(0, f"{fault} (HTTP {status}, bad key [redacted])")]
             assert await at.dispatcher.drained(5.0) == 0
             assert list(await at.outcomes()) == [0], "the others are not failed: a resume sends them again"
 

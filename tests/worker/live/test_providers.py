@@ -137,7 +137,7 @@ def test_a_429_holds_its_provider_and_not_the_others(work: Start) -> None:
             at.feed()
             await at.done()
             assert wires.sent()[0] <= 4, "what was in flight when it was seen"
-            assert {name for name, _ in at.events.refused} == {"a"}
+            assert {each.provider for each in at.told.refused} == {0}
 
     run(story())
 
@@ -213,7 +213,7 @@ def test_when_one_is_closed_its_rows_go_to_the_others_and_none_has_failed(work: 
         async with work(60, providers=wires.providers()) as at:
             at.feed()
             await at.done()
-            assert [name for name, _ in at.events.closed] == ["a"], "said once"
+            assert [each.provider for each in at.told.closed] == [0], "said once"
             assert wires.sent()[0] <= 4
             assert not any(record["failed"] for record in (await at.outcomes()).values())
 
@@ -252,8 +252,8 @@ def test_one_permanent_error_on_a_long_streak_of_rows_closes_the_provider(work: 
 
         async with work(400, Wire(rule), concurrency=1, streak=30) as at:
             at.feed()
-            await at.until(lambda: at.events.closed)
-            assert "the same error on 30 rows" in at.events.closed[0][1].message
+            await at.until(lambda: at.told.closed)
+            assert "the same error on 30 rows" in at.told.closed[0].reason
             await at.settled()
             assert len(at.wire.sent) < 100, "almost nothing more is sent; one good reply between does not hide it"
             assert at.recorded == len(at.wire.sent)
@@ -271,7 +271,7 @@ def test_errors_of_many_kinds_and_errors_between_good_rows_close_nothing(work: S
         async with work(400, Wire(rule), streak=30) as at:
             at.feed()
             await at.done()
-            assert at.events.closed == []
+            assert at.told.closed == []
 
     run(story())
 
@@ -280,7 +280,7 @@ def test_errors_of_many_kinds_and_errors_between_good_rows_close_nothing(work: S
 
 
 def tripped(at: Work) -> bool:
-    return bool(at.events.tripped)
+    return bool(at.told.tripped)
 
 
 def test_a_worker_stops_by_itself_when_nothing_but_failures_come(work: Start) -> None:
@@ -290,7 +290,7 @@ def test_a_worker_stops_by_itself_when_nothing_but_failures_come(work: Start) ->
             await at.until(lambda: tripped(at))
             await at.settled()
             assert 20 <= len(at.wire.sent) <= 20 + 4
-            assert len(at.events.tripped) == 1
+            assert len(at.told.tripped) == 1
             at.lease(4)  # from before the supervisor knew
             await at.settled()
             assert len(at.wire.sent) <= 20 + 4

@@ -117,7 +117,7 @@ def test_a_row_that_is_never_valid_fails_with_its_last_reply(work: Start) -> Non
             record = (await at.outcomes())[1]
             assert record["line"]["error"]["reply"] == "no 3"
             assert (record["attempts"], record["requests"], record["usage"]) == (3, 3, [30, 21])
-            assert not at.events.closed
+            assert not at.told.closed
 
     run(story())
 

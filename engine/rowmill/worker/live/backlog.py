@@ -69,19 +69,29 @@ class Backlog:
 
     def set_aside(self, job: Job) -> None:
         """Keep a row back until it can be sent alone."""
+        job.become("aside")
         self._suspects.append(job)
 
     def retry(self, job: Job, due: float, *, put_off: bool = False) -> None:
         """Keep a row back until that time. `put_off`: it is the one that the server named, so no budget is asked."""
+        job.become("waiting")
         (self._put_off if put_off else self._waiting).push(due, job)
         self._waiting_bytes += job.size
         if self._parking_lot.parked:
             self._parking_lot.wake_at(due)
 
-    def bind(self, job: Job, number: int) -> None:
-        """Keep a row for this provider alone."""
-        self.bound.setdefault(number, deque()).append(job)
+    def bind(self, job: Job) -> None:
+        """Keep a row for its provider alone."""
+        assert job.provider is not None
+        job.become("bound")
+        self.bound.setdefault(job.provider.number, deque()).append(job)
         self.bound_rows += 1
+
+    def pace(self, job: Job) -> None:
+        """Keep the one row that is built and that nobody may send just now."""
+        assert self.paced is None, f"{job} is the second row that waits for the rate"
+        job.become("paced")
+        self.paced = job
 
     def unbind(self, number: int) -> Job:
         """Take the first of the rows that are kept for this provider."""
@@ -89,9 +99,15 @@ class Backlog:
         return self.bound[number].popleft()
 
     def put_back(self, job: Job) -> None:
-        """Put a row first in line again."""
-        self._ready.appendleft(job)
-        self._ready_bytes += job.size
+        """Put a row first in line, among those that may be sent as it may."""
+        if job.fallback is not None:
+            self.bind(job)
+        elif job.alone:
+            self.set_aside(job)
+        else:
+            job.become("ready")
+            self._ready.appendleft(job)
+            self._ready_bytes += job.size
 
     # And go out
 

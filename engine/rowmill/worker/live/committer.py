@@ -125,6 +125,7 @@ class Committer:
                 self._seal(opened)
 
     def _seal(self, opened: OpenShard) -> None:
+        opened.become("sealing")
         task = asyncio.get_running_loop().create_task(self._seal_shard(opened))
         self._sealing.add(task)
         task.add_done_callback(self._sealed)
@@ -133,6 +134,7 @@ class Committer:
         number = opened.shard.number
         sealed = await opened.checkpoint.seal(self._sealed_directory, self._form)
         await opened.checkpoint.close()
+        opened.become("sealed")
         del self.open[number]
         self._sealed_rows += opened.new_rows
         self._note_room()

@@ -20,9 +20,8 @@ State changes in `take`, `poll` and the leaders' ends, none of which awaits; `ru
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Protocol
 
 from rowmill.core.amounts import Spent
 from rowmill.core.wire import Answer, Failure
@@ -30,7 +29,7 @@ from rowmill.store.cache.claims import Claim, Claims
 from rowmill.store.cache.ends import decode, encode
 from rowmill.store.cache.keys import keying
 from rowmill.store.cache.replies import Replies
-from rowmill.worker.job import Job
+from rowmill.worker.job import FOLLOWING, READY, Job
 
 _TICK_S = 0.05  # ends are published, and claims of others looked up, this often
 _MISSED_S = 0.002  # after a missed turn: about as long as another's lasts
@@ -41,22 +40,6 @@ _STORE_S = 0.25  # answers are put into the store this often: a larger group wri
 _STORE_BYTES = 32 << 20  # of answers that wait for the store, until feeding stops
 
 
-class Events(Protocol):
-    """What becomes of rows here."""
-
-    def on_answer(self, job: Job, answer: Answer) -> None:
-        """Record an answer that this row did not ask for itself: it has cost nothing."""
-
-    def on_failure(self, job: Job, failure: Failure, now: float) -> None:
-        """Record the failure of the row that this one followed."""
-
-    def on_leaders(self, jobs: list[Job]) -> None:
-        """Send rows that have waited: nobody else asks for them."""
-
-    def on_cache_lost(self, reason: str) -> None:
-        """Hear, once, that the persistent store is used no more."""
-
-
 class Dedup:
     """The rows of one worker that share their requests with others.
 
@@ -65,12 +48,27 @@ class Dedup:
     rows, bytes: of the rows that wait here.
     """
 
-    def __init__(self, *, salt: bytes, claims: Claims, replies: Replies | None, events: Events) -> None:
-        """Share replies through the claims, and through the persistent store where there is one."""
+    def __init__(
+        self,
+        *,
+        salt: bytes,
+        claims: Claims,
+        replies: Replies | None,
+        record: Callable[[Job, Answer | Failure, float], None],
+        send: Callable[[list[Job]], None],
+        note: Callable[[str], None],
+    ) -> None:
+        """Share replies through the claims, and through the persistent store where there is one.
+
+        `record` takes rows that end as another one did, `send` those that have waited and that nobody else asks for;
+        `note` is told, once, that the persistent store is used no more.
+        """
         self._key = keying(salt)
         self._claims = claims
         self._replies = replies
-        self._events = events
+        self._record = record
+        self._send = send
+        self._note = note
         self.hits = 0
         self.duplicates = 0
         self.spared = Spent()
@@ -110,6 +108,7 @@ class Dedup:
                 followers = elsewhere.get(key) or unclaimed.get(key) or fresh.get(key)
                 if followers is None:
                     followers = fresh[key] = []
+            job.state = FOLLOWING[job.state]
             followers.append(job)
         self._hold(jobs)
         if fresh and self._replies is not None:
@@ -188,6 +187,7 @@ class Dedup:
     ) -> None:
         if state is Claim.HELD:
             leader = jobs[0]
+            leader.state = READY[leader.state]
             leader.key = key
             leaders.append(leader)
             self._led[key] = jobs[1:] if len(jobs) > 1 else None
@@ -204,12 +204,8 @@ class Dedup:
             self.spared.requests += len(jobs)
             self.spared.prompt_tokens += len(jobs) * end.prompt_tokens
             self.spared.completion_tokens += len(jobs) * end.completion_tokens
-            for job in jobs:
-                self._events.on_answer(job, end)
-        else:
-            assert type(end) is Failure
-            for job in jobs:
-                self._events.on_failure(job, end, now)
+        for job in jobs:
+            self._record(job, end, now)
 
     # Leaders end
 
@@ -235,10 +231,11 @@ class Dedup:
             self._work.set()
             return
         leader = followers.pop(0)
+        leader.become("ready")
         leader.key = key
         self._led[key] = followers or None
         self._let_go([leader])
-        self._events.on_leaders([leader])
+        self._send([leader])
 
     def _over(self, job: Job, end: Answer | Failure, data: bytes, now: float) -> None:
         key, job.key = job.key, b""
@@ -289,7 +286,7 @@ class Dedup:
                 await asyncio.sleep(_MISSED_S)
             self._work.clear()
             if leaders := self.poll(monotonic()):
-                self._events.on_leaders(leaders)
+                self._send(leaders)
 
     async def _store(self) -> None:
         while True:
@@ -310,12 +307,12 @@ class Dedup:
         self._note_loss(replies)
         if not kept and not self._told:
             self._told = True
-            self._events.on_cache_lost("another process was writing to the reply cache for too long: nothing is kept")
+            self._note("another process was writing to the reply cache for too long: nothing is kept")
 
     def _note_loss(self, replies: Replies) -> None:
         if replies.problem is not None and not self._told:
             self._told = True
-            self._events.on_cache_lost(replies.problem)
+            self._note(replies.problem)
 
     def _published(self) -> bool:
         """Tell what has ended here, if nobody else has the turn."""

@@ -12,7 +12,7 @@ few calls, and the board written cell by cell.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from random import Random
 from time import monotonic
@@ -24,16 +24,17 @@ from rowmill.core.errors import InvalidRow
 from rowmill.core.leases import Lease
 from rowmill.core.wire import Failure, Request
 from rowmill.flow.retry import RetryBudget, RetryPolicy
+from rowmill.ipc.messages import ToSupervisor
 from rowmill.store.in_flight import InflightBoard
 from rowmill.tasks import Task
 from rowmill.transport import faults
-from rowmill.worker.job import Job
+from rowmill.worker.job import IN_FLIGHT, Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.feeder import Feeder, invalid_row
 from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
-from rowmill.worker.live.settler import Events, Settler
+from rowmill.worker.live.settler import Settler
 from rowmill.worker.recorder import OutcomeWriter
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Dispatcher:
         streak: int,
         asks: int,
         recorder: OutcomeWriter,
-        events: Events,
+        tell: Callable[[ToSupervisor], None],
         rng: Random,
         reservations: "Reservations | None" = None,
     ) -> None:
@@ -92,7 +93,7 @@ class Dispatcher:
             recorder=recorder,
             retry=retry,
             counters=self.counters,
-            events=events,
+            tell=tell,
             on_less=self._allow,
             streak=streak,
             asks=asks,
@@ -235,6 +236,7 @@ class Dispatcher:
                     request = self._pack(job, number, now)
                     if request is None:
                         cells[number] = 0
+                        job.become("done")  # none of its rows can be sent
                         continue
                 else:
                     try:
@@ -243,13 +245,13 @@ class Dispatcher:
                         cells[number] = 0
                         self._recorder.failure(job, invalid_row(error), now)
                         continue
-            if job.bound:
+            if job.fallback is not None:
                 assert job.provider is not None
                 provider = self._router.providers[job.provider.number]
                 if self._router.due(provider, request, now) <= now:
                     break
                 cells[number] = 0
-                backlog.bind(job, provider.number)
+                backlog.bind(job)
                 continue
             chosen = self._router.choose(request, job.provider, now)
             if chosen is not None:
@@ -259,7 +261,7 @@ class Dispatcher:
             if not self._router.fits(request):
                 self._too_large(job, request, now)
                 continue
-            backlog.paced = job
+            backlog.pace(job)
             self._wake_at(self._router.next_at)
             return None
         if self._reservations is not None and not self._reservations.reserve(job, provider):
@@ -278,11 +280,10 @@ class Dispatcher:
     def _unpaid(self, job: Job, number: int) -> None:
         """Put a row back that the budget does not cover, and send nothing until the supervisor has answered."""
         self._board.cells[number] = 0
-        if job.bound:
-            assert job.provider is not None
-            self.backlog.bind(job, job.provider.number)
+        if job.fallback is not None:
+            self.backlog.bind(job)
         else:
-            self.backlog.paced = job
+            self.backlog.pace(job)
         self._allow()
 
     def _pack(self, pack: Job, number: int, now: float) -> Request | None:
@@ -307,6 +308,7 @@ class Dispatcher:
             report.retries += 1
         else:
             job.first = now
+        job.state = IN_FLIGHT[job.state]
         job.provider = provider
         job.started = now
         job.requests += 1

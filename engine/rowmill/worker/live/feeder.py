@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Feeder:
-    """Takes rows in. It is also what `dedup` tells of rows that others have asked for."""
+    """Takes rows in."""
 
     def __init__(
         self, *, task: Task, backlog: Backlog, recorder: OutcomeWriter, parking_lot: ParkingLot, asks: int
@@ -39,13 +39,11 @@ class Feeder:
         self._asks = asks
         self._packer = packs.Packer(task.rows_per_request) if task.rows_per_request > 1 else None
         self._dedup: Dedup | None = None
-        self._on_cache_lost: Callable[[str], None] | None = None
 
-    def share(self, dedup: "Dedup", on_cache_lost: Callable[[str], None]) -> None:
+    def share(self, dedup: "Dedup") -> None:
         """Ask for nothing that somebody else asks for, from now on."""
         self._dedup = dedup
         self._recorder.shared = dedup
-        self._on_cache_lost = on_cache_lost
 
     @property
     def shared(self) -> tuple[int, int, Spent]:
@@ -151,26 +149,11 @@ class Feeder:
             self._backlog.add(jobs, sum(job.size for job in jobs))
             self._parking_lot.wake()
 
-    # What becomes of rows that wait for others: `dedup.Events`
-
-    def on_answer(self, job: Job, answer: Answer) -> None:
-        """Record an answer that this row did not ask for itself."""
-        self._recorder.copy(job, answer)
-
-    def on_failure(self, job: Job, failure: Failure, now: float) -> None:
-        """Record the failure of the row that this one followed."""
-        self._recorder.failure(job, failure, now)
-
-    def on_leaders(self, jobs: list[Job]) -> None:
+    def lead(self, jobs: list[Job]) -> None:
         """Send rows that have waited: nobody else asks for them."""
         if self._packer is not None:
             jobs = self._packer.take(jobs) + self._packer.flush()
         self._add(jobs)
-
-    def on_cache_lost(self, reason: str) -> None:
-        """Hear, once, that the persistent store is used no more."""
-        assert self._on_cache_lost is not None
-        self._on_cache_lost(reason)
 
 
 def invalid_row(error: InvalidRow) -> Failure:

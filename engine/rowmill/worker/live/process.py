@@ -20,7 +20,6 @@ import uvloop
 from rowmill.core.amounts import Amount
 from rowmill.core.counts import Totals
 from rowmill.core.errors import ExitCode, RowmillError
-from rowmill.core.wire import Failure
 from rowmill.files.input.inputs import open_reader
 from rowmill.files.output import open_format
 from rowmill.flow.retry import RetryBudget, RetryPolicy
@@ -29,20 +28,17 @@ from rowmill.ipc.memory import peak_rss
 from rowmill.ipc.messages import (
     Allow,
     Assign,
-    Closed,
     Drain,
     Heartbeat,
     Leased,
     Leases,
     Note,
-    RateLimited,
     Ready,
     Recall,
     Setup,
     ShardSealed,
     Short,
     Stop,
-    Tripped,
     Want,
 )
 from rowmill.store.checkpoint import Checkpoint
@@ -50,7 +46,6 @@ from rowmill.store.in_flight import InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks.factory import open_task
 from rowmill.transport import open_transport
-from rowmill.transport.faults import SLOW_DOWN
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live.committer import Committer
 from rowmill.worker.live.dispatcher import Dispatcher
@@ -131,7 +126,7 @@ class _Worker:
             streak=max(_STREAK // setup.workers, _SHORTEST_STREAK),
             asks=config.retry.invalid_output,
             recorder=self._recorder,
-            events=self,
+            tell=self._tell,
             rng=rng,
             reservations=self._reservations,
         )
@@ -195,9 +190,11 @@ class _Worker:
             salt=salt(config),
             claims=Claims(self._directory.claims, self._setup.claimant),
             replies=Replies(Path(cache.dir).expanduser(), cache.max_mb) if cache.use == "disk" else None,
-            events=self._dispatcher.feeder,
+            record=self._recorder.follow,
+            send=self._dispatcher.feeder.lead,
+            note=lambda reason: self._tell(Note(reason)),
         )
-        self._dispatcher.feeder.share(dedup, lambda reason: self._tell(Note(reason)))
+        self._dispatcher.feeder.share(dedup)
         return dedup
 
     # Messages
@@ -235,18 +232,6 @@ class _Worker:
 
     def _on_short(self, left: Amount, need: Amount) -> None:
         self._tell(Short(left, need))
-
-    def on_refused(self, provider: Provider, failure: Failure) -> None:
-        """Tell of a 429: `settler.Events`."""
-        self._tell(RateLimited(provider.number, failure.retry_after, failure.fault is SLOW_DOWN))
-
-    def on_tripped(self, provider: Provider, failure: Failure) -> None:
-        """Tell at once that a provider fails: `settler.Events`."""
-        self._tell(Tripped(provider.number, failure.reason))
-
-    def on_closed(self, provider: Provider, failure: Failure) -> None:
-        """Tell that a provider is done with: `settler.Events`."""
-        self._tell(Closed(provider.number, failure.reason))
 
     # The parts
 

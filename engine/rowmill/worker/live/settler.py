@@ -6,7 +6,7 @@ Part of the hot path (see `dispatcher`). Nothing here awaits.
 from collections.abc import Callable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,11 +14,12 @@ from rowmill.core.counts import Counters
 from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.flow.retry import RetryPolicy
+from rowmill.ipc.messages import Closed, RateLimited, ToSupervisor, Tripped
 from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker import packs
-from rowmill.worker.job import Job
+from rowmill.worker.job import Fallback, Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
@@ -29,19 +30,6 @@ if TYPE_CHECKING:
 
 _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
 _OK = 200
-
-
-class Events(Protocol):
-    """What the dispatcher tells the worker, which tells the supervisor."""
-
-    def on_refused(self, provider: Provider, failure: Failure) -> None:
-        """Hear of a 429; the worker itself already holds back."""
-
-    def on_tripped(self, provider: Provider, failure: Failure) -> None:
-        """Hear of so many failures in a row that nothing more is sent to this provider."""
-
-    def on_closed(self, provider: Provider, failure: Failure) -> None:
-        """Hear of what would fail every row: nothing more is sent to this provider."""
 
 
 class Settler:
@@ -56,21 +44,24 @@ class Settler:
         recorder: OutcomeWriter,
         retry: RetryPolicy,
         counters: Counters,
-        events: Events,
+        tell: Callable[[ToSupervisor], None],
         on_less: Callable[[], None],
         streak: int,
         asks: int,
         rng: Random,
         reservations: "Reservations | None" = None,
     ) -> None:
-        """`on_less` is called when a provider allows less than before; `streak`, `asks`: see `Dispatcher`."""
+        """`tell` reaches the supervisor; `on_less` is called when a provider allows less than before.
+
+        `streak`, `asks`: see `Dispatcher`.
+        """
         self._task = task
         self._router = router
         self._backlog = backlog
         self._recorder = recorder
         self._retry = retry
         self._counters = counters
-        self._events = events
+        self._tell = tell
         self._on_less = on_less
         self._streak = streak
         self._asks = asks
@@ -141,9 +132,13 @@ class Settler:
                 packs.tell(pack, member, requests=requests)
                 requests = 0
                 self._recorder.result(member, result, now)
-        if wrong and len(members) > 1:
+        if len(members) == 1 and wrong:
+            return  # asked again as it is, or failed
+        if wrong:
             wrong[0].requests += requests
             self._send_again(packs.repacked(pack, wrong, len(members) // 2))
+        else:
+            pack.become("done")
 
     def _ask_again(self, job: Job, provider: Provider, invalid: InvalidOutput, now: float) -> None:
         """Show the model what was wrong with its reply to this row, unless it was asked often enough."""
@@ -163,13 +158,7 @@ class Settler:
         for job in reversed(jobs):
             self._counters.reasked += 1
             job.put_off = True
-            if job.bound:
-                assert job.provider is not None
-                self._backlog.bind(job, job.provider.number)
-            elif job.alone:
-                self._backlog.set_aside(job)
-            else:
-                self._backlog.put_back(job)
+            self._backlog.put_back(job)
 
     def split(self, pack: Job) -> None:
         """Ask the rows of a pack again in two halves: as it is, nobody takes it."""
@@ -186,7 +175,7 @@ class Settler:
         faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
         failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, provider.secrets))
         if provider.failed(failure, now):
-            self._events.on_tripped(provider, failure)
+            self._tell(Tripped(provider.number, failure.reason))
         if failure.maybe_billed:
             provider.doubtful(job.request)  # type: ignore[arg-type]  # built
         if self._reservations is not None:
@@ -196,11 +185,14 @@ class Settler:
         if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
             if failure.retry_after is not None:
                 provider.hold(failure.retry_after, now, self._rng)
-            self._events.on_refused(provider, failure)
+            self._tell(RateLimited(provider.number, failure.retry_after, fault is faults.SLOW_DOWN))
         if fault.scope == "provider":
-            # The row stays without an outcome: it is not the row's failure.
+            # The row stays without an outcome: it is not the row's failure, unless it may go nowhere else.
             self._close(provider, failure)
-            self._put_back(job, failure)
+            if job.fallback is not None:
+                self._give_up(job)
+            else:
+                self._backlog.put_back(job)
             return
         if fault.spends_attempt and not provider.failing:
             job.attempts += 1
@@ -209,20 +201,11 @@ class Settler:
             self._fail_for_good(job, provider, failure, now)
             return
         self._counters.maybe_billed_twice += failure.maybe_billed
-        if not job.bound and self._router.has_other(provider):
+        if job.fallback is None and self._router.has_other(provider):
             wait = min(wait, self._rng.uniform(*_ELSEWHERE_S))
         # Waiting as long as a refusal says is what the server wants; the retry budget is for those that do not say.
         job.put_off = failure.retry_after is not None and not fault.spends_attempt
         self._backlog.retry(job, now + wait, put_off=job.put_off)
-
-    def _put_back(self, job: Job, failure: Failure) -> None:
-        if job.bound:
-            self._give_up(job)
-        elif job.alone:
-            self._backlog.set_aside(job)
-        else:
-            job.failure = failure
-            self._backlog.put_back(job)
 
     def _close(self, provider: Provider, failure: Failure) -> None:
         """Send nothing more to a provider in this session. Rows that were to go there only have failed for good."""
@@ -232,7 +215,7 @@ class Settler:
         self._on_less()
         for _ in range(len(self._backlog.bound.get(provider.number, ()))):
             self._give_up(self._backlog.unbind(provider.number))
-        self._events.on_closed(provider, failure)
+        self._tell(Closed(provider.number, failure.reason))
 
     def _fail_for_good(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         """Record a row's failure, unless a smaller pack or another model may do better."""
@@ -240,14 +223,12 @@ class Settler:
             self.split(job)
             return
         if failure.fault.name in provider.fallback_on:
-            options = job.options if job.bound else tuple(provider.fallback)
+            options = tuple(provider.fallback) if job.fallback is None else job.fallback.options
             target = next((number for number in options if not self._router.providers[number].closed), None)
             if target is not None:
-                job.options = options[options.index(target) + 1 :]
-                job.bound = True
-                job.failure = failure
+                job.fallback = Fallback(failure, options[options.index(target) + 1 :])
                 job.provider = self._router.providers[target]
-                self._backlog.bind(job, target)
+                self._backlog.bind(job)
                 return
         self._recorder.failure(job, failure, now)
         if failure.status is None or failure.fault.retryable:
@@ -259,8 +240,8 @@ class Settler:
 
     def _give_up(self, job: Job) -> None:
         """Record the failure that a row had where it went first: there is nobody left to ask instead."""
-        assert job.failure is not None
-        self._recorder.failure(job, job.failure, monotonic())
+        assert job.fallback is not None
+        self._recorder.failure(job, job.fallback.failure, monotonic())
 
 
 def _may_be_one_row(failure: Failure) -> bool:
