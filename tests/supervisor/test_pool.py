@@ -135,6 +135,17 @@ def test_an_impossible_move_is_a_defect(workers: Pool, lived: list[str], wrong: 
         member.become(wrong)
 
 
+def test_the_pool_tells_who_works_on_what(workers: Pool, kill: KILL) -> None:
+    one = workers.start(0, 0.0)
+    one.become("working")
+    workers.assign(one, shard(4))
+    workers.start(1, 0.0)
+    assert repr(workers) == "<[<worker 0: working, shards [4]>, <worker 1: starting, shards []>], 0 deaths>"
+    kill([41], member=one)
+    assert repr(one) == "<worker 0: gone, shards [4]>"
+    assert repr(workers) == "<[<worker 1: starting, shards []>], 1 deaths>"
+
+
 def test_every_process_has_a_number_of_its_own_for_its_board(workers: Pool) -> None:
     assert [workers.start(place, 0.0).incarnation for place in (0, 1, 0)] == [0, 1, 2]
 

@@ -36,7 +36,7 @@ _LIFE = {
 }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Member:
     """One worker process."""
 
@@ -53,6 +53,9 @@ class Member:
     cpu_s: float = 0.0
     cpu_share: float = 0.0
     usage: psutil.Process | None = None
+
+    def __repr__(self) -> str:
+        return f"<worker {self.place}: {self.state}, shards {sorted(self.shards)}>"
 
     def become(self, state: str) -> None:
         """Move to another state; an impossible move is a defect."""
@@ -100,6 +103,9 @@ class Pool:
         self.members: list[Member] = []
         self.deaths = 0
         self.quarantined: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<{self.members}, {self.deaths} deaths>"
 
     def start(self, place: int, now: float) -> Member:
         """Start a worker process in this place. It waits for its `Setup`."""

@@ -32,6 +32,12 @@ class Shutdown:
         self._log = log
         self._drain_until: float | None = None
 
+    def __repr__(self) -> str:
+        why = self.stopped_by or self.handed_over or ("interrupted" if self.interrupted else None)
+        if why is None:
+            return f"<{'over' if self.over else 'going on'}>"
+        return f"<{why}{', draining' if self.draining else ''}{', over' if self.over else ''}>"
+
     @property
     def begun(self) -> bool:
         """Whether nothing new is to be begun."""

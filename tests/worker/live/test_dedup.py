@@ -108,8 +108,10 @@ def test_of_equal_rows_one_is_sent_and_all_end_with_its_answer(start: Callable[[
     worker = start()
     assert worker.take((0, "a"), (1, "b"), (2, "a")) == [0, 1]
     assert worker.take((3, "a"), (4, "c")) == [4]
+    assert repr(worker.dedup) == "<3 led, 0 asked elsewhere, 0 unclaimed>"
     worker.answer(0, "A")
     assert worker.recorded == {2: answer("A"), 3: answer("A")}
+    assert repr(worker.dedup) == "<2 led, 0 asked elsewhere, 0 unclaimed>"
     worker.fail(1)
     assert worker.take((5, "a"), (6, "b")) == []
     assert worker.recorded == {2: answer("A"), 3: answer("A"), 5: answer("A"), 6: FAILURE}

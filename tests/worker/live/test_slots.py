@@ -34,6 +34,26 @@ def test_all_slots_are_used_and_never_more(work: Start, concurrency: int) -> Non
     run(story())
 
 
+def test_a_dispatcher_tells_where_it_and_its_rows_stand(work: Start) -> None:
+    async def story() -> None:
+        async with work(10, concurrency=3, suspects=(9,), scale=1e6) as at:
+            assert repr(at.dispatcher) == "<0 of 3 in flight; backlog <empty>>"
+            at.feed()
+            await at.until(lambda: at.wire.in_flight == 3)
+            assert repr(at.dispatcher) == "<3 of 3 in flight; backlog <6 ready, 1 aside>>"
+            at.wire.answer(0, failure(faults.TIMEOUT))
+            await at.until(lambda: at.wire.in_flight == 3)
+            assert repr(at.dispatcher.backlog) == "<5 ready, 1 waiting, 1 aside>"
+            assert repr(at.providers[0]) == "<main: 3 of 3 in flight>"
+            at.wire.answer(1, reply(401, b'{"error": {"message": "bad key"}}'))
+            await at.until(lambda: at.told.closed)
+            await at.settled()
+            assert repr(at.providers[0]) == "<main: 2 of 0 in flight, closed>"
+            assert repr(at.dispatcher) == "<2 of 0 in flight; backlog <6 ready, 1 waiting, 1 aside>>"
+
+    run(story())
+
+
 def test_a_slot_that_found_an_empty_queue_is_not_lost(work: Start) -> None:
     """A permit that is taken on an empty queue and never given back lets concurrency decay."""
 

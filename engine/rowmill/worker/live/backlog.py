@@ -57,6 +57,16 @@ class Backlog:
         self._hungry.set()
         self.slots = slots
 
+    def __repr__(self) -> str:
+        counts = {
+            "ready": len(self._ready),
+            "paced": int(self.paced is not None),
+            "waiting": self.waiting,
+            "bound": self.bound_rows,
+            "aside": len(self._suspects),
+        }
+        return f"<{', '.join(f'{count} {state}' for state, count in counts.items() if count) or 'empty'}>"
+
     # Rows come in
 
     def add(self, jobs: list[Job], size: int) -> None:

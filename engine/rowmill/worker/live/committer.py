@@ -49,6 +49,9 @@ class Committer:
         self._sealing: set[asyncio.Task[None]] = set()
         self._sealed_rows = 0
 
+    def __repr__(self) -> str:
+        return f"<{sorted(self.open.values(), key=lambda each: each.shard.number)}, {self._sealed_rows} rows sealed>"
+
     @property
     def rows(self) -> int:
         """Rows that this process has brought to an outcome on disk."""

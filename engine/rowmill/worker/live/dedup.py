@@ -91,6 +91,9 @@ class Dedup:
         self._room = asyncio.Event()
         self._room.set()
 
+    def __repr__(self) -> str:
+        return f"<{len(self._led)} led, {len(self._elsewhere)} asked elsewhere, {len(self._unclaimed)} unclaimed>"
+
     # Rows come in
 
     def take(self, jobs: Sequence[Job], now: float) -> list[Job]:

@@ -106,6 +106,10 @@ class Dispatcher:
         # Done when a slot ends, which only a defect or a cancel brings about.
         self.ended: asyncio.Future[asyncio.Task[None]] = self._loop.create_future()
 
+    def __repr__(self) -> str:
+        words = " alone" * self._alone + ", closed" * (not self._open)
+        return f"<{self.in_flight} of {self._allowed} in flight{words}; backlog {self.backlog}>"
+
     # What the worker's other parts ask for
 
     @property

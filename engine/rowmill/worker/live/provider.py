@@ -81,6 +81,10 @@ class Provider:
         self._largest = 0
         self._trouble: Failure | None = None  # the latest unhealthy result since the last report
 
+    def __repr__(self) -> str:
+        words = [word for word in ("failing", "tripped", "closed") if getattr(self, word)]
+        return f"<{self.name}: {', '.join([f'{self.in_flight} of {self.allowed} in flight', *words])}>"
+
     def apply(self, lease: Lease, now: float) -> tuple[float, float]:
         """Put a lease in force; returns the credit (requests, tokens) that goes back with the one before."""
         returned = self.lease.apply(lease, now)
