@@ -87,6 +87,13 @@ def test_an_override_that_cannot_be_is_refused(overrides: dict[str, Any], said: 
         rowmill.run(TREE, overrides)
 
 
+def test_what_is_wrong_with_a_configuration_is_told_of_the_call_that_it_was_handed_to() -> None:
+    with pytest.raises(rowmill.ConfigError, match=r"^rowmill\.run: unknown key task\.prmpt"):
+        rowmill.run({**TREE, "task": {"prmpt": "{text}", "model": "m"}})
+    with pytest.raises(rowmill.ConfigError, match=r"^rowmill\.map: unknown key workers\.cuont"):
+        rowmill.map(["x"], model="m", workers={"cuont": 1})
+
+
 def test_trials_and_retries_exclude_each_other() -> None:
     with pytest.raises(rowmill.ConfigError, match="not both"):
         rowmill.run(TREE, limit=1, sample=1)

@@ -207,7 +207,7 @@ def _read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides
     tree = _plain(config)
     for change in changes:
         configuration.override(tree, change)
-    return configuration.parse(tree, "rowmill.runs.session")
+    return configuration.parse(tree, "rowmill.run")
 
 
 def _plain(value: Any) -> dict[str, Any]:
