@@ -138,7 +138,7 @@ class Place:
         self.output = folder / "out.jsonl"
         self.errors = folder / "out.errors.jsonl"
         self.run_dir = folder / "out.jsonl.run"
-        self.environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.environ = {**os.environ, "PYTHONPATH": str(ROOT / "engine")}
         self._started: list[Started] = []
 
     def configure(self, url: str) -> None:
