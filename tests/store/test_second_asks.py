@@ -35,11 +35,11 @@ def path(tmp_path: Path, shard: MakeShard, append: Append) -> Path:
 
 
 def test_replies_of_rows_without_an_outcome_are_found_again(path: Path, shard: MakeShard) -> None:
-    scan = recover(path, shard(4), salvage=False)
-    assert list(scan.replies) == [1]
-    found = [(each.requests, each.usage, each.problem, bytes(each.output)) for each in scan.replies[1]]
+    reading = recover(path, shard(4), salvage=False)
+    assert list(reading.replies) == [1]
+    found = [(each.requests, each.usage, each.problem, bytes(each.output)) for each in reading.replies[1]]
     assert found == [(1, (3, 4), "no number", b'"one, \\"line\\":"'), (2, (5, 6), "cut", b'"two"')]
-    assert scan.totals == Totals(rows=2, failed=1, prompt_tokens=3, completion_tokens=4, requests=4)
+    assert reading.totals == Totals(rows=2, failed=1, prompt_tokens=3, completion_tokens=4, requests=4)
 
 
 def test_failures_that_are_taken_back_are_missing_from_then_on(path: Path, shard: MakeShard, append: Append) -> None:
@@ -54,10 +54,10 @@ def test_failures_that_are_taken_back_are_missing_from_then_on(path: Path, shard
 
     checkpoint, before = asyncio.run(run())
     assert before == Totals(rows=1, failed=0, prompt_tokens=3, completion_tokens=4, requests=4)
-    scan = recover(path, shard(4), salvage=False)
-    assert scan.totals == checkpoint.acknowledged
-    assert scan.totals == Totals(rows=2, failed=0, prompt_tokens=6, completion_tokens=8, requests=5)
-    assert scan.repeated == 0
+    reading = recover(path, shard(4), salvage=False)
+    assert reading.totals == checkpoint.acknowledged
+    assert reading.totals == Totals(rows=2, failed=0, prompt_tokens=6, completion_tokens=8, requests=5)
+    assert reading.repeated == 0
 
 
 def test_without_a_failure_nothing_is_written(tmp_path: Path, shard: MakeShard, append: Append) -> None:
@@ -85,8 +85,8 @@ def test_both_kinds_of_records_survive_a_salvage(path: Path, shard: MakeShard, a
     at = data.index(b'"answer 0')
     data[at + 1] ^= 1
     path.write_bytes(data)
-    scan = recover(path, shard(4), salvage=True)
-    assert (scan.totals.rows, scan.totals.failed) == (1, 0)
+    reading = recover(path, shard(4), salvage=True)
+    assert (reading.totals.rows, reading.totals.failed) == (1, 0)
     assert b"answer 2again" in path.read_bytes()
-    assert [each.problem for each in scan.replies[1]] == ["no number", "cut"]
-    assert [bytes(each.output) for each in scan.replies[0]] == [b'"first"']
+    assert [each.problem for each in reading.replies[1]] == ["no number", "cut"]
+    assert [bytes(each.output) for each in reading.replies[0]] == [b'"first"']

@@ -1,7 +1,7 @@
 """The journal of batches: what was intended and what was done with each part's batches.
 
 What the file looks like, why every step stands in it before and after it is done, and how it is read after a crash is
-said in `batch_steps`.
+said in `batch_records`.
 
 Every method that writes blocks for a write and a sync, a millisecond or two, the event loop included: a part takes
 about eight of them in its whole life of minutes to hours.
@@ -17,7 +17,7 @@ import msgspec
 from rowmill.core.amounts import Amount, Spent
 from rowmill.core.errors import MachineError
 from rowmill.store import durable
-from rowmill.store.batch_records import MOVES, OPEN, Phase, Reading, Try, header_record, step_record
+from rowmill.store.batch_records import MOVES, OPEN, JournalReading, Phase, Try, header_record, step_record
 
 __all__ = ["BatchJournal", "Phase", "Try"]
 
@@ -32,7 +32,7 @@ class BatchJournal:
     the file anew.
     """
 
-    def __init__(self, path: Path, fd: int, reading: Reading) -> None:
+    def __init__(self, path: Path, fd: int, reading: JournalReading) -> None:
         self.tries = reading.tries
         self._path = path
         self._fd = fd
@@ -52,7 +52,7 @@ class BatchJournal:
                 durable.sync_directory(path.parent.parent)
                 durable.replace_durably(path, header_record(run_id))
             data = path.read_bytes()
-            reading = Reading(path, data, run_id)
+            reading = JournalReading(path, data, run_id)
             fd = os.open(path, os.O_WRONLY | os.O_APPEND)
             try:
                 if reading.end < len(data):
@@ -74,7 +74,7 @@ class BatchJournal:
                 data = path.read_bytes()
             except FileNotFoundError:
                 return []
-        tries = Reading(path, data, None).tries
+        tries = JournalReading(path, data, None).tries
         return [tries[key] for key in sorted(tries)]
 
     def current(self) -> list[Try]:

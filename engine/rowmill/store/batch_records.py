@@ -117,33 +117,33 @@ def doubtful(tries: Collection[Try]) -> Amount:
     return Amount(given_up.requests, given_up.tokens * taken, given_up.usd * taken)
 
 
-class _Header(msgspec.Struct):
+class _JournalHeader(msgspec.Struct):
     rowmill: int
     batches: str
 
 
-class _Step(msgspec.Struct):
+class _StepRecord(msgspec.Struct):
     step: int
     event: str
     state: Try = msgspec.field(name="try")
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_header = msgspec.json.Decoder(_Header).decode
-_decode_step = msgspec.json.Decoder(_Step).decode
+_decode_header = msgspec.json.Decoder(_JournalHeader).decode
+_decode_step = msgspec.json.Decoder(_StepRecord).decode
 
 
 def header_record(run_id: str) -> bytes:
     """Return the first record of a run's journal."""
-    return framed(_encode(_Header(FORMAT, run_id)))
+    return framed(_encode(_JournalHeader(FORMAT, run_id)))
 
 
 def step_record(step: int, event: str, state: Try) -> bytes:
     """Return the record of the journal's n-th step, which left the try like this."""
-    return framed(_encode(_Step(step, event, state)))
+    return framed(_encode(_StepRecord(step, event, state)))
 
 
-class Reading:
+class JournalReading:
     """What a journal's file holds."""
 
     def __init__(self, path: Path, data: bytes, run_id: str | None) -> None:
@@ -192,7 +192,7 @@ class Reading:
             )
         return True
 
-    def _take_step(self, step: _Step) -> bool:
+    def _take_step(self, step: _StepRecord) -> bool:
         key = step.state.part, step.state.number
         before = self.tries.get(key)
         if step.step != self.steps + 1 or step.event not in MOVES:

@@ -24,7 +24,7 @@ from rowmill.core.errors import MachineError
 from rowmill.core.rows import Shard
 from rowmill.store import durable
 from rowmill.store.recovery import (
-    Scan,
+    CheckpointReading,
     StoredReply,
     group_record,
     header_record,
@@ -50,24 +50,24 @@ class Checkpoint:
     replies: of rows without an outcome, what was replied and is no valid answer, as opening it found it.
     """
 
-    def __init__(self, path: Path, file: AsyncFileIO, scan: Scan) -> None:
+    def __init__(self, path: Path, file: AsyncFileIO, reading: CheckpointReading) -> None:
         self.path = path
-        self.shard = scan.index.shard
-        self.acknowledged = scan.totals
-        self.cut_bytes = scan.broken_bytes
-        self.repeated = scan.repeated
-        self.replies: dict[int, list[StoredReply]] = scan.replies
+        self.shard = reading.index.shard
+        self.acknowledged = reading.totals
+        self.cut_bytes = reading.broken_bytes
+        self.repeated = reading.repeated
+        self.replies: dict[int, list[StoredReply]] = reading.replies
         self._file = file
-        self._index = scan.index
-        self._states = scan.index.states
-        self._offsets = scan.index.offsets
-        self._lengths = scan.index.lengths
-        self._first_row = scan.index.shard.first_row
-        self._group = scan.groups  # number of the next group
-        self._proven = scan.size == scan.proven_end  # the file ends with a group record
-        self._end = scan.size  # offset after all records, the pending ones included
-        self._written = scan.size  # offset after the records that were handed to the kernel, or are being
-        self._synced = scan.size  # offset after the records that are on the disk
+        self._index = reading.index
+        self._states = reading.index.states
+        self._offsets = reading.index.offsets
+        self._lengths = reading.index.lengths
+        self._first_row = reading.index.shard.first_row
+        self._group = reading.groups  # number of the next group
+        self._proven = reading.size == reading.proven_end  # the file ends with a group record
+        self._end = reading.size  # offset after all records, the pending ones included
+        self._written = reading.size  # offset after the records that were handed to the kernel, or are being
+        self._synced = reading.size  # offset after the records that are on the disk
         self._pending: list[bytes] = []  # records
         self._pending_totals = Totals()
         self._providers: dict[str, bytes] = {}  # name -> JSON
@@ -82,9 +82,9 @@ class Checkpoint:
         where it cannot be read or written.
         """
         with durable.machine_errors(f"open the checkpoint {path}"):
-            scan = await asyncio.to_thread(_create_or_recover, path, shard, salvage)
+            reading = await asyncio.to_thread(_create_or_recover, path, shard, salvage)
             file = await aiofiles.open(path, "ab", buffering=0)
-        return cls(path, file, scan)
+        return cls(path, file, reading)
 
     @property
     def complete(self) -> bool:
@@ -269,10 +269,10 @@ class Checkpoint:
                 self._broken = self._broken or f"the checkpoint {self.path} is closed"
 
 
-def _create_or_recover(path: Path, shard: Shard, salvage: bool) -> Scan:
+def _create_or_recover(path: Path, shard: Shard, salvage: bool) -> CheckpointReading:
     if not path.exists():
         durable.replace_durably(path, header_record(shard))
-        return Scan(path, shard).read()
+        return CheckpointReading(path, shard).read()
     return recover(path, shard, salvage=salvage)
 
 

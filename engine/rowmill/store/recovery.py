@@ -42,12 +42,12 @@ _NAMED_RANGES = 20  # ranges of rows that an error names before it only counts
 LINE_MEMBER = b',"line":'  # first found, it is the member itself: in the strings before it every quote is escaped
 
 
-class _Header(msgspec.Struct):
+class _CheckpointHeader(msgspec.Struct):
     rowmill: int
     shard: msgspec.Raw
 
 
-class _Group(msgspec.Struct):
+class _GroupRecord(msgspec.Struct):
     group: int
     synced: int
 
@@ -62,11 +62,11 @@ class StoredReply(msgspec.Struct):
     output: msgspec.Raw  # the content as it came, a JSON string
 
 
-class _Retry(msgspec.Struct):
+class _RetryRecord(msgspec.Struct):
     retry: int
 
 
-class _RowHead(msgspec.Struct):
+class _RowRecord(msgspec.Struct):
     """A row record without its line."""
 
     row: int
@@ -76,12 +76,12 @@ class _RowHead(msgspec.Struct):
     usage: tuple[int, int]
 
 
-_decode_header = msgspec.json.Decoder(_Header).decode
+_decode_header = msgspec.json.Decoder(_CheckpointHeader).decode
 _decode_shard = msgspec.json.Decoder(Shard).decode
-_decode_group = msgspec.json.Decoder(_Group).decode
-_decode_row = msgspec.json.Decoder(_RowHead).decode
+_decode_group = msgspec.json.Decoder(_GroupRecord).decode
+_decode_row = msgspec.json.Decoder(_RowRecord).decode
 _decode_reply = msgspec.json.Decoder(StoredReply).decode
-_decode_retry = msgspec.json.Decoder(_Retry).decode
+_decode_retry = msgspec.json.Decoder(_RetryRecord).decode
 
 
 def header_record(shard: Shard) -> bytes:
@@ -112,7 +112,7 @@ def attempts_of(row: bytes) -> int:
     return _decode_row(row.removesuffix(LINE_MEMBER) + b"}").attempts
 
 
-class Scan:
+class CheckpointReading:
     """What a checkpoint holds. `read` fills it; nothing of it changes the file."""
 
     def __init__(self, path: Path, shard: Shard) -> None:
@@ -131,7 +131,7 @@ class Scan:
         self.headed = False
         self.damaged = False
 
-    def read(self) -> "Scan":
+    def read(self) -> "CheckpointReading":
         """Read the file. Raise RunDirectoryError where it is another shard's or another format's."""
         with self.path.open("rb", _BUFFER_BYTES) as file:
             for record in file:
@@ -187,7 +187,7 @@ class Scan:
             raise RunDirectoryError(msg)
         self.headed = True
 
-    def _take_group(self, group: _Group, record_bytes: int) -> None:
+    def _take_group(self, group: _GroupRecord, record_bytes: int) -> None:
         self.groups = group.group + 1
         self.proven = self.size
         self.proven_end = self.size + record_bytes
@@ -213,7 +213,7 @@ class Scan:
             self.proven = group.synced
             self.proven_end = self.size + len(broken)
 
-    def _take_row(self, head: _RowHead, offset: int, length: int) -> None:
+    def _take_row(self, head: _RowRecord, offset: int, length: int) -> None:
         index, totals = self.index, self.totals
         place = head.row - index.shard.first_row
         if not 0 <= place < index.shard.rows:
@@ -239,32 +239,32 @@ class Scan:
         self.broken_at = offset if self.broken_at is None else min(self.broken_at, offset)
 
 
-def recover(path: Path, shard: Shard, *, salvage: bool) -> Scan:
+def recover(path: Path, shard: Shard, *, salvage: bool) -> CheckpointReading:
     """Read a checkpoint, cut a torn group off its end, and sync what is left, so that every row read is acknowledged.
 
     `broken_bytes` of what is returned says how much was cut. Damage is a RunDirectoryError, or with `salvage` leaves
     every valid record in a new file and the damaged one beside it as `<name>.damaged-<n>`.
     """
-    scan = Scan(path, shard).read()
-    broken = scan.size - scan.end
-    if scan.damaged:
+    reading = CheckpointReading(path, shard).read()
+    broken = reading.size - reading.end
+    if reading.damaged:
         if not salvage:
-            raise RunDirectoryError(_describe_damage(scan))
-        broken = scan.broken_bytes
-        _salvage(scan)
+            raise RunDirectoryError(_describe_damage(reading))
+        broken = reading.broken_bytes
+        _salvage(reading)
     with path.open("r+b") as file:
-        if broken and not scan.damaged:
-            file.truncate(scan.end)
+        if broken and not reading.damaged:
+            file.truncate(reading.end)
         durable.sync_file(file.fileno())  # a killed process may have written what it did not live to sync
-    if broken or scan.damaged:
-        scan = Scan(path, shard).read()
-    scan.broken_bytes = broken
-    return scan
+    if broken or reading.damaged:
+        reading = CheckpointReading(path, shard).read()
+    reading.broken_bytes = broken
+    return reading
 
 
-def _salvage(scan: Scan) -> None:
+def _salvage(reading: CheckpointReading) -> None:
     """Replace a damaged checkpoint by one of its valid records. The damaged one stays, under another name."""
-    path, shard = scan.path, scan.index.shard
+    path, shard = reading.path, reading.index.shard
     fresh = path.with_name(f".{path.name}.salvage.tmp")
     written = bytearray(shard.rows)
     with path.open("rb", _BUFFER_BYTES) as old, fresh.open("wb", _BUFFER_BYTES) as new:
@@ -295,10 +295,10 @@ def _salvage(scan: Scan) -> None:
     durable.set_aside(path, aside, fresh)
 
 
-def _describe_damage(scan: Scan) -> str:
-    shard = scan.index.shard
-    missing = shard.rows - scan.totals.rows
-    ranges = [f"{first}" if first == last else f"{first}-{last}" for first, last in _first_ranges(scan.index)]
+def _describe_damage(reading: CheckpointReading) -> str:
+    shard = reading.index.shard
+    missing = shard.rows - reading.totals.rows
+    ranges = [f"{first}" if first == last else f"{first}-{last}" for first, last in _first_ranges(reading.index)]
     if len(ranges) > _NAMED_RANGES:
         ranges[_NAMED_RANGES:] = ["..."]
     affected = (
@@ -307,7 +307,7 @@ def _describe_damage(scan: Scan) -> str:
         else f"all its {shard.rows} rows still have a valid record"
     )
     return (
-        f"{scan.path} is damaged at byte {scan.broken_at} ({scan.broken_bytes} bytes are no valid records); "
+        f"{reading.path} is damaged at byte {reading.broken_at} ({reading.broken_bytes} bytes are no valid records); "
         f"{affected}. Run the same command again with --salvage to keep every valid record and do only those rows again"
     )
 
