@@ -97,7 +97,7 @@ def test_after_any_crashes_rows_are_the_acknowledged_ones_and_whole_ones_of_the_
                 reached = group[: step.written] + step.nonsense  # the nonsense may complete a record by chance
                 whole = sum(reached[:end] == group[:end] for end in _record_ends(checkpoint._pending))
                 expected = acknowledged | set(pending[:whole])
-                await checkpoint._file.close()
+                checkpoint._log.close()
                 with path.open("ab") as file:
                     file.write(reached)
             else:
@@ -140,7 +140,7 @@ def test_a_killed_writer_loses_no_row_that_it_was_told_is_acknowledged(
     async def found() -> tuple[int, bool]:
         checkpoint = await Checkpoint.open(tmp_path / "c", shard)
         done = all(checkpoint.is_done(index) for index in range(checkpoint.acknowledged.rows))
-        await checkpoint._file.close()  # as it was: the next writer opens what the kill left
+        checkpoint._log.close()  # as it was: the next writer opens what the kill left
         return checkpoint.acknowledged.rows, done
 
     told = 0

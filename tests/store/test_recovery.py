@@ -28,7 +28,7 @@ def crashed(tmp_path: Path, shard: MakeShard, append: Append) -> Path:
             for index in group:
                 append(checkpoint, index, failed=index == 4)
             await checkpoint.commit()
-        await checkpoint._file.close()  # what a kill leaves: no last group record
+        checkpoint._log.close()  # what a kill leaves: no last group record
 
     asyncio.run(run())
     return tmp_path / "c"

@@ -28,7 +28,7 @@ def path(tmp_path: Path, shard: MakeShard, append: Append) -> Path:
         append(checkpoint, 0)
         checkpoint.append_reply(1, 2, (5, 6), "cut", b'"two"')
         await checkpoint.commit()
-        await checkpoint._file.close()  # what a kill leaves: no last group record
+        checkpoint._log.close()  # what a kill leaves: no last group record
 
     asyncio.run(run())
     return tmp_path / "c"

@@ -7,16 +7,14 @@ Every method that writes blocks for a write and a sync, a millisecond or two, th
 about eight of them in its whole life of minutes to hours.
 """
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
 from rowmill.core.amounts import Amount, Spent
-from rowmill.core.errors import MachineError
 from rowmill.store import durable
+from rowmill.store.append_log import AppendLog
 from rowmill.store.batch_records import MOVES, OPEN, JournalReading, Phase, Try, header_record, step_record
 
 __all__ = ["BatchJournal", "Phase", "Try"]
@@ -32,13 +30,10 @@ class BatchJournal:
     the file anew.
     """
 
-    def __init__(self, path: Path, fd: int, reading: JournalReading) -> None:
+    def __init__(self, log: AppendLog, reading: JournalReading) -> None:
         self.tries = reading.tries
-        self._path = path
-        self._fd = fd
+        self._log = log
         self._steps = reading.steps
-        self._end = reading.end
-        self._broken: str | None = None  # why nothing can be written any more
 
     @classmethod
     def open(cls, path: Path, run_id: str) -> Self:
@@ -50,18 +45,10 @@ class BatchJournal:
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)
                 durable.sync_directory(path.parent.parent)
-                durable.replace_durably(path, header_record(run_id))
-            data = path.read_bytes()
-            reading = JournalReading(path, data, run_id)
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND)
-            try:
-                if reading.end < len(data):
-                    os.ftruncate(fd, reading.end)
-                durable.sync_file(fd)  # a killed process may have written what it did not live to sync
-            except BaseException:
-                os.close(fd)
-                raise
-        return cls(path, fd, reading)
+            header = header_record(run_id)
+            return cls(
+                *AppendLog.open("batch journal", path, header, lambda: JournalReading(path, path.read_bytes(), run_id))
+            )
 
     @classmethod
     def read(cls, path: Path) -> list[Try]:
@@ -184,10 +171,7 @@ class BatchJournal:
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._broken = f"the batch journal {self._path} is closed"
+        self._log.close()
 
     def _note(self, event: str, t: Try, now: float, **changes: Any) -> None:
         if self.tries.get((t.part, t.number)) is not t:
@@ -200,24 +184,8 @@ class BatchJournal:
             setattr(t, name, value)
 
     def _append(self, event: str, state: Try) -> None:
-        if self._broken is not None:
-            raise MachineError(self._broken)
-        doing = f"write the batch journal {self._path}"
-        self._broken = f"cannot {doing}: an earlier write was broken off; run the same command again"
-        record = step_record(self._steps + 1, event, state)
-        try:
-            durable.write_all(self._fd, record)
-            durable.sync_data(self._fd)
-        except OSError as error:
-            failure = durable.machine_error(doing, error)
-            self._broken = str(failure)
-            # The kernel still shows the bytes that the disk may not have: nobody must read and trust them.
-            with suppress(OSError):
-                os.ftruncate(self._fd, self._end)
-            raise failure from error
+        self._log.append(step_record(self._steps + 1, event, state))
         self._steps += 1
-        self._end += len(record)
-        self._broken = None
 
 
 def _check(event: str, t: Try, phase: str) -> Phase | None:

@@ -34,7 +34,7 @@ import msgspec
 
 from rowmill.core.amounts import Amount, Spent
 from rowmill.core.errors import RunDirectoryError
-from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed
+from rowmill.store.framing import FORMAT, framed, unframed, unframed_at_end
 
 Phase = Literal["built", "uploading", "uploaded", "creating", "created", "ended", "collected", "given_up"]
 
@@ -207,7 +207,4 @@ class JournalReading:
 
 
 def _holds_record(line: bytes) -> bool:
-    if unframed(line) is not None:
-        return True
-    at = line.rfind(b' {"step":') + 1 - FRAME_BYTES
-    return at > 0 and unframed(line[at:]) is not None
+    return unframed(line) is not None or unframed_at_end(line, b'{"step":') is not None

@@ -8,21 +8,17 @@ One object is the only writer of its file. It runs in one event loop; `append` a
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
-import aiofiles
 import msgspec
-from aiofiles.threadpool.binary import AsyncFileIO
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.counts import Totals
-from rowmill.core.errors import MachineError
 from rowmill.core.rows import Shard
 from rowmill.store import durable
+from rowmill.store.append_log import AppendLog
 from rowmill.store.recovery import (
     CheckpointReading,
     StoredReply,
@@ -50,29 +46,27 @@ class Checkpoint:
     replies: of rows without an outcome, what was replied and is no valid answer, as opening it found it.
     """
 
-    def __init__(self, path: Path, file: AsyncFileIO, reading: CheckpointReading) -> None:
+    def __init__(self, path: Path, log: AppendLog, reading: CheckpointReading) -> None:
         self.path = path
         self.shard = reading.index.shard
         self.acknowledged = reading.totals
         self.cut_bytes = reading.broken_bytes
         self.repeated = reading.repeated
         self.replies: dict[int, list[StoredReply]] = reading.replies
-        self._file = file
+        self._log = log
         self._index = reading.index
         self._states = reading.index.states
         self._offsets = reading.index.offsets
         self._lengths = reading.index.lengths
         self._first_row = reading.index.shard.first_row
         self._group = reading.groups  # number of the next group
-        self._proven = reading.size == reading.proven_end  # the file ends with a group record
-        self._end = reading.size  # offset after all records, the pending ones included
-        self._written = reading.size  # offset after the records that were handed to the kernel, or are being
-        self._synced = reading.size  # offset after the records that are on the disk
+        self._proven = log.end == reading.proven_end  # the file ends with a group record
+        self._end = log.end  # offset after all records, the pending ones included
+        self._written = log.end  # offset after the records that were handed to the kernel, or are being
         self._pending: list[bytes] = []  # records
         self._pending_totals = Totals()
         self._providers: dict[str, bytes] = {}  # name -> JSON
         self._lock = asyncio.Lock()  # one group at a time is on its way to the disk
-        self._broken: str | None = None  # why nothing can be written any more
 
     @classmethod
     async def open(cls, path: Path, shard: Shard, *, salvage: bool = False) -> Self:
@@ -82,9 +76,8 @@ class Checkpoint:
         where it cannot be read or written.
         """
         with durable.machine_errors(f"open the checkpoint {path}"):
-            reading = await asyncio.to_thread(_create_or_recover, path, shard, salvage)
-            file = await aiofiles.open(path, "ab", buffering=0)
-        return cls(path, file, reading)
+            log, reading = await asyncio.to_thread(_open, path, shard, salvage)
+        return cls(path, log, reading)
 
     @property
     def complete(self) -> bool:
@@ -192,7 +185,7 @@ class Checkpoint:
 
     async def _commit(self) -> Totals:
         async with self._lock:
-            self._refuse_if_broken()
+            self._log.check()
             return await self._commit_pending()
 
     async def _commit_pending(self) -> Totals:
@@ -200,38 +193,10 @@ class Checkpoint:
         if records:
             self._pending, self._pending_totals = [], Totals()
             self._written = self._end
-            await self._write(b"".join(records))
+            await self._log.append_in_thread(b"".join(records))
             self._proven = len(records) == 1  # the group record of `close`, which nothing follows
             self.acknowledged.add(totals)
         return totals
-
-    async def _write(self, data: bytes) -> None:
-        """Append to the file and sync it; on failure leave the object broken."""
-        doing = f"write the checkpoint {self.path}"
-        self._broken = f"cannot {doing}: an earlier write was broken off; run the same command again"
-        try:
-            written = await self._file.write(data)
-            while written < len(data):  # the disk filled up in the middle: the next write says so
-                written += await self._file.write(memoryview(data)[written:])
-        except OSError as error:
-            failure = durable.machine_error(doing, error)
-            self._broken = str(failure)
-            raise failure from error
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, durable.sync_data, self._file.fileno())
-        except OSError as error:
-            failure = durable.machine_error(doing, error)
-            self._broken = str(failure)
-            # The kernel still shows the bytes that the disk may not have: nobody must read and trust them.
-            with suppress(OSError):
-                os.ftruncate(self._file.fileno(), self._synced)
-            raise failure from error
-        self._synced += len(data)
-        self._broken = None
-
-    def _refuse_if_broken(self) -> None:
-        if self._broken is not None:
-            raise MachineError(self._broken)
 
     async def seal(self, directory: Path, form: Form | None = None) -> Sealed:
         """Write the sealed shard file into `directory`. Every row must be acknowledged (else ValueError).
@@ -256,24 +221,20 @@ class Checkpoint:
 
     async def _close(self) -> None:
         async with self._lock:
-            if self._file.closed:
+            if self._log.closed:
                 return
             try:
-                self._refuse_if_broken()
+                self._log.check()
                 await self._commit_pending()
                 if not self._proven:
                     self._begin_group()
                     await self._commit_pending()
             finally:
-                await self._file.close()
-                self._broken = self._broken or f"the checkpoint {self.path} is closed"
+                self._log.close()
 
 
-def _create_or_recover(path: Path, shard: Shard, salvage: bool) -> CheckpointReading:
-    if not path.exists():
-        durable.replace_durably(path, header_record(shard))
-        return CheckpointReading(path, shard).read()
-    return recover(path, shard, salvage=salvage)
+def _open(path: Path, shard: Shard, salvage: bool) -> tuple[AppendLog, CheckpointReading]:
+    return AppendLog.open("checkpoint", path, header_record(shard), lambda: recover(path, shard, salvage=salvage))
 
 
 async def _to_its_end(step: Callable[[], Awaitable[T]]) -> T:

@@ -21,3 +21,12 @@ def unframed(record: bytes) -> bytes | None:
     if record[:FRAME_BYTES] == b"%08x " % crc32(json) and record[-1:] == b"\n":
         return json
     return None
+
+
+def unframed_at_end(line: bytes, start: bytes) -> bytes | None:
+    """Return the JSON text, beginning with `start`, of a valid record at the end of a line that begins with another.
+
+    So it is where the newline between the two is what broke. None where there is no such record.
+    """
+    at = line.rfind(b" " + start) + 1 - FRAME_BYTES
+    return unframed(line[at:]) if at > 0 else None

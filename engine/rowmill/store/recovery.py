@@ -26,6 +26,7 @@ no correctness.
 
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -33,7 +34,7 @@ from rowmill.core.counts import Totals
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.store import durable
-from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed
+from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed, unframed_at_end
 from rowmill.store.row_index import FAILED, MISSING, RESULT, RowIndex
 
 _BUFFER_BYTES = 1 << 20
@@ -131,10 +132,12 @@ class CheckpointReading:
         self.headed = False
         self.damaged = False
 
-    def read(self) -> "CheckpointReading":
-        """Read the file. Raise RunDirectoryError where it is another shard's or another format's."""
+    def read(self, end: int | None = None) -> Self:
+        """Read the file, or its records up to an offset. Raise RunDirectoryError for another shard's or format's."""
         with self.path.open("rb", _BUFFER_BYTES) as file:
             for record in file:
+                if self.size == end:
+                    break
                 if not self._take(record):
                     self._note_broken(self.size, len(record))
                     self._take_glued_group(record)
@@ -200,18 +203,18 @@ class CheckpointReading:
 
         Without this, one flipped bit before the last group record would make the last row look torn.
         """
-        at = broken.rfind(b' {"group":') + 1 - FRAME_BYTES
-        json = unframed(broken[at:]) if at > 0 else None
+        json = unframed_at_end(broken, b'{"group":')
         if json is None:
             return
         try:
             group = _decode_group(json)
         except msgspec.DecodeError:
             return
-        if group.synced == self.size + at:
+        end = self.size + len(broken)
+        if group.synced == end - len(framed(json)):
             self.groups = group.group + 1
             self.proven = group.synced
-            self.proven_end = self.size + len(broken)
+            self.proven_end = end
 
     def _take_row(self, head: _RowRecord, offset: int, length: int) -> None:
         index, totals = self.index, self.totals
@@ -240,10 +243,10 @@ class CheckpointReading:
 
 
 def recover(path: Path, shard: Shard, *, salvage: bool) -> CheckpointReading:
-    """Read a checkpoint, cut a torn group off its end, and sync what is left, so that every row read is acknowledged.
+    """Read a checkpoint up to the torn group at its end, whose bytes `broken_bytes` of what is returned counts.
 
-    `broken_bytes` of what is returned says how much was cut. Damage is a RunDirectoryError, or with `salvage` leaves
-    every valid record in a new file and the damaged one beside it as `<name>.damaged-<n>`.
+    Damage is a RunDirectoryError, or with `salvage` leaves every valid record in a new file and the damaged one beside
+    it as `<name>.damaged-<n>`.
     """
     reading = CheckpointReading(path, shard).read()
     broken = reading.size - reading.end
@@ -252,12 +255,9 @@ def recover(path: Path, shard: Shard, *, salvage: bool) -> CheckpointReading:
             raise RunDirectoryError(_describe_damage(reading))
         broken = reading.broken_bytes
         _salvage(reading)
-    with path.open("r+b") as file:
-        if broken and not reading.damaged:
-            file.truncate(reading.end)
-        durable.sync_file(file.fileno())  # a killed process may have written what it did not live to sync
-    if broken or reading.damaged:
         reading = CheckpointReading(path, shard).read()
+    elif broken:
+        reading = CheckpointReading(path, shard).read(reading.end)
     reading.broken_bytes = broken
     return reading
 
