@@ -46,7 +46,7 @@ class Stages:
     def look(self) -> list[Stage]:
         """Look again, and return them."""
         with contextlib.suppress(RowmillError, OSError):  # it is just being made
-            newest = {each.part: each for each in BatchJournal.read(self._batches / "journal")}
+            newest = {each.part: each for each in BatchJournal.read(self._batches / "journal").current()}
             self.known = len(newest)
             self.now = [self._stage(newest[part]) if part in newest else Stage.BUILD for part in range(self._parts)]
         return self.now

@@ -106,6 +106,11 @@ def snapshot(tries: dict[tuple[int, int], Try]) -> bytes:
     return msgspec.json.encode([tries[key] for key in sorted(tries)])
 
 
+def tries_of(path: Path) -> list[Try]:
+    """Read the journal, whoever has it open."""
+    return list(BatchJournal.read(path).tries.values())
+
+
 def test_a_try_from_its_file_to_its_answers(path: Path) -> None:
     journal = BatchJournal.open(path, RUN)
     t = build(journal)
@@ -151,7 +156,7 @@ def test_a_try_from_its_file_to_its_answers(path: Path) -> None:
     assert t == expected
     journal.close()
     journal.close()
-    assert BatchJournal.read(path) == [expected]
+    assert tries_of(path) == [expected]
     assert BatchJournal.open(path, RUN).tries == {(0, 1): expected}
 
 
@@ -242,7 +247,7 @@ def test_a_file_that_was_lost_before_it_went_out_is_built_again(path: Path) -> N
     assert again.since == 101.0
     with pytest.raises(ValueError, match="not of this journal"):
         journal.uploading(lost, 102.0)
-    assert BatchJournal.read(path) == [again]
+    assert tries_of(path) == [again]
 
 
 @st.composite
@@ -286,7 +291,7 @@ def test_cut_at_any_byte_it_is_as_it_was_after_one_of_its_steps(
         nonsense = data.draw(st.sampled_from([b"", b"\0" * 40, b"x\n\n", b"deadbeef {}\n"]))
         path.write_bytes(whole[:cut] + nonsense)
         kept = max(size for size in states if size <= cut)
-        assert snapshot({(t.part, t.number): t for t in BatchJournal.read(path)}) == states[kept]
+        assert snapshot({(t.part, t.number): t for t in tries_of(path)}) == states[kept]
         assert path.read_bytes() == whole[:cut] + nonsense  # reading changes nothing
 
         again = BatchJournal.open(path, RUN)
@@ -295,7 +300,7 @@ def test_cut_at_any_byte_it_is_as_it_was_after_one_of_its_steps(
         fresh = build(again, part=7)
         again.uploading(fresh, 1.0)
         again.close()
-        assert BatchJournal.read(path)[-1] == fresh
+        assert tries_of(path)[-1] == fresh
 
 
 def test_damage_before_the_tail_is_refused(path: Path) -> None:
@@ -307,9 +312,9 @@ def test_damage_before_the_tail_is_refused(path: Path) -> None:
     last = len(whole) - len(lines[-1])
     for at in [0, 5, 12, *range(len(lines[0]), last, 97), last - 1]:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        for read in (lambda: BatchJournal.open(path, RUN), lambda: BatchJournal.read(path)):
+        for read in (lambda at: BatchJournal.open(at, RUN), BatchJournal.read):
             with pytest.raises(RunDirectoryError, match=r"batches/journal is damaged at byte \d+: put it back"):
-                read()
+                read(path)
     assert len(path.read_bytes()) == len(whole)
 
 
@@ -365,8 +370,27 @@ def test_another_run_and_another_format_are_refused(path: Path) -> None:
 
 
 def test_where_there_is_no_journal_there_are_no_tries(path: Path) -> None:
-    assert BatchJournal.read(path) == []
+    assert tries_of(path) == []
     assert not path.parent.exists()
+
+
+def test_a_journal_that_is_only_read_writes_nothing_and_tells_the_newest_tries(path: Path) -> None:
+    journal = BatchJournal.open(path, RUN)
+    first = bring(journal, "given_up")
+    second, other = build(journal, number=2), bring(journal, "created", part=1)
+    before = path.read_bytes()
+    reader = BatchJournal.read(path)
+    assert (reader.read_only, journal.read_only) == (True, False)
+    assert list(reader.tries.values()) == [first, second, other]
+    assert reader.current() == [second, other]
+    with pytest.raises(ValueError, match="the journal is only read, and part 1 is to be 'cancelling'"):
+        reader.cancelling(reader.tries[1, 1], 200.0)
+    with pytest.raises(ValueError, match="the journal is only read, and part 2 is to be 'built'"):
+        build(reader, part=2)
+    reader.close()
+    assert (path.read_bytes(), reader.current()) == (before, [second, other])
+    journal.cancelling(other, 201.0)
+    journal.close()
 
 
 def test_a_full_disk_leaves_what_was_acknowledged(small_disk: Path) -> None:
@@ -437,7 +461,7 @@ while True:
     for expected in range(5):
         told = int(writer.stdout.readline())
         assert told == expected
-        seen = [t for t in BatchJournal.read(path) if t.phase == "uploaded"]  # while it writes
+        seen = [t for t in tries_of(path) if t.phase == "uploaded"]  # while it writes
         assert [t.part for t in seen][: told + 1] == list(range(told + 1))
     writer.kill()
     told = max([told, *map(int, writer.stdout.read().split())])

@@ -6,10 +6,10 @@ and results that it has not kept. Their rows are asked again by the next run, an
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Self
 
 import msgspec
 
@@ -54,85 +54,53 @@ def cancel(config: Config, environ: Mapping[str, str], log: Callable[[str], None
     starting = EndpointStart(asked, endpoints, simulator)
     try:
         endpoint = starting.wait()[providers.index(config.batch_provider)]
-        with _Journal(directory, manifest.run_id) as journal:
+        with _journal(directory, manifest.run_id) as journal:
             api = BatchApi(endpoint, rng=Random(), publish=durable.publish_written)  # noqa: S311 - jitter, no secret
-            asyncio.run(_cancel(api, journal, manifest.run_id, log))
+            asyncio.run(_cancel(api, journal, directory.batches, manifest.run_id, log))
     finally:
         starting.end()
     return ExitCode.OK
 
 
-class _Journal:
-    """The tries of a run that are not over; written to only where no run is at work."""
-
-    def __init__(self, directory: RunDirectory, run: str) -> None:
-        self._directory = directory
-        self._run = run
-        self._lock: RunDirectory | None = None
-        self._file: BatchJournal | None = None
-
-    def __enter__(self) -> Self:
-        path = self._directory.journal
-        if self._directory.holder() is None and path.exists():
-            self._lock = RunDirectory.open(self._directory.path)
-            self._file = BatchJournal.open(path, self._run)
-            newest = self._file.current()
-        else:
-            newest = list({t.part: t for t in BatchJournal.read(path)}.values())
-        self.tries = [t for t in newest if t.phase in _AT_PROVIDER]
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._lock is not None:
-            self._lock.close()
-
-    @property
-    def folder(self) -> Path:
-        return self._directory.batches
-
-    @property
-    def ours(self) -> bool:
-        """Whether no run is at work, so that steps may be noted."""
-        return self._file is not None
-
-    def created(self, t: Try, batch_id: str, created_at: float) -> None:
-        if self._file is not None:
-            self._file.created(t, batch_id, created_at, time.time())
-
-    def cancelling(self, t: Try) -> None:
-        if self._file is not None:
-            self._file.cancelling(t, time.time())
-
-    def given_up(self, t: Try, reason: str) -> None:
-        if self._file is not None:
-            self._file.given_up(t, reason, time.time())
+@contextmanager
+def _journal(directory: RunDirectory, run: str) -> Iterator[BatchJournal]:
+    """Open the journal: to be written to only where no run is at work."""
+    path = directory.journal
+    if directory.holder() is not None or not path.exists():
+        yield BatchJournal.read(path)
+        return
+    with RunDirectory.open(directory.path), closing(BatchJournal.open(path, run)) as journal:
+        yield journal
 
 
-async def _cancel(api: BatchApi, journal: _Journal, run: str, log: Callable[[str], None]) -> None:
+async def _cancel(api: BatchApi, journal: BatchJournal, folder: Path, run: str, log: Callable[[str], None]) -> None:
+    under_way = [t for t in journal.current() if t.phase in _AT_PROVIDER]
     try:
-        for t in journal.tries:
+        for t in under_way:
             try:
-                await _cancel_one(api, journal, t, run, log)
+                if t.phase != "ended":
+                    await _cancel_one(api, journal, t, run, log)
+                elif not journal.read_only:
+                    await _bring_home(api, folder, t, run)
             except BatchTrouble as trouble:
                 if not trouble.gone:
                     raise ProviderError(f"{t.batch_id or 'a batch'}: {trouble.failure.message}") from None
                 _give_up(journal, t, log)
-        if not journal.tries:
+        if not under_way:
             log("no batch of this run is under way")
     finally:
         await api.close()
 
 
-async def _cancel_one(api: BatchApi, journal: _Journal, t: Try, run: str, log: Callable[[str], None]) -> None:
-    if t.phase == "ended":
-        # Its results are brought home: the next run finds them here.
-        for kind, file_id in (("output", t.output_file_id), ("errors", t.error_file_id)):
-            path = journal.folder / f"{t.file_name(run)}.{kind}"
-            if file_id is not None and journal.ours and not path.exists():
-                await api.download(file_id, path)
-        return
+async def _bring_home(api: BatchApi, folder: Path, t: Try, run: str) -> None:
+    """Download the results of a batch that has ended: the next run finds them here."""
+    for kind, file_id in (("output", t.output_file_id), ("errors", t.error_file_id)):
+        path = folder / f"{t.file_name(run)}.{kind}"
+        if file_id is not None and not path.exists():
+            await api.download(file_id, path)
+
+
+async def _cancel_one(api: BatchApi, journal: BatchJournal, t: Try, run: str, log: Callable[[str], None]) -> None:
     if t.phase == "creating":
         found = await api.find(t.metadata(run), since=t.since)
         if not found:
@@ -140,22 +108,24 @@ async def _cancel_one(api: BatchApi, journal: _Journal, t: Try, run: str, log: C
             return
         # Where there are several, the one that has done most is gone on with.
         most = max(found, key=lambda state: state.completed)
-        journal.created(t, most.id, most.created_at)
+        if not journal.read_only:
+            journal.created(t, most.id, most.created_at, time.time())
         batches = [state.id for state in found]
     else:
         assert t.batch_id is not None
         batches = [t.batch_id]
-    journal.cancelling(t)
+    if not journal.read_only:
+        journal.cancelling(t, time.time())
     for batch in batches:
         state = await api.cancel(batch)
         log(f"part {t.part}: batch {batch} is {state.status}")
 
 
-def _give_up(journal: _Journal, t: Try, log: Callable[[str], None]) -> None:
-    if not journal.ours:
+def _give_up(journal: BatchJournal, t: Try, log: Callable[[str], None]) -> None:
+    if journal.read_only:
         log(f"part {t.part}: the provider does not know batch {t.batch_id} any more; the run at work will say so")
         return
-    journal.given_up(t, "the provider does not know it any more")
+    journal.given_up(t, "the provider does not know it any more", time.time())
     log(
         f"part {t.part}: the provider does not know batch {t.batch_id} or its results any more; the next run asks for "
         f"its {t.requests} requests again, which may be paid twice"

@@ -130,7 +130,7 @@ def _as_it_was(report: RunReport, finished: RunReport) -> RunReport:
 def _phases(prepared: Prepared) -> tuple[Mode, ...]:
     """Return the phases of the run. Batches that a run by live requests finds under way are taken in first."""
     mode = prepared.config.task.mode
-    if mode == "live" and any(t.open and t.creations for t in BatchJournal.read(prepared.directory.journal)):
+    if mode == "live" and any(t.open and t.creations for t in BatchJournal.read(prepared.directory.journal).current()):
         return ("batch", "live")
     return _PHASES[mode]
 

@@ -21,18 +21,18 @@ __all__ = ["BatchJournal", "Phase", "Try"]
 
 
 class BatchJournal:
-    """The journal of one run. One object is the only writer of its file.
+    """The journal of one run. One object is the only writer of its file; any number may read it meanwhile.
 
     tries: every try so far, by part and number.
 
-    A method that writes raises ValueError, before anything is written, for a step that the try cannot take, and
-    MachineError where it cannot be written. Then nothing is written any more: what the disk has is found out by opening
-    the file anew.
+    A method that writes raises ValueError, before anything is written, for a step that the try cannot take, or where
+    the journal is only read; and MachineError where it cannot be written. Then nothing is written any more: what the
+    disk has is found out by opening the file anew.
     """
 
-    def __init__(self, log: AppendLog, reading: JournalReading) -> None:
+    def __init__(self, reading: JournalReading, log: AppendLog | None) -> None:
         self.tries = reading.tries
-        self._log = log
+        self._log = log  # None where it is only read
         self._steps = reading.steps
 
     @classmethod
@@ -45,24 +45,31 @@ class BatchJournal:
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)
                 durable.sync_directory(path.parent.parent)
-            header = header_record(run_id)
-            return cls(
-                *AppendLog.open("batch journal", path, header, lambda: JournalReading(path, path.read_bytes(), run_id))
+            log, reading = AppendLog.open(
+                "batch journal", path, header_record(run_id), lambda: JournalReading(path, path.read_bytes(), run_id)
             )
+        return cls(reading, log)
 
     @classmethod
-    def read(cls, path: Path) -> list[Try]:
-        """Return every try, by part and number; none where there is no journal. Changes nothing.
+    def read(cls, path: Path) -> Self:
+        """Open the journal at `path` to be read only, whichever run's it is; one without tries where there is none.
 
-        Another process may be writing meanwhile: its last step is there or not. Raise as `open` does.
+        The tries are in order. Another process may be writing meanwhile: its last step is there or not. Raise as `open`
+        does.
         """
         with durable.machine_errors(f"read the batch journal {path}"):
             try:
                 data = path.read_bytes()
             except FileNotFoundError:
-                return []
-        tries = JournalReading(path, data, None).tries
-        return [tries[key] for key in sorted(tries)]
+                data = header_record("")  # no steps
+        reading = JournalReading(path, data, None)
+        reading.tries = dict(sorted(reading.tries.items()))
+        return cls(reading, None)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it is only read: then steps are another process's to note."""
+        return self._log is None
 
     def current(self) -> list[Try]:
         """Return the newest try of each part, by part."""
@@ -171,7 +178,8 @@ class BatchJournal:
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
 
     def _note(self, event: str, t: Try, now: float, **changes: Any) -> None:
         if self.tries.get((t.part, t.number)) is not t:
@@ -184,6 +192,8 @@ class BatchJournal:
             setattr(t, name, value)
 
     def _append(self, event: str, state: Try) -> None:
+        if self._log is None:
+            raise ValueError(f"the journal is only read, and part {state.part} is to be {event!r}")
         self._log.append(step_record(self._steps + 1, event, state))
         self._steps += 1
 

@@ -213,10 +213,10 @@ def _told_by(prepared: Prepared, mode: str) -> BatchHeartbeat | None:
 
     A session with nothing left to do ends before any worker could tell it.
     """
-    tries = BatchJournal.read(prepared.directory.journal)
+    journal = BatchJournal.read(prepared.directory.journal)
+    tries, newest = journal.tries.values(), journal.current()
     if not tries:
         return None
-    newest = {t.part: t for t in tries}.values()
     # Before a session of live requests what is under way has been taken in.
     under_way = [t for t in newest if t.open and mode == "batch"]
     return BatchHeartbeat(

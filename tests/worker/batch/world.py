@@ -248,7 +248,7 @@ class World:
 
     @property
     def tries(self) -> list[Try]:
-        return BatchJournal.read(self.folder / "journal")
+        return list(BatchJournal.read(self.folder / "journal").tries.values())
 
     @property
     def phases(self) -> list[tuple[int, int, str, str | None]]:
