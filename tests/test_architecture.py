@@ -69,7 +69,7 @@ CLOSED: dict[str, Ability] = {
         ("fcntl.flock", "fcntl.lockf", "os.lockf"),
         {
             "store.durable",
-            "store.cache.claims",  # whose turn it is, tried and never waited for
+            "store.cache.claims",  # tried and never waited for
             "simulator.batches.storage",  # its state, as any server's
         },
     ),
@@ -103,7 +103,7 @@ CLOSED: dict[str, Ability] = {
         ("time.sleep", "asyncio.sleep"),
         {
             "worker.live.process",  # the heartbeat
-            "worker.live.dedup",  # between two turns
+            "worker.live.dedup",  # until the claims are looked at again
             "simulator.app",  # latency
             "simulator.batches",  # the time that batches take
             "worker.batch",  # between two looks at a batch; a turn for others

@@ -14,7 +14,7 @@ from rowmill.core.errors import MachineError
 from rowmill.core.wire import Answer, Failure
 from rowmill.store.cache import claims as module
 from rowmill.store.cache.claims import Claim, Claims, begin_session, discard, forget
-from rowmill.store.cache.ends import encode
+from rowmill.store.cache.shared_results import encode
 from rowmill.transport import faults
 
 ANSWER = Answer(b'"yes"', b'"stop"', b'"m"', b"{}", 3, 1)
@@ -33,38 +33,38 @@ def place(tmp_path: Path) -> Path:
 
 
 class Worker:
-    """One worker's claims; each call is a turn of its own."""
+    """One worker's claims; each call takes the lock for itself."""
 
     def __init__(self, place: Path, incarnation: int) -> None:
         self.claims = Claims(place, incarnation)
 
     def claim(self, *numbers: int) -> list[Claim | Answer | Failure]:
-        assert self.claims.begin()
+        assert self.claims.try_lock()
         try:
             return self.claims.claim([key(number) for number in numbers])
         finally:
-            self.claims.end()
+            self.claims.unlock()
 
     def look(self, *numbers: int) -> list[Claim | Answer | Failure]:
-        assert self.claims.begin()
+        assert self.claims.try_lock()
         try:
             return self.claims.look([key(number) for number in numbers])
         finally:
-            self.claims.end()
+            self.claims.unlock()
 
-    def publish(self, ends: dict[int, Answer | Failure]) -> None:
-        assert self.claims.begin()
+    def publish(self, results: dict[int, Answer | Failure]) -> None:
+        assert self.claims.try_lock()
         try:
-            self.claims.publish([(key(number), encode(end)) for number, end in ends.items()])
+            self.claims.publish([(key(number), encode(result)) for number, result in results.items()])
         finally:
-            self.claims.end()
+            self.claims.unlock()
 
     def release(self, *numbers: int) -> None:
-        assert self.claims.begin()
+        assert self.claims.try_lock()
         try:
             self.claims.release([key(number) for number in numbers])
         finally:
-            self.claims.end()
+            self.claims.unlock()
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_one_holds_and_the_others_wait(workers: list[Worker]) -> None:
     assert workers[1].look(2) == [Claim.TAKEN]
 
 
-def test_an_end_reaches_who_waits_and_who_comes_later(workers: list[Worker]) -> None:
+def test_a_result_reaches_who_waits_and_who_comes_later(workers: list[Worker]) -> None:
     workers[0].claim(1, 2)
     workers[1].claim(1, 2)
     workers[0].publish({1: ANSWER, 2: FAILURE})
@@ -90,7 +90,7 @@ def test_an_end_reaches_who_waits_and_who_comes_later(workers: list[Worker]) -> 
     assert workers[0].claim(1) == [ANSWER]  # and who has asked itself
 
 
-def test_ends_of_several_turns_are_told_apart(workers: list[Worker]) -> None:
+def test_results_of_several_publications_are_told_apart(workers: list[Worker]) -> None:
     numbers = range(50)
     answers = {number: Answer(b'"%d"' % number * (number + 1), b"", b"", b"", number, 0) for number in numbers}
     workers[0].claim(*numbers)
@@ -108,7 +108,7 @@ def test_a_released_key_is_free_again(workers: list[Worker]) -> None:
     assert workers[0].claim(1) == [Claim.TAKEN]
 
 
-def test_a_dead_workers_claims_are_void_and_its_ends_stay(place: Path, workers: list[Worker]) -> None:
+def test_a_dead_workers_claims_are_void_and_its_results_stay(place: Path, workers: list[Worker]) -> None:
     workers[0].claim(1, 2)
     workers[0].publish({1: ANSWER})
     workers[1].claim(2)
@@ -120,12 +120,12 @@ def test_a_dead_workers_claims_are_void_and_its_ends_stay(place: Path, workers: 
     assert workers[1].claim(2) == [Claim.HELD]
 
 
-def test_who_misses_the_turn_does_not_wait(workers: list[Worker]) -> None:
-    assert workers[0].claims.begin()
-    assert not workers[1].claims.begin()
-    workers[0].claims.end()
-    assert workers[1].claims.begin()
-    workers[1].claims.end()
+def test_who_misses_the_lock_does_not_wait(workers: list[Worker]) -> None:
+    assert workers[0].claims.try_lock()
+    assert not workers[1].claims.try_lock()
+    workers[0].claims.unlock()
+    assert workers[1].claims.try_lock()
+    workers[1].claims.unlock()
 
 
 def test_a_new_session_knows_no_claims(place: Path, workers: list[Worker]) -> None:
@@ -181,12 +181,12 @@ def test_the_table_grows_and_keeps_every_key(place: Path, monkeypatch: pytest.Mo
     one, other = Claims(place, 1), Claims(place, 2)
     for start in range(0, len(keys), 20):
         for claims, expected in ((one, Claim.HELD), (other, Claim.TAKEN)):
-            assert claims.begin()
+            assert claims.try_lock()
             assert claims.claim(keys[start : start + 20]) == [expected] * 20
-            claims.end()
-    assert other.begin()
+            claims.unlock()
+    assert other.try_lock()
     assert other.look(keys) == [Claim.TAKEN] * len(keys)
-    other.end()
+    other.unlock()
     assert len(list(place.glob("slots-*"))) > 2
     for claims in (one, other):
         claims.close()
@@ -195,12 +195,12 @@ def test_the_table_grows_and_keeps_every_key(place: Path, monkeypatch: pytest.Mo
 @settings(max_examples=60, deadline=None)
 @given(
     steps=st.lists(
-        st.tuples(st.integers(0, 2), st.sampled_from(["claim", "end", "release", "die"]), st.integers(0, 4)),
+        st.tuples(st.integers(0, 2), st.sampled_from(["claim", "publish", "release", "die"]), st.integers(0, 4)),
         max_size=40,
     )
 )
 def test_no_key_is_ever_held_twice(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str, int]]) -> None:
-    """Against a model: a key is held by one living worker at most, and once it has ended it stays so."""
+    """Against a model: a key is held by one living worker at most, and once it has its result it stays so."""
     place = tmp_path_factory.mktemp("model") / "claims"
     begin_session(place)
     incarnations = [0, 1, 2]
@@ -221,7 +221,7 @@ def test_no_key_is_ever_held_twice(tmp_path_factory: pytest.TempPathFactory, ste
             holder = {key: worker for key, worker in holder.items() if worker != who}
         elif holder.get(number) == who:
             del holder[number]
-            if what == "end":
+            if what == "publish":
                 workers[who].publish({number: ANSWER})
                 ended.add(number)
             else:
@@ -230,26 +230,26 @@ def test_no_key_is_ever_held_twice(tmp_path_factory: pytest.TempPathFactory, ste
         worker.claims.close()
 
 
-IN_A_TURN = """
+WITH_THE_LOCK = """
 import sys
 from pathlib import Path
 from rowmill.store.cache.claims import Claims
 claims = Claims(Path(sys.argv[1]), 0)
-assert claims.begin()
+assert claims.try_lock()
 claims.claim([(number + 1).to_bytes(16, "little") for number in range(int(sys.argv[2]))])
-print("in its turn", flush=True)
+print("has the lock", flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_worker_stopped_in_its_turn_silences_nobody_and_killed_gives_it_back(
+def test_a_worker_stopped_with_the_lock_silences_nobody_and_killed_gives_it_back(
     place: Path, workers: list[Worker]
 ) -> None:
-    with Popen([executable, "-c", IN_A_TURN, place, "3"], stdin=PIPE, stdout=PIPE) as other:
+    with Popen([executable, "-c", WITH_THE_LOCK, place, "3"], stdin=PIPE, stdout=PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
         other.send_signal(signal.SIGSTOP)
-        assert not workers[1].claims.begin()
+        assert not workers[1].claims.try_lock()
         other.send_signal(signal.SIGKILL)
         other.wait()
         assert workers[1].claim(2, 3) == [Claim.TAKEN, Claim.HELD]  # its death is not noted yet
@@ -260,18 +260,18 @@ def test_a_worker_stopped_in_its_turn_silences_nobody_and_killed_gives_it_back(
 def test_claims_cost_no_memory_of_the_process(place: Path) -> None:
     claims = Claims(place, 1)
 
-    def turn(start: int) -> None:
-        assert claims.begin()
+    def claim_and_publish(start: int) -> None:
+        assert claims.try_lock()
         claims.claim(keys := [os.urandom(16) for _ in range(500)])
         claims.publish([(key, b"x" * 400) for key in keys])
-        claims.end()
+        claims.unlock()
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    turn(0)
+    claim_and_publish(0)
     before = resident()
     for start in range(40):
-        turn(start)
+        claim_and_publish(start)
     assert resident() - before < 1 << 20
     claims.close()

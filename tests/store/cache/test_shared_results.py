@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.wire import Answer, Failure
-from rowmill.store.cache.ends import decode, encode
+from rowmill.store.cache.shared_results import decode, encode
 from rowmill.transport import faults
 
 COUNT = st.integers(0, 10**9)
@@ -22,5 +22,5 @@ FAILURES = st.builds(
 
 @settings(max_examples=50)
 @given(ANSWERS | FAILURES)
-def test_an_end_comes_back_as_it_was(end: Answer | Failure) -> None:
-    assert decode(encode(end)) == end
+def test_a_result_comes_back_as_it_was(result: Answer | Failure) -> None:
+    assert decode(encode(result)) == result

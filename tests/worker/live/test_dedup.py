@@ -182,19 +182,19 @@ def test_a_row_that_will_not_be_sent_hands_over_to_the_next(start: Callable[[], 
     assert one.dedup.rows == other.dedup.rows == 0
 
 
-def test_a_missed_turn_is_made_up_for(start: Callable[[], Worker]) -> None:
+def test_a_missed_lock_is_made_up_for(start: Callable[[], Worker]) -> None:
     one, other = start(), start()
-    assert other.claims.begin()
+    assert other.claims.try_lock()
     assert one.take((0, "a"), (1, "b"), (2, "a")) == []
     assert one.take((3, "a")) == []
     assert one.dedup.rows == 4
-    other.claims.end()
+    other.claims.unlock()
     assert one.poll() == [0, 1]
     one.answer(0, "A")
     assert one.recorded == {2: answer("A"), 3: answer("A")}
 
 
-def test_more_rows_than_one_turn_looks_up_are_all_found(
+def test_more_rows_than_are_looked_up_at_a_time_are_all_found(
     start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_LOOKS", 7)
@@ -284,14 +284,14 @@ def test_a_store_that_cannot_be_written_is_told_once_and_the_run_goes_on(
 
 
 def test_time_alone_brings_waiting_rows_to_their_ends(place: Path, start: Callable[[], Worker]) -> None:
-    """`run` publishes and looks up by itself, makes up for missed turns, and hands over what a dead worker had."""
+    """`run` publishes and looks up by itself, makes up for a missed lock, and hands over what a dead worker had."""
 
     async def scenario() -> None:
         one, other = start(), start()
         running = [asyncio.create_task(worker.dedup.run()) for worker in (one, other)]
-        assert one.claims.begin()
+        assert one.claims.try_lock()
         other.take((10, "a"))
-        one.claims.end()
+        one.claims.unlock()
         await reached(lambda: 10 in other.leads)
         one.take((0, "a"), (1, "b"))
         other.answer(10, "A")
@@ -311,8 +311,8 @@ def test_a_machine_that_refuses_ends_run_with_a_line(place: Path, start: Callabl
         worker = start()
         worker.take((0, "a"))
         worker.answer(0, "A")
-        os.close(worker.claims._own_ends)
-        worker.claims._files.remove(worker.claims._own_ends)
+        os.close(worker.claims._own_results)
+        worker.claims._files.remove(worker.claims._own_results)
         with pytest.raises(MachineError, match=r"cannot use .*claims: Bad file descriptor"):
             await worker.dedup.run()
 

@@ -1,27 +1,27 @@
-"""Which requests of a run are being asked, by whom, and how they ended: shared by all workers of a run.
+"""Which requests of a run are being asked, by whom, and what came of them: shared by all workers of a run.
 
 A directory of plain files that live as long as the run, or until the machine starts anew:
 
-slots-NN            a hash table: key -> who has claimed it, or where its end lies
-ends-NNNNNN         the ends that one worker process has published, one after the other
+slots-NN            a hash table: key -> who has claimed it, or where its result lies
+ends-NNNNNN         the results that one worker process has published, one after the other
 session             of which start of the machine all this is, and from which incarnation on workers may be alive
 dead                the incarnations of the workers that have died, by the supervisor: their claims are void
-turn                locked by the worker whose turn it is
+turn                locked by the worker that looks at all this and changes it
 
 **Why no B-tree.** Keys are random, so every put dirties a page of its own, which is copied and written. Measured in
-blocks of 500 keys: a claim and its end took LMDB 7 us of CPU at 10**6 keys and 18 at 5 * 10**6, where its map was
+blocks of 500 keys: a claim and its result took LMDB 7 us of CPU at 10**6 keys and 18 at 5 * 10**6, where its map was
 390 MB of resident memory, or 30 us with the map given back in time; SQLite took 21 at 10**6. Slots of 32 bytes that are
-read and written in place took 5 at 10**5, 7 at 10**6 and 9 at 3 * 10**6, the ends included, and are the kernel's page
-cache, no process's memory.
+read and written in place took 5 at 10**5, 7 at 10**6 and 9 at 3 * 10**6, the results included, and are the kernel's
+page cache, no process's memory.
 
 **What a kill can do.** A slot is written by one call and crosses no page, so it is there whole or not at all; each is
-true by itself, so a turn that ends in its middle leaves nothing half done. The kernel gives the turn back when its
-holder dies. What a dead worker had claimed is void as soon as its death is noted; what it had published stays: an end
-is in its file before a slot points to it. Nothing is synced, so what a power loss leaves is not looked at: a session
-goes on with the claims of the one before only where the machine has not been started in between.
+true by itself, so who dies with the lock leaves nothing half done. The kernel gives the lock back when its holder
+dies. What a dead worker had claimed is void as soon as its death is noted; what it had published stays: a result is in
+its file before a slot points to it. Nothing is synced, so what a power loss leaves is not looked at: a session goes on
+with the claims of the one before only where the machine has not been started in between.
 
-**Nobody waits for a turn.** It lasts a millisecond or two, but a process can be stopped in the middle of one, and a
-loop that waited for it would be silent with it. Who misses the turn tries again later.
+**Nobody waits for the lock.** It is held for a millisecond or two, but a process can be stopped while it holds it, and
+a loop that waited for it would be silent with it. Who does not get it tries again later.
 
 The table grows by further files, each four times as large as the one before: a key stays where it is, a new one goes
 into the last file. Every file is sparse; 10**7 keys lie in five of them.
@@ -40,10 +40,11 @@ import msgspec
 
 from rowmill.core.errors import MachineError
 from rowmill.core.wire import Answer, Failure
-from rowmill.store.cache.ends import decode
 from rowmill.store.cache.keys import KEY_BYTES
+from rowmill.store.cache.shared_results import decode
 
-_PLACE = Struct("<IIQ")  # incarnation, bytes of its end (0: it is being asked), offset of it in the incarnation's file
+_PLACE = Struct("<IIQ")  # incarnation, bytes of the result (0: being asked), its offset in the incarnation's file
+_LOCK, _RESULTS = "turn", "ends-"  # names on the disk, which runs begun by earlier versions have
 _SLOT_BYTES = 32
 _EMPTY = bytes(KEY_BYTES)
 _HEAD = Struct("<Q")  # slots in use
@@ -59,7 +60,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one after every start
 
 
 class Claim(Enum):
-    """What a claim was answered, where there is no end yet."""
+    """What a claim was answered, where there is no result yet."""
 
     HELD = "held"  # the caller asks from now on
     TAKEN = "taken"  # somebody else asks
@@ -70,7 +71,7 @@ class _Session(msgspec.Struct):
     """One session of the run."""
 
     boot: str  # which start of the machine
-    first: int  # incarnations below are of earlier sessions: their claims are void, their ends are good
+    first: int  # incarnations below are of earlier sessions: their claims are void, their results are good
     floor: int  # serial of the last reply that the persistent store had before; 0 where there is none
 
 
@@ -78,7 +79,7 @@ def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int
     """Begin a session, and return the number of its first incarnation. For the supervisor, while there are no workers.
 
     `floor`: the serial of the last reply that the persistent store had before the session; 0 where there is none.
-    `fresh`: forget how requests ended in earlier sessions.
+    `fresh`: forget what came of requests in earlier sessions.
     """
     try:
         boot = _BOOT.read_text() if _BOOT.exists() else ""
@@ -88,8 +89,8 @@ def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int
             directory.mkdir()
             first = 0
         else:
-            first = 1 + max((int(path.name.partition("-")[2]) for path in directory.glob("ends-*")), default=-1)
-        (directory / "turn").touch()
+            first = 1 + max((int(path.name.partition("-")[2]) for path in directory.glob(f"{_RESULTS}*")), default=-1)
+        (directory / _LOCK).touch()
         (directory / "dead").write_bytes(b"")
         (directory / "session").write_bytes(msgspec.json.encode(_Session(boot, first, floor)))
     except OSError as error:
@@ -121,7 +122,8 @@ def discard(directory: Path) -> None:
 class Claims:
     """One worker process's access to the claims of its session.
 
-    Everything between `begin` and `end` is one turn. Errors of the machine are raised as `MachineError`.
+    Keys are claimed, looked at, published and released with the lock: between `try_lock` and `unlock`. Errors of the
+    machine are raised as `MachineError`.
     """
 
     def __init__(self, directory: Path, incarnation: int) -> None:
@@ -129,68 +131,68 @@ class Claims:
         self._incarnation = incarnation
         self._mine = _PLACE.pack(incarnation, 0, 0)
         self._dead = {_VOID}
-        self._tables: list[_Table] = []
+        self._slot_files: list[_SlotFile] = []
         self._places: dict[bytes, tuple[int, int]] = {}  # key -> descriptor and offset of its place
-        self._ends: dict[int, int] = {}  # incarnation -> descriptor of its ends
+        self._results: dict[int, int] = {}  # incarnation -> descriptor of its results
         self._files: list[int] = []
         try:
             session = msgspec.json.decode((directory / "session").read_bytes(), type=_Session)
             self.floor = session.floor
             self._first = session.first
-            self._turn = self._open("turn", os.O_RDWR)
+            self._lock = self._open(_LOCK, os.O_RDWR)
             self._dead_file = self._open("dead", os.O_RDONLY)
-            self._own_ends = self._open(f"ends-{incarnation:06d}", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            self._own_results = self._open(f"{_RESULTS}{incarnation:06d}", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         except OSError as error:
             self.close()
             raise _machine_error(directory, error) from error
-        self._end_at = 0
+        self._own_bytes = 0
 
-    def begin(self) -> bool:
-        """Take the turn, if nobody has it."""
+    def try_lock(self) -> bool:
+        """Take the lock, if nobody has it."""
         try:
-            fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         try:
             self._look_around()
         except OSError as error:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
             raise _machine_error(self._directory, error) from error
         return True
 
-    def end(self) -> None:
-        """Give the turn back."""
+    def unlock(self) -> None:
+        """Give the lock back."""
         try:
-            self._tables[-1].note_used()
+            self._slot_files[-1].note_used()
         except OSError as error:
             raise _machine_error(self._directory, error) from error
         finally:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def claim(self, keys: Sequence[bytes]) -> list[Claim | Answer | Failure]:
-        """Claim keys, all of them different; each is held now, or taken, or has ended."""
+        """Claim keys, all of them different; each is held now, or taken, or has its result."""
         try:
             return [self._claim(key) for key in keys]
         except OSError as error:
             raise _machine_error(self._directory, error) from error
 
     def look(self, keys: Sequence[bytes]) -> list[Claim | Answer | Failure]:
-        """Look at keys that were taken: each still is, or has ended, or is free to be claimed."""
+        """Look at keys that were taken: each still is, or has its result, or is free to be claimed."""
         try:
             return [self._look(key) for key in keys]
         except OSError as error:
             raise _machine_error(self._directory, error) from error
 
-    def publish(self, ends: Sequence[tuple[bytes, bytes]]) -> None:
-        """Tell how keys that this worker holds have ended: (key, encoded end)."""
-        incarnation, at = self._incarnation, self._end_at
+    def publish(self, results: Sequence[tuple[bytes, bytes]]) -> None:
+        """Tell what has come of keys that this worker holds: (key, encoded result)."""
+        incarnation, at = self._incarnation, self._own_bytes
         places = []
-        for key, end in ends:
-            places.append((key, _PLACE.pack(incarnation, len(end), at)))
-            at += len(end)
+        for key, result in results:
+            places.append((key, _PLACE.pack(incarnation, len(result), at)))
+            at += len(result)
         try:
-            _append(self._own_ends, b"".join([end for _, end in ends]))
-            self._end_at = at
+            _append(self._own_results, b"".join([result for _, result in results]))
+            self._own_bytes = at
             for key, place in places:
                 os.pwrite(*_at(place, self._places.pop(key)))
         except OSError as error:
@@ -216,7 +218,7 @@ class Claims:
         self._files.append(fd)
         return fd
 
-    # In a turn
+    # With the lock
 
     def _look_around(self) -> None:
         """See what others have changed: who has died, and whether the table has grown."""
@@ -224,34 +226,34 @@ class Claims:
         data = os.pread(self._dead_file, 1 << 16, noted * _DEAD.size)
         whole = len(data) - len(data) % _DEAD.size
         self._dead.update(number for (number,) in _DEAD.iter_unpack(data[:whole]))
-        if not self._tables:
-            self._add_table()
-        self._tables[-1].read_used()
-        while self._tables[-1].full:
-            self._add_table()
+        if not self._slot_files:
+            self._add_file()
+        self._slot_files[-1].read_used()
+        while self._slot_files[-1].full:
+            self._add_file()
 
-    def _add_table(self) -> None:
-        number = len(self._tables)
+    def _add_file(self) -> None:
+        number = len(self._slot_files)
         slots = _FIRST_SLOTS * _GROWTH**number
         fd = self._open(f"slots-{number:02d}", os.O_RDWR | os.O_CREAT)
         size = _HEAD_BYTES + (slots + _SPARE_SLOTS) * _SLOT_BYTES
         if os.fstat(fd).st_size < size:
             os.ftruncate(fd, size)
-        self._tables.append(_Table(fd, slots))
-        self._tables[-1].read_used()
+        self._slot_files.append(_SlotFile(fd, slots))
+        self._slot_files[-1].read_used()
 
     def _claim(self, key: bytes) -> Claim | Answer | Failure:
         free = -1
-        for table in self._tables:
-            found, at, place = table.find(key)
+        for file in self._slot_files:
+            found, at, place = file.find(key)
             if found:
-                self._places[key] = (table.fd, at)
+                self._places[key] = (file.fd, at)
                 return self._state(key, place, claiming=True)
             free = at
-        table = self._tables[-1]
-        os.pwrite(table.fd, key + self._mine, free - KEY_BYTES)
-        table.used += 1
-        self._places[key] = (table.fd, free)
+        file = self._slot_files[-1]
+        os.pwrite(file.fd, key + self._mine, free - KEY_BYTES)
+        file.used += 1
+        self._places[key] = (file.fd, free)
         return Claim.HELD
 
     def _look(self, key: bytes) -> Claim | Answer | Failure:
@@ -262,7 +264,7 @@ class Claims:
         incarnation, size, offset = _PLACE.unpack(place)
         if size:
             del self._places[key]
-            return decode(os.pread(self._ends_of(incarnation), size, offset))
+            return decode(os.pread(self._results_of(incarnation), size, offset))
         if incarnation >= self._first and incarnation not in self._dead:
             return Claim.TAKEN
         if not claiming:
@@ -270,14 +272,14 @@ class Claims:
         os.pwrite(*_at(self._mine, self._places[key]))
         return Claim.HELD
 
-    def _ends_of(self, incarnation: int) -> int:
-        fd = self._ends.get(incarnation)
+    def _results_of(self, incarnation: int) -> int:
+        fd = self._results.get(incarnation)
         if fd is None:
-            fd = self._ends[incarnation] = self._open(f"ends-{incarnation:06d}", os.O_RDONLY)
+            fd = self._results[incarnation] = self._open(f"{_RESULTS}{incarnation:06d}", os.O_RDONLY)
         return fd
 
 
-class _Table:
+class _SlotFile:
     """One file of slots."""
 
     def __init__(self, fd: int, slots: int) -> None:
@@ -293,7 +295,7 @@ class _Table:
         (self.used,) = _HEAD.unpack(os.pread(self.fd, _HEAD.size, 0))
 
     def note_used(self) -> None:
-        # A holder of the turn that dies before this leaves at most a block of rows uncounted.
+        # A holder of the lock that dies before this leaves at most a block of rows uncounted.
         os.pwrite(self.fd, _HEAD.pack(self.used), 0)
 
     def find(self, key: bytes) -> tuple[bool, int, bytes]:

@@ -1,4 +1,4 @@
-"""How a request ended, as bytes: what the claims of a run and the persistent store keep.
+"""What came of a request, as bytes, for all rows that share it: the claims of a run and the persistent store keep it.
 
 Nothing of a row is in it, no id and no index, so it can be given to any row that asks the same.
 A change of this form, or of the members of `Answer`, is another version of the persistent store: `replies.FORMAT`.
@@ -15,15 +15,15 @@ _answers = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes, bytes, int, int])
 _failures = msgspec.msgpack.Decoder(Failure)
 
 
-def encode(end: Answer | Failure) -> bytes:
-    """Return the end as bytes."""
-    if type(end) is Answer:
-        return _ANSWER + _encoder.encode(msgspec.structs.astuple(end)[:_MEMBERS])
-    return _FAILURE + _encoder.encode(end)
+def encode(result: Answer | Failure) -> bytes:
+    """Return the result as bytes."""
+    if type(result) is Answer:
+        return _ANSWER + _encoder.encode(msgspec.structs.astuple(result)[:_MEMBERS])
+    return _FAILURE + _encoder.encode(result)
 
 
 def decode(data: bytes) -> Answer | Failure:
-    """Return the end that `encode` was given. Raises `msgspec.DecodeError` for other bytes."""
+    """Return the result that `encode` was given. Raises `msgspec.DecodeError` for other bytes."""
     rest = memoryview(data)[1:]
     if data[:1] == _ANSWER:
         return Answer(*_answers.decode(rest))

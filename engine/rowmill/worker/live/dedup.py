@@ -10,7 +10,7 @@ Where a row stands:
           ├─ this worker asks it ────────────► follows here until `answered` or `failed`
           ├─ another worker asks it ─────────► follows; looked up again every tick
           ├─ nobody asks it ─────────────────► leads: goes to the backlog
-          └─ another worker had its turn ────► waits a moment for ours, then one of these
+          └─ another worker has the lock ────► waits a moment for it, then one of these
 
 A row that leads has its `key` set, and only such a row. Each leader ends once: answered, failed, released, or with its
 process. Then its claim is void, and the first follower elsewhere that looks leads. So no row waits for one that will
@@ -26,14 +26,14 @@ from time import monotonic
 from rowmill.core.amounts import Spent
 from rowmill.core.wire import Answer, Failure
 from rowmill.store.cache.claims import Claim, Claims
-from rowmill.store.cache.ends import decode, encode
 from rowmill.store.cache.keys import keying
 from rowmill.store.cache.replies import Replies
+from rowmill.store.cache.shared_results import decode, encode
 from rowmill.worker.job import FOLLOWING, READY, Job
 
-_TICK_S = 0.05  # ends are published, and claims of others looked up, this often
-_MISSED_S = 0.002  # after a missed turn: about as long as another's lasts
-_LOOKS = 2_000  # claims of others that one turn looks up: it must stay short
+_TICK_S = 0.05  # results are published, and claims of others looked up, this often
+_MISSED_S = 0.002  # after the lock was missed: about as long as another holds it
+_LOOKS = 2_000  # claims of others that are looked up at a time: the lock must not be held long
 _ROWS = 10_000  # that wait here, until feeding stops
 _BYTES = 32 << 20  # of their lines and requests
 _STORE_S = 0.25  # answers are put into the store this often: a larger group writes fewer pages
@@ -77,16 +77,16 @@ class Dedup:
         # Key -> rows. A key is in one of them at most.
         self._led: dict[bytes, list[Job] | None] = {}  # asked by this worker: followers, None for none
         self._elsewhere: dict[bytes, list[Job]] = {}  # asked by another
-        self._unclaimed: dict[bytes, list[Job]] = {}  # waits for a turn
+        self._unclaimed: dict[bytes, list[Job]] = {}  # waits for the lock
         self._looked = 0  # of those elsewhere, so many have been looked up in this round
-        self._ended: list[tuple[bytes, bytes]] = []  # (key, end) to be published
+        self._unpublished: list[tuple[bytes, bytes]] = []  # (key, result)
         self._released: list[bytes] = []
         self._to_store: list[tuple[bytes, bytes]] = []
         self._to_store_bytes = 0
         self._told = False  # that answers were not kept
         self._missed = False
-        self._work = asyncio.Event()  # something waits for a turn
-        self._urgent = asyncio.Event()  # a turn was missed
+        self._work = asyncio.Event()  # something waits for the lock
+        self._urgent = asyncio.Event()  # the lock was missed
         self._stored = asyncio.Event()  # something waits for the store
         self._room = asyncio.Event()
         self._room.set()
@@ -117,14 +117,14 @@ class Dedup:
         if fresh and self._replies is not None:
             self._take_hits(self._replies, fresh, now)
         unclaimed.update(fresh)
-        return self._turn(now, look=False) if unclaimed else []
+        return self._exchange(now, look=False) if unclaimed else []
 
     def poll(self, now: float) -> list[Job]:
-        """Publish ends, claim what could not be claimed before, look up what others ask.
+        """Publish results, claim what could not be claimed before, look up what others ask.
 
         Returns rows to be sent now.
         """
-        return self._turn(now, look=True)
+        return self._exchange(now, look=True)
 
     def _take_hits(self, replies: Replies, fresh: dict[bytes, list[Job]], now: float) -> None:
         for key, (serial, data) in replies.get(list(fresh)).items():
@@ -135,19 +135,19 @@ class Dedup:
                 self.duplicates -= len(jobs)
         self._note_loss(replies)
 
-    def _turn(self, now: float, *, look: bool) -> list[Job]:
-        """Take the turn, if nobody has it: tell what has ended here, then claim."""
+    def _exchange(self, now: float, *, look: bool) -> list[Job]:
+        """Take the lock, if nobody has it: tell what has ended here, then claim."""
         claims = self._claims
-        self._missed = not claims.begin()
+        self._missed = not claims.try_lock()
         if self._missed:
             self._work.set()
             self._urgent.set()
             self._note_room()
             return []
         try:
-            if self._ended:
-                claims.publish(self._ended)
-                self._ended = []
+            if self._unpublished:
+                claims.publish(self._unpublished)
+                self._unpublished = []
             if self._released:
                 claims.release(self._released)
                 self._released = []
@@ -156,7 +156,7 @@ class Dedup:
             if look and self._elsewhere:
                 settled += self._looked_up(unclaimed)
         finally:
-            claims.end()
+            claims.unlock()
         leaders: list[Job] = []
         for key, state in settled:
             self._settle(key, unclaimed[key], state, leaders, now)
@@ -199,27 +199,27 @@ class Dedup:
         else:
             self._pass_on(jobs, state, now)
 
-    def _pass_on(self, jobs: list[Job], end: Answer | Failure, now: float) -> None:
+    def _pass_on(self, jobs: list[Job], result: Answer | Failure, now: float) -> None:
         """End rows as the one that they have followed."""
         self.duplicates += len(jobs)
         self._let_go(jobs)
-        if type(end) is Answer:
+        if type(result) is Answer:
             self.spared.requests += len(jobs)
-            self.spared.prompt_tokens += len(jobs) * end.prompt_tokens
-            self.spared.completion_tokens += len(jobs) * end.completion_tokens
+            self.spared.prompt_tokens += len(jobs) * result.prompt_tokens
+            self.spared.completion_tokens += len(jobs) * result.completion_tokens
         for job in jobs:
-            self._record(job, end, now)
+            self._record(job, result, now)
 
     # Leaders end
 
     def answered(self, job: Job, answer: Answer, now: float) -> None:
         """Hear that a row that leads has its answer."""
-        end = encode(answer)
+        data = encode(answer)
         if self._replies is not None and not self._told:
-            self._to_store.append((job.key, end))
-            self._to_store_bytes += len(end)
+            self._to_store.append((job.key, data))
+            self._to_store_bytes += len(data)
             self._stored.set()
-        self._over(job, answer, end, now)
+        self._over(job, answer, data, now)
 
     def failed(self, job: Job, failure: Failure, now: float) -> None:
         """Hear that a row that leads has failed for good."""
@@ -240,13 +240,13 @@ class Dedup:
         self._let_go([leader])
         self._send([leader])
 
-    def _over(self, job: Job, end: Answer | Failure, data: bytes, now: float) -> None:
+    def _over(self, job: Job, result: Answer | Failure, data: bytes, now: float) -> None:
         key, job.key = job.key, b""
         followers = self._led.pop(key)
-        self._ended.append((key, data))
+        self._unpublished.append((key, data))
         self._work.set()
         if followers:
-            self._pass_on(followers, end, now)
+            self._pass_on(followers, result, now)
 
     # What waits is bounded
 
@@ -273,10 +273,10 @@ class Dedup:
     # Time goes on
 
     async def run(self) -> None:
-        """Take turns, and put answers into the store, until cancelled. Raises `MachineError`."""
-        await asyncio.gather(self._take_turns(), self._store())
+        """Poll, and put answers into the store, until cancelled. Raises `MachineError`."""
+        await asyncio.gather(self._poll_often(), self._store())
 
-    async def _take_turns(self) -> None:
+    async def _poll_often(self) -> None:
         while True:
             await self._work.wait()
             try:
@@ -318,19 +318,19 @@ class Dedup:
             self._note(replies.problem)
 
     def _published(self) -> bool:
-        """Tell what has ended here, if nobody else has the turn."""
-        if not self._claims.begin():
+        """Tell what has ended here, if nobody else has the lock."""
+        if not self._claims.try_lock():
             return False
         try:
-            self._claims.publish(self._ended)
-            self._ended = []
+            self._claims.publish(self._unpublished)
+            self._unpublished = []
         finally:
-            self._claims.end()
+            self._claims.unlock()
         return True
 
     async def close(self) -> None:
         """Publish and store what is left, and close everything. For the worker's end, when `run` has been cancelled."""
-        while self._ended and not self._published():  # noqa: ASYNC110 - no event tells that another process is through
+        while self._unpublished and not self._published():  # noqa: ASYNC110 - no event tells that another process is through
             await asyncio.sleep(_MISSED_S)
         await self.flush()
         if self._replies is not None:
