@@ -31,7 +31,8 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from struct import Struct
@@ -40,6 +41,7 @@ import msgspec
 
 from rowmill.core.errors import MachineError
 from rowmill.core.wire import Answer, Failure
+from rowmill.store import durable
 from rowmill.store.cache.keys import KEY_BYTES
 from rowmill.store.cache.shared_results import decode
 
@@ -81,7 +83,7 @@ def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int
     `floor`: the serial of the last reply that the persistent store had before the session; 0 where there is none.
     `fresh`: forget what came of requests in earlier sessions.
     """
-    try:
+    with _machine_errors(directory):
         boot = _BOOT.read_text() if _BOOT.exists() else ""
         before = None if fresh else _session(directory)
         if before is None or not boot or before.boot != boot:
@@ -93,8 +95,6 @@ def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int
         (directory / _LOCK).touch()
         (directory / "dead").write_bytes(b"")
         (directory / "session").write_bytes(msgspec.json.encode(_Session(boot, first, floor)))
-    except OSError as error:
-        raise _machine_error(directory, error) from error
     return first
 
 
@@ -107,11 +107,8 @@ def _session(directory: Path) -> _Session | None:
 
 def forget(directory: Path, incarnation: int) -> None:
     """Void the claims of a worker that has ended. For the supervisor; waits for nobody."""
-    try:
-        with (directory / "dead").open("ab", buffering=0) as file:
-            file.write(_DEAD.pack(incarnation))
-    except OSError as error:
-        raise _machine_error(directory, error) from error
+    with _machine_errors(directory), (directory / "dead").open("ab", buffering=0) as file:
+        file.write(_DEAD.pack(incarnation))
 
 
 def discard(directory: Path) -> None:
@@ -136,15 +133,16 @@ class Claims:
         self._results: dict[int, int] = {}  # incarnation -> descriptor of its results
         self._files: list[int] = []
         try:
-            session = msgspec.json.decode((directory / "session").read_bytes(), type=_Session)
-            self.floor = session.floor
-            self._first = session.first
-            self._lock = self._open(_LOCK, os.O_RDWR)
-            self._dead_file = self._open("dead", os.O_RDONLY)
-            self._own_results = self._open(f"{_RESULTS}{incarnation:06d}", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        except OSError as error:
+            with _machine_errors(self._directory):
+                session = msgspec.json.decode((directory / "session").read_bytes(), type=_Session)
+                self.floor = session.floor
+                self._first = session.first
+                self._lock = self._open(_LOCK, os.O_RDWR)
+                self._dead_file = self._open("dead", os.O_RDONLY)
+                self._own_results = self._open(f"{_RESULTS}{incarnation:06d}", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        except MachineError:
             self.close()
-            raise _machine_error(directory, error) from error
+            raise
         self._own_bytes = 0
 
     def try_lock(self) -> bool:
@@ -154,34 +152,30 @@ class Claims:
         except BlockingIOError:
             return False
         try:
-            self._look_around()
-        except OSError as error:
+            with _machine_errors(self._directory):
+                self._look_around()
+        except MachineError:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
-            raise _machine_error(self._directory, error) from error
+            raise
         return True
 
     def unlock(self) -> None:
         """Give the lock back."""
         try:
-            self._slot_files[-1].note_used()
-        except OSError as error:
-            raise _machine_error(self._directory, error) from error
+            with _machine_errors(self._directory):
+                self._slot_files[-1].note_used()
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def claim(self, keys: Sequence[bytes]) -> list[Claim | Answer | Failure]:
         """Claim keys, all of them different; each is held now, or taken, or has its result."""
-        try:
+        with _machine_errors(self._directory):
             return [self._claim(key) for key in keys]
-        except OSError as error:
-            raise _machine_error(self._directory, error) from error
 
     def look(self, keys: Sequence[bytes]) -> list[Claim | Answer | Failure]:
         """Look at keys that were taken: each still is, or has its result, or is free to be claimed."""
-        try:
+        with _machine_errors(self._directory):
             return [self._look(key) for key in keys]
-        except OSError as error:
-            raise _machine_error(self._directory, error) from error
 
     def publish(self, results: Sequence[tuple[bytes, bytes]]) -> None:
         """Tell what has come of keys that this worker holds: (key, encoded result)."""
@@ -190,22 +184,18 @@ class Claims:
         for key, result in results:
             places.append((key, _PLACE.pack(incarnation, len(result), at)))
             at += len(result)
-        try:
-            _append(self._own_results, b"".join([result for _, result in results]))
+        with _machine_errors(self._directory):
+            durable.write_all(self._own_results, b"".join([result for _, result in results]))
             self._own_bytes = at
             for key, place in places:
-                os.pwrite(*_at(place, self._places.pop(key)))
-        except OSError as error:
-            raise _machine_error(self._directory, error) from error
+                _put(place, self._places.pop(key))
 
     def release(self, keys: Sequence[bytes]) -> None:
         """Give back keys that this worker holds and will not ask."""
         void = _PLACE.pack(_VOID, 0, 0)
-        try:
+        with _machine_errors(self._directory):
             for key in keys:
-                os.pwrite(*_at(void, self._places.pop(key)))
-        except OSError as error:
-            raise _machine_error(self._directory, error) from error
+                _put(void, self._places.pop(key))
 
     def close(self) -> None:
         """Close the files."""
@@ -269,7 +259,7 @@ class Claims:
             return Claim.TAKEN
         if not claiming:
             return Claim.FREE
-        os.pwrite(*_at(self._mine, self._places[key]))
+        _put(self._mine, self._places[key])
         return Claim.HELD
 
     def _results_of(self, incarnation: int) -> int:
@@ -315,18 +305,19 @@ class _SlotFile:
             at += len(data)
 
 
-def _at(data: bytes, place: tuple[int, int]) -> tuple[int, bytes, int]:
-    return place[0], data, place[1]
+def _put(place: bytes, at: tuple[int, int]) -> None:
+    fd, offset = at
+    os.pwrite(fd, place, offset)
 
 
-def _append(fd: int, data: bytes) -> None:
-    done = os.write(fd, data)
-    while done < len(data):
-        done += os.write(fd, data[done:])
-
-
-def _machine_error(directory: Path, error: OSError) -> MachineError:
-    what = error.strerror or str(error)
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return MachineError(f"cannot write {directory}: {what}; free disk space and run the same command again")
-    return MachineError(f"cannot use {directory}: {what}; put it right and run the same command again")
+@contextmanager
+def _machine_errors(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            message = f"cannot write {directory}: {what}; free disk space and run the same command again"
+        else:
+            message = f"cannot use {directory}: {what}; put it right and run the same command again"
+        raise MachineError(message) from error
