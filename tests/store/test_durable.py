@@ -81,7 +81,7 @@ def test_a_source_that_ends_early_is_told_by_the_count(tmp_path: Path, flags: in
     assert (tmp_path / "target").read_bytes() == b"456789"
 
 
-def test_every_byte_is_written_where_one_write_takes_only_a_part(child: Start) -> None:
+def test_every_byte_is_written_where_one_write_does_not_take_all(child: Start) -> None:
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     reader = subprocess.Popen(["wc", "-c"], stdin=read_end, stdout=subprocess.PIPE, text=True)

@@ -18,7 +18,7 @@ from rowmill.core.errors import ConfigError, InputError, MachineError, RowmillEr
 from rowmill.core.rows import InputFile
 
 _BLOCK = 8 << 20  # bytes a request: large enough that its latency counts little
-_PARTS = 9_000  # that an object may be uploaded in: S3 allows 10,000
+_PIECES = 9_000  # that an object may be uploaded in: S3, which calls them parts, allows 10,000
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two characters at least: one would be a Windows drive
 _MAGIC = re.compile(r"[*?\[]")
 _UNSIGNED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "NoAuthTokenError"}
@@ -33,8 +33,8 @@ def is_remote(path: str) -> bool:
 def find_files(url: str) -> list[InputFile]:
     """Return the files of an object's URL, a directory or prefix, or a glob, in the order of their names.
 
-    Below a directory, whatever has a part of its name that begins with "." or "_" is left out. Raises `InputError`
-    where there are none, and what `download` raises.
+    Below a directory, whatever has a "." or "_" at the start of its name, or of its folder's, is left out. Raises
+    `InputError` where there are none, and what `download` raises.
     """
     with translated(url):
         system, path = opened(url)
@@ -55,7 +55,7 @@ def find_files(url: str) -> list[InputFile]:
 
 
 def download(url: str, target: Path, progress: Callable[[int], None] | None = None) -> None:
-    """Copy a remote file to this machine. What it raises leaves a part of the file behind.
+    """Copy a remote file to this machine. What it raises leaves what has come behind.
 
     progress: called after each block with the bytes so far; what it raises ends the copy.
     Raises `InputError` where the file is not there or access is denied, `ConfigError` where a package or credentials
@@ -81,7 +81,7 @@ def download(url: str, target: Path, progress: Callable[[int], None] | None = No
 
 
 def upload(source: Path, url: str) -> None:
-    """Copy a file, or all files of a directory, to a URL, each in parts, and look whether it arrived whole.
+    """Copy a file, or all files of a directory, to a URL, each in pieces, and look whether it arrived whole.
 
     An object is there whole or not at all; of a directory some may be there. Raises as `download` does.
     """
@@ -126,7 +126,7 @@ def shown(url: str) -> str:
 
 def _upload_file(source: Path, url: str) -> None:
     size = source.stat().st_size
-    block = max(_BLOCK, -(-size // _PARTS))
+    block = max(_BLOCK, -(-size // _PIECES))
     with translated(url):
         system, path = opened(url)
         target = system.open(path, "wb", block_size=block)
@@ -177,7 +177,7 @@ def _listed(system: Any, path: str, url: str) -> dict[str, Any]:
     return {
         name: info
         for name, info in _files(system.find(path + "/", detail=True)).items()
-        if not any(part.startswith((".", "_")) for part in name[below:].split("/"))
+        if not any(each.startswith((".", "_")) for each in name[below:].split("/"))
     }
 
 

@@ -96,7 +96,7 @@ def machine_error(doing: str, error: OSError) -> MachineError:
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """Write every byte. One call of `write` may take only a part, a signal or a full disk being the reason."""
+    """Write every byte. One call of `write` may not take all, a signal or a full disk being the reason."""
     done = os.write(fd, data)
     if done < len(data):
         rest = memoryview(data)[done:]

@@ -119,12 +119,12 @@ def _common_prefix(a: str, b: str) -> int:
 
 
 def _abbreviated(value: str, start: int) -> str:
-    """Cut a long value down to the part around the first difference, which may be far behind its beginning."""
+    """Cut a long value down to what is around the first difference, which may be far behind its beginning."""
     if len(value) <= _SHOWN_CHARACTERS:
         return value
     start = min(start, len(value) - _SHOWN_CHARACTERS)
-    part = value[start : start + _SHOWN_CHARACTERS]
-    return f"{'...' if start else ''}{part}{'...' if start + _SHOWN_CHARACTERS < len(value) else ''}"
+    piece = value[start : start + _SHOWN_CHARACTERS]
+    return f"{'...' if start else ''}{piece}{'...' if start + _SHOWN_CHARACTERS < len(value) else ''}"
 
 
 def _read(path: Path) -> bytes | None:

@@ -34,7 +34,7 @@ class CustomIds:
     """Checks the ids of one input, whose files come one after the other."""
 
     def __init__(self) -> None:
-        self._seen = _Table()
+        self._seen = _IdTable()
         self._files: list[str] = []
         self._first_rows: list[int] = []  # of each file
         self._rows = 0
@@ -96,7 +96,7 @@ def _custom_id_of(line: bytes) -> str | bytes:
     return custom_id if isinstance(custom_id, str) else b"the custom_id is no text"
 
 
-class _Table:
+class _IdTable:
     """A hash table from ids to row numbers, with open addressing."""
 
     def __init__(self) -> None:

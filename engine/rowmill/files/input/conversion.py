@@ -17,7 +17,7 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 TABLES = ("parquet", "arrow")
 
 
-class Table(Protocol):
+class TableFormat(Protocol):
     """What the modules of Parquet and Arrow have: see there."""
 
     def check(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class Table(Protocol):
         """See there."""
 
 
-def table(format_: Format) -> Table:
+def table(format_: Format) -> TableFormat:
     """Return the module that reads files of a table's format."""
     if format_ == "parquet":
         from rowmill.files.input import parquet

@@ -47,7 +47,7 @@ def cannot_write(path: Path, error: OSError) -> MachineError:
 
 def _write(file: int, block: bytes, path: Path) -> None:
     rest = memoryview(block)
-    while rest:  # one call may take only a part
+    while rest:  # one call may not take all
         try:
             rest = rest[os.write(file, rest) :]
         except OSError as error:

@@ -103,11 +103,11 @@ class LineEncoder:
                 continue
             step = max(1, piece.num_rows * _SLICE_BYTES // max(piece.nbytes, _SLICE_BYTES))
             for first in range(0, piece.num_rows, step):
-                part = piece.slice(first, step)
+                some = piece.slice(first, step)
                 try:
-                    found = self._encoded(part)
+                    found = self._encoded(some)
                 except _UNREADABLE:
-                    found = self._row_by_row(part)
+                    found = self._row_by_row(some)
                 yield found
 
     def _is_sound(self, values: Any) -> bool:

@@ -18,12 +18,12 @@ _VERSION = 1  # of what goes into a key; with another one no older reply is foun
 
 
 def salt(config: Config) -> bytes:
-    """Return the part of every key that is the same for all rows of a run, 32 bytes.
+    """Return the salt of a run's keys, 32 bytes: all that is the same for its rows.
 
     `config` is the prepared one: its formats are settled, and `task.schema` is the schema itself.
     """
     task = config.task
-    parts: dict[str, Any] = {
+    determined_by: dict[str, Any] = {
         "version": _VERSION,
         "api": task.api,
         "asked": sorted((provider.base_url, config.model_of(provider) or "") for provider in config.provider),
@@ -32,8 +32,8 @@ def salt(config: Config) -> bytes:
     }
     if task.api == "embeddings" or task.rows_per_request not in {1, "auto"}:
         # What is built of a row is then only its piece of a request: what the request says beside it counts too.
-        parts["packed"] = msgspec.to_builtins(msgspec.structs.replace(task, rows_per_request=1))
-    return hashlib.blake2b(msgspec.json.encode(parts, order="deterministic"), digest_size=32).digest()
+        determined_by["packed"] = msgspec.to_builtins(msgspec.structs.replace(task, rows_per_request=1))
+    return hashlib.blake2b(msgspec.json.encode(determined_by, order="deterministic"), digest_size=32).digest()
 
 
 def keying(salt: bytes) -> Callable[[bytes], bytes]:

@@ -29,7 +29,7 @@ _WRITE_S = 10.0  # a thread's
 _KEYS = 512  # looked up by one statement; a power of two
 _ROWS = 128  # written by one statement; a power of two
 _GROUP_BYTES = 4 << 20  # of answers in one transaction
-_STEPS = 64  # room is made in steps of this part of the whole
+_STEPS = 64  # room is made in steps of the whole by this
 _WAL_PAGES = 4000  # 16 MiB between two syncs of the database
 
 _TABLES = (
@@ -160,8 +160,8 @@ class Replies:
             first, last = writer.execute("SELECT min(serial), max(serial) FROM replies").fetchone()
             if first is None:
                 return
-            part = max((used - room) / used, 1 / _STEPS)
-            cut = first + max(1, int((last - first + 1) * part))
+            share = max((used - room) / used, 1 / _STEPS)
+            cut = first + max(1, int((last - first + 1) * share))
             writer.execute("DELETE FROM replies WHERE serial < ?", (cut,))
 
     def _give_up(self, error: sqlite3.Error) -> None:

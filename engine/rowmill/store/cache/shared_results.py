@@ -9,7 +9,7 @@ import msgspec
 from rowmill.core.wire import Answer, Failure
 
 _ANSWER, _FAILURE = b"a", b"f"
-_MEMBERS = 6  # what part of a prompt the provider had cached says nothing of another row
+_MEMBERS = 6  # how much of a prompt the provider had cached says nothing of another row
 _encoder = msgspec.msgpack.Encoder()
 _answers = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes, bytes, int, int])
 _failures = msgspec.msgpack.Decoder(Failure)
