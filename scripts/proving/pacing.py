@@ -85,7 +85,8 @@ def _paced(folder: Path, load: Load) -> bool:
     rows = corpus.write(uneven(load), source)
     with source.open("rb") as file:
         size = jsonl.shard_bytes(source.stat().st_size)
-        shards = [each.rows for each in jsonl.plan_shards(file, shard_bytes=size, shard_rows=jsonl.SHARD_ROWS)]
+        blocks = jsonl.read_blocks(file)
+        shards = [each.rows for each in jsonl.plan_blocks(blocks, shard_bytes=size, shard_rows=jsonl.SHARD_ROWS)]
     holds = check(
         f"{load.name}: uneven",
         shards[-1] == load.last_rows and min(shards[:-2]) * 20 < max(shards),

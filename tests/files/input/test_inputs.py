@@ -385,6 +385,20 @@ def test_the_first_rows_go_on_into_the_next_file_and_are_fewer_where_they_are_hu
     assert len(find(InputConfig(path=str(tmp_path / "a.jsonl"))).first_rows(1)[0]) == 3 * len(row) - 3
 
 
+def test_the_first_rows_of_a_table_are_of_its_first_file_and_fewer_where_they_are_huge(tmp_path: Path) -> None:
+    for name, start in (("a", 0), ("b", 600)):
+        pq.write_table(pa.table({"n": range(start, start + 600)}), tmp_path / f"{name}.parquet")
+    found = find(InputConfig(path=str(tmp_path)))
+    assert found.first_rows(2) == jsonl(2).split(b"\n")[:-1]
+    assert found.first_rows(601) == jsonl(600).split(b"\n")[:-1]
+    assert found.first_rows(0) == []
+    pq.write_table(pa.table({"a": ["x" * (3 << 20)] * 9}), tmp_path / "huge.parquet")
+    assert len(find(InputConfig(path=str(tmp_path / "huge.parquet"))).first_rows(9)) == 3
+    pq.write_table(pa.table({"n": pa.array([], pa.int64())}), tmp_path / "empty.parquet")
+    found = find(InputConfig(path=str(tmp_path / "empty.parquet")))
+    assert (found.columns(), found.first_rows(5)) == ((Column("n", "int64"),), [])
+
+
 # Damage, and a second session
 
 

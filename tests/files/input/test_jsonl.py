@@ -20,7 +20,7 @@ from rowmill.files.input.jsonl import (
     SHARD_ROWS,
     ShardReader,
     plan_blocks,
-    plan_shards,
+    read_blocks,
     shard_bytes,
     whole_lines,
 )
@@ -41,7 +41,7 @@ def lines_of(data: bytes) -> list[bytes]:
 
 def planned(data: bytes, size: int, rows: int, block: int = 1 << 20) -> list[Shard]:
     with patch.object(jsonl, "_BLOCK", block):
-        return list(plan_shards(io.BytesIO(data), shard_bytes=size, shard_rows=rows))
+        return list(plan_blocks(read_blocks(io.BytesIO(data)), shard_bytes=size, shard_rows=rows))
 
 
 async def read_all(path: Path, shard: Shard) -> list[bytes]:
@@ -200,7 +200,7 @@ def test_planning_200_megabytes_takes_a_few_and_the_first_shard_needs_one_block(
     tracemalloc.start()
     try:
         with path.open("rb", buffering=0) as file:
-            plan = plan_shards(file, shard_bytes=shard_bytes(size), shard_rows=SHARD_ROWS)
+            plan = plan_blocks(read_blocks(file), shard_bytes=shard_bytes(size), shard_rows=SHARD_ROWS)
             first = next(plan)
             assert file.tell() <= first.end + (1 << 20)
             shards = 1 + sum(1 for _ in plan)

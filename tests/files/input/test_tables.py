@@ -19,7 +19,6 @@ from rowmill.files.input.tables import (
     LineEncoder,
     check_names,
     columns_of,
-    head,
     plan_shards,
     shard_crc,
 )
@@ -157,13 +156,6 @@ def test_two_columns_of_one_name_are_refused() -> None:
     schema = pa.schema([("a", pa.int8()), ("b", pa.int8()), ("a", pa.string())])
     with pytest.raises(InputError, match="rows: has two columns 'a'; rename one of them"):
         check_names("rows", schema)
-
-
-def test_the_head_ends_with_the_rows_or_with_the_bytes() -> None:
-    assert head(iter([[b"1", b"2"], [b"3"]]), 2) == [b"1", b"2"]
-    assert head(iter([[b"1"]]), 5) == [b"1"]
-    assert head(iter([[b"1"]]), 0) == []
-    assert len(head(iter([[b"x" * (3 << 20)] * 9]), 9)) == 3
 
 
 @given(groups=st.lists(st.integers(0, 400), max_size=12), shard_rows=st.integers(1, 50))

@@ -8,7 +8,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from rowmill.core.leases import Lease, Share
 from rowmill.core.rows import InputPart, Layout, Shard
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.core.wire import Endpoint
-from rowmill.files.input.jsonl import plan_shards
+from rowmill.files.input.jsonl import plan_blocks
 from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import (
     Assign,
@@ -67,7 +66,7 @@ class Driver:
         data = b"".join(b'{"id":"r%d","text":"row %d"}\n' % (row, row) for row in range(rows))
         self.input = home / "in.jsonl"
         self.input.write_bytes(data)
-        self.shards = list(plan_shards(BytesIO(data), shard_bytes=shard_bytes, shard_rows=10_000))
+        self.shards = list(plan_blocks([data], shard_bytes=shard_bytes, shard_rows=10_000))
         (home / "run").mkdir(exist_ok=True)
         (home / "run" / "manifest.json").touch()  # workers never read it; with it the folder is a run directory
         self.directory = RunDirectory.open(home / "run")

@@ -8,9 +8,9 @@ Whether the file is still the planned one is told by what describes the batches:
 message of a stream, with the sizes of all buffers. A changed value of the same length may pass.
 """
 
-import contextlib
 import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,21 +19,19 @@ from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column, Shard
+from rowmill.files.input.jsonl import changed
 from rowmill.files.input.tables import (
     LineEncoder,
-    TableReader,
-    changed,
     check_names,
     columns_of,
-    head,
     plan_shards,
     shard_crc,
+    translated,
 )
 
 _MAGIC = b"ARROW1"  # at both ends of an IPC file; a stream has none
 _TAIL = 4 + len(_MAGIC)  # bytes at the end of an IPC file: length of the footer, magic
 _SPAN_ROWS = 10_000  # rows after which a whole read maps the file anew: mapped pages that were touched count as memory
-_FAILED = (pa.ArrowException, OSError)
 
 
 def check(path: Path) -> None:
@@ -48,20 +46,10 @@ def columns(path: Path) -> tuple[Column, ...]:
         return columns_of(mapped.schema)
 
 
-def rows(path: Path) -> int:
-    """Return the number of rows. Raises `InputError`."""
-    with _Mapped(str(path)) as mapped:
-        return sum(mapped.groups())
-
-
-def first_rows(path: Path, count: int) -> list[bytes]:
-    """Return up to `count` rows from the start as lines. Fewer of long ones. Raises `InputError`."""
-    return head(lines(path), count)
-
-
 def lines(path: Path) -> Iterator[list[bytes]]:
     """Yield all rows as lines, some hundred at a time. Raises `InputError`."""
-    total = rows(path)
+    with _Mapped(str(path)) as mapped:
+        total = sum(mapped.groups())
     for start in range(0, total, _SPAN_ROWS):
         with _Mapped(str(path)) as mapped:
             yield from mapped.lines(start, min(total, start + _SPAN_ROWS), None)
@@ -77,17 +65,12 @@ def plan(path: Path, *, number: int, first_row: int, part: int, shard_rows: int)
     return plan_shards(groups, identity, number=number, first_row=first_row, part=part, shard_rows=shard_rows)
 
 
-class ArrowReader(TableReader):
-    """Reads the rows of one shard as lines: an async context manager with `read`.
+def shard_lines(path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:
+    """Yield the rows of one shard as lines, some hundred at a time.
 
-    columns: the only ones to read; those that do not exist are left out. None: all of them.
+    columns: the only ones to read; those that do not exist are left out. None: all of them. Raises `RunDirectoryError`,
+    before the first row, where the file is not the planned one, and `InputError`.
     """
-
-    def __init__(self, path: str, shard: Shard, columns: list[str] | None) -> None:
-        super().__init__(_read(path, shard, columns))
-
-
-def _read(path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:
     with _Mapped(path) as mapped:
         if shard_crc(mapped.identity(), shard.start, shard.end) != shard.crc:
             raise changed(path, shard)
@@ -182,16 +165,9 @@ class _Mapped:
         kinds = self.schema.types
         return [min(range(len(kinds)), key=lambda number: _bits(kinds[number]))]
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: no such file; set input.path to the file with the rows") from None
-        except _FAILED as error:
-            where = f"batch {self._batch} cannot be decoded" if self._batch >= 0 else "cannot be read as Arrow"
-            reason = " ".join(str(error).split())
-            raise InputError(f"{self.path}: {where}: {reason}; write or copy the file anew") from None
+    def _translated(self) -> AbstractContextManager[None]:
+        what = f"batch {self._batch} cannot be decoded" if self._batch >= 0 else "cannot be read as Arrow"
+        return translated(self.path, what)
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,11 +10,10 @@ from rowmill.files.input import delimited, jsonl
 from rowmill.files.input.batch_lines import CustomIds
 from rowmill.files.input.copies import Copies
 from rowmill.files.input.discovery import Found
-from rowmill.files.input.formats import HEAD, Format, refuse_foreign
+from rowmill.files.input.formats import HEAD, TABLES, Format, refuse_foreign
 from rowmill.files.input.streams import open_stream, shown
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-TABLES = ("parquet", "arrow")
 
 
 class TableFormat(Protocol):
@@ -26,10 +25,10 @@ class TableFormat(Protocol):
     def columns(self, path: Path) -> tuple[Column, ...]:
         """See there."""
 
-    def first_rows(self, path: Path, count: int) -> list[bytes]:
+    def lines(self, path: Path) -> Iterator[list[bytes]]:
         """See there."""
 
-    def lines(self, path: Path) -> Iterator[list[bytes]]:
+    def shard_lines(self, path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:
         """See there."""
 
     def plan(self, path: Path, *, number: int, first_row: int, part: int, shard_rows: int) -> Iterator[Shard]:

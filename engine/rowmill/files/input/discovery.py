@@ -11,7 +11,7 @@ from rowmill.core.errors import InputError
 from rowmill.core.rows import InputFile
 from rowmill.files import remote
 from rowmill.files.input import datasets
-from rowmill.files.input.formats import Format, named, recognized, refuse_foreign, same
+from rowmill.files.input.formats import TABLES, Format, named, recognized, refuse_foreign, same
 from rowmill.files.input.streams import head_of, reading, shown
 
 FEW = 256  # files that are all looked at, and read in place where they can be
@@ -134,7 +134,7 @@ class _Sniffer:
                 )
             format_ = "jsonl"  # without rows
         refuse_foreign(shown(file.path), head, format_, self._encoding)
-        if compression is not None and format_ in ("parquet", "arrow"):
+        if compression is not None and format_ in TABLES:
             raise InputError(f"{shown(file.path)}: is a {compression}-compressed {format_} file; decompress it first")
         return Found(file, format_, compression is not None)
 

@@ -25,6 +25,7 @@ _FORMATS: dict[str, Format] = {
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 _PACKED: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _TABLES: dict[bytes, Format] = {b"PAR1": "parquet", b"ARROW1": "arrow"}
+TABLES = frozenset(_TABLES.values())  # their rows are read by their numbers
 _ALIKE = {"batch": "jsonl"}  # formats that look the same from outside
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -59,7 +60,7 @@ def recognized(head: bytes) -> Format | None:
 
 def refuse_foreign(path: str, head: bytes, format_: Format, encoding: str = "utf-8") -> None:
     """Raise `InputError` where the first bytes, not compressed, cannot be those of a file of this format."""
-    if format_ in ("parquet", "arrow"):
+    if format_ in TABLES:
         return  # their readers know better
     if head.startswith(b"PK\x03\x04"):
         raise InputError(f"{path}: is a zip archive; unpack it first")

@@ -15,9 +15,10 @@ from rowmill.core.errors import InputError
 from rowmill.core.rows import Column, InputPart, Shard
 from rowmill.files.input import delimited, jsonl, selection
 from rowmill.files.input.batch_lines import looks_like_batch
-from rowmill.files.input.conversion import DELIMITERS, TABLES, Conversion, header, table
+from rowmill.files.input.conversion import DELIMITERS, Conversion, header, table
 from rowmill.files.input.copies import Copies, naming
 from rowmill.files.input.discovery import FEW, Found, find_files
+from rowmill.files.input.formats import TABLES
 from rowmill.files.input.layout import PlannedPart, cut_parts
 from rowmill.files.input.spool import ready, spooled
 from rowmill.files.input.streams import expansion, open_file, reading, shown
@@ -69,15 +70,11 @@ def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> Rea
 
     columns: those that are needed, None for all; rows of Parquet and Arrow files then have no others.
     """
-    if part.kind == "parquet":
-        from rowmill.files.input import parquet
+    if part.kind == "lines":
+        return jsonl.ShardReader(Path(part.path), shard)
+    from rowmill.files.input.tables import TableReader
 
-        return parquet.ParquetReader(part.path, shard, columns)
-    if part.kind == "arrow":
-        from rowmill.files.input import arrow
-
-        return arrow.ArrowReader(part.path, shard, columns)
-    return jsonl.ShardReader(Path(part.path), shard)
+    return TableReader(table(part.kind).shard_lines(part.path, shard, columns))
 
 
 class Input:
@@ -105,12 +102,10 @@ class Input:
 
     def first_rows(self, count: int) -> list[bytes]:
         """Return up to `count` rows from the start, as lines without newlines. Fewer of long ones."""
-        if self.format in TABLES:
-            with self._copies.local(self.files[0].path) as path:
-                return table(self.format).first_rows(path, count)
+        files = self._found[:1] if self.format in TABLES else self._found
         pieces: list[bytes] = []
         size = newlines = 0
-        with contextlib.closing(self._conversion().blocks(self._found, _unnoticed)) as blocks:
+        with contextlib.closing(self._conversion().blocks(files, _unnoticed)) as blocks:
             for block in blocks:
                 pieces.append(block)
                 size += len(block)

@@ -15,10 +15,10 @@ from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.rows import Shard
+from rowmill.files.input.formats import BOM
 
 _BLOCK = 1 << 20  # bytes a read of the plan: large enough to run at the speed of the page cache
 _READ = 1 << 18  # bytes a read of a worker: some hundred rows for one switch to a thread
-_BOM = b"\xef\xbb\xbf"
 
 # Beyond about 200 shards more of them only cost more syncs; below 32 KiB a shard costs more than its rows. Rows are
 # bounded too, for what a worker remembers of each.
@@ -47,15 +47,10 @@ def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     first, last = True, b"\n"
     for block in blocks:
         last = block[-1:]
-        yield block.removeprefix(_BOM) if first else block
+        yield block.removeprefix(BOM) if first else block
         first = False
     if last != b"\n":
         yield b"\n"
-
-
-def plan_shards(file: BinaryIO, *, shard_bytes: int, shard_rows: int) -> Iterator[Shard]:
-    """Cut a whole file into shards, as `plan_blocks` does."""
-    return plan_blocks(read_blocks(file), shard_bytes=shard_bytes, shard_rows=shard_rows)
 
 
 def plan_blocks(
@@ -128,7 +123,7 @@ class ShardReader:
         try:
             self._file = await aiofiles.open(self._path, "rb", buffering=0)
         except FileNotFoundError:
-            raise self._changed() from None
+            raise changed(self._path, self._shard) from None
         await self._file.seek(self._shard.start)
         return self
 
@@ -145,7 +140,7 @@ class ShardReader:
         while self._left > 0:
             block = await self._file.read(min(_READ, self._left))
             if not block:
-                raise self._changed()
+                raise changed(self._path, self._shard)
             self._left -= len(block)
             self._crc = crc32(block, self._crc)
             lines = (self._carry + block if self._carry else block).split(b"\n")
@@ -154,17 +149,18 @@ class ShardReader:
                 if self._carry:
                     lines.append(self._carry)
                 if self._crc != self._shard.crc:
-                    raise self._changed()
+                    raise changed(self._path, self._shard)
             if lines:
                 if self._rows == 0 and self._shard.start == 0:
-                    lines[0] = lines[0].removeprefix(_BOM)
+                    lines[0] = lines[0].removeprefix(BOM)
                 self._rows += len(lines)
                 return lines
         return []
 
-    def _changed(self) -> RunDirectoryError:
-        shard = self._shard
-        return RunDirectoryError(
-            f"{self._path}: rows {shard.first_row} to {shard.first_row + shard.rows - 1} changed while the run was "
-            "going on; put the input back as it was, or start a new run with another checkpoint.dir"
-        )
+
+def changed(path: object, shard: Shard) -> RunDirectoryError:
+    """Return the error of a file that is not the planned one any more, whatever its format."""
+    return RunDirectoryError(
+        f"{path}: rows {shard.first_row} to {shard.first_row + shard.rows - 1} changed while the run was going on; put "
+        "the input back as it was, or start a new run with another checkpoint.dir"
+    )

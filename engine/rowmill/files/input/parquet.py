@@ -11,7 +11,6 @@ the place, the size and mostly the least and greatest value of every column chun
 may pass.
 """
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,24 +22,25 @@ from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column, Shard
+from rowmill.files.input.jsonl import changed
 from rowmill.files.input.tables import (
     BATCH_ROWS,
+    FAILED,
     LineEncoder,
-    TableReader,
-    changed,
     check_names,
     columns_of,
-    head,
     plan_shards,
     shard_crc,
+    translated,
+    unreadable,
 )
 
+_UNREADABLE = "cannot be read as Parquet"
 _MAGIC = b"PAR1"
 _TAIL = 8  # bytes at the end: length of the footer, magic
 _BUFFER = (1 << 14, 1 << 18)  # bytes read ahead in each column chunk, at least and at most
 _BUFFERS = 8 << 20  # bytes of them together
 _BATCH_BYTES = 4 << 20  # that a batch aims at, by the footer's sizes: those of encoded values, so it can be more
-_FAILED = (pa.ArrowException, OSError)
 
 
 def check(path: Path) -> None:
@@ -51,16 +51,6 @@ def check(path: Path) -> None:
 def columns(path: Path) -> tuple[Column, ...]:
     """Return the file's columns, as the JSON values that they become. Raises `InputError`."""
     return columns_of(_File(str(path)).schema)
-
-
-def rows(path: Path) -> int:
-    """Return the number of rows, from the footer. Raises `InputError`."""
-    return sum(_File(str(path)).groups)
-
-
-def first_rows(path: Path, count: int) -> list[bytes]:
-    """Return up to `count` rows from the start as lines. Fewer of long ones. Raises `InputError`."""
-    return head(lines(path), count)
 
 
 def lines(path: Path) -> Iterator[list[bytes]]:
@@ -79,18 +69,13 @@ def plan(path: Path, *, number: int, first_row: int, part: int, shard_rows: int)
     return plan_shards(file.groups, file.identity, number=number, first_row=first_row, part=part, shard_rows=shard_rows)
 
 
-class ParquetReader(TableReader):
-    """Reads the rows of one shard as lines: an async context manager with `read`.
+def shard_lines(path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:
+    """Yield the rows of one shard as lines, some hundred at a time.
 
-    columns: the only ones to read; those that do not exist are left out. None: all of them.
+    columns: the only ones to read; those that do not exist are left out. None: all of them. Raises `RunDirectoryError`,
+    before the first row, where the file is not the planned one, and `InputError`.
     """
-
-    def __init__(self, path: str, shard: Shard, columns: list[str] | None) -> None:
-        super().__init__(_read(path, shard, columns))
-
-
-def _read(path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:
-    with _translated(path), pa.OSFile(path) as file:
+    with translated(path, _UNREADABLE), pa.OSFile(path) as file:
         if shard_crc(_identity(path, file), shard.start, shard.end) != shard.crc:
             raise changed(path, shard)
     key = (path, None if columns is None else tuple(columns))
@@ -105,7 +90,7 @@ class _File:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        with _translated(path):
+        with translated(path, _UNREADABLE):
             file = pa.OSFile(path)
             self.identity = _identity(path, file)
             self._metadata = pq.read_metadata(file)
@@ -182,8 +167,8 @@ class _Cursor:
                 self._batch = next(self._batches).select(self._names)
         except StopIteration:
             raise self._undecodable("it has fewer rows than the footer says") from None
-        except _FAILED as error:
-            raise self._undecodable(_one_line(error)) from None
+        except FAILED as error:
+            raise self._undecodable(error) from None
         taken = self._batch.slice(0, end - self.position)
         self._batch = self._batch.slice(taken.num_rows) if taken.num_rows < self._batch.num_rows else None
         self.position += taken.num_rows
@@ -192,10 +177,8 @@ class _Cursor:
     def _close(self) -> None:
         self._batches, self._batch = iter(()), None
 
-    def _undecodable(self, reason: str) -> InputError:
-        return InputError(
-            f"{self.file.path}: row group {self._group} cannot be decoded: {reason}; write or copy the file anew"
-        )
+    def _undecodable(self, why: object) -> InputError:
+        return unreadable(self.file.path, f"row group {self._group} cannot be decoded", why)
 
 
 class _Parked:
@@ -221,18 +204,6 @@ class _Parked:
 _parked = _Parked()
 
 
-@contextlib.contextmanager
-def _translated(path: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; set input.path to the file with the rows") from None
-    except _FAILED as error:
-        raise InputError(
-            f"{path}: cannot be read as Parquet: {_one_line(error)}; write or copy the file anew"
-        ) from None
-
-
 def _identity(path: str, file: Any) -> int:
     """Return the CRC-32 of the footer. Raises `InputError` where there is none."""
     size = file.size()
@@ -244,7 +215,3 @@ def _identity(path: str, file: Any) -> int:
         raise InputError(f"{path}: is a Parquet file without its end, cut off; write or copy the file anew")
     identity: int = crc32(file.read_at(length, size - _TAIL - length))
     return identity
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

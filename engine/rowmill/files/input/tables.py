@@ -10,10 +10,10 @@ twice) makes a `BROKEN` line of it: one bad row costs one row.
 """
 
 import asyncio
-import functools
+import contextlib
 import itertools
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,18 +21,19 @@ import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from zlib_ng.zlib_ng import crc32
 
-from rowmill.core.errors import InputError, RunDirectoryError
+from rowmill.core.errors import InputError
 from rowmill.core.rows import BROKEN, Column, Shard
+from rowmill.files.input.objects import object_maker
 
 BATCH_ROWS = 512  # rows a read: a millisecond of work under the interpreter's lock, which the event loop also wants
 _SLICE_BYTES = 1 << 20  # of Arrow data that become lines at a time
-HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
 
 # A reader that starts inside a group decodes what is before its first row, so a group is not cut into ever more
 # pieces; but the rows of a piece are bounded too, for what a worker remembers of each.
 _PIECES = 16
 _PIECE_ROWS = 65_536
 
+FAILED = (pa.ArrowException, OSError)  # reading a file of a table
 _UNREADABLE = (pa.ArrowException, ValueError, KeyError, TypeError, OverflowError, msgspec.MsgspecError)
 _encode = msgspec.json.Encoder().encode
 
@@ -65,6 +66,22 @@ def _column_type(kind: pa.DataType) -> Any:  # one of the literals of Column.typ
     return "json"
 
 
+@contextlib.contextmanager
+def translated(path: str, what: str) -> Iterator[None]:
+    """Turn what pyarrow and the machine raise into an `InputError`. what: has failed, as in `unreadable`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; set input.path to the file with the rows") from None
+    except FAILED as error:
+        raise unreadable(path, what, error) from None
+
+
+def unreadable(path: str, what: str, why: object) -> InputError:
+    """Return the error of a damaged file. what: "batch 3 cannot be decoded"."""
+    return InputError(f"{path}: {what}: {' '.join(str(why).split())}; write or copy the file anew")
+
+
 def check_names(path: object, schema: pa.Schema) -> None:
     """Raise `InputError` where two columns have one name: an object can hold only one of them."""
     seen = set()
@@ -87,7 +104,7 @@ class LineEncoder:
         self._casts = [None if now.equals(kind) else now for now, kind in zip(plain, schema.types, strict=True)]
         # Asked for where there may be a map only: it makes every value a Scalar first, at seven times the cost.
         self._maps = ["strict" if "map<" in str(kind) else None for kind in plain]
-        self._row = _row_maker(tuple(self._names))
+        self._row = object_maker(tuple(self._names))
         self._validate = validate
 
     def lines(self, batch: pa.RecordBatch) -> Iterator[list[bytes]]:
@@ -143,24 +160,6 @@ class LineEncoder:
         return self._encoded(row)[0]
 
 
-@functools.lru_cache(maxsize=8)
-def _row_maker(names: tuple[str, ...]) -> Callable[..., Any]:
-    """Return what makes an encodable row of the values of all columns.
-
-    A Struct is encoded at twice the speed of a dict: its keys are checked and escaped once.
-    """
-    fields = [f"f{number}" for number in range(len(names))]
-    try:
-        return msgspec.defstruct(
-            "Row",
-            [(field, Any) for field in fields],
-            rename=dict(zip(fields, names, strict=True)),
-            gc=False,
-        )
-    except ValueError:  # names that JSON has to escape
-        return lambda *values: dict(zip(names, values, strict=True))
-
-
 def _plain(kind: pa.DataType) -> pa.DataType:
     """Return the type that a column is cast to before Python sees it.
 
@@ -191,20 +190,6 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if types.is_fixed_size_list(kind):
         return pa.list_(kind.value_field.with_type(_plain(kind.value_type)), kind.list_size)
     return kind
-
-
-def head(batches: Iterable[list[bytes]], count: int) -> list[bytes]:
-    """Return the first `count` lines; fewer of long ones."""
-    lines: list[bytes] = []
-    left = HEAD_BYTES
-    if count > 0:
-        for batch in batches:
-            for line in batch:
-                lines.append(line)
-                left -= len(line)
-                if len(lines) == count or left <= 0:
-                    return lines
-    return lines
 
 
 def plan_shards(
@@ -267,11 +252,3 @@ class TableReader:
         """
         assert self._batches is not None
         return await asyncio.to_thread(next, self._batches, [])
-
-
-def changed(path: str, shard: Shard) -> RunDirectoryError:
-    """Return the error of a file that is not the planned one."""
-    return RunDirectoryError(
-        f"{path}: rows {shard.first_row} to {shard.first_row + shard.rows - 1} changed while the run was going on; put "
-        "the input back as it was, or start a new run with another checkpoint.dir"
-    )
