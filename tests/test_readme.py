@@ -22,7 +22,7 @@ from rowmill.interface.ui import plan as plans
 from rowmill.runs.plan import plan
 from rowmill.simulator.batches import words as batch_words
 from rowmill.simulator.faults import FaultPlan
-from rowmill.store.lines import failure_line, result_line
+from rowmill.store.output_lines import failure_line, result_line
 from rowmill.transport import faults
 
 ROOT = Path(rowmill.__file__).parents[2]

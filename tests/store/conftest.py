@@ -13,7 +13,7 @@ import rowmill
 from rowmill.core.rows import Shard
 from rowmill.core.wire import Answer, Failure, FaultClass
 from rowmill.store.checkpoint import Checkpoint
-from rowmill.store.lines import failure_line, result_line
+from rowmill.store.output_lines import failure_line, result_line
 from rowmill.store.seal import Sealed
 
 _FAULT = FaultClass(

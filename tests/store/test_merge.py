@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from rowmill.core.errors import InputError, MachineError, RunDirectoryError
 from rowmill.core.rows import Shard
-from rowmill.store.lines import error_line
 from rowmill.store.merge import Merger
+from rowmill.store.output_lines import error_line
 from rowmill.store.seal import Sealed, read_sealed
 
 Line = Callable[..., bytes]

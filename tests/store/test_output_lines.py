@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowmill.core.wire import Answer, Failure, FaultClass
-from rowmill.store.lines import error_line, failure_line, result_line
+from rowmill.store.output_lines import error_line, failure_line, result_line
 
 FAULT = FaultClass(
     "server_error", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, unhealthy=True

@@ -15,7 +15,7 @@ from rowmill.core.rows import Shard
 from rowmill.store import durable
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import framed
-from rowmill.store.lines import error_line
+from rowmill.store.output_lines import error_line
 from rowmill.store.seal import Sealed, read_sealed, seal_name
 
 Append = Callable[..., None]

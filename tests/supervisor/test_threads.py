@@ -16,7 +16,7 @@ from rowmill.core.rows import Shard
 from rowmill.core.wire import Failure
 from rowmill.store import durable
 from rowmill.store.checkpoint import Checkpoint
-from rowmill.store.lines import failure_line
+from rowmill.store.output_lines import failure_line
 from rowmill.store.seal import Sealed
 from rowmill.supervisor.mailbox import Crashed, Mailbox, Planned
 from rowmill.supervisor.threads import MergeThread, Planner

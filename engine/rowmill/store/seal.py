@@ -22,7 +22,7 @@ from rowmill.core.errors import RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.store import durable
 from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed
-from rowmill.store.lines import error_line
+from rowmill.store.output_lines import error_line
 from rowmill.store.recovery import attempts_of
 from rowmill.store.row_index import FAILED, RowIndex
 

@@ -11,7 +11,7 @@ import msgspec
 from rowmill.core.errors import InvalidOutput
 from rowmill.core.wire import Answer, Failure
 from rowmill.store.in_flight import InflightBoard
-from rowmill.store.lines import failure_line, result_line
+from rowmill.store.output_lines import failure_line, result_line
 from rowmill.tasks import Task
 from rowmill.worker import packs
 from rowmill.worker.job import DONE, Job

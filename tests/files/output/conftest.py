@@ -7,7 +7,7 @@ import pytest
 
 from rowmill.core.wire import Answer, Failure, FaultClass
 from rowmill.files.output import OutputFormat
-from rowmill.store.lines import failure_line, result_line
+from rowmill.store.output_lines import failure_line, result_line
 
 _FAULT = FaultClass(
     "timeout", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, unhealthy=True

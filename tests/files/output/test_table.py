@@ -18,7 +18,7 @@ from rowmill.core.rows import Column, Layout
 from rowmill.core.wire import Answer, Failure, FaultClass
 from rowmill.files.output import open_format
 from rowmill.files.output.table import Table
-from rowmill.store.lines import failure_line, result_line
+from rowmill.store.output_lines import failure_line, result_line
 
 Joined = Callable[..., bytes]
 Made = Callable[..., bytes]

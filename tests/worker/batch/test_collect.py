@@ -15,7 +15,7 @@ import pytest
 import rowmill.worker.batch.shards
 from rowmill.core.amounts import Spent
 from rowmill.core.wire import Reply
-from rowmill.store.lines import failure_line, result_line
+from rowmill.store.output_lines import failure_line, result_line
 from rowmill.store.run_directory import RunDirectory
 from rowmill.transport import faults
 from tests.worker.batch.bench import (
