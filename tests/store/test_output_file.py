@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from rowmill.core.errors import InputError, MachineError, RunDirectoryError
-from rowmill.store import durable
-from rowmill.store import output_file as parts
-from rowmill.store.output_file import DirectoryPart, FilePart, Section
+from rowmill.store import durable, output_file
+from rowmill.store.output_file import OutputDirectory, OutputFile, Section
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Cut = Callable[[bytes], Section]
@@ -53,12 +52,12 @@ def cut(tmp_path: Path) -> Iterator[Cut]:
         os.close(fd)
 
 
-def made(target: Path, *sections: Section) -> DirectoryPart:
-    part = DirectoryPart(target, ".x", Framed)
+def made(target: Path, *sections: Section) -> OutputDirectory:
+    directory = OutputDirectory(target, ".x", Framed)
     for section in sections:
-        part.take(section)
-    part.complete()
-    return part
+        directory.take(section)
+    directory.complete()
+    return directory
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -66,20 +65,20 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def test_a_file_is_what_its_join_makes_of_the_sections(tmp_path: Path, cut: Cut) -> None:
-    part = FilePart(tmp_path / "out", Framed())
+    file = OutputFile(tmp_path / "out", Framed())
     for data in (b"-abc", b"", b"-d"):
-        part.take(cut(data))
-    part.complete()
-    assert part.size == 7
-    part.publish()
+        file.take(cut(data))
+    file.complete()
+    assert file.size == 7
+    file.publish()
     assert (tmp_path / "out").read_bytes() == b"<abcd>2"
 
 
 def test_a_section_that_does_not_fit_is_refused_by_name(tmp_path: Path, cut: Cut) -> None:
-    part = FilePart(tmp_path / "out", Framed())
+    file = OutputFile(tmp_path / "out", Framed())
     with pytest.raises(RunDirectoryError, match=r"/0\.sealed is damaged: it begins with !\. Move it out"):
-        part.take(cut(b"!abc"))
-    part.abandon()
+        file.take(cut(b"!abc"))
+    file.abandon()
 
 
 def test_nobody_reads_beyond_a_section(cut: Cut) -> None:
@@ -87,19 +86,19 @@ def test_nobody_reads_beyond_a_section(cut: Cut) -> None:
 
 
 def test_a_directory_has_its_name_only_when_it_is_whole(tmp_path: Path, cut: Cut) -> None:
-    part = made(tmp_path / "out", cut(b"-abc"), cut(b"-d"))
+    directory = made(tmp_path / "out", cut(b"-abc"), cut(b"-d"))
     assert not (tmp_path / "out").exists()
-    part.publish()
-    part.abandon()
+    directory.publish()
+    directory.abandon()
     assert content(tmp_path / "out") == {"part-00000.x": b"<abcd>2"}
-    assert part.size == 7
+    assert directory.size == 7
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sections"]
 
 
-def test_a_part_that_is_large_enough_is_followed_by_another_one(
+def test_a_file_that_is_large_enough_is_followed_by_another_one(
     tmp_path: Path, cut: Cut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 5)
+    monkeypatch.setattr(output_file, "FILE_BYTES", 5)
     made(tmp_path / "out", *(cut(b"-" + data) for data in (b"ab", b"cdef", b"g", b"hijklm", b"n"))).publish()
     assert content(tmp_path / "out") == {
         "part-00000.x": b"<abcdef>2",
@@ -108,7 +107,7 @@ def test_a_part_that_is_large_enough_is_followed_by_another_one(
     }
 
 
-def test_a_directory_without_sections_has_one_part(tmp_path: Path) -> None:
+def test_a_directory_without_sections_has_one_file(tmp_path: Path) -> None:
     made(tmp_path / "out").publish()
     assert content(tmp_path / "out") == {"part-00000.x": b"<>0"}
 
@@ -116,11 +115,11 @@ def test_a_directory_without_sections_has_one_part(tmp_path: Path) -> None:
 def test_an_earlier_directory_stays_until_the_new_one_is_there_and_goes_then(
     tmp_path: Path, cut: Cut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(output_file, "FILE_BYTES", 1)
     made(tmp_path / "out", cut(b"-a"), cut(b"-b"), cut(b"-c")).publish()
-    part = made(tmp_path / "out", cut(b"-new"))
+    directory = made(tmp_path / "out", cut(b"-new"))
     assert len(content(tmp_path / "out")) == 3
-    part.publish()
+    directory.publish()
     assert content(tmp_path / "out") == {"part-00000.x": b"<new>1"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sections"]
 
@@ -134,13 +133,13 @@ def test_an_empty_directory_is_taken(tmp_path: Path, cut: Cut) -> None:
 @pytest.mark.parametrize("foreign", ["notes.txt", "part-00000.x.bak", "part-1.x", "part-00007.x/"])
 def test_a_directory_with_anything_else_in_it_is_left_alone(tmp_path: Path, cut: Cut, foreign: str) -> None:
     made(tmp_path / "out", cut(b"-a")).publish()
-    part = made(tmp_path / "out", cut(b"-b"))
+    directory = made(tmp_path / "out", cut(b"-b"))
     (tmp_path / "out" / foreign).mkdir() if foreign.endswith("/") else (tmp_path / "out" / foreign).touch()
     with pytest.raises(InputError, match=rf"out holds '{foreign.rstrip('/')}', which is no part of an output"):
-        part.publish()
-    part.abandon()
+        directory.publish()
+    directory.abandon()
     with pytest.raises(InputError, match="which is no part of an output"):
-        DirectoryPart(tmp_path / "out", ".x", Framed)
+        OutputDirectory(tmp_path / "out", ".x", Framed)
     assert (tmp_path / "out" / "part-00000.x").read_bytes() == b"<a>1"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sections"]
 
@@ -157,21 +156,21 @@ def test_what_a_killed_merge_left_is_not_in_the_output(tmp_path: Path, cut: Cut)
 
 def test_abandoning_leaves_the_earlier_directory_and_nothing_else(tmp_path: Path, cut: Cut) -> None:
     made(tmp_path / "out", cut(b"-a")).publish()
-    part = DirectoryPart(tmp_path / "out", ".x", Framed)
-    part.take(cut(b"-b"))
-    part.abandon()
-    part.abandon()
+    directory = OutputDirectory(tmp_path / "out", ".x", Framed)
+    directory.take(cut(b"-b"))
+    directory.abandon()
+    directory.abandon()
     assert content(tmp_path / "out") == {"part-00000.x": b"<a>1"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sections"]
 
 
 def test_two_runs_with_one_directory_do_not_mix(tmp_path: Path) -> None:
-    first = DirectoryPart(tmp_path / "out", ".x", Framed)
+    first = OutputDirectory(tmp_path / "out", ".x", Framed)
     with pytest.raises(InputError, match=r"another run is writing .*/out"):
-        DirectoryPart(tmp_path / "out", ".x", Framed)
+        OutputDirectory(tmp_path / "out", ".x", Framed)
     first.complete()
     first.publish()
-    DirectoryPart(tmp_path / "out", ".x", Framed).abandon()
+    OutputDirectory(tmp_path / "out", ".x", Framed).abandon()
 
 
 def test_a_linked_directory_stays_a_link(tmp_path: Path, cut: Cut) -> None:
@@ -184,10 +183,10 @@ def test_a_linked_directory_stays_a_link(tmp_path: Path, cut: Cut) -> None:
 
 def test_a_full_disk_ends_it_and_leaves_the_earlier_directory(tmp_path: Path, small_disk: Path, cut: Cut) -> None:
     made(small_disk / "out", cut(b"-a")).publish()
-    part = DirectoryPart(small_disk / "out", ".x", Framed)
+    directory = OutputDirectory(small_disk / "out", ".x", Framed)
     with pytest.raises(MachineError, match="No space left on device; free disk space"):
-        part.take(cut(b"-" + bytes(400_000)))
-    part.abandon()
+        directory.take(cut(b"-" + bytes(400_000)))
+    directory.abandon()
     assert content(small_disk / "out") == {"part-00000.x": b"<a>1"}
     assert [path.name for path in small_disk.iterdir()] == ["out"]
 
@@ -204,7 +203,7 @@ def test_everything_is_on_the_disk_before_the_name(tmp_path: Path, cut: Cut, mon
         done.append(f"{path.name}/ {(tmp_path / 'out').exists()}")
         sync_directory(path)
 
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(output_file, "FILE_BYTES", 1)
     monkeypatch.setattr(durable, "sync_file", note_file)
     monkeypatch.setattr(durable, "sync_directory", note_directory)
     made(tmp_path / "out", cut(b"-a"), cut(b"-b")).publish()
@@ -214,21 +213,21 @@ def test_everything_is_on_the_disk_before_the_name(tmp_path: Path, cut: Cut, mon
 PUBLISH = """
 import os, sys
 from pathlib import Path
-from rowmill.store import output_file as parts
-parts.PART_BYTES = 1
+from rowmill.store import output_file
+output_file.FILE_BYTES = 1
 class Join:
     def begin(self): return b""
     def add(self, section): return 0, section.size
     def end(self): return b""
 place = Path(sys.argv[1])
 fd = os.open(place / "sealed", os.O_RDONLY)
-part = parts.DirectoryPart(place / "out", ".x", Join)
+directory = output_file.OutputDirectory(place / "out", ".x", Join)
 for number in range(4):
-    part.take(parts.Section(fd, number * 50_000, 50_000, place / "sealed"))
+    directory.take(output_file.Section(fd, number * 50_000, 50_000, place / "sealed"))
     print(number, flush=True)
-part.complete()
+directory.complete()
 print("complete", flush=True)
-part.publish()
+directory.publish()
 print("published", flush=True)
 sys.stdin.read()  # until the kill
 """

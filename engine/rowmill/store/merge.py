@@ -1,6 +1,6 @@
 """The ordered merge: sealed shards are joined into the output while the run goes on, by copying bytes in the kernel.
 
-What is merged so far lies in temporary files beside the targets (see `part`). They are not synced before the end and
+What is merged so far lies in temporary files beside the targets (see `output_file`), not synced before the end and
 never read again: after a crash the merge starts anew from the sealed shards, which are durable. The targets appear in
 `finish`, whole and synced, the errors file first. Killed at any moment, the output is the old one, or absent, or the
 new one, and an output that is there has its errors file.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rowmill.store import durable
-from rowmill.store.output_file import DirectoryPart, FilePart, Join, Section
+from rowmill.store.output_file import Join, OutputDirectory, OutputFile, Section
 from rowmill.store.seal import PLAIN, Sealed
 
 
@@ -40,13 +40,13 @@ class Merger:
         form: the output's format; None appends section to section.
         """
         self._key = PLAIN if form is None else form.key
-        self._output: FilePart | DirectoryPart
+        self._output: OutputFile | OutputDirectory
         if form is not None and form.parts is not None:
-            self._output = DirectoryPart(output, form.parts, form.join)
+            self._output = OutputDirectory(output, form.parts, form.join)
         else:
-            self._output = FilePart(output, None if form is None else form.join())
+            self._output = OutputFile(output, None if form is None else form.join())
         try:
-            self._errors = FilePart(errors)
+            self._errors = OutputFile(errors)
         except BaseException:
             self._output.abandon()
             raise

@@ -2,7 +2,7 @@
 
 Until then it lies beside its target as `.<name>.rowmill-part`; a directory as `.<name>.rowmill-parts`, with the former
 as its lock. A directory that is replaced is first set aside as `.<name>.rowmill-old` and then removed, so for a moment
-nothing has its name. Only files that are named as parts are ever deleted in one: whatever else lies there is refused
+nothing has its name. Only files that are named as these are ever deleted in one: whatever else lies there is refused
 before anything is touched.
 """
 
@@ -16,9 +16,9 @@ from typing import Protocol
 from rowmill.core.errors import InputError, RunDirectoryError
 from rowmill.store import durable
 
-PART_BYTES = 256 << 20  # a file of a directory that has reached this size is followed by another one
+FILE_BYTES = 256 << 20  # a file of a directory that has reached this size is followed by another one
 
-_PART_NAME = re.compile(r"part-\d{5,}\.\w+")
+_FILE_NAME = re.compile(r"part-\d{5,}\.\w+")
 
 
 class Section:
@@ -54,7 +54,7 @@ class Join(Protocol):
         """Return what the file ends with, all sections having been added."""
 
 
-class FilePart:
+class OutputFile:
     """A file in the making. `size` is final once it is complete. All methods block."""
 
     def __init__(self, target: Path, join: Join | None = None) -> None:
@@ -100,8 +100,8 @@ class FilePart:
             self._fd = None
 
 
-class DirectoryPart:
-    """A directory of `part-00000<suffix>`, `part-00001<suffix>` ... in the making, used as a `FilePart` is."""
+class OutputDirectory:
+    """A directory of `part-00000<suffix>`, `part-00001<suffix>` ... in the making, used as an `OutputFile` is."""
 
     def __init__(self, target: Path, suffix: str, join: Callable[[], Join | None]) -> None:
         """Start it empty. Raise InputError where another run is writing it, or where other files lie in the target."""
@@ -117,40 +117,40 @@ class DirectoryPart:
         with durable.machine_errors(f"write beside the output {target}"):
             self._lock: int | None = _claim(self._lock_path, self.target)
             try:
-                _parts_in(self.target)
-                _remove_parts(self._path)
+                _files_in(self.target)
+                _remove_files(self._path)
                 self._path.mkdir()
             except BaseException:
                 self._release()
                 raise
 
     def take(self, section: Section) -> None:
-        """Append a section to the last part, or to a new one where that is large enough."""
-        if self._current is not None and self._current[1].size >= PART_BYTES:
+        """Append a section to the last file, or to a new one where that is large enough."""
+        if self._current is not None and self._current[1].size >= FILE_BYTES:
             self._complete_file()
         self._open_file().take(section)
 
     def complete(self) -> None:
-        """Bring it to its end and to the disk. Without any section it has one part."""
+        """Bring it to its end and to the disk. Without any section it has one file."""
         self._open_file()
         self._complete_file()
         with durable.machine_errors(f"write {self._path}"):
             durable.sync_directory(self._path)
 
     def publish(self) -> None:
-        """Give it its name, and remove the parts of the one that had it."""
+        """Give it its name, and remove the files of the one that had it."""
         with durable.machine_errors(f"write {self.target}"):
-            _parts_in(self.target)
-            _remove_parts(self._aside)
+            _files_in(self.target)
+            _remove_files(self._aside)
             durable.publish_directory(self._path, self.target, self._aside)
-            _remove_parts(self._aside)
+            _remove_files(self._aside)
         self._release()
 
     def abandon(self) -> None:
         """Remove it. Once it has its name nothing happens."""
         if self._lock is not None:
             with suppress(InputError):  # a foreign file is not ours to remove, and the next merge says so
-                _remove_parts(self._path)
+                _remove_files(self._path)
             self._release()
 
     def _open_file(self) -> "_Joined":
@@ -251,20 +251,20 @@ def _claim(path: Path, target: Path) -> int:
         # Between our open and our lock it became somebody's finished output, which is not ours to empty.
 
 
-def _parts_in(directory: Path) -> list[Path]:
-    """Return the parts in a directory, none where it is absent. Raise InputError where anything else lies there."""
+def _files_in(directory: Path) -> list[Path]:
+    """Return a directory's output files, none where it is absent. Raise InputError where anything else lies there."""
     try:
         entries = sorted(directory.iterdir())
     except FileNotFoundError:
         return []
     for entry in entries:
-        if not _PART_NAME.fullmatch(entry.name) or not entry.is_file():
+        if not _FILE_NAME.fullmatch(entry.name) or not entry.is_file():
             raise InputError(f"{directory} holds {entry.name!r}, which is no part of an output: move it away")
     return entries
 
 
-def _remove_parts(directory: Path) -> None:
-    for part in _parts_in(directory):
-        part.unlink()
+def _remove_files(directory: Path) -> None:
+    for file in _files_in(directory):
+        file.unlink()
     with suppress(FileNotFoundError):
         directory.rmdir()
