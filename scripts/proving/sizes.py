@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rowmill.core.simulator import SimulatorSettings
+from rowmill.files.output.jsonl import Lines
 from rowmill.store.merge import Merger
 from rowmill.store.seal import read_sealed
 from scripts import corpus
@@ -158,7 +159,7 @@ def _cat(sealed: list[Path], target: Path) -> None:
 
 def _merged(sealed: list[Path], target: Path) -> None:
     target.unlink(missing_ok=True)
-    merger = Merger(target, target.with_name("errors.jsonl"))
+    merger = Merger(target, target.with_name("errors.jsonl"), Lines())
     for path in sealed:
         footer = read_sealed(path)
         assert footer is not None

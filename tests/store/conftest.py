@@ -12,6 +12,7 @@ import pytest
 import rowmill
 from rowmill.core.rows import Shard
 from rowmill.core.wire import Answer, Failure, FaultClass
+from rowmill.files.output.jsonl import Lines
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.output_lines import failure_line, result_line
 from rowmill.store.seal import Sealed
@@ -76,7 +77,7 @@ def seal() -> Callable[..., Sealed]:
             for index in reversed(range(shard.first_row, shard.first_row + shard.rows)):
                 _append(checkpoint, index, failed=index in failed, text=text)
             await checkpoint.commit()
-            sealed = await checkpoint.seal(directory)
+            sealed = await checkpoint.seal(directory, Lines())
             await checkpoint.close()
             return sealed
 

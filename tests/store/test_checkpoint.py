@@ -16,6 +16,7 @@ import pytest
 from rowmill.core.counts import Totals
 from rowmill.core.errors import MachineError
 from rowmill.core.rows import Shard
+from rowmill.files.output.jsonl import Lines
 from rowmill.store import durable
 from rowmill.store.checkpoint import Checkpoint
 
@@ -313,7 +314,7 @@ def test_a_write_that_is_cut_short_ends_the_checkpoint_and_keeps_what_was_acknow
         append(again, 1)
         append(again, 2)
         await again.commit()
-        await again.seal(tmp_path)
+        await again.seal(tmp_path, Lines())
         await again.close()
 
     asyncio.run(run())

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.rows import Shard
+from rowmill.files.output.jsonl import Lines
 from rowmill.store.checkpoint import Checkpoint
 
 Append = Callable[..., None]
@@ -43,6 +44,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from rowmill.core.rows import Shard
+from rowmill.files.output.jsonl import Lines
 from rowmill.store.checkpoint import Checkpoint
 
 async def run():
@@ -58,7 +60,7 @@ async def run():
                               completion_tokens=1, line=b'{"index":%d,"output":"%b"}' % (row, b"x" * 700))
         await checkpoint.commit()
         print(checkpoint.acknowledged.rows, flush=True)
-    await checkpoint.seal(Path(sys.argv[1]).parent)
+    await checkpoint.seal(Path(sys.argv[1]).parent, Lines())
     await checkpoint.close()
 
 asyncio.run(run())
@@ -114,7 +116,7 @@ def test_after_any_crashes_rows_are_the_acknowledged_ones_and_whole_ones_of_the_
             if not checkpoint.is_done(index):
                 append(checkpoint, index, failed=index in failed)
         await checkpoint.commit()
-        sealed = await checkpoint.seal(place)
+        sealed = await checkpoint.seal(place, Lines())
         await checkpoint.close()
         lines = b"".join(line(index, failed=index in failed) + b"\n" for index in range(ROWS))
         assert (place / "000000.sealed").read_bytes()[: sealed.output_bytes] == lines

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rowmill.core.errors import InputError, MachineError, RunDirectoryError
 from rowmill.core.rows import Shard
+from rowmill.files.output.jsonl import Lines
 from rowmill.store.merge import Merger
 from rowmill.store.output_lines import error_line
 from rowmill.store.seal import Sealed, read_sealed
@@ -25,10 +26,11 @@ Start = Callable[..., "subprocess.Popen[str]"]
 MERGE = """
 import sys
 from pathlib import Path
+from rowmill.files.output.jsonl import Lines
 from rowmill.store.merge import Merger
 from rowmill.store.seal import read_sealed, seal_name
 place, count = Path(sys.argv[1]), int(sys.argv[2])
-merger = Merger(place / "output", place / "errors")
+merger = Merger(place / "output", place / "errors", Lines())
 for number in range(count):
     path = place / seal_name(number)
     merger.append(path, read_sealed(path))
@@ -42,7 +44,7 @@ print("finished", flush=True)
 
 
 def merge(place: Path, shards: int) -> Merger:
-    merger = Merger(place / "output", place / "errors")
+    merger = Merger(place / "output", place / "errors", Lines())
     for number in range(shards):
         path = place / f"{number:06d}.sealed"
         sealed = read_sealed(path)
@@ -102,7 +104,7 @@ def test_what_cannot_be_noted_is_not_published(tmp_path: Path, shard: MakeShard,
 
 def test_a_shard_of_another_format_is_a_defect(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
     sealed = msgspec.structs.replace(seal(tmp_path, shard(2)), format="csv:1")
-    merger = Merger(tmp_path / "output", tmp_path / "errors")
+    merger = Merger(tmp_path / "output", tmp_path / "errors", Lines())
     with pytest.raises(ValueError, match="sealed as csv:1, not as jsonl"):
         merger.append(tmp_path / "000000.sealed", sealed)
     merger.abandon()
@@ -156,7 +158,7 @@ def test_an_old_errors_file_is_emptied_when_no_row_failed(tmp_path: Path, shard:
 def test_shards_out_of_order_are_a_defect(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
     seal(tmp_path, shard(2))
     second = seal(tmp_path, shard(2, 2, 1))
-    merger = Merger(tmp_path / "output", tmp_path / "errors")
+    merger = Merger(tmp_path / "output", tmp_path / "errors", Lines())
     with pytest.raises(ValueError, match="shard 1 given where 0 is next"):
         merger.append(tmp_path / "000001.sealed", second)
     merger.abandon()
@@ -168,21 +170,21 @@ def test_a_sealed_file_shorter_than_its_footer_said_is_refused(tmp_path: Path, s
     data = path.read_bytes()
     for length in (sealed.output_bytes - 5, sealed.output_bytes + sealed.error_bytes - 5):
         path.write_bytes(data[:length])
-        merger = Merger(tmp_path / "output", tmp_path / "errors")
+        merger = Merger(tmp_path / "output", tmp_path / "errors", Lines())
         with pytest.raises(RunDirectoryError, match=r"000000\.sealed is 5 bytes shorter"):
             merger.append(path, sealed)
         merger.abandon()
 
 
 def test_two_runs_with_one_output_do_not_mix(tmp_path: Path) -> None:
-    first = Merger(tmp_path / "output", tmp_path / "errors")
+    first = Merger(tmp_path / "output", tmp_path / "errors", Lines())
     with pytest.raises(InputError, match=r"another run is writing .*/output"):
-        Merger(tmp_path / "output", tmp_path / "errors2")
+        Merger(tmp_path / "output", tmp_path / "errors2", Lines())
     with pytest.raises(InputError, match=r"another run is writing .*/errors"):
-        Merger(tmp_path / "output2", tmp_path / "errors")
+        Merger(tmp_path / "output2", tmp_path / "errors", Lines())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".errors.rowmill-part", ".output.rowmill-part"]
     first.finish()
-    Merger(tmp_path / "output", tmp_path / "errors").abandon()
+    Merger(tmp_path / "output", tmp_path / "errors", Lines()).abandon()
 
 
 def test_a_linked_output_stays_a_link(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
@@ -199,7 +201,7 @@ def test_a_full_disk_ends_the_merge_and_leaves_the_old_output(
 ) -> None:
     (small_disk / "output").write_bytes(b"old")
     sealed = seal(tmp_path, shard(20), text="x" * 20_000)
-    merger = Merger(small_disk / "output", small_disk / "errors")
+    merger = Merger(small_disk / "output", small_disk / "errors", Lines())
     with pytest.raises(MachineError, match="No space left on device; free disk space"):
         merger.append(tmp_path / "000000.sealed", sealed)
     merger.abandon()

@@ -9,23 +9,22 @@ from pathlib import Path
 import pytest
 
 from rowmill.core.errors import InputError, MachineError, RunDirectoryError
+from rowmill.core.output_codec import Join, Section
 from rowmill.store import durable, output_file
-from rowmill.store.output_file import OutputDirectory, OutputFile, Section
+from rowmill.store.output_file import OutputDirectory, OutputFile, SealedSection
 
 Start = Callable[..., "subprocess.Popen[str]"]
-Cut = Callable[[bytes], Section]
+Cut = Callable[[bytes], SealedSection]
 
 
-class Framed:
+class Framed(Join):
     """Puts a file's sections, but their first bytes, between < and >, and counts them."""
 
     def __init__(self) -> None:
+        super().__init__(b"<")
         self._count = 0
 
-    def begin(self) -> bytes:
-        return b"<"
-
-    def add(self, section: Section) -> tuple[int, int]:
+    def add(self, section: Section, /) -> tuple[int, int]:
         if section.read(0, 1) == b"!":
             raise ValueError("it begins with !")
         self._count += 1
@@ -40,19 +39,19 @@ def cut(tmp_path: Path) -> Iterator[Cut]:
     """Give a section with these bytes, somewhere in a file."""
     opened: list[int] = []
 
-    def make(data: bytes) -> Section:
+    def make(data: bytes) -> SealedSection:
         path = tmp_path / "sections" / f"{len(opened)}.sealed"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"before" + data + b"behind")
         opened.append(os.open(path, os.O_RDONLY))
-        return Section(opened[-1], 6, len(data), path)
+        return SealedSection(opened[-1], 6, len(data), path)
 
     yield make
     for fd in opened:
         os.close(fd)
 
 
-def made(target: Path, *sections: Section) -> OutputDirectory:
+def made(target: Path, *sections: SealedSection) -> OutputDirectory:
     directory = OutputDirectory(target, ".x", Framed)
     for section in sections:
         directory.take(section)
@@ -213,17 +212,14 @@ def test_everything_is_on_the_disk_before_the_name(tmp_path: Path, cut: Cut, mon
 PUBLISH = """
 import os, sys
 from pathlib import Path
+from rowmill.core.output_codec import Join
 from rowmill.store import output_file
 output_file.FILE_BYTES = 1
-class Join:
-    def begin(self): return b""
-    def add(self, section): return 0, section.size
-    def end(self): return b""
 place = Path(sys.argv[1])
 fd = os.open(place / "sealed", os.O_RDONLY)
 directory = output_file.OutputDirectory(place / "out", ".x", Join)
 for number in range(4):
-    directory.take(output_file.Section(fd, number * 50_000, 50_000, place / "sealed"))
+    directory.take(output_file.SealedSection(fd, number * 50_000, 50_000, place / "sealed"))
     print(number, flush=True)
 directory.complete()
 print("complete", flush=True)

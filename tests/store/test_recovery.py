@@ -9,6 +9,7 @@ import pytest
 from rowmill.core.counts import Totals
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.rows import Shard
+from rowmill.files.output.jsonl import Lines
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import framed
 
@@ -77,7 +78,7 @@ def test_cut_at_every_byte_of_its_last_group_it_keeps_the_earlier_groups(
                 for index in sorted(missing):
                     append(again, index)
                 await again.commit()
-                await again.seal(tmp_path)
+                await again.seal(tmp_path, Lines())
                 await again.close()
 
             asyncio.run(go_on(set(range(ROWS)) - found))
@@ -251,7 +252,7 @@ def test_of_a_row_recorded_twice_the_first_record_counts(
         assert checkpoint.acknowledged.rows == 8
         append(checkpoint, 8)
         await checkpoint.commit()
-        await checkpoint.seal(tmp_path)
+        await checkpoint.seal(tmp_path, Lines())
         await checkpoint.close()
 
     asyncio.run(run())

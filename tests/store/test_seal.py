@@ -11,7 +11,9 @@ import pytest
 
 from rowmill.core.counts import Totals
 from rowmill.core.errors import MachineError, RunDirectoryError
+from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Shard
+from rowmill.files.output.jsonl import Lines
 from rowmill.store import durable
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import framed
@@ -32,7 +34,7 @@ def test_lines_come_in_row_order_then_errors_then_a_footer(
     output = b"".join(line(index, failed=index in {20, 23}) + b"\n" for index in range(20, 25))
     errors = b"".join(error_line(line(index, failed=True), 2) + b"\n" for index in (20, 23))
     totals = Totals(rows=5, failed=2, prompt_tokens=9, completion_tokens=12, requests=9)
-    assert sealed == Sealed(part, len(output), len(errors), totals)
+    assert sealed == Sealed(part, len(output), len(errors), totals, "jsonl")
     assert (tmp_path / seal_name(4)).read_bytes() == output + errors + framed(
         b'{"rowmill":2,"shard":[4,20,5,2000,2500,12648430,0],"output_bytes":%d,"error_bytes":%d,"totals":%b,"format":"jsonl"}'
         % (len(output), len(errors), msgspec.json.encode(totals))
@@ -45,15 +47,14 @@ def test_a_shard_without_failed_rows_has_no_error_bytes(tmp_path: Path, shard: M
 
 
 def test_a_shard_without_rows_is_sealed_empty(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
-    assert seal(tmp_path, shard(0)) == Sealed(shard(0), 0, 0, Totals())
-    assert read_sealed(tmp_path / "000000.sealed") == Sealed(shard(0), 0, 0, Totals())
+    assert seal(tmp_path, shard(0)) == Sealed(shard(0), 0, 0, Totals(), "jsonl")
+    assert read_sealed(tmp_path / "000000.sealed") == Sealed(shard(0), 0, 0, Totals(), "jsonl")
 
 
-class Reversed:
+class Reversed(OutputCodec):
     """A format that writes texts backwards, in pieces, and leaves failed rows to its errors section."""
 
     key = "reversed:1"
-    end = b""
 
     def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
         for line in lines:
@@ -94,7 +95,7 @@ def test_a_shard_that_is_sealed_in_another_format_replaces_the_one_before(
         append(checkpoint, 0)
         await checkpoint.commit()
         await checkpoint.seal(tmp_path, Reversed())
-        sealed = await checkpoint.seal(tmp_path)
+        sealed = await checkpoint.seal(tmp_path, Lines())
         await checkpoint.close()
         assert sealed.format == "jsonl"
         assert (tmp_path / "000000.sealed").read_bytes().startswith(line(0) + b"\n")
@@ -120,7 +121,7 @@ def test_large_rows_cross_the_chunks_that_are_written(tmp_path: Path, shard: Mak
                 line=line(index, text=texts[index]),
             )
         await checkpoint.commit()
-        sealed = await checkpoint.seal(tmp_path)
+        sealed = await checkpoint.seal(tmp_path, Lines())
         await checkpoint.close()
         assert read_sealed(tmp_path / "000000.sealed") == sealed
         lines = b"".join(line(index, text=texts[index]) + b"\n" for index in range(4))
@@ -137,9 +138,9 @@ def test_a_shard_is_sealed_only_when_every_row_is_acknowledged(
         append(checkpoint, 0)
         append(checkpoint, 1)
         with pytest.raises(ValueError, match="has 0 of 2 rows"):
-            await checkpoint.seal(tmp_path)
+            await checkpoint.seal(tmp_path, Lines())
         await checkpoint.commit()
-        await checkpoint.seal(tmp_path)
+        await checkpoint.seal(tmp_path, Lines())
         await checkpoint.close()
 
     asyncio.run(run())
@@ -157,7 +158,7 @@ def test_sealing_after_a_resume_gives_the_same_bytes(
             await checkpoint.close()
         checkpoint = await Checkpoint.open(tmp_path / "again", shard(4))
         (tmp_path / "b").mkdir()
-        await checkpoint.seal(tmp_path / "b")
+        await checkpoint.seal(tmp_path / "b", Lines())
         await checkpoint.close()
 
     asyncio.run(run())
@@ -170,10 +171,10 @@ def test_sealing_again_replaces_the_file_with_the_same_bytes(tmp_path: Path, sha
         append(checkpoint, 1)
         append(checkpoint, 0)
         await checkpoint.commit()
-        first = await checkpoint.seal(tmp_path)
+        first = await checkpoint.seal(tmp_path, Lines())
         data = (tmp_path / "000000.sealed").read_bytes()
         (tmp_path / ".000000.sealed.tmp").write_bytes(b"left by a kill" * 1000)
-        assert await checkpoint.seal(tmp_path) == first
+        assert await checkpoint.seal(tmp_path, Lines()) == first
         assert (tmp_path / "000000.sealed").read_bytes() == data
         await checkpoint.close()
 
@@ -191,10 +192,10 @@ def test_a_seal_on_a_full_disk_leaves_nothing_and_works_when_there_is_room(
             append(checkpoint, index, text="x" * 10_000)
         await checkpoint.commit()
         with pytest.raises(MachineError, match=r"cannot write the sealed shard .* free disk space"):
-            await checkpoint.seal(small_disk)
+            await checkpoint.seal(small_disk, Lines())
         assert os.listdir(small_disk) == ["filler"]  # noqa: PTH208 - a path method is not welcome in a coroutine
         (small_disk / "filler").unlink()
-        sealed = await checkpoint.seal(small_disk)
+        sealed = await checkpoint.seal(small_disk, Lines())
         await checkpoint.close()
         assert read_sealed(small_disk / "000000.sealed") == sealed
 
@@ -248,7 +249,7 @@ def test_the_event_loop_goes_on_while_a_shard_is_sealed(
         await checkpoint.commit()
         with monkeypatch.context() as patch:
             patch.setattr(durable, "sync_data", sync)
-            sealing = asyncio.ensure_future(checkpoint.seal(tmp_path))
+            sealing = asyncio.ensure_future(checkpoint.seal(tmp_path, Lines()))
             assert await asyncio.to_thread(syncing.wait, 20)
             assert not sealing.done()
             loop_went_on.set()

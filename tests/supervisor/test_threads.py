@@ -14,6 +14,7 @@ import pytest
 from rowmill.core.errors import InputError, MachineError, RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.core.wire import Failure
+from rowmill.files.output.jsonl import Lines
 from rowmill.store import durable
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.output_lines import failure_line
@@ -244,7 +245,7 @@ def seal(tmp_path: Path) -> SEAL:
                     line = failure_line(index, b"null", Failure(fault=faults.BAD_REPLY, message="m"), b"")
                 checkpoint.append(index, attempts=1, requests=1, ms=1, provider="p", line=line, failed=failed)
             await checkpoint.commit()
-            sealed = await checkpoint.seal(tmp_path)
+            sealed = await checkpoint.seal(tmp_path, Lines())
             await checkpoint.close()
             return sealed
 
@@ -256,7 +257,7 @@ def seal(tmp_path: Path) -> SEAL:
 @pytest.fixture
 def merger(tmp_path: Path, mailbox: Mailbox) -> Iterator[MergeThread]:
     (tmp_path / "to").mkdir()
-    thread = MergeThread(tmp_path / "to" / "out.jsonl", tmp_path / "to" / "errors.jsonl", mailbox)
+    thread = MergeThread(tmp_path / "to" / "out.jsonl", tmp_path / "to" / "errors.jsonl", mailbox, Lines())
     yield thread
     thread.stop()
 
@@ -367,5 +368,5 @@ def test_two_mergers_of_one_output_are_refused_where_the_second_is_made(
     tmp_path: Path, merger: MergeThread, mailbox: Mailbox
 ) -> None:
     with pytest.raises(InputError, match="another run is writing"):
-        MergeThread(tmp_path / "to" / "out.jsonl", tmp_path / "to" / "other.jsonl", mailbox)
+        MergeThread(tmp_path / "to" / "out.jsonl", tmp_path / "to" / "other.jsonl", mailbox, Lines())
     assert merger is not None

@@ -16,6 +16,7 @@ import msgspec
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.counts import Totals
+from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Shard
 from rowmill.store import durable
 from rowmill.store.append_log import AppendLog
@@ -29,7 +30,7 @@ from rowmill.store.recovery import (
     retry_record,
 )
 from rowmill.store.row_index import FAILED, MISSING, RESULT
-from rowmill.store.seal import Form, Sealed, write_sealed
+from rowmill.store.seal import Sealed, write_sealed
 
 _NEWLINE = ord("\n")
 
@@ -198,18 +199,15 @@ class Checkpoint:
             self.acknowledged.add(totals)
         return totals
 
-    async def seal(self, directory: Path, form: Form | None = None) -> Sealed:
-        """Write the sealed shard file into `directory`. Every row must be acknowledged (else ValueError).
-
-        form: how the output's format writes rows; None leaves the lines as they are.
-        """
+    async def seal(self, directory: Path, codec: OutputCodec) -> Sealed:
+        """Write the sealed shard file into `directory`. Every row must be acknowledged (else ValueError)."""
         if not self.complete:
             raise ValueError(f"shard {self.shard.number} has {self.acknowledged.rows} of {self.shard.rows} rows")
-        return await _to_its_end(lambda: self._seal(directory, form))
+        return await _to_its_end(lambda: self._seal(directory, codec))
 
-    async def _seal(self, directory: Path, form: Form | None) -> Sealed:
+    async def _seal(self, directory: Path, codec: OutputCodec) -> Sealed:
         async with self._lock:
-            return await asyncio.to_thread(write_sealed, directory, self.path, self._index, self.acknowledged, form)
+            return await asyncio.to_thread(write_sealed, directory, self.path, self._index, self.acknowledged, codec)
 
     async def close(self) -> None:
         """Commit what is pending, prove the file to its end with a last group record, and close it.

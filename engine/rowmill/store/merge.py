@@ -9,44 +9,26 @@ new one, and an output that is there has its errors file.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
+from rowmill.core.output_codec import Join, OutputCodec
 from rowmill.store import durable
-from rowmill.store.output_file import Join, OutputDirectory, OutputFile, Section
-from rowmill.store.seal import PLAIN, Sealed
-
-
-class Joinable(Protocol):
-    """How an output format joins the sections of sealed shards."""
-
-    @property
-    def key(self) -> str:
-        """As in `seal.Form`."""
-
-    @property
-    def parts(self) -> str | None:
-        """The suffix of the files where the output is a directory of them; None where it is one file."""
-
-    def join(self) -> Join | None:
-        """Begin a file. None: it is its sections one after the other."""
+from rowmill.store.output_file import OutputDirectory, OutputFile, SealedSection
+from rowmill.store.seal import Sealed
 
 
 class Merger:
     """Builds the output and the errors file out of sealed shards, given in shard order. All methods block."""
 
-    def __init__(self, output: Path, errors: Path, form: Joinable | None = None) -> None:
-        """Start both, empty. Raise InputError where another run is writing the same output.
-
-        form: the output's format; None appends section to section.
-        """
-        self._key = PLAIN if form is None else form.key
+    def __init__(self, output: Path, errors: Path, codec: OutputCodec) -> None:
+        """Start both, empty. Raise InputError where another run is writing the same output."""
+        self._key = codec.key
         self._output: OutputFile | OutputDirectory
-        if form is not None and form.parts is not None:
-            self._output = OutputDirectory(output, form.parts, form.join)
+        if codec.directory_suffix is None:
+            self._output = OutputFile(output, codec.join())
         else:
-            self._output = OutputFile(output, None if form is None else form.join())
+            self._output = OutputDirectory(output, codec.directory_suffix, codec.join)
         try:
-            self._errors = OutputFile(errors)
+            self._errors = OutputFile(errors, Join())
         except BaseException:
             self._output.abandon()
             raise
@@ -61,8 +43,8 @@ class Merger:
         with durable.machine_errors(f"read the sealed shard {path}"):
             source = os.open(path, os.O_RDONLY)
         try:
-            self._output.take(Section(source, 0, sealed.output_bytes, path))
-            self._errors.take(Section(source, sealed.output_bytes, sealed.error_bytes, path))
+            self._output.take(SealedSection(source, 0, sealed.output_bytes, path))
+            self._errors.take(SealedSection(source, sealed.output_bytes, sealed.error_bytes, path))
         finally:
             os.close(source)
         self.shards += 1

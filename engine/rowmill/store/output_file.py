@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from rowmill.core.errors import InputError, RunDirectoryError
+from rowmill.core.output_codec import Join
 from rowmill.store import durable
 
 FILE_BYTES = 256 << 20  # a file of a directory that has reached this size is followed by another one
@@ -21,7 +21,7 @@ FILE_BYTES = 256 << 20  # a file of a directory that has reached this size is fo
 _FILE_NAME = re.compile(r"part-\d{5,}\.\w+")
 
 
-class Section:
+class SealedSection:
     """A range of bytes of a sealed shard. The file stays open only while it is being taken."""
 
     def __init__(self, fd: int, start: int, size: int, path: Path) -> None:
@@ -35,29 +35,10 @@ class Section:
         return os.pread(self.fd, min(count, self.size - offset), self.start + offset)
 
 
-class Join(Protocol):
-    """What one file holds beside bytes of its sections: a header, an index of what is where. An object for each file.
-
-    It decides what is written and writes nothing itself.
-    """
-
-    def begin(self) -> bytes:
-        """Return what the file begins with."""
-
-    def add(self, section: Section, /) -> tuple[int, int]:
-        """Take in the next section, and return the offset and the count of those of its bytes that are copied.
-
-        Raise ValueError where it is no section of this format, or one that does not go with those before.
-        """
-
-    def end(self) -> bytes:
-        """Return what the file ends with, all sections having been added."""
-
-
 class OutputFile:
     """A file in the making. `size` is final once it is complete. All methods block."""
 
-    def __init__(self, target: Path, join: Join | None = None) -> None:
+    def __init__(self, target: Path, join: Join) -> None:
         """Start it empty. Raise InputError where another run is writing the same target."""
         self.target = target.resolve()  # a link is to stay a link
         self._path = _beside(self.target, "rowmill-part")
@@ -74,7 +55,7 @@ class OutputFile:
         """Bytes so far."""
         return self._joined.size
 
-    def take(self, section: Section) -> None:
+    def take(self, section: SealedSection) -> None:
         """Append a section. Raise RunDirectoryError where its file is shorter than it, or damaged."""
         self._joined.take(section)
 
@@ -103,7 +84,7 @@ class OutputFile:
 class OutputDirectory:
     """A directory of `part-00000<suffix>`, `part-00001<suffix>` ... in the making, used as an `OutputFile` is."""
 
-    def __init__(self, target: Path, suffix: str, join: Callable[[], Join | None]) -> None:
+    def __init__(self, target: Path, suffix: str, join: Callable[[], Join]) -> None:
         """Start it empty. Raise InputError where another run is writing it, or where other files lie in the target."""
         self.target = target.resolve()
         self.size = 0
@@ -124,7 +105,7 @@ class OutputDirectory:
                 self._release()
                 raise
 
-    def take(self, section: Section) -> None:
+    def take(self, section: SealedSection) -> None:
         """Append a section to the last file, or to a new one where that is large enough."""
         if self._current is not None and self._current[1].size >= FILE_BYTES:
             self._complete_file()
@@ -187,17 +168,16 @@ class OutputDirectory:
 class _Joined:
     """An open file that sections are joined into."""
 
-    def __init__(self, fd: int, path: Path, join: Join | None) -> None:
+    def __init__(self, fd: int, path: Path, join: Join) -> None:
         self.size = 0
         self._fd = fd
         self._path = path
         self._join = join
-        if join is not None:
-            self._write(join.begin())
+        self._write(join.begin())
 
-    def take(self, section: Section) -> None:
-        offset, count = 0, section.size
-        if self._join is not None and count:
+    def take(self, section: SealedSection) -> None:
+        offset = count = 0
+        if section.size:
             try:
                 offset, count = self._join.add(section)
             except ValueError as error:
@@ -209,8 +189,7 @@ class _Joined:
             raise RunDirectoryError(_damaged(section, f"is {count - copied} bytes shorter than its footer said"))
 
     def complete(self) -> None:
-        if self._join is not None:
-            self._write(self._join.end())
+        self._write(self._join.end())
         with durable.machine_errors(f"write {self._path}"):
             durable.sync_file(self._fd)
 
@@ -220,7 +199,7 @@ class _Joined:
         self.size += len(data)
 
 
-def _damaged(section: Section, what: str) -> str:
+def _damaged(section: SealedSection, what: str) -> str:
     return (
         f"the sealed shard {section.path} {what}. "
         "Move it out of the run directory and run the same command again: it is made anew from its checkpoint"

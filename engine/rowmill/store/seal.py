@@ -2,8 +2,8 @@
 
     output section | errors section | footer, one record (see `framing`)
 
-The output section is what the output's format makes of the shard's lines (see `Form`), plain JSON Lines being the lines
-themselves; the errors section has one line for each failed row. The footer is
+The output section is what the output's codec makes of the shard's lines; the errors section has one line for each
+failed row. The footer is
 `{"rowmill":2,"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...},"format":"jsonl"}`. The file appears under
 its name whole and synced, or not at all. It can be made again from its checkpoint, whose records have their checksums;
 so can one of another format, where the user has changed his mind.
@@ -13,12 +13,12 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from rowmill.core.counts import Totals
 from rowmill.core.errors import RunDirectoryError
+from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Shard
 from rowmill.store import durable
 from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed
@@ -29,29 +29,6 @@ from rowmill.store.row_index import FAILED, RowIndex
 _CHUNK_BYTES = 1 << 17  # gathered before a write: a worker's memory is to be the same for small and large shards
 _FOOTER_BYTES = 4096  # more than any footer has
 
-PLAIN = "jsonl"  # the key of the format that takes the lines as they are
-
-
-class Form(Protocol):
-    """How an output format writes the rows of a shard. Every method runs in threads, several at a time."""
-
-    @property
-    def key(self) -> str:
-        """Names the format and all that its sections depend on: sections of two keys never come into one output."""
-
-    @property
-    def end(self) -> bytes:
-        """What is written behind each piece."""
-
-    def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
-        """Turn the rows' output lines into the output section, in pieces of any size.
-
-        A section that is not empty ends with a newline: that is how the footer behind it is found.
-        """
-
-    def failed(self, line: bytes, attempts: int) -> bytes | None:
-        """Return the errors-file line of a failed row, made from its output line; None for the usual one."""
-
 
 class Sealed(msgspec.Struct, frozen=True):
     """What the footer of a sealed shard says."""
@@ -60,7 +37,7 @@ class Sealed(msgspec.Struct, frozen=True):
     output_bytes: int
     error_bytes: int
     totals: Totals
-    format: str = PLAIN  # the key of the format
+    format: str  # the key of the codec
 
 
 class _Footer(msgspec.Struct):
@@ -80,13 +57,10 @@ def seal_name(number: int) -> str:
     return f"{number:06d}.sealed"
 
 
-def write_sealed(
-    directory: Path, checkpoint: Path, index: RowIndex, totals: Totals, form: Form | None = None
-) -> Sealed:
+def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Totals, codec: OutputCodec) -> Sealed:
     """Write the sealed file of a complete shard and return its footer. Blocks.
 
-    Lines are cut out of the checkpoint as they are; their checksums were right when they were written or read. Without
-    a form they are the section, at the cost of copying the bytes.
+    Lines are cut out of the checkpoint as they are; their checksums were right when they were written or read.
     """
     path = directory / seal_name(index.shard.number)
     temporary = directory / f".{path.name}.tmp"
@@ -96,11 +70,9 @@ def write_sealed(
             with checkpoint.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop
                 # takes milliseconds for every row.
-                lines = _output_lines(source, index)
-                output_bytes = _write(fd, lines, b"\n") if form is None else _write(fd, form.encode(lines), form.end)
-                error_bytes = _write(fd, _error_lines(source, index, form), b"\n")
-            key = PLAIN if form is None else form.key
-            footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, totals, key)
+                output_bytes = _write(fd, codec.encode(_output_lines(source, index)), codec.end)
+                error_bytes = _write(fd, _error_lines(source, index, codec), b"\n")
+            footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, totals, codec.key)
             durable.write_all(fd, framed(msgspec.json.encode(footer)))
             durable.sync_data(fd)
         except BaseException:
@@ -109,7 +81,7 @@ def write_sealed(
         finally:
             os.close(fd)
         durable.publish(temporary, path)
-    return Sealed(index.shard, output_bytes, error_bytes, msgspec.structs.replace(totals), key)
+    return Sealed(index.shard, output_bytes, error_bytes, msgspec.structs.replace(totals), codec.key)
 
 
 def _output_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
@@ -122,13 +94,13 @@ def _output_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
         yield source[offset : offset + length]
 
 
-def _error_lines(source: mmap.mmap, index: RowIndex, form: Form | None) -> Iterator[bytes]:
+def _error_lines(source: mmap.mmap, index: RowIndex, codec: OutputCodec) -> Iterator[bytes]:
     place = index.states.find(FAILED)
     while place >= 0:
         offset = index.offsets[place]
         line = source[offset : offset + index.lengths[place]]
         attempts = attempts_of(source[source.rfind(b"\n", 0, offset) + 1 + FRAME_BYTES : offset])
-        own = None if form is None else form.failed(line, attempts)
+        own = codec.failed(line, attempts)
         yield error_line(line, attempts) if own is None else own
         place = index.states.find(FAILED, place + 1)
 

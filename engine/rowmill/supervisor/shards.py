@@ -15,7 +15,7 @@ from typing import Literal
 
 from rowmill.core.errors import MachineError
 from rowmill.core.rows import Shard
-from rowmill.files.output import open_format
+from rowmill.files.output import open_codec
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Finished
 from rowmill.store.seal import Sealed, read_sealed
@@ -127,7 +127,7 @@ class ShardPipeline:
         self._progress = progress
         self._mailbox = mailbox
         self._retry = retry
-        self._format = open_format(prepared.config.output, prepared.layout)
+        self._codec = open_codec(prepared.config.output, prepared.layout)
         self._scheduler = scheduler
         self._planner: Planner | None = None
         self._merger: MergeThread | None = None
@@ -137,7 +137,7 @@ class ShardPipeline:
     def open_output(self) -> None:
         """Start to merge whatever is sealed."""
         config = self._config
-        self._merger = MergeThread(config.output_path, config.errors_path, self._mailbox, self._format)
+        self._merger = MergeThread(config.output_path, config.errors_path, self._mailbox, self._codec)
 
     def start_planning(self) -> None:
         """Start to plan, or take the plan that an earlier session brought to its end."""
@@ -168,7 +168,7 @@ class ShardPipeline:
         for shard in planned.shards:
             sealed = read_sealed(self._directory.sealed_path(shard)) if self._prepared.resumed else None
             # One of another output format is as good as none: a worker makes it again from its checkpoint.
-            done = sealed is not None and sealed.shard == shard and sealed.format == self._format.key
+            done = sealed is not None and sealed.shard == shard and sealed.format == self._codec.key
             if sealed is not None and self._retry and sealed.totals.failed:
                 done = False
             self._scheduler.add(shard, sealed=done)

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Shard
 from rowmill.files.input.inputs import Input
 from rowmill.store import durable
-from rowmill.store.merge import Joinable, Merger
+from rowmill.store.merge import Merger
 from rowmill.store.seal import Sealed
 from rowmill.supervisor.mailbox import Crashed, Mailbox, Merged, Planned
 
@@ -63,8 +64,8 @@ class _Finish:
 class MergeThread:
     """Merges sealed shards as they come; they must come in order."""
 
-    def __init__(self, output: Path, errors: Path, mailbox: Mailbox, form: Joinable | None = None) -> None:
-        self._merger = Merger(output, errors, form)
+    def __init__(self, output: Path, errors: Path, mailbox: Mailbox, codec: OutputCodec) -> None:
+        self._merger = Merger(output, errors, codec)
         self._orders: queue.SimpleQueue[tuple[Path, Sealed] | _Finish | None] = queue.SimpleQueue()
         self._mailbox = mailbox
         self._stopped = False

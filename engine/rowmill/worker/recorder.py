@@ -84,13 +84,13 @@ class OutcomeWriter:
         if job.key:
             self._shared_by(job).answered(job, answer, now)
 
-    def follow(self, job: Job, end: Answer | Failure, now: float) -> None:
+    def follow(self, job: Job, result: Answer | Failure, now: float) -> None:
         """Record a row that ends as another one did, whose reply or failure this is."""
-        if type(end) is Failure:
-            self.failure(job, end, now)
+        if type(result) is Failure:
+            self.failure(job, result, now)
         else:
-            assert type(end) is Answer
-            self._copy(job, end)
+            assert type(result) is Answer
+            self._copy(job, result)
 
     def _copy(self, job: Job, answer: Answer) -> None:
         """Record an answer that the row did not ask for itself: it took no request and no tokens."""

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from rowmill.core.output_codec import OutputCodec
 from rowmill.core.wire import Answer, Failure, FaultClass
-from rowmill.files.output import OutputFormat
 from rowmill.store.output_lines import failure_line, result_line
 
 _FAULT = FaultClass(
@@ -27,15 +27,15 @@ class MemorySection(NamedTuple):
         return self.data[offset : offset + count]
 
 
-def _joined(form: OutputFormat, shards: Sequence[Sequence[bytes]]) -> bytes:
-    join = form.join()
-    made = b"" if join is None else join.begin()
+def _joined(codec: OutputCodec, shards: Sequence[Sequence[bytes]]) -> bytes:
+    join = codec.join()
+    made = join.begin()
     for lines in shards:
-        section = b"".join(piece + form.end for piece in form.encode(iter(lines)))
+        section = b"".join(piece + codec.end for piece in codec.encode(iter(lines)))
         assert section[-1:] in {b"", b"\n"}, "the footer behind a section is found by the newline before it"
-        offset, count = (0, len(section)) if join is None else join.add(MemorySection(section))
+        offset, count = join.add(MemorySection(section))
         made += section[offset : offset + count]
-    return made + (b"" if join is None else join.end())
+    return made + join.end()
 
 
 def _result(index: int, output: bytes, *, row_id: bytes = b"null", include: bytes = b"") -> bytes:
@@ -49,7 +49,7 @@ def _failed(index: int, *, row_id: bytes = b"null", include: bytes = b"", **fail
 
 @pytest.fixture(scope="session")
 def joined() -> Callable[..., bytes]:
-    """Make an output file out of the lines of shards: `joined(form, [[line, line], [line]])`."""
+    """Make an output file out of the lines of shards: `joined(codec, [[line, line], [line]])`."""
     return _joined
 
 

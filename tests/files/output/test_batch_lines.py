@@ -11,12 +11,12 @@ from openai.types.shared import ErrorObject
 
 from rowmill.core.config.sections import OutputConfig
 from rowmill.core.rows import Layout
-from rowmill.files.output import open_format
+from rowmill.files.output import open_codec
 
 Joined = Callable[..., bytes]
 Made = Callable[..., bytes]
 
-FORM = open_format(OutputConfig(path="o.jsonl", format="batch"), Layout())
+CODEC = open_codec(OutputConfig(path="o.jsonl", format="batch"), Layout())
 CHAT = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -41,7 +41,7 @@ EMBEDDING = {
 
 
 def errors_line(line: bytes) -> Any:
-    made = FORM.failed(line, 2)
+    made = CODEC.failed(line, 2)
     assert made is not None
     assert b"\n" not in made
     return json.loads(made)
@@ -52,7 +52,7 @@ def test_a_result_has_the_whole_reply_as_its_body(
     body: dict[str, Any], kind: Any, joined: Joined, result: Made
 ) -> None:
     text = json.dumps(body).encode()
-    made = joined(FORM, [[result(7, text, row_id=b'"request-1"')]])
+    made = joined(CODEC, [[result(7, text, row_id=b'"request-1"')]])
     assert text in made, "the reply is left as it came"
     line = json.loads(made)
     assert kind.model_validate(line["response"].pop("body"), strict=True).to_dict() == body
@@ -66,7 +66,7 @@ def test_a_result_has_the_whole_reply_as_its_body(
 
 def test_failed_rows_are_only_in_the_errors_file(joined: Joined, result: Made, failed: Made) -> None:
     body = json.dumps(CHAT).encode()
-    made = joined(FORM, [[failed(0), result(1, body)], [failed(2)], [], [result(3, body)]])
+    made = joined(CODEC, [[failed(0), result(1, body)], [failed(2)], [], [result(3, body)]])
     assert [json.loads(line)["id"] for line in made.splitlines()] == ["batch_req_1", "batch_req_3"]
 
 
@@ -93,11 +93,11 @@ def test_a_failure_without_an_error_of_the_server_has_no_response(status: int | 
 
 @pytest.mark.parametrize("row_id", [b"null", b"7", b"1.5", b"true"])
 def test_an_id_that_is_no_text_becomes_one(row_id: bytes, joined: Joined, result: Made, failed: Made) -> None:
-    assert json.loads(joined(FORM, [[result(3, b"{}", row_id=row_id)]]))["custom_id"] == "row-3"
+    assert json.loads(joined(CODEC, [[result(3, b"{}", row_id=row_id)]]))["custom_id"] == "row-3"
     assert errors_line(failed(3, row_id=row_id))["custom_id"] == "row-3"
 
 
 def test_half_a_surrogate_pair_costs_no_row(joined: Joined, result: Made, failed: Made) -> None:
-    line = json.loads(joined(FORM, [[result(1, b'{"a":"\\ud800"}', row_id=b'"\\udfff"')]]))
+    line = json.loads(joined(CODEC, [[result(1, b'{"a":"\\ud800"}', row_id=b'"\\udfff"')]]))
     assert (line["custom_id"], line["response"]["body"]) == ("\\udfff", {"a": "\\ud800"})
     assert errors_line(failed(1, row_id=b'"\\udfff"', message="bad \ud800"))["error"]["message"] == "bad \\ud800"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rowmill.core.config.sections import OutputConfig
 from rowmill.core.rows import Column, Layout
-from rowmill.files.output import open_format
+from rowmill.files.output import open_codec
 from rowmill.files.output.csv_records import quoted
 
 Joined = Callable[..., bytes]
@@ -36,7 +36,7 @@ def test_only_what_must_be_is_quoted() -> None:
 
 def test_there_is_one_header_however_many_shards(joined: Joined, result: Made, failed: Made) -> None:
     data = joined(
-        open_format(CONFIG, Layout()), [[result(0, b'"a, \\"b\\""', row_id=b'"r"')], [], [failed(1, code="c")]]
+        open_codec(CONFIG, Layout()), [[result(0, b'"a, \\"b\\""', row_id=b'"r"')], [], [failed(1, code="c")]]
     )
     assert data.decode().split("\n") == [
         "index,id,output,error,error_code,error_status,error_message,finish_reason,model,prompt_tokens,completion_tokens",
@@ -47,12 +47,12 @@ def test_there_is_one_header_however_many_shards(joined: Joined, result: Made, f
 
 
 def test_an_output_without_rows_is_the_header(joined: Joined) -> None:
-    assert joined(open_format(CONFIG, Layout()), []).count(b"\n") == 1
+    assert joined(open_codec(CONFIG, Layout()), []).count(b"\n") == 1
 
 
 def test_a_column_name_is_quoted_where_it_must_be(joined: Joined) -> None:
     layout = Layout(input_columns=(Column("a,b"), Column('q"')))
-    assert joined(open_format(CONFIG, layout), []).startswith(b'"a,b","q""",index,')
+    assert joined(open_codec(CONFIG, layout), []).startswith(b'"a,b","q""",index,')
 
 
 def test_values_are_written_as_json_writes_them(joined: Joined, result: Made) -> None:
@@ -65,7 +65,7 @@ def test_values_are_written_as_json_writes_them(joined: Joined, result: Made) ->
         {"n": "five, or six", "x": True, "yes": "no", "any": 1.5},
     ]
     lines = [result(n, b'"o"', include=b',"input":' + json.dumps(row).encode()) for n, row in enumerate(inputs)]
-    read = list(csv.reader(io.StringIO(joined(open_format(CONFIG, layout), [lines]).decode(), newline="")))
+    read = list(csv.reader(io.StringIO(joined(open_codec(CONFIG, layout), [lines]).decode(), newline="")))
     assert [record[:4] for record in read[1:]] == [
         ["-5", "1e+22", "true", '[1, {"a": null}]'],
         ["", "0.1", "false", "text"],
@@ -75,6 +75,6 @@ def test_values_are_written_as_json_writes_them(joined: Joined, result: Made) ->
 
 def test_vectors_are_json_lists(joined: Joined, result: Made, failed: Made) -> None:
     coded = base64.b64encode(struct.pack("<3f", 0.1, -2, 1e-7))
-    data = joined(open_format(CONFIG, Layout(vectors=True)), [[result(0, b'"%b"' % coded), failed(1)]])
+    data = joined(open_codec(CONFIG, Layout(vectors=True)), [[result(0, b'"%b"' % coded), failed(1)]])
     records = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
     assert [record["output"] for record in records] == ["[0.1,-2.0,1e-7]", ""]

@@ -13,8 +13,9 @@ from pyarrow import parquet  # type: ignore[import-untyped]  # it ships no types
 
 from rowmill.core.config.sections import OutputConfig
 from rowmill.core.errors import ConfigError, RunDirectoryError
+from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Column, Layout, Shard
-from rowmill.files.output import OutputFormat, format_of, open_format
+from rowmill.files.output import format_of, open_codec
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.merge import Merger
 from rowmill.store.seal import read_sealed
@@ -53,16 +54,16 @@ def test_only_parquet_is_written_into_a_directory(other: str) -> None:
 
 
 def test_a_directory_of_parts_is_told_by_the_slash() -> None:
-    assert open_format(OutputConfig(path="answers/"), Layout()).parts == ".parquet"
-    assert open_format(OutputConfig(path="answers.parquet"), Layout()).parts is None
-    assert open_format(OutputConfig(path="answers.csv"), Layout()).parts is None
+    assert open_codec(OutputConfig(path="answers/"), Layout()).directory_suffix == ".parquet"
+    assert open_codec(OutputConfig(path="answers.parquet"), Layout()).directory_suffix is None
+    assert open_codec(OutputConfig(path="answers.csv"), Layout()).directory_suffix is None
 
 
 def test_keys_differ_where_sections_would() -> None:
     columns = Layout(input_columns=(Column("a"),))
     kept = {"include": ["input"]}
     formats = [
-        open_format(OutputConfig(path=path, **keys), layout)  # type: ignore[arg-type]  # as a configuration has them
+        open_codec(OutputConfig(path=path, **keys), layout)  # type: ignore[arg-type]  # as a configuration has them
         for path, keys, layout in [
             ("o.jsonl", {}, Layout()),
             ("o.jsonl", {}, Layout(vectors=True)),
@@ -80,7 +81,7 @@ def test_keys_differ_where_sections_would() -> None:
     ]
     keys = [each.key for each in formats]
     assert len(set(keys)) == len(keys)
-    assert open_format(OutputConfig(path="other.csv"), columns).key == keys[3]  # without include nothing is kept
+    assert open_codec(OutputConfig(path="other.csv"), columns).key == keys[3]  # without include nothing is kept
 
 
 # From checkpoints to the output
@@ -95,7 +96,7 @@ READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
 }
 
 
-async def seal(place: Path, form: OutputFormat, line_of: Callable[[int], bytes]) -> None:
+async def seal(place: Path, codec: OutputCodec, line_of: Callable[[int], bytes]) -> None:
     """Record what is not yet recorded, the last row first, and seal every shard."""
     for number, first in enumerate(range(0, ROWS, SHARD_ROWS)):
         shard = Shard(number, first, min(SHARD_ROWS, ROWS - first), 0, 1, 2)
@@ -105,16 +106,16 @@ async def seal(place: Path, form: OutputFormat, line_of: Callable[[int], bytes])
                 line = line_of(index)
                 checkpoint.append(index, 1, 1, 1, "p", line, failed=b'"error":{' in line)
         await checkpoint.commit()
-        await checkpoint.seal(place, form)
+        await checkpoint.seal(place, codec)
         await checkpoint.close()
 
 
-def merge(place: Path, output: str, form: OutputFormat) -> tuple[int, int]:
-    merger = Merger(place / output, place / "errors", form)
+def merge(place: Path, output: str, codec: OutputCodec) -> tuple[int, int]:
+    merger = Merger(place / output, place / "errors", codec)
     for path in sorted(place.glob("*.sealed")):
         sealed = read_sealed(path)
         assert sealed is not None
-        assert sealed.format == form.key
+        assert sealed.format == codec.key
         merger.append(path, sealed)
     return merger.finish()
 
@@ -128,9 +129,9 @@ def test_one_runs_checkpoints_become_outputs_of_every_format(tmp_path: Path, res
 
     outputs = [f"text {index}" if index % 7 != 3 else None for index in range(ROWS)]
     for name, read in READERS.items():
-        form = open_format(OutputConfig(path=name, include=["input"]), LAYOUT)
-        asyncio.run(seal(tmp_path, form, line_of))
-        sizes = merge(tmp_path, name, form)
+        codec = open_codec(OutputConfig(path=name, include=["input"]), LAYOUT)
+        asyncio.run(seal(tmp_path, codec, line_of))
+        sizes = merge(tmp_path, name, codec)
         rows = read(tmp_path / name)
         assert [int(row["index"]) for row in rows] == list(range(ROWS)), name
         assert [row["output"] or None for row in rows] == outputs, name
@@ -143,11 +144,11 @@ def test_one_runs_checkpoints_become_outputs_of_every_format(tmp_path: Path, res
 
 
 def test_a_run_for_the_batch_api_has_both_files_in_its_form(tmp_path: Path, result: Made, failed: Made) -> None:
-    form = open_format(OutputConfig(path="o.jsonl", format="batch"), Layout())
+    codec = open_codec(OutputConfig(path="o.jsonl", format="batch"), Layout())
     asyncio.run(
-        seal(tmp_path, form, lambda index: failed(index, status=500) if index % 7 == 3 else result(index, b'{"a":1}'))
+        seal(tmp_path, codec, lambda index: failed(index, status=500) if index % 7 == 3 else result(index, b'{"a":1}'))
     )
-    merge(tmp_path, "o.jsonl", form)
+    merge(tmp_path, "o.jsonl", codec)
     answered = READERS["o.jsonl"](tmp_path / "o.jsonl")
     refused = READERS["o.jsonl"](tmp_path / "errors")
     assert [line["custom_id"] for line in answered] == [f"row-{index}" for index in range(ROWS) if index % 7 != 3]
@@ -156,15 +157,15 @@ def test_a_run_for_the_batch_api_has_both_files_in_its_form(tmp_path: Path, resu
 
 
 def test_a_section_that_lost_its_end_is_refused_by_name(tmp_path: Path, result: Made) -> None:
-    form = open_format(OutputConfig(path="o.parquet"), Layout())
-    asyncio.run(seal(tmp_path, form, lambda index: result(index, b'"x"')))
+    codec = open_codec(OutputConfig(path="o.parquet"), Layout())
+    asyncio.run(seal(tmp_path, codec, lambda index: result(index, b'"x"')))
     path = tmp_path / "000000.sealed"
     sealed = read_sealed(path)
     assert sealed is not None
     data = bytearray(path.read_bytes())
     data[sealed.output_bytes - 6 : sealed.output_bytes] = b"000000"
     path.write_bytes(data)
-    merger = Merger(tmp_path / "o.parquet", tmp_path / "errors", form)
+    merger = Merger(tmp_path / "o.parquet", tmp_path / "errors", codec)
     with pytest.raises(
         RunDirectoryError, match=r"000000\.sealed is damaged: it does not end as a Parquet file\. Move it"
     ):

@@ -16,7 +16,7 @@ from pyarrow import parquet
 import rowmill
 from rowmill.core.config.sections import OutputConfig
 from rowmill.core.rows import Column, Layout
-from rowmill.files.output import open_format
+from rowmill.files.output import open_codec
 from rowmill.files.output import parquet as parquet_format
 
 Joined = Callable[..., bytes]
@@ -37,7 +37,7 @@ def test_columns_have_their_types_whatever_the_rows_hold(joined: Joined, failed:
     strings = ["any", "id", "output", "error", "error_code", "error_message", "finish_reason", "model", "label"]
     given: list[list[list[bytes]]] = [[], [[]], [[failed(0)]]]
     for shards in given:
-        schema = read(joined(open_format(CONFIG, layout), shards)).schema
+        schema = read(joined(open_codec(CONFIG, layout), shards)).schema
         assert {name for name in schema.names if schema.field(name).type == pa.string()} == set(strings)
         whole = {name for name in schema.names if schema.field(name).type == pa.int64()}
         assert whole == {"n", "index", "error_status", "prompt_tokens", "completion_tokens"}
@@ -55,7 +55,7 @@ def test_vectors_are_float32_to_the_bit(joined: Joined, result: Made, failed: Ma
         failed(n) if vector is None else result(n, b'"%b"' % base64.b64encode(vector))
         for n, vector in enumerate(vectors)
     ]
-    table = read(joined(open_format(CONFIG, Layout(vectors=True)), [lines[:1], lines[1:]]))
+    table = read(joined(open_codec(CONFIG, Layout(vectors=True)), [lines[:1], lines[1:]]))
     assert table.schema.field("output").type == pa.list_(pa.field("element", pa.float32()))
     found = [None if each is None else struct.pack(f"<{len(each)}f", *each) for each in table["output"].to_pylist()]
     assert found == vectors
@@ -64,7 +64,7 @@ def test_vectors_are_float32_to_the_bit(joined: Joined, result: Made, failed: Ma
 def test_a_large_shard_makes_several_row_groups(joined: Joined, result: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet_format, "_GROUP_BYTES", 1 << 19)
     lines = [result(index, b'"%b"' % (b"x" * 1000)) for index in range(2000)]
-    data = joined(open_format(CONFIG, Layout()), [lines])
+    data = joined(open_codec(CONFIG, Layout()), [lines])
     file = parquet.ParquetFile(pa.BufferReader(data))
     assert 3 <= file.num_row_groups <= 5
     assert file.read()["index"].to_pylist() == list(range(2000))
@@ -72,12 +72,12 @@ def test_a_large_shard_makes_several_row_groups(joined: Joined, result: Made, mo
 
 def test_sections_are_the_same_bytes_whenever_they_are_made(result: Made) -> None:
     lines = [result(index, json.dumps("x" * index).encode()) for index in range(500)]
-    first, again = (b"".join(open_format(CONFIG, Layout()).encode(iter(lines))) for _ in range(2))
+    first, again = (b"".join(open_codec(CONFIG, Layout()).encode(iter(lines))) for _ in range(2))
     assert first == again
 
 
 def test_only_numbers_have_statistics(joined: Joined, result: Made) -> None:
-    data = joined(open_format(CONFIG, Layout()), [[result(0, b'"secret"')]])
+    data = joined(open_codec(CONFIG, Layout()), [[result(0, b'"secret"')]])
     group = parquet.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
     columns = [group.column(number) for number in range(group.num_columns)]
     assert [c.path_in_schema for c in columns if c.is_stats_set] == [
@@ -86,7 +86,7 @@ def test_only_numbers_have_statistics(joined: Joined, result: Made) -> None:
 
 
 def test_a_section_that_is_given_up_leaves_no_error(result: Made) -> None:
-    pieces = iter(open_format(CONFIG, Layout()).encode(iter([result(0, b'"x"')])))
+    pieces = iter(open_codec(CONFIG, Layout()).encode(iter([result(0, b'"x"')])))
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]  # it is a generator: so it ends where the disk is full
 
@@ -94,14 +94,14 @@ def test_a_section_that_is_given_up_leaves_no_error(result: Made) -> None:
 IMPORTS = """
 import sys
 from rowmill.core.config.sections import OutputConfig
-from rowmill.files.output import open_format
+from rowmill.files.output import open_codec
 from rowmill.core.rows import Layout
 for path in ("o.jsonl", "o.csv", "o.parquet"):
-    form = open_format(OutputConfig(path=path), Layout())
-    form.join()
+    codec = open_codec(OutputConfig(path=path), Layout())
+    codec.join()
     assert not {"pyarrow", "numpy"} & set(sys.modules), path  # the supervisor joins without them
-form.load()
-list(form.encode(iter([])))
+codec.load()
+list(codec.encode(iter([])))
 assert "pyarrow" in sys.modules
 assert "pandas" not in sys.modules
 import pandas, pyarrow

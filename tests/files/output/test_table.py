@@ -16,7 +16,7 @@ from rowmill.core.config.sections import OutputConfig
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column, Layout
 from rowmill.core.wire import Answer, Failure, FaultClass
-from rowmill.files.output import open_format
+from rowmill.files.output import open_codec
 from rowmill.files.output.table import Table
 from rowmill.store.output_lines import failure_line, result_line
 
@@ -145,8 +145,8 @@ def assert_row(
 @given(rows=st.lists(ROWS, min_size=1, max_size=5), cut=st.integers(0, 5))
 def test_parquet_gives_back_what_any_lines_held(joined: Joined, rows: list[dict[str, Any]], cut: int) -> None:
     lines = [line_of(index, row) for index, row in enumerate(rows)]
-    form = open_format(OutputConfig(path="o.parquet", include=["input"]), KEPT)
-    table = parquet.read_table(pa.BufferReader(joined(form, [lines[:cut], lines[cut:]])))
+    codec = open_codec(OutputConfig(path="o.parquet", include=["input"]), KEPT)
+    table = parquet.read_table(pa.BufferReader(joined(codec, [lines[:cut], lines[cut:]])))
     for index, (cells, row) in enumerate(zip(table.to_pylist(), rows, strict=True)):
         assert_row(cells, index, row, assert_json, lambda value: value)
 
@@ -156,7 +156,7 @@ def test_parquet_gives_back_what_any_lines_held(joined: Joined, rows: list[dict[
 def test_csv_gives_back_what_any_lines_held(joined: Joined, rows: list[dict[str, Any]], cut: int) -> None:
     lines = [line_of(index, row) for index, row in enumerate(rows)]
     config = OutputConfig(path="o.csv", include=["input"])
-    text = joined(open_format(config, KEPT), [lines[:cut], lines[cut:]]).decode()
+    text = joined(open_codec(config, KEPT), [lines[:cut], lines[cut:]]).decode()
     types = {column.name: column.type for column in Table(config, KEPT, typed=False).columns}
     read = list(csv.DictReader(io.StringIO(text, newline="")))
     for index, (record, row) in enumerate(zip(read, rows, strict=True)):
@@ -206,7 +206,7 @@ def test_columns_whose_names_json_escapes_are_found(path: str, joined: Joined, r
     layout = Layout(input_columns=(Column('q"uote'), Column("back\\slash\n"), Column("caf\u00e9"), Column("id")))
     include = b',"input":' + json.dumps({column.name: f"<{column.name}>" for column in layout.input_columns}).encode()
     data = joined(
-        open_format(OutputConfig(path=path, include=["input"]), layout), [[result(0, b'"x"', include=include)]]
+        open_codec(OutputConfig(path=path, include=["input"]), layout), [[result(0, b'"x"', include=include)]]
     )
     (row,) = (
         parquet.read_table(pa.BufferReader(data)).to_pylist()

@@ -79,7 +79,7 @@ class Process:
             directory=bench.directory,
             task=bench.task,
             columns=None if "input" in include else bench.task.columns,
-            form=Lines(),
+            codec=Lines(),
             recorder=self.recorder,
             retry_failed=retry_failed,
             on_sealed=self._on_sealed,

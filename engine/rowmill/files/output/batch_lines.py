@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from rowmill.core.output_codec import OutputCodec
 from rowmill.files.output.members import NULL, UNREADABLE, repaired
 
 _QUOTE = ord('"')
 _LEAST_ERROR = 300  # HTTP status from which on an answer is none
 
 
-class _Result(msgspec.Struct, gc=False):
+class _ResultRow(msgspec.Struct, gc=False):
     index: int
     id: msgspec.Raw
     output: msgspec.Raw
@@ -32,25 +33,20 @@ class _Failure(msgspec.Struct, gc=False, rename={"fault": "class"}):
     message: msgspec.Raw
 
 
-class _Failed(msgspec.Struct, gc=False):
+class _FailedRequest(msgspec.Struct, gc=False):
     index: int
     id: msgspec.Raw
     error: _Failure
 
 
-_decode_result = msgspec.json.Decoder(_Result).decode
-_decode_failed = msgspec.json.Decoder(_Failed).decode
+_decode_result = msgspec.json.Decoder(_ResultRow).decode
+_decode_failed = msgspec.json.Decoder(_FailedRequest).decode
 
 
-class Batch:
+class BatchLines(OutputCodec):
     """The Batch API's lines. A row's output is the whole body of its reply."""
 
     key = "batch"
-    parts = None
-    end = b""
-
-    def load(self) -> None:
-        """Need nothing."""
 
     def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
         """Yield the lines of the rows that have a result."""
@@ -80,9 +76,6 @@ class Batch:
             b'{"message":%b,"type":%b,"param":null,"code":%b}}},"error":null}'
             % (error.status, row.index, error.message, error.fault, error.code)
         )
-
-    def join(self) -> None:
-        """Need nothing around the sections."""
 
 
 def _custom_id(row_id: msgspec.Raw, index: int) -> bytes:

@@ -8,16 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rowmill.core.config.sections import OutputConfig
+from rowmill.core.output_codec import Join, OutputCodec
 from rowmill.core.rows import Layout
 from rowmill.files.output import vectors
 from rowmill.files.output.table import Table
 
 
-class CsvRecords:
+class CsvRecords(OutputCodec):
     """CSV in one file."""
-
-    parts = None
-    end = b""
 
     def __init__(self, config: OutputConfig, layout: Layout) -> None:
         self._table = Table(config, layout, typed=False)
@@ -40,31 +38,9 @@ class CsvRecords:
             ]
             yield "".join([f"{','.join(record)}\n" for record in zip(*fields, strict=True)]).encode()
 
-    def failed(self, line: bytes, attempts: int) -> None:
-        """Leave the errors file as it is."""
-
-    def join(self) -> "Header":
+    def join(self) -> Join:
         """Begin a file with the header."""
-        return Header(",".join(map(quoted, (column.name for column in self._table.columns))).encode() + b"\n")
-
-
-class Header:
-    """What stands in the file before all sections."""
-
-    def __init__(self, header: bytes) -> None:
-        self._header = header
-
-    def begin(self) -> bytes:
-        """Return the header."""
-        return self._header
-
-    def add(self, section: Any, /) -> tuple[int, int]:
-        """Copy all of a section."""
-        return 0, section.size
-
-    def end(self) -> bytes:
-        """Need nothing more."""
-        return b""
+        return Join(",".join(map(quoted, (column.name for column in self._table.columns))).encode() + b"\n")
 
 
 def quoted(text: str) -> str:

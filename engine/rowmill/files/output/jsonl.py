@@ -3,31 +3,22 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from rowmill.core.output_codec import OutputCodec
 from rowmill.files.output import vectors
 
 _OUTPUT = b',"output":'  # first found, it is the member: in the id before it every quote is escaped
 _ROWS = 64  # whose vectors are converted at once
 
 
-class Lines:
+class Lines(OutputCodec):
     """The lines as they are."""
 
     key = "jsonl"
-    parts = None
     end = b"\n"
-
-    def load(self) -> None:
-        """Need nothing."""
 
     def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
         """Leave them as they are."""
         return lines
-
-    def failed(self, line: bytes, attempts: int) -> None:
-        """Leave the errors file as it is."""
-
-    def join(self) -> None:
-        """Need nothing around the sections."""
 
 
 class VectorLines(Lines):

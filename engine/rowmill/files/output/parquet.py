@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import Any
 
 from rowmill.core.config.sections import OutputConfig
+from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Layout
 from rowmill.files.output import vectors
 from rowmill.files.output.parquet_join import ParquetJoin
@@ -29,17 +30,15 @@ _UNIQUE = frozenset({"index", "id", "output", "error_message", "prompt_tokens", 
 _VECTOR = "list.element"  # Parquet's name for what is in a list
 
 
-class Parquet:
+class Parquet(OutputCodec):
     """Parquet files of one run."""
-
-    end = b""
 
     def __init__(self, config: OutputConfig, layout: Layout) -> None:
         self._table = Table(config, layout, typed=True)
         self._arrow: _Arrow | None = None
         # Another version may encode otherwise, and rows must not depend on when they were sealed.
         self.key = f"parquet:{self._table.digest(version('pyarrow'))}"
-        self.parts = ".parquet" if config.path.endswith("/") else None
+        self.directory_suffix = ".parquet" if config.path.endswith("/") else None
 
     def load(self) -> None:
         """Import pyarrow, which takes a fifth of a second."""
@@ -52,10 +51,7 @@ class Parquet:
         assert self._arrow is not None
         return self._arrow.encode(self._table.batches(lines))
 
-    def failed(self, line: bytes, attempts: int) -> None:
-        """Leave the errors file as it is."""
-
-    def join(self) -> "ParquetJoin":
+    def join(self) -> ParquetJoin:
         """Begin a file."""
         return ParquetJoin(lambda: b"".join(self.encode(iter(()))))
 

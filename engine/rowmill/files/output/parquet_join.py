@@ -11,8 +11,9 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
+from rowmill.core.output_codec import Join, Section
 from rowmill.files.output import thrift
 from rowmill.files.output.thrift import I16, I64, LIST, STRUCT, Struct
 
@@ -34,31 +35,17 @@ _PAGE_OFFSETS = (9, 10, 11, 14)  # data_page, index_page, dictionary_page, bloom
 _MAX_ORDINAL = 2**15 - 1
 
 
-class Section(Protocol):
-    """A file to be joined."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of it."""
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Read bytes of it."""
-
-
-class ParquetJoin:
+class ParquetJoin(Join):
     """One file in the making. It keeps the entries of the row groups: some 80 bytes for each column of each."""
 
     def __init__(self, empty: Callable[[], bytes]) -> None:
         """`empty` makes a file without rows: what a file that nothing was added to is."""
+        super().__init__(MAGIC)
         self._empty = empty
         self._footer: Struct | None = None  # of the first file
         self._groups: list[bytes] = []
         self._rows = 0
         self._at = len(MAGIC)
-
-    def begin(self) -> bytes:
-        """Return what the file begins with."""
-        return MAGIC
 
     def add(self, section: Section, /) -> tuple[int, int]:
         """Take in the next file, which a newline follows; return the offset and the count of the bytes to be copied."""

@@ -16,7 +16,7 @@ import uvloop
 from rowmill.core.counts import ProviderReport, Totals
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.rows import Shard
-from rowmill.files.output import open_format
+from rowmill.files.output import open_codec
 from rowmill.flow import deadline
 from rowmill.ipc import messages
 from rowmill.ipc.memory import peak_rss
@@ -91,8 +91,8 @@ class _BatchWorker:
         endpoint = setup.endpoints[self._number]
         clock, rng = WallClock(), Random()  # noqa: S311 - jitter, no secret
         task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
-        form = open_format(config.output, setup.layout)
-        form.load()
+        codec = open_codec(config.output, setup.layout)
+        codec.load()
         recorder = OutcomeWriter(
             task=task,
             board=InflightBoard.unseen(),  # a row whose outcome is lost is read out of its results again
@@ -104,7 +104,7 @@ class _BatchWorker:
             directory=self._directory,
             task=task,
             columns=None if "input" in config.output.include else task.columns,
-            form=form,
+            codec=codec,
             recorder=recorder,
             salvage=setup.salvage,
             retry_failed=setup.retry_failed,

@@ -17,11 +17,11 @@ from contextlib import asynccontextmanager
 from operator import attrgetter
 
 from rowmill.core.counts import Totals
+from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import InputPart, Shard
 from rowmill.files.input.inputs import open_reader
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.run_directory import RunDirectory
-from rowmill.store.seal import Form
 from rowmill.tasks import Task
 from rowmill.worker.job import OpenShard
 from rowmill.worker.recorder import OutcomeWriter
@@ -45,7 +45,7 @@ class ShardAccess:
         directory: RunDirectory,
         task: Task,
         columns: list[str] | None,
-        form: Form,
+        codec: OutputCodec,
         recorder: OutcomeWriter,
         salvage: bool = False,
         retry_failed: bool = False,
@@ -54,7 +54,7 @@ class ShardAccess:
         on_synced: Callable[[], None],
         note: Callable[[str], None],
     ) -> None:
-        """`columns`: of a row that are needed, None for all; `form`: the output's format.
+        """`columns`: of a row that are needed, None for all; `codec`: of the output.
 
         `hold` says of a complete shard whether it must not be sealed yet: something is still to be noted of its rows.
 
@@ -67,7 +67,7 @@ class ShardAccess:
         self._parts = parts
         self._directory = directory
         self._columns = columns
-        self._form = form
+        self._codec = codec
         self._salvage = salvage
         self._retry_failed = retry_failed
         self._hold = hold
@@ -159,7 +159,7 @@ class ShardAccess:
                 yield Opened(opened, self._parts[shard.part], self._columns, self._keep_up)
                 await self._commit()
                 if checkpoint.complete and not self.sealed(shard) and not self._hold(shard):
-                    sealed = await checkpoint.seal(self._directory.sealed, self._form)
+                    sealed = await checkpoint.seal(self._directory.sealed, self._codec)
             finally:
                 await _to_its_end(self._take_off(opened))
         if sealed is not None:

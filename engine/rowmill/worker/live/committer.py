@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rowmill.core.counts import Totals
-from rowmill.store.seal import Form
+from rowmill.core.output_codec import OutputCodec
 from rowmill.worker.job import OpenShard
 from rowmill.worker.recorder import OutcomeWriter
 
@@ -22,20 +22,20 @@ class Committer:
         self,
         *,
         sealed: Path,
-        form: Form,
+        codec: OutputCodec,
         delay_s: float,
         on_synced: Callable[[], None],
         on_sealed: Callable[[int, Totals], None],
         on_failed: Callable[[], None],
     ) -> None:
-        """`sealed`: the directory of sealed shards; `form`: the output's format.
+        """`sealed`: the directory of sealed shards; `codec`: of the output.
 
         `on_synced` is called after each group, `on_sealed` with each shard's number and totals.
         """
         self.open: dict[int, OpenShard] = {}
         self.failed: BaseException | None = None
         self._sealed_directory = sealed
-        self._form = form
+        self._codec = codec
         self._delay_s = delay_s
         self._on_synced = on_synced
         self._on_sealed = on_sealed
@@ -135,7 +135,7 @@ class Committer:
 
     async def _seal_shard(self, opened: OpenShard) -> None:
         number = opened.shard.number
-        sealed = await opened.checkpoint.seal(self._sealed_directory, self._form)
+        sealed = await opened.checkpoint.seal(self._sealed_directory, self._codec)
         await opened.checkpoint.close()
         opened.become("sealed")
         del self.open[number]

@@ -21,7 +21,7 @@ from rowmill.core.amounts import Amount
 from rowmill.core.counts import Totals
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.files.input.inputs import open_reader
-from rowmill.files.output import open_format
+from rowmill.files.output import open_codec
 from rowmill.flow.retry import RetryBudget, RetryPolicy
 from rowmill.ipc import messages
 from rowmill.ipc.memory import peak_rss
@@ -84,11 +84,11 @@ class _Worker:
         config = setup.config
         self._task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
         self._columns = None if "input" in config.output.include else self._task.columns
-        form = open_format(config.output, setup.layout)
-        form.load()
+        codec = open_codec(config.output, setup.layout)
+        codec.load()
         self._committer = Committer(
             sealed=self._directory.sealed,
-            form=form,
+            codec=codec,
             delay_s=config.checkpoint.commit_ms / 1000,
             on_synced=self._on_synced,
             on_sealed=self._on_sealed,
