@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.end_to_end.conftest import Arrival, Place, Server, Started, Witness
+from tests.store.old_footers import make_old
 
 # The rename of a file is where it takes effect. Python tells of each before it is done: there the process is killed,
 # as by somebody who has waited for the very moment.
@@ -54,6 +55,24 @@ def test_killed_at_every_step_of_its_end(
     assert len(witness.arrivals) == 300
     assert not list(place.folder.glob(".*rowmill-part"))
     assert place.report["finished"]
+
+
+def test_shards_from_before_failures_were_counted_are_finished_with_the_same_report(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    witness = server(refuse_some)
+    place.configure(witness.url)
+    place.write_rows(300)
+    started = Started([sys.executable, "-c", KILLED_BEFORE, "out.jsonl"], place.folder, place.environ)
+    assert started.wait().code == -signal.SIGKILL
+    sealed = sorted(place.folder.glob("out.jsonl.run/sealed/*.sealed"))
+    assert len(sealed) > 1
+    for path in sealed:
+        make_old(path)
+    assert place.run().code == 1
+    assert place.report["failures"] == {"invalid_request": 3}
+    assert [line["index"] for line in place.lines] == list(range(300))
+    assert len(witness.arrivals) == 300
 
 
 def test_sealed_shards_are_used_as_they_are(

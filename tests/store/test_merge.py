@@ -15,7 +15,7 @@ from rowmill.core.errors import InputError, MachineError, RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.files.output.jsonl import Lines
 from rowmill.store.merge import Merger
-from rowmill.store.output_lines import error_line
+from rowmill.store.output_lines import error_line, failed_row
 from rowmill.store.seal import Sealed, read_sealed
 
 Line = Callable[..., bytes]
@@ -64,8 +64,10 @@ def test_any_shards_merge_to_all_lines_in_input_order(
         for number, size in enumerate(sizes):
             seal(place, shard(size, sum(sizes[:number]), number), failed=failed)
         output = b"".join(line(index, failed=index in failed) + b"\n" for index in range(rows))
-        errors = b"".join(error_line(line(i, failed=True), 2) + b"\n" for i in range(rows) if i in failed)
-        assert merge(place, len(sizes)).finish() == (len(output), len(errors))
+        errors = b"".join(error_line(failed_row(line(i, failed=True)), 2) + b"\n" for i in range(rows) if i in failed)
+        merger = merge(place, len(sizes))
+        assert merger.finish() == (len(output), len(errors))
+        assert sum(merger.failures.values()) == errors.count(b"\n")
         assert (place / "output").read_bytes() == output
         assert ((place / "errors").read_bytes() if errors else b"") == errors
         assert (place / "errors").exists() == bool(errors)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowmill.core.wire import Answer, Failure, FaultClass
-from rowmill.store.output_lines import error_line, failure_line, result_line
+from rowmill.store.output_lines import error_line, failed_row, failure_line, fault_of, result_line
 
 FAULT = FaultClass(
     "server_error", retryable=True, scope="row", spends_attempt=True, lowers_concurrency=True, unhealthy=True
@@ -42,7 +42,7 @@ def test_a_failure_has_a_null_output_and_its_error() -> None:
 
 def test_an_errors_file_line_is_flat_and_has_the_attempts() -> None:
     failed = failure_line(5, b'"a"', Failure(fault=FAULT, message="m", code="c", status=500), b',"input":{"error":1}')
-    assert error_line(failed, 3) == (
+    assert error_line(failed_row(failed), 3) == (
         b'{"index":5,"id":"a","class":"server_error","code":"c","status":500,"message":"m","attempts":3}'
     )
 
@@ -51,7 +51,7 @@ def test_an_errors_file_line_is_flat_and_has_the_attempts() -> None:
 def test_a_reply_that_was_no_answer_goes_with_the_failure(reply: bytes) -> None:
     failed = failure_line(5, b'"a"', Failure(fault=FAULT, message="m", reply=reply), b',"input":{"reply":1}')
     assert json.loads(failed)["error"]["reply"] == json.loads(reply)
-    listed = error_line(failed, 3)
+    listed = error_line(failed_row(failed), 3)
     assert listed.endswith(b',"attempts":3,"reply":' + reply + b"}")
     assert json.loads(listed)["class"] == "server_error"
 
@@ -70,7 +70,7 @@ def test_line_breaks_between_tokens_of_a_foreign_part_do_not_break_the_line(make
 def test_an_id_keeps_its_own_text() -> None:
     failed = failure_line(1, b"1.50", Failure(fault=FAULT, message="x"), b"")
     assert failed.startswith(b'{"index":1,"id":1.50,')
-    assert error_line(failed, 1).startswith(b'{"index":1,"id":1.50,')
+    assert error_line(failed_row(failed), 1).startswith(b'{"index":1,"id":1.50,')
 
 
 def test_what_the_server_wrote_is_kept_to_the_byte() -> None:
@@ -85,7 +85,9 @@ def test_what_the_server_wrote_is_kept_to_the_byte() -> None:
 @pytest.mark.parametrize("row_id", [b'"a"', b'"\\udfff"'])
 def test_an_errors_file_line_is_made_whatever_the_input_had(row_id: bytes, include: bytes) -> None:
     failed = failure_line(1, row_id, Failure(fault=FAULT, message="bad \ud800"), include)
-    made = json.loads(error_line(failed, 2))
+    listed = error_line(failed_row(failed), 2)
+    assert fault_of(listed) == failed_row(failed).error.fault == "server_error"
+    made = json.loads(listed)
     assert made["id"] == json.loads(row_id)
     assert made["message"] == "bad \ud800"
     assert made["attempts"] == 2
@@ -109,7 +111,7 @@ def test_any_failure_is_listed_in_the_errors_file_as_it_is_in_the_output(
     message: str, code: str | None, status: int | None
 ) -> None:
     failed = failure_line(3, b'"a"', Failure(fault=FAULT, message=message, code=code, status=status), b"")
-    listed = error_line(failed, 4)
+    listed = error_line(failed_row(failed), 4)
     assert b"\n" not in failed + listed
     assert json.loads(listed) == {"index": 3, "id": "a", **json.loads(failed)["error"], "attempts": 4}
     assert json.loads(failed)["error"] == {"class": "server_error", "code": code, "status": status, "message": message}

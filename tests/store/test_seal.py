@@ -17,8 +17,9 @@ from rowmill.files.output.jsonl import Lines
 from rowmill.store import durable
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import framed
-from rowmill.store.output_lines import error_line
-from rowmill.store.seal import Sealed, read_sealed, seal_name
+from rowmill.store.output_lines import error_line, failed_row
+from rowmill.store.seal import Sealed, failures_of, read_sealed, seal_name
+from tests.store.old_footers import make_old
 
 Append = Callable[..., None]
 Line = Callable[..., bytes]
@@ -32,12 +33,12 @@ def test_lines_come_in_row_order_then_errors_then_a_footer(
     part = shard(5, first_row=20, number=4)
     sealed = seal(tmp_path, part, failed=frozenset({20, 23}))
     output = b"".join(line(index, failed=index in {20, 23}) + b"\n" for index in range(20, 25))
-    errors = b"".join(error_line(line(index, failed=True), 2) + b"\n" for index in (20, 23))
+    errors = b"".join(error_line(failed_row(line(index, failed=True)), 2) + b"\n" for index in (20, 23))
     totals = Totals(rows=5, failed=2, prompt_tokens=9, completion_tokens=12, requests=9)
-    assert sealed == Sealed(part, len(output), len(errors), totals, "jsonl")
+    assert sealed == Sealed(2, part, len(output), len(errors), totals, "jsonl", {"bad_reply": 2})
     assert (tmp_path / seal_name(4)).read_bytes() == output + errors + framed(
-        b'{"rowmill":2,"shard":[4,20,5,2000,2500,12648430,0],"output_bytes":%d,"error_bytes":%d,"totals":%b,"format":"jsonl"}'
-        % (len(output), len(errors), msgspec.json.encode(totals))
+        b'{"rowmill":2,"shard":[4,20,5,2000,2500,12648430,0],"output_bytes":%d,"error_bytes":%d,"totals":%b,"format":"jsonl",'
+        b'"failures":{"bad_reply":2}}' % (len(output), len(errors), msgspec.json.encode(totals))
     )
     assert read_sealed(tmp_path / "000004.sealed") == sealed
 
@@ -47,8 +48,8 @@ def test_a_shard_without_failed_rows_has_no_error_bytes(tmp_path: Path, shard: M
 
 
 def test_a_shard_without_rows_is_sealed_empty(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
-    assert seal(tmp_path, shard(0)) == Sealed(shard(0), 0, 0, Totals(), "jsonl")
-    assert read_sealed(tmp_path / "000000.sealed") == Sealed(shard(0), 0, 0, Totals(), "jsonl")
+    assert seal(tmp_path, shard(0)) == Sealed(2, shard(0), 0, 0, Totals(), "jsonl", {})
+    assert read_sealed(tmp_path / "000000.sealed") == Sealed(2, shard(0), 0, 0, Totals(), "jsonl", {})
 
 
 class Reversed(OutputCodec):
@@ -82,7 +83,7 @@ def test_a_format_makes_both_sections_and_is_named_in_the_footer(
     assert sealed.format == "reversed:1"
     assert read_sealed(tmp_path / "000000.sealed") == sealed
     output = b"".join(line(index, failed=index > 0)[::-1] for index in range(3)) + b"\n"
-    errors = b"2 " + line(1, failed=True)[:10] + b"\n" + error_line(line(2, failed=True), 2) + b"\n"
+    errors = b"2 " + line(1, failed=True)[:10] + b"\n" + error_line(failed_row(line(2, failed=True)), 2) + b"\n"
     assert (sealed.output_bytes, sealed.error_bytes) == (len(output), len(errors))
     assert (tmp_path / "000000.sealed").read_bytes().startswith(output + errors)
 
@@ -231,6 +232,42 @@ def test_a_footer_of_another_form_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(framed(b'{"rowmill":9,"new":"form"}'))
     with pytest.raises(RunDirectoryError, match="of another version"):
         read_sealed(tmp_path / "f")
+
+
+def test_a_shard_sealed_before_failures_were_counted_is_read_and_counted(
+    tmp_path: Path, shard: MakeShard, seal: Seal
+) -> None:
+    sealed = seal(tmp_path, shard(50), failed=frozenset({7, 8, 49}))
+    path = tmp_path / "000000.sealed"
+    assert failures_of(path, sealed) == {"bad_reply": 3}
+    make_old(path)
+    old = read_sealed(path)
+    assert old == msgspec.structs.replace(sealed, failures=None)
+    assert failures_of(path, old) == {"bad_reply": 3}
+
+
+def test_of_a_footer_that_has_the_failures_the_errors_are_not_read(
+    tmp_path: Path, shard: MakeShard, seal: Seal
+) -> None:
+    sealed = seal(tmp_path, shard(3), failed=frozenset({1}))
+    (tmp_path / "000000.sealed").unlink()
+    assert failures_of(tmp_path / "000000.sealed", sealed) == {"bad_reply": 1}
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"[", b"7", b'{"error":null,"response":null}'])
+def test_failed_rows_that_cannot_be_counted_are_told_as_damage(
+    tmp_path: Path, shard: MakeShard, seal: Seal, damage: bytes
+) -> None:
+    sealed = seal(tmp_path, shard(3), failed=frozenset({1}))
+    path = tmp_path / "000000.sealed"
+    make_old(path)
+    data = bytearray(path.read_bytes())
+    data[sealed.output_bytes : sealed.output_bytes + sealed.error_bytes] = damage.ljust(sealed.error_bytes - 1) + b"\n"
+    path.write_bytes(data)
+    old = read_sealed(path)
+    assert old is not None
+    with pytest.raises(RunDirectoryError, match=r"the sealed shard .*000000.sealed is damaged: .* Move it out"):
+        failures_of(path, old)
 
 
 def test_the_event_loop_goes_on_while_a_shard_is_sealed(

@@ -315,6 +315,7 @@ def test_failed_rows_make_an_errors_file(tmp_path: Path, seal: SEAL, merger: Mer
     merger.append(*seal(0, 2, failed=True))
     merger.finish()
     merged = receive(mailbox, 2)[-1]
+    assert merged.failures == {"bad_reply": 2}
     assert merged.sizes == tuple((tmp_path / "to" / name).stat().st_size for name in ("out.jsonl", "errors.jsonl"))
     assert merged.sizes[1] > 0
 

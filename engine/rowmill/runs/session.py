@@ -114,7 +114,7 @@ def _report(prepared: Prepared, asked: Config, supervisor: Supervisor, sessions:
         errors=_errors(asked, prepared) if totals.failed and done else None,
         rows=supervisor.rows,
         totals=totals,
-        failures=_failures(prepared.config.errors_path) if finished and totals.failed else {},
+        failures=supervisor.failures,
         cost=supervisor.cost,
         sessions=[*sessions],
     )
@@ -219,46 +219,6 @@ def _earlier_report(path: Path) -> RunReport | None:
         return from_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-
-
-class _ErrorBody(msgspec.Struct):
-    type: str = ""
-
-
-class _Error(msgspec.Struct):
-    error: _ErrorBody | None = None
-    code: str | None = None
-
-
-class _Response(msgspec.Struct):
-    body: _Error
-
-
-class _FailedRow(msgspec.Struct):
-    """A line of the errors file, of whatever format."""
-
-    fault: str | None = msgspec.field(name="class", default=None)
-    error: _Error | None = None
-    response: _Response | None = None
-
-    @property
-    def fault_class(self) -> str:
-        if self.fault is not None:
-            return self.fault
-        if self.response is not None and self.response.body.error is not None:
-            return self.response.body.error.type
-        return self.error.code or "" if self.error is not None else ""
-
-
-def _failures(errors: Path) -> dict[str, int]:
-    """Count the errors file by class."""
-    counts: dict[str, int] = {}
-    decode = msgspec.json.Decoder(_FailedRow).decode
-    with errors.open("rb") as file:
-        for line in file:
-            name = decode(line).fault_class
-            counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 def _remove_sealed(directory: Path) -> None:

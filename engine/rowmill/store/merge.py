@@ -7,13 +7,14 @@ new one, and an output that is there has its errors file.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from rowmill.core.output_codec import Join, OutputCodec
 from rowmill.store import durable
 from rowmill.store.output_file import OutputDirectory, OutputFile, SealedSection
-from rowmill.store.seal import Sealed
+from rowmill.store.seal import Sealed, failures_of
 
 
 class Merger:
@@ -33,6 +34,7 @@ class Merger:
             self._output.abandon()
             raise
         self.shards = 0  # merged so far, hence the number of the next one
+        self.failures: Counter[str] = Counter()  # their failed rows by class, in the order of the errors file
 
     def append(self, path: Path, sealed: Sealed) -> None:
         """Append one sealed shard, whose footer is given. Raise RunDirectoryError where the file is shorter than it."""
@@ -47,6 +49,7 @@ class Merger:
             self._errors.take(SealedSection(source, sealed.output_bytes, sealed.error_bytes, path))
         finally:
             os.close(source)
+        self.failures.update(failures_of(path, sealed))
         self.shards += 1
 
     def finish(self, note: Callable[[int, int], None] | None = None) -> tuple[int, int]:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from rowmill.core.errors import InputError, RunDirectoryError
+from rowmill.core.errors import InputError
 from rowmill.core.output_codec import Join
 from rowmill.store import durable
+from rowmill.store.seal import damaged
 
 FILE_BYTES = 256 << 20  # a file of a directory that has reached this size is followed by another one
 
@@ -181,12 +182,12 @@ class _Joined:
             try:
                 offset, count = self._join.add(section)
             except ValueError as error:
-                raise RunDirectoryError(_damaged(section, f"is damaged: {error}")) from error
+                raise damaged(section.path, f"is damaged: {error}") from error
         with durable.machine_errors(f"write {self._path}"):
             copied = durable.copy_range(section.fd, self._fd, section.start + offset, count)
         self.size += copied
         if copied < count:
-            raise RunDirectoryError(_damaged(section, f"is {count - copied} bytes shorter than its footer said"))
+            raise damaged(section.path, f"is {count - copied} bytes shorter than its footer said")
 
     def complete(self) -> None:
         self._write(self._join.end())
@@ -197,13 +198,6 @@ class _Joined:
         with durable.machine_errors(f"write {self._path}"):
             durable.write_all(self._fd, data)
         self.size += len(data)
-
-
-def _damaged(section: SealedSection, what: str) -> str:
-    return (
-        f"the sealed shard {section.path} {what}. "
-        "Move it out of the run directory and run the same command again: it is made anew from its checkpoint"
-    )
 
 
 def _beside(target: Path, suffix: str) -> Path:

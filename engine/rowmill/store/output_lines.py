@@ -45,53 +45,63 @@ def failure_line(index: int, id: bytes, failure: Failure, include: bytes) -> byt
     )
 
 
-class _Error(msgspec.Struct, rename={"fault": "class"}):
-    fault: msgspec.Raw
+class FailureMembers(msgspec.Struct, rename={"fault": "class"}):
+    """Why a row failed; all but the class as JSON text."""
+
+    fault: str
     code: msgspec.Raw
     status: msgspec.Raw
     message: msgspec.Raw
     reply: msgspec.Raw = msgspec.Raw()  # only where there was one that was no answer
 
 
-class _FailedRow(msgspec.Struct):
+class FailedRow(msgspec.Struct):
+    """What the output line of a failed row says."""
+
     index: int
     id: msgspec.Raw
-    error: _Error
+    error: FailureMembers
 
 
-_decode_failed_row = msgspec.json.Decoder(_FailedRow).decode
+_decode_failed_row = msgspec.json.Decoder(FailedRow).decode
 
 
-def error_line(failed: bytes, attempts: int) -> bytes:
-    """Return the errors-file line of a failed row, made from its output line and the attempts that it took."""
+def failed_row(line: bytes) -> FailedRow:
+    """Read the output line of a row that failed."""
     try:
-        row = _decode_failed_row(failed)
+        return _decode_failed_row(line)
     except msgspec.DecodeError:  # JSON that msgspec refuses: half a surrogate pair in the row's id or input
-        loose = json.loads(failed)
-        error = {name: _json(value) for name, value in loose["error"].items()}
-        return _error_members(loose["index"], _json(loose["id"]), error, attempts)
-    error = {
-        "class": bytes(row.error.fault),
-        "code": bytes(row.error.code),
-        "status": bytes(row.error.status),
-        "message": bytes(row.error.message),
-        "reply": bytes(row.error.reply),
-    }
-    return _error_members(row.index, bytes(row.id), error, attempts)
+        loose = json.loads(line)
+        fault = loose["error"].pop("class")
+        error = {name: msgspec.Raw(_json(value)) for name, value in loose["error"].items()}
+        return FailedRow(loose["index"], msgspec.Raw(_json(loose["id"])), FailureMembers(fault, **error))
 
 
-def _error_members(index: int, id: bytes, error: dict[str, bytes], attempts: int) -> bytes:  # noqa: A002 - as above
-    reply = error.get("reply")
+def error_line(row: FailedRow, attempts: int) -> bytes:
+    """Return the errors-file line of a failed row that took so many attempts."""
+    error = row.error
     return b'{"index":%d,"id":%b,"class":%b,"code":%b,"status":%b,"message":%b,"attempts":%d%b}' % (
-        index,
-        id,
-        error["class"],
-        error["code"],
-        error["status"],
-        error["message"],
+        row.index,
+        row.id,
+        _json(error.fault),
+        error.code,
+        error.status,
+        error.message,
         attempts,
-        b',"reply":' + reply if reply else b"",
+        b',"reply":%b' % error.reply if error.reply else b"",
     )
+
+
+def fault_of(line: bytes) -> str:
+    """Return the class that a line of the errors file names, in whatever output format."""
+    row = json.loads(str(line, "utf-8", "replace"))
+    if "class" in row:
+        fault: str = row["class"]
+    elif row["response"] is None:  # these are lines of the format "batch"
+        fault = row["error"]["code"]
+    else:
+        fault = row["response"]["body"]["error"]["type"]
+    return fault
 
 
 def _json(value: Any) -> bytes:

@@ -3,15 +3,16 @@
     output section | errors section | footer, one record (see `framing`)
 
 The output section is what the output's codec makes of the shard's lines; the errors section has one line for each
-failed row. The footer is
-`{"rowmill":2,"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...},"format":"jsonl"}`. The file appears under
-its name whole and synced, or not at all. It can be made again from its checkpoint, whose records have their checksums;
-so can one of another format, where the user has changed his mind.
+failed row. The footer is `{"rowmill":2,"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...},"format":"jsonl",
+"failures":{...}}`. The file appears under its name whole and synced, or not at all. It can be made again from its
+checkpoint, whose records have their checksums; so can one of another format, where the user has changed his mind.
 """
 
 import mmap
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Shard
 from rowmill.store import durable
 from rowmill.store.framing import FORMAT, FRAME_BYTES, framed, unframed
-from rowmill.store.output_lines import error_line
+from rowmill.store.output_lines import error_line, failed_row, fault_of
 from rowmill.store.recovery import attempts_of
 from rowmill.store.row_index import FAILED, RowIndex
 
@@ -31,25 +32,18 @@ _FOOTER_BYTES = 4096  # more than any footer has
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """What the footer of a sealed shard says."""
+    """The footer of a sealed shard."""
 
+    rowmill: int  # `FORMAT`
     shard: Shard
     output_bytes: int
     error_bytes: int
     totals: Totals
     format: str  # the key of the codec
+    failures: dict[str, int] | None = None  # see `failures_of`; None where they were not counted
 
 
-class _Footer(msgspec.Struct):
-    rowmill: int
-    shard: Shard
-    output_bytes: int
-    error_bytes: int
-    totals: Totals
-    format: str
-
-
-_decode_footer = msgspec.json.Decoder(_Footer).decode
+_decode_footer = msgspec.json.Decoder(Sealed).decode
 
 
 def seal_name(number: int) -> str:
@@ -71,9 +65,11 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop
                 # takes milliseconds for every row.
                 output_bytes = _write(fd, codec.encode(_output_lines(source, index)), codec.end)
-                error_bytes = _write(fd, _error_lines(source, index, codec), b"\n")
-            footer = _Footer(FORMAT, index.shard, output_bytes, error_bytes, totals, codec.key)
-            durable.write_all(fd, framed(msgspec.json.encode(footer)))
+                failures: Counter[str] = Counter()
+                error_bytes = _write(fd, _error_lines(source, index, codec, failures), b"\n")
+            totals = msgspec.structs.replace(totals)
+            sealed = Sealed(FORMAT, index.shard, output_bytes, error_bytes, totals, codec.key, dict(failures))
+            durable.write_all(fd, framed(msgspec.json.encode(sealed)))
             durable.sync_data(fd)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -81,7 +77,7 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
         finally:
             os.close(fd)
         durable.publish(temporary, path)
-    return Sealed(index.shard, output_bytes, error_bytes, msgspec.structs.replace(totals), codec.key)
+    return sealed
 
 
 def _output_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
@@ -94,14 +90,17 @@ def _output_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
         yield source[offset : offset + length]
 
 
-def _error_lines(source: mmap.mmap, index: RowIndex, codec: OutputCodec) -> Iterator[bytes]:
+def _error_lines(source: mmap.mmap, index: RowIndex, codec: OutputCodec, failures: Counter[str]) -> Iterator[bytes]:
+    """Yield the errors-file lines, and count their classes."""
     place = index.states.find(FAILED)
     while place >= 0:
         offset = index.offsets[place]
         line = source[offset : offset + index.lengths[place]]
         attempts = attempts_of(source[source.rfind(b"\n", 0, offset) + 1 + FRAME_BYTES : offset])
+        row = failed_row(line)
+        failures[row.error.fault] += 1
         own = codec.failed(line, attempts)
-        yield error_line(line, attempts) if own is None else own
+        yield error_line(row, attempts) if own is None else own
         place = index.states.find(FAILED, place + 1)
 
 
@@ -130,13 +129,6 @@ def read_sealed(path: Path) -> Sealed | None:
 
     Raise RunDirectoryError where the footer is damaged or does not fit the size of the file.
     """
-    footer = _read_footer(path)
-    if footer is None:
-        return None
-    return Sealed(footer.shard, footer.output_bytes, footer.error_bytes, footer.totals, footer.format)
-
-
-def _read_footer(path: Path) -> _Footer | None:
     try:
         with durable.machine_errors(f"read the sealed shard {path}"), path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -147,18 +139,34 @@ def _read_footer(path: Path) -> _Footer | None:
     record = tail[tail.rfind(b"\n", 0, -1) + 1 :]
     json = unframed(record)
     if json is None:
-        raise RunDirectoryError(_damaged(path, "it has no valid last record"))
+        raise damaged(path, "is damaged: it has no valid last record")
     try:
         footer = _decode_footer(json)
     except msgspec.DecodeError as error:
-        raise RunDirectoryError(_damaged(path, "its last record is of another version of Rowmill")) from error
+        raise damaged(path, "is damaged: its last record is of another version of Rowmill") from error
     if footer.rowmill != FORMAT or size != footer.output_bytes + footer.error_bytes + len(record):
-        raise RunDirectoryError(_damaged(path, f"it has {size} bytes, which its last record contradicts"))
+        raise damaged(path, f"is damaged: it has {size} bytes, which its last record contradicts")
     return footer
 
 
-def _damaged(path: Path, what: str) -> str:
-    return (
-        f"the sealed shard {path} is damaged: {what}. "
+def failures_of(path: Path, sealed: Sealed) -> dict[str, int]:
+    """Return how many rows of a sealed shard failed by class, in the order of each class's first row.
+
+    Where the footer does not say so they are counted in the errors section. Blocks.
+    """
+    if sealed.failures is not None:
+        return sealed.failures
+    with durable.machine_errors(f"read the sealed shard {path}"), path.open("rb") as file:
+        file.seek(sealed.output_bytes)
+        try:
+            return Counter(map(fault_of, islice(file, sealed.totals.failed)))
+        except (ValueError, LookupError, TypeError) as error:
+            raise damaged(path, "is damaged: it lists failed rows that cannot be read") from error
+
+
+def damaged(path: Path, what: str) -> RunDirectoryError:
+    """Make the error that tells what is wrong with a sealed shard, and what to do."""
+    return RunDirectoryError(
+        f"the sealed shard {path} {what}. "
         "Move it out of the run directory and run the same command again: it is made anew from its checkpoint"
     )

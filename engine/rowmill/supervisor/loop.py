@@ -56,7 +56,10 @@ _TICK_S = 0.25  # progress is shown and silence looked for this often
 
 
 class Supervisor:
-    """Runs one prepared run to its end, or to where it must stop."""
+    """Runs one prepared run to its end, or to where it must stop.
+
+    failures: failed rows by class, once every row has its line in the output.
+    """
 
     def __init__(
         self,
@@ -114,6 +117,7 @@ class Supervisor:
         )
         self._condition = Condition()
         self._mailbox = Mailbox()
+        self.failures: dict[str, int] = {}
         self._claims = ClaimCleanup(prepared, fresh=retry)
         self._scheduler = ShardScheduler()
         self._shards = ShardPipeline(prepared, self._scheduler, self._progress, self._mailbox, retry=retry)
@@ -274,6 +278,7 @@ class Supervisor:
                 self._progress.shards_merged = item.shards
                 if item.sizes is not None:
                     self._shards.finished = True
+                    self.failures = item.failures
             case Crashed(error=error):
                 if isinstance(error, RowmillError):
                     self._shutdown.stop(error)

@@ -56,11 +56,15 @@ class Planned:
 
 
 class Merged:
-    """So many shards are merged; `sizes` once output and errors file are finished (bytes of each)."""
+    """So many shards are merged; `sizes` once output and errors file are finished (bytes of each).
 
-    def __init__(self, shards: int, sizes: tuple[int, int] | None) -> None:
+    failures: rows by class that the errors file lists so far.
+    """
+
+    def __init__(self, shards: int, sizes: tuple[int, int] | None, failures: dict[str, int]) -> None:
         self.shards = shards
         self.sizes = sizes
+        self.failures = failures
 
 
 class Crashed:

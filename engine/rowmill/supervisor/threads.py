@@ -7,6 +7,7 @@ byte in the `Mailbox` wakes.
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rowmill.core.output_codec import OutputCodec
@@ -54,33 +55,26 @@ class Planner:
         self._thread.join()
 
 
-class _Finish:
-    """The order to finish the output."""
-
-    def __init__(self, note: Callable[[int, int], None] | None) -> None:
-        self.note = note
-
-
 class MergeThread:
     """Merges sealed shards as they come; they must come in order."""
 
     def __init__(self, output: Path, errors: Path, mailbox: Mailbox, codec: OutputCodec) -> None:
         self._merger = Merger(output, errors, codec)
-        self._orders: queue.SimpleQueue[tuple[Path, Sealed] | _Finish | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Callable[[], tuple[int, int] | None] | None] = queue.SimpleQueue()
         self._mailbox = mailbox
         self._stopped = False
         self._thread = _start(self._merge, "merger", mailbox)
 
     def append(self, path: Path, sealed: Sealed) -> None:
         """Order the next shard to be merged."""
-        self._orders.put((path, sealed))
+        self._orders.put(partial(self._merger.append, path, sealed))
 
     def finish(self, note: Callable[[int, int], None] | None = None) -> None:
         """Order the output to be finished after the shards ordered so far; `Merged` with sizes tells when it is.
 
         `note` is called in the thread, with the bytes of output and errors file, before either has its name.
         """
-        self._orders.put(_Finish(note))
+        self._orders.put(partial(self._merger.finish, note))
 
     def stop(self) -> None:
         """End the thread. What is not finished is removed; the sealed shards have it all."""
@@ -91,13 +85,9 @@ class MergeThread:
     def _merge(self) -> None:
         try:
             while (order := self._orders.get()) is not None:
-                if self._stopped:
-                    continue
-                if isinstance(order, _Finish):
-                    self._mailbox.put(Merged(self._merger.shards, self._merger.finish(order.note)))
-                else:
-                    self._merger.append(*order)
-                    self._mailbox.put(Merged(self._merger.shards, None))
+                if not self._stopped:
+                    sizes = order()
+                    self._mailbox.put(Merged(self._merger.shards, sizes, dict(self._merger.failures)))
         finally:
             self._merger.abandon()
 

@@ -19,6 +19,8 @@ from rowmill.files.output import format_of, open_codec
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.merge import Merger
 from rowmill.store.seal import read_sealed
+from rowmill.transport import faults
+from tests.store.old_footers import make_old
 
 Made = Callable[..., bytes]
 
@@ -154,6 +156,36 @@ def test_a_run_for_the_batch_api_has_both_files_in_its_form(tmp_path: Path, resu
     assert [line["custom_id"] for line in answered] == [f"row-{index}" for index in range(ROWS) if index % 7 != 3]
     assert [line["custom_id"] for line in refused] == [f"row-{index}" for index in range(ROWS) if index % 7 == 3]
     assert {line["response"]["status_code"] for line in answered + refused} == {200, 500}
+
+
+@pytest.mark.parametrize("config", [{"path": "o.jsonl"}, {"path": "o.csv"}, {"path": "o.jsonl", "format": "batch"}])
+def test_failed_rows_are_counted_by_class_also_of_shards_from_before_they_were(
+    tmp_path: Path, result: Made, failed: Made, config: dict[str, Any]
+) -> None:
+    def line_of(index: int) -> bytes:
+        if index % 7 == 3:  # 3, 10, 17, 24
+            row_id, message, reply = b'"\\udfff"', "bad \ud800", b'"\\ud800"'
+            return failed(index, fault=faults.BAD_REPLY, row_id=row_id, message=message, status=200, reply=reply)
+        if index % 10 == 5:  # 5, 15
+            return failed(index, fault=faults.INVALID_REQUEST, status=400, code="c")
+        return failed(index) if index == 14 else result(index, b'{"a":1}')
+
+    codec = open_codec(OutputConfig(**config), Layout())
+    asyncio.run(seal(tmp_path, codec, line_of))
+    counted = {"bad_reply": 4, "invalid_request": 2, "timeout": 1}
+    paths = sorted(tmp_path.glob("*.sealed"))
+    for number in range(len(paths) + 1):
+        for path in paths[:number]:
+            make_old(path)
+        merger = Merger(tmp_path / "o", tmp_path / "errors", codec)
+        for path in paths:
+            sealed = read_sealed(path)
+            assert sealed is not None
+            assert (sealed.failures is None) == (path in paths[:number])
+            merger.append(path, sealed)
+        merger.abandon()
+        assert merger.failures == counted, number
+        assert list(merger.failures) == list(counted), "in the order of the errors file"
 
 
 def test_a_section_that_lost_its_end_is_refused_by_name(tmp_path: Path, result: Made) -> None:
