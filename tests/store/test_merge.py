@@ -1,5 +1,6 @@
 """The ordered merge, finished at once or not at all."""
 
+import errno
 import signal
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from rowmill.core.errors import InputError, MachineError, RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.files.output.jsonl import Lines
+from rowmill.store import durable
 from rowmill.store.merge import Merger
 from rowmill.store.output_lines import error_line, failed_row
 from rowmill.store.seal import Sealed, read_sealed
@@ -89,6 +91,44 @@ def test_sizes_are_told_when_all_is_on_the_disk_and_nothing_has_its_name(
 
     assert merger.finish(note) == (sealed.output_bytes, sealed.error_bytes)
     assert told == [(sealed.output_bytes, sealed.error_bytes)]
+
+
+def test_the_errors_file_has_its_name_before_the_output(
+    tmp_path: Path, shard: MakeShard, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal(tmp_path, shard(3), failed=frozenset({1}))
+    merger = merge(tmp_path, 1)
+    published: list[str] = []
+    publish = durable.publish
+
+    def note(temporary: Path, path: Path) -> None:
+        publish(temporary, path)
+        published.append(path.name)
+
+    monkeypatch.setattr(durable, "publish", note)
+    merger.finish()
+    assert published == ["errors", "output"]
+
+
+@pytest.mark.parametrize("name", ["errors", "output"])
+def test_where_a_name_cannot_be_given_no_output_is_there_without_its_errors_file(
+    tmp_path: Path, shard: MakeShard, seal: Seal, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    seal(tmp_path, shard(3), failed=frozenset({1}))
+    merger = merge(tmp_path, 1)
+    publish = durable.publish
+
+    def refuse(temporary: Path, path: Path) -> None:
+        if path.name == name:
+            raise OSError(errno.EROFS, "Read-only file system")
+        publish(temporary, path)
+
+    monkeypatch.setattr(durable, "publish", refuse)
+    with pytest.raises(MachineError, match=f"cannot write .*/{name}"):
+        merger.finish()
+    merger.abandon()
+    assert not (tmp_path / "output").exists()
+    assert (tmp_path / "errors").exists() == (name == "output")
 
 
 def test_what_cannot_be_noted_is_not_published(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
