@@ -17,7 +17,7 @@ from rowmill.core.errors import InputError
 from rowmill.core.rows import Column, Layout
 from rowmill.core.wire import Answer, Failure, FaultClass
 from rowmill.files.output import open_codec
-from rowmill.files.output.table import Table
+from rowmill.files.output.table import ResultTable
 from rowmill.store.output_lines import failure_line, result_line
 
 Joined = Callable[..., bytes]
@@ -157,7 +157,7 @@ def test_csv_gives_back_what_any_lines_held(joined: Joined, rows: list[dict[str,
     lines = [line_of(index, row) for index, row in enumerate(rows)]
     config = OutputConfig(path="o.csv", include=["input"])
     text = joined(open_codec(config, KEPT), [lines[:cut], lines[cut:]]).decode()
-    types = {column.name: column.type for column in Table(config, KEPT, typed=False).columns}
+    types = {column.name: column.type for column in ResultTable(config, KEPT, typed=False).columns}
     read = list(csv.DictReader(io.StringIO(text, newline="")))
     for index, (record, row) in enumerate(zip(read, rows, strict=True)):
         cells = {name: from_csv(field, types[name]) for name, field in record.items()}
@@ -172,7 +172,7 @@ def from_csv(field: str, kind: str) -> Any:
 
 def columns_of(layout: Layout, *include: str) -> list[str]:
     config = OutputConfig(path="o.csv", include=list(include))  # type: ignore[arg-type]  # as a configuration has them
-    return [column.name for column in Table(config, layout, typed=True).columns]
+    return [column.name for column in ResultTable(config, layout, typed=True).columns]
 
 
 FIXED = [
@@ -219,7 +219,7 @@ def test_columns_whose_names_json_escapes_are_found(path: str, joined: Joined, r
 
 
 def values(layout: Layout, lines: list[bytes], *, typed: bool = True) -> list[dict[str, Any]]:
-    table = Table(OutputConfig(path="", include=["input", "meta"]), layout, typed=typed)
+    table = ResultTable(OutputConfig(path="", include=["input", "meta"]), layout, typed=typed)
     rows = []
     for _, columns in table.batches(iter(lines)):
         rows += [
@@ -273,7 +273,7 @@ def test_tokens_go_by_the_names_of_either_api(result: Made) -> None:
 
 
 def test_values_come_some_rows_at_a_time(result: Made) -> None:
-    table = Table(OutputConfig(path=""), Layout(), typed=True)
+    table = ResultTable(OutputConfig(path=""), Layout(), typed=True)
     lines = [result(index, b'"%b"' % (b"x" * 1000)) for index in range(2000)]
     sizes = [size for size, _ in table.batches(iter(lines))]
     assert max(sizes) < 300_000

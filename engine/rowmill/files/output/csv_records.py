@@ -11,14 +11,14 @@ from rowmill.core.config.sections import OutputConfig
 from rowmill.core.output_codec import Join, OutputCodec
 from rowmill.core.rows import Layout
 from rowmill.files.output import vectors
-from rowmill.files.output.table import Table
+from rowmill.files.output.table import ResultTable
 
 
 class CsvRecords(OutputCodec):
     """CSV in one file."""
 
     def __init__(self, config: OutputConfig, layout: Layout) -> None:
-        self._table = Table(config, layout, typed=False)
+        self._table = ResultTable(config, layout, typed=False)
         self._vectors = layout.vectors
         self.key = f"csv:{self._table.digest()}"
 

@@ -23,7 +23,7 @@ from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Layout
 from rowmill.files.output import vectors
 from rowmill.files.output.parquet_join import ParquetJoin
-from rowmill.files.output.table import Table
+from rowmill.files.output.table import ResultTable
 
 _GROUP_BYTES = 1 << 23  # of lines; also what a worker holds of a shard while it is sealed, about three times over
 _UNIQUE = frozenset({"index", "id", "output", "error_message", "prompt_tokens", "completion_tokens", "ms"})
@@ -34,15 +34,15 @@ class Parquet(OutputCodec):
     """Parquet files of one run."""
 
     def __init__(self, config: OutputConfig, layout: Layout) -> None:
-        self._table = Table(config, layout, typed=True)
-        self._arrow: _Arrow | None = None
+        self._table = ResultTable(config, layout, typed=True)
+        self._arrow: _ArrowEncoder | None = None
         # Another version may encode otherwise, and rows must not depend on when they were sealed.
         self.key = f"parquet:{self._table.digest(version('pyarrow'))}"
         self.directory_suffix = ".parquet" if config.path.endswith("/") else None
 
     def load(self) -> None:
         """Import pyarrow, which takes a fifth of a second."""
-        self._arrow = _Arrow(self._table)
+        self._arrow = _ArrowEncoder(self._table)
 
     def encode(self, lines: Iterator[bytes]) -> Iterable[bytes]:
         """Yield a Parquet file, row group by row group."""
@@ -79,10 +79,10 @@ class _Sink:
         self.closed = True
 
 
-class _Arrow:
+class _ArrowEncoder:
     """The schema, and the values that follow it, in Arrow's terms."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: ResultTable) -> None:
         _import_without_pandas()
         import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
         from pyarrow import parquet

@@ -32,7 +32,7 @@ from rowmill.core.config.sections import OutputConfig
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column, Layout
 from rowmill.files.output.members import Members, json_text, plain_text
-from rowmill.files.output.table_rows import Error, Meta, OutputRowReader, Row, Usage
+from rowmill.files.output.table_rows import OutputRow, OutputRowReader, RowFailure, RowMeta, RowUsage
 from rowmill.files.output.vectors import decoded
 
 FIXED = (
@@ -49,7 +49,7 @@ _SHOWN = 60  # characters of a value in a message
 _QUOTE = ord('"')
 
 
-class Table:
+class ResultTable:
     """The columns of one run's output.
 
     columns: their names and types. vector: the number of the one that holds vectors, where one does.
@@ -76,8 +76,8 @@ class Table:
 
     def digest(self, *more: object) -> str:
         """Return what names all that the values depend on, and whatever else the format's bytes do."""
-        parts = (_VERSION, self.columns, self._vectors, more)
-        return blake2b(repr(parts).encode(), digest_size=6).hexdigest()
+        named = (_VERSION, self.columns, self._vectors, more)
+        return blake2b(repr(named).encode(), digest_size=6).hexdigest()
 
     def batches(self, lines: Iterator[bytes]) -> Iterator[tuple[int, list[list[Any]]]]:
         """Yield the values of the lines, some rows at a time: bytes of their lines, and for each column its values.
@@ -85,7 +85,7 @@ class Table:
         Values are str, int, float, bool and None; vectors are bytes. Where the batches end depends on the lines only.
         """
         read = self._reader.read
-        rows: list[Row] = []
+        rows: list[OutputRow] = []
         size = 0
         for line in lines:
             try:
@@ -99,7 +99,7 @@ class Table:
         if rows:
             yield size, self._values(rows)
 
-    def _values(self, rows: list[Row]) -> list[list[Any]]:
+    def _values(self, rows: list[OutputRow]) -> list[list[Any]]:
         values: list[list[Any]] = []
         if self._input is not None:
             inputs = [self._input.empty if row.input is None else row.input for row in rows]
@@ -149,7 +149,7 @@ class Table:
         return _as_text(column, raw)
 
 
-_NO_ERROR, _NO_USAGE, _NO_META = Error(), Usage(), Meta()
+_NO_ERROR, _NO_USAGE, _NO_META = RowFailure(), RowUsage(), RowMeta()
 
 
 class _Unfit(Exception):

@@ -1,4 +1,4 @@
-"""Output lines as values. Lines as they nearly all are decode in one call; any other is read part by part."""
+"""Output lines as values. Lines as they nearly all are decode in one call; any other is read member by member."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from rowmill.files.output.members import (
 )
 
 
-class Usage(msgspec.Struct, gc=False):
+class RowUsage(msgspec.Struct, gc=False):
     """Tokens, under the names that the APIs have for them."""
 
     prompt_tokens: Int64 | None = None
@@ -36,7 +36,7 @@ class Usage(msgspec.Struct, gc=False):
         return self.output_tokens if self.completion_tokens is None else self.completion_tokens
 
 
-class Error(msgspec.Struct, gc=False, rename={"fault": "class"}):
+class RowFailure(msgspec.Struct, gc=False, rename={"fault": "class"}):
     """Why a row failed."""
 
     fault: str | None = None
@@ -45,7 +45,7 @@ class Error(msgspec.Struct, gc=False, rename={"fault": "class"}):
     message: str | None = None
 
 
-class Meta(msgspec.Struct, gc=False):
+class RowMeta(msgspec.Struct, gc=False):
     """How a row's outcome came about."""
 
     provider: str | None = None
@@ -54,21 +54,21 @@ class Meta(msgspec.Struct, gc=False):
     ms: Int64 | None = None
 
 
-class Row(msgspec.Struct, gc=False):
+class OutputRow(msgspec.Struct, gc=False):
     """One output line."""
 
     index: int
     id: str | int | None
     output: Any  # its text; raw JSON where it is to be taken apart
-    error: Error | None
+    error: RowFailure | None
     finish_reason: str | None
     model: str | None
-    usage: Usage | None = None
+    usage: RowUsage | None = None
     input: Any = None  # as `Members` has it
-    meta: Meta | None = None
+    meta: RowMeta | None = None
 
 
-class _RawRow(msgspec.Struct, gc=False):
+class _RawOutputRow(msgspec.Struct, gc=False):
     index: int
     id: msgspec.Raw = NULL
     output: msgspec.Raw = NULL
@@ -80,10 +80,10 @@ class _RawRow(msgspec.Struct, gc=False):
     meta: msgspec.Raw = NULL
 
 
-_decode_raw = msgspec.json.Decoder(_RawRow).decode
-_decode_error = msgspec.json.Decoder(Error | None).decode
-_decode_meta = msgspec.json.Decoder(Meta | None).decode
-_decode_usage: Callable[[msgspec.Raw], Usage | None] = msgspec.json.Decoder(Usage | None).decode
+_decode_raw = msgspec.json.Decoder(_RawOutputRow).decode
+_decode_error = msgspec.json.Decoder(RowFailure | None).decode
+_decode_meta = msgspec.json.Decoder(RowMeta | None).decode
+_decode_usage: Callable[[msgspec.Raw], RowUsage | None] = msgspec.json.Decoder(RowUsage | None).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -105,12 +105,12 @@ class OutputRowReader:
                     # What is in the line but not looked at must not be refused: it may be anything.
                     ("input", msgspec.Raw if members is None else members.type | None, None),  # type: ignore[operator]
                 ],
-                bases=(Row,),
+                bases=(OutputRow,),
                 gc=False,
             )
             self._decode = msgspec.json.Decoder(kind).decode
 
-    def read(self, line: bytes) -> Row:
+    def read(self, line: bytes) -> OutputRow:
         """Read one line."""
         if self._decode is not None:
             try:
@@ -122,9 +122,9 @@ class OutputRowReader:
         except UNREADABLE:
             return self._row(_decode_raw(repaired(line)))
 
-    def _row(self, raw: _RawRow) -> Row:
+    def _row(self, raw: _RawOutputRow) -> OutputRow:
         members = self._members
-        return Row(
+        return OutputRow(
             index=raw.index,
             id=plain_text(raw.id),
             output=raw.output if self._raw_output else plain_text(raw.output),
@@ -137,7 +137,7 @@ class OutputRowReader:
         )
 
 
-def _usage(raw: msgspec.Raw) -> Usage | None:
+def _usage(raw: msgspec.Raw) -> RowUsage | None:
     """Return what can be read of a usage, which is what the server wrote."""
     try:
         return _decode_usage(raw)
@@ -147,7 +147,7 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
         members = _decode_members(raw)
     except UNREADABLE:
         return None
-    return Usage(*(_count(members.get(name, NULL)) for name in Usage.__struct_fields__))
+    return RowUsage(*(_count(members.get(name, NULL)) for name in RowUsage.__struct_fields__))
 
 
 def _count(raw: msgspec.Raw) -> int | None:
