@@ -36,50 +36,73 @@ class SealedSection:
         return os.pread(self.fd, min(count, self.size - offset), self.start + offset)
 
 
-class OutputFile:
-    """A file in the making. `size` is final once it is complete. All methods block."""
+class _OpenFile:
+    """An open file that sections are joined into. `size`: bytes so far, final once it is complete."""
 
-    def __init__(self, target: Path, join: Join) -> None:
-        """Start it empty. Raise InputError where another run is writing the same target."""
-        self.target = target.resolve()  # a link is to stay a link
-        self._path = _beside(self.target, "rowmill-part")
-        with durable.machine_errors(f"write beside the output {target}"):
-            self._fd: int | None = _claim(self._path, self.target)
-        try:
-            self._joined = _Joined(self._fd, self._path, join)
-        except BaseException:
-            self.abandon()
-            raise
-
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return self._joined.size
+    def __init__(self, fd: int, path: Path, join: Join) -> None:
+        self.size = 0
+        self._fd = fd
+        self._open = True
+        self._path = path
+        self._join = join
+        self._write(join.begin())
 
     def take(self, section: SealedSection) -> None:
         """Append a section. Raise RunDirectoryError where its file is shorter than it, or damaged."""
-        self._joined.take(section)
+        offset = count = 0
+        if section.size:
+            try:
+                offset, count = self._join.add(section)
+            except ValueError as error:
+                raise damaged(section.path, f"is damaged: {error}") from error
+        with durable.machine_errors(f"write {self._path}"):
+            copied = durable.copy_range(section.fd, self._fd, section.start + offset, count)
+        self.size += copied
+        if copied < count:
+            raise damaged(section.path, f"is {count - copied} bytes shorter than its footer said")
 
     def complete(self) -> None:
         """Bring it to its end and to the disk."""
-        self._joined.complete()
+        self._write(self._join.end())
+        with durable.machine_errors(f"write {self._path}"):
+            durable.sync_file(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+        self._open = False
+
+    def _write(self, data: bytes) -> None:
+        with durable.machine_errors(f"write {self._path}"):
+            durable.write_all(self._fd, data)
+        self.size += len(data)
+
+
+class OutputFile(_OpenFile):
+    """A file in the making. All methods block."""
+
+    def __init__(self, target: Path, join: Join) -> None:
+        """Start it. Raise InputError where another run is writing the same target."""
+        self.target = target.resolve()  # a link is to stay a link
+        path = _beside(self.target, "rowmill-part")
+        with durable.machine_errors(f"write beside the output {target}"):
+            fd = _claim(path, self.target)
+        try:
+            super().__init__(fd, path, join)
+        except BaseException:
+            self.abandon()
+            raise
 
     def publish(self) -> None:
         """Give it its name."""
         with durable.machine_errors(f"write {self.target}"):
             durable.publish(self._path, self.target)
-        self._close()
+        self.close()
 
     def abandon(self) -> None:
         """Remove it. Once it has its name nothing happens."""
-        if self._fd is not None:
+        if self._open:
             self._path.unlink(missing_ok=True)
-            self._close()
-
-    def _close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+            self.close()
 
 
 class OutputDirectory:
@@ -92,7 +115,7 @@ class OutputDirectory:
         self._suffix = suffix
         self._join = join
         self._files = 0
-        self._current: tuple[int, _Joined] | None = None
+        self._current: _OpenFile | None = None
         self._path = _beside(self.target, "rowmill-parts")
         self._aside = _beside(self.target, "rowmill-old")
         self._lock_path = _beside(self.target, "rowmill-part")
@@ -108,7 +131,7 @@ class OutputDirectory:
 
     def take(self, section: SealedSection) -> None:
         """Append a section to the last file, or to a new one where that is large enough."""
-        if self._current is not None and self._current[1].size >= FILE_BYTES:
+        if self._current is not None and self._current.size >= FILE_BYTES:
             self._complete_file()
         self._open_file().take(section)
 
@@ -135,69 +158,34 @@ class OutputDirectory:
                 _remove_files(self._path)
             self._release()
 
-    def _open_file(self) -> "_Joined":
+    def _open_file(self) -> _OpenFile:
         if self._current is None:
             path = self._path / f"part-{self._files:05d}{self._suffix}"
             with durable.machine_errors(f"write {path}"):
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             self._files += 1
             try:
-                self._current = fd, _Joined(fd, path, self._join())
+                self._current = _OpenFile(fd, path, self._join())
             except BaseException:
                 os.close(fd)
                 raise
-        return self._current[1]
+        return self._current
 
     def _complete_file(self) -> None:
         assert self._current is not None
-        fd, joined = self._current
-        joined.complete()
-        self.size += joined.size
+        self._current.complete()
+        self.size += self._current.size
+        self._current.close()
         self._current = None
-        os.close(fd)
 
     def _release(self) -> None:
         if self._current is not None:
-            os.close(self._current[0])
+            self._current.close()
             self._current = None
         if self._lock is not None:
             self._lock_path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
-
-
-class _Joined:
-    """An open file that sections are joined into."""
-
-    def __init__(self, fd: int, path: Path, join: Join) -> None:
-        self.size = 0
-        self._fd = fd
-        self._path = path
-        self._join = join
-        self._write(join.begin())
-
-    def take(self, section: SealedSection) -> None:
-        offset = count = 0
-        if section.size:
-            try:
-                offset, count = self._join.add(section)
-            except ValueError as error:
-                raise damaged(section.path, f"is damaged: {error}") from error
-        with durable.machine_errors(f"write {self._path}"):
-            copied = durable.copy_range(section.fd, self._fd, section.start + offset, count)
-        self.size += copied
-        if copied < count:
-            raise damaged(section.path, f"is {count - copied} bytes shorter than its footer said")
-
-    def complete(self) -> None:
-        self._write(self._join.end())
-        with durable.machine_errors(f"write {self._path}"):
-            durable.sync_file(self._fd)
-
-    def _write(self, data: bytes) -> None:
-        with durable.machine_errors(f"write {self._path}"):
-            durable.write_all(self._fd, data)
-        self.size += len(data)
 
 
 def _beside(target: Path, suffix: str) -> Path:
