@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
@@ -12,19 +12,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from rowmill.files.output.parquet_join import ParquetJoin
+from tests.files.output.conftest import MemorySection
 
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string()), ("list", pa.list_(pa.float32()))])
-
-
-class Section(NamedTuple):
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def read(self, offset: int, count: int) -> bytes:
-        return self.data[offset : offset + count]
 
 
 def file_of(first: int, rows: int, **options: Any) -> bytes:
@@ -47,7 +37,7 @@ def joined(files: list[bytes]) -> bytes:
     join = ParquetJoin(empty)
     made = join.begin()
     for data in files:
-        offset, count = join.add(Section(data + b"\n"))
+        offset, count = join.add(MemorySection(data + b"\n"))
         made += data[offset : offset + count]
     return made + join.end()
 
@@ -119,13 +109,13 @@ def test_a_footer_that_is_larger_than_what_is_read_at_first(monkeypatch: pytest.
 )
 def test_what_is_no_parquet_file_is_refused(damage: Callable[[bytes], bytes], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ParquetJoin(empty).add(Section(damage(file_of(0, 5)) + b"\n"))
+        ParquetJoin(empty).add(MemorySection(damage(file_of(0, 5)) + b"\n"))
 
 
 def test_files_with_other_columns_are_refused() -> None:
     sink = io.BytesIO()
     parquet.write_table(pa.table({"n": [1]}), sink)
     join = ParquetJoin(empty)
-    join.add(Section(file_of(0, 1) + b"\n"))
+    join.add(MemorySection(file_of(0, 1) + b"\n"))
     with pytest.raises(ValueError, match="other columns"):
-        join.add(Section(sink.getvalue() + b"\n"))
+        join.add(MemorySection(sink.getvalue() + b"\n"))
