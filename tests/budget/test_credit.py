@@ -1,4 +1,4 @@
-"""A worker's purse: nothing is ever lost or made in it."""
+"""A worker's credit: nothing is ever lost or made in it."""
 
 from math import inf, isfinite
 
@@ -10,7 +10,7 @@ from rowmill.budget.credit import Credit
 from rowmill.core.amounts import Amount
 
 
-def test_before_the_first_allowance_nothing_is_covered() -> None:
+def test_before_the_first_grant_nothing_is_covered() -> None:
     assert not Credit().covers(0.0, 0.0)
 
 
@@ -27,58 +27,58 @@ def test_before_the_first_allowance_nothing_is_covered() -> None:
     ],
 )
 def test_a_request_is_covered_by_all_three_or_not_at_all(allowed: Amount, covered: bool) -> None:
-    purse = Credit()
-    purse.allow(allowed)
-    assert purse.covers(10.0, 0.5) is covered
+    credit = Credit()
+    credit.allow(allowed)
+    assert credit.covers(10.0, 0.5) is covered
 
 
 def test_what_a_reply_used_takes_the_place_of_the_estimate() -> None:
-    purse = Credit()
-    purse.allow(Amount(2.0, 100.0, 1.0))
-    purse.reserve(60.0, 0.5)
-    assert purse.spent == Amount(1.0, 60.0, 0.5)
-    assert purse.reserved == Amount(1.0, 60.0, 0.5)
-    assert not purse.covers(60.0, 0.5)
-    purse.settle(60.0, 0.5, 40.0, 0.25)
-    assert purse.spent == Amount(1.0, 40.0, 0.25)
-    assert purse.reserved == Amount()
-    assert purse.covers(60.0, 0.75)
+    credit = Credit()
+    credit.allow(Amount(2.0, 100.0, 1.0))
+    credit.reserve(60.0, 0.5)
+    assert credit.spent == Amount(1.0, 60.0, 0.5)
+    assert credit.reserved == Amount(1.0, 60.0, 0.5)
+    assert not credit.covers(60.0, 0.5)
+    credit.settle(60.0, 0.5, 40.0, 0.25)
+    assert credit.spent == Amount(1.0, 40.0, 0.25)
+    assert credit.reserved == Amount()
+    assert credit.covers(60.0, 0.75)
 
 
 def test_what_was_not_billed_still_was_a_request() -> None:
-    purse = Credit()
-    purse.allow(Amount(1.0, 100.0, 1.0))
-    purse.reserve(60.0, 0.5)
-    purse.settle(60.0, 0.5, 0.0, 0.0)
-    assert purse.spent == Amount(1.0, 0.0, 0.0)
-    assert purse.give_back() == Amount(0.0, 100.0, 1.0)
+    credit = Credit()
+    credit.allow(Amount(1.0, 100.0, 1.0))
+    credit.reserve(60.0, 0.5)
+    credit.settle(60.0, 0.5, 0.0, 0.0)
+    assert credit.spent == Amount(1.0, 0.0, 0.0)
+    assert credit.give_back() == Amount(0.0, 100.0, 1.0)
 
 
-def test_a_debt_is_not_given_back_but_taken_from_the_next_allowance() -> None:
-    purse = Credit()
-    purse.allow(Amount(3.0, 100.0, 1.0))
-    purse.reserve(100.0, 0.25)
-    purse.settle(100.0, 0.25, 130.0, 0.5)
-    assert purse.give_back() == Amount(2.0, 0.0, 0.5)
-    need = purse.need(50.0, 0.25)
+def test_a_debt_is_not_given_back_but_taken_from_the_next_grant() -> None:
+    credit = Credit()
+    credit.allow(Amount(3.0, 100.0, 1.0))
+    credit.reserve(100.0, 0.25)
+    credit.settle(100.0, 0.25, 130.0, 0.5)
+    assert credit.give_back() == Amount(2.0, 0.0, 0.5)
+    need = credit.need(50.0, 0.25)
     assert (need.requests, need.usd) == (1.0, 0.25)
     assert need.tokens == pytest.approx(80.0)
-    purse.allow(Amount(1.0, 50.0, 0.25))
-    assert not purse.covers(50.0, 0.25)
-    purse.allow(Amount(0.0, 30.0, 0.0))
-    assert purse.covers(50.0, 0.25)
-    assert not purse.covers(51.0, 0.25)
+    credit.allow(Amount(1.0, 50.0, 0.25))
+    assert not credit.covers(50.0, 0.25)
+    credit.allow(Amount(0.0, 30.0, 0.0))
+    assert credit.covers(50.0, 0.25)
+    assert not credit.covers(51.0, 0.25)
 
 
 @given(debt=st.floats(1e-9, 1e9), estimate=st.floats(1e-9, 1e9))
 def test_a_need_that_is_allowed_is_always_covered(debt: float, estimate: float) -> None:
-    purse = Credit()
-    purse.allow(Amount(1.0, estimate, debt))
-    purse.reserve(estimate, debt)
-    purse.settle(estimate, debt, estimate + debt, 2.0 * debt)
-    purse.give_back()
-    purse.allow(purse.need(estimate, estimate))
-    assert purse.covers(estimate, estimate)
+    credit = Credit()
+    credit.allow(Amount(1.0, estimate, debt))
+    credit.reserve(estimate, debt)
+    credit.settle(estimate, debt, estimate + debt, 2.0 * debt)
+    credit.give_back()
+    credit.allow(credit.need(estimate, estimate))
+    assert credit.covers(estimate, estimate)
 
 
 _figure = st.floats(0.0, 1e6)
@@ -100,26 +100,26 @@ def test_what_was_allowed_is_given_back_spent_or_still_there(
     free: tuple[bool, bool, bool], steps: list[tuple[str, float, float]]
 ) -> None:
     """`free`: which of requests, tokens and dollars are not limited."""
-    purse, given_out, returned = Credit(), Amount(), Amount()
+    credit, given_out, returned = Credit(), Amount(), Amount()
     in_flight: list[tuple[float, float]] = []
     for what, tokens, usd in steps:
         if what == "allow":
             finite = (float(int(tokens)) % 5, tokens, usd)
             given_out += Amount(*(0.0 if any_ else value for any_, value in zip(free, finite, strict=True)))
-            purse.allow(Amount(*(inf if any_ else value for any_, value in zip(free, finite, strict=True))))
-        elif what == "reserve" and purse.covers(tokens, usd):
-            purse.reserve(tokens, usd)
+            credit.allow(Amount(*(inf if any_ else value for any_, value in zip(free, finite, strict=True))))
+        elif what == "reserve" and credit.covers(tokens, usd):
+            credit.reserve(tokens, usd)
             in_flight.append((tokens, usd))
         elif what == "settle" and in_flight:
-            purse.settle(*in_flight.pop(0), tokens, usd)
+            credit.settle(*in_flight.pop(0), tokens, usd)
         elif what == "give back":
-            left = purse.give_back()
+            left = credit.give_back()
             returned += left
             assert min(left.requests, left.tokens, left.usd) >= 0
-            assert not purse.covers(1e-9, 1e-9) or all(free)
-    assert purse.reserved.requests == len(in_flight)
-    assert purse.reserved.tokens == pytest.approx(sum(tokens for tokens, _ in in_flight), abs=1e-6)
-    credit = (purse._requests, purse._tokens, purse._usd)
-    expected = given_out - returned - purse.spent
-    for any_, there, figure in zip(free, credit, (expected.requests, expected.tokens, expected.usd), strict=True):
+            assert not credit.covers(1e-9, 1e-9) or all(free)
+    assert credit.reserved.requests == len(in_flight)
+    assert credit.reserved.tokens == pytest.approx(sum(tokens for tokens, _ in in_flight), abs=1e-6)
+    kept = (credit._requests, credit._tokens, credit._usd)
+    expected = given_out - returned - credit.spent
+    for any_, there, figure in zip(free, kept, (expected.requests, expected.tokens, expected.usd), strict=True):
         assert there == pytest.approx(figure, abs=1e-6) if not any_ else there in {0.0, inf} or isfinite(there)

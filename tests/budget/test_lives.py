@@ -1,4 +1,4 @@
-"""Whole runs under a cap: workers with real purses, real allowances, and between them messages with delays.
+"""Whole runs under a cap: workers with real credit, a real allocator, and between them messages with delays.
 
 Messages keep their order in each direction. Workers idle, die and have successors; rows cost what nobody knows before.
 """
@@ -56,7 +56,7 @@ class Life:
 
     number: int
     slots: int
-    purse: Credit = field(default_factory=Credit)
+    credit: Credit = field(default_factory=Credit)
     estimate: CostEstimate = field(default_factory=CostEstimate)
     alive: bool = True
     idle: bool = False
@@ -80,7 +80,7 @@ class World:
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
         self.rows = deque(self.row() for _ in range(rows))
-        self.allowances = BudgetAllocator(cap, spent, workers=workers)
+        self.allocator = BudgetAllocator(cap, spent, workers=workers)
         self.lives: dict[int, Life] = {}
         self.born = 0
         self.dead: list[Life] = []
@@ -136,21 +136,21 @@ class World:
         self.at(self.now + TICK_S, self.tick)
 
     def grant(self) -> None:
-        for number, amount in self.allowances.grants(self.now):
+        for number, amount in self.allocator.grants(self.now):
             self.messages += 1
             life = self.lives[number]
             life.to_worker = max(life.to_worker, self.now + self.delay())
             self.at(life.to_worker, lambda life=life, amount=amount: self.deliver(life, amount))  # type: ignore[misc]
         self.check()
-        if self.allowances.exhausted is not None and not self.over:
+        if self.allocator.exhausted is not None and not self.over:
             self.over = True
-            known = self.allowances._accounts
-            late = (known[number].spent - life.purse.spent for number, life in self.lives.items())
+            known = self.allocator._accounts
+            late = (known[number].spent - life.credit.spent for number, life in self.lives.items())
             self.freed = sum(max(0.0, amount.tokens) for amount in late)
 
     def check(self) -> None:
         """Hold the promise, as the supervisor sees it (only debts are too much), and as the bill does."""
-        known = self.allowances
+        known = self.allocator
         debts = sum((account.debt for account in known._accounts.values()), self.debts)
         there = known.spent + known.outstanding
         assert all(math.isfinite(value) for value in figures(there))
@@ -163,7 +163,7 @@ class World:
         life = Life(self.born, self.slots)
         self.born += 1
         self.lives[life.number] = life
-        self.allowances.join(life.number, self.now)
+        self.allocator.join(life.number, self.now)
         self.at(self.now + self.random.uniform(0.0, TICK_S), lambda: self.beat(life))
         self.after(self.habits.life_s, lambda: self.death(life))
         self.after(self.habits.idle_every_s, lambda: self.pause(life))
@@ -188,14 +188,14 @@ class World:
         life.in_flight.clear()
 
     def tidy_end(self, life: Life) -> None:
-        left = life.purse.give_back()
-        self.allowances.short(life.number, left, NOTHING)
-        self.allowances.report(life.number, life.purse.spent, life.purse.reserved)
+        left = life.credit.give_back()
+        self.allocator.short(life.number, left, NOTHING)
+        self.allocator.report(life.number, life.credit.spent, life.credit.reserved)
         self.leave(life)
 
     def leave(self, life: Life) -> None:
-        self.debts += self.allowances._accounts[life.number].debt
-        self.allowances.leave(life.number)
+        self.debts += self.allocator._accounts[life.number].debt
+        self.allocator.leave(life.number)
         self.dead.append(self.lives.pop(life.number))
 
     def pause(self, life: Life) -> None:
@@ -216,8 +216,8 @@ class World:
     def beat(self, life: Life) -> None:
         if not life.alive or life.number not in self.lives:
             return
-        spent, reserved = life.purse.spent, life.purse.reserved
-        self.tell(life, lambda: self.allowances.report(life.number, spent, reserved), counts=False)
+        spent, reserved = life.credit.spent, life.credit.reserved
+        self.tell(life, lambda: self.allocator.report(life.number, spent, reserved), counts=False)
         self.at(self.now + TICK_S, lambda: self.beat(life))
 
     def deliver(self, life: Life, amount: Amount | None) -> None:
@@ -226,17 +226,17 @@ class World:
         if amount is None:
             self.short(life)
             return
-        life.purse.allow(amount)
+        life.credit.allow(amount)
         life.waiting = False
         self.send(life)
 
     def short(self, life: Life, tokens: float = 0.0, usd: float = 0.0) -> None:
-        left = life.purse.give_back()
-        need = life.purse.need(tokens, usd) if tokens else NOTHING
+        left = life.credit.give_back()
+        need = life.credit.need(tokens, usd) if tokens else NOTHING
         self.largest = each(max, self.largest, need)
 
         def told() -> None:
-            self.allowances.short(life.number, left, need)
+            self.allocator.short(life.number, left, need)
             self.grant()
 
         self.tell(life, told)
@@ -248,13 +248,13 @@ class World:
             row = self.rows[0]
             tokens = self.expected(life, row)
             usd = tokens * 1e-4
-            if not life.purse.covers(tokens, usd):
+            if not life.credit.covers(tokens, usd):
                 if not life.waiting:
                     life.waiting = True
                     self.short(life, tokens, usd)
                 return
             self.rows.popleft()
-            life.purse.reserve(tokens, usd)
+            life.credit.reserve(tokens, usd)
             self.sent += 1
             self.reserved += Amount(1.0, tokens, usd)
             life.in_flight[self.sent] = row, tokens
@@ -280,7 +280,7 @@ class World:
             self.done += 1
             if self.habits.most_output:
                 life.estimate.learn(PROMPT, PROMPT, int(row.used) - PROMPT)
-        life.purse.settle(held, held * 1e-4, used, used * 1e-4)
+        life.credit.settle(held, held * 1e-4, used, used * 1e-4)
         self.freed += max(0.0, held - used) * self.over
         self.reserved += Amount(0.0, used - held, (used - held) * 1e-4)
         self.bill(used)
@@ -357,7 +357,7 @@ def test_no_life_passes_the_cap_and_every_run_ends(
     spent = each(lambda value: before * value if math.isfinite(value) else 7.0, most)
     world = World(seed, most, habits, workers=workers, slots=slots, rows=rows, spent=spent)
     world.run()
-    known = world.allowances
+    known = world.allocator
     assert known.outstanding == NOTHING
     if known.exhausted is None:
         assert world.done == rows
@@ -378,8 +378,8 @@ def test_of_many_small_requests_hardly_a_part_of_the_cap_is_left(limit: str, lif
     cap = replace_one(FREE, limit, {"requests": 6000.0, "tokens": 600_000.0, "usd": 60.0}[limit])
     world = World(5, cap, Habits(life_s=life_s, idle_every_s=4.0), workers=4, slots=128, rows=20_000)
     world.run()
-    assert f"max_{limit}" in (world.allowances.exhausted or "")
-    lost = dict(zip(("requests", "tokens", "usd"), figures(world.allowances.lost), strict=True))[limit]
+    assert f"max_{limit}" in (world.allocator.exhausted or "")
+    lost = dict(zip(("requests", "tokens", "usd"), figures(world.allocator.lost), strict=True))[limit]
     assert world.used() + lost / getattr(cap, limit) >= 0.995
     assert world.used() <= 1 + ROUNDING
     assert world.messages < 0.1 * world.sent, "credit goes out for many requests at a time"

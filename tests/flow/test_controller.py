@@ -1,4 +1,4 @@
-"""One provider under one governor, with workers that are played by the test: what the leases come to."""
+"""One provider under its controller, with workers that are played by the test: what the leases come to."""
 
 from itertools import pairwise
 from random import Random
@@ -12,15 +12,15 @@ from rowmill.core.leases import Lease
 from rowmill.flow.controller import ProviderController
 
 TICK_S = 0.25
-NEWS_S = 0.01  # by which a hold is longer than asked for
+NEWS_S = 0.01  # by which a pause is longer than asked for
 
 
 class Stage:
-    """A governor and its workers, in a time of their own."""
+    """A controller and its workers, in a time of their own."""
 
     def __init__(self, *, workers: int = 2, slots: int = 16, auto: bool = False, **provider: Any) -> None:
         self.now = 1000.0
-        self.governor = ProviderController(
+        self.controller = ProviderController(
             0,
             ProviderConfig(name="main", base_url="http://127.0.0.1:1/v1", **provider),
             auto=auto,
@@ -33,19 +33,19 @@ class Stage:
         self.leases: dict[int, Lease] = {}
         self.sent: list[tuple[float, int, Lease]] = []
         for holder in self.reports:
-            self.governor.join(holder, self.now)
+            self.controller.join(holder, self.now)
         self.deliver()
 
     def deliver(self) -> None:
         """Send the leases that are due, and what follows from their acknowledgements."""
         for _ in range(8):
-            leases = self.governor.leases(self.now)
+            leases = self.controller.leases(self.now)
             if not leases:
                 return
             for holder, lease in leases:
                 self.leases[holder] = lease
                 self.sent.append((self.now, holder, lease))
-                self.governor.leased(holder, lease.serial, (0.0, 0.0), self.now)
+                self.controller.leased(holder, lease.serial, (0.0, 0.0), self.now)
 
     def pass_time(self, seconds: float, **grown: Any) -> None:
         """Let time pass, every worker reporting; `grown`: what grows a second in each, or is so (`wants_slots`)."""
@@ -59,8 +59,8 @@ class Stage:
                         setattr(report, name, getattr(report, name) + value * TICK_S)
                 copy = ProviderReport(**{name: getattr(report, name) for name in report.__struct_fields__})
                 copy.lease = self.leases[holder].serial
-                self.governor.report(holder, copy, TICK_S, self.now)
-            self.governor.tick(self.now)
+                self.controller.report(holder, copy, TICK_S, self.now)
+            self.controller.tick(self.now)
             self.deliver()
 
     @property
@@ -107,95 +107,97 @@ def test_a_known_rate_is_gone_to_straight() -> None:
     assert sum(lease.requests.rate for lease in stage.leases.values() if lease.requests) == pytest.approx(1000)
 
 
-def test_a_429_with_retry_after_holds_everybody_and_lets_go_gradually() -> None:
+def test_a_429_with_retry_after_pauses_everybody_and_lets_go_gradually() -> None:
     stage = Stage(slots=64)
     stage.pass_time(5, **BUSY)
-    assert stage.governor.refused(4.0, slow_down=False, now=stage.now)
+    assert stage.controller.refused(4.0, slow_down=False, now=stage.now)
     stage.deliver()
-    held_until = stage.now + 4.0 + NEWS_S
-    assert [lease.hold_until for lease in stage.leases.values()] == [held_until] * 2, "at once, not at the next tick"
-    assert not stage.governor.refused(4.005, slow_down=False, now=stage.now), "no news: it ends hardly later"
+    paused_until = stage.now + 4.0 + NEWS_S
+    assert [lease.paused_until for lease in stage.leases.values()] == [paused_until] * 2, (
+        "at once, not at the next tick"
+    )
+    assert not stage.controller.refused(4.005, slow_down=False, now=stage.now), "no news: it ends hardly later"
     stage.pass_time(4.25, in_flight=0, wants_slots=True)
-    view = stage.governor.view(held_until - 1.0)
+    view = stage.controller.view(paused_until - 1.0)
     assert (view.state, view.held_s) == ("open", None)
     released = stage.allowed_after(6.0, **BUSY)
     assert released[0] < 128 / 3, "no stampede"
     assert released[-1] > 80
-    assert stage.governor.figures(stage.now).held_s == pytest.approx(4.0, abs=0.02)
+    assert stage.controller.figures(stage.now).held_s == pytest.approx(4.0, abs=0.02)
 
 
-def test_a_hold_shows_in_the_view_while_it_lasts() -> None:
+def test_a_pause_shows_in_the_view_while_it_lasts() -> None:
     stage = Stage()
-    stage.governor.refused(600.0, slow_down=False, now=stage.now)
+    stage.controller.refused(600.0, slow_down=False, now=stage.now)
     stage.pass_time(1.0, in_flight=0)
-    view = stage.governor.view(stage.now)
+    view = stage.controller.view(stage.now)
     assert view.state == "holding"
     assert view.held_s == pytest.approx(599.0, abs=0.02)
 
 
-def test_a_429_without_retry_after_holds_nobody() -> None:
+def test_a_429_without_retry_after_pauses_nobody() -> None:
     stage = Stage()
-    assert not stage.governor.refused(None, slow_down=False, now=stage.now)
-    assert stage.governor.state == "open"
+    assert not stage.controller.refused(None, slow_down=False, now=stage.now)
+    assert stage.controller.state == "open"
 
 
 def test_a_tripped_worker_stops_all_and_probes_find_the_way_back() -> None:
     stage = Stage()
     stage.pass_time(5, **BUSY)
-    stage.governor.tripped("overloaded (HTTP 503, down)")
-    stage.governor.tick(stage.now)
+    stage.controller.tripped("overloaded (HTTP 503, down)")
+    stage.controller.tick(stage.now)
     stage.deliver()
     assert stage.allowed == 0
     assert all(lease.failing for lease in stage.leases.values())
-    assert stage.governor.events == ["provider main: failing; only probes are sent: overloaded (HTTP 503, down)"]
+    assert stage.controller.events == ["provider main: failing; only probes are sent: overloaded (HTTP 503, down)"]
     seen = stage.allowed_after(10.0, in_flight=0, wants_slots=True)
     assert max(seen) == 1, "one probe at a time, over all workers"
     stage.pass_time(1.0, answered=4, requests=4, reply_s=0.1, in_flight=0, wants_slots=True)
     recovering = stage.allowed_after(10.0, answered=50, requests=50, reply_s=1.0, in_flight=8, wants_slots=True)
     assert recovering[0] < 32
     assert recovering[-1] == 32
-    assert stage.governor.state == "open"
+    assert stage.controller.state == "open"
     assert not any(lease.failing for lease in stage.leases.values())
-    assert stage.governor.figures(stage.now).opened == 1
-    assert any("answers again" in event for event in stage.governor.events)
+    assert stage.controller.figures(stage.now).opened == 1
+    assert any("answers again" in event for event in stage.controller.events)
 
 
 @pytest.mark.parametrize(("answered", "patience"), [(0, 60.0), (100, 3600.0)])
 def test_waiting_for_a_dead_provider_has_an_end(answered: int, patience: float) -> None:
     stage = Stage()
     stage.pass_time(1.0, requests=answered, answered=answered, reply_s=answered * 0.1, in_flight=1)
-    stage.governor.tripped("connection (refused)")
+    stage.controller.tripped("connection (refused)")
     stage.pass_time(1.0, in_flight=0)
     stage.now += patience - 10.0
-    assert stage.governor.hopeless(stage.now) is None
+    assert stage.controller.hopeless(stage.now) is None
     stage.now += 20.0
-    reason = stage.governor.hopeless(stage.now)
+    reason = stage.controller.hopeless(stage.now)
     assert reason is not None
     assert "connection (refused)" in reason
 
 
 def test_a_closed_provider_has_no_slots_and_says_why_once() -> None:
     stage = Stage()
-    stage.governor.close("auth (HTTP 401, bad key)")
-    stage.governor.close("something later")
+    stage.controller.close("auth (HTTP 401, bad key)")
+    stage.controller.close("something later")
     stage.pass_time(1.0, in_flight=0)
     assert all(lease.closed and lease.in_flight == 0 for lease in stage.leases.values())
-    assert stage.governor.events == ["provider main: closed: auth (HTTP 401, bad key)"]
-    assert stage.governor.view(stage.now).state == "closed"
+    assert stage.controller.events == ["provider main: closed: auth (HTTP 401, bad key)"]
+    assert stage.controller.view(stage.now).state == "closed"
 
 
 def test_a_machine_short_of_something_gets_fewer_requests_or_none() -> None:
     stage = Stage()
-    stage.governor.throttle(0.25, paused=False, saturated=False)
+    stage.controller.throttle(0.25, paused=False, saturated=False)
     stage.pass_time(1.0, **BUSY)
     assert stage.allowed == 8
-    stage.governor.throttle(0.001, paused=False, saturated=False)
+    stage.controller.throttle(0.001, paused=False, saturated=False)
     stage.pass_time(1.0, in_flight=1)
     assert stage.allowed == 1, "short of memory is no reason to stand still"
-    stage.governor.throttle(1.0, paused=True, saturated=False)
+    stage.controller.throttle(1.0, paused=True, saturated=False)
     stage.pass_time(1.0, in_flight=0)
     assert stage.allowed == 0
-    stage.governor.throttle(1.0, paused=False, saturated=False)
+    stage.controller.throttle(1.0, paused=False, saturated=False)
     stage.pass_time(2.0, **BUSY)
     assert stage.allowed == 32
 
@@ -203,13 +205,13 @@ def test_a_machine_short_of_something_gets_fewer_requests_or_none() -> None:
 def test_what_ended_workers_did_stays_in_the_figures() -> None:
     stage = Stage()
     stage.pass_time(1.0, requests=20, answered=16, limited=4, prompt_tokens=100, reply_s=8.0, in_flight=0)
-    stage.governor.leave(0, stage.now)
+    stage.controller.leave(0, stage.now)
     del stage.reports[0], stage.leases[0]
-    stage.governor.join(7, stage.now)
+    stage.controller.join(7, stage.now)
     stage.reports[7] = ProviderReport()
     stage.deliver()
     stage.pass_time(1.0, in_flight=0)
-    figures = stage.governor.figures(stage.now)
+    figures = stage.controller.figures(stage.now)
     assert (figures.requests, figures.answered, figures.limited, figures.failed) == (40, 32, 8, 8)
     assert figures.prompt_tokens == 200
     assert figures.mean_reply_s == pytest.approx(0.5)

@@ -229,8 +229,8 @@ class Sender:
 
     def retry(self) -> None:
         self.retries += 1
-        allowance = max(10.0, self.floor_per_s) + self.floor_per_s * (self.now - self.start)
-        assert self.retries <= self.share * (self.firsts + self.retries) + allowance + 1e-3
+        allowed = max(10.0, self.floor_per_s) + self.floor_per_s * (self.now - self.start)
+        assert self.retries <= self.share * (self.firsts + self.retries) + allowed + 1e-3
 
     def retry_all(self, most: int = 1_000) -> int:
         """Retry for as long as it is allowed now; return how often that was."""

@@ -159,7 +159,7 @@ FULL_LEASE = Lease(
     Share(1000.5, 250.125, -3.5),
     Share(1e9, 1e9, -1e9),
     largest=1e12,
-    hold_until=1235167.890625,
+    paused_until=1235167.890625,
     closed=True,
     failing=True,
 )

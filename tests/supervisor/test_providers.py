@@ -130,7 +130,7 @@ def test_a_worker_that_is_gone_is_sent_nothing(hire: HIRE) -> None:
     assert first.leases() == []
 
 
-def test_a_429_holds_all_workers_at_once(hire: HIRE) -> None:
+def test_a_429_pauses_all_workers_at_once(hire: HIRE) -> None:
     one = providers({"name": "a"})
     workers = [hire(1), hire(2)]
     for worker in workers:
@@ -139,7 +139,7 @@ def test_a_429_holds_all_workers_at_once(hire: HIRE) -> None:
     one.take(workers[0].member, RateLimited(0, 30.0, slow_down=False), 0.5)
     assert one.pressing
     one.send_leases(0.5)
-    assert [worker.leases()[-1].hold_until for worker in workers] == [pytest.approx(30.5, abs=0.02)] * 2
+    assert [worker.leases()[-1].paused_until for worker in workers] == [pytest.approx(30.5, abs=0.02)] * 2
 
 
 def test_a_tripped_worker_stops_all_at_once(hire: HIRE) -> None:

@@ -17,7 +17,7 @@ def shard(number: int) -> Shard:
 
 
 def seal(scheduler: ShardScheduler, number: int) -> list[int]:
-    sealed = Sealed(shard(number), 0, 0, Totals(rows=10), "jsonl")
+    sealed = Sealed(1, shard(number), 0, 0, Totals(rows=10), "jsonl")
     return [ready.shard.number for _, ready in scheduler.seal(Path(f"{number}"), sealed)]
 
 

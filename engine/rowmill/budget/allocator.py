@@ -1,7 +1,7 @@
 """The supervisor's end of the budget: what each worker may spend, and when nothing more can be covered.
 
 The promise: what was spent, by whatever session, and what workers can still spend come to the cap at most. Workers
-reserve an estimate before they send (`purse`), so the bill passes the cap by no more than what requests in flight
+reserve an estimate before they send (`credit`), so the bill passes the cap by no more than what requests in flight
 settle above their estimates. Such an excess stays a debt of its worker, and the next grant pays it first.
 
 The pool is what nobody holds:

@@ -1,6 +1,6 @@
 """Arithmetic on amounts of requests, tokens and dollars, each of its own.
 
-What is not limited is infinite only in a cap, in what is left of a cap, and in the credit of a purse. Nothing is ever
+What is not limited is infinite only in a cap, in what is left of a cap, and in the credit of a worker. Nothing is ever
 subtracted from that but finite figures, so that no NaN comes of it.
 """
 

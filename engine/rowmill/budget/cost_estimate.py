@@ -1,9 +1,10 @@
 """What a request will cost in tokens, before its reply says so: what is reserved for it.
 
-Unlike the estimate that limits are debited by (`limits.estimate`), this one is not to be safe but to be right: hundreds
-of requests are in flight at a time, and when a budget ends, what they were reserved at decides how near to it the bill
-comes. So for the reply it is not the most that the request allows, but the mean of what replies took. The sum over n
-requests is then off by the spread of single ones over the square root of n, and by that of the mean itself.
+Unlike the estimate that limits are debited by (`flow.limits.token_estimate`), this one is not to be safe but to be
+right: hundreds of requests are in flight at a time, and when a budget ends, what they were reserved at decides how near
+to it the bill comes. So for the reply it is not the most that the request allows, but the mean of what replies took.
+The sum over n requests is then off by the spread of single ones over the square root of n, and by that of the mean
+itself.
 
 Until a few replies have been seen the most that a request allows is taken, so that nothing is spent on a guess.
 

@@ -3,7 +3,7 @@
 Always: what was allowed - what was given back - `spent` = the credit. A request takes its estimate at the moment of
 sending; its end corrects that by what was used. So `spent` counts what is in flight as it was estimated, and the credit
 falls below 0 only by what settlements take above their estimates: a debt, which stays here and is paid by the next
-allowance.
+grant.
 
 What is not limited is allowed as infinity: it stays infinite, is never given back, and what is spent of it is counted.
 """
@@ -16,7 +16,7 @@ _ROUNDING = 1.0 + 1e-12  # a debt and what was asked for to pay it are not to mi
 
 
 class Credit:
-    """The credit of one worker. Before the first allowance it covers nothing."""
+    """The credit of one worker. Before the first grant it covers nothing."""
 
     __slots__ = ("_in_flight", "_requests", "_reserved_tokens", "_reserved_usd", "_sent", "_spent_tokens", "_spent_usd",
                  "_tokens", "_usd")  # fmt: skip
@@ -69,7 +69,7 @@ class Credit:
             self._reserved_tokens = self._reserved_usd = 0.0
 
     def need(self, tokens: float, usd: float) -> Amount:
-        """Return what an allowance must bring for a request of this estimate: the estimate, and a debt if there is one.
+        """Return what a grant must bring for a request of this estimate: the estimate, and a debt if there is one.
 
         To be asked after `give_back`: for a credit it asks nothing less.
         """

@@ -24,7 +24,7 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     requests: Share | None = None  # None: no limit
     tokens: Share | None = None
     largest: float | None = None  # tokens that no single request may exceed: the provider's limit a minute
-    hold_until: float = 0.0  # the provider asked for silence until then
+    paused_until: float = 0.0  # the provider asked for silence until then
     closed: bool = False  # the provider is done with for the rest of the session
     failing: bool = False  # its breaker is open: what is allowed is a probe
 

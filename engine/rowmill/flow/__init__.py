@@ -1,6 +1,6 @@
 """How fast and how often: decisions only. Nothing here awaits, sends or reads a clock: the time is an argument.
 
-Times are seconds of one monotonic clock. At the supervisor's end a `governor` for each provider brings together its
+Times are seconds of one monotonic clock. At the supervisor's end a `controller` for each provider brings together its
 `limits`, its `concurrency` and its `breaker`, and divides what comes of it by `leases`. At a worker's end are the
-leases' `slice`, and `retry`: whether, when and how often a failed row is tried again.
+client-side `lease`, and `retry`: whether, when and how often a failed row is tried again.
 """

@@ -1,8 +1,8 @@
 """Whether a provider is well: sends it nothing while it is not, asks now and then, and comes back gradually.
 
 Theory. The circuit breaker of Nygard, "Release It!", chapter 5: closed while all is well; open after persistent
-failure, so that a sick server is not kept sick by retries; then probes. Two things are added, because a breaker that
-closes at once hits a server that has just come up with everything that has waited:
+failure, so that an unhealthy server is not kept so by retries; then probes. Two things are added, because a breaker
+that closes at once hits a server that has just come up with everything that has waited:
 
 - one probe at a time, and several good ones in a row, before anything more is sent;
 - half-open is TCP's slow start (RFC 5681): the number in flight doubles as long as the results are good, until it is
@@ -16,7 +16,7 @@ cap, and as many unhealthy results as there are of them do not count.
     closed -> open        a worker tripped, or most results of the last seconds were unhealthy
     open -> probing       the cooldown is over, and what was in flight is back
     probing -> half-open  some valid replies in a row
-    probing -> open       a unhealthy probe: the next cooldown is longer
+    probing -> open       an unhealthy probe: the next cooldown is longer
     half-open -> open     too many unhealthy results: likewise
     half-open -> closed   the number in flight is what it was before
 

@@ -1,9 +1,9 @@
 """How fast one provider is used: everything that is known of it, brought together into leases.
 
-`Limits` say what rate it lets through, `Concurrency` how many requests in flight bring more, `Breaker` whether it is
-well at all; a 429 with Retry-After holds it. What comes of it is one capacity, which the `LeaseAllocator` divides among
-the workers. Whatever throttles (a hold, a probe, a gradual release, a machine short of memory) is a smaller number of
-requests in flight in the leases, so that workers need to know only their lease.
+`ProviderLimits` say what rate it lets through, `Concurrency` how many requests in flight bring more, `Breaker` whether
+it is well at all; a 429 with Retry-After holds it. What comes of it is one capacity, which the `LeaseAllocator` divides
+among the workers. Whatever throttles (a hold, a probe, a gradual release, a machine short of memory) is a smaller
+number of requests in flight in the leases, so that workers need to know only their lease.
 
 A holder is a worker process, by the number of its start. The sums of those that have ended are kept.
 """
@@ -19,7 +19,7 @@ from rowmill.core.reports import ProviderFigures, ProviderView
 from rowmill.flow.breaker import Breaker
 from rowmill.flow.concurrency.control import Concurrency
 from rowmill.flow.leases.allocator import LeaseAllocator
-from rowmill.flow.limits.limits import Limits
+from rowmill.flow.limits.provider_limits import ProviderLimits
 
 _RATE_S = 2.0  # what a provider took lately is figured over so long
 _RELEASE_S = 5.0  # a release takes as long as the hold did, and no longer than this
@@ -62,7 +62,7 @@ class ProviderController:
         self.events: list[str] = []
         self.closed: str | None = None
         self._slots = slots
-        self._limits = Limits(
+        self._limits = ProviderLimits(
             requests_per_minute=provider.requests_per_minute,
             tokens_per_minute=provider.tokens_per_minute,
             requests_per_day=provider.requests_per_day,
@@ -71,7 +71,7 @@ class ProviderController:
         )
         self._concurrency = Concurrency(auto=auto, ceiling=slots * workers, now=now)
         self._breaker = Breaker(now)
-        self._book = LeaseAllocator(number, rng)
+        self._allocator = LeaseAllocator(number, rng)
         self._start = now
         self._reports: dict[int, ProviderReport] = {}
         self._ended = ProviderReport()
@@ -101,14 +101,14 @@ class ProviderController:
         """Count in a worker that is ready for leases."""
         if not self._reports and not self._before.requests:
             self._start = now
-        self._book.join(holder, now)
+        self._allocator.join(holder, now)
 
     def leave(self, holder: int, now: float) -> None:
         """Count out a worker that has ended; its lease returns."""
         report = self._reports.pop(holder, None)
         if report is not None:
             self._ended = _sum(self._ended, report)
-        self._book.leave(holder, now)
+        self._allocator.leave(holder, now)
 
     def report(self, holder: int, report: ProviderReport, seconds: float, now: float) -> None:
         """Take in what a worker tells; its last report is so many seconds ago."""
@@ -116,7 +116,7 @@ class ProviderController:
         self._reports[holder] = report
         self._reason = report.trouble or self._reason
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
-        self._book.want(
+        self._allocator.want(
             holder,
             rate_used=(report.requests - before.requests) / seconds,
             tokens_used=(report.tokens - before.tokens) / seconds,
@@ -131,11 +131,11 @@ class ProviderController:
     @property
     def pressing(self) -> bool:
         """Whether leases should be sent now rather than at the next tick."""
-        return self._book.pressing
+        return self._allocator.pressing
 
     def leased(self, holder: int, serial: int, returned: tuple[float, float], now: float) -> None:
         """Take note that a worker has put a lease in force."""
-        self._book.acknowledge(holder, serial, returned, now)
+        self._allocator.acknowledge(holder, serial, returned, now)
 
     def refused(self, wait_s: float | None, *, slow_down: bool, now: float) -> bool:
         """Take in a worker's 429; True where all workers should be told at once."""
@@ -186,7 +186,7 @@ class ProviderController:
         self._figures.held_s += self._held_s
         if self._hold_until - self._hold_from >= _RATE_S:
             # Silence as long as what the rate is figured over. Shorter waits are how a limit paces, and belong to it.
-            self._limits.held(self._held_s)
+            self._limits.paused(self._held_s)
         self._held_s = 0.0
         self._limits.spent(
             total.requests - before.requests, total.tokens - before.tokens, now, refused=total.limited - before.limited
@@ -231,18 +231,18 @@ class ProviderController:
         if self._paused or self.closed is not None:
             allowed = 0
         self._allowed = allowed
-        self._book.set_capacity(
+        self._allocator.set_capacity(
             now,
             requests=self._limits.requests(now),
             tokens=self._limits.tokens(now),
             in_flight=allowed,
             ceiling=self._slots,
             largest=self._limits.largest,
-            hold_until=self._hold_until,
+            paused_until=self._hold_until,
             closed=self.closed is not None,
             failing=self._breaker.state in ("open", "probing"),
         )
-        return self._book.renew(now)
+        return self._allocator.renew(now)
 
     def _rate(self, name: str, total: ProviderReport, now: float) -> float:
         """Return how fast one of the sums has grown lately, a second."""
@@ -253,7 +253,7 @@ class ProviderController:
     def _paced(self, total: ProviderReport, now: float) -> bool:
         """Whether the rate is what limits: rows wait for it, and it is used up.
 
-        Rows of one worker may wait for its slice while others lack slots to use theirs; then slots are what limits.
+        Rows of one worker may wait for its share while others lack slots to use theirs; then slots are what limits.
         """
         if not any(each.wants_rate for each in self._reports.values()):
             return False

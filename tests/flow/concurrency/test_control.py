@@ -379,7 +379,7 @@ def test_a_release_doubles_from_little_back_to_the_limit() -> None:
     assert seen == sorted(seen)
 
 
-def test_a_hold_of_milliseconds_has_no_ramp() -> None:
+def test_a_pause_of_milliseconds_has_no_ramp() -> None:
     concurrency = Concurrency(auto=False, ceiling=160, now=0.0)
     concurrency.restart(1.0, over_s=0.2)
     assert concurrency.limit == 160

@@ -1,6 +1,6 @@
 """The search for the right number in flight, on servers whose goodput is a formula: what is tried, and in what order.
 
-`test_concurrency` has the same on simulated servers, with chance, queues and delays.
+`test_control` has the same on simulated servers, with chance, queues and delays.
 """
 
 from collections.abc import Callable

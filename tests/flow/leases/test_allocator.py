@@ -1,6 +1,6 @@
 """The supervisor's end: who gets what, when it moves, and what becomes of credit and debts.
 
-Most tests use a `Desk`: the book and real slices, with messages that arrive at once unless a worker is stopped.
+Most tests use a `Desk`: the allocator and real clients, with messages that arrive at once unless a worker is stopped.
 """
 
 import math
@@ -15,21 +15,21 @@ from rowmill.flow.leases.lease import ClientLease
 
 
 class Desk:
-    """A book and its workers, on a clock that the tests move. `stopped` workers neither read nor report."""
+    """An allocator and its workers, on a clock that the tests move. `stopped` workers neither read nor report."""
 
     def __init__(self, workers: int = 0, **capacity: Any) -> None:
         self.now = 0.0
-        self.book = LeaseAllocator(3, Random(1))
+        self.allocator = LeaseAllocator(3, Random(1))
         self.limits = {
             "requests": None,
             "tokens": None,
             "in_flight": 40,
             "ceiling": 40,
             "largest": None,
-            "hold_until": 0.0,
+            "paused_until": 0.0,
             "closed": False,
         }
-        self.slices: dict[int, ClientLease] = {}
+        self.clients: dict[int, ClientLease] = {}
         self.leases: dict[int, list[Lease]] = {}
         self.reports: dict[int, dict[str, Any]] = {}
         self.stopped: set[int] = set()
@@ -40,17 +40,17 @@ class Desk:
 
     def capacity(self, **changes: Any) -> None:
         self.limits |= changes
-        self.book.set_capacity(self.now, **self.limits)  # type: ignore[arg-type]  # as in the table above
+        self.allocator.set_capacity(self.now, **self.limits)  # type: ignore[arg-type]  # as in the table above
 
     def join(self, number: int, **report: Any) -> None:
-        self.book.join(number, self.now)
-        self.slices[number] = ClientLease()
+        self.allocator.join(number, self.now)
+        self.clients[number] = ClientLease()
         self.leases[number] = []
         self.reports[number] = self.idle() | report
 
     def leave(self, number: int) -> None:
-        self.book.leave(number, self.now)
-        del self.slices[number], self.reports[number]
+        self.allocator.leave(number, self.now)
+        del self.clients[number], self.reports[number]
 
     @staticmethod
     def idle() -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Desk:
     def renew(self) -> list[int]:
         """Send what there is to send, once; return to whom."""
         sent = []
-        for number, lease in self.book.renew(self.now):
+        for number, lease in self.allocator.renew(self.now):
             assert lease.provider == 3
             assert self.now + 2.0 < lease.expires <= self.now + 3.0
             assert number not in sent
@@ -86,8 +86,8 @@ class Desk:
     def read(self, number: int) -> None:
         """Let a worker read its next lease."""
         for lease in self.leases[number]:
-            if lease.serial > self.slices[number].serial:
-                self.book.acknowledge(number, lease.serial, self.slices[number].apply(lease, self.now), self.now)
+            if lease.serial > self.clients[number].serial:
+                self.allocator.acknowledge(number, lease.serial, self.clients[number].apply(lease, self.now), self.now)
                 return
 
     def settle(self) -> int:
@@ -97,7 +97,7 @@ class Desk:
             numbers = self.renew()
             sent += len(numbers)
             for number in numbers:
-                if number not in self.stopped and number in self.slices:
+                if number not in self.stopped and number in self.clients:
                     self.read(number)
         assert not numbers, "it comes to rest"
         return sent
@@ -109,22 +109,22 @@ class Desk:
             self.now += 0.25
             for number, report in self.reports.items():
                 if number not in self.stopped:
-                    shares = self.slices[number]._requests, self.slices[number]._tokens
+                    shares = self.clients[number]._requests, self.clients[number]._tokens
                     used = {
                         name: share.rate
                         for name, share in zip(("rate_used", "tokens_used"), shares, strict=True)
                         if share is not None and report["hungry_rate"]
                     }
-                    self.book.want(number, **(report | used), now=self.now)
+                    self.allocator.want(number, **(report | used), now=self.now)
             sent += self.settle()
         return sent
 
     def rates(self) -> list[float]:
         """Return each one's requests a second."""
-        return [0.0 if (share := self.leases[n][-1].requests) is None else share.rate for n in self.slices]
+        return [0.0 if (share := self.leases[n][-1].requests) is None else share.rate for n in self.clients]
 
     def slots(self) -> list[int]:
-        return [self.leases[number][-1].in_flight for number in self.slices]
+        return [self.leases[number][-1].in_flight for number in self.clients]
 
 
 def share(lease: Lease) -> Share:
@@ -140,7 +140,7 @@ def test_without_a_limit_leases_have_no_shares() -> None:
     for number in range(2):
         lease = desk.leases[number][-1]
         assert (lease.requests, lease.tokens, lease.largest) == (None, None, 500.0)
-    assert desk.book.outstanding_in_flight == 40
+    assert desk.allocator.outstanding_in_flight == 40
 
 
 def test_all_alike_share_alike() -> None:
@@ -195,7 +195,7 @@ def test_one_that_waited_by_chance_takes_no_fair_share_from_those_that_use_their
     desk.says(1, rate_used=1.0, in_flight=1)
     desk.run(6.0)
     for _ in range(4):
-        desk.book.want(1, **(desk.idle() | {"rate_used": 1.0, "hungry_rate": True}), now=desk.now)
+        desk.allocator.want(1, **(desk.idle() | {"rate_used": 1.0, "hungry_rate": True}), now=desk.now)
         desk.settle()
         desk.now += 0.25
     assert desk.rates()[1] < 10.0
@@ -222,7 +222,7 @@ def test_of_two_limits_the_one_that_does_not_bind_goes_to_who_can_use_it() -> No
             assert lease.tokens is not None
             used = min(lease.requests.rate, lease.tokens.rate / cost)
             report = {"rate_used": used, "tokens_used": used * cost, "hungry_rate": True, "largest": int(cost)}
-            desk.book.want(number, **(desk.idle() | report), now=desk.now)
+            desk.allocator.want(number, **(desk.idle() | report), now=desk.now)
         desk.settle()
     heavy, light = (desk.leases[number][-1] for number in range(2))
     assert share(light).rate > 80.0
@@ -258,7 +258,7 @@ def test_a_probe_goes_to_exactly_one_that_has_work_and_nothing_on_the_wire() -> 
     desk.settle()
     assert desk.slots() == [0, 0, 1, 0]
     assert desk.rates()[2] > 0.0
-    assert desk.book.outstanding_in_flight == 1
+    assert desk.allocator.outstanding_in_flight == 1
 
 
 def test_fewer_slots_than_workers_go_round() -> None:
@@ -272,27 +272,27 @@ def test_fewer_slots_than_workers_go_round() -> None:
     assert had == {0, 1, 2, 3}
 
 
-# Turns
+# Rotation
 
 
 def test_what_is_too_small_to_be_cut_goes_round_whole() -> None:
-    """Room for two: a share lets one request through, or it is none. Everyone has its turn, for a second at least."""
+    """Room for two: a share lets one request through, or it is none. Everyone has one, for a second at least."""
     desk = Desk(5, requests=Share(4.0, 2.5))
     desk.hungry(0, 1, 2, 3, 4)
     desk.run(1.0)
-    turns: dict[int, list[int]] = {number: [0] for number in range(5)}
+    kept: dict[int, list[int]] = {number: [0] for number in range(5)}
     for _ in range(80):
         desk.run(0.25)
         assert sum(desk.rates()) == pytest.approx(4.0)
         for number, lease in ((number, desk.leases[number][-1]) for number in range(5)):
             assert share(lease).burst == 0.0 or share(lease).burst >= 1.0
             if share(lease).rate:
-                turns[number][-1] += 1
-            elif turns[number][-1]:
-                turns[number].append(0)
-    for held in turns.values():
-        assert len(held) > 2, "a turn every few seconds"
-        assert min(held[1:-1]) >= 4, "of a second at least"
+                kept[number][-1] += 1
+            elif kept[number][-1]:
+                kept[number].append(0)
+    for quarters in kept.values():
+        assert len(quarters) > 2, "a share every few seconds"
+        assert min(quarters[1:-1]) >= 4, "of a second at least"
 
 
 def test_a_request_above_the_token_burst_has_all_of_it() -> None:
@@ -303,24 +303,24 @@ def test_a_request_above_the_token_burst_has_all_of_it() -> None:
         True
     ) == 2
     desk.reports[1]["largest"] = 2_000
-    held = set()
+    had = set()
     for _ in range(60):
         desk.run(0.25)
         bursts = [0.0 if (tokens := desk.leases[n][-1].tokens) is None else tokens.burst for n in range(3)]
         if bursts[1]:
             assert bursts == [0.0, pytest.approx(500.0), 0.0]
-        held |= {number for number, burst in enumerate(bursts) if burst}
-    assert held == {0, 1, 2}
+        had |= {number for number, burst in enumerate(bursts) if burst}
+    assert had == {0, 1, 2}
 
 
-def test_one_that_no_longer_waits_gives_its_turn_to_one_that_does() -> None:
+def test_one_that_no_longer_waits_gives_its_share_to_one_that_does() -> None:
     desk = Desk(2, requests=Share(0.01, 1.0))
     desk.hungry(0, 1)
     desk.run(2.0)
     holder = 0 if desk.rates()[0] else 1
     desk.hungry(1 - holder)
     desk.run(2.0)
-    assert desk.rates()[1 - holder] == pytest.approx(0.01), "although a turn would be a hundred seconds long"
+    assert desk.rates()[1 - holder] == pytest.approx(0.01), "although a share would stay for a hundred seconds"
 
 
 # Shrink first
@@ -333,13 +333,13 @@ def test_nothing_grows_before_the_shrinking_one_has_acknowledged() -> None:
     assert share(desk.leases[0][-1]).rate < 100.0
     assert share(desk.leases[1][-1]).rate == 0.0
     assert desk.leases[1][-1].in_flight == 0
-    assert desk.book.outstanding_requests == (100.0, 20.0)
+    assert desk.allocator.outstanding_requests == (100.0, 20.0)
     desk.read(1)
     assert desk.renew() == []
     desk.read(0)
     assert desk.renew() == [1]
     assert sum(desk.rates()) == pytest.approx(100.0)
-    assert desk.book.outstanding_requests == pytest.approx((100.0, 20.0))
+    assert desk.allocator.outstanding_requests == pytest.approx((100.0, 20.0))
 
 
 def test_a_shrink_that_is_never_acknowledged_counts_until_the_old_lease_expires() -> None:
@@ -350,11 +350,11 @@ def test_a_shrink_that_is_never_acknowledged_counts_until_the_old_lease_expires(
     before = desk.leases[0][-1].expires
     while desk.now < before - 0.25:
         desk.run(0.25)
-        assert desk.book.outstanding_requests == pytest.approx((100.0, 20.0))
+        assert desk.allocator.outstanding_requests == pytest.approx((100.0, 20.0))
         assert share(desk.leases[1][-1]).rate == 0.0
     desk.run(0.5)
     assert share(desk.leases[1][-1]).rate > 0.0
-    assert desk.slices[0].ready_at(1, desk.now) == math.inf
+    assert desk.clients[0].ready_at(1, desk.now) == math.inf
     desk.run(1.0)
     assert share(desk.leases[1][-1]).rate == pytest.approx(100.0)
 
@@ -383,7 +383,7 @@ def test_a_smaller_capacity_is_told_at_once_and_a_larger_one_too() -> None:
     desk.settle()
     assert desk.rates() == pytest.approx([25.0, 25.0])
     assert desk.slots() == [5, 5]
-    assert desk.book.outstanding_requests == pytest.approx((50.0, 10.0))
+    assert desk.allocator.outstanding_requests == pytest.approx((50.0, 10.0))
     desk.now += 0.01
     desk.capacity(requests=Share(80.0, 10.0))
     desk.settle()
@@ -394,7 +394,7 @@ def test_a_limit_that_appears_is_cut_among_all_and_one_that_goes_is_forgotten() 
     desk = Desk(2)
     desk.capacity(tokens=Share(100.0, 50.0))
     desk.settle()
-    assert desk.book.outstanding_tokens == pytest.approx((100.0, 50.0))
+    assert desk.allocator.outstanding_tokens == pytest.approx((100.0, 50.0))
     desk.capacity(tokens=None)
     desk.settle()
     assert all(desk.leases[number][-1].tokens is None for number in range(2))
@@ -410,7 +410,7 @@ def test_a_capacity_that_creeps_makes_no_storm() -> None:
         if step % 25 == 0:
             sent += desk.run(0.0)
             for number in range(4):
-                desk.book.want(number, **desk.reports[number], now=desk.now)
+                desk.allocator.want(number, **desk.reports[number], now=desk.now)
         desk.capacity(requests=Share(100.0 + step * 0.01, 20.0))
         sent += desk.settle()
     assert sent <= 10 * 4 * 5 * 1.2, "five times a second at most to each of four, over ten seconds"
@@ -429,7 +429,7 @@ def test_unchanged_leases_are_renewed_about_once_a_second() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"hold_until": 9.0}, {"closed": True}, {"largest": 77.0}, {"failing": True}], ids=str
+    "change", [{"paused_until": 9.0}, {"closed": True}, {"largest": 77.0}, {"failing": True}], ids=str
 )
 def test_what_concerns_everyone_is_told_at_once(change: dict[str, Any]) -> None:
     desk = Desk(3, requests=Share(100.0, 20.0))
@@ -452,9 +452,9 @@ def test_a_dead_ones_part_is_free_at_once() -> None:
     assert desk.renew() == [1]
     assert desk.rates() == pytest.approx([100.0])
     assert desk.slots() == [40]
-    desk.book.acknowledge(0, 1, (5.0, 5.0), desk.now)  # its last words
-    desk.book.want(0, **desk.idle(), now=desk.now)
-    assert desk.book.outstanding_requests == pytest.approx((100.0, 20.0))
+    desk.allocator.acknowledge(0, 1, (5.0, 5.0), desk.now)  # its last words
+    desk.allocator.want(0, **desk.idle(), now=desk.now)
+    assert desk.allocator.outstanding_requests == pytest.approx((100.0, 20.0))
 
 
 def test_a_silent_one_is_not_renewed_and_its_part_goes_to_others_when_it_expires() -> None:
@@ -473,22 +473,22 @@ def test_a_silent_one_is_not_renewed_and_its_part_goes_to_others_when_it_expires
         desk.run(0.25)
     desk.run(1.0)
     assert desk.rates()[1] == pytest.approx(100.0)
-    assert desk.slices[0].ready_at(1, desk.now) == math.inf
+    assert desk.clients[0].ready_at(1, desk.now) == math.inf
     # It goes on: first with its expired lease, then with what came meanwhile, then it is heard of.
     desk.stopped.clear()
-    while desk.slices[0].serial < desk.leases[0][-1].serial:
+    while desk.clients[0].serial < desk.leases[0][-1].serial:
         desk.read(0)
-    assert desk.slices[0].ready_at(1, desk.now) == math.inf
+    assert desk.clients[0].ready_at(1, desk.now) == math.inf
     desk.run(3.0)
     assert desk.rates() == pytest.approx([50.0, 50.0])
-    assert desk.slices[0].ready_at(1, desk.now) < math.inf
+    assert desk.clients[0].ready_at(1, desk.now) < math.inf
 
 
 def test_an_acknowledgement_of_what_was_never_sent_counts_for_nothing() -> None:
     desk = Desk(2, requests=Share(100.0, 20.0))
-    before = desk.book.outstanding_requests
-    desk.book.acknowledge(0, 999, (1000.0, 0.0), desk.now)
-    assert desk.book.outstanding_requests == before
+    before = desk.allocator.outstanding_requests
+    desk.allocator.acknowledge(0, 999, (1000.0, 0.0), desk.now)
+    assert desk.allocator.outstanding_requests == before
     assert desk.renew() == []
 
 
@@ -496,10 +496,10 @@ def test_an_acknowledgement_of_what_was_never_sent_counts_for_nothing() -> None:
 
 
 def credit_of(desk: Desk) -> float:
-    """Return the credit of all slices; debts count below 0."""
+    """Return the credit of all clients; debts count below 0."""
     return sum(
-        0.0 if held._requests is None else held._requests.credit(desk.now)
-        for number, held in desk.slices.items()
+        0.0 if client._requests is None else client._requests.credit(desk.now)
+        for number, client in desk.clients.items()
         if number not in desk.stopped
     )
 
@@ -511,7 +511,7 @@ def test_the_budget_opens_empty() -> None:
     assert credit_of(desk) == pytest.approx(15.0)
 
 
-def test_what_a_shrinking_one_gives_back_comes_out_of_the_pot_again() -> None:
+def test_what_a_shrinking_one_gives_back_comes_out_of_the_pool_again() -> None:
     desk = Desk(2, requests=Share(100.0, 20.0))
     desk.hungry(0, 1)
     desk.run(3.0)
@@ -520,51 +520,51 @@ def test_what_a_shrinking_one_gives_back_comes_out_of_the_pot_again() -> None:
     for _ in range(8):
         desk.run(0.25)
         assert credit_of(desk) == pytest.approx(20.0)
-    assert desk.slices[1].ready_at(1, desk.now) <= desk.now
+    assert desk.clients[1].ready_at(1, desk.now) <= desk.now
     for _ in range(20):
-        desk.slices[1].spend(1, desk.now)
-    assert desk.slices[1].ready_at(1, desk.now) == pytest.approx(desk.now + 0.01), "the whole burst had moved"
+        desk.clients[1].spend(1, desk.now)
+    assert desk.clients[1].ready_at(1, desk.now) == pytest.approx(desk.now + 0.01), "the whole burst had moved"
 
 
 def test_a_debt_that_comes_back_is_paid_by_the_next() -> None:
     desk = Desk(2, tokens=Share(100.0, 50.0))
     desk.hungry(0, largest=50)
     desk.run(3.0)
-    desk.slices[0].spend(1050, desk.now)  # the bucket was full: a thousand are owed
+    desk.clients[0].spend(1050, desk.now)  # the bucket was full: a thousand are owed
     desk.hungry(1, largest=50)
     start = desk.now
     desk.run(2.0)
     earned = 100.0 * (desk.now - start)
-    assert desk.slices[0].ready_at(50, desk.now) == math.inf
-    assert desk.slices[1].ready_at(50, desk.now) - desk.now == pytest.approx((1000 - earned + 50) / 100, abs=0.1)
+    assert desk.clients[0].ready_at(50, desk.now) == math.inf
+    assert desk.clients[1].ready_at(50, desk.now) - desk.now == pytest.approx((1000 - earned + 50) / 100, abs=0.1)
 
 
 def test_the_debt_of_a_dead_one_stays() -> None:
     desk = Desk(2, tokens=Share(100.0, 50.0))
     desk.hungry(0, largest=50)
     desk.run(3.0)
-    desk.slices[0].spend(1050, desk.now)
+    desk.clients[0].spend(1050, desk.now)
     desk.hungry(1, largest=50)
-    desk.run(2.0)  # the book has handed the debt on to 1
-    left = desk.slices[1].ready_at(50, desk.now) - desk.now
+    desk.run(2.0)  # the allocator has handed the debt on to 1
+    left = desk.clients[1].ready_at(50, desk.now) - desk.now
     assert left > 7.0
     desk.join(2)
     desk.leave(1)
     desk.hungry(2, largest=50)
     desk.run(0.5)
-    assert desk.slices[2].ready_at(50, desk.now) - desk.now == pytest.approx(left - 0.5, abs=0.1)
+    assert desk.clients[2].ready_at(50, desk.now) - desk.now == pytest.approx(left - 0.5, abs=0.1)
 
 
 def test_one_that_dies_right_after_borrowing_leaves_its_debt() -> None:
-    """The book has not heard of it, but knows that requests above the burst were sent."""
+    """The allocator has not heard of it, but knows that requests above the burst were sent."""
     desk = Desk(2, tokens=Share(100.0, 50.0))
     desk.hungry(0, largest=400)
     desk.run(3.0)
-    desk.slices[0].spend(400, desk.now)
+    desk.clients[0].spend(400, desk.now)
     desk.leave(0)
     desk.hungry(1, largest=400)
     desk.run(0.25)
-    assert desk.slices[1].ready_at(50, desk.now) - desk.now == pytest.approx((350 + 50) / 100 - 0.25, abs=0.1)
+    assert desk.clients[1].ready_at(50, desk.now) - desk.now == pytest.approx((350 + 50) / 100 - 0.25, abs=0.1)
 
 
 def test_two_hundred_workers_are_divided_quickly_and_fully() -> None:

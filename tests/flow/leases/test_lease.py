@@ -19,70 +19,70 @@ def lease(
     requests: Share | None = None,
     tokens: Share | None = None,
     largest: float | None = None,
-    hold_until: float = 0.0,
+    paused_until: float = 0.0,
     closed: bool = False,
 ) -> Lease:
-    return Lease(0, serial, expires, in_flight, requests, tokens, largest, hold_until, closed)
+    return Lease(0, serial, expires, in_flight, requests, tokens, largest, paused_until, closed)
 
 
 def test_without_a_lease_nothing_may_be_sent() -> None:
-    held = ClientLease()
-    assert held.ready_at(1, 0.0) == math.inf
-    assert held.allowed == 0
-    assert not held.limited
+    client = ClientLease()
+    assert client.ready_at(1, 0.0) == math.inf
+    assert client.allowed == 0
+    assert not client.limited
 
 
 def test_without_a_limit_everything_goes_until_the_lease_expires() -> None:
-    held = ClientLease()
-    assert held.apply(lease(), 0.0) == (0.0, 0.0)
-    assert not held.limited
+    client = ClientLease()
+    assert client.apply(lease(), 0.0) == (0.0, 0.0)
+    assert not client.limited
     for _ in range(3):
-        assert held.ready_at(10**9, 2.999) <= 2.999
-        held.spend(10**9, 2.999)
-        held.settle(10, 10**9, 2.999)
-    assert held.ready_at(1, 3.0) == math.inf
+        assert client.ready_at(10**9, 2.999) <= 2.999
+        client.spend(10**9, 2.999)
+        client.settle(10, 10**9, 2.999)
+    assert client.ready_at(1, 3.0) == math.inf
 
 
 def test_a_closed_lease_and_one_without_slots_allow_nothing() -> None:
-    held = ClientLease()
-    held.apply(lease(closed=True), 0.0)
-    assert (held.closed, held.allowed, held.ready_at(1, 0.0)) == (True, 0, math.inf)
-    held.apply(lease(2, in_flight=0), 0.0)
-    assert (held.closed, held.allowed, held.ready_at(1, 0.0)) == (False, 0, math.inf)
-    held.apply(lease(3), 0.0)
-    assert held.ready_at(1, 0.0) <= 0.0
+    client = ClientLease()
+    client.apply(lease(closed=True), 0.0)
+    assert (client.closed, client.allowed, client.ready_at(1, 0.0)) == (True, 0, math.inf)
+    client.apply(lease(2, in_flight=0), 0.0)
+    assert (client.closed, client.allowed, client.ready_at(1, 0.0)) == (False, 0, math.inf)
+    client.apply(lease(3), 0.0)
+    assert client.ready_at(1, 0.0) <= 0.0
 
 
 def test_an_older_lease_changes_nothing() -> None:
-    held = ClientLease()
-    held.apply(lease(5, requests=Share(10.0, 5.0, 3.0)), 0.0)
-    assert held.apply(lease(5, in_flight=9), 0.0) == (0.0, 0.0)
-    assert held.apply(lease(4, expires=9.0, requests=Share(0.0, 0.0)), 0.0) == (0.0, 0.0)
-    assert (held.serial, held.allowed, held.expires) == (5, 4, 3.0)
-    assert held.ready_at(1, 0.0) <= 0.0
+    client = ClientLease()
+    client.apply(lease(5, requests=Share(10.0, 5.0, 3.0)), 0.0)
+    assert client.apply(lease(5, in_flight=9), 0.0) == (0.0, 0.0)
+    assert client.apply(lease(4, expires=9.0, requests=Share(0.0, 0.0)), 0.0) == (0.0, 0.0)
+    assert (client.serial, client.allowed, client.expires) == (5, 4, 3.0)
+    assert client.ready_at(1, 0.0) <= 0.0
 
 
-def test_the_longest_of_hold_and_both_budgets_counts() -> None:
-    held = ClientLease()
-    held.apply(lease(requests=Share(10.0, 5.0), tokens=Share(100.0, 50.0)), 0.0)
-    assert held.limited
-    assert held.ready_at(1, 0.0) == pytest.approx(0.1)
-    assert held.ready_at(40, 0.0) == pytest.approx(0.4)
-    held.hold(2.0)
-    assert held.ready_at(40, 0.0) == 2.0
+def test_the_longest_of_pause_and_both_budgets_counts() -> None:
+    client = ClientLease()
+    client.apply(lease(requests=Share(10.0, 5.0), tokens=Share(100.0, 50.0)), 0.0)
+    assert client.limited
+    assert client.ready_at(1, 0.0) == pytest.approx(0.1)
+    assert client.ready_at(40, 0.0) == pytest.approx(0.4)
+    client.pause(2.0)
+    assert client.ready_at(40, 0.0) == 2.0
 
 
-def test_an_own_hold_is_not_shortened_by_a_lease_and_a_leases_own_is() -> None:
-    held = ClientLease()
-    held.hold(2.0)
-    held.apply(lease(hold_until=0.5), 0.0)
-    assert held.ready_at(1, 0.0) == 2.0
-    held.hold(1.0)
-    assert held.ready_at(1, 0.0) == 2.0
-    held.apply(lease(2, hold_until=2.5), 0.0)
-    assert held.ready_at(1, 0.0) == 2.5
-    held.apply(lease(3, hold_until=0.0), 0.0)
-    assert held.ready_at(1, 0.0) == 2.0
+def test_an_own_pause_is_not_shortened_by_a_lease_and_a_leases_own_is() -> None:
+    client = ClientLease()
+    client.pause(2.0)
+    client.apply(lease(paused_until=0.5), 0.0)
+    assert client.ready_at(1, 0.0) == 2.0
+    client.pause(1.0)
+    assert client.ready_at(1, 0.0) == 2.0
+    client.apply(lease(2, paused_until=2.5), 0.0)
+    assert client.ready_at(1, 0.0) == 2.5
+    client.apply(lease(3, paused_until=0.0), 0.0)
+    assert client.ready_at(1, 0.0) == 2.0
 
 
 @settings(deadline=None, max_examples=50)
@@ -108,47 +108,47 @@ def test_a_request_is_sent_only_when_both_budgets_allow_it(
 
 
 def test_what_a_smaller_lease_has_no_room_for_goes_back() -> None:
-    held = ClientLease()
-    held.apply(lease(requests=Share(10.0, 8.0, 8.0), tokens=Share(100.0, 90.0, 50.0)), 0.0)
-    assert held.apply(lease(2, requests=Share(5.0, 3.0), tokens=Share(50.0, 80.0)), 0.0) == (5.0, 0.0)
-    held.spend(100, 0.0)
-    assert held.apply(lease(3, requests=Share(0.0, 0.0), tokens=Share(0.0, 0.0)), 0.0) == (2.0, -50.0)
-    assert held.ready_at(1, 0.0) == math.inf
+    client = ClientLease()
+    client.apply(lease(requests=Share(10.0, 8.0, 8.0), tokens=Share(100.0, 90.0, 50.0)), 0.0)
+    assert client.apply(lease(2, requests=Share(5.0, 3.0), tokens=Share(50.0, 80.0)), 0.0) == (5.0, 0.0)
+    client.spend(100, 0.0)
+    assert client.apply(lease(3, requests=Share(0.0, 0.0), tokens=Share(0.0, 0.0)), 0.0) == (2.0, -50.0)
+    assert client.ready_at(1, 0.0) == math.inf
 
 
 def test_credit_of_a_lease_that_has_expired_is_gone_and_its_debt_is_not() -> None:
-    held = ClientLease()
-    held.apply(lease(requests=Share(10.0, 8.0, 8.0), tokens=Share(100.0, 90.0)), 0.0)
-    held.spend(500, 0.0)
-    held.settle(500, 400, 100.0)  # a late reply: nothing is earned after the end of the lease
-    assert held.apply(lease(2, expires=200.0, requests=Share(10.0, 8.0), tokens=Share(100.0, 90.0)), 100.0) == (0, 0)
-    assert held.ready_at(1, 100.0) == pytest.approx(101.01), "400 debited, 300 earned in three seconds, 1 to spend"
-    held.apply(lease(3, requests=Share(10.0, 8.0)), 100.0)
-    assert held.expires == 3.0, "a lease may be over when it comes"
-    assert held.ready_at(1, 100.0) == math.inf
+    client = ClientLease()
+    client.apply(lease(requests=Share(10.0, 8.0, 8.0), tokens=Share(100.0, 90.0)), 0.0)
+    client.spend(500, 0.0)
+    client.settle(500, 400, 100.0)  # a late reply: nothing is earned after the end of the lease
+    assert client.apply(lease(2, expires=200.0, requests=Share(10.0, 8.0), tokens=Share(100.0, 90.0)), 100.0) == (0, 0)
+    assert client.ready_at(1, 100.0) == pytest.approx(101.01), "400 debited, 300 earned in three seconds, 1 to spend"
+    client.apply(lease(3, requests=Share(10.0, 8.0)), 100.0)
+    assert client.expires == 3.0, "a lease may be over when it comes"
+    assert client.ready_at(1, 100.0) == math.inf
 
 
 def test_a_limit_may_come_and_go() -> None:
-    held = ClientLease()
-    held.apply(lease(), 0.0)
-    held.spend(1000, 0.0)
-    held.apply(lease(2, tokens=Share(100.0, 50.0)), 1.0)
-    assert held.limited
-    assert held.ready_at(10, 1.0) == pytest.approx(1.1), "it opens empty, and owes nothing of before"
-    held.spend(1000, 1.1)
-    assert held.apply(lease(3), 2.0) == (0.0, 0.0)
-    assert not held.limited
-    assert held.ready_at(1000, 2.0) <= 2.0
+    client = ClientLease()
+    client.apply(lease(), 0.0)
+    client.spend(1000, 0.0)
+    client.apply(lease(2, tokens=Share(100.0, 50.0)), 1.0)
+    assert client.limited
+    assert client.ready_at(10, 1.0) == pytest.approx(1.1), "it opens empty, and owes nothing of before"
+    client.spend(1000, 1.1)
+    assert client.apply(lease(3), 2.0) == (0.0, 0.0)
+    assert not client.limited
+    assert client.ready_at(1000, 2.0) <= 2.0
 
 
 def test_what_the_reply_says_is_what_the_budget_pays_unless_no_minute_can_hold_it() -> None:
-    held = ClientLease()
-    held.apply(lease(expires=1e9, tokens=Share(10.0, 20.0, 20.0), largest=600.0), 0.0)
-    assert held.fits(600)
-    assert not held.fits(601)
-    held.spend(20, 0.0)
-    held.settle(20, 5, 0.0)
-    assert held.ready_at(15, 0.0) <= 0.0
-    held.settle(20, 10**12, 0.0)
-    assert held.ready_at(1, 0.0) == pytest.approx((600 - 20 - 15 + 1) / 10)
+    client = ClientLease()
+    client.apply(lease(expires=1e9, tokens=Share(10.0, 20.0, 20.0), largest=600.0), 0.0)
+    assert client.fits(600)
+    assert not client.fits(601)
+    client.spend(20, 0.0)
+    client.settle(20, 5, 0.0)
+    assert client.ready_at(15, 0.0) <= 0.0
+    client.settle(20, 10**12, 0.0)
+    assert client.ready_at(1, 0.0) == pytest.approx((600 - 20 - 15 + 1) / 10)
     assert ClientLease().fits(10**12)

@@ -1,7 +1,8 @@
-"""Whole lives of workers against one lease book: thousands join, hunger, idle, stop, go on and die, on a moved clock.
+"""Whole lives of workers of one lease allocator: thousands join, hunger, idle, stop, go on and die, on a moved clock.
 
-The book and every worker's `ClientLease` are real; between them lie messages with delays, in order in each direction. A
-stopped worker first tries to send, and only then reads what has come meanwhile. The provider is a strict bucket.
+The allocator and every worker's `ClientLease` are real; between them lie messages with delays, in order in each
+direction. A stopped worker first tries to send, and only then reads what has come meanwhile. The provider is a strict
+bucket.
 """
 
 import heapq
@@ -80,13 +81,13 @@ class Life:
 
     number: int
     mood: str
-    slice: ClientLease = field(default_factory=ClientLease)
+    client: ClientLease = field(default_factory=ClientLease)
     alive: bool = True
     stopped: bool = False
     lease: Lease | None = None
     inbox: deque[Lease] = field(default_factory=deque)
     to_worker: float = 0.0  # when the last message arrives
-    to_book: float = 0.0
+    to_allocator: float = 0.0
     rows: float = 0.0  # waiting
     cost: int = 1  # of the next row
     in_flight: int = 0
@@ -121,7 +122,7 @@ class World:
         self.habits = habits
         self.now = 0.0
         self.requests, self.tokens, self.in_flight = requests, tokens, in_flight
-        self.book = LeaseAllocator(0, Random(seed + 1))
+        self.allocator = LeaseAllocator(0, Random(seed + 1))
         self.servers = [
             None if limit is None else Provider(limit.rate, limit.burst * server_burst) for limit in (requests, tokens)
         ]
@@ -132,7 +133,7 @@ class World:
         self.samples: list[float] = []  # share of the capacity that is outstanding, while anyone is hungry
         self.on_the_wire = False  # also hold that no more requests are in flight than the capacity
         self.capacities: deque[tuple[float, Share | None, Share | None, int]] = deque()
-        self.hold_until = 0.0
+        self.paused_until = 0.0
         self.capacity()
         for _ in range(workers):
             self.birth()
@@ -163,14 +164,14 @@ class World:
 
     def capacity(self) -> None:
         self.capacities.append((self.now, self.requests, self.tokens, self.in_flight))
-        self.book.set_capacity(
+        self.allocator.set_capacity(
             self.now,
             requests=self.requests,
             tokens=self.tokens,
             in_flight=self.in_flight,
             ceiling=self.in_flight,
             largest=None,
-            hold_until=self.hold_until,
+            paused_until=self.paused_until,
             closed=False,
         )
 
@@ -179,7 +180,7 @@ class World:
         self.at(self.now + 0.25, self.tick)
 
     def renew(self) -> None:
-        for number, lease in self.book.renew(self.now):
+        for number, lease in self.allocator.renew(self.now):
             life = self.lives[number]
             life.to_worker = max(life.to_worker, self.now + self.delay())
             self.at(life.to_worker, lambda life=life, lease=lease: self.deliver(life, lease))  # type: ignore[misc]
@@ -189,11 +190,11 @@ class World:
         self.at(self.now + self.random.uniform(0.0, 0.1), self.sample)
         living = [life for life in self.lives.values() if life.mood == "hungry" and not life.stopped and life.sent]
         if living:
-            for holder in self.book._holders.values():
+            for holder in self.allocator._holders.values():
                 holder.recount(self.now)  # what has expired since is not outstanding
             for limit, out in (
-                (self.requests, self.book.outstanding_requests),
-                (self.tokens, self.book.outstanding_tokens),
+                (self.requests, self.allocator.outstanding_requests),
+                (self.tokens, self.allocator.outstanding_tokens),
             ):
                 if limit is not None:
                     self.samples += [out[0] / limit.rate, out[1] / limit.burst]
@@ -207,10 +208,18 @@ class World:
             self.capacities.popleft()
         leases = [lease for life in self.lives.values() if (lease := life.in_force(self.now)) is not None]
         slots = sum(lease.in_flight for lease in leases)
-        assert slots <= self.book.outstanding_in_flight <= max(capacity[3] for capacity in self.capacities)
+        assert slots <= self.allocator.outstanding_in_flight <= max(capacity[3] for capacity in self.capacities)
         for limits, out, shares in (
-            ([each[1] for each in self.capacities], self.book.outstanding_requests, [each.requests for each in leases]),
-            ([each[2] for each in self.capacities], self.book.outstanding_tokens, [each.tokens for each in leases]),
+            (
+                [each[1] for each in self.capacities],
+                self.allocator.outstanding_requests,
+                [each.requests for each in leases],
+            ),
+            (
+                [each[2] for each in self.capacities],
+                self.allocator.outstanding_tokens,
+                [each.tokens for each in leases],
+            ),
         ):
             if limits[-1] is not None:
                 assert all(shares)
@@ -228,7 +237,7 @@ class World:
         life.seen = (0, 0, self.now)
         self.born += 1
         self.lives[life.number] = life
-        self.book.join(life.number, self.now)
+        self.allocator.join(life.number, self.now)
         self.at(self.now + self.random.uniform(0.0, REPORT_S), lambda: self.report(life))
         self.after(self.habits.life_s, lambda: self.death(life))
         self.after(self.habits.mood_s, lambda: self.change(life))
@@ -243,7 +252,7 @@ class World:
 
         def notice() -> None:
             del self.lives[life.number]
-            self.book.leave(life.number, self.now)
+            self.allocator.leave(life.number, self.now)
             self.birth()
 
         self.at(self.now + self.random.uniform(0.0, 0.05), notice)
@@ -282,26 +291,26 @@ class World:
             self.apply(life, lease)
 
     def apply(self, life: Life, lease: Lease) -> None:
-        returned = life.slice.apply(lease, self.now)
+        returned = life.client.apply(lease, self.now)
         life.lease = lease
         self.check()
 
         def acknowledged() -> None:
-            self.book.acknowledge(life.number, lease.serial, returned, self.now)
+            self.allocator.acknowledge(life.number, lease.serial, returned, self.now)
             self.renew()
 
-        life.to_book = max(life.to_book, self.now + self.delay())
-        self.at(life.to_book, acknowledged)
+        life.to_allocator = max(life.to_allocator, self.now + self.delay())
+        self.at(life.to_allocator, acknowledged)
         self.send(life)
 
     def send(self, life: Life) -> None:
-        """Send all that the slice allows; then wait for what it is that is missing."""
+        """Send all that the lease allows; then wait for what it is that is missing."""
         while life.alive and not life.stopped and (life.mood == "hungry" or life.rows >= 1):
             life.largest = max(life.largest, life.cost)
-            if life.in_flight >= life.slice.allowed or self.now >= life.slice.expires:
+            if life.in_flight >= life.client.allowed or self.now >= life.client.expires:
                 life.wants_slots = True
                 return
-            due = life.slice.ready_at(life.cost, self.now)
+            due = life.client.ready_at(life.cost, self.now)
             if due > self.now:
                 life.wants_rate = True
                 if due < life.alarm or life.alarm <= self.now:
@@ -311,7 +320,7 @@ class World:
                 return
             lease = life.in_force(self.now)
             assert lease is not None, "nothing is sent on a stale lease"
-            life.slice.spend(life.cost, self.now)
+            life.client.spend(life.cost, self.now)
             life.in_flight += 1
             if self.on_the_wire:
                 assert sum(each.in_flight for each in self.lives.values()) <= self.in_flight
@@ -345,14 +354,14 @@ class World:
         )
         life.wants_rate = life.wants_slots = False
         life.largest = life.cost if life.mood == "hungry" or life.rows else 0
-        life.to_book = max(life.to_book, self.now + self.delay())
-        self.at(life.to_book, lambda: self.told(life, figures))
+        life.to_allocator = max(life.to_allocator, self.now + self.delay())
+        self.at(life.to_allocator, lambda: self.told(life, figures))
 
     def told(self, life: Life, figures: Figures) -> None:
         sent, tokens, now = life.seen
         life.seen = figures.sent, figures.tokens, self.now
         elapsed = max(0.05, self.now - now)
-        self.book.want(
+        self.allocator.want(
             life.number,
             rate_used=(figures.sent - sent) / elapsed,
             tokens_used=(figures.tokens - tokens) / elapsed,
@@ -484,7 +493,7 @@ def test_the_last_one_with_work_gets_the_whole_budget(per_second: float) -> None
     for life in list(world.lives.values())[1:]:
         life.mood = "idle"
     world.run(world.now + 2.6)  # two refreshes, each as late as it may be, after the report
-    assert world.book.outstanding_requests[0] == pytest.approx(per_second)
+    assert world.allocator.outstanding_requests[0] == pytest.approx(per_second)
     lease = world.lives[0].lease
     assert lease is not None
     assert lease.requests is not None
@@ -503,7 +512,7 @@ def test_slots_move_to_others_only_when_their_requests_are_off_the_wire() -> Non
     """Without deaths and stops the requests in flight never exceed the capacity, not only the leases."""
     habits = Habits(mood_s=2.0, reply_s=(0.1, 3.0), moods=("hungry", "light", "idle"))
     world = World(11, habits, workers=5, in_flight=20)
-    world.run(2.0)  # before the first reports the book cannot know
+    world.run(2.0)  # before the first reports the allocator cannot know
     world.on_the_wire = True
     world.run(122.0)
     assert sum(life.sent for life in world.lives.values()) >= 0.5 * 120 * 20 / 1.55, "half of what 20 slots can do"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from rowmill.core.leases import LimitSample, Share
-from rowmill.flow.limits.limits import Limits
+from rowmill.flow.limits.provider_limits import ProviderLimits
 from rowmill.simulator.limits import Gcra, duration
 from rowmill.transport.limit_headers import seconds as read_duration
 
@@ -25,7 +25,7 @@ ROUND_TRIP_S = 0.05
 class Model:
     """Time 0 is the start. `sent`, `taken` and `refused` are the times at which it happened."""
 
-    limits: Limits
+    limits: ProviderLimits
     server: Gcra
     headers: bool = False
     demand: Callable[[float], float] = lambda _now: float("inf")  # requests a second that there is work for

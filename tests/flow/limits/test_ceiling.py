@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.flow.limits.ceiling import Ceiling
-from rowmill.flow.limits.limits import Limits
+from rowmill.flow.limits.provider_limits import ProviderLimits
 from rowmill.flow.limits.slow_down import SlowDown
 from rowmill.simulator.limits import Gcra
 from tests.flow.limits.provider_model import Model, between
@@ -15,7 +15,7 @@ from tests.flow.limits.provider_model import Model, between
 
 def model(per_s: float, per_minute: float | None = None, **settings: Any) -> Model:
     """Return a provider that takes so many requests a second, says nothing of it, and is sent four times as many."""
-    limits = Limits(
+    limits = ProviderLimits(
         requests_per_minute=per_minute, tokens_per_minute=None, requests_per_day=None, tokens_per_day=None, now=0.0
     )
     return Model(limits, Gcra(per_s * 60), **{"unpaced": per_s * 4, **settings})

@@ -30,7 +30,7 @@ def spend_all(budget: DayBudget, *, pace: float, lease_s: float, report_s: float
         while leases and leases[0][0] <= now:
             share = leases.popleft()[1]
         credit = min(credit + min(share.rate, pace) * step, share.burst)
-        # A request larger than the burst goes from a full bucket and borrows, as in the slices of the workers.
+        # A request larger than the burst goes from a full bucket and borrows, as in the leases of the workers.
         while credit >= min(size, share.burst):
             credit -= size
             spent += size

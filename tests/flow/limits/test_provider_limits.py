@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.leases import LimitSample, Share
-from rowmill.flow.limits.limits import Limits, burst
+from rowmill.flow.limits.provider_limits import ProviderLimits, burst
 from rowmill.simulator.limits import Gcra
 from tests.flow.limits.provider_model import Model, between, said
 
 
-def limits(**configured: float | None) -> Limits:
+def limits(**configured: float | None) -> ProviderLimits:
     names = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
     known: dict[str, Any] = dict.fromkeys(names) | configured
-    return Limits(now=0.0, **known)
+    return ProviderLimits(now=0.0, **known)
 
 
-def teach(learner: Limits, server: Gcra, now: float, seconds: float = 10.0, *, tokens: bool = False) -> float:
+def teach(learner: ProviderLimits, server: Gcra, now: float, seconds: float = 10.0, *, tokens: bool = False) -> float:
     """Let a server be used at nine tenths, and tell what its headers say."""
     rng, end = Random(1), now + seconds
     while now < end:

@@ -6,11 +6,11 @@ import pytest
 
 from rowmill.core.config import ProviderConfig
 from rowmill.core.config.sections import BatchConfig
-from rowmill.runs.plan import limits
+from rowmill.runs.plan import pace
 
 
 def seconds(*providers: dict[str, Any], requests: float = 6000, tokens: float = 600_000) -> float | None:
-    return limits.seconds([ProviderConfig(**each) for each in providers], requests, tokens)
+    return pace.seconds([ProviderConfig(**each) for each in providers], requests, tokens)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_nothing_holds_back_where_one_has_no_limit() -> None:
 def test_batches_are_cut_by_requests_and_by_size(
     batch: dict[str, Any], requests: float, body_bytes: float, parts: int
 ) -> None:
-    assert limits.parts(BatchConfig(**batch), requests, body_bytes) == parts
+    assert pace.parts(BatchConfig(**batch), requests, body_bytes) == parts
 
 
 def test_enqueued_tokens_make_waves() -> None:
-    assert limits.waves(BatchConfig(), 1e12) == 1
-    assert limits.waves(BatchConfig(enqueued_tokens=2e6), 4.1e6) == 3
+    assert pace.waves(BatchConfig(), 1e12) == 1
+    assert pace.waves(BatchConfig(enqueued_tokens=2e6), 4.1e6) == 3

@@ -260,7 +260,7 @@ def test_a_worker_says_it_is_ready_asks_for_a_shard_and_seals_it(drive: DRIVE, f
 
 
 def test_a_beat_tells_of_every_open_shard_and_of_what_waits(drive: DRIVE, simulate: Callable[..., str]) -> None:
-    driver = drive(simulate(script=("ok",) * 7 + ("429-long",), latency_ms=0), rows=8)  # all sent before the hold
+    driver = drive(simulate(script=("ok",) * 7 + ("429-long",), latency_ms=0), rows=8)  # all sent before the pause
     driver.set_up()
     driver.assign()
     beat = driver.beat_until(lambda beat: beat.counters.rows == 7)

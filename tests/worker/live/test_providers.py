@@ -130,7 +130,7 @@ def test_a_row_that_failed_at_one_is_tried_at_another_and_does_not_wait_long(wor
     run(story())
 
 
-def test_a_429_holds_its_provider_and_not_the_others(work: Start) -> None:
+def test_a_429_pauses_its_provider_and_not_the_others(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda *_: reply(429, b"", retry_after="600"), fine)
         async with work(50, providers=wires.providers(), scale=1.0) as at:

@@ -35,11 +35,11 @@ _EDGE_SHARE = 0.1  # of the time
 _HEADROOM = 1.15
 _MOST_HEADROOM = 1.5  # of what was found
 
-_SHORTEST_RAMP_S = 0.25  # holds of milliseconds are ordinary, and no ramp
+_SHORTEST_RAMP_S = 0.25  # pauses of milliseconds are ordinary, and no ramp
 _RAMP_START = 16  # a part of the limit, ...
 _RAMP_LEAST = 2  # ... and this at least
 
-_LONGEST_TICK_S = 1.0  # of what a call counts as: in a hold nothing is told
+_LONGEST_TICK_S = 1.0  # of what a call counts as: in a pause nothing is told
 
 
 class _Ramp(msgspec.Struct, frozen=True):
@@ -113,7 +113,7 @@ class Concurrency:
             self._search.settle(min(limit, self._search.ceiling))
 
     def pause(self, now: float) -> None:
-        """Forget the epoch under way: a hold begins."""
+        """Forget the epoch under way: the provider is paused."""
         self._at = now
         self._search.renew()
 

@@ -13,8 +13,9 @@ What ends a lease. Its holder acknowledges a newer one, or is dead (`leave`: at 
 not been heard of for a second is silent, gets no more leases, and when its last one has run out others get its part.
 A stopped process that goes on later finds its lease expired; the clock is the same in all processes.
 
-Who gets what is max-min fair (`division`), in turns where the parts would be too small to be of use (`turns`);
-credit is conserved (`quota`). Source of the lease protocol: doorman, "Global Distributed Client Side Rate Limiting".
+Who gets what is max-min fair (`max_min`), one after another where the parts would be too small to be of use
+(`rotation`); credit is conserved (`limit_shares`). Source of the lease protocol: doorman, "Global Distributed Client
+Side Rate Limiting".
 """
 
 import math
@@ -26,14 +27,14 @@ import msgspec
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.leases.holder import Allocation, LeaseHolder
-from rowmill.flow.leases.quota import LimitShares
-from rowmill.flow.leases.rotation import Room, take_turns
+from rowmill.flow.leases.limit_shares import LimitShares
+from rowmill.flow.leases.rotation import Room, rotate
 from rowmill.flow.leases.slots import cut_slots, divide_slots
 
 _SILENT_S = 1.0  # reports come four times a second
 _REFRESH_S = 0.9  # with calls every quarter of a second this is about a second, however they jitter
 _BINDING = 0.9  # of a share: who uses as much of it is held back by it, and not only by the other limit
-_LOOK_S = 0.2  # without an occasion the book looks for silent holders and expired leases this often
+_LOOK_S = 0.2  # without an occasion the allocator looks for silent holders and expired leases this often
 
 
 class LeaseAllocator:
@@ -99,7 +100,7 @@ class LeaseAllocator:
         in_flight: int,
         ceiling: int,
         largest: float | None,
-        hold_until: float,
+        paused_until: float,
         closed: bool,
         failing: bool = False,
     ) -> None:
@@ -108,7 +109,7 @@ class LeaseAllocator:
         What creeps, a rate or burst less than 5% from where it was, follows at the next call that is not right after
         a division; everything else at the next call of `renew`.
         `in_flight`: requests at a time of all holders; `ceiling`: the most that one holder may have of them;
-        `largest`, `hold_until`, `closed`, `failing`: told to everyone, as in `Lease`.
+        `largest`, `paused_until`, `closed`, `failing`: told to everyone, as in `Lease`.
         """
         new = Capacity(
             requests=requests,
@@ -116,7 +117,7 @@ class LeaseAllocator:
             in_flight=in_flight,
             ceiling=ceiling,
             largest=largest,
-            hold_until=hold_until,
+            paused_until=paused_until,
             closed=closed,
             failing=failing,
         )
@@ -126,7 +127,7 @@ class LeaseAllocator:
         self._requests = _resized(self._requests, requests, now)
         self._tokens = _resized(self._tokens, tokens, now)
         if in_flight < old.in_flight:
-            # Whoever lowers it knows what is on the wire. Waiting for that would put off the probe of a sick provider.
+            # Whoever lowers it knows what is on the wire. To wait for it would put off the probe of a failing provider.
             for holder in self._holders.values():
                 holder.forget_overhang(now)
         self._settle(now)
@@ -155,7 +156,7 @@ class LeaseAllocator:
         if known is None:
             return
         self._hear(known, now)
-        held = known.slots
+        had = known.slots
         known.reported(rate_used, tokens_used, in_flight, now)
         was_hungry = known.hungry
         known.hungry_rate, known.hungry_slots = hungry_rate, hungry_slots
@@ -164,11 +165,11 @@ class LeaseAllocator:
             known.requests.used = known.tokens.used = 0.0
             holds = known.requests.rate + known.tokens.rate > 0
             self._pressing |= was_hungry or (holds and any(other.hungry for other in self._holders.values()))
-        self._freed |= known.slots < held
+        self._freed |= known.slots < had
         limit = self._capacity.tokens
         if known.saw(largest, limit.rate if limit else 0.0, now) and limit is not None:
             self._pressing = True  # it borrows: the debt must not stay with a part of the rate
-        if known.hungry and known.turn_ends is None and known.waits_since is None:
+        if known.hungry and known.rotates_at is None and known.waits_since is None:
             self._pressing = True  # it had nothing to do at the last division
 
     def acknowledge(self, holder: int, serial: int, returned: tuple[float, float], now: float) -> None:
@@ -204,7 +205,7 @@ class LeaseAllocator:
             self._pressing = True
 
     def _settle(self, now: float, requests: float = 0.0, tokens: float = 0.0) -> None:
-        """Put credit (below 0: debt) into the pots, and make them what is not outstanding."""
+        """Put credit (below 0: debt) into the pools, and make them what is not outstanding."""
         if self._requests is not None:
             self._requests.settle((holder.requests for holder in self._holders.values()), now, requests)
         if self._tokens is not None:
@@ -217,7 +218,7 @@ class LeaseAllocator:
             holder.recount(now)
             if not holder.silent and now - holder.heard >= _SILENT_S:
                 holder.silent = True
-                holder.turn_ends = holder.waits_since = None
+                holder.rotates_at = holder.waits_since = None
                 self._pressing = True
             if holder.outstanding != before:
                 self._pressing |= holder.silent  # the living are to have it
@@ -239,10 +240,10 @@ class LeaseAllocator:
         requests = (math.inf, math.inf) if self._requests is None else self._requests.free(h.requests for h in away)
         tokens = (math.inf, math.inf) if self._tokens is None else self._tokens.free(h.tokens for h in away)
         # Without any slot nobody sends: the rates are kept ready for when there are some.
-        chosen = take_turns(workers, Room(slots or len(workers), requests, tokens), self._rng, now)
+        chosen = rotate(workers, Room(slots or len(workers), requests, tokens), self._rng, now)
         for holder in living:
             if holder not in workers:
-                holder.turn_ends = holder.waits_since = None
+                holder.rotates_at = holder.waits_since = None
         self._divide_rates(chosen, living, away)
         for holder in living:
             holder.goal_slots = 0
@@ -258,7 +259,7 @@ class LeaseAllocator:
             requests.hungry = tokens.hungry = holder.fresh or holder.hungry_rate
             if self._requests is not None and self._tokens is not None:
                 # Of two limits mostly one holds it back: more of the other would be wasted on it.
-                lower, higher = sorted((requests, tokens), key=lambda stake: stake.filled)
+                lower, higher = sorted((requests, tokens), key=lambda allocation: allocation.filled)
                 lower.hungry &= lower.filled >= _BINDING or higher.filled < _BINDING
         if self._requests is not None:
             self._requests.divide([h.requests for h in chosen], [h.requests for h in idle], [h.requests for h in away])
@@ -301,7 +302,7 @@ class LeaseAllocator:
             requests=requests,
             tokens=tokens,
             largest=capacity.largest,
-            hold_until=capacity.hold_until,
+            paused_until=capacity.paused_until,
             closed=capacity.closed,
             failing=capacity.failing,
         )
@@ -320,14 +321,16 @@ def _says_the_same(holder: LeaseHolder, lease: Lease) -> bool:
     )
 
 
-def _resized(quota: LimitShares | None, share: Share | None, now: float) -> LimitShares | None:
+def _resized(shares: LimitShares | None, share: Share | None, now: float) -> LimitShares | None:
     if share is None:
         return None
-    quota = quota or LimitShares(now)
-    quota.rate, quota.burst = share.rate, share.burst
-    return quota
+    shares = shares or LimitShares(now)
+    shares.rate, shares.burst = share.rate, share.burst
+    return shares
 
 
-def _summed(stakes: Iterable[Allocation]) -> tuple[float, float]:
-    stakes = list(stakes)
-    return math.fsum(stake.rate for stake in stakes), math.fsum(stake.burst for stake in stakes)
+def _summed(allocations: Iterable[Allocation]) -> tuple[float, float]:
+    allocations = list(allocations)
+    return math.fsum(allocation.rate for allocation in allocations), math.fsum(
+        allocation.burst for allocation in allocations
+    )

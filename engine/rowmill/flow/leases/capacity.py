@@ -1,4 +1,4 @@
-"""What one provider allows in all: what a lease book has to cut up."""
+"""What one provider allows in all: what a lease allocator has to cut up."""
 
 import msgspec
 
@@ -16,7 +16,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0  # requests at a time
     ceiling: int = 0  # the most of them that one holder may have
     largest: float | None = None
-    hold_until: float = 0.0
+    paused_until: float = 0.0
     closed: bool = False
     failing: bool = False
 

@@ -1,4 +1,4 @@
-"""What the lease book knows of one worker: what it was given, what it may still believe it has, and what it wants."""
+"""What the lease allocator knows of one worker: what it was given, what it may believe it has, and what it wants."""
 
 import math
 
@@ -14,7 +14,7 @@ _IDLE_S = 0.5  # without a request, and nothing on the wire, a worker has nothin
 
 
 class Allocation:
-    """One worker's part of one limit, as the book sees it."""
+    """One worker's part of one limit, as the allocator sees it."""
 
     __slots__ = ("_earned", "_owed", "_owed_at", "burst", "cost", "goal_burst", "goal_rate", "hungry", "rate", "used")
 
@@ -46,7 +46,7 @@ class Allocation:
         self._owed = 0.0
 
     def debt(self, now: float) -> float:
-        """Return what it still owes at most, of the debts that the book has handed to it."""
+        """Return what it still owes at most, of the debts that the allocator has handed to it."""
         return max(0.0, self._owed - (now - self._owed_at) * self._earned) if self._owed else 0.0
 
     def left(self, now: float) -> float:
@@ -80,8 +80,8 @@ class LeaseHolder:
         self.hungry_slots = False
         self._largest_until = -math.inf
         self._used_at = self._reported_at = now
-        # Its turn, where not all can have one
-        self.turn_ends: float | None = None
+        # Its place in the rotation, where there is not enough for all
+        self.rotates_at: float | None = None  # when its share goes to the next; None: it has none
         self.waits_since: float | None = None
 
     @property
@@ -130,23 +130,23 @@ class LeaseHolder:
         self.serial = lease.serial
         self.sent_at = now
         self.leases.append(lease)
-        for stake, share in ((self.requests, lease.requests), (self.tokens, lease.tokens)):
+        for allocation, share in ((self.requests, lease.requests), (self.tokens, lease.tokens)):
             if share is not None:
-                stake.handed(share, now)
+                allocation.handed(share, now)
         self.recount(now)
 
     def superseded(self, serial: int, now: float, *, draining: bool) -> None:
         """Note that it goes by this lease or a newer one; `draining`: requests still on the wire keep their slots."""
         self.acknowledged = serial
-        held = self.slots
+        had = self.slots
         self.leases = [lease for lease in self.leases if lease.serial >= serial]
         if self.leases and serial == self.serial:
-            for stake, share in ((self.requests, self.leases[-1].requests), (self.tokens, self.leases[-1].tokens)):
+            for allocation, share in ((self.requests, self.leases[-1].requests), (self.tokens, self.leases[-1].tokens)):
                 if share is not None and share.rate <= 0:
-                    stake.cleared()
+                    allocation.cleared()
         if draining and not self.fresh:
             # The last report is older than the lease that it sends by. The next one says what it really is.
-            self._overhang = held
+            self._overhang = had
             self._overhang_ends = now + _DRAIN_S
         self.recount(now)
 

@@ -1,7 +1,7 @@
-"""A worker's slice of one provider: what its lease lets it send, and when.
+"""A worker's end of one provider's leases: what the one in force lets it send, and when.
 
 The other end is the supervisor's `LeaseAllocator`. What it counts on from here: nothing is sent on a lease that has
-expired or was replaced; credit that was not spent by the time a lease expires is gone, for the book has given that
+expired or was replaced; credit that was not spent by the time a lease expires is gone, for the allocator has given that
 capacity to others; what a smaller lease has no room for is handed back by `apply`, whose result travels with the
 acknowledgement.
 """
@@ -15,8 +15,8 @@ from rowmill.flow.leases.bucket import Bucket
 class ClientLease:
     """The lease in force, as the way of a row asks for it. Before the first lease nothing may be sent."""
 
-    __slots__ = ("_held", "_largest", "_requests", "_tokens", "allowed", "closed", "expires", "hold_until", "limited",
-                 "serial")  # fmt: skip
+    __slots__ = ("_largest", "_own_pause", "_requests", "_tokens", "allowed", "closed", "expires", "limited",
+                 "paused_until", "serial")  # fmt: skip
 
     def __init__(self) -> None:
         self.serial = 0  # of the lease in force
@@ -24,8 +24,8 @@ class ClientLease:
         self.expires = -math.inf
         self.closed = False
         self.limited = False  # whether there is any rate to wait for
-        self.hold_until = 0.0
-        self._held = 0.0  # what this worker saw itself
+        self.paused_until = 0.0
+        self._own_pause = 0.0  # until when, by what this worker saw itself
         self._largest: float | None = None
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
@@ -48,14 +48,14 @@ class ClientLease:
         self.closed = lease.closed
         self.allowed = 0 if lease.closed else lease.in_flight
         self.limited = self._requests is not None or self._tokens is not None
-        self.hold_until = max(self._held, lease.hold_until)
+        self.paused_until = max(self._own_pause, lease.paused_until)
         self._largest = lease.largest
         return requests_left, tokens_left
 
-    def hold(self, until: float) -> None:
+    def pause(self, until: float) -> None:
         """Send nothing before this time, whatever later leases say: the supervisor need not be asked first."""
-        self._held = max(self._held, until)
-        self.hold_until = max(self.hold_until, until)
+        self._own_pause = max(self._own_pause, until)
+        self.paused_until = max(self.paused_until, until)
 
     def fits(self, tokens: float) -> bool:
         """Tell whether a request of so many tokens can pass at all: no server lets more than a minute's through."""
@@ -68,7 +68,7 @@ class ClientLease:
         """
         if now >= self.expires or not self.allowed:
             return math.inf
-        due = self.hold_until
+        due = self.paused_until
         # No max(): the call would cost as much as the comparison's whole bucket.
         if self._requests is not None and (ready := self._requests.ready_at(1.0, now)) > due:
             due = ready

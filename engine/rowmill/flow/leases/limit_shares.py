@@ -1,7 +1,7 @@
-"""One limit of one provider, divided: what each holder is to have, what it may be given now, and the pot.
+"""One limit of one provider, divided: what each holder is to have, what it may be given now, and the pool.
 
-The pot is what nobody holds: a bucket with the rate and the burst that are not outstanding. Credit moves between it and
-the holders and is never made: what a shrinking holder gives back goes in, grants come out. So all buckets together
+The pool is what nobody holds: a bucket with the rate and the burst that are not outstanding. Credit moves between it
+and the holders and is never made: what a shrinking holder gives back goes in, grants come out. So all buckets together
 hold what one bucket of the whole limit would hold, or less: what is lost on the way (a dead holder's credit, what would
 have been earned while a message travels) is lost, never found twice. A debt is passed on whole for the same reason.
 """
@@ -25,60 +25,60 @@ _ROUNDING = 1e-9
 
 
 class LimitShares:
-    """The limit's capacity, and the pot."""
+    """The limit's capacity, and the pool."""
 
     def __init__(self, now: float) -> None:
         self.rate = 0.0
         self.burst = 0.0
-        self._pot = Bucket(0.0, 0.0, now)
-        self._owed = 0.0  # at most 0: a debt that came back while the pot itself had no rate to earn it with
+        self._pool = Bucket(0.0, 0.0, now)
+        self._owed = 0.0  # at most 0: a debt that came back while the pool itself had no rate to earn it with
 
-    def free(self, stakes: Iterable[Allocation]) -> tuple[float, float]:
+    def free(self, allocations: Iterable[Allocation]) -> tuple[float, float]:
         """Return the rate and the burst that are not outstanding."""
         rate = burst = 0.0
-        for stake in stakes:
-            rate += stake.rate
-            burst += stake.burst
+        for allocation in allocations:
+            rate += allocation.rate
+            burst += allocation.burst
         return max(0.0, self.rate - rate), max(0.0, self.burst - burst)
 
-    def settle(self, stakes: Iterable[Allocation], now: float, credit: float = 0.0) -> None:
-        """Make the pot what is not outstanding now, with this credit (below 0: this debt) handed back to it."""
-        left = self._pot.resize(*self.free(stakes), now, self._owed + credit)
+    def settle(self, allocations: Iterable[Allocation], now: float, credit: float = 0.0) -> None:
+        """Make the pool what is not outstanding now, with this credit (below 0: this debt) handed back to it."""
+        left = self._pool.resize(*self.free(allocations), now, self._owed + credit)
         self._owed = min(0.0, left)
 
     def divide(self, active: Sequence[Allocation], idle: Iterable[Allocation], away: Iterable[Allocation]) -> None:
         """Decide what everyone is to have: the active ones everything, but for what the ones away may still use."""
-        for stake in idle:
-            stake.goal_rate = stake.goal_burst = 0.0
+        for allocation in idle:
+            allocation.goal_rate = allocation.goal_burst = 0.0
         rate, burst = self.free(away)
         if not active or rate <= 0.0 or burst <= 0.0:
-            for stake in active:
-                stake.goal_rate = stake.goal_burst = 0.0
+            for allocation in active:
+                allocation.goal_rate = allocation.goal_burst = 0.0
             return
-        wants = [_want(stake, rate, rate / len(active)) for stake in active]
-        rates = water_fill(rate, wants, [stake.hungry for stake in active])
-        costs = sum(stake.cost for stake in active)
+        wants = [_want(allocation, rate, rate / len(active)) for allocation in active]
+        rates = water_fill(rate, wants, [allocation.hungry for allocation in active])
+        costs = sum(allocation.cost for allocation in active)
         # Everyone's burst lets its largest request through; the rest of the burst goes with the rate.
         part = min(1.0, burst / costs)
         rest = max(0.0, burst - costs)
-        for stake, given in zip(active, rates, strict=True):
-            stake.goal_rate = given
-            stake.goal_burst = stake.cost * part + rest * given / rate
+        for allocation, given in zip(active, rates, strict=True):
+            allocation.goal_rate = given
+            allocation.goal_burst = allocation.cost * part + rest * given / rate
 
-    def cut(self, living: Sequence[Allocation], stakes: Iterable[Allocation], now: float) -> list[Share]:
-        """Return the next share of each of the living, with the pot's credit in them.
+    def cut(self, living: Sequence[Allocation], allocations: Iterable[Allocation], now: float) -> list[Share]:
+        """Return the next share of each of the living, with the pool's credit in them.
 
         Shrinks go at once. What others may still believe they have is not given to anyone: growth is out of what is
         free, first come first served. A share with credit in it has to be sent.
         """
-        free_rate, free_burst = self.free(stakes)
+        free_rate, free_burst = self.free(allocations)
         whole_burst = free_burst
-        credit = self._pot.credit(now) + self._owed
+        credit = self._pool.credit(now) + self._owed
         parts: list[tuple[float, float, float]] = []  # rate, burst, growth of the burst
-        for stake in living:
-            rate, burst = _grown(stake, free_rate, free_burst)
-            more = max(0.0, burst - stake.burst)
-            free_rate = max(0.0, free_rate - max(0.0, rate - stake.rate))
+        for allocation in living:
+            rate, burst = _grown(allocation, free_rate, free_burst)
+            more = max(0.0, burst - allocation.burst)
+            free_rate = max(0.0, free_rate - max(0.0, rate - allocation.rate))
             free_burst = max(0.0, free_burst - more)
             parts.append((rate, burst, more))
         if credit > 0:
@@ -92,30 +92,30 @@ class LimitShares:
 
     def _take(self, credit: float, now: float) -> None:
         if credit > 0:
-            self._pot.spend(credit, now)
+            self._pool.spend(credit, now)
         elif credit < 0:
             # A debt goes whole.
-            self._pot.spend(self._pot.credit(now), now)
+            self._pool.spend(self._pool.credit(now), now)
             self._owed = 0.0
 
 
-def _want(stake: Allocation, whole: float, fair: float) -> float:
-    enough = stake.used * _HEADROOM + fair * _LITTLE
-    if not stake.hungry:
+def _want(allocation: Allocation, whole: float, fair: float) -> float:
+    enough = allocation.used * _HEADROOM + fair * _LITTLE
+    if not allocation.hungry:
         return enough
-    if stake.used < _BINDING * stake.rate:
-        return max(enough, _BINDING * stake.rate)
-    return min(whole, _RAMP * max(stake.used, stake.rate, fair / _RAMP**2))
+    if allocation.used < _BINDING * allocation.rate:
+        return max(enough, _BINDING * allocation.rate)
+    return min(whole, _RAMP * max(allocation.used, allocation.rate, fair / _RAMP**2))
 
 
-def _grown(stake: Allocation, free_rate: float, free_burst: float) -> tuple[float, float]:
-    """Return the rate and the burst that this stake can have now."""
-    rate, burst = min(stake.goal_rate, stake.rate), min(stake.goal_burst, stake.burst)
-    new_rate = _towards(stake.goal_rate, rate, free_rate)
-    new_burst = _towards(stake.goal_burst, burst, free_burst)
+def _grown(allocation: Allocation, free_rate: float, free_burst: float) -> tuple[float, float]:
+    """Return the rate and the burst that this allocation can have now."""
+    rate, burst = min(allocation.goal_rate, allocation.rate), min(allocation.goal_burst, allocation.burst)
+    new_rate = _towards(allocation.goal_rate, rate, free_rate)
+    new_burst = _towards(allocation.goal_burst, burst, free_burst)
     # A piece of a burst that is smaller than a request is full too early: the request would borrow the rest, which may
-    # still be with others. The pot keeps it, and what it earns, until there is enough.
-    least = min(stake.goal_burst, stake.cost) * (1 - _ROUNDING)
+    # still be with others. The pool keeps it, and what it earns, until there is enough.
+    least = min(allocation.goal_burst, allocation.cost) * (1 - _ROUNDING)
     if new_rate > 0.0 and new_burst > 0.0 and new_burst >= least:
         return new_rate, new_burst
     return (rate, burst) if rate > 0.0 and burst > 0.0 else (0.0, 0.0)

@@ -10,10 +10,10 @@ from random import Random
 
 from rowmill.flow.leases.holder import LeaseHolder
 
-# A turn is at least so long, and long enough to earn one request; the dice keep it out of step with the others':
-# in step, the credit of a slow limit would come due with the same holder every time.
-_TURN_S = 1.0
-_DICE = 0.25
+# A share stays with its holder at least so long, and long enough to earn one request. The jitter keeps it out of step
+# with the others': in step, the credit of a slow limit would come due with the same holder every time.
+_ROTATION_S = 1.0
+_JITTER = 0.25
 
 
 class Room:
@@ -38,30 +38,30 @@ class Room:
         self._taken = [taken + cost for taken, cost in zip(self._taken, costs, strict=True)]
         return True
 
-    def turn(self, holder: LeaseHolder) -> float:
-        """Return the seconds that a turn has to last to be of use."""
+    def rotation_s(self, holder: LeaseHolder) -> float:
+        """Return the seconds that a share has to stay with a holder to be of use."""
         costs = holder.requests.cost, holder.tokens.cost
         earning = (
             min(cost, burst) / rate
             for cost, burst, rate in zip(costs, self._bursts, self.rates, strict=True)
             if 0 < rate < math.inf
         )
-        return max(_TURN_S, *earning, 0.0)
+        return max(_ROTATION_S, *earning, 0.0)
 
 
-def take_turns(candidates: Sequence[LeaseHolder], room: Room, rng: Random, now: float) -> list[LeaseHolder]:
+def rotate(candidates: Sequence[LeaseHolder], room: Room, rng: Random, now: float) -> list[LeaseHolder]:
     """Return those who hold a share from now on, and note who has to wait."""
     scarce = room.slots < len(candidates)
     protected: list[LeaseHolder] = []
     waiting: list[LeaseHolder] = []
     over: list[LeaseHolder] = []
     for holder in candidates:
-        if holder.turn_ends is None or (scarce and not holder.slots):
+        if holder.rotates_at is None or (scarce and not holder.slots):
             waiting.append(holder)
         else:
-            # Who has nothing to wait for does not need its turn.
-            (protected if holder.turn_ends > now and holder.hungry else over).append(holder)
-    protected.sort(key=lambda holder: holder.turn_ends or now)
+            # Who has nothing to wait for does not need its share.
+            (protected if holder.rotates_at > now and holder.hungry else over).append(holder)
+    protected.sort(key=lambda holder: holder.rotates_at or now)
     # Who still has requests on the wire could not use a single slot.
     waiting.sort(
         key=lambda holder: (
@@ -70,20 +70,20 @@ def take_turns(candidates: Sequence[LeaseHolder], room: Room, rng: Random, now: 
             now if holder.waits_since is None else holder.waits_since,
         )
     )
-    over.sort(key=lambda holder: -(holder.turn_ends or now))
+    over.sort(key=lambda holder: -(holder.rotates_at or now))
     chosen = [holder for holder in protected if room.fits(holder)]
     for holder in waiting:
-        # Nobody is passed over: one with large requests would never get its turn.
+        # Nobody is passed over: one with large requests would never get its share.
         if not room.fits(holder):
             break
         chosen.append(holder)
-        holder.turn_ends = now + room.turn(holder) * rng.uniform(1.0, 1.0 + _DICE)
+        holder.rotates_at = now + room.rotation_s(holder) * rng.uniform(1.0, 1.0 + _JITTER)
         holder.waits_since = None
     chosen += [holder for holder in over if room.fits(holder)]
     members = set(chosen)
     for holder in candidates:
         if holder not in members:
-            holder.turn_ends = None
+            holder.rotates_at = None
             if holder.waits_since is None:
                 holder.waits_since = now
     return chosen

@@ -14,20 +14,20 @@ def divide_slots(workers: Sequence[LeaseHolder], senders: Collection[LeaseHolder
 
     senders: those of them that have a share of the rates.
     """
-    turns = len(senders) < len(workers)
+    rotating = len(senders) < len(workers)
     for holder, given in zip(
         workers,
-        fill_slots(slots, [_want(holder, holder in senders, turns, ceiling) for holder in workers], ceiling),
+        fill_slots(slots, [_want(holder, holder in senders, rotating, ceiling) for holder in workers], ceiling),
         strict=True,
     ):
         holder.goal_slots = given
 
 
-def _want(holder: LeaseHolder, sender: bool, turns: bool, ceiling: int) -> int:
-    if turns and not sender:
+def _want(holder: LeaseHolder, sender: bool, rotating: bool, ceiling: int) -> int:
+    if rotating and not sender:
         return max(1, holder.in_flight)
-    # Whose turn it is may have all there is: the whole rate is to go through its slots for the time.
-    if turns or holder.fresh or holder.hungry_slots:
+    # Who has a share of the rates now may have all there is: the whole rate is to go through its slots for the time.
+    if rotating or holder.fresh or holder.hungry_slots:
         return ceiling
     return math.ceil(holder.in_flight * _HEADROOM) + 1 if holder.working else 0
 

@@ -26,7 +26,7 @@ import msgspec
 from rowmill.core.leases import LimitSample
 
 PERIODS = {1.0: "a second", 10.0: "every 10 seconds", 60.0: "a minute", 3600.0: "an hour", 86_400.0: "a day"}
-LONG_S = 3600.0  # from here on what is left may be spent at any speed: see flow.day_budget
+LONG_S = 3600.0  # from here on what is left may be spent at any speed: see `day_budget`
 
 _SAMPLES = 5  # different ones that must agree
 _MOVES = 2  # pairs of them in which reset and use moved the same way

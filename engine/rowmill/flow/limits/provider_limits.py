@@ -127,7 +127,7 @@ class _Quantity:
         return before is None or now - before > _STALE_S
 
 
-class Limits:
+class ProviderLimits:
     """All limits of one provider. The caller asks a few times a second, and tells what was sent as often.
 
     largest: tokens that no request may exceed, None where there is no limit.
@@ -146,7 +146,7 @@ class Limits:
         """Start from the configured limits; None is no limit. The day's budgets start full."""
         self._requests = _Quantity("requests", requests_per_minute, requests_per_day, now)
         self._tokens = _Quantity("tokens", tokens_per_minute, tokens_per_day, now)
-        self._taken = SlidingWindow(now)
+        self._window = SlidingWindow(now)
         self._start = now
         self._refused_at: float | None = None  # the first refusal that is not judged yet
         self._told = 0.0  # the rate that came with the latest refusal
@@ -189,22 +189,22 @@ class Limits:
             if quantity.day is not None:
                 quantity.day.spent_before(units, self._start - max(0.0, seconds_ago))
 
-    def held(self, seconds: float) -> None:
-        """Take note that the provider was held for the last so many seconds: that says nothing of what it takes."""
-        self._taken.skip(seconds)
+    def paused(self, seconds: float) -> None:
+        """Take note that the provider was paused for the last so many seconds: that says nothing of what it takes."""
+        self._window.skip(seconds)
 
     def spent(self, requests: int, tokens: int, now: float, *, refused: int = 0) -> None:
         """Count what reports since the last call say was sent, and refused.
 
         Tokens may be below 0, where estimates were too high.
         """
-        self._taken.sent(requests, tokens, now, refused=refused)
+        self._window.sent(requests, tokens, now, refused=refused)
         for budget in self._requests.budgets:
             budget.spent(requests, requests, now)
         for budget in self._tokens.budgets:
             budget.spent(tokens, requests, now)
         self._judge(now)
-        used = self._taken.over(_USED_S)
+        used = self._window.over(_USED_S)
         self._requests.relax(used.taken_per_s, now)
         self._tokens.relax(used.taken_per_s * used.tokens_of_one, now)
 
@@ -212,7 +212,7 @@ class Limits:
         """Take in what a worker's latest reply said. To repeat an old one does no harm."""
         if requests is None and tokens is None:
             return
-        lately, minute = self._taken.over(_AGE_S), self._taken.over(_OLDEST_S)
+        lately, minute = self._window.over(_AGE_S), self._window.over(_OLDEST_S)
         for quantity, sample, sent in (
             (self._requests, requests, (lately.sent, minute.sent)),
             (self._tokens, tokens, (lately.tokens, minute.tokens)),
@@ -227,7 +227,7 @@ class Limits:
         """
         self._told = requests_per_s
         if slow_down:
-            lately = self._taken.over(_TAKEN_S[0])
+            lately = self._window.over(_TAKEN_S[0])
             if self._requests.slow_down.rate(now) is None:
                 self._news.append("the provider asks to slow down: half the rate, growing by half in 15 minutes")
             self._requests.slow_down.said(lately.taken_per_s or requests_per_s, lately.sent_per_s, now)
@@ -241,7 +241,7 @@ class Limits:
         """Lower a ceiling where the latest refusals call for it."""
         if self._refused_at is None or now - self._refused_at < _WAIT_S:
             return
-        lately = self._taken.over(_STRAY_S)
+        lately = self._window.over(_STRAY_S)
         if not lately.sent and not self._told:
             return  # what was refused will be in a later report
         self._refused_at = None
@@ -259,7 +259,7 @@ class Limits:
         requests_per_s = lately.sent_per_s if ceiling is None or quantity is self._tokens else ceiling
         # What is older than the latest change says nothing of the rate that is tried now.
         longest = min(_TAKEN_S[1], now - quantity.ceiling.changed_at - _IN_FORCE_S)
-        lately = self._taken.over(max(_TAKEN_S[0], min(longest, _TAKEN_REQUESTS / max(requests_per_s, 1e-9))))
+        lately = self._window.over(max(_TAKEN_S[0], min(longest, _TAKEN_REQUESTS / max(requests_per_s, 1e-9))))
         unit = lately.tokens_of_one if quantity is self._tokens else 1.0
         if lately.sent:
             quantity.ceiling.refused(lately.taken_per_s * unit, lately.sent_per_s * unit, now)
@@ -270,7 +270,7 @@ class Limits:
         limit = self._tokens.per_minute
         if limit is None:
             return False
-        lately = self._taken.over(_USED_S)
+        lately = self._window.over(_USED_S)
         use = lately.sent_per_s * lately.tokens_of_one * _MINUTE_S / limit
         other = self._requests.per_minute
         return use >= _NEARLY and (other is None or use > lately.sent_per_s * _MINUTE_S / other)

@@ -22,8 +22,8 @@ from rowmill.core.plan import (
     Tokens,
 )
 from rowmill.files.input import inputs
-from rowmill.runs.plan import limits, sizes
-from rowmill.runs.plan.costs import Costs, Usage
+from rowmill.runs.plan import pace, sizes
+from rowmill.runs.plan.costs import ModelTokens, PlanCosts
 from rowmill.runs.plan.preview import shortened
 from rowmill.runs.plan.statistics import fitted, regressed, widened
 from rowmill.runs.plan.survey import Survey, survey_input
@@ -46,17 +46,17 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
     task.check(found.first_rows(_CHECKED_ROWS), found.where)
     surveyed = survey_input(config, found, task)
     tokens, usage = _tokens(config, surveyed, trial)
-    costs = Costs(config, list(usage) or [None])
+    costs = PlanCosts(config, list(usage) or [None])
     requests, sums = surveyed.sums.requests, tokens.prompt + tokens.reply
-    live = LivePlan(usd=costs.live(usage), seconds=limits.seconds(config.provider, requests, sums.likely))
+    live = LivePlan(usd=costs.live(usage), seconds=pace.seconds(config.provider, requests, sums.likely))
     batch = BatchPlan(
         problem=_batch_problem(config),
         provider=config.batch_provider.name,
         usd=costs.batch(usage),
         discount=costs.discount(usage),
-        parts=limits.parts(config.batch, requests, surveyed.sums.body_bytes),
-        waves=limits.waves(config.batch, tokens.prompt.likely),
-        seconds=limits.WINDOW_S * limits.waves(config.batch, tokens.prompt.likely),
+        parts=pace.parts(config.batch, requests, surveyed.sums.body_bytes),
+        waves=pace.waves(config.batch, tokens.prompt.likely),
+        seconds=pace.WINDOW_S * pace.waves(config.batch, tokens.prompt.likely),
     )
     usd = batch.usd if config.task.mode == "batch" else live.usd
     return Plan(
@@ -90,7 +90,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
 # Tokens
 
 
-def _tokens(config: Config, surveyed: Survey, trial: Trial | None) -> tuple[Tokens, dict[str | None, Usage]]:
+def _tokens(config: Config, surveyed: Survey, trial: Trial | None) -> tuple[Tokens, dict[str | None, ModelTokens]]:
     """Return all tokens of the run, and those of each model that rows name."""
     sums = surveyed.sums
     low, high = sizes.SPREAD
@@ -116,7 +116,7 @@ def _tokens(config: Config, surveyed: Survey, trial: Trial | None) -> tuple[Toke
         )
         tokens = Tokens(prompt=prompt, reply=reply, prompt_by=by, reply_by=by, measured=True)
     usage = {
-        name: Usage(
+        name: ModelTokens(
             tokens.prompt * (each.prompt / sums.prompt if sums.prompt else 0.0),
             tokens.reply * (each.reply / sums.reply if sums.reply else 0.0),
         )

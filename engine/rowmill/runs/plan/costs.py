@@ -10,14 +10,14 @@ from rowmill.core.config import Config, ProviderConfig
 from rowmill.core.plan import PriceLine, Range
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """The tokens of requests that one model is asked."""
+class ModelTokens(msgspec.Struct, frozen=True):
+    """What requests to one model take."""
 
     prompt: Range
     reply: Range
 
 
-class Costs:
+class PlanCosts:
     """The prices of all models that the run may ask, and what its tokens cost at them."""
 
     def __init__(self, config: Config, models: Sequence[str | None]) -> None:
@@ -42,17 +42,17 @@ class Costs:
         }
         self._pairs = pairs
 
-    def live(self, usage: Mapping[str | None, Usage]) -> Range | None:
+    def live(self, usage: Mapping[str | None, ModelTokens]) -> Range | None:
         """Return the cost of the live API; None where a price is not known. Providers share the rows by weight."""
         weights = {provider.name: provider.weight for provider in self._config.provider if provider.weight > 0}
         whole = sum(weights.values())
         return self._sum(usage, {name: weight / whole for name, weight in weights.items()}, batch=False)
 
-    def batch(self, usage: Mapping[str | None, Usage]) -> Range | None:
+    def batch(self, usage: Mapping[str | None, ModelTokens]) -> Range | None:
         """Return the cost of the Batch API; None where a price is not known."""
         return self._sum(usage, {self._config.batch_provider.name: 1.0}, batch=True)
 
-    def discount(self, usage: Mapping[str | None, Usage]) -> float | None:
+    def discount(self, usage: Mapping[str | None, ModelTokens]) -> float | None:
         """Return the part of the price that the Batch API takes off; None where it is not known or not one."""
         found = {self._price(self._config.batch_provider.name, named) for named in usage}
         discounts = {None if price is None else price.batch_discount for price in found}
@@ -77,7 +77,9 @@ class Costs:
     def _price(self, provider: str, named: str | None) -> Price | None:
         return self._prices.get((provider, self._asked[provider, named]))
 
-    def _sum(self, usage: Mapping[str | None, Usage], shares: Mapping[str, float], *, batch: bool) -> Range | None:
+    def _sum(
+        self, usage: Mapping[str | None, ModelTokens], shares: Mapping[str, float], *, batch: bool
+    ) -> Range | None:
         total = Range(0.0, 0.0, 0.0)
         for named, tokens in usage.items():
             for provider, share in shares.items():
@@ -87,14 +89,14 @@ class Costs:
         return total
 
 
-def _usd(price: Price, usage: Usage, *, batch: bool) -> Range:
+def _usd(price: Price, tokens: ModelTokens, *, batch: bool) -> Range:
     def usd(prompt: float, reply: float) -> float:
         return price.usd(Spent(0, round(prompt), 0, round(reply)), batch=batch)
 
     return Range(
-        usd(usage.prompt.low, usage.reply.low),
-        usd(usage.prompt.likely, usage.reply.likely),
-        usd(usage.prompt.high, usage.reply.high),
+        usd(tokens.prompt.low, tokens.reply.low),
+        usd(tokens.prompt.likely, tokens.reply.likely),
+        usd(tokens.prompt.high, tokens.reply.high),
     )
 
 

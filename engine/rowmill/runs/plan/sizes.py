@@ -45,28 +45,28 @@ class _Schema(msgspec.Struct, gc=False):
     schema: msgspec.Raw = msgspec.Raw()
 
 
-class _Format(msgspec.Struct, gc=False):
+class _CountedFormat(msgspec.Struct, gc=False):
     json_schema: _Schema | None = None
 
 
-class _Text(msgspec.Struct, gc=False):
+class _CountedText(msgspec.Struct, gc=False):
     format: _Schema | None = None
 
 
-class _Message(msgspec.Struct, gc=False):
+class _CountedMessage(msgspec.Struct, gc=False):
     content: Any = None
     tool_calls: Any = None
 
 
-class _Body(msgspec.Struct, gc=False):
+class _CountedBody(msgspec.Struct, gc=False):
     model: Any = None
-    messages: list[_Message] = []
+    messages: list[_CountedMessage] = []
     input: Any = None
     prompt: Any = None
     instructions: Any = None
     tools: msgspec.Raw = msgspec.Raw()
-    response_format: _Format | None = None
-    text: _Text | None = None
+    response_format: _CountedFormat | None = None
+    text: _CountedText | None = None
     max_completion_tokens: Any = None
     max_tokens: Any = None
     max_output_tokens: Any = None
@@ -78,7 +78,7 @@ def size_of(body: bytes, api: str, rows: int) -> Size:
     try:
         read = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # a user's own body of a shape of its own
-        read = _Body(input=body.decode(errors="replace"))
+        read = _CountedBody(input=body.decode(errors="replace"))
     prompt = len(read.messages) * _FRAME
     for message in read.messages:
         content = message.content
@@ -134,4 +134,4 @@ def _count(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(_CountedBody).decode

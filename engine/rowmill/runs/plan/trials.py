@@ -33,7 +33,7 @@ class Point(msgspec.Struct, frozen=True):
     reply: int
 
 
-class _RowHead(msgspec.Struct):
+class _PaidRow(msgspec.Struct):
     """A row record of a checkpoint without its line."""
 
     row: int
@@ -41,7 +41,7 @@ class _RowHead(msgspec.Struct):
     usage: tuple[int, int]
 
 
-_decode_head = msgspec.json.Decoder(_RowHead).decode
+_decode_row = msgspec.json.Decoder(_PaidRow).decode
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -137,7 +137,7 @@ def _usage(checkpoint: Path) -> dict[int, tuple[int, int]]:
             at = -1 if json is None else json.find(LINE_MEMBER)
             if json is None or at < 0:
                 continue
-            head = _decode_head(json[:at] + b"}")
-            if head.requests or head.usage != (0, 0):
-                usage[head.row] = head.usage
+            paid = _decode_row(json[:at] + b"}")
+            if paid.requests or paid.usage != (0, 0):
+                usage[paid.row] = paid.usage
     return usage

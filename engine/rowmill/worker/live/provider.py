@@ -18,7 +18,7 @@ _TRIP = 20  # unhealthy results in a row, with no valid reply between, until a w
 _DIFFERENT = 20  # a valid reply takes so much off a streak of one error: "nearly every row" is 19 of 20
 _BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
 _REASON_CHARACTERS = 200
-_HOLD_JITTER = 0.05  # of a Retry-After, added at random: workers that were held together come back one by one
+_PAUSE_JITTER = 0.05  # of a Retry-After, added at random: workers that were paused together come back one by one
 
 
 _decode_name = msgspec.json.Decoder(str | None).decode
@@ -187,9 +187,9 @@ class Provider:
         self._error = error
         return self.same
 
-    def hold(self, wait_s: float, now: float, rng: Random) -> None:
+    def pause(self, wait_s: float, now: float, rng: Random) -> None:
         """Send nothing for so long: the server has said so."""
-        self.lease.hold(now + wait_s * (1.0 + rng.uniform(0.0, _HOLD_JITTER)))
+        self.lease.pause(now + wait_s * (1.0 + rng.uniform(0.0, _PAUSE_JITTER)))
 
     def look(self, reply: Reply, now: float) -> None:
         """Read what a reply's headers say of the limits."""

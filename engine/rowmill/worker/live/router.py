@@ -37,7 +37,7 @@ class Router:
         only = self._only
         if only is not None:
             lease = only.lease
-            if not lease.limited and lease.hold_until <= now < lease.expires and lease.allowed:
+            if not lease.limited and lease.paused_until <= now < lease.expires and lease.allowed:
                 return only  # as `_due` would say, without the calls
             due = self._due(only, request, now)
             if due <= now:

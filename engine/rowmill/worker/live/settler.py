@@ -184,7 +184,7 @@ class Settler:
             self._on_less()
         if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
             if failure.retry_after is not None:
-                provider.hold(failure.retry_after, now, self._rng)
+                provider.pause(failure.retry_after, now, self._rng)
             self._tell(RateLimited(provider.number, failure.retry_after, fault is faults.SLOW_DOWN))
         if fault.scope == "provider":
             # The row stays without an outcome: it is not the row's failure, unless it may go nowhere else.
