@@ -17,10 +17,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from rowmill.budget.allocator import BudgetAllocator
-from rowmill.budget.amounts import NOTHING, each, limited
 from rowmill.budget.cost_estimate import CostEstimate
 from rowmill.budget.credit import Credit
-from rowmill.core.amounts import Amount
+from rowmill.core.amounts import NOTHING, Amount, each, limited
 
 TICK_S = 0.25
 PROMPT = 20  # tokens, where rows are estimated by what was learned

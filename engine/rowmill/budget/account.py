@@ -2,8 +2,9 @@
 
 from math import inf
 
-from rowmill.budget.amounts import NOTHING, above, each, times
-from rowmill.core.amounts import Amount
+from msgspec.structs import astuple
+
+from rowmill.core.amounts import NOTHING, Amount, above, each, times
 
 _LOOK_S = 0.2  # reports come four times a second
 _SMOOTH = 0.5  # of the rate of use: the weight of the latest look
@@ -140,8 +141,3 @@ class Account:
         if now - self._granted_at < _IN_HAND_S:
             return NOTHING
         return above(self.outstanding - each(max, times(_TRIM_S, self._rate), times(_FIRST, self._usual)))
-
-
-def astuple(amount: Amount) -> tuple[float, float, float]:
-    """Return an amount's three figures."""
-    return amount.requests, amount.tokens, amount.usd

@@ -26,9 +26,10 @@ A worker that dies takes along what it was given: it may have spent that after i
 from collections.abc import Callable, Iterable
 from math import inf
 
-from rowmill.budget.account import Account, astuple
-from rowmill.budget.amounts import NOTHING, above, covers, each, limited, times, unlimited
-from rowmill.core.amounts import Amount
+from msgspec.structs import astuple
+
+from rowmill.budget.account import Account
+from rowmill.core.amounts import NOTHING, Amount, above, covers, each, limited, times, unlimited
 
 _KEYS = ("budget.max_requests", "budget.max_tokens", "budget.max_usd")
 _PATIENCE_S = 30.0  # without any news or grant: what should be there does not come back

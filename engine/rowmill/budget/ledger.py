@@ -5,12 +5,11 @@ killed session may have spent is never more than what the file says: `lines` and
 session counts what was outstanding as spent (`resumed`): nobody can tell any more, and this is the safe side.
 """
 
-from math import isfinite
 from pathlib import Path
 
 import msgspec
 
-from rowmill.core.amounts import Amount, Spent
+from rowmill.core.amounts import Amount, Spent, limited
 from rowmill.core.errors import RunDirectoryError
 from rowmill.store import durable
 
@@ -83,4 +82,4 @@ def resumed(spending: Spending) -> Spending:
 
 def _finite(amount: Amount) -> Amount:
     """Return it without what is not limited: JSON has no infinity, and what has no limit is not handed out."""
-    return Amount(*(value if isfinite(value) else 0.0 for value in (amount.requests, amount.tokens, amount.usd)))
+    return limited(amount, amount)

@@ -13,10 +13,9 @@ import msgspec
 
 from rowmill.budget import ledger as files
 from rowmill.budget.allocator import BudgetAllocator
-from rowmill.budget.amounts import NOTHING, each
 from rowmill.budget.cost import CostCalculator
 from rowmill.budget.ledger import Spending, SpendingLine
-from rowmill.core.amounts import Amount, Spent
+from rowmill.core.amounts import NOTHING, Amount, Spent, each
 from rowmill.core.config import Config
 from rowmill.core.counts import BatchView, ProviderReport, Totals
 from rowmill.core.errors import BudgetError
