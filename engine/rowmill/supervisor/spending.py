@@ -17,7 +17,7 @@ from rowmill.budget.cost import CostCalculator
 from rowmill.budget.ledger import Spending, SpendingLine
 from rowmill.core.amounts import NOTHING, Amount, Spent, each
 from rowmill.core.config import Config
-from rowmill.core.counts import BatchView, ProviderReport, Totals
+from rowmill.core.counts import BatchView, ProviderSums, Totals
 from rowmill.core.errors import BudgetError
 from rowmill.core.reports import Cost
 from rowmill.ipc import messages
@@ -44,7 +44,7 @@ class SpendingTracker:
         self._path = prepared.directory.spending
         self._mode = mode
         self._before = files.resumed(files.load(self._path))
-        self._ended: list[ProviderReport] = [ProviderReport() for _ in self._config.provider]
+        self._ended = [ProviderSums() for _ in self._config.provider]
         self._members: dict[int, Member] = {}
         self._spared = Spent()
         self._packed = 0
@@ -90,7 +90,7 @@ class SpendingTracker:
         if member.heartbeat is None:
             return
         for ended, report in zip(self._ended, member.heartbeat.providers, strict=True):
-            _add(ended, report)
+            ended.add(report)
         self._spared.add(member.heartbeat.counters.spared)
         self._packed += member.heartbeat.counters.tokens_saved
         if self._allocator is None:  # which counts all that a worker has had in hand
@@ -156,10 +156,9 @@ class SpendingTracker:
         lines = {(line.provider, line.model): msgspec.structs.replace(line) for line in self._before.lines}
         heartbeats = [member.heartbeat for member in self._members.values() if member.heartbeat is not None]
         for number, provider in enumerate(self._config.provider):
-            whole = ProviderReport()
-            for report in (self._ended[number], *(heartbeat.providers[number] for heartbeat in heartbeats)):
-                _add(whole, report)
             if self._mode == "live":
+                told = (heartbeat.providers[number] for heartbeat in heartbeats)
+                whole = ProviderSums.total((self._ended[number], *told))
                 self._count(lines, provider.name, self._config.model_of(provider) or "", whole)
         allocator = self._allocator
         return Spending(
@@ -182,7 +181,7 @@ class SpendingTracker:
         return allocator.lost + each(_beyond, settled, told)
 
     def _count(
-        self, lines: dict[tuple[str, str], SpendingLine], provider: str, model: str, report: ProviderReport
+        self, lines: dict[tuple[str, str], SpendingLine], provider: str, model: str, report: ProviderSums
     ) -> None:
         if not report.requests:
             return
@@ -198,7 +197,7 @@ class SpendingTracker:
                 line.wasted = Spent.total([line.wasted, report.wasted])
                 line.lost = Spent.total([line.lost, report.doubtful])
 
-    def _count_doubtful(self, reports: Iterable[ProviderReport], billed: int) -> None:
+    def _count_doubtful(self, reports: Iterable[ProviderSums], billed: int) -> None:
         """Count requests that went with a worker that died, at what its others have cost on average."""
         for ended, report in zip(self._ended, reports, strict=True):
             if report.answered:
@@ -237,16 +236,3 @@ def _beyond(settled: float, told: float) -> float:
 def _cap(config: Config) -> Amount:
     budget = config.budget
     return Amount(*(inf if cap is None else cap for cap in (budget.max_requests, budget.max_tokens, budget.max_usd)))
-
-
-def _add(whole: ProviderReport, report: ProviderReport) -> None:
-    """Add what a report says of money."""
-    whole.requests += report.requests
-    whole.answered += report.answered
-    whole.prompt_tokens += report.prompt_tokens
-    whole.cached_tokens += report.cached_tokens
-    whole.completion_tokens += report.completion_tokens
-    whole.wasted.add(report.wasted)
-    whole.doubtful.add(report.doubtful)
-    for model, spent in report.models.items():
-        whole.models.setdefault(model, Spent()).add(spent)

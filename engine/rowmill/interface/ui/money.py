@@ -162,10 +162,7 @@ def _figures(spent: Spent, usd: float | None) -> tuple[str, str, str, str]:
 
 
 def _together(lines: Iterable[CostLine]) -> Spent:
-    spent = Spent()
-    for line in lines:
-        spent.add(line.spent)
-    return spent
+    return Spent.total(line.spent for line in lines)
 
 
 def _dollars(lines: Sequence[CostLine]) -> float | None:

@@ -18,6 +18,7 @@ import msgspec
 from rowmill.core.config import Config
 from rowmill.core.errors import InvalidRow
 from rowmill.core.rows import InputPart, Shard
+from rowmill.core.sums import Sums
 from rowmill.core.wire import Request
 from rowmill.files.input import jsonl
 from rowmill.files.input.inputs import Input, open_reader
@@ -33,7 +34,7 @@ _CLUSTERS = 40  # shards of it, at least where there are as many
 _KEY = 16  # bytes of a request's digest
 
 
-class Sums(msgspec.Struct):
+class RequestSums(Sums):
     """What requests add up to."""
 
     requests: float = 0.0
@@ -43,10 +44,9 @@ class Sums(msgspec.Struct):
     most_reply: float = 0.0
     body_bytes: float = 0.0
 
-    def add(self, other: "Sums", times: float = 1.0) -> None:
-        """Add so many times the other's figures to these."""
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + times * getattr(other, name))
+    def times(self, factor: float) -> "RequestSums":
+        """Return so many times these."""
+        return RequestSums(*(factor * figure for figure in msgspec.structs.astuple(self)))
 
 
 class Survey(msgspec.Struct):
@@ -62,7 +62,7 @@ class Survey(msgspec.Struct):
     invalid: float = 0.0  # of all rows
     first_invalid: str | None = None
     duplicates: float = 0.0  # requests of all rows that are like an earlier one that was read
-    by_model: dict[str | None, Sums] = msgspec.field(default_factory=dict)
+    by_model: dict[str | None, RequestSums] = msgspec.field(default_factory=dict)
     spread: float = 0.0
     first: Request | None = None
     first_rows: int = 0  # in that request
@@ -74,12 +74,9 @@ class Survey(msgspec.Struct):
         return self.read == self.rows
 
     @property
-    def sums(self) -> Sums:
+    def sums(self) -> RequestSums:
         """All models together."""
-        total = Sums()
-        for each in self.by_model.values():
-            total.add(each)
-        return total
+        return RequestSums.total(self.by_model.values())
 
 
 class _Cluster(msgspec.Struct):
@@ -89,7 +86,7 @@ class _Cluster(msgspec.Struct):
     read: int = 0
     invalid: int = 0
     duplicates: int = 0
-    by_model: dict[str | None, Sums] = msgspec.field(default_factory=dict)
+    by_model: dict[str | None, RequestSums] = msgspec.field(default_factory=dict)
 
 
 def survey_input(config: Config, found: Input, task: Task) -> Survey:
@@ -199,7 +196,7 @@ class _Surveyor:
         name = size.model if naming is not None and request.body.startswith(naming) else None
         sums = cluster.by_model.get(name)
         if sums is None:
-            sums = cluster.by_model[name] = Sums()
+            sums = cluster.by_model[name] = RequestSums()
         _count(sums, size, len(request.body))
 
     def _scale(self, clusters: Sequence[_Cluster]) -> None:
@@ -214,13 +211,13 @@ class _Surveyor:
             found.invalid += times * cluster.invalid
             found.duplicates += times * cluster.duplicates
             for name, sums in cluster.by_model.items():
-                found.by_model.setdefault(name, Sums()).add(sums, times)
+                found.by_model.setdefault(name, RequestSums()).add(sums.times(times))
             totals.append(own * sum(sums.prompt for sums in cluster.by_model.values()))
         share = found.read / found.rows if found.rows else 1.0
         found.spread = spread_of_clusters(totals, [cluster.shard.rows for cluster in clusters], share)
 
 
-def _count(sums: Sums, size: Size, body_bytes: int) -> None:
+def _count(sums: RequestSums, size: Size, body_bytes: int) -> None:
     sums.requests += 1
     sums.prompt += size.prompt
     sums.least_reply += size.least_reply
