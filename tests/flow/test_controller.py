@@ -82,7 +82,9 @@ BUSY = {"requests": 40, "answered": 40, "reply_s": 16.0, "in_flight": 16, "wants
 def test_a_number_is_leased_from_the_start_and_renewed_before_it_expires() -> None:
     stage = Stage()
     assert stage.allowed == 32
+    assert repr(stage.controller) == "ProviderController('main', open, in_flight=0/32)"
     stage.pass_time(10, **BUSY)
+    assert repr(stage.controller) == "ProviderController('main', open, in_flight=32/32)"
     for holder in (0, 1):
         times = [now for now, to, _ in stage.sent if to == holder]
         expiries = [lease.expires for _, to, lease in stage.sent if to == holder]
@@ -133,6 +135,21 @@ def test_a_pause_shows_in_the_view_while_it_lasts() -> None:
     view = stage.controller.view(stage.now)
     assert view.state == "holding"
     assert view.held_s == pytest.approx(599.0, abs=0.02)
+
+
+@pytest.mark.parametrize(("pause_s", "per_s"), [(1.0, 40.0), (2.5, 80.0)])
+def test_short_pauses_are_part_of_the_rate_that_is_let_through_and_long_ones_are_not(
+    pause_s: float, per_s: float
+) -> None:
+    """Eighty a second for a second, then a refusal and a pause, again and again: how a limit paces, or an outage."""
+    stage = Stage(slots=64)
+    for _ in range(8):
+        stage.pass_time(1.0, requests=40, answered=40, limited=1, reply_s=4.0, in_flight=4, wants_slots=True)
+        stage.controller.refused(pause_s, slow_down=False, now=stage.now)
+        stage.deliver()
+        stage.pass_time(pause_s, in_flight=0, wants_slots=True)
+    rates = [0.0 if lease.requests is None else lease.requests.rate for lease in stage.leases.values()]
+    assert sum(rates) == pytest.approx(per_s, rel=0.05)
 
 
 def test_a_429_without_retry_after_pauses_nobody() -> None:

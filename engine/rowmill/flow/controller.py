@@ -1,14 +1,13 @@
 """How fast one provider is used: everything that is known of it, brought together into leases.
 
 `ProviderLimits` say what rate it lets through, `Concurrency` how many requests in flight bring more, `Breaker` whether
-it is well at all; a 429 with Retry-After holds it. What comes of it is one capacity, which the `LeaseAllocator` divides
-among the workers. Whatever throttles (a hold, a probe, a gradual release, a machine short of memory) is a smaller
-number of requests in flight in the leases, so that workers need to know only their lease.
+it is well at all; a 429 with Retry-After is a `Pause`. What comes of it is one capacity, which the `LeaseAllocator`
+divides among the workers. Whatever throttles (a pause, a probe, a gradual release, a machine short of memory) is a
+smaller number of requests in flight in the leases, so that workers need to know only their lease.
 
-A holder is a worker process, by the number of its start. The sums of those that have ended are kept.
+A holder is a worker process, by the number of its start.
 """
 
-from collections import deque
 from math import ceil
 from random import Random
 
@@ -19,11 +18,12 @@ from rowmill.core.reports import ProviderFigures, ProviderView
 from rowmill.flow.breaker import Breaker
 from rowmill.flow.concurrency.control import Concurrency
 from rowmill.flow.leases.allocator import LeaseAllocator
+from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.limits.provider_limits import ProviderLimits
+from rowmill.flow.pause import Pause
+from rowmill.flow.traffic import RATE_S, Traffic
 
-_RATE_S = 2.0  # what a provider took lately is figured over so long
-_RELEASE_S = 5.0  # a release takes as long as the hold did, and no longer than this
-_NEWS_S = 0.01  # a hold is so much longer than asked for: another that ends hardly later is no news to everybody
+_RELEASE_S = 5.0  # a release takes as long as the pause did, and no longer than this
 _START_S = 10.0  # from its first lease; after that what a rate takes has been found
 _FEW = 4  # replies, before which their time says nothing
 _ROOM = 1.5  # times the requests in flight that a rate takes: reply times vary
@@ -66,24 +66,23 @@ class ProviderController:
         self._concurrency = Concurrency(auto=auto, ceiling=slots * workers, now=now)
         self._breaker = Breaker(now)
         self._allocator = LeaseAllocator(number, rng)
+        self._traffic = Traffic(now)
+        self._pause = Pause(now)
         self._start = now
-        self._reports: dict[int, ProviderReport] = {}
-        self._ended = ProviderSums()
-        self._before = ProviderSums()  # the sums at the last tick
-        self._recent: deque[tuple[float, ProviderSums]] = deque([(now, ProviderSums())])  # the sums of late
+        self._before = ProviderSums()  # at the last tick
         self._tripped = False
         self._state = self._breaker.state
+        # What this machine can still take
         self._factor = 1.0
-        self._paused = self._saturated = False
-        self._holding = False
-        self._hold_from = now  # of the hold in force
-        self._hold_until = 0.0
-        self._held_from = now  # what of it is not counted yet
-        self._held_s = 0.0  # since the last tick
+        self._machine_paused = self._saturated = False
         self._failing_since: float | None = None
         self._reason = ""  # the latest that a worker gave for a failing provider
-        self._figures = ProviderFigures()
+        self._paused_s = 0.0  # in all
+        self._in_flight_max = 0
         self._allowed = 0
+
+    def __repr__(self) -> str:
+        return f"ProviderController({self.name!r}, {self.state}, in_flight={self.in_flight}/{self._allowed})"
 
     def spent_before(self, requests: int, tokens: int, seconds_ago: float) -> None:
         """Debit the day's budgets by what an earlier session has sent."""
@@ -93,21 +92,18 @@ class ProviderController:
 
     def join(self, holder: int, now: float) -> None:
         """Count in a worker that is ready for leases."""
-        if not self._reports and not self._before.requests:
+        if not self._traffic.heard and not self._before.requests:
             self._start = now
         self._allocator.join(holder, now)
 
     def leave(self, holder: int, now: float) -> None:
         """Count out a worker that has ended; its lease returns."""
-        report = self._reports.pop(holder, None)
-        if report is not None:
-            self._ended.add(report)
+        self._traffic.leave(holder)
         self._allocator.leave(holder, now)
 
     def report(self, holder: int, report: ProviderReport, seconds: float, now: float) -> None:
         """Take in what a worker tells; its last report is so many seconds ago."""
-        before = self._reports.get(holder) or ProviderReport()
-        self._reports[holder] = report
+        before = self._traffic.report(holder, report)
         self._reason = report.trouble or self._reason
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
         self._allocator.want(
@@ -133,20 +129,15 @@ class ProviderController:
 
     def refused(self, wait_s: float | None, *, slow_down: bool, now: float) -> bool:
         """Take in a worker's 429; True where all workers should be told at once."""
-        total = self._sums()
+        rate = self._traffic.rate
         self._limits.refused(
             now,
             slow_down=slow_down,
-            requests_per_s=self._rate("answered", total, now),
-            tokens_per_s=self._rate("prompt_tokens", total, now) + self._rate("completion_tokens", total, now),
+            requests_per_s=rate("answered", now),
+            tokens_per_s=rate("prompt_tokens", now) + rate("completion_tokens", now),
         )
-        if wait_s is None or now + wait_s <= self._hold_until:
+        if wait_s is None or not self._pause.extend(wait_s, now):
             return False
-        self._count_hold(now)
-        if now > self._hold_until:
-            self._hold_from = now
-        self._holding = True
-        self._hold_until = now + wait_s + _NEWS_S
         self._concurrency.pause(now)
         return True
 
@@ -166,30 +157,28 @@ class ProviderController:
     def throttle(self, factor: float, *, paused: bool, saturated: bool) -> None:
         """Set what this machine can still take: a share of the requests in flight, none, or no more than now."""
         self._factor = factor
-        self._paused = paused
+        self._machine_paused = paused
         self._saturated = saturated
 
     def tick(self, now: float) -> None:
         """Look at what has happened since the last tick, about a quarter of a second ago."""
-        total = self._sums()
-        before, self._before = self._before, total
+        total, before = self._traffic.total, self._before
+        self._before = total
         answered = total.answered - before.answered
         in_flight = self.in_flight
-        self._figures.in_flight_max = max(self._figures.in_flight_max, in_flight)
-        self._count_hold(now)
-        self._figures.held_s += self._held_s
-        if self._hold_until - self._hold_from >= _RATE_S:
+        self._in_flight_max = max(self._in_flight_max, in_flight)
+        paused_s = self._pause.passed_s(now)
+        self._paused_s += paused_s
+        if self._pause.length_s >= RATE_S:
             # Silence as long as what the rate is figured over. Shorter waits are how a limit paces, and belong to it.
-            self._limits.paused(self._held_s)
-        self._held_s = 0.0
+            self._limits.paused(paused_s)
         self._limits.spent(
             total.requests - before.requests, total.tokens - before.tokens, now, refused=total.limited - before.limited
         )
-        self._recent.append((now, total))
-        while self._recent[0][0] < now - _RATE_S:
-            self._recent.popleft()
+        self._traffic.remember(now)
         self.events += [f"provider {self.name}: {line}" for line in self._limits.learned()]
-        self._release(now)
+        if self._pause.ends(now):
+            self._concurrency.restart(now, over_s=min(self._pause.length_s, _RELEASE_S))
         self._breaker.update(
             now,
             answered=answered,
@@ -199,7 +188,7 @@ class ProviderController:
         )
         self._tripped = False
         self._follow(now)
-        if not self._holding and self._breaker.state == "closed":
+        if not self._pause.active and self._breaker.state == "closed":
             if now < self._start + _START_S:
                 self._concurrency.expect(self._needed(total, now), now)
             self._concurrency.update(
@@ -208,51 +197,47 @@ class ProviderController:
                 lost=total.lost - before.lost,
                 reply_s=total.reply_s - before.reply_s,
                 in_flight=in_flight,
-                busy=in_flight >= _FULL * self._allowed and any(each.wants_slots for each in self._reports.values()),
-                paced=self._saturated or self._paced(total, now),
+                busy=in_flight >= _FULL * self._allowed and self._traffic.wants_slots,
+                paced=self._saturated or self._paced(now),
             )
 
     def leases(self, now: float) -> list[tuple[int, Lease]]:
         """Return the leases to send now, with their holders."""
-        allowed = self._concurrency.limit
-        if (cap := self._breaker.cap(now)) is not None:
-            allowed = min(allowed, cap)
-        if self._holding:
-            # What the release begins with: workers go by it at once, and the next tick may come a little late.
-            allowed = min(allowed, self._concurrency.beginning(self._hold_until - self._hold_from))
-        if self._factor < 1.0:
-            allowed = max(1, int(allowed * self._factor)) if allowed else 0
-        if self._paused or self.closed is not None:
-            allowed = 0
-        self._allowed = allowed
-        self._allocator.set_capacity(
-            now,
+        self._allowed = self._may_be_in_flight(now)
+        capacity = Capacity(
             requests=self._limits.requests(now),
             tokens=self._limits.tokens(now),
-            in_flight=allowed,
+            in_flight=self._allowed,
             ceiling=self._slots,
             largest=self._limits.largest,
-            paused_until=self._hold_until,
+            paused_until=self._pause.until,
             closed=self.closed is not None,
             failing=self._breaker.state in ("open", "probing"),
         )
+        self._allocator.set_capacity(capacity, now)
         return self._allocator.renew(now)
 
-    def _rate(self, name: str, total: ProviderSums, now: float) -> float:
-        """Return how fast one of the sums has grown lately, a second."""
-        then, before = self._recent[0]
-        grown: float = getattr(total, name) - getattr(before, name)
-        return grown / max(now - then, _RATE_S / 2)
+    def _may_be_in_flight(self, now: float) -> int:
+        if self._machine_paused or self.closed is not None:
+            return 0
+        allowed = self._concurrency.limit
+        if (cap := self._breaker.cap(now)) is not None:
+            allowed = min(allowed, cap)
+        if self._pause.active:
+            # What the release begins with: workers go by it at once, and the next tick may come a little late.
+            allowed = min(allowed, self._concurrency.beginning(self._pause.length_s))
+        # A machine that is short of something goes on slowly.
+        return max(1, int(allowed * self._factor)) if allowed and self._factor < 1.0 else allowed
 
-    def _paced(self, total: ProviderSums, now: float) -> bool:
+    def _paced(self, now: float) -> bool:
         """Whether the rate is what limits: rows wait for it, and it is used up.
 
         Rows of one worker may wait for its share while others lack slots to use theirs; then slots are what limits.
         """
-        if not any(each.wants_rate for each in self._reports.values()):
+        if not self._traffic.wants_rate:
             return False
         shares = (("requests", self._limits.requests(now)), ("tokens", self._limits.tokens(now)))
-        return any(share is not None and self._rate(name, total, now) >= _SPENT * share.rate for name, share in shares)
+        return any(share is not None and self._traffic.rate(name, now) >= _SPENT * share.rate for name, share in shares)
 
     def _needed(self, total: ProviderSums, now: float) -> int:
         """Return how many requests in flight use up the rate that is let through; 0 where that cannot be told yet."""
@@ -263,17 +248,6 @@ class ProviderController:
         if tokens is not None and total.tokens > 0:
             rates.append(tokens.rate * total.requests / total.tokens)
         return ceil(_ROOM * min(rates) * total.reply_s / total.answered) if rates else 0
-
-    def _release(self, now: float) -> None:
-        """End a hold whose time has come, gradually."""
-        if self._holding and now >= self._hold_until:
-            self._holding = False
-            self._concurrency.restart(now, over_s=min(self._hold_until - self._hold_from, _RELEASE_S))
-
-    def _count_hold(self, now: float) -> None:
-        """Count the part of a hold that has passed."""
-        self._held_s += max(0.0, min(now, self._hold_until) - self._held_from)
-        self._held_from = now
 
     def _follow(self, now: float) -> None:
         """React to where the breaker has got."""
@@ -305,7 +279,7 @@ class ProviderController:
     @property
     def in_flight(self) -> int:
         """Requests in flight, measured."""
-        return sum(report.in_flight for report in self._reports.values())
+        return self._traffic.in_flight
 
     @property
     def allowed(self) -> int:
@@ -319,11 +293,11 @@ class ProviderController:
             return "closed"
         if self._breaker.state != "closed":
             return "recovering" if self._breaker.state == "half-open" else "failing"
-        return "holding" if self._holding else "open"
+        return "holding" if self._pause.active else "open"
 
     def view(self, now: float) -> ProviderView:
         """Return what the progress shows."""
-        total = self._sums()
+        total = self._traffic.total
         requests, tokens = self._limits.requests(now), self._limits.tokens(now)
         return ProviderView(
             name=self.name,
@@ -334,28 +308,27 @@ class ProviderController:
             answered=total.answered,
             requests_per_s=None if requests is None else requests.rate,
             tokens_per_s=None if tokens is None else tokens.rate,
-            held_s=self._hold_until - now if self._holding else None,
+            held_s=self._pause.until - now if self._pause.active else None,
         )
 
     def figures(self, now: float) -> ProviderFigures:
         """Return what the session's report says."""
-        total = self._sums()
+        total = self._traffic.total
         requests, tokens = self._limits.requests(now), self._limits.tokens(now)
-        figures = self._figures
-        figures.state = self.state
-        figures.requests = total.requests
-        figures.answered = total.answered
-        figures.limited = total.limited
-        figures.failed = max(0, total.requests - total.answered - self.in_flight)
-        figures.retries = total.retries
-        figures.prompt_tokens = total.prompt_tokens
-        figures.completion_tokens = total.completion_tokens
-        figures.mean_reply_s = round(total.reply_s / total.answered, 3) if total.answered else None
-        figures.opened = self._breaker.opened
-        figures.odd_headers = total.odd_headers
-        figures.requests_per_minute = None if requests is None else round(requests.rate * 60, 1)
-        figures.tokens_per_minute = None if tokens is None else round(tokens.rate * 60, 1)
-        return figures
-
-    def _sums(self) -> ProviderSums:
-        return ProviderSums.total((self._ended, *self._reports.values()))
+        return ProviderFigures(
+            state=self.state,
+            requests=total.requests,
+            answered=total.answered,
+            limited=total.limited,
+            failed=max(0, total.requests - total.answered - self.in_flight),
+            retries=total.retries,
+            prompt_tokens=total.prompt_tokens,
+            completion_tokens=total.completion_tokens,
+            mean_reply_s=round(total.reply_s / total.answered, 3) if total.answered else None,
+            held_s=self._paused_s,
+            opened=self._breaker.opened,
+            in_flight_max=self._in_flight_max,
+            odd_headers=total.odd_headers,
+            requests_per_minute=None if requests is None else round(requests.rate * 60, 1),
+            tokens_per_minute=None if tokens is None else round(tokens.rate * 60, 1),
+        )

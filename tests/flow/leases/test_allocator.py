@@ -7,10 +7,12 @@ import math
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.allocator import LeaseAllocator
+from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.leases.lease import ClientLease
 
 
@@ -20,15 +22,7 @@ class Desk:
     def __init__(self, workers: int = 0, **capacity: Any) -> None:
         self.now = 0.0
         self.allocator = LeaseAllocator(3, Random(1))
-        self.limits = {
-            "requests": None,
-            "tokens": None,
-            "in_flight": 40,
-            "ceiling": 40,
-            "largest": None,
-            "paused_until": 0.0,
-            "closed": False,
-        }
+        self.whole = Capacity(in_flight=40, ceiling=40)
         self.clients: dict[int, ClientLease] = {}
         self.leases: dict[int, list[Lease]] = {}
         self.reports: dict[int, dict[str, Any]] = {}
@@ -39,8 +33,8 @@ class Desk:
         self.settle()
 
     def capacity(self, **changes: Any) -> None:
-        self.limits |= changes
-        self.allocator.set_capacity(self.now, **self.limits)  # type: ignore[arg-type]  # as in the table above
+        self.whole = msgspec.structs.replace(self.whole, **changes)
+        self.allocator.set_capacity(self.whole, self.now)
 
     def join(self, number: int, **report: Any) -> None:
         self.allocator.join(number, self.now)

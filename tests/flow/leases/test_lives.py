@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.allocator import LeaseAllocator
+from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.leases.lease import ClientLease
 
 ROUNDING = 1 + 1e-9
@@ -133,7 +134,6 @@ class World:
         self.samples: list[float] = []  # share of the capacity that is outstanding, while anyone is hungry
         self.on_the_wire = False  # also hold that no more requests are in flight than the capacity
         self.capacities: deque[tuple[float, Share | None, Share | None, int]] = deque()
-        self.paused_until = 0.0
         self.capacity()
         for _ in range(workers):
             self.birth()
@@ -164,16 +164,8 @@ class World:
 
     def capacity(self) -> None:
         self.capacities.append((self.now, self.requests, self.tokens, self.in_flight))
-        self.allocator.set_capacity(
-            self.now,
-            requests=self.requests,
-            tokens=self.tokens,
-            in_flight=self.in_flight,
-            ceiling=self.in_flight,
-            largest=None,
-            paused_until=self.paused_until,
-            closed=False,
-        )
+        whole = Capacity(requests=self.requests, tokens=self.tokens, in_flight=self.in_flight, ceiling=self.in_flight)
+        self.allocator.set_capacity(whole, self.now)
 
     def tick(self) -> None:
         self.renew()

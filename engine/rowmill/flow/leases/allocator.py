@@ -91,48 +91,24 @@ class LeaseAllocator:
             self._settle(now, -gone.requests.left(now), -gone.tokens.left(now))
             self._pressing = True
 
-    def set_capacity(
-        self,
-        now: float,
-        *,
-        requests: Share | None,
-        tokens: Share | None,
-        in_flight: int,
-        ceiling: int,
-        largest: float | None,
-        paused_until: float,
-        closed: bool,
-        failing: bool = False,
-    ) -> None:
+    def set_capacity(self, capacity: Capacity, now: float) -> None:
         """Say what there is to cut; the shares' credit is not looked at. To be called as often as one likes.
 
         What creeps, a rate or burst less than 5% from where it was, follows at the next call that is not right after
         a division; everything else at the next call of `renew`.
-        `in_flight`: requests at a time of all holders; `ceiling`: the most that one holder may have of them;
-        `largest`, `paused_until`, `closed`, `failing`: told to everyone, as in `Lease`.
         """
-        new = Capacity(
-            requests=requests,
-            tokens=tokens,
-            in_flight=in_flight,
-            ceiling=ceiling,
-            largest=largest,
-            paused_until=paused_until,
-            closed=closed,
-            failing=failing,
-        )
-        old, self._capacity = self._capacity, new
-        if new == old:
+        old, self._capacity = self._capacity, capacity
+        if capacity == old:
             return
-        self._requests = _resized(self._requests, requests, now)
-        self._tokens = _resized(self._tokens, tokens, now)
-        if in_flight < old.in_flight:
+        self._requests = _resized(self._requests, capacity.requests, now)
+        self._tokens = _resized(self._tokens, capacity.tokens, now)
+        if capacity.in_flight < old.in_flight:
             # Whoever lowers it knows what is on the wire. To wait for it would put off the probe of a failing provider.
             for holder in self._holders.values():
                 holder.forget_overhang(now)
         self._settle(now)
         self._changed = True
-        if not new.is_nearly(self._divided):
+        if not capacity.is_nearly(self._divided):
             self._pressing = True
 
     def want(

@@ -15,6 +15,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Share | None = None
     in_flight: int = 0  # requests at a time
     ceiling: int = 0  # the most of them that one holder may have
+    # Told to everyone, as in `Lease`:
     largest: float | None = None
     paused_until: float = 0.0
     closed: bool = False
