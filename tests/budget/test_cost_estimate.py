@@ -46,6 +46,14 @@ def test_hundreds_in_flight_come_to_what_is_billed(most_output: int) -> None:
     assert estimated == pytest.approx(billed, rel=0.02)
 
 
+def test_the_long_tail_of_lengths_counts_whole() -> None:
+    """One reply in twenty is a hundred times as long: no mistake, and most of the bill."""
+    estimate = CostEstimate()
+    for number in range(2000):
+        estimate.learn(100, 100, 10_000 if number % 20 == 0 else 100)
+    assert estimate.expect(100, 0)[1] == pytest.approx(595, rel=0.05)
+
+
 def test_no_more_is_reserved_than_a_reply_may_have() -> None:
     estimate = CostEstimate()
     for _ in range(50):
