@@ -115,7 +115,7 @@ def test_the_line_faults_of_the_readme_are_those_that_there_are() -> None:
 def test_the_checks_at_full_size_that_the_readme_names_are_there() -> None:
     named = re.findall(r"\(`([a-z-]+)`\)", README.partition("`scripts/prove` runs")[2])
     items = (ROOT / "scripts" / "proving" / "__main__.py").read_text(encoding="utf-8")
-    assert {"plan", "cap", "batches", "batch-memory", "deadline"} <= set(named)
+    assert {"lives", "plan", "cap", "batches", "batch-memory", "deadline"} <= set(named)
     assert [name for name in named if f'"{name}": ' not in items] == []
 
 

@@ -26,6 +26,7 @@ from scripts.proving import (
     extraction,
     faults,
     formats,
+    lives,
     outage,
     pacing,
     packing,
@@ -38,6 +39,7 @@ from scripts.proving.runs import ItemError
 ROOT = Path(__file__).parents[2]
 
 ITEMS: dict[str, Callable[[Path], bool]] = {
+    "lives": lives.lives,
     "short": sizes.short,
     "packages": faults.packages,
     "kills": faults.kills,

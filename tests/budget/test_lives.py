@@ -20,6 +20,7 @@ from rowmill.budget.allocator import BudgetAllocator
 from rowmill.budget.cost_estimate import CostEstimate
 from rowmill.budget.credit import Credit
 from rowmill.core.amounts import NOTHING, Amount, each, limited
+from tests.lives import examples
 
 TICK_S = 0.25
 PROMPT = 20  # tokens, where rows are estimated by what was learned
@@ -318,7 +319,7 @@ def lognormal(sigma: float) -> Callable[[Random], float]:
 
 
 # Nothing is shrunk: a smaller seed is no simpler world, and looking for one takes minutes.
-@settings(deadline=None, max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(deadline=None, max_examples=examples(25), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     seed=st.integers(0, 2**32),
     workers=st.integers(1, 6),

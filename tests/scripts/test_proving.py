@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,11 +29,42 @@ def proving(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_help_names_the_items_of_money_and_batches() -> None:
+def test_help_names_the_items_of_lives_money_and_batches() -> None:
     done = proving("--help")
     assert done.returncode == 0
     named = done.stdout.partition("some of: ")[2].replace("\n", " ")
-    assert set(MONEY_ITEMS) <= {item.strip() for item in named.split(",")}
+    assert {"lives", *MONEY_ITEMS} <= {item.strip() for item in named.split(",")}
+
+
+@pytest.mark.parametrize(("said", "examples"), [(None, 2), ("all", 8)])
+def test_whole_lives_are_tried_by_a_quarter_here_and_all_by_their_item(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, examples: int
+) -> None:
+    monkeypatch.delenv("ROWMILL_LIVES", raising=False)
+    if said is not None:
+        monkeypatch.setenv("ROWMILL_LIVES", said)
+    assert runpy.run_path(str(ROOT / "tests" / "lives.py"))["examples"](8) == examples
+
+
+@pytest.mark.parametrize(("code", "holds"), [(0, True), (1, False)])
+def test_lives_are_tried_whole_and_hold_where_their_tests_pass(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, code: int, holds: bool
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    item = importlib.import_module("scripts.proving.lives")
+    ran: list[tuple[list[str], Any]] = []
+
+    def run(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+        ran.append((command, options))
+        return subprocess.CompletedProcess(command, code, "...\n17 passed in 60.00s\n")
+
+    monkeypatch.setattr(item.subprocess, "run", run)
+    assert item.lives(tmp_path) is holds
+    ((command, options),) = ran
+    assert options["env"]["ROWMILL_LIVES"] == "all"
+    assert all((options["cwd"] / test).exists() for test in command[3:])
+    assert {"tests/flow/leases/test_lives.py", "tests/budget/test_lives.py"} == set(command[3:])
+    assert "17 passed in 60.00s" in capsys.readouterr().out
 
 
 def test_an_item_that_is_not_there_is_refused_before_anything_is_done() -> None:

@@ -22,6 +22,7 @@ from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.allocator import LeaseAllocator
 from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.leases.lease import ClientLease
+from tests.lives import SHARE, examples
 
 ROUNDING = 1 + 1e-9
 REPORT_S = 0.25
@@ -406,7 +407,7 @@ def heavy_tailed(top: int) -> Callable[[Random], int]:
 def test_thousands_of_lives_never_hold_more_than_there_is_and_waste_nearly_nothing(
     workers: int, requests: Share | None, tokens: Share | None, largest: int, server_burst: float
 ) -> None:
-    """More than 2,000 lives together. The sums are asserted inside, whenever a lease goes out or comes into force.
+    """More than 2,000 lives, where all are tried. The sums are asserted inside, whenever a lease goes out or comes in.
 
     A strict provider with the very burst of the leases refuses no request; for tokens it has twice the burst, of
     which 1.0 was needed at most: see the next test.
@@ -415,15 +416,15 @@ def test_thousands_of_lives_never_hold_more_than_there_is_and_waste_nearly_nothi
     world = World(
         workers, habits, workers=workers, requests=requests, tokens=tokens, server_burst=server_burst, in_flight=128
     )
-    world.run(1500.0 / workers)
-    assert world.born > 300
+    world.run(SHARE * 1500.0 / workers)
+    assert world.born > SHARE * 300
     assert world.handed_out >= 0.97
     for server in world.servers:
         assert server is None or server.refused == 0
     assert world.used(20.0) >= 0.3, "and what is handed out is spent, by those that are not stopped or idle"
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=examples(8))
 @given(
     seed=st.integers(0, 2**32),
     rate=st.floats(500, 50_000),
@@ -449,7 +450,7 @@ def test_a_strict_provider_of_twice_the_burst_refuses_no_tokens_whatever_they_co
         assert server.needed <= 1.25 * rate * burst_s
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=examples(8))
 @given(seed=st.integers(0, 2**32), rate=st.floats(0.2, 300), burst_s=st.floats(0.1, 1.0), workers=st.integers(1, 8))
 def test_a_provider_as_strict_as_the_leases_refuses_no_request(
     seed: int, rate: float, burst_s: float, workers: int
@@ -462,7 +463,7 @@ def test_a_provider_as_strict_as_the_leases_refuses_no_request(
     assert server.refused == 0
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=examples(8))
 @given(seed=st.integers(0, 2**32), changes=st.lists(st.tuples(st.floats(0.01, 4.0), st.floats(0.1, 3.0)), max_size=30))
 def test_sums_hold_when_the_capacity_changes(seed: int, changes: list[tuple[float, float]]) -> None:
     """What was sent of a larger capacity is gone one lease life later, whoever is stopped."""

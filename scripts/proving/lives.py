@@ -1,0 +1,26 @@
+"""Whole lives of workers under leases and under budgets, with all their examples: the tests run a quarter of them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.proving.runs import check
+
+ROOT = Path(__file__).parents[2]
+TESTS = ("tests/flow/leases/test_lives.py", "tests/budget/test_lives.py")
+
+
+def lives(_folder: Path) -> bool:
+    """Run the tests, whose promises are held at every message of every life."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *TESTS],
+        cwd=ROOT,
+        env={**os.environ, "ROWMILL_LIVES": "all"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stdout)
+    return check("tests", done.returncode == 0, done.stdout.rstrip().rpartition("\n")[2])
