@@ -145,7 +145,7 @@ CLOSED: dict[str, Ability] = {
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
     "know rich": Ability(("rich.",), {"interface.ui.live"}),
-    "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.patience", "worker.batch.polling"}),
+    "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.batch_retry", "worker.batch.polling"}),
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batches"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
     "know pyarrow": Ability(("pyarrow.",), {"files.input", "files.output"}),

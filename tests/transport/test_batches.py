@@ -183,13 +183,13 @@ def publish(temporary: Path, final: Path) -> None:
 Use = Callable[[BatchApi], Awaitable[Any]]
 
 
-def use(provider: Provider, calls: Use, *, patience_s: float = 20.0, timeout_s: float = 10.0, **http: Any) -> Any:
+def use(provider: Provider, calls: Use, *, retry_s: float = 20.0, timeout_s: float = 10.0, **http: Any) -> Any:
     """Run some calls against the provider and return what they do."""
 
     async def main() -> Any:
         async with provider.serve():
             where = endpoint(provider.url, timeout_s)
-            api = BatchApi(where, rng=Eager(), publish=publish, patience_s=patience_s, **{"verify": False, **http})
+            api = BatchApi(where, rng=Eager(), publish=publish, retry_s=retry_s, **{"verify": False, **http})
             try:
                 async with asyncio.timeout(20):
                     return await calls(api)
@@ -199,10 +199,10 @@ def use(provider: Provider, calls: Use, *, patience_s: float = 20.0, timeout_s: 
     return asyncio.run(main())
 
 
-def trouble(provider: Provider, calls: Use, *, patience_s: float = 20.0, timeout_s: float = 10.0) -> BatchTrouble:
+def trouble(provider: Provider, calls: Use, *, retry_s: float = 20.0, timeout_s: float = 10.0) -> BatchTrouble:
     """Return the trouble that these calls end in."""
     with pytest.raises(BatchTrouble) as caught:
-        use(provider, calls, patience_s=patience_s, timeout_s=timeout_s)
+        use(provider, calls, retry_s=retry_s, timeout_s=timeout_s)
     traceback = "".join(format_exception(caught.value))
     assert KEY not in f"{caught.value!r} {caught.value} {caught.value.failure!r} {traceback}"
     assert "\n" not in str(caught.value)
@@ -256,7 +256,7 @@ def test_what_may_have_been_done_is_unclear_and_not_tried_again(part: Path, answ
         lambda api: api.create("file-1", "/v1/chat/completions", {}),
     ):
         provider = Provider([answer])
-        short = {"timeout_s": 0.2, "patience_s": 0.2} if fault == "timeout" else {}
+        short = {"timeout_s": 0.2, "retry_s": 0.2} if fault == "timeout" else {}
         caught = trouble(provider, call, **short)
         assert (caught.unclear, caught.gone, caught.failure.fault.name) == (True, False, fault)
         assert len(provider.asked) == 1
@@ -529,7 +529,7 @@ def test_a_look_that_failed_is_taken_again(answer: Answer) -> None:
 
 def test_a_look_that_nobody_answers_is_taken_again() -> None:
     provider = Provider([silence, json_of(BATCH)])
-    assert use(provider, lambda api: api.retrieve("batch_1"), patience_s=1.5).id == "batch_1"
+    assert use(provider, lambda api: api.retrieve("batch_1"), retry_s=1.5).id == "batch_1"
     assert len(provider.asked) == 2
 
 
@@ -543,9 +543,9 @@ def test_a_look_that_nobody_answers_is_taken_again() -> None:
         (json_of({}), "bad_reply"),
     ],
 )
-def test_patience_ends(answer: Answer, fault: str) -> None:
+def test_trying_again_ends(answer: Answer, fault: str) -> None:
     provider = Provider([answer])
-    caught = trouble(provider, lambda api: api.retrieve("batch_1"), patience_s=1.0)
+    caught = trouble(provider, lambda api: api.retrieve("batch_1"), retry_s=1.0)
     assert (caught.failure.fault.name, caught.gone) == (fault, False)
     assert 1 < len(provider.asked) <= 30
     assert provider.asked[-1].at - provider.asked[0].at < 3.0
@@ -557,7 +557,7 @@ def test_the_server_says_how_long_to_wait() -> None:
     assert provider.asked[1].at - provider.asked[0].at >= 0.15
 
 
-def test_a_wait_beyond_all_patience_is_left_to_the_caller() -> None:
+def test_a_wait_beyond_the_time_for_tries_is_left_to_the_caller() -> None:
     provider = Provider([error_of(429, Retry_After="600")])
     caught = trouble(provider, lambda api: api.retrieve("batch_1"))
     assert (caught.failure.fault.name, caught.failure.retry_after) == ("rate_limited", 600.0)
@@ -651,7 +651,7 @@ def test_a_length_that_the_wire_does_not_hold_is_found(target: Path) -> None:
         use(
             Provider(),
             lambda api: api.download("file-1", target),
-            patience_s=1.0,
+            retry_s=1.0,
             transport=httpx2.MockTransport(answer),
         )
 
@@ -661,7 +661,7 @@ def test_a_length_that_the_wire_does_not_hold_is_found(target: Path) -> None:
 )
 def test_a_download_that_never_ends_well_leaves_what_was_there(answer: Answer, fault: str, target: Path) -> None:
     target.write_bytes(b"before")
-    caught = trouble(Provider([answer]), lambda api: api.download("file-1", target), patience_s=1.0)
+    caught = trouble(Provider([answer]), lambda api: api.download("file-1", target), retry_s=1.0)
     assert caught.failure.fault.name == fault
     assert target.read_bytes() == b"before"
 
@@ -676,7 +676,7 @@ def test_a_slow_line_is_given_its_time(target: Path) -> None:
         return response
 
     provider = Provider([slow])
-    assert use(provider, lambda api: api.download("file-1", target), patience_s=1.0) == 10 << 20
+    assert use(provider, lambda api: api.download("file-1", target), retry_s=1.0) == 10 << 20
     assert len(provider.asked) == 1
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class CallRetryPolicy:
-    """One call's: all its tries and the waits between them together. The clock is the event loop's."""
+    """The policy for one call: all its tries and the waits between them together. The clock is the event loop's."""
 
     def __init__(self, seconds: float, rng: Random) -> None:
         self._clock = asyncio.get_running_loop().time
@@ -35,7 +35,7 @@ class CallRetryPolicy:
         """Add some time, because something came of it."""
         self.ends += seconds
 
-    async def spend(self, attempt: Callable[["CallRetryPolicy"], Awaitable[T]]) -> T:
+    async def run(self, attempt: Callable[["CallRetryPolicy"], Awaitable[T]]) -> T:
         """Return what `attempt` returns. While it raises a BatchTrouble that another try may end, try again.
 
         The waits are exponential with full jitter, and no shorter than the server asked for.

@@ -1,4 +1,4 @@
-"""The edge at which the openai package's exceptions of file and batch calls become a `BatchTrouble`."""
+"""The mapping of errors: where the openai package's exceptions of file and batch calls become a `BatchTrouble`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -4,7 +4,7 @@ Its exceptions become a `BatchTrouble` in `batch_trouble`. Replies are read by `
 models let anything through and whose parser hands an HTML page on as text.
 
 **What is retried.** Reading (a batch, a list, a file) and cancelling can be done twice without harm, and is: with
-exponential waits and full jitter, for at most `patience_s` altogether. A second upload or a second batch costs storage
+exponential waits and full jitter, for at most `retry_s` altogether. A second upload or a second batch costs storage
 or money, so `upload` and `create` are tried once; where it may have worked all the same, the trouble says `unclear`,
 and the caller looks for what it made (`find_upload`, `find`) before trying again.
 
@@ -29,6 +29,7 @@ from openai import omit
 
 from rowmill.core.wire import Endpoint, Failure
 from rowmill.transport import faults
+from rowmill.transport.batch_retry import CallRetryPolicy
 from rowmill.transport.batch_states import (
     BatchProblem,
     BatchState,
@@ -41,7 +42,6 @@ from rowmill.transport.batch_states import (
 )
 from rowmill.transport.batch_trouble import BatchTrouble, ErrorMapping
 from rowmill.transport.endpoint import configured_client
-from rowmill.transport.patience import CallRetryPolicy
 
 __all__ = ["BatchApi", "BatchProblem", "BatchState", "BatchTrouble"]
 
@@ -67,21 +67,21 @@ class BatchApi:
         *,
         rng: Random,
         publish: Callable[[Path, Path], None],
-        patience_s: float = 60.0,
+        retry_s: float = 60.0,
         **http: Any,
     ) -> None:
         """Make the client; `http` goes to its httpx2 client.
 
         publish: brings a whole temporary file (the first path) to the disk and gives it its name (the second), as
             `store.durable` does. It may block, and is called in a thread.
-        patience_s: what is retried is given up after so many seconds.
+        retry_s: what is retried is given up after so many seconds.
         """
         self._client = configured_client(endpoint, **http)
-        self._edge = ErrorMapping(endpoint)
+        self._errors = ErrorMapping(endpoint)
         self._timeout_s = endpoint.timeout_s
         self._rng = rng
         self._publish = publish
-        self._patience_s = patience_s
+        self._retry_s = retry_s
 
     async def upload(self, path: Path, name: str) -> str:
         """Upload the file at `path` and return its id. One try; OSError where it cannot be read.
@@ -89,7 +89,7 @@ class BatchApi:
         name: its name at the provider, which must end in ".jsonl": OpenAI refuses others.
         """
         size = (await asyncio.to_thread(path.stat)).st_size
-        limit_s = max(self._timeout_s, self._patience_s) + size / _SLOWEST
+        limit_s = max(self._timeout_s, self._retry_s) + size / _SLOWEST
         file = await asyncio.to_thread(path.open, "rb")
         try:
             named = (name, file, "application/jsonl")
@@ -97,7 +97,7 @@ class BatchApi:
             body = await self._once(create(file=named, purpose="batch", timeout=_timeout(limit_s)), limit_s)
         finally:
             file.close()
-        return self._edge.made(read_file, body).id
+        return self._errors.made(read_file, body).id
 
     async def find_upload(self, name: str, size: int) -> str | None:
         """Return the id of the newest file for batches of this name and size in bytes; None where there is none."""
@@ -130,7 +130,7 @@ class BatchApi:
             if trouble.failure.fault is faults.INVALID_REQUEST:  # what OpenAI says also of a file that is no more
                 trouble.gone = trouble.gone or await self._is_gone(file_id)
             raise
-        return self._edge.made(read_state, body)
+        return self._errors.made(read_state, body)
 
     async def find(self, metadata: Mapping[str, str], *, since: float) -> list[BatchState]:
         """Return the batches whose metadata has all of this, newest first; none that are older than `since`.
@@ -154,24 +154,24 @@ class BatchApi:
 
     async def retrieve(self, batch_id: str) -> BatchState:
         """Return how a batch stands."""
-        return await self._patience().spend(lambda patience: self._state(batch_id, patience))
+        return await self._retried(lambda retry: self._state(batch_id, retry))
 
     async def cancel(self, batch_id: str) -> BatchState:
         """Cancel a batch and return how it stands then. One that is over already is no trouble."""
 
-        async def attempt(patience: CallRetryPolicy) -> BatchState:
-            request = self._client.batches.with_raw_response.cancel(batch_id, timeout=_timeout(patience.try_s))
+        async def attempt(retry: CallRetryPolicy) -> BatchState:
+            request = self._client.batches.with_raw_response.cancel(batch_id, timeout=_timeout(retry.try_s))
             try:
-                body = await self._call(request, patience.try_ends, one=f"batch {batch_id}")
+                body = await self._call(request, retry.try_ends, one=f"batch {batch_id}")
             except BatchTrouble as trouble:
                 if trouble.failure.status in _CANNOT_CANCEL:
-                    state = await self._state(batch_id, patience)
+                    state = await self._state(batch_id, retry)
                     if state.over or state.status == "cancelling":
                         return state
                 raise
-            return self._edge.read(read_state, body, batch_id)
+            return self._errors.read(read_state, body, batch_id)
 
-        return await self._patience().spend(attempt)
+        return await self._retried(attempt)
 
     async def download(self, file_id: str, path: Path) -> int:
         """Bring a file's content to `path`, whole and durably, and return its bytes.
@@ -181,29 +181,29 @@ class BatchApi:
         """
         temporary = path.with_name(f".{path.name}.tmp")
 
-        async def attempt(patience: CallRetryPolicy) -> int:
-            async with self._edge.limited(patience.ends, one=f"file {file_id}") as deadline:
+        async def attempt(retry: CallRetryPolicy) -> int:
+            async with self._errors.limited(retry.ends, one=f"file {file_id}") as deadline:
                 content = self._client.files.with_streaming_response.content
-                request = content(file_id, timeout=_timeout(patience.try_s))
+                request = content(file_id, timeout=_timeout(retry.try_s))
                 async with request as streamed, aiofiles.open(temporary, "wb") as target:
                     response = streamed.http_response
                     size = 0
                     async for piece in response.aiter_bytes(_PIECE_BYTES):
                         await target.write(piece)
                         size += len(piece)
-                        patience.extend(len(piece) / _SLOWEST)
-                        deadline.reschedule(patience.ends)
+                        retry.extend(len(piece) / _SLOWEST)
+                        deadline.reschedule(retry.ends)
             if response.headers.get("content-type", "").startswith("text/html"):
-                raise self._edge.unreadable(f"an HTML page of {size} bytes for the content of file {file_id}")
+                raise self._errors.unreadable(f"an HTML page of {size} bytes for the content of file {file_id}")
             expected, arrived = _length_of(response), response.num_bytes_downloaded
             if expected is None:
-                expected, arrived = await self._size(file_id, patience), size
+                expected, arrived = await self._size(file_id, retry), size
             if expected is not None and arrived != expected:
                 message = f"the content of file {file_id} is cut: {arrived} of {expected} bytes came"
                 raise BatchTrouble(Failure(fault=faults.CONNECTION, message=message))
             return size
 
-        size = await self._patience().spend(attempt)
+        size = await self._retried(attempt)
         await asyncio.to_thread(self._publish, temporary, path)
         return size
 
@@ -211,19 +211,19 @@ class BatchApi:
         """Close the client and its connections."""
         await self._client.close()
 
-    async def _state(self, batch_id: str, patience: CallRetryPolicy) -> BatchState:
-        request = self._client.batches.with_raw_response.retrieve(batch_id, timeout=_timeout(patience.try_s))
-        body = await self._call(request, patience.try_ends, one=f"batch {batch_id}")
-        return self._edge.read(read_state, body, batch_id)
+    async def _state(self, batch_id: str, retry: CallRetryPolicy) -> BatchState:
+        request = self._client.batches.with_raw_response.retrieve(batch_id, timeout=_timeout(retry.try_s))
+        body = await self._call(request, retry.try_ends, one=f"batch {batch_id}")
+        return self._errors.read(read_state, body, batch_id)
 
-    async def _described(self, file_id: str, patience: CallRetryPolicy) -> StoredFile:
-        request = self._client.files.with_raw_response.retrieve(file_id, timeout=_timeout(patience.try_s))
-        return self._edge.read(read_file, await self._call(request, patience.try_ends, one=f"file {file_id}"))
+    async def _described(self, file_id: str, retry: CallRetryPolicy) -> StoredFile:
+        request = self._client.files.with_raw_response.retrieve(file_id, timeout=_timeout(retry.try_s))
+        return self._errors.read(read_file, await self._call(request, retry.try_ends, one=f"file {file_id}"))
 
-    async def _size(self, file_id: str, patience: CallRetryPolicy) -> int | None:
+    async def _size(self, file_id: str, retry: CallRetryPolicy) -> int | None:
         """Return the bytes that a file has, as its description says; None where it does not."""
         try:
-            return (await self._described(file_id, patience)).bytes or None
+            return (await self._described(file_id, retry)).bytes or None
         except BatchTrouble as trouble:
             if trouble.failure.fault.retryable:
                 raise
@@ -231,28 +231,28 @@ class BatchApi:
 
     async def _is_gone(self, file_id: str) -> bool:
         try:
-            await self._patience().spend(lambda patience: self._described(file_id, patience))
+            await self._retried(lambda retry: self._described(file_id, retry))
         except BatchTrouble as trouble:
             return trouble.gone
         return False
 
     async def _page(self, resource: Any, read: Callable[[bytes], Page[T]], after: str, **query: Any) -> Page[T]:
-        async def attempt(patience: CallRetryPolicy) -> Page[T]:
+        async def attempt(retry: CallRetryPolicy) -> Page[T]:
             ask = resource.with_raw_response.list
-            request = ask(after=after or omit, timeout=_timeout(patience.try_s), **query)
-            return self._edge.read(read, await self._call(request, patience.try_ends))
+            request = ask(after=after or omit, timeout=_timeout(retry.try_s), **query)
+            return self._errors.read(read, await self._call(request, retry.try_ends))
 
-        return await self._patience().spend(attempt)
+        return await self._retried(attempt)
 
-    def _patience(self) -> CallRetryPolicy:
-        return CallRetryPolicy(self._patience_s, self._rng)
+    async def _retried(self, attempt: Callable[[CallRetryPolicy], Awaitable[T]]) -> T:
+        return await CallRetryPolicy(self._retry_s, self._rng).run(attempt)
 
     async def _once(self, request: Awaitable[Any], limit_s: float, *, about: str = "") -> bytes:
         return await self._call(request, asyncio.get_running_loop().time() + limit_s, about=about)
 
     async def _call(self, request: Awaitable[Any], until: float, *, one: str = "", about: str = "") -> bytes:
         """Return the body of a 2xx reply; the arguments are those of `ErrorMapping.limited`."""
-        async with self._edge.limited(until, one=one, about=about):
+        async with self._errors.limited(until, one=one, about=about):
             response: httpx2.Response = (await request).http_response
         return response.content
 
