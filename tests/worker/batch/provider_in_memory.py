@@ -1,4 +1,4 @@
-"""A provider's files and batches, in memory and in virtual time; see `calls.Api`.
+"""A provider's files and batches, in memory and in virtual time; see `transport.batches.BatchApi`.
 
 It outlives the sessions that talk to it. What becomes of each batch, and of each call, is scripted.
 """
@@ -28,7 +28,7 @@ class Life(NamedTuple):
     working: float = 600.0
     finalizing: float = 10.0
     end: str = "completed"  # "expired", "failed", "cancelled" (by somebody else); or the status in which it is stuck
-    done: float = 1.0  # the part of its requests that is done by then
+    done: float = 1.0  # the share of its requests that is done by then
     cancelling: float = 30.0  # inf: it never ends
     problems: tuple[BatchProblem, ...] = ()
     gone: bool = False  # the provider does not know it any more
@@ -36,7 +36,7 @@ class Life(NamedTuple):
 
 
 def too_many() -> Life:
-    return Life(end="failed", problems=(BatchProblem("token_limit_exceeded", "TokenQuota token limit reached", None),))
+    return Life(end="failed", problems=(BatchProblem("token_limit_exceeded", "Enqueued token limit reached", None),))
 
 
 class Batch(msgspec.Struct):
@@ -86,8 +86,8 @@ class Batch(msgspec.Struct):
         if life.end == "failed":
             return 0
         worked = min(now, self.cancelled_at) - self.created_at - life.validating
-        part = 1.0 if worked >= life.working else max(worked, 0.0) / life.working
-        return int(min(part, 1.0) * life.done * len(self.requests) + 1e-9)
+        share = 1.0 if worked >= life.working else max(worked, 0.0) / life.working
+        return int(min(share, 1.0) * life.done * len(self.requests) + 1e-9)
 
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
@@ -126,7 +126,7 @@ class Provider:
         self.enqueued_most = 0
         self.took: float = 0.0  # seconds that a call takes
 
-    # See `calls.Api`
+    # See `transport.batches.BatchApi`
 
     async def upload(self, path: Path, name: str) -> str:
         def store(at: float) -> str:

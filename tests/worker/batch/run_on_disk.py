@@ -64,21 +64,21 @@ class Part(NamedTuple):
 class Process:
     """What one process has in memory."""
 
-    def __init__(self, bench: "BatchFiles", *, retry_failed: bool = False, include: tuple[str, ...] = ()) -> None:
-        self.bench = bench
+    def __init__(self, disk: "RunOnDisk", *, retry_failed: bool = False, include: tuple[str, ...] = ()) -> None:
+        self.disk = disk
         self.sealed: dict[int, Totals] = {}
         self.notes: list[str] = []
         self.synced = 0
         self.on_synced: Callable[[], None] = lambda: None
-        board = InflightBoard.create(bench.folder / "board", 0)
+        board = InflightBoard.create(disk.folder / "board", 0)
         self.recorder = OutcomeWriter(
-            task=bench.task, board=board, include=frozenset(include), on_recorded=lambda _full: None
+            task=disk.task, board=board, include=frozenset(include), on_recorded=lambda _full: None
         )
-        self.desk = ShardAccess(
-            parts=bench.parts,
-            directory=bench.directory,
-            task=bench.task,
-            columns=None if "input" in include else bench.task.columns,
+        self.shards = ShardAccess(
+            inputs=disk.inputs,
+            directory=disk.directory,
+            task=disk.task,
+            columns=None if "input" in include else disk.task.columns,
             codec=Lines(),
             recorder=self.recorder,
             retry_failed=retry_failed,
@@ -86,9 +86,9 @@ class Process:
             on_synced=self._on_synced,
             note=self.notes.append,
         )
-        for shard in bench.shards:
-            if not bench.directory.sealed_path(shard).exists():
-                self.desk.add(shard)
+        for shard in disk.shards:
+            if not disk.directory.sealed_path(shard).exists():
+                self.shards.add(shard)
 
     def _on_sealed(self, number: int, totals: Totals) -> None:
         assert number not in self.sealed, "told twice"
@@ -102,11 +102,11 @@ class Process:
         self, first_row: int = 0, end_row: int | None = None, name: str = "part.jsonl", **more: Any
     ) -> Part:
         """Write a part's file of every shard from this row on."""
-        path = self.bench.folder / name
+        path = self.disk.folder / name
         kept = {"url": "/v1/chat/completions", "estimate": estimate, "asks": 3, "rewrite": None}
         options = {key: more.pop(key, value) for key, value in kept.items()}
-        async with PartWriter(self.desk, path, limits(**more), **options) as writer:
-            for shard in self.desk.shards:
+        async with PartWriter(self.shards, path, limits(**more), **options) as writer:
+            for shard in self.shards.added:
                 end = shard.first_row + shard.rows
                 if end <= first_row or shard.first_row >= (end if end_row is None else end_row):
                     continue
@@ -137,10 +137,10 @@ class Process:
             earlier=earlier,
         )
         with await Results.read(files) as results:
-            return await collect(self.desk, asked, results, Rules(attempts=most, asks=asks, secrets=("sk-secret",)))
+            return await collect(self.shards, asked, results, Rules(attempts=most, asks=asks, secrets=("sk-secret",)))
 
 
-class BatchFiles:
+class RunOnDisk:
     """An input and its run directory."""
 
     def __init__(
@@ -158,7 +158,7 @@ class BatchFiles:
             (folder / "run" / name).mkdir(parents=True, exist_ok=True)
         found = find(config)
         self.shards: list[Shard] = list(found.plan(self.directory.spool, shard_bytes=1 << 23, shard_rows=shard_rows))
-        self.parts = found.parts(self.directory.spool)
+        self.inputs = found.parts(self.directory.spool)
         self.rows = sum(shard.rows for shard in self.shards)
         settings = {"model": "m", "prompt": "{text}"} | task
         self.task = open_task(TaskConfig(**settings), config, input_format=found.format, whole_reply=whole_reply)

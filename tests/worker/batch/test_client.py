@@ -33,33 +33,33 @@ class Line:
 def asked(*script: str) -> tuple[BatchClient, Line, VirtualClock, list[str]]:
     clock, notes = VirtualClock(), list[str]()
     line = Line(clock, *script)
-    calls = BatchClient(
+    client = BatchClient(
         line,  # type: ignore[arg-type]  # what is asked is given with each call
         provider="main",
         config=BatchConfig(poll_s=5.0, poll_max_s=60.0),
         clock=clock,
         note=notes.append,
     )
-    return calls, line, clock, notes
+    return client, line, clock, notes
 
 
 def test_what_can_be_asked_twice_is_asked_until_there_is_an_answer_ever_more_rarely() -> None:
-    calls, line, clock, notes = asked("yes", *["connection"] * 6, "yes")
-    assert clock.run(calls.sure(line)) == "yes"
+    client, line, clock, notes = asked("yes", *["connection"] * 6, "yes")
+    assert clock.run(client.sure(line)) == "yes"
     line.times.clear()
-    assert clock.run(calls.sure(line)) == "yes"
+    assert clock.run(client.sure(line)) == "yes"
     assert line.times == [0, 5, 15, 35, 75, 135, 195]
     assert notes == ["provider 'main': connection (connection it is); trying again"]
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_a_provider_that_is_silent_is_given_up_later_where_it_has_answered_before(before: bool) -> None:
-    calls, line, clock, _ = asked(*["yes"] * before, "connection")
+    client, line, clock, _ = asked(*["yes"] * before, "connection")
 
     async def story() -> None:
         if before:
-            await calls.ask(line)
-        await calls.sure(line)
+            await client.ask(line)
+        await client.sure(line)
 
     with pytest.raises(End) as caught:
         clock.run(story())
@@ -84,45 +84,45 @@ def test_a_provider_that_is_silent_from_the_start_ends_a_run_and_nothing_is_lost
 
 @pytest.mark.parametrize("word", ["auth", "not_found", "invalid_request"])
 def test_what_no_asking_helps_ends_the_run_at_once(word: str) -> None:
-    calls, line, clock, _ = asked(word)
+    client, line, clock, _ = asked(word)
     with pytest.raises(End, match=f"provider 'main': {word} it is") as caught:
-        clock.run(calls.sure(line))
+        clock.run(client.sure(line))
     assert caught.value.exit_code == ExitCode.PROVIDER
     assert line.times == [0]
 
 
 @pytest.mark.parametrize(("word", "ends"), [("invalid_request", False), ("auth", True), ("not_found", True)])
 def test_a_call_that_may_be_refused_ends_the_run_only_for_what_concerns_every_call(word: str, ends: bool) -> None:
-    calls, line, clock, notes = asked(word)
+    client, line, clock, notes = asked(word)
     if ends:
         with pytest.raises(End):
-            clock.run(calls.ask(line, refusable=True))
+            clock.run(client.ask(line, refusable=True))
     else:
-        assert clock.run(calls.ask(line, refusable=True)) is None
+        assert clock.run(client.ask(line, refusable=True)) is None
     assert not notes
 
 
 def test_a_file_that_is_gone_is_for_the_caller_and_a_batch_is_not(tmp_path: Path) -> None:
-    calls, line, clock, _ = asked("gone")
-    for ask in (calls.ask, calls.sure):
+    client, line, clock, _ = asked("gone")
+    for ask in (client.ask, client.sure):
         call: Callable[..., Awaitable[object]] = ask
         with pytest.raises(Gone, match="gone it is"):
             clock.run(call(line))  # type: ignore[arg-type]  # both are coroutines
     world = World(tmp_path, 10, Life(working=9000.0))
     world.session(stop_after=50)
     with pytest.raises(End, match="does not know batch batch_0 of part 0") as caught:
-        clock.run(calls.sure(line, world.tries[0]))
+        clock.run(client.sure(line, world.tries[0]))
     assert "rowmill cancel" in str(caught.value)
 
 
 def test_trouble_of_one_kind_is_not_over_when_calls_of_another_are_answered() -> None:
-    calls, line, clock, notes = asked("connection")
+    client, line, clock, notes = asked("connection")
     fine = Line(clock, "yes")
 
     async def story() -> None:
         while True:
-            await calls.ask(line, kind="create")
-            await calls.ask(fine)
+            await client.ask(line, kind="create")
+            await client.ask(fine)
             await clock.sleep(600)
 
     with pytest.raises(End, match="no answer for"):
@@ -132,11 +132,11 @@ def test_trouble_of_one_kind_is_not_over_when_calls_of_another_are_answered() ->
 
 
 def test_trouble_that_is_over_is_forgotten() -> None:
-    calls, line, clock, notes = asked("yes", "connection", "yes", "connection", "yes")
+    client, line, clock, notes = asked("yes", "connection", "yes", "connection", "yes")
 
     async def story() -> None:
         for _ in range(3):
-            await calls.sure(line)
+            await client.sure(line)
             await clock.sleep(7 * 3600)
 
     clock.run(story())
@@ -144,12 +144,12 @@ def test_trouble_that_is_over_is_forgotten() -> None:
 
 
 def test_trouble_that_turned_out_to_be_none_is_forgotten() -> None:
-    calls, line, clock, _ = asked("connection")
+    client, line, clock, _ = asked("connection")
 
     async def story() -> None:
         for _ in range(5):
-            await calls.ask(line, kind="upload")
-            calls.arrived("upload")
+            await client.ask(line, kind="upload")
+            client.came_through("upload")
             await clock.sleep(86_400)
 
     clock.run(story())

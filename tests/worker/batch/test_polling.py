@@ -51,7 +51,7 @@ def test_a_batch_that_is_stuck_is_cancelled_given_up_and_asked_again(tmp_path: P
     assert first.maybe_billed
     assert 3600 + 900 <= world.provider.batches[1].created_at - START <= 3600 + 900 + 130
     assert world.last is not None
-    assert world.last.fund.doubtful.requests == first.reserved.requests
+    assert world.last.reservations.doubtful.requests == first.reserved.requests
     assert any("may be billed twice" in note for note in world.notes)
 
 

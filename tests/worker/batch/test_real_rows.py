@@ -9,9 +9,8 @@ import pytest
 from rowmill.core.config import Config
 from rowmill.core.config.sections import InputConfig, OutputConfig, TaskConfig
 from rowmill.worker.batch.files import BatchFiles
-from tests.worker.batch.bench import BatchFiles as Place
-from tests.worker.batch.bench import texts
 from tests.worker.batch.provider_in_memory import Life, answered
+from tests.worker.batch.run_on_disk import RunOnDisk, texts
 from tests.worker.batch.world import Killed, Session, World
 
 LIVES = (Life(2.0, 8.0, 2.0, end="expired", done=0.5), Life(2.0, 8.0, 2.0))
@@ -23,9 +22,9 @@ def reply(request: dict[str, Any]) -> dict[str, Any]:
     return response
 
 
-def world_of(folder: Path) -> tuple[World, Place]:
+def world_of(folder: Path) -> tuple[World, RunOnDisk]:
     folder.mkdir()
-    place = Place(folder, texts(30))
+    disk = RunOnDisk(folder, texts(30))
     world = World(folder, 30, *LIVES, max_requests=12)
     world.provider.answer = reply
     config = Config(
@@ -35,40 +34,40 @@ def world_of(folder: Path) -> tuple[World, Place]:
         batch=world.config,
     )
 
-    def bench_for(session: Session) -> BatchFiles:
-        process = place.process()
-        waiting = iter(process.desk.shards)
-        process.desk.shards = []
-        bench = BatchFiles(
-            desk=process.desk,
+    def files_for(session: Session) -> BatchFiles:
+        process = disk.process()
+        waiting = iter(process.shards.added)
+        process.shards.added = []
+        files = BatchFiles(
+            shards=process.shards,
             config=config,
-            fund=session.fund,
+            reservations=session.reservations,
             rewrite=None,
             secrets=(),
-            want=lambda: bench.arrived(next(waiting, None)),
+            want=lambda: files.assigned(next(waiting, None)),
         )
-        return bench
+        return files
 
-    world.bench_for = bench_for
-    return world, place
+    world.files_for = files_for
+    return world, disk
 
 
 # A file that a thread opens for a task that is no more is closed by its end.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_rows_go_through_batches_into_sealed_shards_and_kills_change_nothing(tmp_path: Path) -> None:
-    world, place = world_of(tmp_path / "whole")
+    world, disk = world_of(tmp_path / "whole")
     assert world.ends() is None
-    output, points = place.output(), len(world.points)
+    output, points = disk.output(), len(world.points)
     assert len(output) == 30
     assert [b"QUESTION %d" % number in line for number, line in enumerate(output)] == [True] * 30
     assert world.asked_once
     for kill in range(5, points, points // 12):
-        world, place = world_of(tmp_path / str(kill))
+        world, disk = world_of(tmp_path / str(kill))
         for at in (kill, kill + 7):
             world.kill_at = at
             assert isinstance(world.ends(), Killed | None)
         world.kill_at = -1
         assert world.ends() is None
-        assert place.output() == output
+        assert disk.output() == output
         assert world.asked_once
     gc.collect()

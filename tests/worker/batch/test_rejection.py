@@ -40,7 +40,7 @@ def at(code: str, *lines: int | None) -> list[BatchProblem]:
     ],
 )
 def test_what_is_to_be_done(problems: list[BatchProblem], requests: int, expected: Rejection) -> None:
-    assert rejection.judge(problems, requests) == expected
+    assert rejection.classify(problems, requests) == expected
 
 
 def test_the_words_are_those_of_the_provider_and_not_all_of_them() -> None:

@@ -47,30 +47,30 @@ def test_without_a_budget_there_is_room_for_anything(journal: BatchJournal) -> N
 
 
 def test_what_is_under_way_counts_as_reserved_and_what_is_collected_as_it_cost(journal: BatchJournal) -> None:
-    fund = BatchReservations(journal, Amount(100, 10_000, 1.0), PRICE, 0)
+    reservations = BatchReservations(journal, Amount(100, 10_000, 1.0), PRICE, 0)
     first = built(journal, 0, Amount(10, 2000, 0.25))
     built(journal, 1, Amount(10, 2000, 0.25))
-    assert fund.room() == Amount(80, 6000, 0.5)
+    assert reservations.room() == Amount(80, 6000, 0.5)
     collected(journal, first, Spent(9, 40_000, 10_000, 5_000), Spent(1, 100, 0, 10))
     usd = (30_000 * 2.0 + 10_000 * 0.5 + 5_000 * 8.0) / 1e6 / 2
-    assert fund.reserved == Amount(10, 2000, 0.25)
-    assert fund.spent == Spent(9, 40_000, 10_000, 5_000)
-    assert fund.wasted == Spent(1, 100, 0, 10)
-    room = fund.room()
+    assert reservations.reserved == Amount(10, 2000, 0.25)
+    assert reservations.spent == Spent(9, 40_000, 10_000, 5_000)
+    assert reservations.wasted == Spent(1, 100, 0, 10)
+    room = reservations.room()
     assert (room.requests, room.tokens) == (81, 10_000 - 2000 - 45_000)
     assert room.usd == pytest.approx(1.0 - 0.25 - usd)
 
 
 def test_what_was_given_up_with_a_batch_may_be_billed_and_without_one_is_not(journal: BatchJournal) -> None:
-    fund = BatchReservations(journal, Amount(100, inf, inf), None, 0)
+    reservations = BatchReservations(journal, Amount(100, inf, inf), None, 0)
     journal.given_up(sent(journal, built(journal, 0, Amount(10, 0, 0))), "stuck", 9.0)
     journal.given_up(built(journal, 1, Amount(10, 0, 0)), "its file is gone", 9.0)
     refused = sent(journal, built(journal, 2, Amount(10, 0, 0)))
     journal.rejected(refused, "token_limit_exceeded", 9.0)
     journal.given_up(refused, "token_limit_exceeded", 9.0)
-    assert fund.reserved.requests == 0
-    assert fund.doubtful.requests == 10
-    assert fund.room().requests == 90
+    assert reservations.reserved.requests == 0
+    assert reservations.doubtful.requests == 10
+    assert reservations.room().requests == 90
 
 
 def test_before_there_are_results_a_reply_is_taken_to_be_long(journal: BatchJournal) -> None:
@@ -112,8 +112,10 @@ def test_the_price_of_many_small_requests_is_not_lost_in_rounding(journal: Batch
     ],
 )
 def test_a_refusal_names_what_is_scarce(journal: BatchJournal, left: Amount, need: Amount, words: list[str]) -> None:
-    fund = BatchReservations(journal, left, PRICE, 0)
-    assert all(word in fund.refusal(need) for word in [*words, "; that is below what one request costs; raise it"])
+    reservations = BatchReservations(journal, left, PRICE, 0)
+    assert all(
+        word in reservations.refusal(need) for word in [*words, "; that is below what one request costs; raise it"]
+    )
     built(journal, 0, Amount())
-    assert all(word in fund.refusal(need) for word in words)
-    assert "below" not in fund.refusal(need)
+    assert all(word in reservations.refusal(need) for word in words)
+    assert "below" not in reservations.refusal(need)

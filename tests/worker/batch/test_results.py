@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rowmill.worker.batch.results import Result, Results
-from tests.worker.batch.bench import answered, refused, run, unasked, written
+from tests.worker.batch.run_on_disk import answered, refused, run, unasked, written
 
 
 def read(tmp_path: Path, *lines: object) -> Results:

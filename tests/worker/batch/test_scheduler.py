@@ -31,10 +31,10 @@ def has_ended(end: object, code: ExitCode, *words: str) -> bool:
 
 
 def never_doubled(world: World) -> Callable[[], None]:
-    def watch() -> None:
+    def check() -> None:
         assert not world.doubled()
 
-    return watch
+    return check
 
 
 # The whole life
@@ -186,7 +186,7 @@ def test_a_session_that_is_stopped_leaves_its_batches_and_the_next_one_takes_the
     assert world.asked_once
 
 
-# TokenQuota tokens
+# The tokens that are enqueued
 
 
 def test_the_limit_of_enqueued_tokens_is_never_passed_and_is_used(tmp_path: Path) -> None:
@@ -203,11 +203,11 @@ def test_files_are_not_made_long_before_they_can_be_sent(tmp_path: Path) -> None
     world = World(tmp_path, 60, enqueued_tokens=100.0, max_requests=5)
     most = 0
 
-    def watch() -> None:
+    def check() -> None:
         nonlocal most
         most = max(most, len(list(world.folder.glob("part-*"))) if world.folder.exists() else 0)
 
-    world.watch = watch
+    world.check = check
     assert world.ends() is None
     assert world.all_answered
     assert most <= 2 + 4 + 1  # enqueued, waiting, being made
@@ -232,18 +232,18 @@ def test_parts_that_are_in_doubt_do_not_keep_each_other_from_being_created(tmp_p
 def spending(world: World) -> Callable[[], None]:
     """Hold that what is spent and reserved never passes the budget."""
 
-    def watch() -> None:
+    def check() -> None:
         if world.last is not None and world.left is not None:
-            room = world.last.fund.room()
+            room = world.last.reservations.room()
             assert min(room.requests, room.tokens, room.usd) > -1e-9
 
-    return watch
+    return check
 
 
 def test_the_budget_is_used_up_and_not_passed_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     world = World(tmp_path, 200)
     world.left = Amount(100, inf, inf)
-    world.watch = spending(world)
+    world.check = spending(world)
     assert has_ended(world.ends(), ExitCode.BUDGET, "budget.max_requests", "0 is left", "raise it")
     assert len(world.outcomes) == 100
     world.left = Amount(200, inf, inf)
@@ -256,7 +256,7 @@ def test_what_is_settled_below_its_estimate_is_spent_on_more(tmp_path: Path) -> 
     """Replies were expected to have 20 tokens and have 5: what is left of each reservation makes further batches."""
     world = World(tmp_path, 500)
     world.left = Amount(inf, inf, 80 * 9e-5)
-    world.watch = spending(world)
+    world.check = spending(world)
     assert has_ended(world.ends(), ExitCode.BUDGET, "budget.max_usd")
     assert len(world.outcomes) == pytest.approx(80 * 9e-5 / 3e-5, rel=0.01)
 
@@ -307,7 +307,7 @@ def test_spent_and_reserved_never_pass_the_budget(cap: float, tokens: float, liv
         world = World(Path(folder), 150, *lives, SHORT)
         world.left = Amount(inf, tokens, cap)
         world.most_output = 5  # as it turns out
-        world.watch = spending(world)
+        world.check = spending(world)
         end = world.ends()
         assert end is None or has_ended(end, ExitCode.BUDGET)
         assert (end is None) == (len(world.outcomes) == 150)
@@ -321,7 +321,7 @@ def test_at_the_switch_everything_is_cancelled_and_what_ends_is_taken_in(tmp_pat
         tmp_path, 200, SHORT, Life(cancelling=inf), Life(cancelling=20.0), Life(cancelling=inf), enqueued_tokens=1200.0
     )
     world.tokens = 10
-    world.after = [(310.0, lambda session: session.conductor.switch(100.0))]
+    world.after = [(310.0, lambda session: session.scheduler.switch(100.0))]
     assert isinstance(world.ends(), HandOver)
     assert 310 + 80 <= world.clock.time() - START <= 310 + 100
     assert world.phases == [
@@ -334,12 +334,12 @@ def test_at_the_switch_everything_is_cancelled_and_what_ends_is_taken_in(tmp_pat
     assert [t.maybe_billed for t in world.tries] == [False, True, False, True, False]
     assert len(world.outcomes) == 40 + 20  # half of the work was done
     assert world.last is not None
-    assert world.last.fund.doubtful.requests == 80
+    assert world.last.reservations.doubtful.requests == 80
 
 
 def test_a_switch_before_anything_has_begun_creates_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, 200)
-    world.after = [(0.0, lambda session: session.conductor.switch(10.0))]
+    world.after = [(0.0, lambda session: session.scheduler.switch(10.0))]
     assert isinstance(world.ends(), HandOver)
     assert not world.provider.batches
 
@@ -347,7 +347,7 @@ def test_a_switch_before_anything_has_begun_creates_nothing(tmp_path: Path) -> N
 @pytest.mark.parametrize("hangs", [False, True])
 def test_results_that_cannot_be_fetched_do_not_keep_a_run_from_its_deadline(tmp_path: Path, hangs: bool) -> None:
     world = World(tmp_path, 80, Life(working=5000.0, results_gone=not hangs))
-    world.after = [(500.0, lambda session: session.conductor.switch(200.0))]
+    world.after = [(500.0, lambda session: session.scheduler.switch(200.0))]
     world.provider.fate = lambda call, number: "hangs" if hangs and call == "download" else ""
     assert isinstance(world.ends(), HandOver)
     assert world.clock.time() - START <= 700
@@ -359,7 +359,7 @@ def test_results_that_cannot_be_fetched_do_not_keep_a_run_from_its_deadline(tmp_
 def test_results_that_are_at_hand_are_taken_in_however_long_that_takes(tmp_path: Path) -> None:
     world = World(tmp_path, 80, Life(working=5000.0))
     world.collect_s = 300.0
-    world.after = [(2600.0, lambda session: session.conductor.switch(100.0))]
+    world.after = [(2600.0, lambda session: session.scheduler.switch(100.0))]
     assert isinstance(world.ends(), HandOver)
     assert [t.phase for t in world.tries] == ["collected"] * 2
     assert len(world.outcomes) == 40
@@ -367,7 +367,7 @@ def test_results_that_are_at_hand_are_taken_in_however_long_that_takes(tmp_path:
 
 def test_batches_are_cancelled_at_the_switch_however_rarely_they_are_looked_at(tmp_path: Path) -> None:
     world = World(tmp_path, 80, Life(working=5000.0, cancelling=10.0), poll_max_s=600.0)
-    world.after = [(1000.0, lambda session: session.conductor.switch(100.0))]
+    world.after = [(1000.0, lambda session: session.scheduler.switch(100.0))]
     assert isinstance(world.ends(), HandOver)
     assert [batch.cancelled_at - START for batch in world.provider.batches] == [1000.0] * 2
     assert world.clock.time() - START <= 1000 + 35
@@ -415,9 +415,9 @@ def test_whatever_happens_the_live_api_has_its_time_before_the_deadline(
             live_s = deadline.live_seconds(left, left * 30, providers, whole_s)
             if world.clock.time() >= deadline.switches_at(until, whole_s, live_s):
                 switched.append((min(live_s, whole_s / 2), world.provider.calls["create"]))
-                session.conductor.switch(deadline.cancel_seconds(whole_s))
+                session.scheduler.switch(deadline.cancel_seconds(whole_s))
             else:
-                assert session.calls is not None
+                assert session.client is not None
                 world.loop.call_later(0.25 if whole_s < 600 else 5.0, look, session)
 
         world.after = [(0.0, look)]
@@ -433,7 +433,7 @@ def test_whatever_happens_the_live_api_has_its_time_before_the_deadline(
         assert not any(t.open for t in world.tries)
         given_up = [t for t in world.tries if t.phase == "given_up" and t.creations > t.rejections]
         assert world.last is not None
-        assert world.last.fund.doubtful.requests == sum(t.requests for t in given_up)
+        assert world.last.reservations.doubtful.requests == sum(t.requests for t in given_up)
 
 
 # Kills
@@ -462,7 +462,7 @@ def test_killed_anywhere_a_run_loses_no_row_and_asks_none_twice(tmp_path: Path, 
         if whole[:number].count(name) >= 6:
             continue  # each part was there twice: a later look is as an earlier one
         world = World(tmp_path / str(number), 30, *lives, max_requests=12)
-        world.watch = never_doubled(world)
+        world.check = never_doubled(world)
         world.kill_at = number
         assert isinstance(world.ends(), Killed)
         world.clock.pass_by(number % 3 * 40)
@@ -486,7 +486,7 @@ def test_no_row_is_in_two_batches_whatever_fails_and_wherever_processes_are_kill
 ) -> None:
     with TemporaryDirectory() as folder:
         world = World(Path(folder), 30, *lives, SHORT, max_requests=10)
-        world.watch = never_doubled(world)
+        world.check = never_doubled(world)
         world.provider.fate = lambda call, number: dict(enumerate(fates)).get(
             sum(world.provider.calls.values()) - 1, ""
         )

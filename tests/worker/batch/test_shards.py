@@ -1,4 +1,4 @@
-"""Shards on the desk: one at a time, what is recorded safe at the end, complete ones sealed once."""
+"""Shards: open one at a time, what is recorded safe at the end, complete ones sealed once."""
 
 import asyncio
 from contextlib import aclosing, suppress
@@ -15,7 +15,7 @@ from rowmill.core.wire import Answer, Failure
 from rowmill.transport import faults
 from rowmill.worker.batch.shards import Opened
 from rowmill.worker.job import Job
-from tests.worker.batch.bench import BatchFiles, Process, run, texts
+from tests.worker.batch.run_on_disk import Process, RunOnDisk, run, texts
 
 _ANSWER = Answer(b'"a"', b'"stop"', b'"m"', b"null", 10, 7)
 
@@ -26,25 +26,25 @@ def record(process: Process, opened: Opened, row: int, *, failed: bool = False) 
     if failed:
         process.recorder.failure(job, Failure(fault=faults.INVALID_REQUEST, message="no"), monotonic())
         return
-    job.request = process.bench.task.build(line)
+    job.request = process.disk.task.build(line)
     job.provider = type("Named", (), {"name": "main"})()
     process.recorder.result(job, _ANSWER, monotonic())
 
 
 async def fill(process: Process, number: int, *rows: int, failed: bool = False) -> None:
-    async with process.desk.open(process.bench.shards[number]) as opened:
+    async with process.shards.open(process.disk.shards[number]) as opened:
         for row in rows:
             record(process, opened, row, failed=failed)
 
 
 def test_one_shard_is_open_at_a_time(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(4), shard_rows=2)
-        process = bench.process()
+        disk = RunOnDisk(tmp_path, texts(4), shard_rows=2)
+        process = disk.process()
         seen = []
 
         async def work(number: int) -> None:
-            async with process.desk.open(bench.shards[number]):
+            async with process.shards.open(disk.shards[number]):
                 seen.append(("open", number))
                 for _ in range(5):
                     await asyncio.sleep(0)
@@ -58,37 +58,37 @@ def test_one_shard_is_open_at_a_time(tmp_path: Path) -> None:
 
 def test_a_shard_is_sealed_once_its_last_row_is_recorded(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(4), shard_rows=2)
-        process = bench.process()
+        disk = RunOnDisk(tmp_path, texts(4), shard_rows=2)
+        process = disk.process()
         await fill(process, 0, 1)
         assert process.sealed == {}
-        assert process.desk.acknowledged == {0: Totals(1, 0, 10, 7, 1)}
+        assert process.shards.acknowledged == {0: Totals(1, 0, 10, 7, 1)}
         await fill(process, 0, 0)
         assert process.sealed == {0: Totals(2, 0, 20, 14, 2)}
-        assert process.desk.acknowledged == {}
-        assert process.desk.sealed(bench.shards[0])
-        assert [line[:10] for line in bench.output()] == [b'{"index":0', b'{"index":1']
-        assert process.desk.rows == 2
+        assert process.shards.acknowledged == {}
+        assert process.shards.sealed(disk.shards[0])
+        assert [line[:10] for line in disk.output()] == [b'{"index":0', b'{"index":1']
+        assert process.shards.rows == 2
         await fill(process, 0)  # somebody had waited for it
-        assert process.desk.acknowledged == {}
+        assert process.shards.acknowledged == {}
 
     run(story())
 
 
 def test_what_an_earlier_session_has_left_is_told_and_sealed(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(6), shard_rows=2)
-        first = bench.process()
+        disk = RunOnDisk(tmp_path, texts(6), shard_rows=2)
+        first = disk.process()
         await fill(first, 0, 0, 1)
         await fill(first, 1, 2)
-        bench.directory.sealed_path(bench.shards[0]).unlink()  # killed between the last group and the seal
-        process = bench.process()
-        for shard in bench.shards:
-            await process.desk.settle(shard)
+        disk.directory.sealed_path(disk.shards[0]).unlink()  # killed between the last group and the seal
+        process = disk.process()
+        for shard in disk.shards:
+            await process.shards.seal_if_complete(shard)
         assert process.sealed == {0: Totals(2, 0, 20, 14, 2)}
-        assert process.desk.acknowledged == {1: Totals(1, 0, 10, 7, 1), 2: Totals()}
-        assert process.desk.rows == 0
-        assert not bench.directory.checkpoint_path(bench.shards[2]).exists()
+        assert process.shards.acknowledged == {1: Totals(1, 0, 10, 7, 1), 2: Totals()}
+        assert process.shards.rows == 0
+        assert not disk.directory.checkpoint_path(disk.shards[2]).exists()
 
     run(story())
 
@@ -96,11 +96,11 @@ def test_what_an_earlier_session_has_left_is_told_and_sealed(tmp_path: Path) -> 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_what_was_recorded_before_a_break_is_on_the_disk(tmp_path: Path, cancelled: bool) -> None:
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(4))
-        process = bench.process()
+        disk = RunOnDisk(tmp_path, texts(4))
+        process = disk.process()
 
         async def work() -> None:
-            async with process.desk.open(bench.shards[0]) as opened:
+            async with process.shards.open(disk.shards[0]) as opened:
                 record(process, opened, 2)
                 if not cancelled:
                     raise KeyError
@@ -114,10 +114,10 @@ def test_what_was_recorded_before_a_break_is_on_the_disk(tmp_path: Path, cancell
         task.cancel()
         with suppress(KeyError, asyncio.CancelledError):
             await task
-        assert list(bench.records()) == [2]
-        assert (process.recorder.pending_bytes, process.recorder.pending_rows, process.desk.rows) == (0, 0, 1)
+        assert list(disk.records()) == [2]
+        assert (process.recorder.pending_bytes, process.recorder.pending_rows, process.shards.rows) == (0, 0, 1)
         await fill(process, 0, 3)
-        assert process.desk.acknowledged[0].rows == 2
+        assert process.shards.acknowledged[0].rows == 2
 
     run(story())
 
@@ -126,9 +126,9 @@ def test_groups_go_to_the_disk_while_rows_are_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(rowmill.worker.batch.shards, "_GROUP_BYTES", 1000)
 
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(2000), shard_rows=5000)
-        process = bench.process()
-        async with process.desk.open(bench.shards[0]) as opened, aclosing(opened.rows(0, 2000)) as blocks:
+        disk = RunOnDisk(tmp_path, texts(2000), shard_rows=5000)
+        process = disk.process()
+        async with process.shards.open(disk.shards[0]) as opened, aclosing(opened.rows(0, 2000)) as blocks:
             async for first, lines in blocks:
                 for row in range(first, first + len(lines)):
                     record(process, opened, row)
@@ -140,8 +140,8 @@ def test_groups_go_to_the_disk_while_rows_are_read(tmp_path: Path, monkeypatch: 
 
 def test_the_loop_turns_to_other_things_while_rows_are_read(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(5000), shard_rows=5000)
-        process = bench.process()
+        disk = RunOnDisk(tmp_path, texts(5000), shard_rows=5000)
+        process = disk.process()
         turns = 0
 
         async def other() -> None:
@@ -150,7 +150,7 @@ def test_the_loop_turns_to_other_things_while_rows_are_read(tmp_path: Path) -> N
                 turns += 1
                 await asyncio.sleep(0)
 
-        async with process.desk.open(bench.shards[0]) as opened:
+        async with process.shards.open(disk.shards[0]) as opened:
             task = asyncio.ensure_future(other())
             sizes = []
             async with aclosing(opened.rows(0, 5000)) as blocks:
@@ -175,12 +175,12 @@ def test_a_range_of_rows_is_read_whatever_the_input_is(tmp_path: Path, kind: str
         pq.write_table(pa.Table.from_pylist(texts(900)), path)
 
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(900), shard_rows=600, path=path)
-        process = bench.process()
+        disk = RunOnDisk(tmp_path, texts(900), shard_rows=600, path=path)
+        process = disk.process()
         found: dict[int, bytes] = {}
-        for shard, first, end in process.desk.stretches(300, 700):
+        for shard, first, end in process.shards.stretches(300, 700):
             assert shard is not None
-            async with process.desk.open(shard) as opened, aclosing(opened.rows(first, end)) as blocks:
+            async with process.shards.open(shard) as opened, aclosing(opened.rows(first, end)) as blocks:
                 async for row, lines in blocks:
                     found |= dict(enumerate(lines, row))
         assert list(found) == list(range(300, 700))
@@ -191,11 +191,11 @@ def test_a_range_of_rows_is_read_whatever_the_input_is(tmp_path: Path, kind: str
 
 def test_an_input_that_has_changed_is_refused_also_behind_the_range(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(20), shard_rows=20)
+        disk = RunOnDisk(tmp_path, texts(20), shard_rows=20)
         data = bytearray((tmp_path / "in.jsonl").read_bytes())
         data[-5] ^= 1
         (tmp_path / "in.jsonl").write_bytes(data)
-        async with bench.process().desk.open(bench.shards[0]) as opened, aclosing(opened.rows(0, 5)) as blocks:
+        async with disk.process().shards.open(disk.shards[0]) as opened, aclosing(opened.rows(0, 5)) as blocks:
             with pytest.raises(RunDirectoryError, match="changed while the run"):
                 _ = [row async for row, _ in blocks]
 
@@ -204,33 +204,35 @@ def test_an_input_that_has_changed_is_refused_also_behind_the_range(tmp_path: Pa
 
 def test_a_range_falls_into_stretches_of_shards_and_of_sealed_ones(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(10), shard_rows=2)
-        earlier = bench.process()
+        disk = RunOnDisk(tmp_path, texts(10), shard_rows=2)
+        earlier = disk.process()
         await fill(earlier, 1, 2, 3)
-        process = bench.process()  # shard 1 is not assigned any more
+        process = disk.process()  # shard 1 is not assigned any more
         await fill(process, 3, 6, 7)
-        found = [(shard and shard.number, first, end) for shard, first, end in process.desk.stretches(1, 10)]
+        found = [(shard and shard.number, first, end) for shard, first, end in process.shards.stretches(1, 10)]
         assert found == [(0, 1, 2), (None, 2, 4), (2, 4, 6), (None, 6, 8), (4, 8, 10)]
-        assert list(process.desk.stretches(2, 4)) == [(None, 2, 4)]
-        assert process.desk.covers(4, 10)
-        assert not process.desk.covers(1, 3)
-        assert not process.desk.covers(8, 11)
-        assert [(each and each.number, *rows) for each, *rows in process.desk.stretches(8, 11)][1:] == [(None, 10, 11)]
+        assert list(process.shards.stretches(2, 4)) == [(None, 2, 4)]
+        assert process.shards.covers(4, 10)
+        assert not process.shards.covers(1, 3)
+        assert not process.shards.covers(8, 11)
+        assert [(each and each.number, *rows) for each, *rows in process.shards.stretches(8, 11)][1:] == [
+            (None, 10, 11)
+        ]
 
     run(story())
 
 
 def test_failures_are_taken_back_at_a_process_s_first_look_and_never_after(tmp_path: Path) -> None:
     async def story() -> None:
-        bench = BatchFiles(tmp_path, texts(3))
-        await fill(bench.process(), 0, 0, 1, failed=True)
-        process = bench.process(retry_failed=True)
-        await process.desk.settle(bench.shards[0])
-        assert bench.records() == {}
+        disk = RunOnDisk(tmp_path, texts(3))
+        await fill(disk.process(), 0, 0, 1, failed=True)
+        process = disk.process(retry_failed=True)
+        await process.shards.seal_if_complete(disk.shards[0])
+        assert disk.records() == {}
         await fill(process, 0, 0, failed=True)
         await fill(process, 0, 1)
-        assert {row: each["failed"] for row, each in bench.records().items()} == {0: True, 1: False}
-        await fill(bench.process(), 0)  # one that is not to retry
-        assert len(bench.records()) == 2
+        assert {row: each["failed"] for row, each in disk.records().items()} == {0: True, 1: False}
+        await fill(disk.process(), 0)  # one that is not to retry
+        assert len(disk.records()) == 2
 
     run(story())

@@ -25,17 +25,17 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 120), st.integers(1, 50)), max_size=12), st.integers(50, 200))
 def test_the_limit_is_kept_and_everyone_gets_in(parts: list[tuple[int, int]], limit: int) -> None:
-    enqueued = TokenQuota(limit, [])
+    quota = TokenQuota(limit, [])
     inside: dict[int, int] = {}
 
     async def one(number: int, tokens: int, seconds: int) -> None:
         t = part(number, tokens)
-        assert await enqueued.room(t)
+        assert await quota.room(t)
         inside[number] = tokens
         assert sum(inside.values()) <= limit or len(inside) == 1
         await asyncio.sleep(seconds)
         del inside[number]
-        enqueued.leave(t)
+        quota.leave(t)
 
     async def story() -> None:
         await asyncio.gather(*(one(number, *each) for number, each in enumerate(parts)))
@@ -45,51 +45,51 @@ def test_the_limit_is_kept_and_everyone_gets_in(parts: list[tuple[int, int]], li
 
 def test_what_an_earlier_session_has_enqueued_counts() -> None:
     tries = [part(0, 60, "created"), part(1, 30, "creating"), part(2, 50), part(3, 90, "ended")]
-    enqueued = TokenQuota(100.0, tries)
+    quota = TokenQuota(100.0, tries)
 
     async def story() -> None:
-        waiting = asyncio.ensure_future(enqueued.room(tries[2]))
+        waiting = asyncio.ensure_future(quota.room(tries[2]))
         await asyncio.sleep(1)
         assert not waiting.done()
-        enqueued.leave(tries[0])
+        quota.leave(tries[0])
         assert await waiting
         # Its own tokens never keep a part out.
-        assert await enqueued.room(tries[2])
+        assert await quota.room(tries[2])
 
     run(story())
 
 
 def test_where_nothing_is_to_be_enqueued_any_more_nobody_waits() -> None:
     first, second = part(0, 60), part(1, 60)
-    enqueued = TokenQuota(100.0, [])
+    quota = TokenQuota(100.0, [])
 
     async def story() -> None:
-        assert await enqueued.room(first)
-        waiting = [asyncio.ensure_future(enqueued.room(second)), asyncio.ensure_future(enqueued.fewer())]
+        assert await quota.room(first)
+        waiting = [asyncio.ensure_future(quota.room(second)), asyncio.ensure_future(quota.fewer())]
         await asyncio.sleep(1)
-        enqueued.close()
+        quota.close()
         assert await waiting[0] is False
         await waiting[1]
-        await enqueued.fewer()
-        assert not await enqueued.room(first)
+        await quota.fewer()
+        assert not await quota.room(first)
 
     run(story())
 
 
 def test_refusals_count_in_a_row_and_with_nothing_else_enqueued() -> None:
     one, other = part(0, 60), part(1, 60)
-    enqueued = TokenQuota(None, [])
+    quota = TokenQuota(None, [])
 
     async def story() -> None:
         for expected in (1, 2):
-            assert await enqueued.room(one)
-            assert enqueued.refused(one) == expected
-        assert await enqueued.room(one)
-        assert await enqueued.room(other)
-        assert enqueued.refused(one) == 0
-        assert enqueued.refused(other) == 1
-        enqueued.accepted(other)
-        assert enqueued.refused(other) == 1
+            assert await quota.room(one)
+            assert quota.refused(one) == expected
+        assert await quota.room(one)
+        assert await quota.room(other)
+        assert quota.refused(one) == 0
+        assert quota.refused(other) == 1
+        quota.accepted(other)
+        assert quota.refused(other) == 1
 
     run(story())
 
@@ -97,13 +97,13 @@ def test_refusals_count_in_a_row_and_with_nothing_else_enqueued() -> None:
 def test_a_refusal_wakes_nobody() -> None:
     """Two refused parts that woke each other would be created and refused every few seconds, for hours."""
     one, other = part(0, 60), part(1, 60, "created")
-    enqueued = TokenQuota(None, [other])
+    quota = TokenQuota(None, [other])
 
     async def story() -> None:
-        enqueued.refused(one)
-        waiting = asyncio.ensure_future(enqueued.fewer())
+        quota.refused(one)
+        waiting = asyncio.ensure_future(quota.fewer())
         await asyncio.sleep(1)
-        enqueued.refused(other)
+        quota.refused(other)
         await waiting
 
     with pytest.raises(WaitsForever):
@@ -111,7 +111,7 @@ def test_a_refusal_wakes_nobody() -> None:
 
 
 def test_a_limit_that_was_learned_only_goes_down() -> None:
-    enqueued = TokenQuota(None, [])
+    quota = TokenQuota(None, [])
     for learned, expected in ((500.0, 500.0), (200.0, 200.0), (300.0, 200.0)):
-        enqueued.lower(learned)
-        assert enqueued.limit == expected
+        quota.lower(learned)
+        assert quota.limit == expected

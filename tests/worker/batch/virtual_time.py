@@ -61,7 +61,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The Unix time of such a loop; see `calls.Clock`. One clock may see several loops, one after the other."""
+    """The Unix time of such a loop; see `client.Clock`. One clock may see several loops, one after the other."""
 
     def __init__(self) -> None:
         self._before = START

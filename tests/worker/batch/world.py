@@ -31,15 +31,15 @@ class Killed(BaseException):
     """The process is no more: nothing that it would have done later happens."""
 
 
-class BatchFiles:
+class FilesInMemory:
     """Rows by number. A row's outcome stays, as in a checkpoint, whatever becomes of the process."""
 
-    def __init__(self, world: "World", fund: BatchReservations) -> None:
+    def __init__(self, world: "World", reservations: BatchReservations) -> None:
         self._world = world
-        self._fund = fund
+        self._reservations = reservations
 
     async def build(self, first_row: int, end_row: int | None, path: Path, tokens: float, amount: Amount) -> Built:
-        world, estimate = self._world, self._fund.estimator()
+        world, estimate = self._world, self._reservations.estimator()
         world.point("a file is built")
         lines: list[bytes] = []
         reserved, need, tokens_in, full, row = Amount(), Amount(), 0, None, first_row
@@ -79,8 +79,8 @@ class BatchFiles:
             failed=0,
         )
 
-    async def settle(self, t: Try) -> None:
-        self._world.point("a part is settled")
+    async def seal(self, t: Try) -> None:
+        self._world.point("a part is sealed")
 
     async def collect(self, t: Try, earlier: list[int], file: Path, files: list[Path]) -> Collected:
         world, found = self._world, Collected()
@@ -140,13 +140,13 @@ class Session:
         self.world = world
         self.journal = journal
         config, clock, note = world.config, world.clock, world.notes.append
-        self.fund = BatchReservations(journal, world.left, world.price, world.most_output)
-        self.bench = world.bench_for(self)
-        self.calls = BatchClient(world.provider, provider="main", config=config, clock=clock, note=note)
-        self.steps = BatchLifecycle(
+        self.reservations = BatchReservations(journal, world.left, world.price, world.most_output)
+        self.files = world.files_for(self)
+        self.client = BatchClient(world.provider, provider="main", config=config, clock=clock, note=note)
+        self.lifecycle = BatchLifecycle(
             journal=journal,
-            calls=self.calls,
-            collect=self.bench.collect,
+            client=self.client,
+            collect=self.files.collect,
             folder=world.folder,
             config=config,
             run=RUN,
@@ -155,11 +155,11 @@ class Session:
             clock=clock,
             note=note,
         )
-        self.conductor = BatchScheduler(
+        self.scheduler = BatchScheduler(
             journal=journal,
-            steps=self.steps,
-            bench=self.bench,
-            money=self.fund,
+            lifecycle=self.lifecycle,
+            files=self.files,
+            reservations=self.reservations,
             clock=clock,
             retry_failed=world.retry_failed,
         )
@@ -169,8 +169,8 @@ class World:
     """What outlives a process.
 
     after: what happens in a session so many seconds after its start. outcomes: of rows. points: what has happened, in
-    order; at the `kill_at`th the process is killed. watch: called at each of them, to check what must always hold.
-    bench_for: where the rows of a session are.
+    order; at the `kill_at`th the process is killed. check: called at each of them, to check what must always hold.
+    files_for: where the rows of a session are.
     """
 
     def __init__(self, folder: Path, rows: int, *lives: Life, **config: Any) -> None:
@@ -190,11 +190,11 @@ class World:
         self.notes: list[str] = []
         self.points: list[str] = []
         self.kill_at = -1
-        self.watch: Callable[[], None] = lambda: None
+        self.check: Callable[[], None] = lambda: None
         self.after: list[tuple[float, Callable[[Session], None]]] = []
         self.clock = VirtualClock()
         self.provider = Provider(self.clock, self.point, *lives)
-        self.bench_for: Callable[[Session], Any] = lambda session: BatchFiles(self, session.fund)
+        self.files_for: Callable[[Session], Any] = lambda session: FilesInMemory(self, session.reservations)
         self.last: Session | None = None
         self.loop: asyncio.AbstractEventLoop
         self._dead = False
@@ -203,7 +203,7 @@ class World:
     def point(self, name: str) -> None:
         if self._dead:
             raise Killed
-        self.watch()
+        self.check()
         self.points.append(name)
         if len(self.points) - 1 == self.kill_at:
             self._dead = True
@@ -223,7 +223,7 @@ class World:
         loop = self.loop = asyncio.get_running_loop()
         for seconds, act in self.after:
             loop.call_later(seconds, act, session)
-        work = loop.create_task(session.conductor.run())
+        work = loop.create_task(session.scheduler.run())
         try:
             if stop_after < inf:
                 await asyncio.wait((work,), timeout=stop_after)

@@ -6,7 +6,7 @@ How a part travels:
    many requests, bytes and prompt tokens, and no more than the budget has left. Rows that cannot become a request fail
    here.
 2. **Tried.** The file is uploaded, a batch is made of it, and its result files are downloaded once it is over. Each
-   step is journaled before it is taken, so that a kill neither loses nor doubles a batch (`steps`).
+   step is journaled before it is taken, so that a kill neither loses nor doubles a batch (`lifecycle`, `polling`).
 3. **Collected.** The part's rows are read again, shard by shard, and each takes its line of the results (`collect`,
    `results`): an answer, a failure, or nothing yet. Outcomes go to the same checkpoints as those of the live API,
    through the same task and the same recorder, so the output has the same bytes.
@@ -16,5 +16,6 @@ Nothing is kept of which row is in which line: a line's custom_id says it (`cust
 have their outcome. So each step can be done again from its start, wherever a process was killed, and changes nothing
 that is done.
 
-Shards lie on the `ShardAccess` one at a time, for building and for collecting.
+`scheduler` does this for all parts side by side, `files` has the shards that it takes. Shards are opened one at a time,
+for building and for collecting (`shards`).
 """

@@ -63,7 +63,7 @@ class Gone(Exception):
 
 
 class BatchClient:
-    """What all calls to one provider have in common."""
+    """The client of one provider: what all calls to it have in common."""
 
     def __init__(
         self, api: Api, *, provider: str, config: BatchConfig, clock: Clock, note: Callable[[str], None]
@@ -116,7 +116,7 @@ class BatchClient:
             pause = min(2 * pause, self._config.poll_max_s)
         return answers[0]
 
-    def arrived(self, kind: str) -> None:
+    def came_through(self, kind: str) -> None:
         """Learn that a call of this kind has come through though it had no answer."""
         self._trouble_since.pop(kind, None)
 

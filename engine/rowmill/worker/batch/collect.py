@@ -1,6 +1,6 @@
 """From a batch's results to the checkpoints: every row of a part's try ends, or is left to the next one.
 
-What a result means is decided as for a live reply (see `judge`), but for three things that are other here:
+What a result means is decided as for a live reply (see `settler`), but for three things that are other here:
 
 - A row is not tried again at once, but in the part's next try, together with others that were left. So what counts
   against it are the part's tries that had room for it, less those in which it was replied to.
@@ -41,26 +41,26 @@ _STEP_ROWS = 1024  # that need no more than a look, until the loop may turn to o
 _Starts = dict[int, tuple[int, str]]  # first row -> rows of the request, and its custom_id
 
 
-async def collect(desk: ShardAccess, asked: Asked, results: Results, rules: Rules) -> Collected:
+async def collect(shards: ShardAccess, asked: Asked, results: Results, rules: Rules) -> Collected:
     """Give every row of a try the outcome that the results have for it.
 
-    Shards of the range that were never added to the desk are taken for sealed ones. Raises what opening and reading
+    Shards of the range that were never added are taken for sealed ones. Raises what opening and reading
     shards raises; what was recorded until then stays.
     """
-    starts, unknown = _starts(results, asked, desk.task.rows_per_request)
+    starts, unknown = _starts(results, asked, shards.task.rows_per_request)
     sent: _Starts | None = None
     if len(starts) >= asked.requests:
         sent = starts  # no result is missing: rows without one were not asked for in this try
     elif asked.completed and asked.file.exists():
         with await Results.read([asked.file]) as lines:
-            sent, _ = _starts(lines, asked, desk.task.rows_per_request)
-    collector = _Collector(desk, asked, results, rules, starts=starts, sent=sent)
+            sent, _ = _starts(lines, asked, shards.task.rows_per_request)
+    collector = _Collector(shards, asked, results, rules, starts=starts, sent=sent)
     collector.pass_over(unknown)
-    for shard, first, end in desk.stretches(asked.first_row, asked.end_row):
+    for shard, first, end in shards.stretches(asked.first_row, asked.end_row):
         if shard is None:
             await collector.count(first, end)
             continue
-        async with desk.open(shard) as opened, aclosing(opened.rows(first, end)) as blocks:
+        async with shards.open(shard) as opened, aclosing(opened.rows(first, end)) as blocks:
             async for row, lines_ in blocks:
                 collector.take(opened, row, lines_)
             collector.end_group()
@@ -104,7 +104,7 @@ class _Collector:
 
     def __init__(
         self,
-        desk: ShardAccess,
+        shards: ShardAccess,
         asked: Asked,
         results: Results,
         rules: Rules,
@@ -114,9 +114,9 @@ class _Collector:
     ) -> None:
         """Take `starts`, the results by their first row, and `sent`, what was asked for; None where it is not known."""
         self.found = Collected()
-        self._task = desk.task
-        self._packing = desk.task.rows_per_request > 1
-        self._recorder = desk.recorder
+        self._task = shards.task
+        self._packing = shards.task.rows_per_request > 1
+        self._recorder = shards.recorder
         self._results = results
         self._starts = starts
         self._sent = sent

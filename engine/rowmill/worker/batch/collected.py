@@ -12,7 +12,7 @@ from rowmill.core.wire import Failure
 class Collected(msgspec.Struct):
     """What came of a try.
 
-    spent: what the results cost, all of them, whoever has recorded their rows; wasted: the part of it that bought no
+    spent: what the results cost, all of them, whoever has recorded their rows; wasted: that of it which bought no
     answer. closed: what failed in a way in which every row would. tried: rows that are left after something that counts
     as an attempt. missing: rows that were asked for and have no result. unknown: results that are for no row of the
     try. unreadable: lines that are no result.

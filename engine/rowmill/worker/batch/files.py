@@ -1,4 +1,4 @@
-"""The bench of the worker of batches: shards come in as the supervisor assigns them, files and outcomes go out."""
+"""The files of batches: made of the shards that the supervisor assigns, taken in as outcomes when they come back."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,9 +31,9 @@ class BatchFiles:
     def __init__(
         self,
         *,
-        desk: ShardAccess,
+        shards: ShardAccess,
         config: Config,
-        fund: BatchReservations,
+        reservations: BatchReservations,
         rewrite: Callable[[bytes], bytes] | None,
         secrets: tuple[str, ...],
         want: Callable[[], None],
@@ -42,21 +42,21 @@ class BatchFiles:
         self.counters = Counters()
         self.no_more = False
         self.url = url_of(config.task.api)
-        self._desk = desk
+        self._shards = shards
         self._config = config
-        self._fund = fund
+        self._reservations = reservations
         self._rewrite = rewrite
         self._rules = Rules(attempts=config.retry.attempts, asks=config.retry.invalid_output, secrets=secrets)
         self._want = want
         self._wanting = asyncio.Lock()
         self._arrived: asyncio.Queue[Shard | None] = asyncio.Queue()
 
-    def arrived(self, shard: Shard | None) -> None:
+    def assigned(self, shard: Shard | None) -> None:
         """Hear of another shard; None: there are no more."""
         self._arrived.put_nowait(shard)
 
     async def build(self, first_row: int, end_row: int | None, path: Path, tokens: float, amount: Amount) -> Built:
-        """Write a part's file; see `conductor.BatchFiles`."""
+        """Write a part's file; see `scheduler.BatchFiles`."""
         batch = self._config.batch
         limits = Limits(
             requests=batch.max_requests,
@@ -66,17 +66,17 @@ class BatchFiles:
             amount=amount,
         )
         writer = PartWriter(
-            self._desk,
+            self._shards,
             path,
             limits,
             url=self.url,
-            estimate=self._fund.estimator(),
+            estimate=self._reservations.estimator(),
             asks=self._config.retry.invalid_output,
             rewrite=self._rewrite,
         )
         if end_row is not None:
             await self._reach(end_row)
-            return await build_part(writer, self._desk, first_row, end_row)
+            return await build_part(writer, self._shards, first_row, end_row)
         row = first_row
         async with writer:
             while writer.full is None and (shard := await self._shard_from(row)) is not None:
@@ -98,7 +98,7 @@ class BatchFiles:
             earlier=earlier,
         )
         with await Results.read(files) as results:
-            found = await collect(self._desk, asked, results, self._rules)
+            found = await collect(self._shards, asked, results, self._rules)
         counters = self.counters
         counters.replies += found.spent.requests
         counters.reasked += found.reasked
@@ -112,14 +112,14 @@ class BatchFiles:
         """Take every shard of the input."""
         await self._reach(inf)
 
-    async def settle(self, t: Try) -> None:
+    async def seal(self, t: Try) -> None:
         """Seal what is complete of a part whose try is collected, and noted as that."""
-        await self._desk.settle_range(t.first_row, t.end_row)
+        await self._shards.seal_range(t.first_row, t.end_row)
 
     async def _shard_from(self, row: int) -> Shard | None:
         """Return the shard with this row, or the next one; None where there is none."""
         while True:
-            shard = next((each for each in self._desk.shards if each.first_row + each.rows > row), None)
+            shard = next((each for each in self._shards.added if each.first_row + each.rows > row), None)
             if shard is not None or self.no_more:
                 return shard
             await self._take_next()
@@ -127,7 +127,7 @@ class BatchFiles:
     async def _reach(self, end_row: float) -> None:
         """Take shards until all those of rows below this one are there."""
         while not self.no_more:
-            last = self._desk.shards[-1] if self._desk.shards else None
+            last = self._shards.added[-1] if self._shards.added else None
             if last is not None and last.first_row + last.rows >= end_row:
                 return
             await self._take_next()
@@ -141,5 +141,5 @@ class BatchFiles:
             if shard is None:
                 self.no_more = True
                 return
-            self._desk.add(shard)
-            await self._desk.settle(shard)
+            self._shards.add(shard)
+            await self._shards.seal_if_complete(shard)

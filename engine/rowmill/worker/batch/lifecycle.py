@@ -2,8 +2,8 @@
 
 A step that may have been taken although nobody knows (an upload or a creation without an answer, or a process that was
 killed meanwhile) is looked for at the provider, by the file's name or the batch's metadata, once it must have arrived
-there; only then is it taken again. A batch that arrives later still is found while the second one is watched, and
-cancelled (see `watch`). So no part is ever in two batches that go on, wherever a process ends.
+there; only then is it taken again. A batch that arrives later still is found while the second one is looked at, and
+cancelled (see `polling`). So no part is ever in two batches that go on, wherever a process ends.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class BatchLifecycle:
         self,
         *,
         journal: BatchJournal,
-        calls: BatchClient,
+        client: BatchClient,
         collect: Callable[[Try, list[int], Path, list[Path]], Awaitable[Collected]],
         folder: Path,
         config: BatchConfig,
@@ -56,8 +56,8 @@ class BatchLifecycle:
     ) -> None:
         """`folder`: where files lie; `url`: of the API, in a batch's lines."""
         self._journal = journal
-        self._calls = calls
-        self._api = calls.api
+        self._client = client
+        self._api = client.api
         self._collect = collect
         self._folder = folder
         self._config = config
@@ -70,22 +70,22 @@ class BatchLifecycle:
         self.at_hand: set[int] = set()
         self.held = False
         self._uploads = asyncio.Semaphore(_UPLOADS)
-        self._enqueued = TokenQuota(config.enqueued_tokens, journal.current())
-        self._doubts = UnconfirmedOperations(clock, config.poll_max_s)
+        self._quota = TokenQuota(config.enqueued_tokens, journal.current())
+        self._unconfirmed = UnconfirmedOperations(clock, config.poll_max_s)
         self._lost: dict[int, list[str]] = {}  # part -> files of its try that the provider has lost
-        self._watching = BatchPoller(
-            journal=journal, calls=calls, config=config, run=run, clock=clock, note=note, see=self._see
+        self._poller = BatchPoller(
+            journal=journal, client=client, config=config, run=run, clock=clock, note=note, see=self._see
         )
 
     @property
     def switched(self) -> float | None:
         """Unix time until which cancelled batches are waited for; None: the deadline is far."""
-        return self._watching.switched
+        return self._poller.switched
 
     @property
     def token_limit(self) -> float | None:
         """Prompt tokens that may be enqueued; None: not known."""
-        return self._enqueued.limit
+        return self._quota.limit
 
     def path(self, part: int, number: int) -> Path:
         """Return where the file of a try lies."""
@@ -93,8 +93,8 @@ class BatchLifecycle:
 
     def switch(self, until: float) -> None:
         """Cancel what is under way, wait for it until then, and enqueue nothing more."""
-        self._watching.switch(until)
-        self._enqueued.close()
+        self._poller.switch(until)
+        self._quota.close()
 
     async def advance(self, t: Try) -> None:
         """Take the next step of a try that is not over. Raises `End` where there is none, `Held` if there is later."""
@@ -108,7 +108,7 @@ class BatchLifecycle:
             case "creating":
                 await self._find_batch(t)
             case "created":
-                await self._watch(t)
+                await self._poll(t)
             case "ended":
                 await self._take_in(t)
 
@@ -125,41 +125,41 @@ class BatchLifecycle:
                 return
             self._see(t, "uploading")
             self._journal.uploading(t, self._clock.time())
-            file_id = await self._calls.ask(lambda: self._api.upload(path, t.file_name(self._run)), kind="upload")
+            file_id = await self._client.ask(lambda: self._api.upload(path, t.file_name(self._run)), kind="upload")
         if file_id is None:
-            self._doubts.arise(t.part)
+            self._unconfirmed.unanswered(t.part)
         else:
             self._uploaded(t, file_id)
 
     async def _find_upload(self, t: Try) -> None:
         """Find out whether an upload has come through; else do it again."""
-        await self._doubts.settled(t.part)
-        file_id = await self._calls.sure(lambda: self._api.find_upload(t.file_name(self._run), t.size))
+        await self._unconfirmed.wait(t.part)
+        file_id = await self._client.sure(lambda: self._api.find_upload(t.file_name(self._run), t.size))
         if file_id is None or file_id in self._lost.get(t.part, ()):
             await self._upload(t)
         else:
             self._note(f"part {t.part}: its file had arrived as {file_id}")
-            self._calls.arrived("upload")
+            self._client.came_through("upload")
             self._uploaded(t, file_id)
 
     def _uploaded(self, t: Try, file_id: str) -> None:
-        self._doubts.end(t.part)
+        self._unconfirmed.confirmed(t.part)
         self._journal.uploaded(t, file_id, self._clock.time())
 
     async def _create(self, t: Try) -> None:
         self._see(t, "waiting")
-        if not await self._enqueued.room(t) and self._closed(t):
+        if not await self._quota.room(t) and self._closed(t):
             return
         self._journal.creating(t, self._clock.time())
         assert t.file_id is not None
         file_id, metadata = t.file_id, t.metadata(self._run)
         try:
-            state = await self._calls.ask(lambda: self._api.create(file_id, self._url, metadata), kind="create")
+            state = await self._client.ask(lambda: self._api.create(file_id, self._url, metadata), kind="create")
         except Gone as gone:
             self._lose_file(t, file_id, str(gone))
             return
         if state is None:
-            self._doubts.arise(t.part)
+            self._unconfirmed.unanswered(t.part)
         else:
             self._created(t, state)
 
@@ -168,26 +168,26 @@ class BatchLifecycle:
         lost = self._lost.setdefault(t.part, [])
         lost.append(file_id)
         self._journal.uploading(t, self._clock.time())
-        self._enqueued.leave(t)
+        self._quota.leave(t)
         if len(lost) > _LOST_FILES:
             raise End(ExitCode.PROVIDER, f"provider {self._provider!r} loses each file of part {t.part}: {why}")
         self._note(f"part {t.part}: its file {file_id} is gone; uploading it again")
 
     async def _find_batch(self, t: Try) -> None:
         """Find out whether a creation has come through; else do it again."""
-        await self._doubts.settled(t.part)
-        found = await self._calls.sure(lambda: self._api.find(t.metadata(self._run), since=t.since))
+        await self._unconfirmed.wait(t.part)
+        found = await self._client.sure(lambda: self._api.find(t.metadata(self._run), since=t.since))
         if not found:
-            self._enqueued.leave(t)
+            self._quota.leave(t)
             await self._create(t)
             return
         state = next((each for each in found if each.status not in _USELESS), found[0])
         self._note(f"part {t.part}: its batch had been created as {state.id}")
-        self._calls.arrived("create")
+        self._client.came_through("create")
         self._created(t, state)
 
     def _created(self, t: Try, state: BatchState) -> None:
-        self._doubts.end(t.part)
+        self._unconfirmed.confirmed(t.part)
         self._lost.pop(t.part, None)
         self._journal.created(t, state.id, state.created_at, self._clock.time())
 
@@ -202,41 +202,41 @@ class BatchLifecycle:
 
     # At the provider
 
-    async def _watch(self, t: Try) -> None:
-        state = await self._watching.to_end(t)
+    async def _poll(self, t: Try) -> None:
+        state = await self._poller.to_end(t)
         now = self._clock.time()
         if state is None:
             self._note(
                 f"part {t.part}: giving up {t.batch_id}, which does not end; {t.requests} requests may be billed twice"
             )
             self._journal.given_up(t, "it did not end", now)
-            self._enqueued.leave(t)
+            self._quota.leave(t)
         elif state.status == "failed" and state.output_file_id is None and state.error_file_id is None:
             await self._refused(t, state)
         else:
             self._journal.ended(t, state.status, state.output_file_id, state.error_file_id, now)
-            self._enqueued.accepted(t)
+            self._quota.accepted(t)
 
     def _look_whether_cancelled(self, t: Try) -> None:
         """Send nothing more where somebody else has cancelled a batch: the next session is there to ask again."""
         if t.status == "cancelled" and not t.cancelling and not self.held:
             self._note(f"part {t.part}: {t.batch_id} was cancelled, and not by this run; nothing more is sent")
             self.held = True
-            self._enqueued.close()
+            self._quota.close()
 
     # Batches that the provider refused as a whole, before any work
 
     async def _refused(self, t: Try, state: BatchState) -> None:
         now = self._clock.time()
         why = rejection.words(state.problems)
-        match rejection.judge(state.problems, t.requests):
+        match rejection.classify(state.problems, t.requests):
             case Rejection.LINES:
                 self._journal.ended(t, state.status, None, None, now)
-                self._enqueued.accepted(t)
+                self._quota.accepted(t)
             case Rejection.NEVER:
-                earlier = t.since < self._doubts.began
+                earlier = t.since < self._unconfirmed.began
                 self._journal.rejected(t, why, now)
-                self._enqueued.leave(t)
+                self._quota.leave(t)
                 if earlier:  # since then the cause may have been put right, as for all others of that session
                     self._note(f"part {t.part}: {state.id} was refused, and is created again: {why}")
                     return
@@ -247,19 +247,19 @@ class BatchLifecycle:
 
     async def _later(self, t: Try, why: str) -> None:
         """Wait until a refused batch may be created again; have smaller ones made where it is the only one."""
-        times = self._enqueued.refused(t)
+        times = self._quota.refused(t)
         if times > _ALONE and t.requests == 1:
             raise End(ExitCode.PROVIDER, f"provider {self._provider!r} refuses a batch of one request: {why}")
         self._see(t, "waiting")
         if times > _ALONE:
-            self._enqueued.lower(t.tokens / 2)
-            self._enqueued.accepted(t)
+            self._quota.lower(t.tokens / 2)
+            self._quota.accepted(t)
             self._note(f"part {t.part}: {t.tokens} tokens are too many for one batch: making smaller ones ({why})")
             self._journal.given_up(t, why, self._clock.time())
         elif times:
-            await self._watching.rest(self._config.poll_max_s * 2 ** (times - 1))
+            await self._poller.rest(self._config.poll_max_s * 2 ** (times - 1))
         else:
-            await self._enqueued.fewer()
+            await self._quota.fewer()
 
     # From the provider
 
@@ -267,7 +267,7 @@ class BatchLifecycle:
         """Bring the results of a batch that is over into the checkpoints."""
         self._see(t, "collecting")
         self._look_whether_cancelled(t)  # before others have its room
-        self._enqueued.leave(t)
+        self._quota.leave(t)
         files: list[Path] = []
         if t.status == "failed" and t.output_file_id is None and t.error_file_id is None:
             if (wrong := await self._wrong_lines(t)) is None:
@@ -294,7 +294,7 @@ class BatchLifecycle:
         """Write a file of the lines that were refused; None where they are not to be told any more."""
         assert t.batch_id is not None
         batch, sent = t.batch_id, self.path(t.part, t.number)
-        state = await self._calls.sure(lambda: self._api.retrieve(batch), t)
+        state = await self._client.sure(lambda: self._api.retrieve(batch), t)
         path = self._folder / f"{t.file_name(self._run)}.refused"
         told = sent.exists() and rejection.write_failures(sent, state.problems, path)
         return path if told else None
@@ -303,7 +303,7 @@ class BatchLifecycle:
         path = self._folder / f"{t.file_name(self._run)}.{kind}"
         if not path.exists():
             try:
-                await self._calls.sure(lambda: self._api.download(file_id, path))
+                await self._client.sure(lambda: self._api.download(file_id, path))
             except Gone as gone:
                 raise End(
                     ExitCode.PROVIDER,

@@ -81,7 +81,7 @@ class PartWriter:
 
     def __init__(
         self,
-        desk: ShardAccess,
+        shards: ShardAccess,
         path: Path,
         limits: Limits,
         *,
@@ -96,16 +96,16 @@ class PartWriter:
         own model; None where it is the task's.
         """
         self.full: Full | None = None
-        self._desk = desk
-        self._task = desk.task
-        self._recorder = desk.recorder
+        self._shards = shards
+        self._task = shards.task
+        self._recorder = shards.recorder
         self._path = path
         self._limits = limits
         self._head = b'","method":"POST","url":%b,"body":' % msgspec.json.encode(url)
         self._estimate = estimate
         self._asks = asks
         self._rewrite = rewrite
-        self._packing = desk.task.rows_per_request > 1
+        self._packing = shards.task.rows_per_request > 1
         self._members: list[Job] = []  # of the pack that is being gathered
         self._members_size = 0
         self._block: list[bytes] = []
@@ -134,8 +134,8 @@ class PartWriter:
         if self._first is None:
             self._first = first_row
         self._next = first_row
-        if self.full is None and not self._desk.sealed(shard):
-            async with self._desk.open(shard) as opened:
+        if self.full is None and not self._shards.sealed(shard):
+            async with self._shards.open(shard) as opened:
                 if not opened.checkpoint.complete:
                     await self._write_rows(opened, first_row, end)
         if self.full is None:
@@ -303,10 +303,10 @@ class PartWriter:
         return f"write the batch's file {self._path}"
 
 
-async def build_part(writer: PartWriter, desk: ShardAccess, first_row: int, end_row: int) -> Built:
+async def build_part(writer: PartWriter, shards: ShardAccess, first_row: int, end_row: int) -> Built:
     """Write the requests of a range whose shards are all known; those that were never added are sealed."""
     async with writer:
-        for shard, first, end in desk.stretches(first_row, end_row):
+        for shard, first, end in shards.stretches(first_row, end_row):
             if shard is not None and await writer.take(shard, first, end) < end:
                 break
         built = await writer.finish()

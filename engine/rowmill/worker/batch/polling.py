@@ -1,7 +1,7 @@
 """A batch at the provider: looked at until it is over, cancelled where it is stuck or the deadline is near.
 
 A batch that was created without an answer may turn up late, when its rows are in another one already. Where that can
-be, it is looked for while the other one is watched, and cancelled.
+be, it is looked for beside the other one, and cancelled.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport.batches import BatchState
 from rowmill.worker.batch.client import BatchClient, Clock, Gone
 
-_LATE_S = 600.0  # so long a batch is watched for another one of the same rows, where there might be one
+_LATE_S = 600.0  # so long another batch of the same rows is looked for, where there might be one
 _LONG_S = 7 * 86_400.0  # no batch of a part that is worked on is older
 _CANCELLED_S = 900.0  # a batch that is not over so long after it was cancelled is given up
 
@@ -30,7 +30,7 @@ class BatchPoller:
         self,
         *,
         journal: BatchJournal,
-        calls: BatchClient,
+        client: BatchClient,
         config: BatchConfig,
         run: str,
         clock: Clock,
@@ -40,19 +40,19 @@ class BatchPoller:
         """`see` is told how each batch is found."""
         self.switched: float | None = None
         self._journal = journal
-        self._calls = calls
-        self._api = calls.api
+        self._client = client
+        self._api = client.api
         self._config = config
         self._run = run
         self._clock = clock
         self._note = note
         self._see = see
         self._woken = asyncio.Event()
-        self._ours: dict[str, float] = {}  # batches that this process has cancelled, and when
+        self._cancelled: dict[str, float] = {}  # batches that this process has cancelled -> when
         self._sole: set[str] = set()  # batches beside which there was none of the same rows
 
     def switch(self, until: float) -> None:
-        """Cancel what is watched, and wait for it until then."""
+        """Cancel what is looked at, and wait for it until then."""
         self.switched = until
         self._woken.set()
 
@@ -82,7 +82,7 @@ class BatchPoller:
         batch = t.batch_id
         if t.creations > 1 + t.rejections and (batch not in self._sole or self._clock.time() - t.since < _LATE_S):
             await self._cancel_others(t)
-        state = await self._calls.ask(lambda: self._api.retrieve(batch), t)
+        state = await self._client.ask(lambda: self._api.retrieve(batch), t)
         if state is None:
             return None
         self._see(t, state.status, state)
@@ -90,14 +90,14 @@ class BatchPoller:
         overdue = self._stuck_at(t) <= now
         if state.over or not (overdue or self.switched is not None):
             return state
-        if batch not in self._ours:
+        if batch not in self._cancelled:
             self._note(f"part {t.part}: cancelling {batch}, {'which is stuck' if overdue else 'its time is up'}")
             self._journal.cancelling(t, now)
-            self._ours[batch] = now
+            self._cancelled[batch] = now
         elif state.status == "cancelling":
             return state
         # It may have had no answer, or be refused by a batch that is about to end: the next look tells.
-        return await self._calls.ask(lambda: self._api.cancel(batch), t, refusable=True) or state
+        return await self._client.ask(lambda: self._api.cancel(batch), t, refusable=True) or state
 
     async def _pause(self, t: Try, seconds: float) -> None:
         """Wait until the next look, or until everything is to be cancelled."""
@@ -117,14 +117,14 @@ class BatchPoller:
         now = self._clock.time()
         if self.switched is not None and now >= self.switched:
             return True
-        cancelled = self._ours.get(t.batch_id or "")
+        cancelled = self._cancelled.get(t.batch_id or "")
         return cancelled is not None and now - cancelled > _CANCELLED_S
 
     async def _cancel_others(self, t: Try) -> None:
         assert t.batch_id is not None
         # Of any try: a late one may be older than a refusal, after which the metadata are others.
         of_part = {key: value for key, value in t.metadata(self._run).items() if key != "rowmill_try"}
-        found = await self._calls.ask(lambda: self._api.find(of_part, since=t.since - _LONG_S))
+        found = await self._client.ask(lambda: self._api.find(of_part, since=t.since - _LONG_S))
         others = [state for state in found or () if state.id != t.batch_id and not state.over]
         for state in others:
             if state.status == "cancelling":
@@ -132,7 +132,7 @@ class BatchPoller:
             self._note(f"part {t.part}: {state.id} is of the same rows as {t.batch_id}; it is cancelled")
             other = state.id
             with suppress(Gone):
-                await self._calls.ask(
+                await self._client.ask(
                     lambda other=other: self._api.cancel(other),  # type: ignore[misc]  # bound at once
                     refusable=True,
                 )

@@ -1,7 +1,8 @@
 """The worker of batches: the one process of a run's batch phase that touches rows and talks to the provider.
 
-To the supervisor it is a worker as any other: it wants shards, beats, seals what is complete, drains when told. It
-takes all shards, for what comes back is for any of them, and it sends nothing by itself: the `BatchScheduler` does.
+To the supervisor it is a worker as any other: it wants shards, sends heartbeats, seals what is complete, drains when
+told. It takes all shards, for what comes back is for any of them, and it sends nothing by itself: the `BatchScheduler`
+does.
 """
 
 import asyncio
@@ -43,13 +44,13 @@ from rowmill.transport.batches import BatchApi
 from rowmill.worker.batch.client import BatchClient, End
 from rowmill.worker.batch.files import BatchFiles
 from rowmill.worker.batch.lifecycle import BatchLifecycle
-from rowmill.worker.batch.requests import tally
+from rowmill.worker.batch.requests import request_counts
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.scheduler import BatchScheduler, HandOver
 from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.recorder import OutcomeWriter
 
-_BEAT_S = 0.25
+_HEARTBEAT_S = 0.25
 _SHORT_S = 5.0  # a session that ends leaves collecting so long; batches go on without it
 
 
@@ -68,7 +69,7 @@ def main(pipe: Connection) -> int:
 
 
 class WallClock:
-    """The clock of the world; see `calls.Clock`."""
+    """The clock of the world; see `client.Clock`."""
 
     time = staticmethod(time.time)
     sleep = staticmethod(asyncio.sleep)
@@ -99,8 +100,8 @@ class _BatchWorker:
             include=frozenset(config.output.include),
             on_recorded=_ignore,
         )
-        self._desk = desk = ShardAccess(
-            parts=setup.parts,
+        self._shards = shards = ShardAccess(
+            inputs=setup.parts,
             directory=self._directory,
             task=task,
             columns=None if "input" in config.output.include else task.columns,
@@ -108,42 +109,42 @@ class _BatchWorker:
             recorder=recorder,
             salvage=setup.salvage,
             retry_failed=setup.retry_failed,
-            hold=self._is_open,
+            may_seal=self._may_seal,
             on_sealed=self._on_sealed,
             on_synced=self._on_synced,
             note=self._note,
         )
         self._journal = journal = BatchJournal.open(self._directory.journal, setup.run)
         price = setup.prices[self._number] if setup.prices else None
-        self._fund = fund = BatchReservations(journal, setup.left, price, task.reply_tokens)
-        self._sent_before = tally(journal.tries.values())
-        self._bench = BatchFiles(
-            desk=desk,
+        self._reservations = reservations = BatchReservations(journal, setup.left, price, task.reply_tokens)
+        self._sent_before = request_counts(journal.tries.values())
+        self._files = files = BatchFiles(
+            shards=shards,
             config=config,
-            fund=fund,
+            reservations=reservations,
             rewrite=None if provider.model is None else task.asking(provider.model),
             secrets=endpoint.secrets,
             want=lambda: self._tell(Want()),
         )
         api = BatchApi(endpoint, rng=rng, publish=durable.publish_written)
-        calls = BatchClient(api, provider=provider.name, config=config.batch, clock=clock, note=self._note)
-        self._steps = BatchLifecycle(
+        client = BatchClient(api, provider=provider.name, config=config.batch, clock=clock, note=self._note)
+        self._lifecycle = BatchLifecycle(
             journal=journal,
-            calls=calls,
-            collect=self._bench.collect,
+            client=client,
+            collect=files.collect,
             folder=self._directory.batches,
             config=config.batch,
             run=setup.run,
             provider=provider.name,
-            url=self._bench.url,
+            url=files.url,
             clock=clock,
             note=self._note,
         )
-        self._conductor = BatchScheduler(
+        self._scheduler = BatchScheduler(
             journal=journal,
-            steps=self._steps,
-            bench=self._bench,
-            money=fund,
+            lifecycle=self._lifecycle,
+            files=files,
+            reservations=reservations,
             clock=clock,
             retry_failed=setup.retry_failed,
         )
@@ -151,15 +152,15 @@ class _BatchWorker:
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
         work = loop.create_task(self._work())
-        beat = loop.create_task(self._beat())
+        heartbeat = loop.create_task(self._send_heartbeats())
         stop = loop.create_task(self._draining.wait())
         try:
-            await asyncio.wait((work, beat, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, heartbeat, stop), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 # What is under way at the provider goes on there; what is half done here is done again.
                 work.cancel()
                 await asyncio.wait((work,), timeout=_SHORT_S)
-            for task_ in (beat, stop):
+            for task_ in (heartbeat, stop):
                 task_.cancel()
             self._tell_progress()
             if work.done() and not work.cancelled():
@@ -174,13 +175,13 @@ class _BatchWorker:
         try:
             with durable.machine_errors(f"use {self._directory.batches}"):
                 if self._setup.config.task.mode == "live":
-                    self._conductor.switch(deadline.cancel_seconds(inf), "batches of an earlier session are taken in")
+                    self._scheduler.switch(deadline.cancel_seconds(inf), "batches of an earlier session are taken in")
                 elif self._setup.until is not None:
                     # How long the live API takes is known once every row is. A resume may be late already: then no
                     # further batch is made.
-                    await self._bench.take_all()
+                    await self._files.take_all()
                     self._look_at_deadline()
-                await self._conductor.run()
+                await self._scheduler.run()
         except HandOver as over:
             self._tell_progress()
             self._tell(HandedOver(str(over)))
@@ -198,9 +199,9 @@ class _BatchWorker:
     def _on_message(self) -> None:
         message = messages.receive_in_worker(self._pipe)
         if isinstance(message, Assign):
-            self._bench.arrived(message.shard)
+            self._files.assigned(message.shard)
         elif isinstance(message, NoMore):
-            self._bench.arrived(None)
+            self._files.assigned(None)
         elif isinstance(message, Drain):
             self._draining.set()
         elif message is None:
@@ -214,55 +215,55 @@ class _BatchWorker:
     def _note(self, text: str) -> None:
         self._tell(Note(text))
 
-    def _is_open(self, shard: Shard) -> bool:
-        """Whether a batch with rows of this shard is not over: what it costs is not yet noted."""
+    def _may_seal(self, shard: Shard) -> bool:
+        """Whether every batch with rows of this shard is over: only then is noted what they cost."""
         end = shard.first_row + shard.rows
-        return any(t.open and t.first_row < end and shard.first_row < t.end_row for t in self._journal.current())
+        return not any(t.open and t.first_row < end and shard.first_row < t.end_row for t in self._journal.current())
 
     def _on_sealed(self, number: int, totals: Totals) -> None:
         self._tell(ShardSealed(number, totals))
 
     def _on_synced(self) -> None:
         if not self._told:
-            # At once: a worker that dies before its first beat, but not before its first group, has got somewhere.
+            # At once: a worker that dies before its first heartbeat, but not before its first group, has got somewhere.
             self._told = True
             self._tell_progress()
 
     # Progress
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         before = time.monotonic()
         while True:
             self._tell_progress()
-            await asyncio.sleep(_BEAT_S)
+            await asyncio.sleep(_HEARTBEAT_S)
             now = time.monotonic()
-            self._lag_ms = max(0.0, now - before - _BEAT_S) * 1000
+            self._lag_ms = max(0.0, now - before - _HEARTBEAT_S) * 1000
             before = now
             self._look_at_deadline()
 
     def _look_at_deadline(self) -> None:
         """Go over to the live API once that takes all the time that is left."""
         setup, whole_s = self._setup, self._setup.config.batch.deadline_s
-        if setup.until is None or whole_s is None or self._steps.switched is not None or not self._bench.no_more:
+        if setup.until is None or whole_s is None or self._lifecycle.switched is not None or not self._files.no_more:
             return
-        rows = sum(shard.rows for shard in self._desk.shards) - sum(t.rows for t in self._desk.acknowledged.values())
-        rows -= sum(shard.rows for shard in self._desk.shards if self._desk.sealed(shard))
+        rows = sum(shard.rows for shard in self._shards.added) - sum(t.rows for t in self._shards.acknowledged.values())
+        rows -= sum(shard.rows for shard in self._shards.added if self._shards.sealed(shard))
         tries = self._journal.tries.values()
         asked, requests = sum(t.rows for t in tries), sum(t.requests for t in tries)
         tokens = sum(t.reserved.tokens for t in tries) / asked * rows if asked else 0.0
-        left = rows * requests / asked if asked else rows / self._desk.task.rows_per_request
+        left = rows * requests / asked if asked else rows / self._shards.task.rows_per_request
         live_s = deadline.live_seconds(left, tokens, setup.config.provider, whole_s)
         now = time.time()
         if now >= deadline.switches_at(setup.until, whole_s, live_s):
             away = f"is {setup.until - now:.0f} s away" if now < setup.until else f"was {now - setup.until:.0f} s ago"
             self._note(f"{left:,.0f} requests are left, and the deadline {away}")
-            self._conductor.switch(deadline.cancel_seconds(whole_s))
+            self._scheduler.switch(deadline.cancel_seconds(whole_s))
 
     def _tell_progress(self) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        counters = self._bench.counters
-        sent, before = tally(self._journal.tries.values()), self._sent_before
-        counters.rows = self._desk.rows
+        counters = self._files.counters
+        sent, before = request_counts(self._journal.tries.values()), self._sent_before
+        counters.rows = self._shards.rows
         counters.requests = sent.requests - before.requests
         counters.retries = sent.again - before.again
         counters.maybe_billed_twice = sent.maybe_billed - before.maybe_billed
@@ -277,7 +278,7 @@ class _BatchWorker:
                 next_due_s=None,
                 rss_max=peak_rss(),
                 cpu_s=usage.ru_utime + usage.ru_stime,
-                shards=self._desk.acknowledged,
+                shards=self._shards.acknowledged,
                 providers=[
                     report if number == self._number else none for number in range(len(self._setup.config.provider))
                 ],
@@ -288,16 +289,16 @@ class _BatchWorker:
         current = self._journal.current()
         self._tell(
             BatchHeartbeat(
-                batches=self._conductor.views,
+                batches=self._scheduler.views,
                 parts=len(current),
                 collected=sum(t.phase == "collected" and not t.left for t in current),
-                spent=self._fund.spent,
-                wasted=self._fund.wasted,
-                reserved=self._fund.reserved,
-                doubtful=self._fund.doubtful,
+                spent=self._reservations.spent,
+                wasted=self._reservations.wasted,
+                reserved=self._reservations.reserved,
+                doubtful=self._reservations.doubtful,
             )
         )
 
 
 def _ignore(full: bool) -> None:
-    """Hear of outcomes: the desk asks by itself what is to be committed."""
+    """Hear of outcomes: `ShardAccess` asks by itself what is to be committed."""

@@ -23,7 +23,7 @@ class Rejection(Enum):
     NEVER = "it would happen to every batch"
 
 
-def judge(problems: Sequence[BatchProblem], requests: int) -> Rejection:
+def classify(problems: Sequence[BatchProblem], requests: int) -> Rejection:
     """Tell what the problems of a failed batch of so many requests come down to."""
     codes = {problem.code for problem in problems}
     if _TOO_MANY in codes:

@@ -18,7 +18,7 @@ class RequestCounts(msgspec.Struct):
     maybe_billed: int = 0
 
 
-def tally(tries: Iterable[Try]) -> RequestCounts:
+def request_counts(tries: Iterable[Try]) -> RequestCounts:
     """Count the requests of these tries."""
     whole = RequestCounts()
     asked: dict[int, int] = {}  # part -> the row up to which all were asked for before

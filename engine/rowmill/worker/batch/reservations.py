@@ -18,7 +18,7 @@ _FIRST_OUTPUT = 1024  # tokens of a reply, where neither results nor the request
 
 
 class BatchReservations:
-    """The money of a run by batches."""
+    """What a run by batches has spent and reserved of its budget."""
 
     def __init__(self, journal: BatchJournal, left: Amount | None, price: Price | None, most_output: int) -> None:
         """`left`: of the budget, for all batches of the run; `most_output`: tokens of a reply, 0 where unknown."""

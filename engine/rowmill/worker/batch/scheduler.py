@@ -40,7 +40,7 @@ class BatchFiles(Protocol):
         `end_row`: exclusive; None: as far as the limits and the input go.
         """
 
-    async def settle(self, t: Try) -> None:
+    async def seal(self, t: Try) -> None:
         """Seal what is complete of the part of a try that is over."""
 
 
@@ -61,23 +61,23 @@ class BatchScheduler:
         self,
         *,
         journal: BatchJournal,
-        steps: BatchLifecycle,
-        bench: BatchFiles,
-        money: Money,
+        lifecycle: BatchLifecycle,
+        files: BatchFiles,
+        reservations: Money,
         clock: Clock,
         retry_failed: bool = False,
     ) -> None:
         """`retry_failed`: rows that have failed are done again, and have all their attempts again."""
         self._journal = journal
-        self._steps = steps
-        self._bench = bench
-        self._money = money
+        self._lifecycle = lifecycle
+        self._files = files
+        self._reservations = reservations
         self._clock = clock
         self._retry_failed = retry_failed
         self._tasks: dict[asyncio.Task[None], int | None] = {}  # and the part that each is of; None: it cuts parts
         self._over: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
         self._building = asyncio.Lock()
-        self._settled = asyncio.Event()  # a try is over, so that the budget may have room again
+        self._try_over = asyncio.Event()  # so that the budget may have room again
         self._moved = asyncio.Event()  # a try has come to another phase
         self._switched = asyncio.Event()
         self._why = ""  # of the switch
@@ -100,12 +100,12 @@ class BatchScheduler:
             for task in (leaving, *self._tasks):
                 task.cancel()
             await asyncio.gather(leaving, *self._tasks, return_exceptions=True)
-        if self._steps.held:
+        if self._lifecycle.held:
             raise End(
                 ExitCode.INTERRUPTED,
                 "the batches were cancelled; run the same command again to ask for what is left",
             )
-        if self._steps.switched is not None:
+        if self._lifecycle.switched is not None:
             for t in self._journal.current():
                 if t.open:  # so that it counts as what may be billed
                     self._journal.given_up(t, _NEAR, self._clock.time())
@@ -116,31 +116,33 @@ class BatchScheduler:
         self._why = why
         now = self._clock.time()
         self._leave_at = now + wait_s
-        self._steps.switch(now + wait_s * _LOOKING)
+        self._lifecycle.switch(now + wait_s * _LOOKING)
         self._switched.set()
-        self._settled.set()
+        self._try_over.set()
         self._moved.set()
 
     @property
     def views(self) -> list[BatchView]:
         """The batches that are not collected."""
-        return [self._steps.views[t.part] for t in self._journal.current() if t.part in self._steps.views and t.open]
+        return [
+            self._lifecycle.views[t.part] for t in self._journal.current() if t.part in self._lifecycle.views and t.open
+        ]
 
-    def _start(self, part: int | None, step: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(step)
+    def _start(self, part: int | None, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks[task] = part
         task.add_done_callback(self._over.put_nowait)
 
     @property
     def _stopping(self) -> bool:
-        return self._steps.held or self._steps.switched is not None
+        return self._lifecycle.held or self._lifecycle.switched is not None
 
     async def _leave(self) -> None:
         """After a switch, break off whatever still waits for the provider once the time for that is over."""
         await self._switched.wait()
         await self._clock.sleep(max(self._leave_at - self._clock.time(), 0.0))
         for task, part in self._tasks.items():
-            if part not in self._steps.at_hand:  # what is at hand is sooner taken in than asked for again
+            if part not in self._lifecycle.at_hand:  # what is at hand is sooner taken in than asked for again
                 task.cancel()
 
     # Parts
@@ -171,7 +173,7 @@ class BatchScheduler:
             if t.open and not await self._to_end(t):
                 return
             # Only now: the last shard that is sealed ends the run, and what its batch has cost must be noted by then.
-            await self._bench.settle(t)
+            await self._files.seal(t)
             if self._stopping or (_done(t) and not again):
                 return
             number = t.number + 1
@@ -186,19 +188,19 @@ class BatchScheduler:
         """Take a try's steps until it is over. Whether it is: in this session it may come to no end."""
         try:
             while t.open:
-                await self._steps.advance(t)
+                await self._lifecycle.advance(t)
                 self._moved.set()
         except Held:
             return False
         except End as end:
-            if self._steps.switched is None:
+            if self._lifecycle.switched is None:
                 raise
             # Whatever the provider says of batches now: what is left has somewhere else to go.
             if t.open:
                 self._journal.given_up(t, str(end), self._clock.time())
             return False
         finally:
-            self._settled.set()
+            self._try_over.set()
             self._moved.set()
         return True
 
@@ -208,11 +210,11 @@ class BatchScheduler:
         """Write the file of a try, waiting for the budget to have room. No try where there is nothing to ask for."""
         async with self._building:
             while not self._stopping:
-                self._settled.clear()  # before the look at the budget: what is settled during the build counts as well
-                room = self._money.room()
-                limit = self._steps.token_limit
+                self._try_over.clear()  # before the look at the budget: what is settled during the build counts as well
+                room = self._reservations.room()
+                limit = self._lifecycle.token_limit
                 tokens = inf if limit is None else limit * _AHEAD
-                built = await self._bench.build(first, end, self._steps.path(part, number), tokens, room)
+                built = await self._files.build(first, end, self._lifecycle.path(part, number), tokens, room)
                 if built.requests and not (built.full == "amount" and built.requests < self._least()):
                     t = self._journal.built(
                         part=part,
@@ -241,9 +243,9 @@ class BatchScheduler:
 
     async def _room(self, need: Amount) -> None:
         """Wait until what is under way has left some of the budget; raise `End` where nothing is."""
-        if not self._settled.is_set() and not any(t.open for t in self._journal.current()):
-            raise End(ExitCode.BUDGET, self._money.refusal(need))
-        await self._settled.wait()
+        if not self._try_over.is_set() and not any(t.open for t in self._journal.current()):
+            raise End(ExitCode.BUDGET, self._reservations.refusal(need))
+        await self._try_over.wait()
 
 
 def _done(t: Try) -> bool:

@@ -1,4 +1,4 @@
-"""The desk of the worker of batches: shards are opened on it one at a time, to build parts and to collect results.
+"""The shards of the worker of batches: opened one at a time, to build parts and to collect results.
 
 A live worker keeps a shard open until it is complete. Here the rows of one wait for days, and those of thousands may
 wait at once, so a shard is open only while its rows are looked at: its checkpoint is read when it is opened, what is
@@ -27,21 +27,21 @@ from rowmill.worker.job import OpenShard
 from rowmill.worker.recorder import OutcomeWriter
 
 _GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
-_STEP_ROWS = 256  # that are looked at before the loop may turn to polls and beats: some 10 ms
+_STEP_ROWS = 256  # that are looked at before the loop may turn to polls and heartbeats: some 10 ms
 _first_row = attrgetter("first_row")
 
 
 class ShardAccess:
     """All shards that are this worker's, one of them open at a time.
 
-    task, recorder: what builds their rows, and records them. shards: those that were added, in the order of their rows.
+    task, recorder: what builds their rows, and records them. added: all so far, in the order of their rows.
     acknowledged: what the rows on disk add up to, by number, of those that are not sealed.
     """
 
     def __init__(
         self,
         *,
-        parts: Sequence[InputPart],
+        inputs: Sequence[InputPart],
         directory: RunDirectory,
         task: Task,
         columns: list[str] | None,
@@ -49,28 +49,28 @@ class ShardAccess:
         recorder: OutcomeWriter,
         salvage: bool = False,
         retry_failed: bool = False,
-        hold: Callable[[Shard], bool] = lambda _: False,
+        may_seal: Callable[[Shard], bool] = lambda _: True,
         on_sealed: Callable[[int, Totals], None],
         on_synced: Callable[[], None],
         note: Callable[[str], None],
     ) -> None:
         """`columns`: of a row that are needed, None for all; `codec`: of the output.
 
-        `hold` says of a complete shard whether it must not be sealed yet: something is still to be noted of its rows.
+        `may_seal` says of a complete shard whether nothing is still to be noted of its rows, so that it may be sealed.
 
         `on_synced` is called after each group, `on_sealed` with each shard's number and totals.
         """
         self.task = task
         self.recorder = recorder
-        self.shards: list[Shard] = []
+        self.added: list[Shard] = []
         self.acknowledged: dict[int, Totals] = {}
-        self._parts = parts
+        self._inputs = inputs
         self._directory = directory
         self._columns = columns
         self._codec = codec
         self._salvage = salvage
         self._retry_failed = retry_failed
-        self._hold = hold
+        self._may_seal = may_seal
         self._on_sealed = on_sealed
         self._on_synced = on_synced
         self._note = note
@@ -82,9 +82,9 @@ class ShardAccess:
 
     def add(self, shard: Shard) -> None:
         """Take a shard that the supervisor has assigned."""
-        insort(self.shards, shard, key=_first_row)
+        insort(self.added, shard, key=_first_row)
 
-    async def settle(self, shard: Shard) -> None:
+    async def seal_if_complete(self, shard: Shard) -> None:
         """Look at what an earlier session has left of a shard that was added; one that is complete is sealed."""
         if self._directory.checkpoint_path(shard).exists():
             async with self.open(shard):
@@ -92,11 +92,11 @@ class ShardAccess:
         else:
             self.acknowledged[shard.number] = Totals()
 
-    async def settle_range(self, first_row: int, end_row: int) -> None:
+    async def seal_range(self, first_row: int, end_row: int) -> None:
         """Seal the complete shards of a range that were held back."""
         for shard, _, _ in list(self.stretches(first_row, end_row)):
             if shard is not None and self.acknowledged[shard.number].rows == shard.rows:
-                await self.settle(shard)
+                await self.seal_if_complete(shard)
 
     @property
     def rows(self) -> int:
@@ -121,9 +121,9 @@ class ShardAccess:
             yield None if shard is None or self.sealed(shard) else shard, first, end
 
     def _stretches(self, first_row: int, end_row: int) -> Iterator[tuple[Shard | None, int, int]]:
-        place = max(bisect_right(self.shards, first_row, key=_first_row) - 1, 0)
+        place = max(bisect_right(self.added, first_row, key=_first_row) - 1, 0)
         row = first_row
-        for shard in self.shards[place:]:
+        for shard in self.added[place:]:
             if shard.first_row >= end_row:
                 break
             if (shard_end := shard.first_row + shard.rows) <= row:
@@ -138,7 +138,7 @@ class ShardAccess:
 
     @asynccontextmanager
     async def open(self, shard: Shard) -> AsyncIterator["Opened"]:
-        """Lay a shard on the desk once the one before is off it. At the end it is sealed if it is complete.
+        """Open a shard once the one before is closed. At the end it is sealed if it is complete.
 
         Raises what `Checkpoint` raises. Where the body raises, what was recorded until then still goes to the disk.
         """
@@ -156,18 +156,18 @@ class ShardAccess:
                 self.acknowledged[shard.number] = checkpoint.acknowledged
             sealed = None
             try:
-                yield Opened(opened, self._parts[shard.part], self._columns, self._keep_up)
+                yield Opened(opened, self._inputs[shard.part], self._columns, self._keep_up)
                 await self._commit()
-                if checkpoint.complete and not self.sealed(shard) and not self._hold(shard):
+                if checkpoint.complete and not self.sealed(shard) and self._may_seal(shard):
                     sealed = await checkpoint.seal(self._directory.sealed, self._codec)
             finally:
-                await _to_its_end(self._take_off(opened))
+                await _to_its_end(self._close(opened))
         if sealed is not None:
             self._sealed.add(shard.number)
             del self.acknowledged[shard.number]
             self._on_sealed(shard.number, sealed.totals)
 
-    async def _take_off(self, opened: OpenShard) -> None:
+    async def _close(self, opened: OpenShard) -> None:
         pending = self.recorder.pending_bytes, self.recorder.pending_rows
         try:
             await opened.checkpoint.close()
@@ -194,7 +194,7 @@ class ShardAccess:
 
 
 class Opened:
-    """A shard that lies open on the desk.
+    """A shard that is open.
 
     of: what the jobs of its rows belong to.
     """
@@ -202,14 +202,14 @@ class Opened:
     def __init__(
         self,
         of: OpenShard,
-        part: InputPart,
+        input_: InputPart,
         columns: list[str] | None,
         keep_up: Callable[[], Awaitable[None]],
     ) -> None:
         self.of = of
         self.shard = of.shard
         self.checkpoint = of.checkpoint
-        self._part = part
+        self._input = input_
         self._columns = columns
         self._keep_up = keep_up
 
@@ -220,7 +220,7 @@ class Opened:
         `RunDirectoryError`. What was recorded is kept up with, and the loop turns to other things in between.
         """
         shard = self.shard
-        async with open_reader(self._part, shard, self._columns) as reader:
+        async with open_reader(self._input, shard, self._columns) as reader:
             row = shard.first_row
             while lines := await reader.read():
                 for start in range(0, len(lines), _STEP_ROWS):
@@ -230,12 +230,12 @@ class Opened:
                         yield first, lines[first - row : end - row]
                         await self._keep_up()
                 row += len(lines)
-                if row >= end_row and self._part.kind != "lines":
+                if row >= end_row and self._input.kind != "lines":
                     return  # those are checked before their first row
 
 
 async def _to_its_end(step: Coroutine[None, None, None]) -> None:
-    """Run a step, and have the caller wait for its end even where it is cancelled: the desk is not free before."""
+    """Run a step, and have the caller wait for its end even where it is cancelled: no other shard is opened before."""
     task = asyncio.ensure_future(step)
     try:
         await asyncio.shield(task)

@@ -19,7 +19,7 @@ NO_RESULT = "the batch brought no result for this row"
 class Verdict(msgspec.Struct):
     """An answer, or what is wrong with it, for each row of the request; or one failure; or, with neither, nothing.
 
-    spent: what the result cost; wasted: the part of that which bought no answer.
+    spent: what the result cost; wasted: that of it which bought no answer.
     """
 
     answers: Sequence[Answer | InvalidOutput] | None = None
@@ -29,7 +29,7 @@ class Verdict(msgspec.Struct):
 
 
 def verdict_on(result: Result, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
-    """Settler the result of a request of so many rows, as a live reply is (see `judge`).
+    """Read the result of a request of so many rows, as a live reply is (see `settler`).
 
     A request that was never made is neither answered nor failed. `secrets` are struck out of messages.
     """
