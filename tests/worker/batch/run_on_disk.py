@@ -15,11 +15,12 @@ from rowmill.core.counts import Totals
 from rowmill.core.rows import Shard
 from rowmill.files.input.inputs import find
 from rowmill.files.output.jsonl import Lines
+from rowmill.store.batch_journal import Try
 from rowmill.store.framing import FRAME_BYTES
 from rowmill.store.in_flight import InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks.factory import open_task
-from rowmill.worker.batch.collect import Asked, Collected, Rules, collect
+from rowmill.worker.batch.collect import Collected, Rules, collect
 from rowmill.worker.batch.parts import Built, Limits, PartWriter
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
@@ -126,18 +127,26 @@ class Process:
         asks: int = 3,
         end_row: int | None = None,
     ) -> Collected:
-        asked = Asked(
-            provider="main",
+        built = part.built
+        t = Try(
+            part=0,
             number=number,
-            first_row=part.built.first_row,
-            end_row=part.built.end_row if end_row is None else end_row,
-            requests=part.built.requests,
-            file=part.path,
-            completed=completed,
-            earlier=earlier,
+            first_row=built.first_row,
+            end_row=built.end_row if end_row is None else end_row,
+            requests=built.requests,
+            rows=built.rows,
+            size=built.size,
+            crc=built.crc,
+            tokens=built.tokens,
+            reserved=built.reserved,
+            asked_to=built.end_row,
+            counted_from=1,
+            phase="ended",
+            status="completed" if completed else "expired",
         )
+        rules = Rules(provider="main", attempts=most, asks=asks, secrets=("sk-secret",))
         with await Results.read(files) as results:
-            return await collect(self.shards, asked, results, Rules(attempts=most, asks=asks, secrets=("sk-secret",)))
+            return await collect(self.shards, t, results, rules, file=part.path, earlier=earlier)
 
 
 class RunOnDisk:

@@ -14,26 +14,27 @@ the results have cost is counted from the results alone, whatever became of thei
 however often it is collected.
 """
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import aclosing
+from pathlib import Path
 from time import monotonic
 
 import msgspec
 
+from rowmill.core.amounts import Spent
 from rowmill.core.errors import InvalidOutput, InvalidRow
 from rowmill.core.wire import Answer, Failure
+from rowmill.store.batch_journal import Try
 from rowmill.store.recovery import StoredReply
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
-from rowmill.worker.batch.collected import Asked, Collected, Rules
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Result, Results
 from rowmill.worker.batch.shards import Opened, ShardAccess, give_way
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
 from rowmill.worker.job import Job
-
-__all__ = ["Asked", "Collected", "Rules", "collect"]
 
 _FREE_TRIES = 20  # that spend no attempt of a row: a provider that refuses it more often means the row
 _STEP_ROWS = 1024  # that need no more than a look, until the loop may turn to other things
@@ -41,22 +42,62 @@ _STEP_ROWS = 1024  # that need no more than a look, until the loop may turn to o
 _Starts = dict[int, tuple[int, str]]  # first row -> rows of the request, and its custom_id
 
 
-async def collect(shards: ShardAccess, asked: Asked, results: Results, rules: Rules) -> Collected:
-    """Give every row of a try the outcome that the results have for it.
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration says of rows that have failed, and of whom was asked."""
 
-    Shards of the range that were never added are taken for sealed ones. Raises what opening and reading
-    shards raises; what was recorded until then stays.
+    provider: str  # its name
+    attempts: int  # tries that count and in which a row was asked for, until it has failed
+    asks: int  # times that a row is asked until its reply is a valid answer
+    secrets: tuple[str, ...] = ()  # that must not stand in any message
+
+
+class Collected(msgspec.Struct):
+    """What came of a try.
+
+    spent: what the results cost, all of them, whoever has recorded their rows; wasted: that of it which bought no
+    answer. closed: what failed in a way in which every row would. tried: rows that are left after something that counts
+    as an attempt. missing: rows that were asked for and have no result. unknown: results that are for no row of the
+    try. unreadable: lines that are no result.
     """
-    starts, unknown = _starts(results, asked, shards.task.rows_per_request)
+
+    answered: int = 0  # rows, by this collection
+    failed: int = 0
+    left: int = 0  # rows of the range without an outcome; the next three are among them
+    expired: int = 0
+    missing: int = 0
+    tried: int = 0
+    reasked: int = 0  # rows to be asked again, for a reply that was no valid answer
+    packed: int = 0  # rows that shared a request
+    tokens_saved: int = 0  # by that
+    spent: Spent = msgspec.field(default_factory=Spent)
+    wasted: Spent = msgspec.field(default_factory=Spent)
+    closed: Failure | None = None
+    unknown: int = 0
+    unreadable: int = 0
+    faults: dict[str, int] = msgspec.field(default_factory=dict)  # fault class -> results
+
+
+async def collect(
+    shards: ShardAccess, t: Try, results: Results, rules: Rules, *, file: Path, earlier: Sequence[int]
+) -> Collected:
+    """Give every row of a try whose batch is over the outcome that the results have for it.
+
+    `file`: that was sent; it may be gone. `earlier`: of each earlier try that counts, the row up to which it asked;
+    ascending.
+
+    Shards of the range that were never added are taken for sealed ones. Raises what opening and reading shards raises;
+    what was recorded until then stays.
+    """
+    starts, unknown = _starts(results, t, shards.task.rows_per_request)
     sent: _Starts | None = None
-    if len(starts) >= asked.requests:
+    if len(starts) >= t.requests:
         sent = starts  # no result is missing: rows without one were not asked for in this try
-    elif asked.completed and asked.file.exists():
-        with await Results.read([asked.file]) as lines:
-            sent, _ = _starts(lines, asked, shards.task.rows_per_request)
-    collector = _Collector(shards, asked, results, rules, starts=starts, sent=sent)
+    elif t.status == "completed" and await asyncio.to_thread(file.exists):
+        with await Results.read([file]) as lines:
+            sent, _ = _starts(lines, t, shards.task.rows_per_request)
+    collector = _Collector(shards, t, results, rules, earlier=earlier, starts=starts, sent=sent)
     collector.pass_over(unknown)
-    for shard, first, end in shards.stretches(asked.first_row, asked.end_row):
+    for shard, first, end in shards.stretches(t.first_row, t.end_row):
         if shard is None:
             await collector.count(first, end)
             continue
@@ -68,15 +109,15 @@ async def collect(shards: ShardAccess, asked: Asked, results: Results, rules: Ru
     return collector.found
 
 
-def _starts(results: Results, asked: Asked, most_rows: int) -> tuple[_Starts, list[str]]:
-    """Return the requests of a range by their first row, with their rows and custom_ids; and the ids of all others."""
+def _starts(results: Results, t: Try, most_rows: int) -> tuple[_Starts, list[str]]:
+    """Return the requests of a try by their first row, with their rows and custom_ids; and the ids of all others."""
     starts: _Starts = {}
     others = []
     for name in results.ids():
         rows = rows_of(name)
         if (
             rows is not None
-            and asked.first_row <= rows[0] <= asked.end_row - rows[1]
+            and t.first_row <= rows[0] <= t.end_row - rows[1]
             and rows[1] <= most_rows
             and rows[0] not in starts
         ):
@@ -105,10 +146,11 @@ class _Collector:
     def __init__(
         self,
         shards: ShardAccess,
-        asked: Asked,
+        t: Try,
         results: Results,
         rules: Rules,
         *,
+        earlier: Sequence[int],
         starts: _Starts,
         sent: _Starts | None,
     ) -> None:
@@ -121,9 +163,11 @@ class _Collector:
         self._starts = starts
         self._sent = sent
         self._sent_from = self._sent_to = 0  # the rows of the line that was sent last
-        self._asked = asked
+        self._number = t.number
+        self._completed = t.status == "completed"  # then a row without a result has been tried
+        self._earlier = earlier
         self._rules = rules
-        self._provider = _Named(asked.provider)
+        self._provider = _Named(rules.provider)
         self._group: _Group | None = None
 
     def pass_over(self, names: Sequence[str]) -> None:
@@ -202,7 +246,7 @@ class _Collector:
             self._fail(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
             return None
         job.provider = self._provider
-        job.requests = self._asked.number
+        job.requests = self._number
         job.attempts = max(self._tries(row) - len(stored), 0)
         job.asked = self._asks(len(stored))
         if stored:
@@ -211,8 +255,7 @@ class _Collector:
 
     def _tries(self, row: int) -> int:
         """Return how many earlier tries that count have asked for a row that is still without an outcome."""
-        earlier = self._asked.earlier
-        return len(earlier) - bisect_right(earlier, row)
+        return len(self._earlier) - bisect_right(self._earlier, row)
 
     def _asks(self, replies: int) -> int:
         """Return how often a row was asked alone that has so many wrong replies."""
@@ -243,7 +286,7 @@ class _Collector:
         stored = job.shard.checkpoint.replies.get(job.index, [])
         replies = len(stored)
         if not self._is_stored(stored, invalid):
-            self._recorder.reply(job, self._asked.number, invalid)
+            self._recorder.reply(job, self._number, invalid)
             replies += 1
         job.asked = self._asks(replies)
         if alone and job.asked >= self._rules.asks:
@@ -255,7 +298,7 @@ class _Collector:
     def _is_stored(self, stored: Sequence[StoredReply], invalid: InvalidOutput) -> bool:
         """Whether a collection of this try that was killed has stored the reply."""
         return any(
-            each.requests == self._asked.number and bytes(each.output) == invalid.answer.output for each in stored[-1:]
+            each.requests == self._number and bytes(each.output) == invalid.answer.output for each in stored[-1:]
         )
 
     def _failed(self, group: _Group, failure: Failure) -> None:
@@ -290,8 +333,7 @@ class _Collector:
 
     def _missing(self, job: Job) -> None:
         """Settle a row that has no result."""
-        asked = self._asked.completed and self._was_sent(job.index)
-        if not asked:
+        if not (self._completed and self._was_sent(job.index)):
             self.found.left += 1
             return
         self.found.missing += 1

@@ -13,7 +13,7 @@ from rowmill.core.counts import Counters
 from rowmill.core.rows import Shard
 from rowmill.store.batch_journal import Try
 from rowmill.tasks.batch_file import url_of
-from rowmill.worker.batch.collect import Asked, Collected, Rules, collect
+from rowmill.worker.batch.collect import Collected, Rules, collect
 from rowmill.worker.batch.parts import Built, Limits, PartWriter, build_part
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.results import Results
@@ -46,7 +46,12 @@ class BatchFiles:
         self._config = config
         self._reservations = reservations
         self._rewrite = rewrite
-        self._rules = Rules(attempts=config.retry.attempts, asks=config.retry.invalid_output, secrets=secrets)
+        self._rules = Rules(
+            provider=config.batch_provider.name,
+            attempts=config.retry.attempts,
+            asks=config.retry.invalid_output,
+            secrets=secrets,
+        )
         self._want = want
         self._wanting = asyncio.Lock()
         self._arrived: asyncio.Queue[Shard | None] = asyncio.Queue()
@@ -85,20 +90,10 @@ class BatchFiles:
         return msgspec.structs.replace(built, first_row=first_row, end_row=max(row, first_row))
 
     async def collect(self, t: Try, earlier: list[int], file: Path, files: list[Path]) -> Collected:
-        """Record what came of a try whose `file` was sent; `files` hold its results. `earlier`: as in `Asked`."""
+        """Record what came of a try whose `file` was sent; `files` hold its results. `earlier`: see `collect`."""
         await self._reach(t.end_row)
-        asked = Asked(
-            provider=self._config.batch_provider.name,
-            number=t.number,
-            first_row=t.first_row,
-            end_row=t.end_row,
-            requests=t.requests,
-            file=file,
-            completed=t.status == "completed",
-            earlier=earlier,
-        )
         with await Results.read(files) as results:
-            found = await collect(self._shards, asked, results, self._rules)
+            found = await collect(self._shards, t, results, self._rules, file=file, earlier=earlier)
         counters = self.counters
         counters.replies += found.spent.requests
         counters.reasked += found.reasked
