@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+from rowmill.worker.batch.client import Clock
+
 T = TypeVar("T")
 START = 1_700_000_000.0
 
@@ -60,8 +62,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.threads -= 1
 
 
-class VirtualClock:
-    """The Unix time of such a loop; see `client.Clock`. One clock may see several loops, one after the other."""
+class VirtualClock(Clock):
+    """The Unix time of such a loop. One clock may see several loops, one after the other."""
 
     def __init__(self) -> None:
         self._before = START
@@ -69,10 +71,6 @@ class VirtualClock:
 
     def time(self) -> float:
         return self._before + (0.0 if self._loop is None else self._loop.now)
-
-    @staticmethod
-    async def sleep(seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
     def pass_by(self, seconds: float) -> None:
         """Let time go by between two loops."""

@@ -142,7 +142,8 @@ class Session:
         config, clock, note = world.config, world.clock, world.notes.append
         self.reservations = BatchReservations(journal, world.left, world.price, world.most_output)
         self.files = world.files_for(self)
-        self.client = BatchClient(world.provider, provider="main", config=config, clock=clock, note=note)
+        api: Any = world.provider  # a double of `BatchApi`
+        self.client = BatchClient(api, provider="main", config=config, clock=clock, note=note)
         self.lifecycle = BatchLifecycle(
             journal=journal,
             client=self.client,

@@ -1,13 +1,14 @@
 """Asking the provider about files and batches: what may be asked again is, and what no asking helps ends the run."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Protocol, TypeVar
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from rowmill.core.config.sections import BatchConfig
 from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import Try
-from rowmill.transport.batches import BatchState, BatchTrouble
+from rowmill.transport.batches import BatchApi, BatchTrouble
 
 _SILENT_S = 60.0  # a provider that has never answered is given up after this,
 _LOST_S = 6 * 3600.0  # and one that has, after this
@@ -15,39 +16,16 @@ _LOST_S = 6 * 3600.0  # and one that has, after this
 _T = TypeVar("_T")
 
 
-class Clock(Protocol):
-    """The time, and waiting for it."""
+class Clock:
+    """The time, and waiting for it. Tests have one of their own, whose time jumps."""
 
     def time(self) -> float:
         """Return the Unix time."""
+        return time.time()
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
-
-
-class Api(Protocol):
-    """The provider's files and batches; see `transport.batches.BatchApi`."""
-
-    async def upload(self, path: Path, name: str) -> str:
-        """Upload a file; returns its id."""
-
-    async def find_upload(self, name: str, size: int) -> str | None:
-        """Look for an uploaded file."""
-
-    async def create(self, file_id: str, api_url: str, metadata: Mapping[str, str]) -> BatchState:
-        """Create a batch."""
-
-    async def find(self, metadata: Mapping[str, str], *, since: float) -> list[BatchState]:
-        """Look for batches."""
-
-    async def retrieve(self, batch_id: str) -> BatchState:
-        """Look at a batch."""
-
-    async def cancel(self, batch_id: str) -> BatchState:
-        """Cancel a batch."""
-
-    async def download(self, file_id: str, path: Path) -> int:
-        """Download a file."""
+        await asyncio.sleep(seconds)
 
 
 class End(Exception):
@@ -66,7 +44,7 @@ class BatchClient:
     """The client of one provider: what all calls to it have in common."""
 
     def __init__(
-        self, api: Api, *, provider: str, config: BatchConfig, clock: Clock, note: Callable[[str], None]
+        self, api: BatchApi, *, provider: str, config: BatchConfig, clock: Clock, note: Callable[[str], None]
     ) -> None:
         self.api = api
         self._provider = provider

@@ -61,7 +61,10 @@ class BatchFiles:
         self._arrived.put_nowait(shard)
 
     async def build(self, first_row: int, end_row: int | None, path: Path, tokens: float, amount: Amount) -> Built:
-        """Write a part's file; see `scheduler.BatchFiles`."""
+        """Write the requests of the rows without an outcome, of so many tokens and so much of the budget at most.
+
+        `end_row`: exclusive; None: as far as the limits and the input go.
+        """
         batch = self._config.batch
         limits = Limits(
             requests=batch.max_requests,

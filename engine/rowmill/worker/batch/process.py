@@ -41,7 +41,7 @@ from rowmill.store.in_flight import InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks.factory import open_task
 from rowmill.transport.batches import BatchApi
-from rowmill.worker.batch.client import BatchClient, End
+from rowmill.worker.batch.client import BatchClient, Clock, End
 from rowmill.worker.batch.files import BatchFiles
 from rowmill.worker.batch.lifecycle import BatchLifecycle
 from rowmill.worker.batch.requests import request_counts
@@ -68,13 +68,6 @@ def main(pipe: Connection) -> int:
     return ExitCode.OK
 
 
-class WallClock:
-    """The clock of the world; see `client.Clock`."""
-
-    time = staticmethod(time.time)
-    sleep = staticmethod(asyncio.sleep)
-
-
 class _BatchWorker:
     def __init__(self, setup: Setup, pipe: Connection) -> None:
         self._setup = setup
@@ -90,7 +83,7 @@ class _BatchWorker:
         setup = self._setup
         config, provider = setup.config, setup.config.batch_provider
         endpoint = setup.endpoints[self._number]
-        clock, rng = WallClock(), Random()  # noqa: S311 - jitter, no secret
+        clock, rng = Clock(), Random()  # noqa: S311 - jitter, no secret
         task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
         codec = open_codec(config.output, setup.layout)
         codec.load()

@@ -8,16 +8,17 @@ API's (`HandOver`).
 import asyncio
 from collections.abc import Coroutine
 from math import inf
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rowmill.core.amounts import Amount
 from rowmill.core.counts import BatchView
 from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.worker.batch.client import Clock, End
+from rowmill.worker.batch.files import BatchFiles
 from rowmill.worker.batch.lifecycle import BatchLifecycle, Held
 from rowmill.worker.batch.parts import Built
+from rowmill.worker.batch.reservations import BatchReservations
 
 _AHEAD = 0.5  # of the tokens that may be enqueued, as many make a part: while one is worked on, the next one waits
 _AHEAD_PARTS = 4  # on this disk and not yet created: further files would fill it for nothing
@@ -31,29 +32,6 @@ class HandOver(Exception):
     """The deadline is near; the text says what is left for the live API."""
 
 
-class BatchFiles(Protocol):
-    """Where rows become a part's file."""
-
-    async def build(self, first_row: int, end_row: int | None, path: Path, tokens: float, amount: Amount) -> Built:
-        """Write the requests of the rows without an outcome, of so many tokens and so much of the budget at most.
-
-        `end_row`: exclusive; None: as far as the limits and the input go.
-        """
-
-    async def seal(self, t: Try) -> None:
-        """Seal what is complete of the part of a try that is over."""
-
-
-class Money(Protocol):
-    """What the budget has left for batches."""
-
-    def room(self) -> Amount:
-        """Return what may still be reserved; inf where nothing is limited."""
-
-    def refusal(self, need: Amount) -> str:
-        """Say why a request that needs so much is not covered, and what to raise."""
-
-
 class BatchScheduler:
     """Runs the batches of one run."""
 
@@ -63,7 +41,7 @@ class BatchScheduler:
         journal: BatchJournal,
         lifecycle: BatchLifecycle,
         files: BatchFiles,
-        reservations: Money,
+        reservations: BatchReservations,
         clock: Clock,
         retry_failed: bool = False,
     ) -> None:
