@@ -21,7 +21,7 @@ from rowmill.store.in_flight import InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks.factory import open_task
 from rowmill.worker.batch.collect import Collected, Rules, collect
-from rowmill.worker.batch.parts import Built, Limits, PartWriter
+from rowmill.worker.batch.parts import Built, PartLimits, PartWriter
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.recorder import OutcomeWriter
@@ -41,9 +41,9 @@ def run(story: Coroutine[Any, Any, T]) -> T:
         return runner.run(story)
 
 
-def limits(**more: Any) -> Limits:
+def limits(**more: Any) -> PartLimits:
     everything: dict[str, Any] = {"requests": 50_000, "size": 1 << 28, "rows": inf, "tokens": inf, "amount": ENDLESS}
-    return Limits(**everything | more)
+    return PartLimits(**everything | more)
 
 
 def estimate(tokens: int) -> Amount:

@@ -1,4 +1,4 @@
-"""Result files as providers write them, and as they do not."""
+"""RequestResult files as providers write them, and as they do not."""
 
 import json
 import tracemalloc
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rowmill.worker.batch.results import Result, Results
+from rowmill.worker.batch.results import RequestResult, Results
 from tests.worker.batch.run_on_disk import answered, refused, run, unasked, written
 
 
@@ -20,8 +20,8 @@ def test_results_are_found_by_id_in_whatever_order_and_file(tmp_path: Path) -> N
     with run(Results.read([errors, output])) as results:
         assert sorted(results.ids()) == ["r0", "r1", "r2", "r3"]
         assert len(results) == 4
-        assert results.get("r0") == Result(200, b'{"n": 0}')
-        assert results.get("r2") == Result(200, b'{"n": 2}')
+        assert results.get("r0") == RequestResult(200, b'{"n": 0}')
+        assert results.get("r2") == RequestResult(200, b'{"n": 2}')
         found = results.get("r3")
         assert found is not None
         assert (found.status, json.loads(found.body)["error"]["message"]) == (400, "bad")
@@ -42,19 +42,19 @@ def test_requests_that_were_never_made_are_told_apart(tmp_path: Path, code: str)
 @pytest.mark.parametrize(
     ("rest", "result"),
     [
-        ('"response": null', Result(0, b"")),
-        ('"response": null, "error": null', Result(0, b"")),
-        ('"response": {"status_code": 0, "body": null}', Result(0, b"")),
-        ('"response": {"status_code": null}', Result(0, b"")),
-        ('"response": {"status_code": 200}', Result(200, b"")),
-        ('"response": {"status_code": "200", "body": {"a":  1}}', Result(200, b'{"a":  1}')),
-        (r'"response": {"status_code": 200, "body": "{\"a\":1}"}', Result(200, b'{"a":1}')),
-        ('"response": null, "error": "it broke"', Result(0, b"", None, "it broke")),
-        ('"response": null, "error": {"code": 500, "message": null}', Result(0, b"", "500", None)),
-        ('"response": null, "error": {"code": "x", "more": {}}', Result(0, b"", "x", None)),
+        ('"response": null', RequestResult(0, b"")),
+        ('"response": null, "error": null', RequestResult(0, b"")),
+        ('"response": {"status_code": 0, "body": null}', RequestResult(0, b"")),
+        ('"response": {"status_code": null}', RequestResult(0, b"")),
+        ('"response": {"status_code": 200}', RequestResult(200, b"")),
+        ('"response": {"status_code": "200", "body": {"a":  1}}', RequestResult(200, b'{"a":  1}')),
+        (r'"response": {"status_code": 200, "body": "{\"a\":1}"}', RequestResult(200, b'{"a":1}')),
+        ('"response": null, "error": "it broke"', RequestResult(0, b"", None, "it broke")),
+        ('"response": null, "error": {"code": 500, "message": null}', RequestResult(0, b"", "500", None)),
+        ('"response": null, "error": {"code": "x", "more": {}}', RequestResult(0, b"", "x", None)),
     ],
 )
-def test_what_has_no_reply_is_a_result_all_the_same(tmp_path: Path, rest: str, result: Result) -> None:
+def test_what_has_no_reply_is_a_result_all_the_same(tmp_path: Path, rest: str, result: RequestResult) -> None:
     with read(tmp_path, b'{"custom_id": "r0", %b}' % rest.encode()) as results:
         assert results.get("r0") == result
 
@@ -81,7 +81,7 @@ def test_of_two_results_for_one_request_the_answer_counts(tmp_path: Path, turn: 
         assert found is not None
         assert found.ok
     with read(tmp_path, *[answered("r0", {"n": 1}), answered("r0", {"n": 2})][::turn]) as results:
-        assert results.get("r0") == Result(200, b'{"n": 1}' if turn == 1 else b'{"n": 2}')
+        assert results.get("r0") == RequestResult(200, b'{"n": 1}' if turn == 1 else b'{"n": 2}')
 
 
 def test_lines_may_be_longer_than_a_block_and_the_last_without_a_newline(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from rowmill.store.recovery import StoredReply
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import rows_of
-from rowmill.worker.batch.results import Result, Results
+from rowmill.worker.batch.results import RequestResult, Results
 from rowmill.worker.batch.shards import Opened, ShardAccess, give_way
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
 from rowmill.worker.job import Job
@@ -104,7 +104,7 @@ async def collect(
         async with shards.open(shard) as opened, aclosing(opened.rows(first, end)) as blocks:
             async for row, lines_ in blocks:
                 collector.take(opened, row, lines_)
-            collector.end_group()
+            collector.end_request()
     collector.found.unreadable = results.unreadable
     return collector.found
 
@@ -127,7 +127,7 @@ def _starts(results: Results, t: Try, most_rows: int) -> tuple[_Starts, list[str
     return starts, others
 
 
-class _Group:
+class _RequestRows:
     """The rows of one request, as far as they have no outcome yet."""
 
     def __init__(self, first_row: int, rows: int, verdict: Verdict) -> None:
@@ -168,7 +168,7 @@ class _Collector:
         self._earlier = earlier
         self._rules = rules
         self._provider = _Named(rules.provider)
-        self._group: _Group | None = None
+        self._request: _RequestRows | None = None
 
     def pass_over(self, names: Sequence[str]) -> None:
         """Count what is for nobody."""
@@ -192,45 +192,45 @@ class _Collector:
         """Settle rows that were read."""
         is_done, replies = opened.checkpoint.is_done, opened.checkpoint.replies
         for row, line in enumerate(lines, first_row):
-            if self._group is not None and row not in self._group:
-                self.end_group()
+            if self._request is not None and row not in self._request:
+                self.end_request()
             if row in self._starts:
-                group = self._judge(row)
-                self._group = self._group or group
+                request = self._judge(row)
+                self._request = self._request or request
             if is_done(row):
                 continue
             job = self._job(opened, row, line, replies.get(row, ()))
             if job is None:
                 continue
-            if self._group is not None:
-                self._group.jobs[row] = job
+            if self._request is not None:
+                self._request.jobs[row] = job
             else:
                 self._missing(job)
 
-    def end_group(self) -> None:
+    def end_request(self) -> None:
         """Settle the rows that were read of a request."""
-        group, self._group = self._group, None
-        if group is None or not group.jobs:
+        request, self._request = self._request, None
+        if request is None or not request.jobs:
             return
-        verdict = group.verdict
+        verdict = request.verdict
         if verdict.answers is not None:
-            self._answered(group, verdict.answers)
+            self._answered(request, verdict.answers)
         elif verdict.failure is not None:
-            self._failed(group, verdict.failure)
+            self._failed(request, verdict.failure)
         else:
-            self.found.expired += len(group.jobs)
-            self.found.left += len(group.jobs)
+            self.found.expired += len(request.jobs)
+            self.found.left += len(request.jobs)
 
     # Results
 
-    def _judge(self, row: int) -> _Group:
+    def _judge(self, row: int) -> _RequestRows:
         rows, name = self._starts[row]
         verdict = verdict_on(self._result(name), self._task, rows, self._rules.secrets)
         self.found.spent.add(verdict.spent)
         self.found.wasted.add(verdict.wasted)
-        return _Group(row, rows, verdict)
+        return _RequestRows(row, rows, verdict)
 
-    def _result(self, name: str) -> Result:
+    def _result(self, name: str) -> RequestResult:
         result = self._results.get(name)
         assert result is not None, "a name that the results have given"
         return result
@@ -262,19 +262,19 @@ class _Collector:
         # Where rows are packed, the first reply was the pack's.
         return max(replies - 1, 0) if self._packing else replies
 
-    def _answered(self, group: _Group, answers: Sequence[Answer | InvalidOutput]) -> None:
-        if group.rows > 1:
-            self.found.packed += group.rows
-            self.found.tokens_saved += (group.rows - 1) * self._task.shared_tokens
+    def _answered(self, request: _RequestRows, answers: Sequence[Answer | InvalidOutput]) -> None:
+        if request.rows > 1:
+            self.found.packed += request.rows
+            self.found.tokens_saved += (request.rows - 1) * self._task.shared_tokens
         # A pack's request counts as one of its first row that has an answer.
         valid = (place for place, answer in enumerate(answers) if not isinstance(answer, InvalidOutput))
-        first = group.first_row + next(valid, 0)
-        for row, answer in enumerate(answers, group.first_row):
-            job = group.jobs.get(row)
+        first = request.first_row + next(valid, 0)
+        for row, answer in enumerate(answers, request.first_row):
+            job = request.jobs.get(row)
             if job is None:
                 continue
             if isinstance(answer, InvalidOutput):
-                self._ask_again(job, answer, alone=group.rows == 1)
+                self._ask_again(job, answer, alone=request.rows == 1)
                 continue
             if row != first:
                 job.requests = 0
@@ -301,22 +301,22 @@ class _Collector:
             each.requests == self._number and bytes(each.output) == invalid.answer.output for each in stored[-1:]
         )
 
-    def _failed(self, group: _Group, failure: Failure) -> None:
+    def _failed(self, request: _RequestRows, failure: Failure) -> None:
         """Fail the rows of a request, or leave them to the next try."""
         fault = failure.fault
         self.found.faults[fault.name] = self.found.faults.get(fault.name, 0) + 1
         if fault.scope == "provider":
             # The rows stay without an outcome: it is not their failure.
             self.found.closed = self.found.closed or failure
-            self.found.left += len(group.jobs)
+            self.found.left += len(request.jobs)
             return
-        if group.rows > 1 and (not fault.retryable or fault is faults.BAD_REPLY):
+        if request.rows > 1 and (not fault.retryable or fault is faults.BAD_REPLY):
             nothing = Answer(b'""', b"null", b"null", b"null", 0, 0)
-            for job in group.jobs.values():
+            for job in request.jobs.values():
                 self._ask_again(job, InvalidOutput(failure.message, nothing), alone=False)
             return
-        for row, job in group.jobs.items():
-            if row != group.first_row:
+        for row, job in request.jobs.items():
+            if row != request.first_row:
                 job.requests = 0
             self._retry(job, failure)
 

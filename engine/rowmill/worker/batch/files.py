@@ -14,7 +14,7 @@ from rowmill.core.rows import Shard
 from rowmill.store.batch_journal import Try
 from rowmill.tasks.batch_file import url_of
 from rowmill.worker.batch.collect import Collected, Rules, collect
-from rowmill.worker.batch.parts import Built, Limits, PartWriter, build_part
+from rowmill.worker.batch.parts import Built, PartLimits, PartWriter, build_part
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
@@ -66,7 +66,7 @@ class BatchFiles:
         `end_row`: exclusive; None: as far as the limits and the input go.
         """
         batch = self._config.batch
-        limits = Limits(
+        limits = PartLimits(
             requests=batch.max_requests,
             size=int(batch.max_mb * 1e6),
             rows=_MOST_INPUTS if self._config.task.api == "embeddings" else inf,

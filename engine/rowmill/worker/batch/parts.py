@@ -38,7 +38,7 @@ _BLOCK_BYTES = 1 << 20  # gathered before a write
 Full = Literal["requests", "size", "rows", "tokens", "amount"]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class PartLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How much one part may hold.
 
     tokens and amount change from one part to the next. A first request is never too large for `tokens`: there would be
@@ -83,7 +83,7 @@ class PartWriter:
         self,
         shards: ShardAccess,
         path: Path,
-        limits: Limits,
+        limits: PartLimits,
         *,
         url: str,
         estimate: Callable[[int], Amount],

@@ -42,7 +42,7 @@ def words(problems: Sequence[BatchProblem]) -> str:
     return "; ".join(f"{each.code}: {each.message}" for each in problems[:3]) or "no reason is given"
 
 
-class _Line(msgspec.Struct):
+class _RequestLine(msgspec.Struct):
     custom_id: str
 
 
@@ -52,7 +52,7 @@ def write_failures(part: Path, problems: Sequence[BatchProblem], path: Path) -> 
     Returns how many there are.
     """
     messages = {problem.line: problem for problem in problems if problem.line is not None}
-    decode = msgspec.json.Decoder(_Line).decode
+    decode = msgspec.json.Decoder(_RequestLine).decode
     count = 0
     with part.open("rb") as file, path.open("w", encoding="utf-8") as errors:
         for number, line in enumerate(file, 1):

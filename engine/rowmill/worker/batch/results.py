@@ -22,7 +22,7 @@ _OK = range(200, 300)
 _NULL = msgspec.Raw(b"null")
 
 
-class Result(msgspec.Struct, frozen=True):
+class RequestResult(msgspec.Struct, frozen=True):
     """What came of one request."""
 
     status: int  # HTTP status; 0 where there was no reply
@@ -41,35 +41,35 @@ class Result(msgspec.Struct, frozen=True):
         return self.status in _OK
 
 
-class _ResponseHead(msgspec.Struct):
+class _ResultHeadResponse(msgspec.Struct):
     status_code: int | None = None
 
 
-class _Head(msgspec.Struct):
+class _ResultHead(msgspec.Struct):
     """A line, but for what may be large."""
 
     custom_id: str
-    response: _ResponseHead | None = None
+    response: _ResultHeadResponse | None = None
 
 
-class _Response(msgspec.Struct):
+class _ResultResponse(msgspec.Struct):
     status_code: int | None = None
     body: msgspec.Raw = _NULL
 
 
-class _Error(msgspec.Struct):
+class _ResultError(msgspec.Struct):
     code: str | int | None = None
     message: str | None = None
 
 
-class _Line(msgspec.Struct):
-    response: _Response | None = None
-    error: _Error | str | None = None
+class _ResultLine(msgspec.Struct):
+    response: _ResultResponse | None = None
+    error: _ResultError | str | None = None
 
 
 # Not strict: a status may be written as a text.
-_decode_head = msgspec.json.Decoder(_Head, strict=False).decode
-_decode_line = msgspec.json.Decoder(_Line, strict=False).decode
+_decode_head = msgspec.json.Decoder(_ResultHead, strict=False).decode
+_decode_line = msgspec.json.Decoder(_ResultLine, strict=False).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -118,7 +118,7 @@ class Results:
         """Return the custom_ids, as they stand in the files."""
         return iter(self._numbers)
 
-    def get(self, custom_id: str) -> Result | None:
+    def get(self, custom_id: str) -> RequestResult | None:
         """Read a request's result again; None where there is none."""
         number = self._numbers.get(custom_id)
         if number is None:
@@ -127,7 +127,7 @@ class Results:
         try:
             return _result(_decode_line(line))
         except _UNREADABLE as error:
-            return Result(0, b"", None, f"the batch's result cannot be read: {error}")
+            return RequestResult(0, b"", None, f"the batch's result cannot be read: {error}")
 
     def close(self) -> None:
         """Close the files. A second call does nothing."""
@@ -181,14 +181,14 @@ class Results:
             )  # fmt: skip
 
 
-def _result(line: _Line) -> Result:
+def _result(line: _ResultLine) -> RequestResult:
     response, error = line.response, line.error
     body = b"" if response is None else _body(bytes(response.body))
     if response is not None and response.status_code:
-        return Result(response.status_code, body)
-    if isinstance(error, _Error):
-        return Result(0, body, None if error.code is None else str(error.code), error.message)
-    return Result(0, body, None, error)
+        return RequestResult(response.status_code, body)
+    if isinstance(error, _ResultError):
+        return RequestResult(0, body, None if error.code is None else str(error.code), error.message)
+    return RequestResult(0, body, None, error)
 
 
 def _body(body: bytes) -> bytes:

@@ -10,7 +10,7 @@ from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
-from rowmill.worker.batch.results import Result
+from rowmill.worker.batch.results import RequestResult
 
 SERVER_ERROR = faults.TABLE["server_error"]
 NO_RESULT = "the batch brought no result for this row"
@@ -28,7 +28,7 @@ class Verdict(msgspec.Struct):
     wasted: Spent = msgspec.field(default_factory=Spent)
 
 
-def verdict_on(result: Result, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
+def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
     """Read the result of a request of so many rows, as a live reply is (see `settler`).
 
     A request that was never made is neither answered nor failed. `secrets` are struck out of messages.
