@@ -45,6 +45,8 @@ APART: dict[str, set[str]] = {
     "worker.batch": {"worker.live"},
     "worker.job": {"worker.live", "worker.batch"},
     "worker.packs": {"worker.live", "worker.batch"},
+    "worker.failures": {"worker.live", "worker.batch"},
+    "worker.stored_replies": {"worker.live", "worker.batch"},
     "worker.recorder": {"worker.live", "worker.batch"},
     "files.input": {"files.output"},
     "files.output": {"files.input"},

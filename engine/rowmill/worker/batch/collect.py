@@ -1,6 +1,6 @@
 """From a batch's results to the checkpoints: every row of a part's try ends, or is left to the next one.
 
-What a result means is decided as for a live reply (see `settler`), but for three things that are other here:
+What a result means is decided as for a live reply (see `worker.failures`), but for three things that are other here:
 
 - A row is not tried again at once, but in the part's next try, together with others that were left. So what counts
   against it are the part's tries that had room for it, less those in which it was replied to.
@@ -29,12 +29,13 @@ from rowmill.core.wire import Answer, Failure
 from rowmill.store.batch_journal import Try
 from rowmill.store.recovery import StoredReply
 from rowmill.tasks.replies import paid
-from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import RequestResult, Results
 from rowmill.worker.batch.shards import Opened, ShardAccess, give_way
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
+from rowmill.worker.failures import failure_of, may_be_one_row
 from rowmill.worker.job import Job
+from rowmill.worker.stored_replies import tokens_of
 
 _FREE_TRIES = 20  # that spend no attempt of a row: a provider that refuses it more often means the row
 _STEP_ROWS = 1024  # that need no more than a look, until the loop may turn to other things
@@ -184,7 +185,7 @@ class _Collector:
         """Count what the results for rows have cost that all have their outcome."""
         for row in range(first_row, end_row):
             if row in self._starts:
-                self._judge(row)
+                self._read(row)
             if row % _STEP_ROWS == 0:
                 await give_way()
 
@@ -195,7 +196,7 @@ class _Collector:
             if self._request is not None and row not in self._request:
                 self.end_request()
             if row in self._starts:
-                request = self._judge(row)
+                request = self._read(row)
                 self._request = self._request or request
             if is_done(row):
                 continue
@@ -212,18 +213,18 @@ class _Collector:
         request, self._request = self._request, None
         if request is None or not request.jobs:
             return
-        verdict = request.verdict
-        if verdict.answers is not None:
-            self._answered(request, verdict.answers)
-        elif verdict.failure is not None:
-            self._failed(request, verdict.failure)
-        else:
+        found = request.verdict.found
+        if found is None:
             self.found.expired += len(request.jobs)
             self.found.left += len(request.jobs)
+        elif isinstance(found, Failure):
+            self._failed(request, found)
+        else:
+            self._answered(request, found)
 
     # Results
 
-    def _judge(self, row: int) -> _RequestRows:
+    def _read(self, row: int) -> _RequestRows:
         rows, name = self._starts[row]
         verdict = verdict_on(self._result(name), self._task, rows, self._rules.secrets)
         self.found.spent.add(verdict.spent)
@@ -243,14 +244,14 @@ class _Collector:
         try:
             job.request = self._task.build(line)
         except InvalidRow as error:
-            self._fail(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
+            self._fail(job, failure_of(error))
             return None
         job.provider = self._provider
         job.requests = self._number
         job.attempts = max(self._tries(row) - len(stored), 0)
         job.asked = self._asks(len(stored))
         if stored:
-            job.spent = (sum(each.usage[0] for each in stored), sum(each.usage[1] for each in stored))
+            job.spent = tokens_of(stored)
         return job
 
     def _tries(self, row: int) -> int:
@@ -290,7 +291,7 @@ class _Collector:
             replies += 1
         job.asked = self._asks(replies)
         if alone and job.asked >= self._rules.asks:
-            self._fail(job, Failure(fault=faults.INVALID_OUTPUT, message=str(invalid), reply=invalid.answer.output))
+            self._fail(job, failure_of(invalid))
             return
         self.found.reasked += 1
         self.found.left += 1
@@ -310,7 +311,7 @@ class _Collector:
             self.found.closed = self.found.closed or failure
             self.found.left += len(request.jobs)
             return
-        if request.rows > 1 and (not fault.retryable or fault is faults.BAD_REPLY):
+        if request.rows > 1 and may_be_one_row(failure):
             nothing = Answer(b'""', b"null", b"null", b"null", 0, 0)
             for job in request.jobs.values():
                 self._ask_again(job, InvalidOutput(failure.message, nothing), alone=False)

@@ -22,16 +22,18 @@ import msgspec
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.amounts import Amount
-from rowmill.core.errors import InvalidOutput, InvalidRow
+from rowmill.core.errors import InvalidRow
 from rowmill.core.rows import Shard
-from rowmill.core.wire import Answer, Failure, Request
+from rowmill.core.wire import Failure, Request
 from rowmill.store import durable
 from rowmill.store.recovery import StoredReply
 from rowmill.tasks.api import PACK_BYTES
 from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import custom_id
 from rowmill.worker.batch.shards import Opened, ShardAccess
+from rowmill.worker.failures import failure_of
 from rowmill.worker.job import Job
+from rowmill.worker.stored_replies import invalid_output, tokens_of
 
 _BLOCK_BYTES = 1 << 20  # gathered before a write
 
@@ -189,7 +191,7 @@ class PartWriter:
         except InvalidRow as error:
             self._end_pack()
             if self.full is None:
-                self._fail(job, Failure(fault=faults.INVALID_ROW, message=str(error)))
+                self._fail(job, failure_of(error))
             return
         if self._packing and not stored:
             if self._members and self._members_size + job.size > PACK_BYTES:
@@ -209,17 +211,16 @@ class PartWriter:
         """Go on with a row where an earlier try left it, replied to but with no valid answer; False where it fails."""
         last = stored[-1]
         job.requests = last.requests
-        job.spent = (sum(each.usage[0] for each in stored), sum(each.usage[1] for each in stored))
+        job.spent = tokens_of(stored)
         if self._packing:
             stored = stored[1:]  # that was the pack's
         elif len(stored) >= self._asks:
             job.asked = len(stored)
-            self._fail(job, Failure(fault=faults.INVALID_OUTPUT, message=last.problem, reply=bytes(last.output)))
+            self._fail(job, failure_of(invalid_output(last)))
             return False
         for each in stored:
             assert job.request is not None
-            answer = Answer(bytes(each.output), b"null", b"null", b"null", *each.usage)
-            job.request = self._task.again(job.request, InvalidOutput(each.problem, answer))
+            job.request = self._task.again(job.request, invalid_output(each))
         return True
 
     def _fail(self, job: Job, failure: Failure) -> None:

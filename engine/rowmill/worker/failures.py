@@ -1,0 +1,40 @@
+"""What a task raises, as a failure: the lower half of the way from a reply to a verdict, live and by batches.
+
+The way, from the top: a status that is no 2xx has failed as `faults.classify` says; a body that is no reply, a reply in
+which the model declines, and content that is no valid answer are what a task raises; everything else is an answer. The
+upper half stands in `live.settler` and in `batch.verdicts`: a common function would be one more call for each row of
+the hot path that is answered.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
+from rowmill.core.wire import Failure
+from rowmill.transport import faults
+
+
+def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: int | None = None) -> Failure:
+    """Return the failure of a row, or of its reply, in which a task found what it has raised.
+
+    `status`: the reply's, for `BadReply` and `Declined`; the other two are nothing that the provider has done wrong.
+    """
+    if isinstance(error, InvalidRow):
+        return Failure(fault=faults.INVALID_ROW, message=str(error))
+    if isinstance(error, InvalidOutput):
+        return Failure(fault=faults.INVALID_OUTPUT, message=str(error), reply=error.answer.output)
+    if isinstance(error, Declined):
+        return Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=status)
+    # The work was done and will be done again: this one is certain to be billed twice.
+    return Failure(fault=faults.BAD_REPLY, message=str(error), status=status, maybe_billed=True)
+
+
+def redacted(failure: Failure, secrets: Iterable[str]) -> Failure:
+    """Return the failure with none of the secrets in its message."""
+    return msgspec.structs.replace(failure, message=faults.redacted(failure.message, secrets))
+
+
+def may_be_one_row(failure: Failure) -> bool:
+    """Whether a pack may have failed for what is in one of its rows, or for its size."""
+    return not failure.fault.retryable or failure.fault is faults.BAD_REPLY

@@ -1,0 +1,48 @@
+"""What a task raises becomes the same failure wherever the reply came from."""
+
+import pytest
+
+from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
+from rowmill.core.wire import Answer, Failure
+from rowmill.transport import faults
+from rowmill.worker.failures import failure_of, may_be_one_row, redacted
+
+ANSWER = Answer(b'"as it came"', b'"stop"', b'"m"', b"null", 10, 7)
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (InvalidRow("no text"), Failure(fault=faults.INVALID_ROW, message="no text")),
+        (BadReply("no JSON"), Failure(fault=faults.BAD_REPLY, message="no JSON", status=201, maybe_billed=True)),
+        (Declined("I won't"), Failure(fault=faults.CONTENT_FILTER, message="I won't", code="refusal", status=201)),
+        (
+            InvalidOutput("no number", ANSWER),
+            Failure(fault=faults.INVALID_OUTPUT, message="no number", reply=b'"as it came"'),
+        ),
+    ],
+)
+def test_each_of_them_has_its_class(error: InvalidRow | BadReply | Declined | InvalidOutput, failure: Failure) -> None:
+    assert failure_of(error, 201) == failure
+
+
+def test_no_secret_stands_in_a_message_and_nothing_else_changes() -> None:
+    failure = Failure(fault=faults.BAD_REPLY, message="your key sk-secret", code="sk", status=200, maybe_billed=True)
+    expected = Failure(fault=faults.BAD_REPLY, message="your key [redacted]", code="sk", status=200, maybe_billed=True)
+    assert redacted(failure, ("sk-secret",)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("invalid_request", True),
+        ("content_filter", True),
+        ("context_length", True),
+        ("bad_reply", True),
+        ("server_error", False),
+        ("rate_limited", False),
+        ("timeout", False),
+    ],
+)
+def test_a_pack_may_have_failed_for_one_row_unless_another_try_may_help(name: str, expected: bool) -> None:
+    assert may_be_one_row(Failure(fault=faults.TABLE[name], message="")) is expected
