@@ -19,6 +19,7 @@ from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker import packs
+from rowmill.worker.failures import failure_of, may_be_one_row, redacted
 from rowmill.worker.job import Fallback, Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.provider import Provider
@@ -87,13 +88,10 @@ class Settler:
                 return
             answer = self._task.parse(reply.body)
         except BadReply as error:
-            # The work was done and will be done again: this one is certain to be billed twice.
-            failure = Failure(fault=faults.BAD_REPLY, message=str(error), status=reply.status, maybe_billed=True)
-            self._fail(job, provider, failure, now)
+            self._fail(job, provider, failure_of(error, reply.status), now)
         except Declined as error:
             provider.declined(paid(reply.body))
-            failure = Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=reply.status)
-            self._fail(job, provider, failure, now)
+            self._fail(job, provider, failure_of(error, reply.status), now)
         except InvalidOutput as invalid:
             provider.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
@@ -146,8 +144,7 @@ class Settler:
         self._recorder.reply(row, job.requests, invalid)
         row.asked += 1
         if row.asked >= self._asks:
-            failure = Failure(fault=faults.INVALID_OUTPUT, message=str(invalid), reply=invalid.answer.output)
-            self._fail_for_good(job, provider, failure, now)
+            self._fail_for_good(job, provider, failure_of(invalid), now)
             return
         assert job.request is not None
         job.request = self._task.again(job.request, invalid)
@@ -173,7 +170,7 @@ class Settler:
         fault = failure.fault
         faults_seen = self._counters.faults
         faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
-        failure = msgspec.structs.replace(failure, message=faults.redacted(failure.message, provider.secrets))
+        failure = redacted(failure, provider.secrets)
         if provider.failed(failure, now):
             self._tell(Tripped(provider.number, failure.reason))
         if failure.maybe_billed:
@@ -219,7 +216,7 @@ class Settler:
 
     def _fail_for_good(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         """Record a row's failure, unless a smaller pack or another model may do better."""
-        if job.members is not None and len(job.members) > 1 and _may_be_one_row(failure):
+        if job.members is not None and len(job.members) > 1 and may_be_one_row(failure):
             self.split(job)
             return
         if failure.fault.name in provider.fallback_on:
@@ -242,11 +239,6 @@ class Settler:
         """Record the failure that a row had where it went first: there is nobody left to ask instead."""
         assert job.fallback is not None
         self._recorder.failure(job, job.fallback.failure, monotonic())
-
-
-def _may_be_one_row(failure: Failure) -> bool:
-    """Whether a pack may have failed for what is in one of its rows, or for its size."""
-    return not failure.fault.retryable or failure.fault is faults.BAD_REPLY
 
 
 def _together(results: list[Answer | InvalidOutput]) -> Answer:
