@@ -99,21 +99,19 @@ class Process:
         self.synced += 1
         self.on_synced()
 
+    async def shard_from(self, row: int) -> Shard | None:
+        return self.shards.shard_from(row)
+
     async def build(
         self, first_row: int = 0, end_row: int | None = None, name: str = "part.jsonl", **more: Any
     ) -> Part:
-        """Write a part's file of every shard from this row on."""
+        """Write a part's file."""
         path = self.disk.folder / name
         kept = {"url": "/v1/chat/completions", "estimate": estimate, "asks": 3, "rewrite": None}
         options = {key: more.pop(key, value) for key, value in kept.items()}
-        async with PartWriter(self.shards, path, limits(**more), **options) as writer:
-            for shard in self.shards.added:
-                end = shard.first_row + shard.rows
-                if end <= first_row or shard.first_row >= (end if end_row is None else end_row):
-                    continue
-                if await writer.take(shard, max(first_row, shard.first_row), end_row) < min(end, end_row or end):
-                    break
-            built = await writer.finish()
+        built = await PartWriter(self.shards, path, limits(**more), **options).build(
+            first_row, end_row, self.shard_from
+        )
         return Part(built, path, [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]])
 
     async def collect(

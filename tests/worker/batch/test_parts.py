@@ -13,7 +13,7 @@ from zlib_ng.zlib_ng import crc32
 from rowmill.core.amounts import Amount
 from rowmill.core.errors import RunDirectoryError
 from rowmill.worker.batch.custom_ids import rows_of
-from rowmill.worker.batch.parts import PartWriter, build_part
+from rowmill.worker.batch.parts import PartWriter
 from tests.worker.batch.run_on_disk import SCHEMA, Process, RunOnDisk, estimate, limits, question, run, texts
 
 
@@ -322,9 +322,7 @@ def test_the_file_is_written_in_blocks(tmp_path: Path) -> None:
         writer = PartWriter(process.shards, tmp_path / "part", limits(), url="/v1/x", estimate=estimate, asks=3)
         write = writer._write
         writer._write = lambda: held.append(writer._block_size) or write()  # type: ignore[method-assign,func-returns-value]  # listens
-        async with writer:
-            await writer.take(disk.shards[0], 0)
-            built = await writer.finish()
+        built = await writer.build(0, None, process.shard_from)
         assert built.size == (tmp_path / "part").stat().st_size > 3_000_000
         assert max(held) < (1 << 20) + 256 * 5200
         assert len(held) > 2
@@ -354,11 +352,11 @@ def test_a_range_is_built_of_the_shards_that_are_known(tmp_path: Path) -> None:
         def writer(**more: Any) -> PartWriter:
             return PartWriter(process.shards, tmp_path / "part", limits(**more), url="/v1/x", estimate=estimate, asks=3)
 
-        built = await build_part(writer(), process.shards, 5, 20)
+        built = await writer().build(5, 20, process.shard_from)
         assert (built.first_row, built.end_row, built.requests, built.full) == (5, 20, 5, None)
-        built = await build_part(writer(), process.shards, 10, 20)
+        built = await writer().build(10, 20, process.shard_from)
         assert (built.first_row, built.end_row, built.requests) == (10, 20, 0)
-        built = await build_part(writer(requests=7), process.shards, 5, 30)
+        built = await writer(requests=7).build(5, 30, process.shard_from)
         assert (built.end_row, built.requests, built.full) == (22, 7, "requests")
 
     run(story())

@@ -212,9 +212,7 @@ def test_a_range_falls_into_stretches_of_shards_and_of_sealed_ones(tmp_path: Pat
         found = [(shard and shard.number, first, end) for shard, first, end in process.shards.stretches(1, 10)]
         assert found == [(0, 1, 2), (None, 2, 4), (2, 4, 6), (None, 6, 8), (4, 8, 10)]
         assert list(process.shards.stretches(2, 4)) == [(None, 2, 4)]
-        assert process.shards.covers(4, 10)
-        assert not process.shards.covers(1, 3)
-        assert not process.shards.covers(8, 11)
+        assert [process.shards.shard_from(row) for row in (0, 2, 9, 10)] == [*(disk.shards[n] for n in (0, 2, 4)), None]
         assert [(each and each.number, *rows) for each, *rows in process.shards.stretches(8, 11)][1:] == [
             (None, 10, 11)
         ]

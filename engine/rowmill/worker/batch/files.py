@@ -5,8 +5,6 @@ from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
-import msgspec
-
 from rowmill.core.amounts import Amount
 from rowmill.core.config import Config
 from rowmill.core.counts import Counters
@@ -14,7 +12,7 @@ from rowmill.core.rows import Shard
 from rowmill.store.batch_journal import Try
 from rowmill.tasks.batch_file import url_of
 from rowmill.worker.batch.collect import Collected, Rules, collect
-from rowmill.worker.batch.parts import Built, PartLimits, PartWriter, build_part
+from rowmill.worker.batch.parts import Built, PartLimits, PartWriter
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
@@ -82,19 +80,11 @@ class BatchFiles:
             asks=self._config.retry.invalid_output,
             rewrite=self._rewrite,
         )
-        if end_row is not None:
-            await self._reach(end_row)
-            return await build_part(writer, self._shards, first_row, end_row)
-        row = first_row
-        async with writer:
-            while writer.full is None and (shard := await self._shard_from(row)) is not None:
-                row = await writer.take(shard, max(row, shard.first_row))
-            built = await writer.finish()
-        return msgspec.structs.replace(built, first_row=first_row, end_row=max(row, first_row))
+        return await writer.build(first_row, end_row, self._shard_from)
 
     async def collect(self, t: Try, earlier: list[int], file: Path, files: list[Path]) -> Collected:
         """Record what came of a try whose `file` was sent; `files` hold its results. `earlier`: see `collect`."""
-        await self._reach(t.end_row)
+        await self.reach(t.end_row)
         with await Results.read(files) as results:
             found = await collect(self._shards, t, results, self._rules, file=file, earlier=earlier)
         counters = self.counters
@@ -106,24 +96,18 @@ class BatchFiles:
             counters.faults[name] = counters.faults.get(name, 0) + count
         return found
 
-    async def take_all(self) -> None:
-        """Take every shard of the input."""
-        await self._reach(inf)
-
     async def seal(self, t: Try) -> None:
         """Seal what is complete of a part whose try is collected, and noted as that."""
         await self._shards.seal_range(t.first_row, t.end_row)
 
     async def _shard_from(self, row: int) -> Shard | None:
         """Return the shard with this row, or the next one; None where there is none."""
-        while True:
-            shard = next((each for each in self._shards.added if each.first_row + each.rows > row), None)
-            if shard is not None or self.no_more:
-                return shard
+        while (shard := self._shards.shard_from(row)) is None and not self.no_more:
             await self._take_next()
+        return shard
 
-    async def _reach(self, end_row: float) -> None:
-        """Take shards until all those of rows below this one are there."""
+    async def reach(self, end_row: float) -> None:
+        """Take shards until all those of rows below this one are there; inf: all of the input."""
         while not self.no_more:
             last = self._shards.added[-1] if self._shards.added else None
             if last is not None and last.first_row + last.rows >= end_row:

@@ -10,12 +10,12 @@ for one of them are stored so too (see `collect`).
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import aiofiles
 import msgspec
@@ -76,10 +76,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartWriter:
-    """Writes one part's file, shard after shard. An async context manager; after `finish` the file is on disk.
-
-    full: as in `Built`, so far.
-    """
+    """Writes one part's file, shard after shard."""
 
     def __init__(
         self,
@@ -97,7 +94,6 @@ class PartWriter:
         `asks`: how often a row is asked until its reply is a valid answer. `rewrite`: makes a body ask the provider's
         own model; None where it is the task's.
         """
-        self.full: Full | None = None
         self._shards = shards
         self._task = shards.task
         self._recorder = shards.recorder
@@ -112,63 +108,63 @@ class PartWriter:
         self._members_size = 0
         self._block: list[bytes] = []
         self._block_size = 0
-        self._first: int | None = None
+        self._full: Full | None = None  # this and the next as in `Built`, so far
         self._next = 0  # the row that comes next
         self._requests = self._rows = self._size = self._crc = self._tokens = self._failed = 0
         self._reserved = self._need = Amount()
 
-    async def __aenter__(self) -> Self:
+    async def build(
+        self, first_row: int, end_row: int | None, shard_from: Callable[[int], Awaitable[Shard | None]]
+    ) -> Built:
+        """Write the requests of a range, and bring the file to the disk. To be called once.
+
+        `end_row`: exclusive; None: as far as the limits and the input go. `shard_from` gives the shard with a row, or
+        the next one; None where there is none.
+        """
+        end = sys.maxsize if end_row is None else end_row
+        self._next = first_row
         with durable.machine_errors(self._doing):
             self._file = await aiofiles.open(self._path, "wb", buffering=0)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._file.close()
-
-    async def take(self, shard: Shard, first_row: int, end_row: int | None = None) -> int:
-        """Write the requests of a shard's rows from this one on; returns the row that comes next.
-
-        That is `end_row` (None: the shard's end), or an earlier one where the part is full.
-        """
-        end = shard.first_row + shard.rows if end_row is None else min(end_row, shard.first_row + shard.rows)
-        if self._first is None:
-            self._first = first_row
-        self._next = first_row
-        if self.full is None and not self._shards.sealed(shard):
-            async with self._shards.open(shard) as opened:
-                if not opened.checkpoint.complete:
-                    await self._write_rows(opened, first_row, end)
-        if self.full is None:
-            self._next = end
-        return self._next
-
-    async def finish(self) -> Built:
-        """Bring the file to the disk."""
-        await self._write()
-        with durable.machine_errors(self._doing):
-            await asyncio.get_running_loop().run_in_executor(None, durable.sync_data, self._file.fileno())
+        try:
+            while self._full is None and self._next < end:
+                shard = await shard_from(self._next)
+                if shard is None or shard.first_row >= end:
+                    break
+                await self._take_shard(shard, end)
+            await self._write()
+            with durable.machine_errors(self._doing):
+                await asyncio.get_running_loop().run_in_executor(None, durable.sync_data, self._file.fileno())
+        finally:
+            await self._file.close()
         return Built(
-            first_row=self._first or 0,
-            end_row=self._next,
+            first_row=first_row,
+            end_row=self._next if self._full is not None or end_row is None else end_row,
             requests=self._requests,
             rows=self._rows,
             size=self._size,
             crc=self._crc,
             tokens=self._tokens,
             reserved=self._reserved,
-            full=self.full,
+            full=self._full,
             need=self._need,
             failed=self._failed,
         )
 
     # Rows
 
+    async def _take_shard(self, shard: Shard, end_row: int) -> None:
+        end = min(shard.first_row + shard.rows, end_row)
+        if not self._shards.sealed(shard):
+            async with self._shards.open(shard) as opened:
+                if not opened.checkpoint.complete:
+                    await self._write_rows(opened, max(self._next, shard.first_row), end)
+        if self._full is None:
+            self._next = end
+
     async def _write_rows(self, opened: Opened, first_row: int, end_row: int) -> None:
         async with aclosing(opened.rows(first_row, end_row)) as blocks:
             async for first, lines in blocks:
-                if self.full is None:
+                if self._full is None:
                     self._look_at(opened, first, lines)
                     if self._block_size >= _BLOCK_BYTES:
                         await self._write()
@@ -181,7 +177,7 @@ class PartWriter:
                 self._end_pack()
             else:
                 self._take(Job(index, line, len(line), opened.of), replies.get(index, ()))
-            if self.full is not None:
+            if self._full is not None:
                 return
 
     def _take(self, job: Job, stored: Sequence[StoredReply]) -> None:
@@ -190,13 +186,13 @@ class PartWriter:
             job.request = self._task.build(job.line)
         except InvalidRow as error:
             self._end_pack()
-            if self.full is None:
+            if self._full is None:
                 self._fail(job, failure_of(error))
             return
         if self._packing and not stored:
             if self._members and self._members_size + job.size > PACK_BYTES:
                 self._end_pack()
-                if self.full is not None:
+                if self._full is not None:
                     return
             self._members.append(job)
             self._members_size += job.size
@@ -204,7 +200,7 @@ class PartWriter:
                 self._end_pack()
             return
         self._end_pack()
-        if self.full is None and (not stored or self._taken_up(job, stored)):
+        if self._full is None and (not stored or self._taken_up(job, stored)):
             self._put([job])
 
     def _taken_up(self, job: Job, stored: Sequence[StoredReply]) -> bool:
@@ -245,8 +241,8 @@ class PartWriter:
             self._put_less(jobs, len(line))
             return
         need = self._estimate(request.tokens)
-        self.full = self._over(len(jobs), len(line), request.tokens, need)
-        if self.full is not None:
+        self._full = self._over(len(jobs), len(line), request.tokens, need)
+        if self._full is not None:
             self._next, self._need = jobs[0].index, need
             return
         self._block.append(line)
@@ -269,7 +265,7 @@ class PartWriter:
             return
         middle = (len(jobs) + 1) // 2
         self._put(jobs[:middle])
-        if self.full is None:
+        if self._full is None:
             self._put(jobs[middle:])
 
     def _over(self, rows: int, size: int, tokens: int, need: Amount) -> Full | None:
@@ -302,17 +298,6 @@ class PartWriter:
     @property
     def _doing(self) -> str:
         return f"write the batch's file {self._path}"
-
-
-async def build_part(writer: PartWriter, shards: ShardAccess, first_row: int, end_row: int) -> Built:
-    """Write the requests of a range whose shards are all known; those that were never added are sealed."""
-    async with writer:
-        for shard, first, end in shards.stretches(first_row, end_row):
-            if shard is not None and await writer.take(shard, first, end) < end:
-                break
-        built = await writer.finish()
-    start, end = first_row, built.end_row if built.full is not None else end_row
-    return msgspec.structs.replace(built, first_row=start, end_row=end)
 
 
 def _one_line(body: bytes) -> bytes:

@@ -172,7 +172,7 @@ class _BatchWorker:
                 elif self._setup.until is not None:
                     # How long the live API takes is known once every row is. A resume may be late already: then no
                     # further batch is made.
-                    await self._files.take_all()
+                    await self._files.reach(inf)
                     self._look_at_deadline()
                 await self._scheduler.run()
         except HandOver as over:

@@ -107,9 +107,9 @@ class ShardAccess:
         """Whether this process has sealed the shard: all of its rows have their outcome."""
         return shard.number in self._sealed
 
-    def covers(self, first_row: int, end_row: int) -> bool:
-        """Whether every row of the range is in a shard that was added."""
-        return all(shard is not None for shard, _, _ in self._stretches(first_row, end_row))
+    def shard_from(self, row: int) -> Shard | None:
+        """Return the shard with this row, or the next one that was added; None where there is none."""
+        return next((shard for shard in self.added if shard.first_row + shard.rows > row), None)
 
     def stretches(self, first_row: int, end_row: int) -> Iterator[tuple[Shard | None, int, int]]:
         """Yield the stretches of a range: the shard, and first and end row of what is in it.
@@ -117,10 +117,6 @@ class ShardAccess:
         None where no row can be without an outcome: the shard is sealed, by this process or by an earlier one, in
         which case it was never added.
         """
-        for shard, first, end in self._stretches(first_row, end_row):
-            yield None if shard is None or self.sealed(shard) else shard, first, end
-
-    def _stretches(self, first_row: int, end_row: int) -> Iterator[tuple[Shard | None, int, int]]:
         place = max(bisect_right(self.added, first_row, key=_first_row) - 1, 0)
         row = first_row
         for shard in self.added[place:]:
@@ -131,7 +127,7 @@ class ShardAccess:
             if shard.first_row > row:
                 yield None, row, shard.first_row
                 row = shard.first_row
-            yield shard, row, min(shard_end, end_row)
+            yield None if self.sealed(shard) else shard, row, min(shard_end, end_row)
             row = min(shard_end, end_row)
         if row < end_row:
             yield None, row, end_row
