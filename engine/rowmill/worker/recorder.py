@@ -16,7 +16,7 @@ from rowmill.tasks import Task
 from rowmill.worker import packs
 from rowmill.worker.job import DONE, Job
 
-_GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
+GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 
 
 class Followed(Protocol):
@@ -143,14 +143,14 @@ class OutcomeWriter:
         self.pending_bytes = after = before + count
         self.pending_rows += 1
         self._board.cells[-1] = -self.pending_rows  # as note_unsynced, and the next as _note_bytes, without the calls
-        if before == 0 or before < _GROUP_BYTES <= after:
-            self._on_recorded(after >= _GROUP_BYTES)
+        if before == 0 or before < GROUP_BYTES <= after:
+            self._on_recorded(after >= GROUP_BYTES)
 
     def _note_bytes(self, count: int) -> None:
         before = self.pending_bytes
         self.pending_bytes = after = before + count
-        if before == 0 or before < _GROUP_BYTES <= after:
-            self._on_recorded(after >= _GROUP_BYTES)
+        if before == 0 or before < GROUP_BYTES <= after:
+            self._on_recorded(after >= GROUP_BYTES)
 
     def _included(self, job: Job, ms: int, attempts: int) -> bytes:
         """Encode the further members of the output line that `output.include` asks for."""

@@ -557,7 +557,7 @@ class Killed:
 
 
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rowmill.worker.batch.shards, "_GROUP_BYTES", 1)
+    monkeypatch.setattr(rowmill.worker.batch.shards, "GROUP_BYTES", 1)
     monkeypatch.setattr(rowmill.worker.batch.shards, "_STEP_ROWS", 3)
 
 

@@ -20,21 +20,19 @@ def test_results_are_found_by_id_in_whatever_order_and_file(tmp_path: Path) -> N
     with run(Results.read([errors, output])) as results:
         assert sorted(results.ids()) == ["r0", "r1", "r2", "r3"]
         assert len(results) == 4
-        assert results.get("r0") == RequestResult(200, b'{"n": 0}')
-        assert results.get("r2") == RequestResult(200, b'{"n": 2}')
-        found = results.get("r3")
-        assert found is not None
+        assert results["r0"] == RequestResult(200, b'{"n": 0}')
+        assert results["r2"] == RequestResult(200, b'{"n": 2}')
+        found = results["r3"]
         assert (found.status, json.loads(found.body)["error"]["message"]) == (400, "bad")
-        assert results.get("r4") is None
+        with pytest.raises(KeyError):
+            results["r4"]
         assert results.unreadable == 0
 
 
 @pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled"])
 def test_requests_that_were_never_made_are_told_apart(tmp_path: Path, code: str) -> None:
     with read(tmp_path, unasked("r0", code), unasked("r1", "request_timeout")) as results:
-        expired, failed = results.get("r0"), results.get("r1")
-        assert expired is not None
-        assert failed is not None
+        expired, failed = results["r0"], results["r1"]
         assert (expired.unasked, expired.ok, expired.status, expired.code) == (True, False, 0, code)
         assert (failed.unasked, failed.code) == (False, "request_timeout")
 
@@ -56,13 +54,12 @@ def test_requests_that_were_never_made_are_told_apart(tmp_path: Path, code: str)
 )
 def test_what_has_no_reply_is_a_result_all_the_same(tmp_path: Path, rest: str, result: RequestResult) -> None:
     with read(tmp_path, b'{"custom_id": "r0", %b}' % rest.encode()) as results:
-        assert results.get("r0") == result
+        assert results["r0"] == result
 
 
 def test_a_result_whose_inside_is_broken_is_no_reply(tmp_path: Path) -> None:
     with read(tmp_path, b'{"custom_id": "r0", "response": {"status_code": 200}, "error": [1]}') as results:
-        found = results.get("r0")
-        assert found is not None
+        found = results["r0"]
         assert found.status == 0
         assert "cannot be read" in str(found.message)
 
@@ -77,11 +74,10 @@ def test_lines_that_are_no_results_are_counted_and_passed_over(tmp_path: Path) -
 @pytest.mark.parametrize("turn", [1, -1])
 def test_of_two_results_for_one_request_the_answer_counts(tmp_path: Path, turn: int) -> None:
     with read(tmp_path, *[refused("r0", 500), answered("r0", {"n": 1})][::turn], refused("r0", 400)) as results:
-        found = results.get("r0")
-        assert found is not None
+        found = results["r0"]
         assert found.ok
     with read(tmp_path, *[answered("r0", {"n": 1}), answered("r0", {"n": 2})][::turn]) as results:
-        assert results.get("r0") == RequestResult(200, b'{"n": 1}' if turn == 1 else b'{"n": 2}')
+        assert results["r0"] == RequestResult(200, b'{"n": 1}' if turn == 1 else b'{"n": 2}')
 
 
 def test_lines_may_be_longer_than_a_block_and_the_last_without_a_newline(tmp_path: Path) -> None:
@@ -91,8 +87,8 @@ def test_lines_may_be_longer_than_a_block_and_the_last_without_a_newline(tmp_pat
     )
     (tmp_path / "output").write_bytes(data)
     with run(Results.read([tmp_path / "output"])) as results:
-        bodies = [results.get(f"r{n}") for n in range(3)]
-        assert [json.loads(body.body)["text"] for body in bodies if body is not None] == ["a", long, "b"]
+        bodies = [results[f"r{n}"] for n in range(3)]
+        assert [json.loads(body.body)["text"] for body in bodies] == ["a", long, "b"]
 
 
 def test_memory_holds_places_and_no_lines(tmp_path: Path) -> None:
@@ -112,4 +108,4 @@ def test_memory_holds_places_and_no_lines(tmp_path: Path) -> None:
 def test_no_file_is_no_result() -> None:
     with run(Results.read([])) as results:
         assert len(results) == 0
-        assert results.get("r0") is None
+        assert list(results.ids()) == []

@@ -123,7 +123,7 @@ def test_what_was_recorded_before_a_break_is_on_the_disk(tmp_path: Path, cancell
 
 
 def test_groups_go_to_the_disk_while_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rowmill.worker.batch.shards, "_GROUP_BYTES", 1000)
+    monkeypatch.setattr(rowmill.worker.batch.shards, "GROUP_BYTES", 1000)
 
     async def story() -> None:
         disk = RunOnDisk(tmp_path, texts(2000), shard_rows=5000)

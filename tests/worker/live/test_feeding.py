@@ -111,7 +111,7 @@ def test_a_slow_disk_stops_admission_until_it_has_caught_up(work: Start, monkeyp
 def test_the_committer_is_called_for_the_first_record_and_for_a_full_group(
     work: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorders, "_GROUP_BYTES", 3000)
+    monkeypatch.setattr(recorders, "GROUP_BYTES", 3000)
 
     async def story() -> None:
         async with work(60, Wire(lambda *_: reply())) as at:

@@ -30,8 +30,8 @@ from rowmill.store.batch_journal import Try
 from rowmill.store.recovery import StoredReply
 from rowmill.tasks.replies import paid
 from rowmill.worker.batch.custom_ids import rows_of
-from rowmill.worker.batch.results import RequestResult, Results
-from rowmill.worker.batch.shards import Opened, ShardAccess, give_way
+from rowmill.worker.batch.results import Results
+from rowmill.worker.batch.shards import Opened, ShardAccess
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
 from rowmill.worker.failures import failure_of, may_be_one_row
 from rowmill.worker.job import Job
@@ -128,14 +128,13 @@ def _starts(results: Results, t: Try, most_rows: int) -> tuple[_Starts, list[str
     return starts, others
 
 
-class _RequestRows:
-    """The rows of one request, as far as they have no outcome yet."""
+class _RequestRows(msgspec.Struct):
+    """The rows of one request."""
 
-    def __init__(self, first_row: int, rows: int, verdict: Verdict) -> None:
-        self.first_row = first_row
-        self.rows = rows
-        self.verdict = verdict
-        self.jobs: dict[int, Job] = {}
+    first_row: int
+    rows: int
+    verdict: Verdict
+    jobs: dict[int, Job] = {}  # those that have no outcome yet, by row
 
     def __contains__(self, row: int) -> bool:
         return self.first_row <= row < self.first_row + self.rows
@@ -175,7 +174,7 @@ class _Collector:
         """Count what is for nobody."""
         self.found.unknown += len(names)
         for name in names:
-            result = self._result(name)
+            result = self._results[name]
             if result.ok:
                 cost = paid(result.body)
                 self.found.spent.add(cost)
@@ -187,7 +186,7 @@ class _Collector:
             if row in self._starts:
                 self._read(row)
             if row % _STEP_ROWS == 0:
-                await give_way()
+                await asyncio.sleep(0)
 
     def take(self, opened: Opened, first_row: int, lines: Sequence[bytes]) -> None:
         """Settle rows that were read."""
@@ -226,15 +225,10 @@ class _Collector:
 
     def _read(self, row: int) -> _RequestRows:
         rows, name = self._starts[row]
-        verdict = verdict_on(self._result(name), self._task, rows, self._rules.secrets)
+        verdict = verdict_on(self._results[name], self._task, rows, self._rules.secrets)
         self.found.spent.add(verdict.spent)
         self.found.wasted.add(verdict.wasted)
         return _RequestRows(row, rows, verdict)
-
-    def _result(self, name: str) -> RequestResult:
-        result = self._results.get(name)
-        assert result is not None, "a name that the results have given"
-        return result
 
     # Rows
 
@@ -286,7 +280,10 @@ class _Collector:
         """Store a reply that is no valid answer, unless the row was asked often enough."""
         stored = job.shard.checkpoint.replies.get(job.index, [])
         replies = len(stored)
-        if not self._is_stored(stored, invalid):
+        # A collection of this try that was killed may have stored it.
+        if not any(
+            each.requests == self._number and bytes(each.output) == invalid.answer.output for each in stored[-1:]
+        ):
             self._recorder.reply(job, self._number, invalid)
             replies += 1
         job.asked = self._asks(replies)
@@ -295,12 +292,6 @@ class _Collector:
             return
         self.found.reasked += 1
         self.found.left += 1
-
-    def _is_stored(self, stored: Sequence[StoredReply], invalid: InvalidOutput) -> bool:
-        """Whether a collection of this try that was killed has stored the reply."""
-        return any(
-            each.requests == self._number and bytes(each.output) == invalid.answer.output for each in stored[-1:]
-        )
 
     def _failed(self, request: _RequestRows, failure: Failure) -> None:
         """Fail the rows of a request, or leave them to the next try."""

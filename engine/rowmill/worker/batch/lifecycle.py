@@ -28,6 +28,8 @@ _LOST_FILES = 5  # files of one try that the provider has lost, until there is n
 _ALONE = 3  # refusals for too many enqueued tokens, with nothing else enqueued, until smaller files are made
 _USELESS = frozenset({"failed", "cancelled"})  # of two batches of the same rows, the one that is not to be gone on with
 
+NEAR = "the deadline is near"
+
 
 class Held(Exception):
     """Nothing more is sent in this session: the try waits for the next one."""
@@ -194,7 +196,7 @@ class BatchLifecycle:
     def _closed(self, t: Try) -> bool:
         """Whether nothing is sent any more: then its rows are the live API's, or `Held` is raised."""
         if self.switched is not None:
-            self._journal.given_up(t, "the deadline is near", self._clock.time())
+            self._journal.given_up(t, NEAR, self._clock.time())
             return True
         if self.held:
             raise Held

@@ -111,18 +111,13 @@ class Results:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __contains__(self, custom_id: str) -> bool:
-        return custom_id in self._numbers
-
     def ids(self) -> Iterator[str]:
         """Return the custom_ids, as they stand in the files."""
         return iter(self._numbers)
 
-    def get(self, custom_id: str) -> RequestResult | None:
-        """Read a request's result again; None where there is none."""
-        number = self._numbers.get(custom_id)
-        if number is None:
-            return None
+    def __getitem__(self, custom_id: str) -> RequestResult:
+        """Read a request's result again. Raises `KeyError` where there is none."""
+        number = self._numbers[custom_id]
         line = os.pread(self._files[self._file[number]].fileno(), self._length[number], self._offset[number])
         try:
             return _result(_decode_line(line))

@@ -16,7 +16,7 @@ from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.worker.batch.client import Clock, End
 from rowmill.worker.batch.files import BatchFiles
-from rowmill.worker.batch.lifecycle import BatchLifecycle, Held
+from rowmill.worker.batch.lifecycle import NEAR, BatchLifecycle, Held
 from rowmill.worker.batch.parts import Built
 from rowmill.worker.batch.reservations import BatchReservations
 
@@ -25,7 +25,6 @@ _AHEAD_PARTS = 4  # on this disk and not yet created: further files would fill i
 _WAITING = frozenset({"built", "uploading", "uploaded"})
 _LEAST_PART = 0.005  # of all requests so far
 _LOOKING = 0.8  # of the time for cancelling, until what is not over is given up; the rest is for fetching results
-_NEAR = "the deadline is near"
 
 
 class HandOver(Exception):
@@ -86,10 +85,10 @@ class BatchScheduler:
         if self._lifecycle.switched is not None:
             for t in self._journal.current():
                 if t.open:  # so that it counts as what may be billed
-                    self._journal.given_up(t, _NEAR, self._clock.time())
+                    self._journal.given_up(t, NEAR, self._clock.time())
             raise HandOver(f"{self._why}: what is left goes to the live API")
 
-    def switch(self, wait_s: float, why: str = "the deadline is near") -> None:
+    def switch(self, wait_s: float, why: str = NEAR) -> None:
         """Cancel what is under way, take in what ends within so long, and leave the rest to the live API."""
         self._why = why
         now = self._clock.time()

@@ -24,9 +24,8 @@ from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import Task
 from rowmill.worker.job import OpenShard
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.recorder import GROUP_BYTES, OutcomeWriter
 
-_GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 _STEP_ROWS = 256  # that are looked at before the loop may turn to polls and heartbeats: some 10 ms
 _first_row = attrgetter("first_row")
 
@@ -173,10 +172,10 @@ class ShardAccess:
             self._open = None
 
     async def _keep_up(self) -> None:
-        if self.recorder.pending_bytes >= _GROUP_BYTES:
+        if self.recorder.pending_bytes >= GROUP_BYTES:
             await self._commit()
         else:
-            await give_way()
+            await asyncio.sleep(0)  # the loop may turn to other things
 
     async def _commit(self) -> None:
         assert self._open is not None
@@ -238,8 +237,3 @@ async def _to_its_end(step: Coroutine[None, None, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.gather(task, return_exceptions=True)
         raise
-
-
-async def give_way() -> None:
-    """Let the loop turn to other things."""
-    await asyncio.sleep(0)
