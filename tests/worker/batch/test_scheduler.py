@@ -373,6 +373,24 @@ def test_batches_are_cancelled_at_the_switch_however_rarely_they_are_looked_at(t
     assert world.clock.time() - START <= 1000 + 35
 
 
+@pytest.mark.parametrize(("switched_at", "waiting"), [(60.0, "given_up"), (1000.0, "uploaded")])
+def test_where_somebody_has_cancelled_a_batch_nothing_goes_to_the_live_api(
+    tmp_path: Path, switched_at: float, waiting: str
+) -> None:
+    """Whichever comes first: a batch that was cancelled after 57 seconds is found by the look of the earlier switch."""
+    cancelled = Life(validating=2.0, working=45.0, end="cancelled", done=0.5)
+    world = World(tmp_path, 100, cancelled, Life(working=5000.0, cancelling=20.0), enqueued_tokens=800.0, poll_s=50.0)
+    world.after = [(switched_at, lambda session: session.scheduler.switch(100.0))]
+    assert has_ended(world.ends(), ExitCode.INTERRUPTED, "cancelled", "same command again")
+    assert world.phases == [(0, 1, "collected", "cancelled"), (1, 1, "collected", "cancelled"), (2, 1, waiting, None)]
+    assert [t.cancelling for t in world.tries] == [False, True, False]
+    assert world.provider.batches[1].cancelled_at - START == switched_at
+    world.after = []
+    assert world.ends() is None
+    assert world.all_answered
+    assert world.asked_once
+
+
 @st.composite
 def lives_of_a_day(draw: st.DrawFn) -> Life:
     return Life(
