@@ -20,6 +20,7 @@ from rowmill.worker.batch.client import BatchClient, Clock, End, Gone
 from rowmill.worker.batch.collect import Collected
 from rowmill.worker.batch.polling import BatchPoller
 from rowmill.worker.batch.rejection import Rejection
+from rowmill.worker.batch.session import NEAR, BatchSession
 from rowmill.worker.batch.token_quota import TokenQuota
 from rowmill.worker.batch.unconfirmed import UnconfirmedOperations
 
@@ -27,8 +28,6 @@ _UPLOADS = 2  # files on their way at a time
 _LOST_FILES = 5  # files of one try that the provider has lost, until there is no use in another one
 _ALONE = 3  # refusals for too many enqueued tokens, with nothing else enqueued, until smaller files are made
 _USELESS = frozenset({"failed", "cancelled"})  # of two batches of the same rows, the one that is not to be gone on with
-
-NEAR = "the deadline is near"
 
 
 class Held(Exception):
@@ -38,8 +37,8 @@ class Held(Exception):
 class BatchLifecycle:
     """Takes the steps of all tries.
 
-    views: how each part's batch was found last. at_hand: parts whose results are here and are being taken in. held:
-    somebody else has cancelled a batch, so that nothing more is sent in this session.
+    session: how far this one goes. views: how each part's batch was found last. at_hand: parts whose results are here
+    and are being taken in.
     """
 
     def __init__(
@@ -68,21 +67,23 @@ class BatchLifecycle:
         self._url = url
         self._clock = clock
         self._note = note
+        self.session = BatchSession(clock)
         self.views: dict[int, BatchView] = {}
         self.at_hand: set[int] = set()
-        self.held = False
         self._uploads = asyncio.Semaphore(_UPLOADS)
         self._quota = TokenQuota(config.enqueued_tokens, journal.current())
-        self._unconfirmed = UnconfirmedOperations(clock, config.poll_max_s)
+        self._unconfirmed = UnconfirmedOperations(clock, self.session.began, config.poll_max_s)
         self._lost: dict[int, list[str]] = {}  # part -> files of its try that the provider has lost
         self._poller = BatchPoller(
-            journal=journal, client=client, config=config, run=run, clock=clock, note=note, see=self._see
+            journal=journal,
+            client=client,
+            session=self.session,
+            config=config,
+            run=run,
+            clock=clock,
+            note=note,
+            see=self._see,
         )
-
-    @property
-    def switched(self) -> float | None:
-        """Unix time until which cancelled batches are waited for; None: the deadline is far."""
-        return self._poller.switched
 
     @property
     def token_limit(self) -> float | None:
@@ -93,9 +94,9 @@ class BatchLifecycle:
         """Return where the file of a try lies."""
         return self._folder / f"part-{part:05d}-try-{number}.jsonl"
 
-    def switch(self, until: float) -> None:
-        """Cancel what is under way, wait for it until then, and enqueue nothing more."""
-        self._poller.switch(until)
+    def switch(self, wait_s: float, why: str) -> None:
+        """Cancel what is under way, take in what ends within so long, and enqueue nothing more."""
+        self.session.switch(wait_s, why)
         self._quota.close()
 
     async def advance(self, t: Try) -> None:
@@ -195,10 +196,10 @@ class BatchLifecycle:
 
     def _closed(self, t: Try) -> bool:
         """Whether nothing is sent any more: then its rows are the live API's, or `Held` is raised."""
-        if self.switched is not None:
+        if self.session.switched:
             self._journal.given_up(t, NEAR, self._clock.time())
             return True
-        if self.held:
+        if self.session.held:
             raise Held
         return False
 
@@ -221,9 +222,9 @@ class BatchLifecycle:
 
     def _look_whether_cancelled(self, t: Try) -> None:
         """Send nothing more where somebody else has cancelled a batch: the next session is there to ask again."""
-        if t.status == "cancelled" and not t.cancelling and not self.held:
+        if t.status == "cancelled" and not t.cancelling and not self.session.held:
             self._note(f"part {t.part}: {t.batch_id} was cancelled, and not by this run; nothing more is sent")
-            self.held = True
+            self.session.hold()
             self._quota.close()
 
     # Batches that the provider refused as a whole, before any work
@@ -236,7 +237,7 @@ class BatchLifecycle:
                 self._journal.ended(t, state.status, None, None, now)
                 self._quota.accepted(t)
             case Rejection.NEVER:
-                earlier = t.since < self._unconfirmed.began
+                earlier = t.since < self.session.began
                 self._journal.rejected(t, why, now)
                 self._quota.leave(t)
                 if earlier:  # since then the cause may have been put right, as for all others of that session
@@ -259,7 +260,7 @@ class BatchLifecycle:
             self._note(f"part {t.part}: {t.tokens} tokens are too many for one batch: making smaller ones ({why})")
             self._journal.given_up(t, why, self._clock.time())
         elif times:
-            await self._poller.rest(self._config.poll_max_s * 2 ** (times - 1))
+            await self.session.rest(self._config.poll_max_s * 2 ** (times - 1))
         else:
             await self._quota.fewer()
 

@@ -4,7 +4,6 @@ A batch that was created without an answer may turn up late, when its rows are i
 be, it is looked for beside the other one, and cancelled.
 """
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,6 +13,7 @@ from rowmill.core.config.sections import BatchConfig
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport.batches import BatchState
 from rowmill.worker.batch.client import BatchClient, Clock, Gone
+from rowmill.worker.batch.session import BatchSession
 
 _LATE_S = 600.0  # so long another batch of the same rows is looked for, where there might be one
 _LONG_S = 7 * 86_400.0  # no batch of a part that is worked on is older
@@ -21,16 +21,14 @@ _CANCELLED_S = 900.0  # a batch that is not over so long after it was cancelled 
 
 
 class BatchPoller:
-    """Looks at all batches of a run.
-
-    switched: Unix time until which cancelled batches are waited for; None: the deadline is far.
-    """
+    """Looks at all batches of a run."""
 
     def __init__(
         self,
         *,
         journal: BatchJournal,
         client: BatchClient,
+        session: BatchSession,
         config: BatchConfig,
         run: str,
         clock: Clock,
@@ -38,23 +36,17 @@ class BatchPoller:
         see: Callable[[Try, str, BatchState], None],
     ) -> None:
         """`see` is told how each batch is found."""
-        self.switched: float | None = None
         self._journal = journal
         self._client = client
         self._api = client.api
+        self._session = session
         self._config = config
         self._run = run
         self._clock = clock
         self._note = note
         self._see = see
-        self._woken = asyncio.Event()
         self._cancelled: dict[str, float] = {}  # batches that this process has cancelled -> when
         self._sole: set[str] = set()  # batches beside which there was none of the same rows
-
-    def switch(self, until: float) -> None:
-        """Cancel what is looked at, and wait for it until then."""
-        self.switched = until
-        self._woken.set()
 
     async def to_end(self, t: Try) -> BatchState | None:
         """Look at a batch, ever less often, until it is over. None where it is given up."""
@@ -67,16 +59,6 @@ class BatchPoller:
         state: BatchState | None = await polls(self._look, t)
         return state if state is not None and state.over else None
 
-    async def rest(self, seconds: float) -> None:
-        """Sleep, at most until everything is to be cancelled."""
-        waiting = asyncio.ensure_future(self._clock.sleep(seconds))
-        woken = asyncio.ensure_future(self._woken.wait())
-        try:
-            await asyncio.wait((waiting, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-            woken.cancel()
-
     async def _look(self, t: Try) -> BatchState | None:
         assert t.batch_id is not None
         batch = t.batch_id
@@ -88,7 +70,7 @@ class BatchPoller:
         self._see(t, state.status, state)
         now = self._clock.time()
         overdue = self._stuck_at(t) <= now
-        if state.over or not (overdue or self.switched is not None):
+        if state.over or not (overdue or self._session.switched):
             return state
         if batch not in self._cancelled:
             self._note(f"part {t.part}: cancelling {batch}, {'which is stuck' if overdue else 'its time is up'}")
@@ -102,12 +84,12 @@ class BatchPoller:
     async def _pause(self, t: Try, seconds: float) -> None:
         """Wait until the next look, or until everything is to be cancelled."""
         now = self._clock.time()
-        if self.switched is not None:
-            left = self.switched - now
+        if self._session.switched:
+            left = self._session.look_until - now
             await self._clock.sleep(max(min(seconds, left, max(self._config.poll_s, left / 4)), 0.0))
             return
         overdue_in = self._stuck_at(t) - now
-        await self.rest(min(seconds, overdue_in) if overdue_in > 0 else seconds)
+        await self._session.rest(min(seconds, overdue_in) if overdue_in > 0 else seconds)
 
     def _stuck_at(self, t: Try) -> float:
         return (t.created_at or t.since) + self._config.stuck_s
@@ -115,7 +97,7 @@ class BatchPoller:
     def _hopeless(self, t: Try) -> bool:
         """Whether a batch that was cancelled has had its time to end."""
         now = self._clock.time()
-        if self.switched is not None and now >= self.switched:
+        if now >= self._session.look_until:
             return True
         cancelled = self._cancelled.get(t.batch_id or "")
         return cancelled is not None and now - cancelled > _CANCELLED_S

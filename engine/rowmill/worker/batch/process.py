@@ -237,7 +237,7 @@ class _BatchWorker:
     def _look_at_deadline(self) -> None:
         """Go over to the live API once that takes all the time that is left."""
         setup, whole_s = self._setup, self._setup.config.batch.deadline_s
-        if setup.until is None or whole_s is None or self._lifecycle.switched is not None or not self._files.no_more:
+        if setup.until is None or whole_s is None or self._lifecycle.session.switched or not self._files.no_more:
             return
         rows = sum(shard.rows for shard in self._shards.added) - sum(t.rows for t in self._shards.acknowledged.values())
         rows -= sum(shard.rows for shard in self._shards.added if self._shards.sealed(shard))

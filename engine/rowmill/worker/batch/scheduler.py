@@ -16,15 +16,15 @@ from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.worker.batch.client import Clock, End
 from rowmill.worker.batch.files import BatchFiles
-from rowmill.worker.batch.lifecycle import NEAR, BatchLifecycle, Held
+from rowmill.worker.batch.lifecycle import BatchLifecycle, Held
 from rowmill.worker.batch.parts import Built
 from rowmill.worker.batch.reservations import BatchReservations
+from rowmill.worker.batch.session import NEAR
 
 _AHEAD = 0.5  # of the tokens that may be enqueued, as many make a part: while one is worked on, the next one waits
 _AHEAD_PARTS = 4  # on this disk and not yet created: further files would fill it for nothing
 _WAITING = frozenset({"built", "uploading", "uploaded"})
 _LEAST_PART = 0.005  # of all requests so far
-_LOOKING = 0.8  # of the time for cancelling, until what is not over is given up; the rest is for fetching results
 
 
 class HandOver(Exception):
@@ -47,6 +47,7 @@ class BatchScheduler:
         """`retry_failed`: rows that have failed are done again, and have all their attempts again."""
         self._journal = journal
         self._lifecycle = lifecycle
+        self._session = lifecycle.session
         self._files = files
         self._reservations = reservations
         self._clock = clock
@@ -56,9 +57,6 @@ class BatchScheduler:
         self._building = asyncio.Lock()
         self._try_over = asyncio.Event()  # so that the budget may have room again
         self._moved = asyncio.Event()  # a try has come to another phase
-        self._switched = asyncio.Event()
-        self._why = ""  # of the switch
-        self._leave_at = inf  # from then on the provider is asked nothing more
 
     async def run(self) -> None:
         """Work until every row has an outcome. Raises `End` or `HandOver` where that is not by batches."""
@@ -77,24 +75,20 @@ class BatchScheduler:
             for task in (leaving, *self._tasks):
                 task.cancel()
             await asyncio.gather(leaving, *self._tasks, return_exceptions=True)
-        if self._lifecycle.held:
+        if self._session.held:
             raise End(
                 ExitCode.INTERRUPTED,
                 "the batches were cancelled; run the same command again to ask for what is left",
             )
-        if self._lifecycle.switched is not None:
+        if self._session.switched:
             for t in self._journal.current():
                 if t.open:  # so that it counts as what may be billed
                     self._journal.given_up(t, NEAR, self._clock.time())
-            raise HandOver(f"{self._why}: what is left goes to the live API")
+            raise HandOver(f"{self._session.why}: what is left goes to the live API")
 
     def switch(self, wait_s: float, why: str = NEAR) -> None:
         """Cancel what is under way, take in what ends within so long, and leave the rest to the live API."""
-        self._why = why
-        now = self._clock.time()
-        self._leave_at = now + wait_s
-        self._lifecycle.switch(now + wait_s * _LOOKING)
-        self._switched.set()
+        self._lifecycle.switch(wait_s, why)
         self._try_over.set()
         self._moved.set()
 
@@ -110,14 +104,9 @@ class BatchScheduler:
         self._tasks[task] = part
         task.add_done_callback(self._over.put_nowait)
 
-    @property
-    def _stopping(self) -> bool:
-        return self._lifecycle.held or self._lifecycle.switched is not None
-
     async def _leave(self) -> None:
         """After a switch, break off whatever still waits for the provider once the time for that is over."""
-        await self._switched.wait()
-        await self._clock.sleep(max(self._leave_at - self._clock.time(), 0.0))
+        await self._session.time_is_up()
         for task, part in self._tasks.items():
             if part not in self._lifecycle.at_hand:  # what is at hand is sooner taken in than asked for again
                 task.cancel()
@@ -129,7 +118,7 @@ class BatchScheduler:
         current = self._journal.current()
         number = len(current)
         first = max((t.end_row for t in current), default=0)
-        while not self._stopping:
+        while self._session.sends:
             t, built = await self._build(number, 1, first, None)
             if t is not None:
                 self._start(t.part, self._part(t))
@@ -137,7 +126,7 @@ class BatchScheduler:
             if built is None or built.full is None:
                 return
             first = built.end_row
-            while not self._stopping and sum(t.phase in _WAITING for t in self._journal.current()) >= _AHEAD_PARTS:
+            while self._session.sends and sum(t.phase in _WAITING for t in self._journal.current()) >= _AHEAD_PARTS:
                 self._moved.clear()
                 await self._moved.wait()
 
@@ -151,7 +140,7 @@ class BatchScheduler:
                 return
             # Only now: the last shard that is sealed ends the run, and what its batch has cost must be noted by then.
             await self._files.seal(t)
-            if self._stopping or (_done(t) and not again):
+            if not self._session.sends or (_done(t) and not again):
                 return
             number = t.number + 1
             counted_from = number if again else t.counted_from
@@ -170,7 +159,7 @@ class BatchScheduler:
         except Held:
             return False
         except End as end:
-            if self._lifecycle.switched is None:
+            if not self._session.switched:
                 raise
             # Whatever the provider says of batches now: what is left has somewhere else to go.
             if t.open:
@@ -186,7 +175,7 @@ class BatchScheduler:
     ) -> tuple[Try | None, Built | None]:
         """Write the file of a try, waiting for the budget to have room. No try where there is nothing to ask for."""
         async with self._building:
-            while not self._stopping:
+            while self._session.sends:
                 self._try_over.clear()  # before the look at the budget: what is settled during the build counts as well
                 room = self._reservations.room()
                 limit = self._lifecycle.token_limit

@@ -6,15 +6,15 @@ _ARRIVES_S = 5.0  # so long after nobody waits for it any more, what was sent ha
 
 
 class UnconfirmedOperations:
-    """Of each part, whether its last upload or creation came through.
+    """Of each part, whether its last upload or creation came through."""
 
-    began: Unix time of this session. What an earlier one has left unconfirmed may have been sent until then.
-    """
+    def __init__(self, clock: Clock, began: float, longest_s: float) -> None:
+        """`longest_s`: pause between two tries of what never comes through.
 
-    def __init__(self, clock: Clock, longest_s: float) -> None:
-        """`longest_s`: pause between two tries of what never comes through."""
-        self.began = clock.time()
+        `began`: of this session. What an earlier one has left unconfirmed may have been sent until then.
+        """
         self._clock = clock
+        self._began = began
         self._longest_s = max(_ARRIVES_S, longest_s)
         self._unanswered: dict[int, tuple[float, int]] = {}  # part -> when the last one was, and how many in a row
 
@@ -28,7 +28,7 @@ class UnconfirmedOperations:
 
     async def wait(self, part: int) -> None:
         """Wait until what was sent has arrived, or never will; longer, the more often in a row it did not."""
-        since, times = self._unanswered.get(part, (self.began, 1))
+        since, times = self._unanswered.get(part, (self._began, 1))
         pause = min(_ARRIVES_S * 2 ** min(times - 1, 10), self._longest_s)
         left = since + pause - self._clock.time()
         if left > 0:
