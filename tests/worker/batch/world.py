@@ -34,6 +34,8 @@ class Killed(BaseException):
 class FilesInMemory:
     """Rows by number. A row's outcome stays, as in a checkpoint, whatever becomes of the process."""
 
+    url = "/v1/chat/completions"
+
     def __init__(self, world: "World", reservations: BatchReservations) -> None:
         self._world = world
         self._reservations = reservations
@@ -147,12 +149,10 @@ class Session:
         self.lifecycle = BatchLifecycle(
             journal=journal,
             client=self.client,
-            collect=self.files.collect,
+            files=self.files,
             folder=world.folder,
             config=config,
             run=RUN,
-            provider="main",
-            url="/v1/chat/completions",
             clock=clock,
             note=note,
         )

@@ -47,7 +47,7 @@ class BatchClient:
         self, api: BatchApi, *, provider: str, config: BatchConfig, clock: Clock, note: Callable[[str], None]
     ) -> None:
         self.api = api
-        self._provider = provider
+        self.provider = provider
         self._config = config
         self._clock = clock
         self._note = note
@@ -105,17 +105,17 @@ class BatchClient:
         if trouble.gone and batch is not None:
             raise End(
                 ExitCode.PROVIDER,
-                f"provider {self._provider!r} does not know batch {batch.batch_id} of part {batch.part}: if its key is "
+                f"provider {self.provider!r} does not know batch {batch.batch_id} of part {batch.part}: if its key is "
                 "of another project, put the right one in place; if the batch is really gone, run rowmill cancel, "
                 "which gives it up, and the next run asks for its rows again",
             )
         if failure.fault.scope == "provider" or not failure.fault.retryable:
-            named = f"provider {self._provider!r}"
+            named = f"provider {self.provider!r}"
             raise End(ExitCode.PROVIDER, failure.message if named in failure.message else f"{named}: {failure.message}")
         now = self._clock.time()
         if kind not in self._trouble_since:
             self._trouble_since[kind] = now
-            self._note(f"provider {self._provider!r}: {failure.reason}; trying again")
+            self._note(f"provider {self.provider!r}: {failure.reason}; trying again")
         lasted = now - self._trouble_since[kind]
         if lasted > (_LOST_S if self._answered else _SILENT_S):
-            raise End(ExitCode.PROVIDER, f"provider {self._provider!r}: no answer for {lasted:.0f} s: {failure.reason}")
+            raise End(ExitCode.PROVIDER, f"provider {self.provider!r}: no answer for {lasted:.0f} s: {failure.reason}")

@@ -7,7 +7,7 @@ cancelled (see `polling`). So no part is ever in two batches that go on, whereve
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from rowmill.core.config.sections import BatchConfig
@@ -17,7 +17,7 @@ from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport.batches import BatchState
 from rowmill.worker.batch import rejection
 from rowmill.worker.batch.client import BatchClient, Clock, End, Gone
-from rowmill.worker.batch.collect import Collected
+from rowmill.worker.batch.files import BatchFiles
 from rowmill.worker.batch.polling import BatchPoller
 from rowmill.worker.batch.rejection import Rejection
 from rowmill.worker.batch.session import NEAR, BatchSession
@@ -46,25 +46,22 @@ class BatchLifecycle:
         *,
         journal: BatchJournal,
         client: BatchClient,
-        collect: Callable[[Try, list[int], Path, list[Path]], Awaitable[Collected]],
+        files: BatchFiles,
         folder: Path,
         config: BatchConfig,
         run: str,
-        provider: str,
-        url: str,
         clock: Clock,
         note: Callable[[str], None],
     ) -> None:
-        """`folder`: where files lie; `url`: of the API, in a batch's lines."""
+        """`folder`: where files lie."""
         self._journal = journal
         self._client = client
         self._api = client.api
-        self._collect = collect
+        self._files = files
         self._folder = folder
         self._config = config
         self._run = run
-        self._provider = provider
-        self._url = url
+        self._provider = client.provider
         self._clock = clock
         self._note = note
         self.session = BatchSession(clock)
@@ -101,19 +98,15 @@ class BatchLifecycle:
 
     async def advance(self, t: Try) -> None:
         """Take the next step of a try that is not over. Raises `End` where there is none, `Held` if there is later."""
-        match t.phase:
-            case "built":
-                await self._upload(t)
-            case "uploading":
-                await self._find_upload(t)
-            case "uploaded":
-                await self._create(t)
-            case "creating":
-                await self._find_batch(t)
-            case "created":
-                await self._poll(t)
-            case "ended":
-                await self._take_in(t)
+        steps = {
+            "built": self._upload,
+            "uploading": self._find_upload,
+            "uploaded": self._create,
+            "creating": self._find_batch,
+            "created": self._poll,
+            "ended": self._take_in,
+        }
+        await steps[t.phase](t)
 
     # To the provider
 
@@ -157,7 +150,7 @@ class BatchLifecycle:
         assert t.file_id is not None
         file_id, metadata = t.file_id, t.metadata(self._run)
         try:
-            state = await self._client.ask(lambda: self._api.create(file_id, self._url, metadata), kind="create")
+            state = await self._client.ask(lambda: self._api.create(file_id, self._files.url, metadata), kind="create")
         except Gone as gone:
             self._lose_file(t, file_id, str(gone))
             return
@@ -214,7 +207,7 @@ class BatchLifecycle:
             )
             self._journal.given_up(t, "it did not end", now)
             self._quota.leave(t)
-        elif state.status == "failed" and state.output_file_id is None and state.error_file_id is None:
+        elif _untouched(state):
             await self._refused(t, state)
         else:
             self._journal.ended(t, state.status, state.output_file_id, state.error_file_id, now)
@@ -272,7 +265,7 @@ class BatchLifecycle:
         self._look_whether_cancelled(t)  # before others have its room
         self._quota.leave(t)
         files: list[Path] = []
-        if t.status == "failed" and t.output_file_id is None and t.error_file_id is None:
+        if _untouched(t):
             if (wrong := await self._wrong_lines(t)) is None:
                 self._journal.given_up(t, "its lines were refused, and nothing says any more which", self._clock.time())
                 return
@@ -283,7 +276,7 @@ class BatchLifecycle:
         self.at_hand.add(t.part)
         try:
             earlier = self._journal.earlier(t)
-            found = await self._collect(t, earlier, self.path(t.part, t.number), files)
+            found = await self._files.collect(t, earlier, self.path(t.part, t.number), files)
         finally:
             self.at_hand.discard(t.part)
         now = self._clock.time()
@@ -319,3 +312,8 @@ class BatchLifecycle:
         total = state.total or t.requests if state is not None else t.requests
         completed, failed = (state.completed, state.failed) if state is not None else (0, 0)
         self.views[t.part] = BatchView(t.part, t.number, t.batch_id or "", status, total, completed, failed)
+
+
+def _untouched(batch: Try | BatchState) -> bool:
+    """Whether a batch that is over was refused as a whole, before any work: there are no results."""
+    return batch.status == "failed" and batch.output_file_id is None and batch.error_file_id is None

@@ -79,7 +79,7 @@ class BatchPoller:
         elif state.status == "cancelling":
             return state
         # It may have had no answer, or be refused by a batch that is about to end: the next look tells.
-        return await self._client.ask(lambda: self._api.cancel(batch), t, refusable=True) or state
+        return await self._cancel(batch, t) or state
 
     async def _pause(self, t: Try, seconds: float) -> None:
         """Wait until the next look, or until everything is to be cancelled."""
@@ -109,14 +109,13 @@ class BatchPoller:
         found = await self._client.ask(lambda: self._api.find(of_part, since=t.since - _LONG_S))
         others = [state for state in found or () if state.id != t.batch_id and not state.over]
         for state in others:
-            if state.status == "cancelling":
-                continue
-            self._note(f"part {t.part}: {state.id} is of the same rows as {t.batch_id}; it is cancelled")
-            other = state.id
-            with suppress(Gone):
-                await self._client.ask(
-                    lambda other=other: self._api.cancel(other),  # type: ignore[misc]  # bound at once
-                    refusable=True,
-                )
+            if state.status != "cancelling":
+                self._note(f"part {t.part}: {state.id} is of the same rows as {t.batch_id}; it is cancelled")
+                with suppress(Gone):
+                    await self._cancel(state.id)
         if found is not None and not others:
             self._sole.add(t.batch_id)
+
+    async def _cancel(self, batch_id: str, t: Try | None = None) -> BatchState | None:
+        """Cancel a batch; `t`: of this try, which it must not be gone for. None where there was no answer."""
+        return await self._client.ask(lambda: self._api.cancel(batch_id), t, refusable=True)

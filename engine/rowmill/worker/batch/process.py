@@ -124,12 +124,10 @@ class _BatchWorker:
         self._lifecycle = BatchLifecycle(
             journal=journal,
             client=client,
-            collect=files.collect,
+            files=files,
             folder=self._directory.batches,
             config=config.batch,
             run=setup.run,
-            provider=provider.name,
-            url=files.url,
             clock=clock,
             note=self._note,
         )
