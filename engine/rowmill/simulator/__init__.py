@@ -21,7 +21,7 @@ The demo, the tests and the benchmarks share it, so that all three speak one fai
 - **Content can be wrong too.** A share of the replies in JSON (`content_faults`) is whole and billed, and does not hold
   what was asked for. It is drawn for each request sent: who asks again most likely gets a good one.
 - **There is a Batch API too** (`batches`): files and batches lie on disk, batches end by the clock, and fail by scripts
-  of their own. EnforcedLimits and faults of live requests do not touch it.
+  of their own. Limits and faults of live requests do not touch it.
 - **Nothing here is told apart by chance alone.** Faults by rate and latencies come from generators seeded by the
   settings; only the order in which requests arrive is left to the network.
 - **The server is the witness.** `/stats` says what arrived, how often, and what was answered: promises about

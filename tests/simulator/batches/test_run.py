@@ -260,6 +260,8 @@ def test_tokens_that_are_enqueued_at_a_time_are_limited(serve: "Serve") -> None:
             await api.until(stuck.id, lambda now: now.status == "in_progress")
             refused = await api.result(api.lines(21))
             assert (refused.status, _problems(refused)) == ("failed", [("token_limit_exceeded", None)])
+            assert refused.errors is not None
+            assert str((refused.errors.data or [])[0].message).startswith("Enqueued token limit reached for sim-small")
             assert (await api.result(api.lines(20))).status == "completed"
             await api.client.batches.cancel(stuck.id)
             await api.over(stuck)

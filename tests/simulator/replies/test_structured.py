@@ -112,7 +112,10 @@ def test_the_prompts_of_a_pack_count_as_inputs() -> None:
     ("form", "said"),
     [
         ({"type": "json_schema"}, "Missing required parameter: 'response_format.json_schema'"),
-        ({"type": "json_schema", "json_schema": {"name": "x", "schema": []}}, "Invalid schema for response_format"),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": []}},
+            "Invalid schema for response_format: schema must be a JSON Schema of 'type: \"object\"'",
+        ),
         ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 7}}}, "Invalid schema"),
     ],
 )

@@ -207,7 +207,7 @@ class Run:
         others = self._enqueued()
         if others + tokens > limit:
             message = (
-                f"TokenQuota token limit reached for {self._batch.model} in organization org-rowmill. "
+                f"Enqueued token limit reached for {self._batch.model} in organization org-rowmill. "
                 f"Limit: {limit:,} enqueued tokens. Please try again once some in_progress batches have been completed."
             )
             return [Problem(code="token_limit_exceeded", message=message)]

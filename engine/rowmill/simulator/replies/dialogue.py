@@ -65,7 +65,7 @@ def say(
 ) -> Said:
     """Answer messages of a request whose fingerprint is `mark`. Raises `RequestError` for messages that are wrong.
 
-    form: the JSON ReplySchema of the reply, empty for any JSON object, None for text.
+    form: the JSON Schema of the reply, empty for any JSON object, None for text.
     """
     texts = [message.text() for message in messages]
     prompt_tokens = tokens(sum(map(len, texts)) + (len(form) if form else 0))

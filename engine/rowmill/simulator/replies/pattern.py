@@ -1,4 +1,4 @@
-"""Texts that fit a regular expression or a format of JSON ReplySchema.
+"""Texts that fit a regular expression or a format of JSON Schema.
 
 The expressions are those that schemas use: literals, classes, groups, the first of several alternatives, and
 repetitions. What goes beyond (look-around, back references) is given up, and so is a text that does not fit after all.

@@ -1,4 +1,4 @@
-"""Values that fit a JSON ReplySchema, made from a question alone.
+"""Values that fit a JSON Schema, made from a question alone.
 
 Every choice (an item of an enum, a number, a character) is drawn from a digest of the question and of the place in the
 value, so the same question gets the same value, and strings carry words and the digest of it: whose answer a value is
@@ -38,7 +38,7 @@ _ANY = frozenset({"object", "array", "string", "number", "integer", "boolean", "
 
 
 class InvalidSchemaError(Exception):
-    """It is no JSON ReplySchema; the text says why."""
+    """It is no JSON Schema; the text says why."""
 
 
 @lru_cache(maxsize=64)
@@ -46,7 +46,7 @@ def load(text: bytes) -> "ReplySchema":
     """Read a schema, given as JSON text. Raises `InvalidSchemaError`. A run repeats its own in every request."""
     root = msgspec.json.decode(text)
     if not isinstance(root, dict):
-        raise InvalidSchemaError("schema must be a JSON ReplySchema of 'type: \"object\"'")
+        raise InvalidSchemaError("schema must be a JSON Schema of 'type: \"object\"'")
     try:
         # Offline: no request may make this machine fetch what a reference names.
         validator = jsonschema_rs.validator_for(root, offline=True)
@@ -56,7 +56,7 @@ def load(text: bytes) -> "ReplySchema":
 
 
 class ReplySchema:
-    """A JSON ReplySchema. Holds no state of any request."""
+    """A JSON Schema. Holds no state of any request."""
 
     def __init__(self, root: dict[str, Any], validator: jsonschema_rs.Validator) -> None:
         self.root = root

@@ -18,7 +18,7 @@ class Content(msgspec.Struct, gc=False):
 
 
 def content(roles: Sequence[str], texts: Sequence[str], form: bytes, damage: Damage | None, param: str) -> Content:
-    """Answer messages by the JSON ReplySchema in `form`; by any object, where that is empty.
+    """Answer messages by the JSON Schema in `form`; by any object, where that is empty.
 
     Raises `RequestError` for a schema that is none; `param` is the member of the request that it came in.
     """
