@@ -153,7 +153,7 @@ CLOSED: dict[str, Ability] = {
     "know pyarrow": Ability(("pyarrow.",), {"files.input", "files.output"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.replies"}),
-    "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.schema"}),
+    "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.reply_schema"}),
     "know Jinja2": Ability(("jinja2.",), {"tasks.jinja"}),
 }  # fmt: skip
 

@@ -81,9 +81,9 @@ def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
         )
         FaultPlan(settings, Random(0))
         for item in options.batch_script.split(",") if options.batch_script else []:
-            batch_words.fate(item)
+            batch_words.batch_script(item)
         for item in options.upload_script.split(",") if options.upload_script else []:
-            batch_words.handling(item)
+            batch_words.upload_script(item)
         shares = dict(arguments.share("--batch-fault", text) for text in options.batch_fault)
         batch_words.LineFaults(shares, Random(0))
 
@@ -95,7 +95,7 @@ def row_of(option: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("option", "read"), [("--batch-script", batch_words.fate), ("--upload-script", batch_words.handling)]
+    ("option", "read"), [("--batch-script", batch_words.batch_script), ("--upload-script", batch_words.upload_script)]
 )
 def test_the_words_of_scripts_in_the_readme_are_all_that_there_are(option: str, read: Callable[[str], object]) -> None:
     words = row_of(option)

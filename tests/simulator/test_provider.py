@@ -11,6 +11,7 @@ import uvloop
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.server import running
+from rowmill.simulator.statistics import Statistics
 
 if TYPE_CHECKING:
     from tests.simulator.conftest import Answer, Ask, InFlight
@@ -30,25 +31,25 @@ def _statuses(answers: "list[Answer]") -> dict[int | None, int]:
 
 def test_latency_has_the_settings_median_and_repeats_with_the_seed() -> None:
     settings = SimulatorSettings(latency_ms=80, latency_sigma=0.5, seed=3)
-    one, same, other = (SimulatedProvider(name, settings) for name in ("a", "a", "b"))
+    one, same, other = (SimulatedProvider(name, settings, Statistics()) for name in ("a", "a", "b"))
     times = [one.latency(0) for _ in range(4001)]
     assert times == [same.latency(0) for _ in range(4001)]
     assert times[0] != other.latency(0)
     assert sorted(times)[2000] == pytest.approx(0.08, rel=0.05)
-    assert SimulatedProvider("a", FAST).latency(0) == 0
+    assert SimulatedProvider("a", FAST, Statistics()).latency(0) == 0
 
 
 def test_latency_grows_with_the_replys_tokens() -> None:
-    provider = SimulatedProvider("a", SimulatorSettings(latency_ms=100, latency_sigma=0, per_token_ms=2))
+    provider = SimulatedProvider("a", SimulatorSettings(latency_ms=100, latency_sigma=0, per_token_ms=2), Statistics())
     assert provider.latency(0) == pytest.approx(0.1)
     assert provider.latency(300) == pytest.approx(0.7)
 
 
 def test_past_the_knee_goodput_falls() -> None:
-    provider = SimulatedProvider("a", SimulatorSettings(latency_ms=100, latency_sigma=0, knee=10))
+    provider = SimulatedProvider("a", SimulatorSettings(latency_ms=100, latency_sigma=0, knee=10), Statistics())
     goodput = {}
     for in_flight in range(1, 31):
-        provider.ledger.arrived(in_flight, 1, 0.0)
+        provider.statistics.arrived(in_flight, 1, 0.0)
         goodput[in_flight] = in_flight / provider.latency(0)
     assert goodput[10] == pytest.approx(100)
     assert max(goodput.values()) == pytest.approx(goodput[10])

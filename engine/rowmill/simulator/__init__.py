@@ -30,7 +30,7 @@ The demo, the tests and the benchmarks share it, so that all three speak one fai
 Known gaps: no streaming, no tools, one choice a reply, no lists of tokens in the place of texts, images count for
 nothing, tokens are counted as characters / 4.
 
-`settings`, `limits`, `faults`, `replies`, `routes` and `stats` are plain computation without I/O; `provider` is made
-of them; `batches` answers the Batch API; `app` is the handler, `server` listens, `process` runs a server in a child
-process (and imports no server code into the parent).
+`settings`, `limits`, `faults`, `replies`, `routes` and `statistics` are plain computation without I/O; `provider` is
+made of them; `batches` answers the Batch API; `app` is the handler, `server` listens, `process` runs a server in a
+child process (and imports no server code into the parent).
 """

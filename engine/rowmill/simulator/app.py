@@ -2,7 +2,7 @@
 
 It is an `aiohttp.web.Server` handler rather than an `Application`: without router and match info a reply
 costs 5 to 10% less (measured with wrk), and there are few routes. Mutable state: the providers, their figures and
-desks, and `_stopping`.
+batch endpoints, and `_stopping`.
 
 A handler is cancelled when its client goes away (`handler_cancellation=True`), so whatever it counts as in flight
 is given back in a `finally`.
@@ -59,8 +59,8 @@ class Simulator:
         self._providers: dict[str, SimulatedProvider] = {}
         self._provider(DEFAULT_PROVIDER)
         self._archive = Archive(settings.state)
-        self._desks: dict[str, BatchEndpoints] = {}
-        self._turns = asyncio.Lock()
+        self._batch_endpoints: dict[str, BatchEndpoints] = {}
+        self._work_lock = asyncio.Lock()
         # Raw path -> whose request it is: spares the hot path the regular expression.
         self._targets: dict[str, tuple[SimulatedProvider, Route]] = {}
 
@@ -72,12 +72,12 @@ class Simulator:
                 raise OSError(f"{self._settings.state}: another simulator uses this directory for its state")
             await asyncio.sleep(_CLAIM_STEP_S)
         for name in self._archive.names():
-            self._desk(self._provider(name))
+            self._batch_endpoints_of(self._provider(name))
 
     async def close(self) -> None:
         """Stop the batches and let go of the state."""
-        for desk in self._desks.values():
-            await desk.close()
+        for endpoints in self._batch_endpoints.values():
+            await endpoints.close()
         self._archive.close()
 
     def release(self) -> None:
@@ -110,15 +110,15 @@ class Simulator:
         provider = self._providers.get(name)
         if provider is None:
             settings = self._settings.providers.get(name, self._settings)
-            provider = self._providers[name] = SimulatedProvider(name, settings)
+            provider = self._providers[name] = SimulatedProvider(name, settings, self._total)
         return provider
 
-    def _desk(self, provider: SimulatedProvider) -> BatchEndpoints:
-        desk = self._desks.get(provider.name)
-        if desk is None:
-            shelf = self._archive.shelf(provider.name)
-            desk = self._desks[provider.name] = BatchEndpoints(provider, shelf, self._total, self._turns)
-        return desk
+    def _batch_endpoints_of(self, provider: SimulatedProvider) -> BatchEndpoints:
+        endpoints = self._batch_endpoints.get(provider.name)
+        if endpoints is None:
+            storage = self._archive.storage(provider.name)
+            endpoints = self._batch_endpoints[provider.name] = BatchEndpoints(provider, storage, self._work_lock)
+        return endpoints
 
     async def _keep(self, provider: SimulatedProvider, what: str, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request about files or batches."""
@@ -128,7 +128,7 @@ class Simulator:
                 raise _wrong_key()
             if not provider.settings.batches:
                 raise _no_such_url(request)
-            return await self._desk(provider).handle(exchange, what)
+            return await self._batch_endpoints_of(provider).handle(exchange, what)
         except replies.RequestError as error:
             return web.Response(body=error.body, status=error.status, content_type=JSON)
         except (web.RequestPayloadError, ConnectionError):
@@ -153,8 +153,8 @@ class Simulator:
         if path == "/stats" and request.method == "GET":
             return web.Response(body=self._figures(), content_type=JSON)
         if path == "/stats/reset" and request.method == "POST":
-            for ledger in self._ledgers():
-                ledger.clear()
+            for statistics in (self._total, *(provider.statistics for provider in self._providers.values())):
+                statistics.clear()
             return web.Response(body=b"{}", content_type=JSON)
         match = _PATH.fullmatch(path)
         if match is not None and match["route"] == "/models" and request.method == "GET":
@@ -165,12 +165,9 @@ class Simulator:
         unknown = _no_such_url(request)
         return web.Response(body=unknown.body, status=unknown.status, content_type=JSON)
 
-    def _ledgers(self) -> list[Statistics]:
-        return [self._total, *(provider.ledger for provider in self._providers.values())]
-
     def _figures(self) -> bytes:
         second = int(time.time())
-        providers = {name: provider.ledger.figures(second) for name, provider in self._providers.items()}
+        providers = {name: provider.statistics.figures(second) for name, provider in self._providers.items()}
         return _encode({"total": self._total.figures(second), "providers": providers})
 
     async def _ask(self, provider: SimulatedProvider, route: Route, request: web.BaseRequest) -> web.StreamResponse:
@@ -182,16 +179,16 @@ class Simulator:
         key = route.key(mark)
         exchange = Exchange(request, self._stopping, provider.settings.hang_s)
         now = time.time()
-        self._total.arrived(key, len(body), now, route.path)
-        provider.ledger.arrived(key, len(body), now, route.path)
+        for statistics in provider.counted_in:
+            statistics.arrived(key, len(body), now, route.path)
         try:
             with suppress(ConnectionError):  # the client left while it was being answered
                 await self._answer(provider, route, exchange, body, mark)
         finally:
             now = time.time()
             status, success, damaged = exchange.status, exchange.success, exchange.damaged
-            self._total.left(key, status, now, success=success, damaged=damaged)
-            provider.ledger.left(key, status, now, success=success, damaged=damaged)
+            for statistics in provider.counted_in:
+                statistics.left(key, status, now, success=success, damaged=damaged)
         return exchange.response
 
     async def _answer(
@@ -208,20 +205,20 @@ class Simulator:
         denial = provider.admit(completion.charge, now)
         headers = provider.limit_headers(now)
         if denial is not None:
-            self._total.denied(denial.limit)
-            provider.ledger.denied(denial.limit)
+            for statistics in provider.counted_in:
+                statistics.denied(denial.limit)
             retry = _retry_headers(denial) if provider.settings.retry_after else {}
             await exchange.whole(429, _denial_body(denial), headers={**headers, **retry})
             return
         second = time.time()
-        self._total.charged(completion.charge, second)
-        provider.ledger.charged(completion.charge, second)
+        for statistics in provider.counted_in:
+            statistics.charged(completion.charge, second)
         fault, in_a_row = provider.next_fault(now)
         if fault.content or (completion.structured and fault is faults.OK):
             completion, fault = provider.damage(route, body, mark, completion, fault)
         if fault is not faults.OK:
-            self._total.faulted(fault.name)
-            provider.ledger.faulted(fault.name)
+            for statistics in provider.counted_in:
+                statistics.faulted(fault.name)
         if fault.produced:
             await self._produce(provider, route, completion)
         if fault.headers or fault.retry_at_s is not None or fault.rises_ms is not None:
@@ -243,18 +240,18 @@ class Simulator:
         finally:
             provider.held -= 1
         prompt_tokens, tokens, inputs = completion.prompt_tokens, completion.completion_tokens, completion.inputs
-        self._total.billed(prompt_tokens, tokens, inputs, route.path)
-        provider.ledger.billed(prompt_tokens, tokens, inputs, route.path)
+        for statistics in provider.counted_in:
+            statistics.billed(prompt_tokens, tokens, inputs, route.path)
 
     async def _wait_in_line(self, provider: SimulatedProvider, slots: asyncio.Semaphore) -> None:
-        ledgers = (self._total, provider.ledger) if slots.locked() else ()
-        for ledger in ledgers:
-            ledger.queued()
+        counted_in = provider.counted_in if slots.locked() else ()
+        for statistics in counted_in:
+            statistics.queued()
         try:
             await slots.acquire()
         finally:
-            for ledger in ledgers:
-                ledger.dequeued()
+            for statistics in counted_in:
+                statistics.dequeued()
 
 
 async def _work(provider: SimulatedProvider, completion: replies.Completion) -> None:

@@ -15,12 +15,14 @@ from rowmill.simulator.statistics import Statistics
 class SimulatedProvider:
     """One path prefix. Mutable state: its parts, `held`, and how often in a row a fault has come."""
 
-    def __init__(self, name: str, settings: SimulatorSettings) -> None:
+    def __init__(self, name: str, settings: SimulatorSettings, total: Statistics) -> None:
+        """`total`: the figures of all providers together."""
         self.name = name
         self.settings = settings
         self.faults = FaultPlan(settings, Random(f"{settings.seed} faults {name}"))  # noqa: S311 - repeatable, no secret
         self._content_faults = ContentPlan(settings, Random(f"{settings.seed} content {name}"))  # noqa: S311 - the same
-        self.ledger = Statistics()
+        self.statistics = Statistics()
+        self.counted_in = (total, self.statistics)  # what happens here counts in both
         # First come, first served. None: all at a time.
         self.slots = asyncio.Semaphore(settings.parallel) if settings.parallel is not None else None
         self.held = 0  # replies that are being made or wait for it
@@ -55,8 +57,8 @@ class SimulatedProvider:
         if self._log_median is not None:
             drawn = self._random.lognormvariate(self._log_median, settings.latency_sigma)
         seconds = drawn + tokens * settings.per_token_ms / 1000
-        if settings.knee is not None and self.ledger.in_flight > settings.knee:
-            seconds *= (self.ledger.in_flight / settings.knee) ** 2
+        if settings.knee is not None and self.statistics.in_flight > settings.knee:
+            seconds *= (self.statistics.in_flight / settings.knee) ** 2
         return seconds
 
     def compose(self, route: Route, body: bytes, mark: bytes) -> Completion:

@@ -31,9 +31,9 @@ def check(settings: SimulatorSettings, where: str = "") -> None:
     if where and settings.state is not None:
         raise ValueError(f"{where}state: a provider has no state of its own; set the one of all")
     for item in settings.batch_script:
-        words.fate(item)
+        words.batch_script(item)
     for item in settings.upload_script:
-        words.handling(item)
+        words.upload_script(item)
     words.LineFaults(settings.batch_faults, Random(0))  # noqa: S311 - only to have names and shares checked
     FaultPlan(settings, Random(0))  # noqa: S311 - the same
     ContentPlan(settings, Random(0))  # noqa: S311 - the same

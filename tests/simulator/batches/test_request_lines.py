@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowmill.simulator.batches.lines import FILE_BYTES, REQUESTS, Scan, shuffled
+from rowmill.simulator.batches.request_lines import FILE_BYTES, REQUESTS, Validation, shuffled
 
 GOOD: dict[str, Any] = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m"}}
 
 
-def _scanned(*rows: bytes, size: int = 100) -> Scan:
-    scan = Scan("/v1/embeddings", size)
+def _validated(*rows: bytes, size: int = 100) -> Validation:
+    validation = Validation("/v1/embeddings", size)
     for number, raw in enumerate(rows, 1):
-        scan.take(number, raw)
-    scan.end()
-    return scan
+        validation.take(number, raw)
+    validation.end()
+    return validation
 
 
 def _row(**changes: Any) -> bytes:
@@ -43,26 +43,26 @@ def _row(**changes: Any) -> bytes:
     ],
 )
 def test_what_is_wrong_with_a_line_is_told_with_its_number(second: bytes, code: str, param: str | None) -> None:
-    scan = _scanned(_row(), second, _row(custom_id="c"))
-    assert [(found.code, found.param, found.line) for found in scan.problems] == [(code, param, 2)]
-    assert scan.total == 3
+    validation = _validated(_row(), second, _row(custom_id="c"))
+    assert [(found.code, found.param, found.line) for found in validation.problems] == [(code, param, 2)]
+    assert validation.total == 3
 
 
 def test_a_model_that_does_not_exist_is_told_once() -> None:
-    scan = _scanned(*(_row(custom_id=str(row), body={"model": "unknown-7"}) for row in range(3)))
-    assert [found.code for found in scan.problems] == ["model_not_found"]
+    validation = _validated(*(_row(custom_id=str(row), body={"model": "unknown-7"}) for row in range(3)))
+    assert [found.code for found in validation.problems] == ["model_not_found"]
 
 
 def test_a_file_as_a_whole_can_be_wrong() -> None:
-    assert [found.code for found in _scanned().problems] == ["empty_file"]
-    assert [found.code for found in _scanned(_row(), size=FILE_BYTES + 1).problems] == ["file_too_large"]
+    assert [found.code for found in _validated().problems] == ["empty_file"]
+    assert [found.code for found in _validated(_row(), size=FILE_BYTES + 1).problems] == ["file_too_large"]
     rows = (_row(custom_id=str(row)) for row in range(REQUESTS + 2))
-    assert [found.code for found in _scanned(*rows).problems] == ["too_many_tasks"]
-    assert not _scanned(_row(), size=FILE_BYTES).problems
+    assert [found.code for found in _validated(*rows).problems] == ["too_many_tasks"]
+    assert not _validated(_row(), size=FILE_BYTES).problems
 
 
 def test_problems_are_reported_up_to_a_bound() -> None:
-    assert len(_scanned(*[b"x"] * 200).problems) == 50
+    assert len(_validated(*[b"x"] * 200).problems) == 50
 
 
 @settings(max_examples=20)

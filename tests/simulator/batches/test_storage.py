@@ -16,7 +16,7 @@ import uvloop
 
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator import app
-from rowmill.simulator.batches.objects import Batch, Entry, File, Stored, move
+from rowmill.simulator.batches.objects import BatchObject, Entry, FileObject, Stored, move
 from rowmill.simulator.batches.storage import Archive, Storage
 from rowmill.simulator.process import SimulatorProcess
 
@@ -173,39 +173,39 @@ def test_without_a_state_nothing_is_left_and_nothing_is_made_for_nothing(
 
 
 def _stored(file_id: str) -> Stored:
-    return Stored(file=File(id=file_id, bytes=1, created_at=1, filename="a.jsonl", purpose="batch"))
+    return Stored(file=FileObject(id=file_id, bytes=1, created_at=1, filename="a.jsonl", purpose="batch"))
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"file":{"fi', b"\xff\x00", b'{"batches":"x"}\n'])
 def test_a_torn_last_line_of_the_journal_costs_nothing_else(tmp_path: Path, torn: bytes) -> None:
-    shelf = Storage(tmp_path)
+    storage = Storage(tmp_path)
     for name in ("one", "two"):
-        shelf.path(name).write_bytes(b"x")
-        shelf.add(_stored(name))
-    shelf.path("unfinished").write_bytes(b"x")
-    shelf.drop("one")
-    assert (shelf.next_batch(), shelf.next_batch(), shelf.next_upload()) == (0, 1, 0)
-    shelf.close()
+        storage.path(name).write_bytes(b"x")
+        storage.add(_stored(name))
+    storage.path("unfinished").write_bytes(b"x")
+    storage.drop("one")
+    assert (storage.next_batch(), storage.next_batch(), storage.next_upload()) == (0, 1, 0)
+    storage.close()
     with (tmp_path / "journal.jsonl").open("ab") as journal:
         journal.write(torn)
     for uploads in (1, 2):
-        shelf = Storage(tmp_path)
-        assert (set(shelf.files), shelf.batches, shelf.uploads) == ({"two"}, 2, uploads)
+        storage = Storage(tmp_path)
+        assert (set(storage.files), storage.batches, storage.uploads) == ({"two"}, 2, uploads)
         assert [path.name for path in (tmp_path / "files").iterdir()] == ["two"]
-        shelf.next_upload()
-        shelf.close()
+        storage.next_upload()
+        storage.close()
 
 
 def test_the_last_word_about_a_batch_counts(tmp_path: Path) -> None:
-    batch = Batch(
+    batch = BatchObject(
         id="b", endpoint="/v1/embeddings", input_file_id="f", completion_window="24h", created_at=1, expires_at=2
     )
     entry = Entry(number=0, word="ok", born=1.5, batch=batch)
-    shelf = Storage(tmp_path)
-    shelf.save(entry)
+    storage = Storage(tmp_path)
+    storage.save(entry)
     move(batch, "in_progress", 3.7)
-    shelf.save(entry)
-    shelf.close()
+    storage.save(entry)
+    storage.close()
     again = Storage(tmp_path)
     assert again.entries == {"b": entry}
     assert (again.entries["b"].batch.status, again.entries["b"].batch.in_progress_at) == ("in_progress", 3)

@@ -9,7 +9,7 @@ from rowmill.simulator.batches.words import BatchScript, UploadScript
 
 
 @pytest.mark.parametrize(
-    ("item", "fate"),
+    ("item", "script"),
     [
         ("ok", BatchScript()),
         ("expired", BatchScript(expires_at=0.6)),
@@ -31,12 +31,12 @@ from rowmill.simulator.batches.words import BatchScript, UploadScript
         ("gone", BatchScript(gone=True)),
     ],
 )
-def test_a_word_of_a_batch_is_read(item: str, fate: BatchScript) -> None:
-    assert words.fate(item) == fate
+def test_a_word_of_a_batch_is_read(item: str, script: BatchScript) -> None:
+    assert words.batch_script(item) == script
 
 
 @pytest.mark.parametrize(
-    ("item", "handling"),
+    ("item", "script"),
     [
         ("ok", UploadScript()),
         ("upload_lost", UploadScript(answer="lost")),
@@ -45,8 +45,8 @@ def test_a_word_of_a_batch_is_read(item: str, fate: BatchScript) -> None:
         ("upload_slow:0.2+upload_lost", UploadScript(answer="lost", slow_s=0.2)),
     ],
 )
-def test_a_word_of_an_upload_is_read(item: str, handling: UploadScript) -> None:
-    assert words.handling(item) == handling
+def test_a_word_of_an_upload_is_read(item: str, script: UploadScript) -> None:
+    assert words.upload_script(item) == script
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_word_of_an_upload_is_read(item: str, handling: UploadScript) -> None:
 )
 def test_another_word_is_refused(item: str, text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
-        words.fate(item)
+        words.batch_script(item)
 
 
 def test_the_documentation_has_every_word() -> None:

@@ -7,7 +7,7 @@ import jsonschema_rs
 import pytest
 
 from rowmill.simulator.replies import Damage, compose, fingerprint
-from rowmill.simulator.replies.schema import load
+from rowmill.simulator.replies.reply_schema import load
 from rowmill.simulator.replies.wording import summary
 
 BOOK = {

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.simulator.replies import digest
-from rowmill.simulator.replies.schema import InvalidSchemaError, ReplySchema, load
+from rowmill.simulator.replies.reply_schema import InvalidSchemaError, ReplySchema, load
 
 TREE = {
     "type": "object",

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from rowmill.simulator.batches import words
-from rowmill.simulator.batches.objects import BATCH_LIFE_S, FILE_LIFE_S, Batch, Entry, File, Stored
+from rowmill.simulator.batches.objects import BATCH_LIFE_S, FILE_LIFE_S, BatchObject, Entry, FileObject, Stored
 from rowmill.simulator.batches.paging import page
 from rowmill.simulator.batches.run import Run
 from rowmill.simulator.batches.storage import Storage, new_id
@@ -22,7 +22,6 @@ from rowmill.simulator.faults import CATALOGUE
 from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError
 from rowmill.simulator.routes import ROUTES
-from rowmill.simulator.statistics import Statistics
 
 _NO_FILES_KEY = "Bearer nofiles"  # a key that begins so has no permission for files
 _WINDOW = "24h"
@@ -47,17 +46,16 @@ _T = TypeVar("_T")
 
 
 class BatchEndpoints:
-    """Mutable state: the shelf, the runs, and how often contents have failed."""
+    """Mutable state: the storage, the runs, and how often contents have failed."""
 
-    def __init__(self, provider: SimulatedProvider, shelf: Storage, total: Statistics, turns: asyncio.Lock) -> None:
-        """Go on with what an earlier process left. `turns` is shared by all providers."""
+    def __init__(self, provider: SimulatedProvider, storage: Storage, work_lock: asyncio.Lock) -> None:
+        """Go on with what an earlier process left. `work_lock` is shared by all providers."""
         settings = provider.settings
         self._provider = provider
-        self._shelf = shelf
-        self._ledgers = (total, provider.ledger)
-        self._turns = turns
-        self._script = [words.fate(item) for item in settings.batch_script]
-        self._uploads = [words.handling(item) for item in settings.upload_script]
+        self._storage = storage
+        self._work_lock = work_lock
+        self._batch_scripts = [words.batch_script(item) for item in settings.batch_script]
+        self._upload_scripts = [words.upload_script(item) for item in settings.upload_script]
         self._failed_contents: dict[str, int] = {}
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +80,7 @@ class BatchEndpoints:
             case ("GET", "files", file_id):
                 return _json(self._file(file_id).file)
             case ("DELETE", "files", file_id):
-                self._shelf.drop(self._file(file_id).file.id)
+                self._storage.drop(self._file(file_id).file.id)
                 return _json({"id": file_id, "object": "file", "deleted": True})
             case ("GET", "files", file_id, "content"):
                 return await self._content(exchange, self._file(file_id))
@@ -91,8 +89,8 @@ class BatchEndpoints:
             case ("GET", "batches"):
                 return self._list_batches(request.query)
             case ("GET", "batches", batch_id):
-                for ledger in self._ledgers:
-                    ledger.batches.retrieved += 1
+                for statistics in self._provider.counted_in:
+                    statistics.batches.retrieved += 1
                 return _json(self._entry(batch_id).batch)
             case ("POST", "batches", batch_id, "cancel"):
                 return _json(self._cancel(self._entry(batch_id)))
@@ -101,16 +99,16 @@ class BatchEndpoints:
     # Files
 
     async def _upload(self, exchange: Exchange) -> web.StreamResponse:
-        with self._shelf.writing() as writing:
+        with self._storage.writing() as writing:
             form = await receive(exchange.request, writing)
-            handling = _item(self._uploads, self._shelf.next_upload(), words.UploadScript)
-            if handling.answer == "403":
+            script = _item(self._upload_scripts, self._storage.next_upload(), words.UploadScript)
+            if script.answer == "403":
                 raise _forbidden("write")
-            if handling.answer == "500":
+            if script.answer == "500":
                 raise _server_error()
             now = int(time.time())
             life = FILE_LIFE_S if form.life_s is None and form.purpose == "batch" else form.life_s
-            file = File(
+            file = FileObject(
                 id=writing.id,
                 bytes=writing.size,
                 created_at=now,
@@ -118,12 +116,12 @@ class BatchEndpoints:
                 purpose=form.purpose,
                 expires_at=None if life is None else now + life,
             )
-            writing.keep(lambda: self._shelf.add(Stored(file=file, digest=writing.digest)))
-        for ledger in self._ledgers:
-            ledger.batches.uploaded(file.filename, writing.digest)
-        if handling.slow_s:
-            await asyncio.sleep(handling.slow_s)
-        if handling.answer == "lost":
+            writing.keep(lambda: self._storage.add(Stored(file=file, digest=writing.digest)))
+        for statistics in self._provider.counted_in:
+            statistics.batches.uploaded(file.filename, writing.digest)
+        if script.slow_s:
+            await asyncio.sleep(script.slow_s)
+        if script.answer == "lost":
             return exchange.reset()
         return _json(file)
 
@@ -132,13 +130,13 @@ class BatchEndpoints:
         purpose = query.get("purpose")
         files = [
             stored.file
-            for stored in self._shelf.files.values()
+            for stored in self._storage.files.values()
             if purpose in (None, stored.file.purpose) and not _gone(stored.file, now)
         ]
         return _json(page(files, query, most=10_000, usual=10_000))
 
     def _file(self, file_id: str) -> Stored:
-        stored = self._shelf.files.get(file_id)
+        stored = self._storage.files.get(file_id)
         if stored is None or _gone(stored.file, time.time()):
             raise RequestError(404, f"No such File object: {file_id}", param="id")
         return stored
@@ -149,10 +147,10 @@ class BatchEndpoints:
         if failed < {"502": _BAD_GATEWAYS, "cut": 1}.get(stored.content, 0):
             self._failed_contents[file.id] = failed + 1
             if stored.content == "cut":
-                return await exchange.cut(self._shelf.path(file.id), file.bytes)
+                return await exchange.cut(self._storage.path(file.id), file.bytes)
             refused = CATALOGUE["502"]
             return web.Response(body=refused.body, status=refused.status, content_type=refused.content_type)
-        return web.FileResponse(self._shelf.path(file.id), headers={"Content-Type": "application/octet-stream"})
+        return web.FileResponse(self._storage.path(file.id), headers={"Content-Type": "application/octet-stream"})
 
     # Batches
 
@@ -160,12 +158,12 @@ class BatchEndpoints:
         wanted = _read(await exchange.request.content.read())
         self._require_possible(wanted)
         now = time.time()
-        number = self._shelf.next_batch()
-        fate = _item(self._script, number, words.BatchScript)
-        if fate.create == "500":
+        number = self._storage.next_batch()
+        script = _item(self._batch_scripts, number, words.BatchScript)
+        if script.create == "500":
             raise _server_error()
-        born = now + fate.late_s
-        batch = Batch(
+        born = now + script.late_s
+        batch = BatchObject(
             id=new_id("batch_"),
             endpoint=wanted.endpoint,
             input_file_id=wanted.input_file_id,
@@ -174,13 +172,13 @@ class BatchEndpoints:
             expires_at=int(born) + BATCH_LIFE_S,
             metadata=wanted.metadata,
         )
-        script = self._provider.settings.batch_script
-        entry = Entry(number=number, word=script[number] if number < len(script) else "ok", born=born, batch=batch)
-        self._shelf.save(entry)
-        for ledger in self._ledgers:
-            ledger.batches.made(batch.metadata)
+        items = self._provider.settings.batch_script
+        entry = Entry(number=number, word=items[number] if number < len(items) else "ok", born=born, batch=batch)
+        self._storage.save(entry)
+        for statistics in self._provider.counted_in:
+            statistics.batches.made(batch.metadata)
         self._begin(entry)
-        return exchange.reset() if fate.create == "lost" else _json(batch)
+        return exchange.reset() if script.create == "lost" else _json(batch)
 
     def _require_possible(self, wanted: _Create) -> None:
         if wanted.endpoint.removeprefix("/v1") not in ROUTES or not wanted.endpoint.startswith("/v1/"):
@@ -190,7 +188,7 @@ class BatchEndpoints:
         if wanted.completion_window != _WINDOW:
             message = f"Invalid value: '{wanted.completion_window}'. Supported values are: '{_WINDOW}'."
             raise RequestError(400, message, code="invalid_value", param="completion_window")
-        stored = self._shelf.files.get(wanted.input_file_id)
+        stored = self._storage.files.get(wanted.input_file_id)
         if stored is None or _gone(stored.file, time.time()):
             raise RequestError(400, f"No such File object: {wanted.input_file_id}", param="input_file_id")
         if stored.file.purpose != "batch":
@@ -199,17 +197,17 @@ class BatchEndpoints:
 
     def _list_batches(self, query: Mapping[str, str]) -> web.Response:
         now = time.time()
-        entries = [entry for entry in self._shelf.entries.values() if not _hidden(entry, now)]
+        entries = [entry for entry in self._storage.entries.values() if not _hidden(entry, now)]
         entries.sort(key=lambda entry: entry.born)
         return _json(page([entry.batch for entry in entries], query, most=100, usual=20))
 
     def _entry(self, batch_id: str) -> Entry:
-        entry = self._shelf.entries.get(batch_id)
+        entry = self._storage.entries.get(batch_id)
         if entry is None or _hidden(entry, time.time()):
             raise RequestError(404, f"No batch found with id '{batch_id}'.")
         return entry
 
-    def _cancel(self, entry: Entry) -> Batch:
+    def _cancel(self, entry: Entry) -> BatchObject:
         if entry.batch.over:
             raise RequestError(409, f"Cannot cancel a batch with status '{entry.batch.status}'.")
         if entry.batch.status != "cancelling":
@@ -219,9 +217,9 @@ class BatchEndpoints:
     # Work
 
     def _begin(self, entry: Entry) -> None:
-        if words.fate(entry.word).gone:
+        if words.batch_script(entry.word).gone:
             return
-        run = Run(entry, self._shelf, self._provider, self._ledgers, turns=self._turns, enqueued=self._enqueued)
+        run = Run(entry, self._storage, self._provider, work_lock=self._work_lock, enqueued=self._enqueued)
         self._runs[entry.batch.id] = run
         task = asyncio.create_task(run.go())
         self._tasks.add(task)
@@ -233,21 +231,21 @@ class BatchEndpoints:
 
     def _remember(self) -> None:
         """Count what an earlier process did, and go on with what it had not finished."""
-        for stored in self._shelf.files.values():
+        for stored in self._storage.files.values():
             if stored.digest:
-                for ledger in self._ledgers:
-                    ledger.batches.uploaded(stored.file.filename, stored.digest)
-        for entry in self._shelf.entries.values():
+                for statistics in self._provider.counted_in:
+                    statistics.batches.uploaded(stored.file.filename, stored.digest)
+        for entry in self._storage.entries.values():
             batch = entry.batch
-            for ledger in self._ledgers:
-                ledger.batches.made(batch.metadata)
+            for statistics in self._provider.counted_in:
+                statistics.batches.made(batch.metadata)
             if not batch.over:
                 self._begin(entry)
                 continue
-            keys = self._shelf.keys(batch.id)
-            for ledger in self._ledgers:
-                ledger.remember(keys)
-                ledger.batches.remember(batch.status, batch.request_counts, batch.usage)
+            keys = self._storage.keys(batch.id)
+            for statistics in self._provider.counted_in:
+                statistics.remember(keys)
+                statistics.batches.remember(batch.status, batch.request_counts, batch.usage)
 
 
 def _item(script: list[_T], number: int, plain: Callable[[], _T]) -> _T:
@@ -261,12 +259,12 @@ def _read(body: bytes) -> _Create:
         raise RequestError(400, f"We could not parse the body of your request: {error}") from None
 
 
-def _gone(file: File, now: float) -> bool:
+def _gone(file: FileObject, now: float) -> bool:
     return file.expires_at is not None and file.expires_at <= now
 
 
 def _hidden(entry: Entry, now: float) -> bool:
-    return entry.born > now or words.fate(entry.word).gone
+    return entry.born > now or words.batch_script(entry.word).gone
 
 
 def _json(told: Any) -> web.Response:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rowmill.simulator.batches.objects import Counts, Usage
+from rowmill.simulator.batches.objects import BatchUsage, Counts
 
 _TRY = ("rowmill_run", "rowmill_part", "rowmill_try")  # metadata that tell one attempt at one part
 
@@ -66,7 +66,7 @@ class BatchFigures:
         """Count the end of a batch."""
         self._statuses[status] = self._statuses.get(status, 0) + 1
 
-    def remember(self, status: str, counts: Counts, usage: Usage | None) -> None:
+    def remember(self, status: str, counts: Counts, usage: BatchUsage | None) -> None:
         """Count a batch that was over in an earlier process. Its `inputs` are not known any more."""
         self.ended(status)
         self.requests += counts.completed + counts.failed

@@ -22,7 +22,7 @@ MOVES = {
 }
 
 
-class File(msgspec.Struct, kw_only=True):
+class FileObject(msgspec.Struct, kw_only=True):
     """OpenAI's FileObject."""
 
     id: str
@@ -39,7 +39,7 @@ class File(msgspec.Struct, kw_only=True):
 class Stored(msgspec.Struct, kw_only=True):
     """A file, and what the API does not show of it."""
 
-    file: File
+    file: FileObject
     digest: str = ""  # of an upload's bytes
     content: str = ""  # how its content fails first: "502" or "cut"
 
@@ -76,7 +76,7 @@ class _Reasoning(msgspec.Struct):
     reasoning_tokens: int = 0
 
 
-class Usage(msgspec.Struct, kw_only=True):
+class BatchUsage(msgspec.Struct, kw_only=True):
     """Tokens of a batch."""
 
     input_tokens: int = 0
@@ -86,7 +86,7 @@ class Usage(msgspec.Struct, kw_only=True):
     output_tokens_details: _Reasoning = msgspec.field(default_factory=_Reasoning)
 
 
-class Batch(msgspec.Struct, kw_only=True):
+class BatchObject(msgspec.Struct, kw_only=True):
     """OpenAI's Batch."""
 
     id: str
@@ -109,7 +109,7 @@ class Batch(msgspec.Struct, kw_only=True):
     cancelling_at: int | None = None
     cancelled_at: int | None = None
     request_counts: Counts = msgspec.field(default_factory=Counts)
-    usage: Usage | None = None
+    usage: BatchUsage | None = None
     metadata: dict[str, str] | None = None
 
     @property
@@ -124,13 +124,13 @@ class Entry(msgspec.Struct, kw_only=True):
     number: int  # of the provider's batches, from 0: seeds its random numbers
     word: str  # its item of the script
     born: float  # Unix time; ahead of now for a batch that appears late
-    batch: Batch
+    batch: BatchObject
     stop: int | None = None  # lines done when it was cancelled
     cancelled: float = 0.0  # Unix time at which that was
     prompt_tokens: int = 0  # enqueued by it, where there is a limit on them
 
 
-def move(batch: Batch, status: str, now: float) -> None:
+def move(batch: BatchObject, status: str, now: float) -> None:
     """Bring a batch forward. Raises ValueError for a move that its life does not have."""
     if status not in MOVES.get(batch.status, ()):
         raise ValueError(f"a batch that is {batch.status} cannot become {status}")

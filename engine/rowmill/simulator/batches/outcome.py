@@ -3,23 +3,23 @@
 import time
 from array import array
 
-from rowmill.simulator.batches.objects import Batch, Counts, File, Stored, Usage
+from rowmill.simulator.batches.objects import BatchObject, BatchUsage, Counts, FileObject, Stored
 from rowmill.simulator.batches.results import Answered
 from rowmill.simulator.batches.storage import Storage, Writing
-from rowmill.simulator.statistics import Statistics
+from rowmill.simulator.provider import SimulatedProvider
 
 
 class Outcome:
     """Gathers answers on disk until they are published. Mutable state: the two files, and the batch's counts."""
 
-    def __init__(self, batch: Batch, shelf: Storage, ledgers: tuple[Statistics, ...], route: str) -> None:
+    def __init__(self, batch: BatchObject, storage: Storage, provider: SimulatedProvider, route: str) -> None:
         self.done = 0  # lines that were worked on
         batch.request_counts = Counts()  # a batch that another process had begun begins again
         self._batch = batch
-        self._shelf = shelf
-        self._ledgers = ledgers
+        self._storage = storage
+        self._counted_in = provider.counted_in
         self._route = route
-        self._usage = Usage()
+        self._usage = BatchUsage()
         self._keys = array("Q")
         self._output: Writing | None = None
         self._errors: Writing | None = None
@@ -33,7 +33,7 @@ class Outcome:
         else:
             counts.failed += 1
         if answered.output:
-            self._output = self._shelf.writing() if self._output is None else self._output
+            self._output = self._storage.writing() if self._output is None else self._output
             self._output.write(answered.output)
         if answered.error:
             self.leave(answered.error)
@@ -41,15 +41,17 @@ class Outcome:
             self._keys.append(answered.key)
         usage.input_tokens += answered.prompt_tokens
         usage.output_tokens += answered.completion_tokens
-        for ledger in self._ledgers:
-            ledger.line(answered.key, success=answered.success, damaged=answered.damaged)
-            ledger.batches.line(completed=answered.completed, failed=not answered.completed)
+        for statistics in self._counted_in:
+            statistics.line(answered.key, success=answered.success, damaged=answered.damaged)
+            statistics.batches.line(completed=answered.completed, failed=not answered.completed)
             if answered.billed:
-                ledger.batches.billed(answered.prompt_tokens, answered.completion_tokens, answered.inputs, self._route)
+                statistics.batches.billed(
+                    answered.prompt_tokens, answered.completion_tokens, answered.inputs, self._route
+                )
 
     def leave(self, error: bytes) -> None:
         """Write to the error file alone."""
-        self._errors = self._shelf.writing() if self._errors is None else self._errors
+        self._errors = self._storage.writing() if self._errors is None else self._errors
         self._errors.write(error)
 
     def publish(self, content: str, missing: str | None) -> None:
@@ -59,7 +61,7 @@ class Outcome:
         self._batch.usage = usage
         self._batch.output_file_id = self._file(self._output, "output", content) or missing
         self._batch.error_file_id = self._file(self._errors, "error", "") or missing
-        self._shelf.keep_keys(self._batch.id, self._keys)
+        self._storage.keep_keys(self._batch.id, self._keys)
 
     def close(self) -> None:
         """Let go of the files; unpublished ones are deleted."""
@@ -70,12 +72,12 @@ class Outcome:
     def _file(self, writing: Writing | None, kind: str, content: str) -> str | None:
         if writing is None:
             return None
-        file = File(
+        file = FileObject(
             id=writing.id,
             bytes=writing.size,
             created_at=int(time.time()),
             filename=f"{self._batch.id}_{kind}.jsonl",
             purpose="batch_output",
         )
-        writing.keep(lambda: self._shelf.add(Stored(file=file, content=content)))
+        writing.keep(lambda: self._storage.add(Stored(file=file, content=content)))
         return writing.id

@@ -17,7 +17,7 @@ _BUFFER_LINES = 512  # of lines that wait to be drawn
 _BUFFER_BYTES = 4 * 1024 * 1024
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
+class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """One request of a batch."""
 
     custom_id: str
@@ -26,16 +26,16 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     body: msgspec.Raw  # its bytes exactly as they stand in the file
 
 
-class _Body(msgspec.Struct, gc=False):
+class _BodyModel(msgspec.Struct, gc=False):
     model: str | None = None
 
 
-_decode = msgspec.json.Decoder(Line).decode
-_decode_body = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(RequestLine).decode
+_decode_body = msgspec.json.Decoder(_BodyModel).decode
 _WRONG = (msgspec.DecodeError, UnicodeDecodeError)
 
 
-def read(raw: bytes) -> Line:
+def read(raw: bytes) -> RequestLine:
     """Read a line that has passed validation."""
     return _decode(raw)
 
@@ -45,7 +45,7 @@ def filled(source: Iterable[bytes]) -> Iterator[bytes]:
     return (raw for raw in source if raw.strip())
 
 
-class Scan:
+class Validation:
     """Validation of one file, a line after the other.
 
     Raises nothing: what is wrong is in `problems`, of which the first `_PROBLEMS` are kept.
@@ -60,7 +60,7 @@ class Scan:
         if size > FILE_BYTES:
             self._add("file_too_large", f"The file has {size} bytes; at most {FILE_BYTES} are allowed.", None)
 
-    def take(self, number: int, raw: bytes) -> Line | None:
+    def take(self, number: int, raw: bytes) -> RequestLine | None:
         """Look at the line with this number, from 1; None where it is no request."""
         self.total += 1
         if self.total == REQUESTS + 1:
@@ -86,7 +86,7 @@ class Scan:
         """Nothing more would be reported."""
         return len(self.problems) >= _PROBLEMS
 
-    def _look(self, number: int, line: Line) -> None:
+    def _look(self, number: int, line: RequestLine) -> None:
         if line.custom_id in self._ids:
             self._add("duplicate_custom_id", f"The custom_id '{line.custom_id}' is not unique.", number, "custom_id")
         self._ids.add(line.custom_id)

@@ -5,8 +5,8 @@ from random import Random
 import msgspec
 
 from rowmill.simulator import faults, replies
-from rowmill.simulator.batches.lines import Line
 from rowmill.simulator.batches.objects import Entry
+from rowmill.simulator.batches.request_lines import RequestLine
 from rowmill.simulator.batches.words import LineFaults
 from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError
@@ -21,22 +21,22 @@ _STATUSES = ("500", "429", "503")  # faults of lines that are named as those of 
 _BAD_BODY = b'{"detail":"upstream connect error or disconnect before headers"}'
 
 
-class _Response(msgspec.Struct, gc=False):
+class _WrittenResponse(msgspec.Struct, gc=False):
     status_code: int
     request_id: str
     body: msgspec.Raw
 
 
-class _Error(msgspec.Struct, gc=False):
+class _WrittenError(msgspec.Struct, gc=False):
     code: str
     message: str
 
 
-class _Result(msgspec.Struct, gc=False):
+class _WrittenLine(msgspec.Struct, gc=False):
     id: str
     custom_id: str
-    response: _Response | None
-    error: _Error | None
+    response: _WrittenResponse | None
+    error: _WrittenError | None
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +75,7 @@ class LineWorker:
         self._content = faults.ContentPlan(settings, Random(f"{seed} content"))  # noqa: S311 - the same
         self._count = 0
 
-    def answer(self, line: Line) -> Answered:
+    def answer(self, line: RequestLine) -> Answered:
         """Answer a line as the live route would, or as its fault says."""
         body = bytes(line.body)
         mark = replies.fingerprint(body)
@@ -109,14 +109,14 @@ class LineWorker:
             inputs=completion.inputs,
         )
 
-    def undone(self, line: Line, code: str, message: str) -> bytes:
+    def undone(self, line: RequestLine, code: str, message: str) -> bytes:
         """Write what the error file says of a line without a response."""
-        return _write(_Result(self._id(), line.custom_id, None, _Error(code, message)))
+        return _write(_WrittenLine(self._id(), line.custom_id, None, _WrittenError(code, message)))
 
-    def _written(self, line: Line, status: int, body: bytes) -> bytes:
+    def _written(self, line: RequestLine, status: int, body: bytes) -> bytes:
         own = self._id()
         request = f"req_{own.removeprefix('batch_req_')}" if status else ""
-        return _write(_Result(own, line.custom_id, _Response(status, request, msgspec.Raw(body)), None))
+        return _write(_WrittenLine(own, line.custom_id, _WrittenResponse(status, request, msgspec.Raw(body)), None))
 
     def _id(self) -> str:
         self._count += 1
@@ -126,5 +126,5 @@ class LineWorker:
 _encode = msgspec.json.Encoder().encode
 
 
-def _write(result: _Result) -> bytes:
+def _write(result: _WrittenLine) -> bytes:
     return _encode(result) + b"\n"

@@ -15,7 +15,7 @@ from math import ceil
 from random import Random
 from typing import BinaryIO
 
-from rowmill.simulator.batches import lines, words
+from rowmill.simulator.batches import request_lines, words
 from rowmill.simulator.batches.objects import Entry, Problem, Problems, move
 from rowmill.simulator.batches.outcome import Outcome
 from rowmill.simulator.batches.results import UNDONE, LineWorker
@@ -23,11 +23,10 @@ from rowmill.simulator.batches.storage import Storage
 from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError, fingerprint
 from rowmill.simulator.routes import ROUTES
-from rowmill.simulator.statistics import Statistics
 
 _VALIDATED, _WORKED = 0.1, 0.9  # of `batch_s`
 _CANCEL = 0.25  # of `batch_s`: how long cancelling takes
-_TURN_S = 0.003  # of work at a time; live requests wait no longer
+_STRETCH_S = 0.003  # of work at a time; live requests wait no longer
 _STEP_S = 0.005  # between two looks at how many lines are due
 
 
@@ -37,25 +36,26 @@ class Run:
     def __init__(
         self,
         entry: Entry,
-        shelf: Storage,
+        storage: Storage,
         provider: SimulatedProvider,
-        ledgers: tuple[Statistics, ...],
         *,
-        turns: asyncio.Lock,
+        work_lock: asyncio.Lock,
         enqueued: Callable[[], int],
     ) -> None:
-        """Take `turns`, which lets one batch of all work at a time; `enqueued` tells the provider's enqueued tokens."""
+        """Take the entry of the batch.
+
+        work_lock: lets one batch of all work at a time. enqueued: tells the provider's enqueued tokens.
+        """
         self.entry = entry
         self._batch = entry.batch
-        self._fate = words.fate(entry.word)
-        self._shelf = shelf
+        self._script = words.batch_script(entry.word)
+        self._storage = storage
         self._provider = provider
-        self._ledgers = ledgers
-        self._turns = turns
+        self._work_lock = work_lock
         self._enqueued = enqueued
         self._route = ROUTES[entry.batch.endpoint.removeprefix("/v1")]
-        self._mill = LineWorker(provider, self._route, entry, all_failed=self._fate.all_failed)
-        self._outcome = Outcome(entry.batch, shelf, ledgers, self._route.path)
+        self._line_worker = LineWorker(provider, self._route, entry, all_failed=self._script.all_failed)
+        self._outcome = Outcome(entry.batch, storage, provider, self._route.path)
         self._total = 0
         self._cancelled = asyncio.Event()
         if entry.stop is not None:
@@ -67,7 +67,7 @@ class Run:
         """Stop it at the line it has reached. Raises ValueError where it is over, or is being cancelled."""
         move(self._batch, "cancelling", now)
         self.entry.stop, self.entry.cancelled = self._outcome.done, now
-        self._shelf.save(self.entry)
+        self._storage.save(self.entry)
         self._cancelled.set()
 
     async def go(self) -> None:
@@ -85,7 +85,7 @@ class Run:
     async def _live(self) -> None:
         source = self._open()
         problems = await self._validate(source)
-        if self._fate.stuck == "validating":
+        if self._script.stuck == "validating":
             await self._cancelled.wait()
         await self._until(self._at(_VALIDATED), self._cancelled)
         if problems:
@@ -96,11 +96,11 @@ class Run:
             self._move("in_progress")
         source.seek(0)
         seed = f"{self._provider.settings.seed} {self._provider.name} order {self.entry.number}"
-        drawn = lines.shuffled(source, Random(seed))  # noqa: S311 - repeatable, no secret
+        drawn = request_lines.shuffled(source, Random(seed))  # noqa: S311 - repeatable, no secret
         await self._work(drawn)
-        if self._fate.stuck:
+        if self._script.stuck:
             await self._cancelled.wait()
-        if self._fate.expires_at is not None:
+        if self._script.expires_at is not None:
             await self._until(self._at(1), self._cancelled)
         else:
             await self._until(self._at(_WORKED), self._cancelled)
@@ -111,12 +111,12 @@ class Run:
 
     async def _end(self, drawn: Iterator[bytes]) -> None:
         if self._batch.status == "cancelling":
-            if self._fate.stuck == "cancelling":
+            if self._script.stuck == "cancelling":
                 await self._never.wait()
             await self._leave(drawn, "batch_cancelled")
             await self._until(self.entry.cancelled + _CANCEL * self._provider.settings.batch_s, self._never)
             self._finish("cancelled")
-        elif self._fate.expires_at is not None:
+        elif self._script.expires_at is not None:
             await self._leave(drawn, "batch_expired")
             # Who cancels it while the rest is written comes too late: the status says so from here on.
             self._finish("cancelled" if self._batch.status == "cancelling" else "expired")
@@ -127,33 +127,33 @@ class Run:
 
     async def _validate(self, source: BinaryIO) -> list[Problem]:
         """Read the whole file; what is wrong with it."""
-        if self._fate.failed is not None:
-            message = f"The batch failed with {self._fate.failed}. This was scripted."
-            return [Problem(code=self._fate.failed, message=message, line=self._fate.line)]
-        size = self._shelf.files[self._batch.input_file_id].file.bytes if self._known() else 0
-        scan = lines.Scan(self._batch.endpoint, size)
+        if self._script.failed is not None:
+            message = f"The batch failed with {self._script.failed}. This was scripted."
+            return [Problem(code=self._script.failed, message=message, line=self._script.line)]
+        size = self._storage.files[self._batch.input_file_id].file.bytes if self._known() else 0
+        validation = request_lines.Validation(self._batch.endpoint, size)
         limit = self._provider.settings.batch_enqueued_tokens
         tokens = 0
         numbered = enumerate(source, 1)
         more = True
-        while more and not scan.full:
-            async with self._turns:
-                more, counted = self._scan(scan, numbered, count=limit is not None)
+        while more and not validation.full:
+            async with self._work_lock:
+                more, counted = self._validate_some(validation, numbered, count=limit is not None)
                 tokens += counted
                 await asyncio.sleep(0)
-        scan.end()
-        self._total, self._batch.model = scan.total, scan.model
+        validation.end()
+        self._total, self._batch.model = validation.total, validation.model
         # One that an earlier process let in stays in.
-        if not scan.problems and limit is not None and self._batch.status == "validating":
+        if not validation.problems and limit is not None and self._batch.status == "validating":
             return self._enqueue(tokens, limit)
-        return scan.problems
+        return validation.problems
 
     async def _work(self, drawn: Iterator[bytes]) -> None:
         while self._outcome.done < self._goal():
             due = self._due()
             if self._outcome.done < due:
-                async with self._turns:
-                    self._turn(drawn)
+                async with self._work_lock:
+                    self._answer_due(drawn)
                     await asyncio.sleep(0)
             else:
                 await self._until(max(self._when(self._outcome.done + 1), time.time() + _STEP_S), self._cancelled)
@@ -162,7 +162,7 @@ class Run:
         """Write the lines that are left to the error file."""
         more = True
         while more:
-            async with self._turns:
+            async with self._work_lock:
                 more = self._undone(drawn, code)
                 await asyncio.sleep(0)
 
@@ -177,19 +177,21 @@ class Run:
     # What they do, without waiting
 
     def _open(self) -> BinaryIO:
-        self._source = source = self._shelf.path(self._batch.input_file_id).open("rb")
+        self._source = source = self._storage.path(self._batch.input_file_id).open("rb")
         return source
 
     def _known(self) -> bool:
-        return self._batch.input_file_id in self._shelf.files
+        return self._batch.input_file_id in self._storage.files
 
-    def _scan(self, scan: lines.Scan, numbered: Iterator[tuple[int, bytes]], *, count: bool) -> tuple[bool, int]:
-        """Look at lines for one turn: whether there are more, and their prompt tokens, where they are to be counted."""
-        ends = time.perf_counter() + _TURN_S
+    def _validate_some(
+        self, validation: request_lines.Validation, numbered: Iterator[tuple[int, bytes]], *, count: bool
+    ) -> tuple[bool, int]:
+        """Look at some lines: whether there are more, and their prompt tokens, where they are to be counted."""
+        ends = time.perf_counter() + _STRETCH_S
         tokens = 0
         for number, raw in numbered:
             if raw.strip():
-                line = scan.take(number, raw)
+                line = validation.take(number, raw)
                 if count and line is not None:
                     tokens += self._prompt_tokens(bytes(line.body))
             if time.perf_counter() > ends:
@@ -212,8 +214,8 @@ class Run:
             )
             return [Problem(code="token_limit_exceeded", message=message)]
         self.entry.prompt_tokens = tokens
-        for ledger in self._ledgers:
-            ledger.batches.enqueued(others + tokens)
+        for statistics in self._provider.counted_in:
+            statistics.batches.enqueued(others + tokens)
         return []
 
     def _at(self, share: float) -> float:
@@ -227,9 +229,9 @@ class Run:
         """Tell how many lines are worked on in all."""
         if self.entry.stop is not None:
             return min(self.entry.stop, self._total)
-        if self._fate.stuck in ("in_progress", "cancelling"):
-            return ceil(self._fate.stuck_at * self._total)
-        return self._total if self._fate.expires_at is None else ceil(self._fate.expires_at * self._total)
+        if self._script.stuck in ("in_progress", "cancelling"):
+            return ceil(self._script.stuck_at * self._total)
+        return self._total if self._script.expires_at is None else ceil(self._script.expires_at * self._total)
 
     def _due(self) -> int:
         """Tell how many of them are to be done by now."""
@@ -237,23 +239,23 @@ class Run:
             return self._goal()
         return min(self._goal(), int(self._total * (time.time() - self._at(_VALIDATED)) / span))
 
-    def _turn(self, drawn: Iterator[bytes]) -> None:
-        ends = time.perf_counter() + _TURN_S
+    def _answer_due(self, drawn: Iterator[bytes]) -> None:
+        ends = time.perf_counter() + _STRETCH_S
         due = self._due()
         while self._outcome.done < due and time.perf_counter() < ends:
-            self._outcome.add(self._mill.answer(lines.read(next(drawn))))
+            self._outcome.add(self._line_worker.answer(request_lines.read(next(drawn))))
 
     def _undone(self, drawn: Iterator[bytes], code: str) -> bool:
-        ends = time.perf_counter() + _TURN_S
+        ends = time.perf_counter() + _STRETCH_S
         for raw in drawn:
-            self._outcome.leave(self._mill.undone(lines.read(raw), code, UNDONE[code]))
+            self._outcome.leave(self._line_worker.undone(request_lines.read(raw), code, UNDONE[code]))
             if time.perf_counter() > ends:
                 return True
         return False
 
     def _move(self, status: str) -> None:
         move(self._batch, status, time.time())
-        self._shelf.save(self.entry)
+        self._storage.save(self.entry)
 
     def _fail(self, problems: list[Problem]) -> None:
         if self._batch.status == "cancelling":
@@ -265,7 +267,7 @@ class Run:
     def _finish(self, status: str) -> None:
         """Make the files known, then the end: who sees it can read them."""
         if status != "failed":
-            self._outcome.publish(self._fate.content, "" if self._fate.empty_ids else None)
+            self._outcome.publish(self._script.content, "" if self._script.empty_ids else None)
         self._move(status)
-        for ledger in self._ledgers:
-            ledger.batches.ended(status)
+        for statistics in self._provider.counted_in:
+            statistics.batches.ended(status)

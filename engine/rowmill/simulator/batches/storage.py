@@ -25,7 +25,7 @@ import msgspec
 from rowmill.simulator.batches.objects import Entry, Stored
 
 
-class _Note(msgspec.Struct, omit_defaults=True):
+class _JournalLine(msgspec.Struct, omit_defaults=True):
     """A line of the journal."""
 
     file: Stored | None = None
@@ -36,7 +36,7 @@ class _Note(msgspec.Struct, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Note).decode
+_decode = msgspec.json.Decoder(_JournalLine).decode
 
 
 class Archive:
@@ -46,7 +46,7 @@ class Archive:
         self._state = None if state is None else Path(state)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._lock: int | None = None
-        self._shelves: list[Storage] = []
+        self._storages: list[Storage] = []
 
     def claim(self) -> bool:
         """Take `state` for this process; False where another has it. Raises OSError where it cannot be written."""
@@ -68,7 +68,7 @@ class Archive:
             return []
         return sorted(path.parent.name for path in self._state.glob("*/journal.jsonl"))
 
-    def shelf(self, name: str) -> "Storage":
+    def storage(self, name: str) -> "Storage":
         """Open a provider's part."""
         if self._state is not None:
             root = self._state
@@ -76,14 +76,14 @@ class Archive:
             if self._temporary is None:
                 self._temporary = tempfile.TemporaryDirectory(prefix="rowmill-simulator-", ignore_cleanup_errors=True)
             root = Path(self._temporary.name)
-        shelf = Storage(root / name)
-        self._shelves.append(shelf)
-        return shelf
+        storage = Storage(root / name)
+        self._storages.append(storage)
+        return storage
 
     def close(self) -> None:
         """Let go of everything; a temporary directory is deleted."""
-        for shelf in self._shelves:
-            shelf.close()
+        for storage in self._storages:
+            storage.close()
         if self._temporary is not None:
             self._temporary.cleanup()
         if self._lock is not None:
@@ -116,25 +116,25 @@ class Storage:
 
     def add(self, stored: Stored) -> None:
         """Keep a file whose bytes are written."""
-        self._note(_Note(file=stored))
+        self._note(_JournalLine(file=stored))
 
     def drop(self, file_id: str) -> None:
         """Delete a file. Whoever reads it now reads on."""
-        self._note(_Note(gone=file_id))
+        self._note(_JournalLine(gone=file_id))
         self.path(file_id).unlink(missing_ok=True)
 
     def save(self, entry: Entry) -> None:
         """Keep a batch as it is now."""
-        self._note(_Note(batch=entry))
+        self._note(_JournalLine(batch=entry))
 
     def next_batch(self) -> int:
         """Use up an item of the script of batches; its number, from 0."""
-        self._note(_Note(batches=self.batches + 1))
+        self._note(_JournalLine(batches=self.batches + 1))
         return self.batches - 1
 
     def next_upload(self) -> int:
         """Use up an item of the script of uploads; its number, from 0."""
-        self._note(_Note(uploads=self.uploads + 1))
+        self._note(_JournalLine(uploads=self.uploads + 1))
         return self.uploads - 1
 
     def writing(self) -> "Writing":
@@ -156,11 +156,11 @@ class Storage:
         """Close the journal."""
         self._journal.close()
 
-    def _note(self, note: _Note) -> None:
+    def _note(self, note: _JournalLine) -> None:
         self._journal.write(_encode(note) + b"\n")
         self._apply(note)
 
-    def _apply(self, note: _Note) -> None:
+    def _apply(self, note: _JournalLine) -> None:
         if note.file is not None:
             self.files[note.file.file.id] = note.file
         if note.gone is not None:

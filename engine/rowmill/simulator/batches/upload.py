@@ -16,7 +16,7 @@ _EXPIRY = re.compile(r"[0-9]{1,7}")
 _LEAST_S, _MOST_S = 3600, 2_592_000  # of a file's life
 
 
-class Form(msgspec.Struct):
+class UploadForm(msgspec.Struct):
     """What the form said beside the file."""
 
     filename: str
@@ -24,7 +24,7 @@ class Form(msgspec.Struct):
     life_s: int | None
 
 
-async def receive(request: web.BaseRequest, writing: Writing) -> Form:
+async def receive(request: web.BaseRequest, writing: Writing) -> UploadForm:
     """Write the file of a form. Raises `RequestError`, or ConnectionError where the sender left."""
     if not request.content_type.startswith("multipart/"):
         raise RequestError(400, "The request must be a form: multipart/form-data.")
@@ -65,7 +65,7 @@ async def _text(part: BodyPartReader) -> str:
     return data.decode()
 
 
-def _checked(filename: str, fields: dict[str, str]) -> Form:
+def _checked(filename: str, fields: dict[str, str]) -> UploadForm:
     purpose = fields.get("purpose")
     if not purpose:
         raise RequestError(400, "'purpose' is a required property", param="purpose")
@@ -75,4 +75,4 @@ def _checked(filename: str, fields: dict[str, str]) -> Form:
     if life is not None and not (_EXPIRY.fullmatch(life) and _LEAST_S <= int(life) <= _MOST_S):
         message = f"Invalid 'expires_after.seconds': expected {_LEAST_S} to {_MOST_S}, but got {life}."
         raise RequestError(400, message, param="expires_after")
-    return Form(filename, purpose, None if life is None else int(life))
+    return UploadForm(filename, purpose, None if life is None else int(life))

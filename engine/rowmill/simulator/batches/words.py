@@ -154,12 +154,12 @@ _OF_FILES: Mapping[str, _Read] = {
 LINE_FAULTS = ("missing", "500", "429", "503", "status_0", "null_response", "bad_body", "twice")
 
 
-def fate(item: str) -> BatchScript:
+def batch_script(item: str) -> BatchScript:
     """Read an item of `batch_script`. Raises ValueError."""
     return _read(item, _OF_BATCHES, BatchScript)
 
 
-def handling(item: str) -> UploadScript:
+def upload_script(item: str) -> UploadScript:
     """Read an item of `upload_script`. Raises ValueError."""
     return _read(item, _OF_FILES, UploadScript)
 

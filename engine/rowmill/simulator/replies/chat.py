@@ -2,7 +2,7 @@
 
 import msgspec
 
-from rowmill.simulator.replies.dialogue import Message, say, schema_text
+from rowmill.simulator.replies.dialogue import ChatMessage, say, schema_text
 from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
@@ -18,7 +18,7 @@ class _JsonSchema(msgspec.Struct, frozen=True, gc=False):
     schema: msgspec.Raw = msgspec.Raw()
 
 
-class _Format(msgspec.Struct, frozen=True, gc=False):
+class _ResponseFormat(msgspec.Struct, frozen=True, gc=False):
     type: str = "text"
     json_schema: _JsonSchema = _JsonSchema()
 
@@ -33,11 +33,11 @@ class ChatRequest(msgspec.Struct, gc=False):
     """What the simulator reads of a request body; everything else is let through unread."""
 
     model: str
-    messages: list[Message]
+    messages: list[ChatMessage]
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     stream: bool | None = None
-    response_format: _Format | None = None
+    response_format: _ResponseFormat | None = None
 
     def token_cap(self) -> int | None:
         """Tell how many tokens the reply may have; None where the request sets no cap."""
@@ -58,7 +58,7 @@ _COMPLETION_DETAILS = msgspec.Raw(
 )
 
 
-class Usage(msgspec.Struct, gc=False):
+class CompletionUsage(msgspec.Struct, gc=False):
     """The usage of chat and text completions."""
 
     prompt_tokens: int
@@ -68,26 +68,26 @@ class Usage(msgspec.Struct, gc=False):
     completion_tokens_details: msgspec.Raw = _COMPLETION_DETAILS
 
 
-class _Message(msgspec.Struct, gc=False):
+class _AssistantMessage(msgspec.Struct, gc=False):
     content: str | None
     refusal: str | None
     role: str = "assistant"
     annotations: tuple[()] = ()
 
 
-class _Choice(msgspec.Struct, gc=False):
-    message: _Message
+class _AssistantChoice(msgspec.Struct, gc=False):
+    message: _AssistantMessage
     finish_reason: str
     index: int = 0
     logprobs: None = None
 
 
-class _Reply(msgspec.Struct, gc=False):  # as structs, for a dict takes the encoder half as long again
+class _ChatReply(msgspec.Struct, gc=False):  # as structs, for a dict takes the encoder half as long again
     id: str
     created: int
     model: str
-    choices: tuple[_Choice]
-    usage: Usage
+    choices: tuple[_AssistantChoice]
+    usage: CompletionUsage
     object: str = "chat.completion"
     service_tier: str = "default"
     system_fingerprint: str = "fp_rowmill"
@@ -109,13 +109,13 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
     require_possible(request.model, cap, request.stream)
     form = None if request.response_format is None else request.response_format.form()
     said = say(request.messages, mark, cap=cap, mean_tokens=mean_tokens, form=form, damage=damage)
-    message = _Message(None, said.text) if said.refused else _Message(said.text, None)
-    reply = _Reply(
+    message = _AssistantMessage(None, said.text) if said.refused else _AssistantMessage(said.text, None)
+    reply = _ChatReply(
         f"chatcmpl-{mark.hex()}",
         created(mark),
         request.model,
-        (_Choice(message, "length" if said.cut else "stop"),),
-        Usage(said.prompt_tokens, said.tokens, said.prompt_tokens + said.tokens),
+        (_AssistantChoice(message, "length" if said.cut else "stop"),),
+        CompletionUsage(said.prompt_tokens, said.tokens, said.prompt_tokens + said.tokens),
     )
     return Completion(
         encode(reply),

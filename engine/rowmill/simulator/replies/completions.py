@@ -2,8 +2,8 @@
 
 import msgspec
 
-from rowmill.simulator.replies.chat import Usage
-from rowmill.simulator.replies.dialogue import Message, say
+from rowmill.simulator.replies.chat import CompletionUsage
+from rowmill.simulator.replies.dialogue import ChatMessage, say
 from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
@@ -36,7 +36,15 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, _damage: Damage 
     cap = request.max_tokens
     require_possible(request.model, cap, request.stream)
     said = [
-        say([Message("user", prompt)], mark, cap=cap, mean_tokens=mean_tokens, form=None, damage=None, param="prompt")
+        say(
+            [ChatMessage("user", prompt)],
+            mark,
+            cap=cap,
+            mean_tokens=mean_tokens,
+            form=None,
+            damage=None,
+            param="prompt",
+        )
         for prompt in prompts
     ]
     prompt_tokens = sum(one.prompt_tokens for one in said)
@@ -50,7 +58,7 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, _damage: Damage 
             {"index": number, "text": one.text, "logprobs": None, "finish_reason": "length" if one.cut else "stop"}
             for number, one in enumerate(said)
         ],
-        "usage": Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
+        "usage": CompletionUsage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
         "system_fingerprint": "fp_rowmill",
     }
     charge = sum(one.charge(cap) for one in said)

@@ -12,7 +12,7 @@ import msgspec
 
 from rowmill.simulator.replies.packs import Prompt
 from rowmill.simulator.replies.reply import Damage
-from rowmill.simulator.replies.schema import ReplySchema, type_of
+from rowmill.simulator.replies.reply_schema import ReplySchema, type_of
 
 BEFORE = "Sure! Here is the JSON that you asked for:\n\n"
 _AFTER = "\n\nLet me know if there is anything else that I can do."

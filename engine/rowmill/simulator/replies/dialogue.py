@@ -21,7 +21,7 @@ class ContentPart(msgspec.Struct, gc=False):
     text: str = ""
 
 
-class Message(msgspec.Struct, gc=False):
+class ChatMessage(msgspec.Struct, gc=False):
     """A message of the request."""
 
     role: str = ""
@@ -53,7 +53,7 @@ class Said(msgspec.Struct, gc=False):
 
 
 def say(
-    messages: list[Message],
+    messages: list[ChatMessage],
     mark: bytes,
     *,
     cap: int | None,

@@ -39,7 +39,7 @@ _marker = re.compile(
 )
 
 
-class _Part(msgspec.Struct, gc=False):
+class _ModeratedPart(msgspec.Struct, gc=False):
     type: str
     text: str = ""
 
@@ -47,7 +47,7 @@ class _Part(msgspec.Struct, gc=False):
 class ModerationsRequest(msgspec.Struct, gc=False):
     """What the simulator reads of a request body. A list of parts is one thing to judge, a list of texts several."""
 
-    input: str | list[str | _Part]
+    input: str | list[str | _ModeratedPart]
     model: str = _DEFAULT_MODEL
 
 
@@ -68,7 +68,7 @@ def compose(body: bytes, mark: bytes, _mean_tokens: float = 0.0, _damage: Damage
     return Completion(encode(reply), tokens, 0, tokens, len(texts))
 
 
-def _texts(given: str | list[str | _Part]) -> list[str]:
+def _texts(given: str | list[str | _ModeratedPart]) -> list[str]:
     if isinstance(given, str):
         return [given]
     if not given:

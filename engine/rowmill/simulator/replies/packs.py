@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rowmill.simulator.replies.schema import ReplySchema
+from rowmill.simulator.replies.reply_schema import ReplySchema
 
 
 class Prompt(msgspec.Struct):

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from rowmill.simulator.replies.dialogue import Message, Said, say, schema_text
+from rowmill.simulator.replies.dialogue import ChatMessage, Said, say, schema_text
 from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
@@ -18,7 +18,7 @@ from rowmill.simulator.replies.reply import (
 _LEAST_CAP = 16  # tokens, as at OpenAI
 
 
-class _Format(msgspec.Struct, gc=False):
+class _TextFormat(msgspec.Struct, gc=False):
     type: str = "text"
     schema: msgspec.Raw = msgspec.Raw()
 
@@ -29,24 +29,24 @@ class _Format(msgspec.Struct, gc=False):
         return b"" if self.type == "json_object" else None
 
 
-class _Text(msgspec.Struct, gc=False):
-    format: _Format | None = None
+class _TextOptions(msgspec.Struct, gc=False):
+    format: _TextFormat | None = None
 
 
 class ResponsesRequest(msgspec.Struct, gc=False):
     """What the simulator reads of a request body; items of the input that are no messages count as empty."""
 
     model: str
-    input: str | list[Message]
+    input: str | list[ChatMessage]
     instructions: str | None = None
     max_output_tokens: int | None = None
-    text: _Text | None = None
+    text: _TextOptions | None = None
     stream: bool | None = None
 
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[ChatMessage]:
         """Put instructions and input into one conversation."""
-        given = [Message("user", self.input)] if isinstance(self.input, str) else self.input
-        return [Message("system", self.instructions), *given] if self.instructions else given
+        given = [ChatMessage("user", self.input)] if isinstance(self.input, str) else self.input
+        return [ChatMessage("system", self.instructions), *given] if self.instructions else given
 
 
 class _AsSent(msgspec.Struct, gc=False):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from rowmill.simulator.replies import damage as damages
-from rowmill.simulator.replies import packs, schema, wording
+from rowmill.simulator.replies import packs, reply_schema, wording
 from rowmill.simulator.replies.reply import Damage, RequestError, encode
 
 
@@ -26,8 +26,8 @@ def content(roles: Sequence[str], texts: Sequence[str], form: bytes, damage: Dam
         text = encode({"answer": wording.summary(_last_of_user(roles, texts))}).decode()
         return _finished(Content(text), damage)
     try:
-        known = schema.load(form)
-    except schema.InvalidSchemaError as error:
+        known = reply_schema.load(form)
+    except reply_schema.InvalidSchemaError as error:
         raise RequestError(400, f"Invalid schema for {param}: {error}", param=param) from None
     if known.answer is not None:
         of_user = (text for role, text in zip(reversed(roles), reversed(texts), strict=True) if role == "user")
@@ -54,7 +54,7 @@ def _last_of_user(roles: Sequence[str], texts: Sequence[str]) -> str:
     return next((text for role, text in zip(reversed(roles), reversed(texts), strict=True) if role == "user"), "")
 
 
-def _question(roles: Sequence[str], texts: Sequence[str], known: schema.ReplySchema) -> str:
+def _question(roles: Sequence[str], texts: Sequence[str], known: reply_schema.ReplySchema) -> str:
     """Find the user's message to answer: the last one, but not one that complains about a reply that did not fit.
 
     So a question that is asked again, with the wrong reply shown, gets the answer that it would have got at first.
@@ -68,5 +68,5 @@ def _question(roles: Sequence[str], texts: Sequence[str], known: schema.ReplySch
     return texts[at] if at >= 0 else ""
 
 
-def _is_wrong(text: str, known: schema.ReplySchema) -> bool:
+def _is_wrong(text: str, known: reply_schema.ReplySchema) -> bool:
     return text.startswith(("{", "[", '"', damages.BEFORE)) and not known.fits(text)
