@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.tasks.pack_schema import pack_schema
-from rowmill.tasks.schema import Schema, is_strict
+from rowmill.tasks.schema import OutputSchema, is_strict
 
 TREE: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -37,8 +37,8 @@ OLD: dict[str, Any] = {
 def test_texts_without_a_schema_have_one_that_strict_mode_takes() -> None:
     schema = pack_schema(None)
     assert is_strict(schema)
-    assert Schema(schema).problem({"answers": [{"id": "1", "answer": "a"}]}) is None
-    assert Schema(schema).problem({"answers": [{"id": "1", "answer": 7}]}) is not None
+    assert OutputSchema(schema).problem({"answers": [{"id": "1", "answer": "a"}]}) is None
+    assert OutputSchema(schema).problem({"answers": [{"id": "1", "answer": 7}]}) is not None
 
 
 def test_a_pack_is_strict_where_its_rows_schema_is() -> None:
@@ -60,7 +60,7 @@ values = st.recursive(
 @settings(max_examples=40, deadline=None)
 def test_a_value_fits_in_a_pack_exactly_where_it_fits_alone(row: dict[str, Any], value: Any) -> None:
     alone = jsonschema_rs.validator_for({key: part for key, part in row.items() if key != "$id"}, offline=True)
-    pack = Schema(pack_schema(row))
+    pack = OutputSchema(pack_schema(row))
     fits = pack.problem({"answers": [{"id": "1", "answer": value}]}) is None
     assert fits == alone.is_valid(value)
 
@@ -68,4 +68,4 @@ def test_a_value_fits_in_a_pack_exactly_where_it_fits_alone(row: dict[str, Any],
 @pytest.mark.parametrize("more", [{"$ref": None}, {"const": {"$ref": "#"}}, {"$ref": {"$ref": "#"}}])
 def test_data_that_looks_like_a_reference_stays_as_it_is(more: dict[str, Any]) -> None:
     value = {"answers": [{"id": "1", "answer": {"colour": "red", **more}}]}
-    assert Schema(pack_schema(TREE)).problem(value) is None
+    assert OutputSchema(pack_schema(TREE)).problem(value) is None

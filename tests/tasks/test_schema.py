@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import ConfigError
 from rowmill.core.rows import Column
-from rowmill.tasks.schema import Schema, fields, is_strict, resolved, response_format, text_format
+from rowmill.tasks.schema import OutputSchema, fields, is_strict, resolved, response_format, text_format
 
 PRODUCT: dict[str, Any] = {
     "title": "Product, of a shop",
@@ -90,7 +90,7 @@ def test_an_inline_schema_is_checked_by_its_key() -> None:
 @pytest.mark.parametrize("reference", ["http://127.0.0.1:9/schema.json", "file:///etc/hostname"])
 def test_a_reference_to_another_place_is_refused_and_never_fetched(reference: str) -> None:
     with pytest.raises(ConfigError, match="is disabled"):
-        Schema({"type": "object", "properties": {"a": {"$ref": reference}}})
+        OutputSchema({"type": "object", "properties": {"a": {"$ref": reference}}})
 
 
 def test_a_run_without_a_schema_does_not_load_the_validator() -> None:
@@ -133,7 +133,7 @@ def test_the_schema_goes_out_as_it_is_in_the_form_of_each_api() -> None:
 )
 def test_strict_mode_is_asked_for_only_where_it_takes_the_schema(change: dict[str, Any], strict: bool) -> None:
     document = {**PRODUCT, **change}
-    Schema(document)
+    OutputSchema(document)
     assert is_strict(document) is strict
     assert response_format(document)["json_schema"]["strict"] is strict
 
@@ -188,7 +188,7 @@ def test_a_schema_without_properties_has_no_columns() -> None:
 
 
 def test_a_valid_value_has_no_problem() -> None:
-    assert Schema(PRODUCT).problem({"name": "x", "price": 1, "tags": []}) is None
+    assert OutputSchema(PRODUCT).problem({"name": "x", "price": 1, "tags": []}) is None
 
 
 @pytest.mark.parametrize(
@@ -202,13 +202,13 @@ def test_a_valid_value_has_no_problem() -> None:
     ],
 )
 def test_a_problem_is_told_with_its_place(value: Any, problem: str) -> None:
-    told = Schema(PRODUCT).problem(value)
+    told = OutputSchema(PRODUCT).problem(value)
     assert told is not None
     assert problem in told
 
 
 def test_a_long_problem_keeps_the_place_and_the_rule() -> None:
-    problem = Schema(PRODUCT).problem({"name": "x", "price": "a\n b" * 10_000, "tags": list(range(100))})
+    problem = OutputSchema(PRODUCT).problem({"name": "x", "price": "a\n b" * 10_000, "tags": list(range(100))})
     assert problem is not None
     assert problem.startswith('/price: "a')
     assert 'is not of type "number"' in problem
@@ -227,7 +227,7 @@ anything = st.recursive(
 @given(anything)
 @settings(max_examples=60, deadline=None)
 def test_any_value_is_valid_or_has_a_short_problem(value: Any) -> None:
-    problem = Schema(PRODUCT).problem(value)
+    problem = OutputSchema(PRODUCT).problem(value)
     assert problem is None or 0 < len(problem) <= 500
 
 
@@ -235,9 +235,9 @@ def test_values_at_the_edge_of_json_are_judged() -> None:
     deep: list[Any] = []
     for _ in range(900):
         deep = [deep]
-    schema = Schema(PRODUCT)
+    schema = OutputSchema(PRODUCT)
     for value in (deep, {"name": deep, "price": 10**400, "tags": deep}, {"name": "x", "price": 1, "tags": deep}):
         problem = schema.problem(value)
         assert problem is not None
         assert len(problem) <= 500
-    assert Schema({"type": "object"}).problem({"any": deep}) is None
+    assert OutputSchema({"type": "object"}).problem({"any": deep}) is None

@@ -28,21 +28,21 @@ URLS = {
 _MEMBERS = ["custom_id", "method", "url", "body"]
 
 
-class _Line(msgspec.Struct, gc=False):
+class _BatchFileLine(msgspec.Struct, gc=False):
     custom_id: str
     method: str
     url: str
     body: msgspec.Raw
 
 
-class _Body(msgspec.Struct, gc=False):
+class _BatchFileBody(msgspec.Struct, gc=False):
     stream: bool | None = None
     n: int | None = None
     input: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_decode_line = msgspec.json.Decoder(_Line).decode
-_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_line = msgspec.json.Decoder(_BatchFileLine).decode
+_decode_body = msgspec.json.Decoder(_BatchFileBody).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_inputs = msgspec.json.Decoder(list[msgspec.Raw]).decode
 

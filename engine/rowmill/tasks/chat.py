@@ -13,24 +13,24 @@ from rowmill.tasks.replies import NULL, Count, Details, counted
 from rowmill.tasks.rows import UNREADABLE
 
 
-class _Message(msgspec.Struct, gc=False):
+class _ReplyMessage(msgspec.Struct, gc=False):
     content: msgspec.Raw = NULL
     refusal: str | None = None
     tool_calls: msgspec.Raw = NULL
 
 
-class _Choice(msgspec.Struct, gc=False):
-    message: _Message
+class _ChatChoice(msgspec.Struct, gc=False):
+    message: _ReplyMessage
     finish_reason: msgspec.Raw = NULL
 
 
-class _Completion(msgspec.Struct, gc=False):
-    choices: list[_Choice]
+class _ChatCompletion(msgspec.Struct, gc=False):
+    choices: list[_ChatChoice]
     model: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
 
 
-class _Usage(msgspec.Struct, gc=False):
+class _ChatUsage(msgspec.Struct, gc=False):
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
     prompt_tokens_details: Details | None = None
@@ -69,7 +69,7 @@ def parse(body: bytes) -> Answer:
     )
 
 
-def _unusual_output(choice: _Choice, content: bytes) -> bytes:
+def _unusual_output(choice: _ChatChoice, content: bytes) -> bytes:
     """Return what stands for the text where the content is no string."""
     if content != b"null":
         if content[:1] in (b"[", b"{"):
@@ -133,5 +133,5 @@ _PARTS = Parts(
     text=lambda text: {"type": "text", "text": text},
     image=lambda url: {"type": "image_url", "image_url": {"url": url}},
 )
-_decode_completion = msgspec.json.Decoder(_Completion).decode
-_decode_usage = msgspec.json.Decoder(_Usage).decode
+_decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
+_decode_usage = msgspec.json.Decoder(_ChatUsage).decode

@@ -11,13 +11,13 @@ from rowmill.tasks.inputs import TextInput
 from rowmill.tasks.replies import NULL, counted, decoded
 
 
-class _Choice(msgspec.Struct, gc=False):
+class _TextChoice(msgspec.Struct, gc=False):
     text: msgspec.Raw
     finish_reason: msgspec.Raw = NULL
 
 
-class _Completion(msgspec.Struct, gc=False):
-    choices: list[_Choice]
+class _TextCompletion(msgspec.Struct, gc=False):
+    choices: list[_TextChoice]
     model: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
 
@@ -53,4 +53,4 @@ class Completions(TextInput):
         return [cls.parse(body)]
 
 
-_decode = msgspec.json.Decoder(_Completion).decode
+_decode = msgspec.json.Decoder(_TextCompletion).decode

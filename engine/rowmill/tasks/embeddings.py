@@ -29,7 +29,7 @@ class _Embedding(msgspec.Struct, gc=False):
     index: int | None = None  # some small servers tell none
 
 
-class _Embeddings(msgspec.Struct, gc=False):
+class _EmbeddingsReply(msgspec.Struct, gc=False):
     data: list[_Embedding]
     model: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
@@ -70,7 +70,7 @@ class Embeddings(TextInput):
         ]
 
 
-def _vectors(reply: _Embeddings, rows: int) -> list[bytes]:
+def _vectors(reply: _EmbeddingsReply, rows: int) -> list[bytes]:
     """Return the vectors in the order of the inputs, each as a JSON string of base64."""
     if len(reply.data) != rows:
         raise BadReply(f"a reply of {len(reply.data)} embeddings for {rows} inputs")
@@ -110,6 +110,6 @@ def _of_numbers(value: bytes) -> bytes:
     return b'"%b"' % base64.b64encode(packed)
 
 
-_decode = msgspec.json.Decoder(_Embeddings).decode
+_decode = msgspec.json.Decoder(_EmbeddingsReply).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_numbers = msgspec.json.Decoder(list[float]).decode

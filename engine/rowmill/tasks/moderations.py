@@ -14,13 +14,13 @@ from rowmill.tasks.inputs import TextInput
 from rowmill.tasks.replies import NULL, counted, decoded, shared
 
 
-class _Moderation(msgspec.Struct, gc=False):
+class _ModerationReply(msgspec.Struct, gc=False):
     results: list[msgspec.Raw]
     model: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL  # OpenAI tells none
 
 
-class _Result(msgspec.Struct, gc=False):
+class _ModerationResult(msgspec.Struct, gc=False):
     flagged: bool
 
 
@@ -54,7 +54,7 @@ class Moderations(TextInput):
         ]
 
 
-def _read(body: bytes, rows: int) -> _Moderation:
+def _read(body: bytes, rows: int) -> _ModerationReply:
     moderation = decoded(_decode, body, "moderation")
     if len(moderation.results) != rows:
         raise BadReply(f"a moderation of {len(moderation.results)} results for {rows} inputs")
@@ -63,5 +63,5 @@ def _read(body: bytes, rows: int) -> _Moderation:
     return moderation
 
 
-_decode = msgspec.json.Decoder(_Moderation).decode
-_decode_result = msgspec.json.Decoder(_Result).decode
+_decode = msgspec.json.Decoder(_ModerationReply).decode
+_decode_result = msgspec.json.Decoder(_ModerationResult).decode

@@ -28,7 +28,7 @@ from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
 from rowmill.tasks.pack_schema import pack_schema
 from rowmill.tasks.replies import shared
-from rowmill.tasks.schema import Schema, response_format
+from rowmill.tasks.schema import OutputSchema, response_format
 from rowmill.tasks.structured import NoJson, StructuredTask, json_in, one_line, with_reason, with_text
 
 _FORM_TOKENS = 16  # of `{"id": "17", "answer": ...},` around an answer, and of `{"answers": [...]}` around them all
@@ -45,20 +45,20 @@ _OBJECT = "as answer the JSON object that the schema asks for."
 _NOT_ASKED = "the pack's reply has no answer with this row's id"
 
 
-class _Message(msgspec.Struct, gc=False):
+class _RowMessage(msgspec.Struct, gc=False):
     role: str
     content: str
 
 
-class _Body(msgspec.Struct, gc=False):
-    messages: list[_Message]
+class _RowBody(msgspec.Struct, gc=False):
+    messages: list[_RowMessage]
 
 
-class _Answers(msgspec.Struct, gc=False):
+class _PackAnswers(msgspec.Struct, gc=False):
     answers: list[msgspec.Raw]
 
 
-class _Entry(msgspec.Struct, gc=False):
+class _PackAnswer(msgspec.Struct, gc=False):
     id: str | int  # a model may take the quotes for decoration
     answer: msgspec.Raw
 
@@ -80,7 +80,7 @@ class PackedTask:
         _check(config)
         self._chat = chat
         self._single: Task = chat
-        self._schema: Schema | None = None
+        self._schema: OutputSchema | None = None
         if isinstance(config.schema, dict):
             single = StructuredTask(chat, config.schema)
             self._single, self._schema = single, single.schema
@@ -259,6 +259,6 @@ def _shares(whole: Answer, rows: int) -> list[Answer]:
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-_decode_body = msgspec.json.Decoder(_Body).decode
-_decode_answers = msgspec.json.Decoder(_Answers).decode
-_decode_entry = msgspec.json.Decoder(_Entry).decode
+_decode_body = msgspec.json.Decoder(_RowBody).decode
+_decode_answers = msgspec.json.Decoder(_PackAnswers).decode
+_decode_entry = msgspec.json.Decoder(_PackAnswer).decode

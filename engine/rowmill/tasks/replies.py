@@ -22,7 +22,7 @@ class Details(msgspec.Struct, gc=False):
     cached_tokens: Count | None = None
 
 
-class _Usage(msgspec.Struct, gc=False):
+class _AnyUsage(msgspec.Struct, gc=False):
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
     input_tokens: Count = 0  # as responses has it
@@ -39,7 +39,7 @@ class _Outside(msgspec.Struct, gc=False):
     usage: msgspec.Raw = NULL
 
 
-_decode_usage = msgspec.json.Decoder(_Usage).decode
+_decode_usage = msgspec.json.Decoder(_AnyUsage).decode
 _decode_cached = msgspec.json.Decoder(_CachedUsage).decode
 _decode_outside = msgspec.json.Decoder(_Outside).decode
 

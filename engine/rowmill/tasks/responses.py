@@ -18,17 +18,17 @@ _REASONS = {"max_output_tokens": b'"length"', "content_filter": b'"content_filte
 _CALLS = frozenset({"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call"})
 
 
-class _Part(msgspec.Struct, gc=False):
+class _OutputPart(msgspec.Struct, gc=False):
     type: str = ""
     text: msgspec.Raw = NULL
     refusal: str | None = None
 
 
-class _Message(msgspec.Struct, gc=False):
-    content: list[_Part] | str | None = None
+class _OutputMessage(msgspec.Struct, gc=False):
+    content: list[_OutputPart] | str | None = None
 
 
-class _Item(msgspec.Struct, gc=False):
+class _OutputItem(msgspec.Struct, gc=False):
     type: str = "message"
 
 
@@ -36,16 +36,16 @@ class _Incomplete(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class _Error(msgspec.Struct, gc=False):
+class _ResponsesError(msgspec.Struct, gc=False):
     code: str | int | None = None
     message: str | None = None
 
 
-class _Response(msgspec.Struct, gc=False):
+class _ResponsesReply(msgspec.Struct, gc=False):
     output: list[msgspec.Raw]
     status: str | None = None
     incomplete_details: _Incomplete | None = None
-    error: _Error | None = None
+    error: _ResponsesError | None = None
     model: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
 
@@ -96,7 +96,7 @@ class Responses:
         return [cls.parse(body)]
 
 
-def _output(response: _Response) -> tuple[bytes, bytes]:
+def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:
     """Return the answer as JSON, and why it ends where it does."""
     texts: list[bytes] = []
     calls: list[bytes] = []
@@ -129,7 +129,7 @@ def _output(response: _Response) -> tuple[bytes, bytes]:
     return b'""', reason  # cut before the first word: a result, and finish_reason says so
 
 
-def _reason(response: _Response) -> bytes:
+def _reason(response: _ResponsesReply) -> bytes:
     details = response.incomplete_details
     reason = details.reason if details is not None else None
     return encode(reason) if reason not in _REASONS else _REASONS[reason]
@@ -139,7 +139,7 @@ _PARTS = Parts(
     text=lambda text: {"type": "input_text", "text": text},
     image=lambda url: {"type": "input_image", "image_url": url},
 )
-_decode = msgspec.json.Decoder(_Response).decode
-_decode_item = msgspec.json.Decoder(_Item).decode
-_decode_message = msgspec.json.Decoder(_Message).decode
+_decode = msgspec.json.Decoder(_ResponsesReply).decode
+_decode_item = msgspec.json.Decoder(_OutputItem).decode
+_decode_message = msgspec.json.Decoder(_OutputMessage).decode
 _decode_text = msgspec.json.Decoder(str).decode

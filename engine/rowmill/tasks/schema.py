@@ -50,7 +50,7 @@ _COLUMN_TYPES: dict[frozenset[str], Any] = {
 _DEPTH = 5  # references and alternatives that a column's type is looked for through: they may be a ring
 
 
-class Schema:
+class OutputSchema:
     """A checked schema, with a validator that is built once."""
 
     def __init__(self, document: Document, source: str = _KEY) -> None:
@@ -93,10 +93,10 @@ def resolved(config: TaskConfig) -> TaskConfig:
     if config.schema is None:
         return config
     if isinstance(config.schema, dict):
-        Schema(config.schema)
+        OutputSchema(config.schema)
         return config
     document = _read(config.schema)
-    Schema(document, f"{_KEY}: {config.schema}")
+    OutputSchema(document, f"{_KEY}: {config.schema}")
     return msgspec.structs.replace(config, schema=document)
 
 

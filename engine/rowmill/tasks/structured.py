@@ -15,7 +15,7 @@ from rowmill.core.errors import ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
-from rowmill.tasks.schema import Document, Schema, response_format, text_format
+from rowmill.tasks.schema import Document, OutputSchema, response_format, text_format
 
 _SHOWN_CHARACTERS = 8000  # of a wrong reply that the model sees again: it may have run on up to its limit
 _FENCE = "```"
@@ -60,7 +60,7 @@ class StructuredTask:
         self.columns = inner.columns
         self.reply_tokens = inner.reply_tokens
         self.shared_tokens = inner.shared_tokens
-        self.schema = Schema(document)
+        self.schema = OutputSchema(document)
         self._inner = inner
         self._member = member
         self._whole_reply = whole_reply

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rowmill.supervisor.machine.cgroup import Group, Memory, groups
+from rowmill.supervisor.machine.cgroup import ControlGroup, Memory, groups
 
 MB = 1 << 20
 
@@ -124,7 +124,7 @@ def test_without_control_groups_there_is_no_limit(machine: Machine, tmp_path: Pa
 
 @pytest.mark.parametrize("files", [{"max": "max", "current": 5}, {"max": "", "current": 5}, {"max": 100}, {}])
 def test_files_that_say_nothing_are_no_limit(machine: Machine, files: dict[str, object]) -> None:
-    assert Group(machine.v2("", **files), "cgroup2").memory() is None
+    assert ControlGroup(machine.v2("", **files), "cgroup2").memory() is None
 
 
 def test_a_limit_that_changes_while_the_run_goes_is_seen(machine: Machine) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import rowmill
 from rowmill.supervisor.machine import readings
-from rowmill.supervisor.machine.cgroup import Group
+from rowmill.supervisor.machine.cgroup import ControlGroup
 from rowmill.supervisor.machine.readings import MemoryGauge
 
 ROOT = Path(rowmill.__file__).parents[1]
@@ -78,12 +78,12 @@ def test_a_system_without_a_port_range_says_nothing(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_group_with_less_left_than_the_machine_counts(tmp_path: Path) -> None:
-    def group(name: str, limit: int, current: int) -> Group:
+    def group(name: str, limit: int, current: int) -> ControlGroup:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "memory.max").write_text(f"{limit}\n")
         (folder / "memory.current").write_text(f"{current}\n")
-        return Group(folder, "cgroup2")
+        return ControlGroup(folder, "cgroup2")
 
     roomy = group("roomy", 1 << 50, 1 << 20)
     tight = group("tight", 100 * MB, 99 * MB)

@@ -11,11 +11,11 @@ OPENAI_URL = "https://api.openai.com/v1"
 SIMULATOR = "simulator"  # the base_url that starts the embedded endpoint for the run
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
-class InputConfig(_Section, frozen=True):
+class InputConfig(_ConfigSection, frozen=True):
     """`[input]`."""
 
     path: str  # a file, a directory, a glob, or a URL of a file system, as "s3://bucket/rows.parquet"
@@ -25,7 +25,7 @@ class InputConfig(_Section, frozen=True):
     split: str | None = None  # of a dataset directory that has several
 
 
-class TaskConfig(_Section, frozen=True):
+class TaskConfig(_ConfigSection, frozen=True):
     """`[task]`."""
 
     mode: Literal["live", "batch", "auto"] = "live"  # "batch": by the Batch API; "auto": what it has in time
@@ -42,7 +42,7 @@ class TaskConfig(_Section, frozen=True):
     rows_per_request: int | Literal["auto"] = "auto"  # "auto": 1, and 64 for embeddings
 
 
-class ProviderConfig(_Section, frozen=True):
+class ProviderConfig(_ConfigSection, frozen=True):
     """One `[[provider]]`."""
 
     name: str = "default"
@@ -64,20 +64,20 @@ class ProviderConfig(_Section, frozen=True):
     )
 
 
-class ClientConfig(_Section, frozen=True):
+class ClientConfig(_ConfigSection, frozen=True):
     """`[client]`."""
 
     transport: Literal["direct", "sdk"] = "direct"
 
 
-class WorkersConfig(_Section, frozen=True):
+class WorkersConfig(_ConfigSection, frozen=True):
     """`[workers]`."""
 
     count: int | Literal["auto"] = "auto"  # processes; "auto" is one for each core
     concurrency: int | Literal["auto"] = "auto"  # most requests in flight, for each worker; "auto" finds it out
 
 
-class RetryConfig(_Section, frozen=True):
+class RetryConfig(_ConfigSection, frozen=True):
     """`[retry]`."""
 
     attempts: int = 6  # tries of a row, the first one included; a 429 spends none
@@ -87,7 +87,7 @@ class RetryConfig(_Section, frozen=True):
     invalid_output: int = 3  # times that a row is asked until its reply fits the schema, the first one included
 
 
-class PriceConfig(_Section, frozen=True):
+class PriceConfig(_ConfigSection, frozen=True):
     """The price of one model in `[prices]`, in dollars a million tokens; what is left out is as published."""
 
     input: float | None = None
@@ -96,7 +96,7 @@ class PriceConfig(_Section, frozen=True):
     batch_discount: float | None = None  # part of the price that the Batch API takes off; 0.5 where nobody says
 
 
-class BudgetConfig(_Section, frozen=True):
+class BudgetConfig(_ConfigSection, frozen=True):
     """`[budget]`: what the whole run may spend, resumes included."""
 
     max_usd: float | None = None
@@ -109,7 +109,7 @@ class BudgetConfig(_Section, frozen=True):
         return (self.max_usd, self.max_tokens, self.max_requests) != (None, None, None)
 
 
-class BatchConfig(_Section, frozen=True):
+class BatchConfig(_ConfigSection, frozen=True):
     """`[batch]`: how the Batch API is used, where task.mode asks for it."""
 
     provider: str | None = None  # whose; left out: the first one's
@@ -122,21 +122,21 @@ class BatchConfig(_Section, frozen=True):
     stuck_s: float = 93_600.0  # a batch that is not over so long after it was created is cancelled and asked again
 
 
-class MachineConfig(_Section, frozen=True):
+class MachineConfig(_ConfigSection, frozen=True):
     """`[machine]`."""
 
     memory: float = 0.9  # part of the machine's memory in use from which on less is kept in flight
     min_free_mb: int | Literal["auto"] = "auto"  # disk space below which nothing new is sent
 
 
-class CheckpointConfig(_Section, frozen=True):
+class CheckpointConfig(_ConfigSection, frozen=True):
     """`[checkpoint]`."""
 
     dir: str | None = None  # the run directory; "<output.path>.run" where left out
     commit_ms: int = 100  # at most this long after its reply a row is safe on disk
 
 
-class CacheConfig(_Section, frozen=True):
+class CacheConfig(_ConfigSection, frozen=True):
     """`[cache]`."""
 
     use: Literal["off", "run", "disk"] = "off"  # "run": identical rows of a run are sent once; "disk": of all runs
@@ -144,7 +144,7 @@ class CacheConfig(_Section, frozen=True):
     max_mb: int = 1024  # of them; the oldest give way
 
 
-class OutputConfig(_Section, frozen=True):
+class OutputConfig(_ConfigSection, frozen=True):
     """`[output]`."""
 
     path: str  # a file, a directory (for Parquet parts; ends with "/"), or a URL of a file system
@@ -153,7 +153,7 @@ class OutputConfig(_Section, frozen=True):
     include: list[Literal["input", "meta"]] = []
 
 
-class Config(_Section, frozen=True):
+class Config(_ConfigSection, frozen=True):
     """A whole configuration, checked."""
 
     input: InputConfig

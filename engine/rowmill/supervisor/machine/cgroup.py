@@ -48,7 +48,7 @@ _VERSIONS = {
 }
 
 
-class Group(NamedTuple):
+class ControlGroup(NamedTuple):
     """One level of the control groups that this process is in."""
 
     folder: Path
@@ -65,7 +65,7 @@ class Group(NamedTuple):
         return Memory(min(limits), max(0, min(limits) - in_use))
 
 
-def groups(process: Path = Path("/proc/self")) -> list[Group]:
+def groups(process: Path = Path("/proc/self")) -> list[ControlGroup]:
     """Return the groups whose memory limits hold for a process, by its folder in /proc; empty where there are none."""
     try:
         membership = (process / "cgroup").read_text(encoding="utf-8", errors="surrogateescape")
@@ -74,7 +74,7 @@ def groups(process: Path = Path("/proc/self")) -> list[Group]:
         return []
     paths = dict(_memory_paths(membership))
     return [
-        Group(folder, version)
+        ControlGroup(folder, version)
         for version, root, point in _memory_mounts(mounts)
         if version in paths
         for folder in _levels(paths[version], root, point)

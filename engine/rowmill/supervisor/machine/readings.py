@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import psutil
 
-from rowmill.supervisor.machine.cgroup import Group, Memory, groups
+from rowmill.supervisor.machine.cgroup import ControlGroup, Memory, groups
 
 _MORE_THAN_ANY = 1 << 40  # stands for "unlimited" where a number is compared
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of IPv6 too
@@ -31,7 +31,7 @@ class Descriptors(NamedTuple):
 class MemoryGauge:
     """The memory that will run out first: the machine's, or that of a control group this process is in."""
 
-    def __init__(self, limited: Sequence[Group] | None = None) -> None:
+    def __init__(self, limited: Sequence[ControlGroup] | None = None) -> None:
         """Find the control groups, unless they are given."""
         self._groups = groups() if limited is None else list(limited)
 
