@@ -171,14 +171,6 @@ def test_unpack_reads_the_one_row_whether_or_not_it_fits() -> None:
     assert TASK.pack([request]) is request
 
 
-def test_a_whole_reply_is_the_output_where_that_is_wanted() -> None:
-    task = StructuredTask(ChatTask(with_format(CONFIG), None), SCHEMA, whole_reply=True)
-    body = reply('{"name":"x","price":1}')
-    assert task.parse(body + b"\n").output == body
-    with pytest.raises(InvalidOutput):
-        task.parse(reply("no"))
-
-
 @given(st.text(max_size=20) | st.sampled_from(['{"name":"é","price":1}', "```json\n{}\n```"]), st.integers(0, 30))
 @settings(max_examples=60, deadline=None)
 @example("```", 9)

@@ -3,7 +3,7 @@
 Everything that a user can cause or must act on is a `RowmillError`; its text is one line that says what is
 wrong and what to do. Anything else that reaches the command line is a defect of Rowmill.
 
-A failure of a single row is no exception but an outcome (`records.Failure`): `InvalidRow`, `BadReply`, `Declined`
+A failure of a single row is no exception but an outcome (`wire.Failure`): `InvalidRow`, `BadReply`, `Declined`
 and `InvalidOutput` are raised by tasks and end inside the worker.
 """
 

@@ -1,6 +1,6 @@
 """What is asked and what is read out: an input line -> a request body, a reply body -> an answer.
 
-Every input, whatever its format, reaches a task as lines of JSON objects (see `sources`).
+Every input, whatever its format, reaches a task as lines of JSON objects (see `files.input`).
 """
 
 from collections.abc import Callable, Iterable, Sequence

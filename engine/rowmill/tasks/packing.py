@@ -17,7 +17,7 @@ What a caller must know:
   a pack and are refused.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -30,6 +30,7 @@ from rowmill.tasks.pack_schema import pack_schema
 from rowmill.tasks.replies import shared
 from rowmill.tasks.schema import OutputSchema, response_format
 from rowmill.tasks.structured import NoJson, StructuredTask, json_in, one_line, with_reason, with_text
+from rowmill.tasks.wrapper import TaskWrapper
 
 _FORM_TOKENS = 16  # of `{"id": "17", "answer": ...},` around an answer, and of `{"answers": [...]}` around them all
 _CAPS = ("max_completion_tokens", "max_tokens")
@@ -63,7 +64,7 @@ class _PackAnswer(msgspec.Struct, gc=False):
     answer: msgspec.Raw
 
 
-class PackedTask:
+class PackedTask(TaskWrapper):
     """Asks for several rows at once, and for one in the way of the task that it is made around.
 
     shared_tokens: those that a row saves by sharing a request with others: system prompt and schema, without the form.
@@ -78,15 +79,15 @@ class PackedTask:
         rows = config.rows_per_request
         assert isinstance(rows, int)
         _check(config)
+        super().__init__(chat)
         self._chat = chat
         self._single: Task = chat
         self._schema: OutputSchema | None = None
         if isinstance(config.schema, dict):
             single = StructuredTask(chat, config.schema)
             self._single, self._schema = single, single.schema
+        self.parse = self._single.parse
         self.rows_per_request = rows
-        self.columns = chat.columns
-        self.reply_tokens = chat.reply_tokens
         self._instructions = _INSTRUCTIONS + (_OBJECT if self._schema else _TEXT)
         self._caps = {key: cap for key in _CAPS if type(cap := config.params.get(key)) is int}
         self._fixed = {
@@ -96,10 +97,6 @@ class PackedTask:
         self._before = self._beginning(config.model)
         shared = len(config.system or "") + (len(_encode(self._schema.document)) if self._schema else 0)
         self.shared_tokens = max(0, shared // CHARACTERS_A_TOKEN - _FORM_TOKENS)
-
-    def build(self, line: bytes) -> Request:
-        """Turn one input line into the request of this row alone. Raises `InvalidRow` with the reason."""
-        return self._chat.build(line)
 
     def pack(self, requests: Sequence[Request]) -> Request:
         """Make one request of several rows; of one, its own."""
@@ -175,10 +172,6 @@ class PackedTask:
             return InvalidOutput(problem, msgspec.structs.replace(share, output=_encode(answer.decode())))
         return msgspec.structs.replace(share, output=one_line(answer.decode()))
 
-    def parse(self, body: bytes) -> Answer:
-        """Read the body of a 2xx reply to a request of one row, as the task of one row does."""
-        return self._single.parse(body)
-
     def again(self, request: Request, invalid: InvalidOutput) -> Request:
         """Return the request of this row alone that shows the model its reply and what was wrong with it.
 
@@ -194,18 +187,6 @@ class PackedTask:
 
     def _beginning(self, model: str | None) -> bytes:
         return _encode({"model": model, **self._fixed})[:-1]
-
-    def id_of(self, line: bytes) -> bytes:
-        """Return a row's id as JSON text, null where it cannot be read: for rows that fail before they are built."""
-        return self._chat.id_of(line)
-
-    def input_of(self, line: bytes) -> bytes:
-        """Return the line as JSON that can stand in an output line; null where it is no JSON."""
-        return self._chat.input_of(line)
-
-    def check(self, lines: Iterable[bytes], source: str) -> None:
-        """Refuse a configuration that does not fit the input's first lines. Raises `InputError`."""
-        self._chat.check(lines, source)
 
 
 def _check(config: TaskConfig) -> None:

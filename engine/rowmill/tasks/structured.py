@@ -5,7 +5,7 @@ around the whole of it is taken off: nothing is in doubt then, and asking again 
 prose before or behind the JSON too, is an `InvalidOutput`: what to leave away would be a guess.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
 import msgspec
@@ -16,6 +16,7 @@ from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
 from rowmill.tasks.schema import Document, OutputSchema, response_format, text_format
+from rowmill.tasks.wrapper import TaskWrapper
 
 _SHOWN_CHARACTERS = 8000  # of a wrong reply that the model sees again: it may have run on up to its limit
 _FENCE = "```"
@@ -35,7 +36,7 @@ class NoJson(Exception):
     """A content that is no JSON; the text says why."""
 
 
-class StructuredTask:
+class StructuredTask(TaskWrapper):
     """Builds the requests of another task, and holds the replies' content against a schema.
 
     The output of an answer is the JSON that the model wrote, on one line.
@@ -48,26 +49,17 @@ class StructuredTask:
         inner: Task,
         document: Document,
         member: Literal["messages", "input"] = "messages",
-        *,
-        whole_reply: bool = False,
     ) -> None:
         """Build the validator. Raises `ConfigError` where the schema is none.
 
         inner: made of the configuration that `with_format` returns; its outputs are contents, never whole replies.
         member: of its API's bodies, the last one, that holds the conversation.
-        whole_reply: the output of a valid answer is the whole body of the reply.
         """
-        self.columns = inner.columns
-        self.reply_tokens = inner.reply_tokens
-        self.shared_tokens = inner.shared_tokens
+        super().__init__(inner)
+        self.asking = inner.asking
         self.schema = OutputSchema(document)
-        self._inner = inner
+        self._parse = inner.parse
         self._member = member
-        self._whole_reply = whole_reply
-
-    def build(self, line: bytes) -> Request:
-        """Turn one input line into a request. Raises `InvalidRow` with the reason."""
-        return self._inner.build(line)
 
     @staticmethod
     def pack(requests: Sequence[Request]) -> Request:
@@ -89,7 +81,7 @@ class StructuredTask:
         Raises `BadReply` where it is none, `Declined` where the model declined or a content filter cut it off,
         `InvalidOutput` where the content does not fit the schema.
         """
-        answer = self._inner.parse(body)
+        answer = self._parse(body)
         try:
             text, value = json_in(answer.output)
         except NoJson as error:
@@ -97,8 +89,6 @@ class StructuredTask:
         problem = self.schema.problem(value)
         if problem is not None:
             self._invalid(answer, problem)
-        if self._whole_reply:
-            text = body.strip()
         return msgspec.structs.replace(answer, output=text)
 
     @staticmethod
@@ -127,22 +117,6 @@ class StructuredTask:
             messages.append(b"%b%b}" % (_CORRECTION, _encode(f"{invalid}. {_REQUEST}")[1:]))
         body = b"%b[%b]}" % (before, b",".join(messages))
         return Request(body, request.id, len(body) // CHARACTERS_A_TOKEN)
-
-    def asking(self, model: str) -> Callable[[bytes], bytes]:
-        """Return what turns the body of a request into one that asks another model the same."""
-        return self._inner.asking(model)
-
-    def id_of(self, line: bytes) -> bytes:
-        """Return a row's id as JSON text, null where it cannot be read: for rows that fail before they are built."""
-        return self._inner.id_of(line)
-
-    def input_of(self, line: bytes) -> bytes:
-        """Return the line as JSON that can stand in an output line; null where it is no JSON."""
-        return self._inner.input_of(line)
-
-    def check(self, lines: Iterable[bytes], source: str) -> None:
-        """Refuse a configuration that does not fit the input's first lines. Raises `InputError`."""
-        self._inner.check(lines, source)
 
 
 def with_format(config: TaskConfig) -> TaskConfig:
