@@ -264,13 +264,13 @@ def test_a_row_that_kills_its_worker_costs_one_row(
         """
 import os, signal
 from rowmill.worker.live import process as worker
-from rowmill.tasks.chat import ChatTask
-build = ChatTask.build
+from rowmill.tasks.plain import PlainTask
+build = PlainTask.build
 def deadly(self, line):
     if b'"r33"' in line:
         os.kill(os.getpid(), signal.SIGKILL)
     return build(self, line)
-ChatTask.build = deadly
+PlainTask.build = deadly
 main = worker.main
 """,
     )

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, ConfigError, Declined, InputError, InvalidRow
-from rowmill.tasks.chat import ChatTask, parse
+from rowmill.tasks.chat import Chat, parse
+from rowmill.tasks.plain import PlainTask
 from rowmill.tasks.rows import input_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
@@ -28,8 +29,8 @@ values = st.recursive(
 parameters = st.dictionaries(texts.filter(lambda key: key not in {"model", "messages"}), values, max_size=4)
 
 
-def chat(prompt: str = "Say {text}", id_column: str | None = None, **more: Any) -> ChatTask:
-    return ChatTask(TaskConfig(model=more.pop("model", "m"), prompt=prompt, **more), id_column)
+def chat(prompt: str = "Say {text}", id_column: str | None = None, **more: Any) -> PlainTask:
+    return PlainTask(Chat(), TaskConfig(model=more.pop("model", "m"), prompt=prompt, **more), id_column)
 
 
 def strict(text: bytes) -> Any:

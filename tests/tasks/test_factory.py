@@ -11,8 +11,8 @@ from rowmill.core.config import TaskConfig
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import BadReply, ConfigError, InvalidOutput
 from rowmill.tasks import Task
-from rowmill.tasks.chat import ChatTask
 from rowmill.tasks.factory import open_task
+from rowmill.tasks.plain import PlainTask
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
 
@@ -29,7 +29,7 @@ def chat_reply(**message: Any) -> dict[str, Any]:
 
 
 def test_a_plain_chat_has_the_task_made_for_it() -> None:
-    assert type(opened()) is ChatTask
+    assert type(opened()) is PlainTask
 
 
 def test_a_whole_reply_is_the_body_as_it_came_and_is_counted_as_any_other() -> None:

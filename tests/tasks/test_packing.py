@@ -12,9 +12,10 @@ from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
-from rowmill.tasks.chat import Chat, ChatTask
+from rowmill.tasks.chat import Chat
 from rowmill.tasks.composed import ComposedTask
 from rowmill.tasks.packing import PackedTask
+from rowmill.tasks.plain import PlainTask
 from rowmill.tasks.structured import with_format
 
 SCHEMA: dict[str, Any] = {
@@ -28,7 +29,7 @@ SCHEMA: dict[str, Any] = {
 def packed(**changes: Any) -> PackedTask:
     config = TaskConfig(**{"model": "m", "prompt": "Say {text}", "rows_per_request": 20, **changes})
     single = config if config.schema is None else with_format(config)
-    return PackedTask(ChatTask(single, "id"), config)
+    return PackedTask(PlainTask(Chat(), single, "id"), config)
 
 
 TEXTS, OBJECTS = packed(), packed(schema=SCHEMA, system="Label it.")
@@ -87,10 +88,12 @@ def test_a_pack_of_rows_with_a_schema_has_it_and_the_users_system_prompt() -> No
 
 def test_a_pack_of_one_row_is_its_ordinary_request() -> None:
     for task, single in (
-        (TEXTS, ChatTask(TaskConfig(model="m", prompt="Say {text}"), "id")),
+        (TEXTS, PlainTask(Chat(), TaskConfig(model="m", prompt="Say {text}"), "id")),
         (
             OBJECTS,
-            ChatTask(with_format(TaskConfig(model="m", prompt="Say {text}", system="Label it.", schema=SCHEMA)), "id"),
+            PlainTask(
+                Chat(), with_format(TaskConfig(model="m", prompt="Say {text}", system="Label it.", schema=SCHEMA)), "id"
+            ),
         ),
     ):
         line = b'{"id":7,"text":"x"}'
@@ -157,7 +160,7 @@ def test_system_prompts_that_differ_go_with_their_rows() -> None:
 def test_what_rows_cannot_share_is_refused(changes: dict[str, Any], message: str) -> None:
     config = TaskConfig(**{"model": "m", "prompt": "{text}", "rows_per_request": 2, **changes})
     with pytest.raises(ConfigError, match=r"^task\.rows_per_request: ") as error:
-        PackedTask(ChatTask(TaskConfig(model="m", prompt="{text}"), None), config)
+        PackedTask(PlainTask(Chat(), TaskConfig(model="m", prompt="{text}"), None), config)
     assert message in str(error.value)
 
 

@@ -13,7 +13,7 @@ from rowmill.core.errors import BadReply, ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import OWN_MODEL
-from rowmill.tasks.chat import ChatTask
+from rowmill.tasks.chat import Chat
 from rowmill.tasks.plain import PlainTask
 from rowmill.tasks.responses import Responses
 from rowmill.tasks.schema import text_format
@@ -31,7 +31,7 @@ ROW = b'{"text":"a \\"quoted\\" \\u00e9"}'
 
 def structured(config: TaskConfig = CONFIG) -> StructuredTask:
     assert isinstance(config.schema, dict)
-    return StructuredTask(ChatTask(with_format(config), None), config.schema)
+    return StructuredTask(PlainTask(Chat(), with_format(config), None), config.schema)
 
 
 TASK = structured()
@@ -269,7 +269,7 @@ def test_the_responses_api_is_asked_again_by_its_list_of_inputs() -> None:
 
 
 def test_rows_are_read_as_the_task_inside_reads_them() -> None:
-    task = StructuredTask(ChatTask(with_format(CONFIG), "id"), SCHEMA)
+    task = StructuredTask(PlainTask(Chat(), with_format(CONFIG), "id"), SCHEMA)
     assert task.columns == ["text", "id"]
     assert task.id_of(b'{"text":"a","id":7}') == b"7"
     assert task.input_of(b' {"a":1}') == b'{"a":1}'

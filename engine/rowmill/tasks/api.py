@@ -6,6 +6,7 @@ run's model, which `Task.asking` may change; with `OWN_MODEL` begins a body whos
 same by both.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from rowmill.core.config import TaskConfig
@@ -40,5 +41,6 @@ class Api(Protocol):
     def parse(self, body: bytes) -> Answer:
         """Read the body of a reply to one row; see `Task.parse`."""
 
-    def unpack(self, body: bytes, rows: int) -> list[Answer | InvalidOutput]:
-        """Read the body of a reply to several rows; see `Task.unpack`."""
+    @property
+    def unpack(self) -> Callable[[bytes, int], list[Answer | InvalidOutput]] | None:
+        """Reads the body of a reply to several rows, see `Task.unpack`; None where a request holds one row."""

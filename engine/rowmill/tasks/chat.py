@@ -5,11 +5,10 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, Declined, InvalidOutput
+from rowmill.core.errors import BadReply, Declined
 from rowmill.core.wire import Answer
 from rowmill.tasks.conversation import Parts, Question, with_system
-from rowmill.tasks.plain import PlainTask
-from rowmill.tasks.replies import NULL, Count, Details, counted
+from rowmill.tasks.replies import NULL, Count, Details, Outside, counted
 from rowmill.tasks.rows import UNREADABLE
 
 
@@ -24,10 +23,8 @@ class _ChatChoice(msgspec.Struct, gc=False):
     finish_reason: msgspec.Raw = NULL
 
 
-class _ChatCompletion(msgspec.Struct, gc=False):
+class _ChatCompletion(Outside, gc=False, kw_only=True):
     choices: list[_ChatChoice]
-    model: msgspec.Raw = NULL
-    usage: msgspec.Raw = NULL
 
 
 class _ChatUsage(msgspec.Struct, gc=False):
@@ -91,6 +88,7 @@ class Chat:
 
     caps = ("max_completion_tokens", "max_tokens")
     parse = staticmethod(parse)
+    unpack = None  # the rows of a request are told apart by `packing`
 
     @staticmethod
     def fixed(config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:  # noqa: ARG004 - see `api.Api`
@@ -112,20 +110,6 @@ class Chat:
     def content(system: str | None, question: str | list[dict[str, Any]]) -> dict[str, Any]:
         """Return the messages of one row."""
         return {"messages": with_system(system, question)}
-
-    @staticmethod
-    def unpack(body: bytes, rows: int) -> list[Answer | InvalidOutput]:
-        """Read the reply to the one row that a request of this API holds."""
-        assert rows == 1
-        return [parse(body)]
-
-
-class ChatTask(PlainTask):
-    """The plain chat task."""
-
-    def __init__(self, config: TaskConfig, id_column: str | None) -> None:
-        """Compile the task. Raises `ConfigError` where its template is none."""
-        super().__init__(Chat(), config, id_column)
 
 
 _QUOTE = ord('"')

@@ -1,14 +1,11 @@
 """Completions: `POST /completions`, of which the text of the first choice is the answer."""
 
-from typing import Any
-
 import msgspec
 
-from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, InvalidOutput
+from rowmill.core.errors import BadReply
 from rowmill.core.wire import Answer
 from rowmill.tasks.inputs import TextInput
-from rowmill.tasks.replies import NULL, counted, decoded
+from rowmill.tasks.replies import NULL, Outside, counted, decoded
 
 
 class _TextChoice(msgspec.Struct, gc=False):
@@ -16,10 +13,8 @@ class _TextChoice(msgspec.Struct, gc=False):
     finish_reason: msgspec.Raw = NULL
 
 
-class _TextCompletion(msgspec.Struct, gc=False):
+class _TextCompletion(Outside, gc=False, kw_only=True):
     choices: list[_TextChoice]
-    model: msgspec.Raw = NULL
-    usage: msgspec.Raw = NULL
 
 
 class Completions(TextInput):
@@ -27,11 +22,7 @@ class Completions(TextInput):
 
     caps = ("max_tokens",)
     member = "prompt"
-
-    @staticmethod
-    def fixed(config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:  # noqa: ARG004 - see `api.Api`
-        """Return the members that are the same in every request."""
-        return dict(config.params)
+    unpack = None
 
     @staticmethod
     def parse(body: bytes) -> Answer:
@@ -45,12 +36,6 @@ class Completions(TextInput):
             raise BadReply("a completion whose text is none")
         usage = bytes(completion.usage)
         return Answer(text, bytes(choice.finish_reason), bytes(completion.model), usage, *counted(usage))
-
-    @classmethod
-    def unpack(cls, body: bytes, rows: int) -> list[Answer | InvalidOutput]:
-        """Read the reply to the one row that a request of this API holds."""
-        assert rows == 1
-        return [cls.parse(body)]
 
 
 _decode = msgspec.json.Decoder(_TextCompletion).decode

@@ -15,7 +15,7 @@ from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, InvalidOutput
 from rowmill.core.wire import Answer
 from rowmill.tasks.inputs import TextInput
-from rowmill.tasks.replies import NULL, counted, decoded, shared
+from rowmill.tasks.replies import Outside, alike, counted, decoded
 from rowmill.tasks.rows import encode
 
 _BYTES_A_NUMBER = 4
@@ -29,10 +29,8 @@ class _Embedding(msgspec.Struct, gc=False):
     index: int | None = None  # some small servers tell none
 
 
-class _EmbeddingsReply(msgspec.Struct, gc=False):
+class _EmbeddingsReply(Outside, gc=False, kw_only=True):
     data: list[_Embedding]
-    model: msgspec.Raw = NULL
-    usage: msgspec.Raw = NULL
 
 
 class Embeddings(TextInput):
@@ -56,18 +54,9 @@ class Embeddings(TextInput):
 
     @staticmethod
     def unpack(body: bytes, rows: int) -> list[Answer | InvalidOutput]:
-        """Read the body of a 2xx reply to several inputs. Raises `BadReply` where it is none.
-
-        A row's part of the usage is not told: `usage` is null, so that no row's line depends on its neighbours.
-        """
+        """Read the body of a 2xx reply to several inputs. Raises `BadReply` where it is none."""
         reply = decoded(_decode, body, "embedding")
-        vectors = _vectors(reply, rows)
-        prompt, completion = (shared(tokens, rows) for tokens in counted(bytes(reply.usage))[:2])
-        model = bytes(reply.model)
-        return [
-            Answer(vector, b"null", model, b"null", *tokens)
-            for vector, *tokens in zip(vectors, prompt, completion, strict=True)
-        ]
+        return alike(_vectors(reply, rows), rows, reply)
 
 
 def _vectors(reply: _EmbeddingsReply, rows: int) -> list[bytes]:

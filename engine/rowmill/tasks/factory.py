@@ -40,18 +40,21 @@ def open_task(
         raise ConfigError(
             f'task.{key}: replies are kept whole with output.format "batch"; choose another, or remove it'
         )
+    inner = config  # of the task that another is made around
+    if config.schema is not None:
+        from rowmill.tasks.schema import resolved
+        from rowmill.tasks.structured import StructuredTask, with_format
+
+        if isinstance(config.schema, str):  # a run has read its file before it opens tasks
+            config = resolved(config)
+        inner = with_format(config)
     if rows > 1 and config.api == "chat.completions":
         from rowmill.tasks.packing import PackedTask
 
-        config = _with_schema(config)
-        return PackedTask(_opened(api, _asking_for_schema(config), input.id), config)
-    if config.schema is not None:
-        from rowmill.tasks.structured import StructuredTask
-
-        config = _with_schema(config)
-        assert isinstance(config.schema, dict)
+        return PackedTask(_opened(api, inner, input.id), config)
+    if isinstance(config.schema, dict):
         member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
-        return StructuredTask(_opened(api, _asking_for_schema(config), input.id), config.schema, member)
+        return StructuredTask(_opened(api, inner, input.id), config.schema, member)
     return _opened(api, config, input.id, whole_reply=whole_reply, rows=rows)
 
 
@@ -62,28 +65,10 @@ def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:
     return EMBEDDINGS_A_REQUEST if config.api == "embeddings" and not config.per_row and not whole_reply else 1
 
 
-def _with_schema(config: TaskConfig) -> TaskConfig:
-    """Return the configuration with the schema itself; a run has read its file before it opens tasks."""
-    from rowmill.tasks.schema import resolved
-
-    return resolved(config) if isinstance(config.schema, str) else config
-
-
-def _asking_for_schema(config: TaskConfig) -> TaskConfig:
-    """Return the configuration of the task that another is made around."""
-    from rowmill.tasks.structured import with_format
-
-    return config if config.schema is None else with_format(config)
-
-
 def _opened(api: Api, config: TaskConfig, id_column: str | None, *, whole_reply: bool = False, rows: int = 1) -> Task:
     from rowmill.tasks.plain import PlainTask, is_plain
 
     if is_plain(config):
-        if config.api == "chat.completions" and not whole_reply:
-            from rowmill.tasks.chat import ChatTask
-
-            return ChatTask(config, id_column)
         return PlainTask(api, config, id_column, whole_reply=whole_reply, rows_per_request=rows)
     from rowmill.tasks.composed import ComposedTask
 

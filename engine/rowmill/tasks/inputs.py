@@ -13,6 +13,11 @@ class TextInput:
     member = "input"
     caps: tuple[str, ...] = ()
 
+    @staticmethod
+    def fixed(config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:  # noqa: ARG004 - see `api.Api`
+        """Return the members that are the same in every request."""
+        return dict(config.params)
+
     @classmethod
     def plain(cls, config: TaskConfig) -> tuple[str, Any]:  # noqa: ARG003 - see `api.Api`
         """Return the member with null in the prompt's place."""

@@ -1,12 +1,12 @@
 """What the replies of all APIs have in common: that they are JSON of a known shape, and say what they cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, TypeVar
 
 import msgspec
 
 from rowmill.core.amounts import Spent
-from rowmill.core.errors import BadReply, Declined
+from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer
 from rowmill.tasks.rows import UNREADABLE
 
@@ -34,14 +34,16 @@ class _CachedUsage(msgspec.Struct, gc=False):
     input_tokens_details: Details | None = None  # as responses has it
 
 
-class _Outside(msgspec.Struct, gc=False):
+class Outside(msgspec.Struct, gc=False):
+    """What the replies of all APIs say beside their content."""
+
     model: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
 
 
 _decode_usage = msgspec.json.Decoder(_AnyUsage).decode
 _decode_cached = msgspec.json.Decoder(_CachedUsage).decode
-_decode_outside = msgspec.json.Decoder(_Outside).decode
+_decode_outside = msgspec.json.Decoder(Outside).decode
 
 
 def decoded(decode: Callable[[bytes], Decoded], body: bytes, what: str) -> Decoded:
@@ -90,6 +92,19 @@ def shared(total: int, rows: int) -> list[int]:
     """Split tokens evenly among rows, so that their sum is right."""
     part, rest = divmod(total, rows)
     return [part + (number < rest) for number in range(rows)]
+
+
+def alike(outputs: Iterable[bytes], rows: int, outside: Outside) -> list[Answer | InvalidOutput]:
+    """Return the answers of rows that shared a request, none of which says why it ends.
+
+    A row's part of the usage is not told: `usage` is null, so that no row's line depends on its neighbours.
+    """
+    prompt, completion = (shared(tokens, rows) for tokens in counted(bytes(outside.usage))[:2])
+    model = bytes(outside.model)
+    return [
+        Answer(output, b"null", model, b"null", *tokens)
+        for output, *tokens in zip(outputs, prompt, completion, strict=True)
+    ]
 
 
 def whole(parse: Callable[[bytes], Answer]) -> Callable[[bytes], Answer]:

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, Declined, InvalidOutput
+from rowmill.core.errors import BadReply, Declined
 from rowmill.core.wire import Answer
 from rowmill.tasks.conversation import Parts, Question
-from rowmill.tasks.replies import NULL, counted, decoded
+from rowmill.tasks.replies import NULL, Outside, counted, decoded
 from rowmill.tasks.rows import encode
 
 _REASONS = {"max_output_tokens": b'"length"', "content_filter": b'"content_filter"'}
@@ -41,19 +41,18 @@ class _ResponsesError(msgspec.Struct, gc=False):
     message: str | None = None
 
 
-class _ResponsesReply(msgspec.Struct, gc=False):
+class _ResponsesReply(Outside, gc=False, kw_only=True):
     output: list[msgspec.Raw]
     status: str | None = None
     incomplete_details: _Incomplete | None = None
     error: _ResponsesError | None = None
-    model: msgspec.Raw = NULL
-    usage: msgspec.Raw = NULL
 
 
 class Responses:
     """The API as tasks know it; see `api.Api`."""
 
     caps = ("max_output_tokens",)
+    unpack = None
 
     @staticmethod
     def fixed(config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:  # noqa: ARG004 - see `api.Api`
@@ -88,12 +87,6 @@ class Responses:
         output, finish_reason = _output(response)
         usage = bytes(response.usage)
         return Answer(output, finish_reason, bytes(response.model), usage, *counted(usage))
-
-    @classmethod
-    def unpack(cls, body: bytes, rows: int) -> list[Answer | InvalidOutput]:
-        """Read the reply to the one row that a request of this API holds."""
-        assert rows == 1
-        return [cls.parse(body)]
 
 
 def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:

@@ -23,7 +23,8 @@ from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import FRAME_BYTES
 from rowmill.store.in_flight import InflightBoard, read_board
 from rowmill.tasks import Task
-from rowmill.tasks.chat import ChatTask
+from rowmill.tasks.chat import Chat
+from rowmill.tasks.plain import PlainTask
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live.dispatcher import Dispatcher
 from rowmill.worker.live.provider import Provider
@@ -247,7 +248,7 @@ def work(tmp_path: Path) -> Start:
     return at_work(tmp_path)
 
 
-TASK: Task = ChatTask(TaskConfig(model="m", prompt="{text}"), "id")
+TASK: Task = PlainTask(Chat(), TaskConfig(model="m", prompt="{text}"), "id")
 
 
 def only(wire: Wire) -> list[Provider]:
