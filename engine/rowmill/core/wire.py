@@ -4,6 +4,15 @@ from typing import Literal, Protocol
 
 import msgspec
 
+# The member of each API's requests that is made of the row: the one, beside the model, that none may lack.
+CONTENT = {
+    "chat.completions": "messages",
+    "responses": "input",
+    "completions": "prompt",
+    "embeddings": "input",
+    "moderations": "input",
+}
+
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One row, ready to be sent."""

@@ -52,9 +52,10 @@ class ApiTask(ABC):
     def build(self, line: bytes) -> Request:
         """Turn one input line into a request; see `Task.build`."""
 
-    @abstractmethod
     def asking(self, model: str) -> Callable[[bytes], bytes]:
-        """Return what makes a body ask another model; see `Task.asking`."""
+        """Return what makes a body, which begins as that of a plain request, ask another model; see `Task.asking`."""
+        before, length = self.beginning(model), len(self._before)
+        return lambda body: before + body[length:]
 
     def beginning(self, model: str | None) -> bytes:
         """Return the body of a plain request to this model, up to where its prompt stands."""

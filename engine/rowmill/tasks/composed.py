@@ -74,8 +74,7 @@ class ComposedTask(ApiTask):
     def asking(self, model: str) -> Callable[[bytes], bytes]:
         """Return what turns a body into one that asks another model the same, but where the row named its own."""
         if self.rows_per_request > 1:
-            before, length = self.beginning(model), len(self._before)
-            return lambda body: before + body[length:]
+            return super().asking(model)
         mine, other = self._model, _model(model)
         return lambda body: other + body[len(mine) :] if body.startswith(mine) else body
 

@@ -4,7 +4,6 @@ It has a path of its own, because a request costs little more than what is done 
 prompt's columns as texts, the prompt is one format operation, and the body is three pieces of bytes put together.
 """
 
-from collections.abc import Callable
 from operator import attrgetter
 
 import msgspec
@@ -68,11 +67,6 @@ class PlainTask(ApiTask):
             return self._build_of_any(line)
         id_ = b"null" if self._id_value is None else encode(self._id_value(row))
         return self._request(self._pattern % self._prompt_values(row), id_)
-
-    def asking(self, model: str) -> Callable[[bytes], bytes]:
-        """Return what turns the body of a built (or packed) request into one that asks another model the same."""
-        before, length = self.beginning(model), len(self._before)
-        return lambda body: before + body[length:]
 
     def _build_of_any(self, line: bytes) -> Request:
         values = self._rows.read(line)

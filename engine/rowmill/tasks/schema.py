@@ -47,6 +47,7 @@ _COLUMN_TYPES: dict[frozenset[str], Any] = {
     frozenset({"integer", "number"}): "double",
     frozenset({"boolean"}): "bool",
 }
+_VALUE_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _DEPTH = 5  # references and alternatives that a column's type is looked for through: they may be a ring
 
 
@@ -196,9 +197,9 @@ def _types(part: Any, document: Document, depth: int = 0) -> frozenset[str]:
         case {"type": list(kinds)}:
             return frozenset(kinds)
         case {"const": value}:
-            return frozenset({_type(value)})
+            return frozenset({_VALUE_TYPES.get(type(value), "json")})
         case {"enum": list(values)}:
-            return frozenset(map(_type, values))
+            return frozenset(_VALUE_TYPES.get(type(value), "json") for value in values)
         case {"anyOf": list(parts)} | {"oneOf": list(parts)}:
             each = [_types(part, document, depth + 1) for part in parts]
             return frozenset().union(*each) if all(each) else frozenset()
@@ -215,21 +216,6 @@ def _pointed(document: Document, reference: Any) -> Any:
             return None
         part = part.get(step.replace("~1", "/").replace("~0", "~"))
     return part
-
-
-def _type(value: Any) -> str:
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case str():
-            return "string"
-        case None:
-            return "null"
-    return "json"
 
 
 def _told(error: "jsonschema_rs.ValidationError") -> str:

@@ -16,7 +16,7 @@ import httpx2
 import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
-from rowmill.core.wire import Endpoint
+from rowmill.core.wire import CONTENT, Endpoint
 from rowmill.transport import is_loopback
 
 # Account settings that the openai package takes from the environment and sends to whatever server it talks to.
@@ -30,14 +30,6 @@ _ACCOUNT_VARIABLES = (
 )
 # Belong to one message or one connection, not to the endpoint: the transport makes its own.
 _PER_MESSAGE = frozenset({"host", "content-length", "connection", "accept-encoding", "transfer-encoding"})
-# The member of each API's requests that the package insists on, beside the model.
-_CONTENT = {
-    "chat.completions": "messages",
-    "responses": "input",
-    "completions": "prompt",
-    "embeddings": "input",
-    "moderations": "input",
-}
 _TELEMETRY = "x-stainless-"  # the package's figures about itself; untrue of a request that it does not send
 
 
@@ -106,7 +98,7 @@ class _Recorder(httpx2.AsyncBaseTransport):
 async def _recorded(endpoint: Endpoint, api: str) -> httpx2.Request:
     recorder = _Recorder()
     async with configured_client(endpoint, transport=recorder) as client:
-        await create(client, api, {"model": "m", _CONTENT[api]: []})
+        await create(client, api, {"model": "m", CONTENT[api]: []})
     return recorder.request
 
 
@@ -114,7 +106,7 @@ async def create(client: AsyncOpenAI, api: str, body: dict[str, Any]) -> Any:
     """Make the API's call with this body through the package, and return its raw response."""
     # The package wants these two; everything else goes as extra_body, for it refuses parameters that only other
     # servers know. What a body lacks, a batch file's for one, is the server's to refuse.
-    known = {key: body.get(key, omit) for key in ("model", _CONTENT[api])}
+    known = {key: body.get(key, omit) for key in ("model", CONTENT[api])}
     # A format must be named, else the package asks for another one than an API that is not told.
     named = {"encoding_format": "float"} if api == "embeddings" else {}
     extra = {key: value for key, value in body.items() if key not in known}

@@ -4,17 +4,10 @@ import json
 from collections.abc import Iterator
 
 from rowmill.core.config.sections import Config, InputConfig, TaskConfig
+from rowmill.core.wire import CONTENT
 
 _MOST_INPUTS = 2048  # that the embeddings API takes in one request
 _MOST_PACKED = 1000
-# The member of each API's requests that is made of the row.
-_CONTENT = {
-    "chat.completions": "messages",
-    "responses": "input",
-    "completions": "prompt",
-    "embeddings": "input",
-    "moderations": "input",
-}
 _CONVERSATIONS = frozenset({"chat.completions", "responses"})  # the others take a text and nothing else
 _UNITED = frozenset({"chat.completions", "embeddings", "moderations"})  # rows can share a request of these
 _QUESTION = ("prompt", "system", "template", "messages", "images", "per_row", "params", "schema")
@@ -83,7 +76,7 @@ def _question_problems(task: TaskConfig) -> Iterator[str]:
 
 
 def _params_problems(task: TaskConfig) -> Iterator[str]:
-    content = _CONTENT[task.api]
+    content = CONTENT[task.api]
     sources = {"model": "task.model", "messages": "task.prompt", content: "task.prompt"}
     if task.system is not None and task.api == "responses":
         sources["instructions"] = "task.system"
@@ -105,7 +98,7 @@ def _params_problems(task: TaskConfig) -> Iterator[str]:
 
 
 def _per_row_problems(task: TaskConfig) -> Iterator[str]:
-    taken = {_CONTENT[task.api], "messages", "stream", "n", "background", "encoding_format"}
+    taken = {CONTENT[task.api], "messages", "stream", "n", "background", "encoding_format"}
     if task.system is not None:
         taken.add("instructions")
     if task.schema is not None:
