@@ -15,9 +15,8 @@ import rowmill
 from rowmill.core import config
 from rowmill.core.config.reading import SECTIONS
 from rowmill.core.errors import ExitCode
-from rowmill.core.simulator import SimulatorSettings
 from rowmill.core.wire import Answer, Failure
-from rowmill.interface.cli import arguments
+from rowmill.interface.cli import arguments, simulator_flags
 from rowmill.interface.ui import plan as plans
 from rowmill.runs.plan import plan
 from rowmill.simulator.batches import words as batch_words
@@ -75,17 +74,13 @@ def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
     if words[1] in ("run", "plan", "cancel"):
         config.load(CONFIG, options.set)
     elif words[1] == "simulate":
-        settings = SimulatorSettings(
-            faults=dict(arguments.share("--fault", text) for text in options.fault),
-            script=tuple(name for name in options.script.split(",") if name),
-        )
+        settings = simulator_flags.settings(options)
         FaultPlan(settings, Random(0))
-        for item in options.batch_script.split(",") if options.batch_script else []:
+        for item in settings.batch_script:
             batch_words.batch_script(item)
-        for item in options.upload_script.split(",") if options.upload_script else []:
+        for item in settings.upload_script:
             batch_words.upload_script(item)
-        shares = dict(arguments.share("--batch-fault", text) for text in options.batch_fault)
-        batch_words.LineFaults(shares, Random(0))
+        batch_words.LineFaults(settings.batch_faults, Random(0))
 
 
 def row_of(option: str) -> list[str]:

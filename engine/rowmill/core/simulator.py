@@ -21,13 +21,17 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     content_faults: dict[str, float] = msgspec.field(default_factory=dict)  # name -> share of replies in JSON, 0 to 1
     script: tuple[str, ...] = ()  # fault names, one for each request from the first on ("ok" for none)
     batch_s: float = 1.0  # from a batch's creation until it is completed
-    batches: bool = True  # there are `/v1/files` and `/v1/batches`; without, they answer 404
     batch_script: tuple[str, ...] = ()  # what becomes of the batches, from the first one created on ("ok": no fault)
     upload_script: tuple[str, ...] = ()  # what becomes of uploaded files, from the first one on
     batch_faults: dict[str, float] = {}  # fault name -> share of the lines of batches
     batch_enqueued_tokens: int | None = None  # prompt tokens that batches may have enqueued at a time; None: no limit
+    batches: bool = True  # there are `/v1/files` and `/v1/batches`; without, they answer 404
     state: str | None = None  # directory in which files and batches outlive the process; None: a temporary one
     hang_s: float = 3600.0  # how long a hung request is held open
     seed: int = 0
     # Path prefix -> its settings, whole: nothing is inherited but from the defaults above.
     providers: dict[str, "SimulatorSettings"] = msgspec.field(default_factory=dict)
+
+
+# The numbers that have no bound but 0.
+NOT_NEGATIVE = tuple(field.name for field in msgspec.structs.fields(SimulatorSettings) if field.type is float)

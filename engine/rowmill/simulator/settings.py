@@ -4,7 +4,7 @@ import re
 from math import inf
 from random import Random
 
-from rowmill.core.simulator import SimulatorSettings
+from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 from rowmill.simulator.batches import words
 from rowmill.simulator.faults import ContentPlan, FaultPlan
 from rowmill.simulator.limits import EnforcedLimits
@@ -15,7 +15,7 @@ PREFIX = re.compile(r"[A-Za-z0-9._-]+")  # what a path prefix is made of
 
 def check(settings: SimulatorSettings, where: str = "") -> None:
     """Raise ValueError for settings that cannot be. `where` goes before the names of keys."""
-    for key in ("latency_ms", "latency_sigma", "per_token_ms", "reply_tokens", "hang_s", "batch_s"):
+    for key in NOT_NEGATIVE:
         if not 0 <= getattr(settings, key) < inf:
             raise ValueError(f"{where}{key} must be a number of 0 or more, not {getattr(settings, key)}")
     if settings.parallel is not None and settings.parallel < 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rowmill.core.config import money_checks, provider_checks, task_checks
 from rowmill.core.config.sections import Config, RetryConfig
-from rowmill.core.simulator import SimulatorSettings
+from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _path_problems(config: Config) -> Iterator[str]:
 
 
 def _simulator_problems(simulator: SimulatorSettings, where: str = "simulator") -> Iterator[str]:
-    for key in ("latency_ms", "latency_sigma", "per_token_ms", "reply_tokens", "hang_s", "batch_s"):
+    for key in NOT_NEGATIVE:
         if not 0 <= getattr(simulator, key) < math.inf:
             yield f"{where}.{key}: must be a number of 0 or more"
     for key in ("requests_per_minute", "tokens_per_minute"):

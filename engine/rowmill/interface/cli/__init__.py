@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from rowmill.core.errors import ExitCode, RowmillError
-from rowmill.interface.cli.arguments import parser, share
+from rowmill.interface.cli.arguments import parser
 
 if TYPE_CHECKING:
     from rowmill.core.config import Config
@@ -178,39 +178,14 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from rowmill.core.simulator import SimulatorSettings
+    from rowmill.interface.cli.simulator_flags import settings
     from rowmill.simulator.server import serve
 
     def ready(port: int) -> None:
         print(f"http://127.0.0.1:{port}/v1", flush=True)
 
     try:
-        settings = SimulatorSettings(
-            latency_ms=options.latency_ms,
-            latency_sigma=options.latency_sigma,
-            per_token_ms=options.per_token_ms,
-            reply_tokens=options.reply_tokens,
-            requests_per_minute=options.requests_per_minute,
-            tokens_per_minute=options.tokens_per_minute,
-            parallel=options.parallel,
-            queue=options.queue,
-            knee=options.knee,
-            limit_headers=not options.no_limit_headers,
-            retry_after=not options.no_retry_after,
-            faults=dict(share("--fault", text) for text in options.fault),
-            content_faults=dict(share("--content-fault", text) for text in options.content_fault),
-            script=tuple(name for name in options.script.split(",") if name),
-            batch_s=options.batch_s,
-            batches=not options.no_batches,
-            batch_script=tuple(word for word in options.batch_script.split(",") if word),
-            upload_script=tuple(word for word in options.upload_script.split(",") if word),
-            batch_faults=dict(share("--batch-fault", text) for text in options.batch_fault),
-            batch_enqueued_tokens=options.batch_enqueued_tokens,
-            state=options.state,
-            hang_s=options.hang_s,
-            seed=options.seed,
-        )
-        serve(settings, port=options.port, on_ready=ready)
+        serve(settings(options), port=options.port, on_ready=ready)
     except (ValueError, OSError) as error:
         print(f"rowmill simulate: {error}", file=sys.stderr)
         return ExitCode.USAGE

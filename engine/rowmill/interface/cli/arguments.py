@@ -1,7 +1,9 @@
 """The command line of `rowmill`, as argparse reads it: which commands there are, what they take, how they say so."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rowmill.core.version import __version__
 
@@ -13,6 +15,19 @@ _EXIT_CODES = """exit codes:
 all but 2 can be resumed: run the same command again, after 3 with a higher cap in [budget]"""
 
 
+class _Command(argparse.ArgumentParser):
+    """A command. Options whose reading takes imports that others do not wait for are added once it is given."""
+
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with all options."""
+        if self.add_options is not None:
+            self.add_options(self)
+            self.add_options = None
+        return super().parse_known_args(args, namespace)
+
+
 def parser() -> argparse.ArgumentParser:
     """Make the parser. `command` of what it returns is the command's name."""
     every = argparse.ArgumentParser(
@@ -22,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     every.add_argument("--version", action="version", version=f"rowmill {__version__}")
-    commands = every.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    commands = every.add_subparsers(required=True, metavar="COMMAND", dest="command", parser_class=_Command)
 
     run = commands.add_parser(
         "run",
@@ -77,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     return every
 
 
-def _add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_plan(commands: "argparse._SubParsersAction[_Command]") -> None:
     plan = commands.add_parser(
         "plan",
         help="tell what a run would cost and how long it would take",
@@ -117,94 +132,20 @@ def _add_config_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_simulate(commands: "argparse._SubParsersAction[_Command]") -> None:
     simulate = commands.add_parser(
         "simulate",
         help="serve an OpenAI-compatible endpoint on this machine, with limits and faults",
         description="Serve an OpenAI-compatible endpoint on loopback until interrupted. Prints its base URL.",
     )
     simulate.add_argument("--port", type=_port, default=0, help="default: any free one")
-    simulate.add_argument("--latency-ms", type=_not_negative, default=50.0, help="median reply time (default: 50)")
-    simulate.add_argument(
-        "--latency-sigma", type=_not_negative, default=0.3, help="its log-normal spread (default: 0.3)"
-    )
-    simulate.add_argument(
-        "--per-token-ms", type=_not_negative, default=0.0, help="added for each token of the reply (default: 0)"
-    )
-    simulate.add_argument(
-        "--reply-tokens", type=_not_negative, default=0.0, help="mean length of replies (default: one line)"
-    )
-    simulate.add_argument("--requests-per-minute", type=float, help="enforce this limit, strictly")
-    simulate.add_argument("--tokens-per-minute", type=float, help="enforce this limit, strictly")
-    simulate.add_argument("--parallel", type=int, help="work on so many requests at a time; the others wait in line")
-    simulate.add_argument("--queue", type=int, help="let at most so many wait in that line; answer 429 to more")
-    simulate.add_argument("--knee", type=float, help="grow slower, by the square of the load, with more in flight")
-    simulate.add_argument("--no-limit-headers", action="store_true", help="do not tell limits in x-ratelimit headers")
-    simulate.add_argument("--no-retry-after", action="store_true", help="do not tell when to come back after a 429")
-    simulate.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="NAME=SHARE",
-        help="let this share of requests fail so, as in --fault 500=0.01 (may be repeated)",
-    )
-    simulate.add_argument(
-        "--content-fault",
-        action="append",
-        default=[],
-        metavar="NAME=SHARE",
-        help="damage the content of this share of replies so, as in --content-fault extra-prose=0.05 (may be repeated)",
-    )
-    simulate.add_argument(
-        "--script", default="", metavar="NAME,NAME,...", help="what the first requests meet, in order; ok for no fault"
-    )
-    simulate.add_argument(
-        "--batch-s", type=_not_negative, default=1.0, help="from a batch's creation until it is completed (default: 1)"
-    )
-    simulate.add_argument(
-        "--batch-script",
-        default="",
-        metavar="WORD,WORD,...",
-        help="what becomes of the first batches, in order; ok for no fault",
-    )
-    simulate.add_argument(
-        "--upload-script",
-        default="",
-        metavar="WORD,WORD,...",
-        help="what becomes of the first files uploaded, in order",
-    )
-    simulate.add_argument(
-        "--batch-fault",
-        action="append",
-        default=[],
-        metavar="NAME=SHARE",
-        help="let this share of the lines of batches fail so, as in --batch-fault missing=0.01 (may be repeated)",
-    )
-    simulate.add_argument(
-        "--batch-enqueued-tokens", type=int, help="fail batches that enqueue more prompt tokens at a time"
-    )
-    simulate.add_argument(
-        "--no-batches", action="store_true", help="have no Batch API: answer 404 to files and batches"
-    )
-    simulate.add_argument("--state", metavar="DIR", help="keep files and batches there; default: a temporary directory")
-    simulate.add_argument(
-        "--hang-s", type=_not_negative, default=3600.0, help="how long a hung request is held (default: 3600)"
-    )
-    simulate.add_argument("--seed", type=int, default=0, help="of latencies and faults (default: 0)")
+    simulate.add_options = _add_simulator_flags
 
 
-def share(option: str, text: str) -> tuple[str, float]:
-    """Read a NAME=SHARE. Raises ValueError that names the option."""
-    name, _, number = text.rpartition("=")
-    try:
-        if name:
-            return name, float(number)
-    except ValueError:
-        pass
-    raise ValueError(f"{option} {text}: write it as NAME=SHARE, for example {_EXAMPLES[option]}")
+def _add_simulator_flags(simulate: argparse.ArgumentParser) -> None:
+    from rowmill.interface.cli.simulator_flags import add_flags
 
-
-_EXAMPLES = {"--fault": "500=0.01", "--content-fault": "extra-prose=0.05", "--batch-fault": "missing=0.01"}
+    add_flags(simulate)
 
 
 def _rows(text: str) -> int:
@@ -217,13 +158,3 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:  # noqa: PLR2004 - what a port can be
         raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
     return int(text)
-
-
-def _not_negative(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
-    return number
