@@ -10,42 +10,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from rowmill.core.config import checks
-from rowmill.core.config.sections import (
-    BatchConfig,
-    BudgetConfig,
-    CacheConfig,
-    CheckpointConfig,
-    ClientConfig,
-    Config,
-    InputConfig,
-    MachineConfig,
-    OutputConfig,
-    PriceConfig,
-    ProviderConfig,
-    RetryConfig,
-    TaskConfig,
-    WorkersConfig,
-)
+from rowmill.core.config.sections import Config, PriceConfig, ProviderConfig
 from rowmill.core.errors import ConfigError
-from rowmill.core.simulator import SimulatorSettings
-
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "input": InputConfig,
-    "task": TaskConfig,
-    "output": OutputConfig,
-    "provider": ProviderConfig,
-    "client": ClientConfig,
-    "workers": WorkersConfig,
-    "retry": RetryConfig,
-    "machine": MachineConfig,
-    "checkpoint": CheckpointConfig,
-    "cache": CacheConfig,
-    "budget": BudgetConfig,
-    "batch": BatchConfig,
-    "simulator": SimulatorSettings,
-}
 
 PRICES = "prices"  # the one section whose keys are the user's own: a table for each model
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    # Of [[provider]] it is the type of one.
+    field.name: next(iter(get_args(field.type)), field.type)
+    for field in msgspec.structs.fields(Config)
+    if field.name != PRICES
+}
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -144,9 +118,8 @@ def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
             _refuse_unknown_prices(content, source)
             continue
         if section not in SECTIONS:
-            known = [*SECTIONS, PRICES]
-            nearest = difflib.get_close_matches(section, known, n=1, cutoff=0.5)
-            hint = f"did you mean [{nearest[0]}]?" if nearest else f"sections are {', '.join(known)}"
+            nearest = difflib.get_close_matches(section, Config.__struct_fields__, n=1, cutoff=0.5)
+            hint = f"did you mean [{nearest[0]}]?" if nearest else f"sections are {', '.join(Config.__struct_fields__)}"
             raise ConfigError(f"{source}: unknown section [{section}]; {hint}")
         tables = content if isinstance(content, list) else [content]
         for table in tables:

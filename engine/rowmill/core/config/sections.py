@@ -153,12 +153,12 @@ class OutputConfig(_ConfigSection, frozen=True):
     include: list[Literal["input", "meta"]] = []
 
 
-class Config(_ConfigSection, frozen=True):
+class Config(_ConfigSection, frozen=True, kw_only=True):
     """A whole configuration, checked."""
 
     input: InputConfig
-    output: OutputConfig
     task: TaskConfig = TaskConfig()  # a batch file says itself what is asked
+    output: OutputConfig
     provider: list[ProviderConfig] = msgspec.field(default_factory=lambda: [ProviderConfig()])
     client: ClientConfig = ClientConfig()
     workers: WorkersConfig = WorkersConfig()
@@ -168,8 +168,8 @@ class Config(_ConfigSection, frozen=True):
     cache: CacheConfig = CacheConfig()
     budget: BudgetConfig = BudgetConfig()
     batch: BatchConfig = BatchConfig()
-    prices: dict[str, PriceConfig] = {}  # by the model's name as the provider is asked, or by "PROVIDER/MODEL"
     simulator: SimulatorSettings = SimulatorSettings()
+    prices: dict[str, PriceConfig] = {}  # by the model's name as the provider is asked, or by "PROVIDER/MODEL"
 
     def model_of(self, provider: ProviderConfig) -> str | None:
         """Return the model that this provider is asked for; None where the rows name theirs."""

@@ -63,10 +63,7 @@ _ENDS: dict[int, type[RowmillError]] = {
 }
 _OF_PROVIDER = frozenset(ProviderConfig.__struct_fields__)
 _OF_TASK = frozenset(TaskConfig.__struct_fields__)
-_SECTIONS = (
-    "provider", "client", "workers", "retry", "machine", "checkpoint", "cache", "budget", "batch", "prices",
-    "simulator",
-)  # fmt: skip
+_SECTIONS = [name for name in Config.__struct_fields__ if name not in {"input", "task", "output"}]  # made by `map`
 
 
 class Report(RunReport, frozen=True, kw_only=True):
