@@ -25,22 +25,12 @@ class Machine:
         (self.process / "mountinfo").write_text("".join(f"{line.replace('TREE', point)}\n" for line in mounts))
 
     def v2(self, path: str, **files: object) -> Path:
-        return self._write(
-            path,
-            {f"memory.{name}": value for name, value in files.items() if name != "inactive_file"},
-            f"anon 1\ninactive_file {files.get('inactive_file', 0)}\nactive_file 7\n",
-        )
-
-    def v1(self, path: str, *, limit: int, usage: int, inactive: int = 0) -> Path:
-        files: dict[str, object] = {"memory.limit_in_bytes": limit, "memory.usage_in_bytes": usage}
-        return self._write(path, files, f"inactive_file 5\ntotal_inactive_file {inactive}\n")
-
-    def _write(self, path: str, files: dict[str, object], stat: str) -> Path:
         folder = self.tree / path
         folder.mkdir(parents=True, exist_ok=True)
+        inactive = files.pop("inactive_file", 0)
         for name, value in files.items():
-            (folder / name).write_text(f"{value}\n")
-        (folder / "memory.stat").write_text(stat)
+            (folder / f"memory.{name}").write_text(f"{value}\n")
+        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {inactive}\nactive_file 7\n")
         return folder
 
     def limits(self) -> list[Memory]:
@@ -85,24 +75,27 @@ def test_a_group_over_its_limit_has_nothing_left(machine: Machine) -> None:
     assert memory.used == 1.0
 
 
-def test_version_1_counts_the_memory_controller_alone(machine: Machine) -> None:
+def test_hierarchies_of_version_1_beside_it_are_passed_over(machine: Machine) -> None:
     machine.belongs(
-        "9:name=systemd:/\n4:memory:/jobs/one\n1:cpu,cpuacct:/jobs/two\n0::/\n",
-        "32 31 0:29 / TREE/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct",
-        "35 31 0:32 / TREE/memory rw,relatime - cgroup cgroup rw,memory",
+        "9:name=systemd:/\n4:memory:/jobs/two\n1:cpu,cpuacct:/jobs/two\n0::/jobs/one\n",
+        "35 31 0:32 / TREE/v1 rw,relatime - cgroup cgroup rw,memory",
+        "36 31 0:33 / TREE/v2 rw,relatime - cgroup2 cgroup2 rw",
     )
-    for other in ("cpu/jobs/one", "cpu/jobs/two", "memory/jobs/two"):
-        machine.v1(other, limit=1, usage=1)
-    machine.v1("memory/jobs/one", limit=256 * MB, usage=250 * MB, inactive=50 * MB)
-    machine.v1("memory", limit=9223372036854771712, usage=900 * MB)  # no limit, as version 1 writes it
+    for other in ("v1/jobs/one", "v1/jobs/two", "v2/jobs/two"):
+        machine.v2(other, max=1, current=1)
+    machine.v2("v2/jobs/one", max=256 * MB, current=250 * MB, inactive_file=50 * MB)
     assert machine.limits() == [(256 * MB, 56 * MB)]
 
 
-def test_a_container_of_version_1_whose_mount_shows_its_own_group_as_root(machine: Machine) -> None:
-    machine.belongs(
-        "4:memory:/docker/abc\n", "35 31 0:32 /docker/abc TREE rw,relatime master:9 - cgroup cgroup rw,memory"
-    )
-    machine.v1("", limit=256 * MB, usage=100 * MB)
+def test_a_machine_of_version_1_alone_has_no_limit_that_is_seen(machine: Machine) -> None:
+    machine.belongs("4:memory:/\n", "35 31 0:32 / TREE rw,relatime - cgroup cgroup rw,memory")
+    machine.v2("", max=1, current=1)
+    assert groups(machine.process) == []
+
+
+def test_a_container_whose_mount_shows_its_own_group_as_root(machine: Machine) -> None:
+    machine.belongs("0::/docker/abc\n", "35 31 0:32 /docker/abc TREE rw,relatime master:9 - cgroup2 cgroup2 rw")
+    machine.v2("", max=256 * MB, current=100 * MB)
     assert machine.limits() == [(256 * MB, 156 * MB)]
 
 
@@ -122,9 +115,11 @@ def test_without_control_groups_there_is_no_limit(machine: Machine, tmp_path: Pa
     assert groups(machine.process) == []
 
 
-@pytest.mark.parametrize("files", [{"max": "max", "current": 5}, {"max": "", "current": 5}, {"max": 100}, {}])
+@pytest.mark.parametrize(
+    "files", [{"max": "max", "current": 5}, {"max": "", "current": 5}, {"max": 0, "current": 5}, {"max": 100}, {}]
+)
 def test_files_that_say_nothing_are_no_limit(machine: Machine, files: dict[str, object]) -> None:
-    assert ControlGroup(machine.v2("", **files), "cgroup2").memory() is None
+    assert ControlGroup(machine.v2("", **files)).memory() is None
 
 
 def test_a_limit_that_changes_while_the_run_goes_is_seen(machine: Machine) -> None:

@@ -83,7 +83,7 @@ def test_the_group_with_less_left_than_the_machine_counts(tmp_path: Path) -> Non
         folder.mkdir()
         (folder / "memory.max").write_text(f"{limit}\n")
         (folder / "memory.current").write_text(f"{current}\n")
-        return ControlGroup(folder, "cgroup2")
+        return ControlGroup(folder)
 
     roomy = group("roomy", 1 << 50, 1 << 20)
     tight = group("tight", 100 * MB, 99 * MB)

@@ -1,8 +1,8 @@
 """The memory that a control group allows: what a container or a service may use, whatever the machine has.
 
-A process belongs to one group of each hierarchy: of version 2 there is one hierarchy, of version 1 one for each
-controller, and only the memory controller's counts here. A limit may be set at any level, so every level from the
-process's own group up to the root of what is mounted is looked at.
+A process belongs to one group of the one hierarchy of version 2. A limit may be set at any level, so every level from
+the process's own group up to the root of what is mounted is looked at. Known gap: limits of version 1 are not
+seen.
 
 In use at a level is what is charged to it, less the file cache that has not been used again lately (`inactive_file`),
 which the kernel takes back first: the working set, by which container managers judge too. `memory.high` counts like
@@ -11,7 +11,7 @@ which the kernel takes back first: the working set, by which container managers 
 /proc/self/cgroup says which group it is; /proc/self/mountinfo says where its files are, and which group the mount shows
 as its root: inside a container that is the container's own.
 
-Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+Source: the kernel's Documentation/admin-guide/cgroup-v2.rst.
 """
 
 import re
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-_UNLIMITED = 1 << 60  # version 1 writes "no limit" as the largest number of whole pages
+_LIMITS = ("memory.max", "memory.high")
 
 
 class Memory(NamedTuple):
@@ -34,34 +34,18 @@ class Memory(NamedTuple):
         return 1.0 - self.available / self.limit
 
 
-class _Names(NamedTuple):
-    """How one version calls its files."""
-
-    limits: tuple[str, ...]
-    usage: str
-    cache: str  # a line of memory.stat
-
-
-_VERSIONS = {
-    "cgroup": _Names(("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
-    "cgroup2": _Names(("memory.max", "memory.high"), "memory.current", "inactive_file"),
-}
-
-
 class ControlGroup(NamedTuple):
     """One level of the control groups that this process is in."""
 
     folder: Path
-    version: str  # the type of its file system
 
     def memory(self) -> Memory | None:
         """Return what the group allows and what is left of it; None where it sets no limit."""
-        names = _VERSIONS[self.version]
-        limits = [limit for name in names.limits if (limit := _number(self.folder / name)) is not None]
-        usage = _number(self.folder / names.usage)
-        if usage is None or not limits or not 0 < min(limits) < _UNLIMITED:
+        limits = [limit for name in _LIMITS if (limit := _number(self.folder / name)) is not None]
+        usage = _number(self.folder / "memory.current")
+        if usage is None or min(limits, default=0) <= 0:
             return None
-        in_use = max(0, usage - _statistic(self.folder / "memory.stat", names.cache))
+        in_use = max(0, usage - _inactive_file(self.folder / "memory.stat"))
         return Memory(min(limits), max(0, min(limits) - in_use))
 
 
@@ -72,36 +56,20 @@ def groups(process: Path = Path("/proc/self")) -> list[ControlGroup]:
         mounts = (process / "mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # no Linux, or a kernel without them
         return []
-    paths = dict(_memory_paths(membership))
-    return [
-        ControlGroup(folder, version)
-        for version, root, point in _memory_mounts(mounts)
-        if version in paths
-        for folder in _levels(paths[version], root, point)
-    ]
+    # Those of version 1 have a number and controllers.
+    path = next((line.removeprefix("0::") for line in membership.splitlines() if line.startswith("0::")), None)
+    if path is None:
+        return []
+    return [ControlGroup(folder) for root, point in _mounts(mounts) for folder in _levels(path, root, point)]
 
 
-def _memory_paths(membership: str) -> Iterator[tuple[str, str]]:
-    """Yield the type of file system and the path of this process's group for each version that there is."""
-    for line in membership.splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            yield "cgroup2", path
-        elif "memory" in controllers.split(","):
-            yield "cgroup", path
-
-
-def _memory_mounts(mounts: str) -> Iterator[tuple[str, str, Path]]:
-    """Yield type, the group shown as root, and mount point of each hierarchy that may limit memory."""
+def _mounts(mounts: str) -> Iterator[tuple[str, Path]]:
+    """Yield the group shown as root, and the mount point, of each mount of the hierarchy."""
     for line in mounts.splitlines():
         place, _, kind = line.partition(" - ")
-        fields, what = place.split(" "), kind.split(" ")
-        if len(fields) < 5 or len(what) < 3:  # noqa: PLR2004 - as proc(5) has them
-            continue
-        version, options = what[0], what[2].split(",")
-        if version == "cgroup2" or (version == "cgroup" and "memory" in options):
-            yield version, _unescaped(fields[3]), Path(_unescaped(fields[4]))
+        fields = place.split(" ")
+        if kind.startswith("cgroup2 ") and len(fields) >= 5:  # noqa: PLR2004 - as proc(5) has them
+            yield _unescaped(fields[3]), Path(_unescaped(fields[4]))
 
 
 def _levels(path: str, root: str, point: Path) -> Iterator[Path]:
@@ -127,11 +95,11 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def _statistic(path: Path, name: str) -> int:
+def _inactive_file(statistics: Path) -> int:
     try:
-        for line in path.read_text(encoding="ascii").splitlines():
+        for line in statistics.read_text(encoding="ascii").splitlines():
             key, _, value = line.partition(" ")
-            if key == name:
+            if key == "inactive_file":
                 return int(value)
     except (OSError, ValueError):
         pass
