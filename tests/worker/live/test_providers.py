@@ -276,6 +276,21 @@ def test_errors_of_many_kinds_and_errors_between_good_rows_close_nothing(work: S
     run(story())
 
 
+def test_rows_whose_tries_are_used_up_close_nothing_however_many_fail_alike(work: Start) -> None:
+    """What another try may help is trouble of the moment: the breaker's business, and no error of every row."""
+
+    async def story() -> None:
+        # Sixteen failures: fewer than make a worker stop by itself.
+        async with work(8, Wire(lambda *_: reply(500, b"")), streak=5, attempts=2) as at:
+            at.feed()
+            await at.done()
+            assert all(record["line"]["error"]["class"] == "server_error" for record in (await at.outcomes()).values())
+            assert len(at.wire.sent) == 16
+            assert at.events.closed == []
+
+    run(story())
+
+
 # A provider that fails
 
 

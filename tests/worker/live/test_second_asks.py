@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -255,6 +256,20 @@ def test_a_pack_whose_tries_are_used_up_fails_every_row(work: Start) -> None:
             await at.done()
             assert await results(at) == dict.fromkeys(range(4), "timeout")
             assert at.shard.checkpoint.acknowledged.requests == 3
+
+    run(story())
+
+
+def test_a_pack_that_nobody_can_read_has_half_its_tries_again_in_each_half(work: Start) -> None:
+    async def story() -> None:
+        model = Model(lambda *_: failure(faults.BAD_REPLY, status=200))
+        async with work(4, model, task=task(schema=SCHEMA, rows_per_request=4), attempts=4) as at:
+            at.feed()
+            await at.done()
+            assert await results(at) == dict.fromkeys(range(4), "bad_reply")
+            tries = Counter(tuple(rows) for rows in model.asked)
+            assert tries == {(0, 1, 2, 3): 4, (0, 1): 2, (2, 3): 2, (0,): 2, (1,): 2, (2,): 2, (3,): 2}
+            assert at.shard.checkpoint.acknowledged.requests == 16
 
     run(story())
 
