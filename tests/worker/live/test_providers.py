@@ -286,7 +286,7 @@ def test_rows_whose_tries_are_used_up_close_nothing_however_many_fail_alike(work
             await at.done()
             assert all(record["line"]["error"]["class"] == "server_error" for record in (await at.outcomes()).values())
             assert len(at.wire.sent) == 16
-            assert at.events.closed == []
+            assert at.told.closed == []
 
     run(story())
 
