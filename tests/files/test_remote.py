@@ -13,8 +13,8 @@ import s3fs  # type: ignore[import-untyped]  # it ships no types
 from moto.server import ThreadedMotoServer
 
 from rowmill.core.errors import ConfigError, ExitCode, InputError, MachineError
-from rowmill.files import remote
-from rowmill.files.remote import check_writable, download, exists, find_files, is_remote, shown, upload
+from rowmill.files.remote import check_writable, exists, find_files, is_remote, shown, upload
+from rowmill.files.remote_file import download
 
 SECRET = "a-secret-that-must-not-show"
 
@@ -243,7 +243,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 
 def test_no_secret_of_a_url_is_shown_and_none_is_kept() -> None:
     assert shown(f"https://me:{SECRET}@host/a?X-Amz-Signature={SECRET}") == "https://host/a"
-    assert SECRET not in remote._hidden(f"cannot GET 'https://host/a?sig={SECRET}' from ftp://u:{SECRET}@host/b")
+    assert SECRET not in shown(f"cannot GET 'https://host/a?sig={SECRET}' from ftp://u:{SECRET}@host/b")
     with pytest.raises(ConfigError, match=r"ftp://host/a: a password in a URL .*FSSPEC_FTP_PASSWORD") as caught:
         find_files(f"ftp://me:{SECRET}@host/a")
     assert SECRET not in str(caught.value)

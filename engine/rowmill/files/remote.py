@@ -9,7 +9,7 @@ ours, and no text that leaves it holds a password or the query of a URL, which m
 import contextlib
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from rowmill.core.errors import ConfigError, InputError, MachineError, RowmillError
 from rowmill.core.rows import InputFile
 
-_BLOCK = 8 << 20  # bytes a request: large enough that its latency counts little
+BLOCK = 8 << 20  # bytes a request: large enough that its latency counts little
 _PIECES = 9_000  # that an object may be uploaded in: S3, which calls them parts, allows 10,000
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two characters at least: one would be a Windows drive
 _MAGIC = re.compile(r"[*?\[]")
@@ -34,7 +34,7 @@ def find_files(url: str) -> list[InputFile]:
     """Return the files of an object's URL, a directory or prefix, or a glob, in the order of their names.
 
     Below a directory, whatever has a "." or "_" at the start of its name, or of its folder's, is left out. Raises
-    `InputError` where there are none, and what `download` raises.
+    `InputError` where there are none, and what `translated` does.
     """
     with translated(url):
         system, path = opened(url)
@@ -54,36 +54,11 @@ def find_files(url: str) -> list[InputFile]:
     ]
 
 
-def download(url: str, target: Path, progress: Callable[[int], None] | None = None) -> None:
-    """Copy a remote file to this machine. What it raises leaves what has come behind.
-
-    progress: called after each block with the bytes so far; what it raises ends the copy.
-    Raises `InputError` where the file is not there or access is denied, `ConfigError` where a package or credentials
-    are missing, `MachineError` where the connection fails or the file came incomplete.
-    """
-    with translated(url):
-        system, path = opened(url)
-        size = system.info(path).get("size")
-        source = system.open(path, "rb", block_size=_BLOCK, cache_type="none")
-    done = 0
-    with contextlib.closing(source), _local(target, "wb") as file:
-        while True:
-            with translated(url):
-                block = source.read(_BLOCK)
-            if not block:
-                break
-            file.write(block)
-            done += len(block)
-            if progress is not None:
-                progress(done)
-    if size is not None and done != size:
-        raise MachineError(f"{shown(url)}: ended after {done} of {size} bytes; run the same command again")
-
-
 def upload(source: Path, url: str) -> None:
     """Copy a file, or all files of a directory, to a URL, each in pieces, and look whether it arrived whole.
 
-    An object is there whole or not at all; of a directory some may be there. Raises as `download` does.
+    An object is there whole or not at all; of a directory some may be there. Raises what `translated` does, and
+    `MachineError` where it did not.
     """
     if source.is_dir():
         for file in sorted(file for file in source.rglob("*") if file.is_file()):
@@ -93,7 +68,7 @@ def upload(source: Path, url: str) -> None:
 
 
 def exists(url: str) -> bool:
-    """Tell whether there is a file, or at least one file below it. Raises as `download` does, but where it is not."""
+    """Tell whether there is a file, or at least one file below it. Raises what `translated` does."""
     with translated(url):
         system, path = opened(url)
         try:
@@ -104,7 +79,7 @@ def exists(url: str) -> bool:
 
 
 def check_writable(url: str) -> None:
-    """Raise where nothing could be written there, as `download` raises. Writes nothing.
+    """Raise where nothing could be written there, as `translated` does. Writes nothing.
 
     On S3 an upload is begun and given up, which shows nowhere; elsewhere it is only seen that the place answers.
     """
@@ -119,19 +94,20 @@ def check_writable(url: str) -> None:
     exists(url)
 
 
-def shown(url: str) -> str:
-    """Return the URL as it may stand in messages: without user, password and query."""
-    return _hidden(url)
+def shown(text: str) -> str:
+    """Return a URL, or a text with URLs in it, as it may stand in messages: one line without user, password, query."""
+    text = re.sub(r"(?<=://)[^/\s@]+@", "", " ".join(text.split()))
+    return re.sub(r"(://[^\s?\"']+)\?[^\s\"']*", r"\1", text)
 
 
 def _upload_file(source: Path, url: str) -> None:
     size = source.stat().st_size
-    block = max(_BLOCK, -(-size // _PIECES))
+    block = max(BLOCK, -(-size // _PIECES))
     with translated(url):
         system, path = opened(url)
         target = system.open(path, "wb", block_size=block)
     try:
-        with _local(source, "rb") as file:
+        with local(source, "rb") as file:
             while data := file.read(block):
                 with translated(url):
                     target.write(data)
@@ -199,37 +175,41 @@ def _mtime_ns(info: dict[str, Any]) -> int:
 
 @contextlib.contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn whatever the file systems raise into ours: each brings the exceptions of its own client."""
+    """Turn whatever the file systems raise into ours: each brings the exceptions of its own client.
+
+    Raises `InputError` where the file is not there or access is denied, `ConfigError` where a package or credentials
+    are missing, and `MachineError` for the rest: the connection, most of all.
+    """
     try:
         yield
     except RowmillError:
         raise
     except ImportError as error:
         scheme = urlsplit(url).scheme
-        package = f"pip install '{_PROVIDED[scheme]}'" if scheme in _PROVIDED else _hidden(str(error))
+        package = f"pip install '{_PROVIDED[scheme]}'" if scheme in _PROVIDED else shown(str(error))
         raise ConfigError(f"{shown(url)}: the package for {scheme}:// is not installed: {package}") from None
     except FileNotFoundError as error:
-        raise InputError(f"{shown(url)}: is not there: {_hidden(str(error))}; check the bucket and the path") from None
+        raise InputError(f"{shown(url)}: is not there: {shown(str(error))}; check the bucket and the path") from None
     except PermissionError as error:
         raise InputError(
-            f"{shown(url)}: access is denied: {_hidden(str(error))}; check the credentials and their rights"
+            f"{shown(url)}: access is denied: {shown(str(error))}; check the credentials and their rights"
         ) from None
     except Exception as error:  # noqa: BLE001 - botocore's, aiohttp's, paramiko's ...
         if type(error).__name__ in _UNSIGNED:
             raise ConfigError(
-                f"{shown(url)}: there are no credentials: {_hidden(str(error))}; set AWS_ACCESS_KEY_ID and "
+                f"{shown(url)}: there are no credentials: {shown(str(error))}; set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for a public bucket"
             ) from None
         if isinstance(error, ValueError) and str(error).startswith("Protocol not known"):
             raise ConfigError(f"{shown(url)}: no file system is known by this name; correct the URL") from None
         raise MachineError(
-            f"{shown(url)}: failed: {type(error).__name__}: {_hidden(str(error))}; check the network and the endpoint, "
+            f"{shown(url)}: failed: {type(error).__name__}: {shown(str(error))}; check the network and the endpoint, "
             "and run the same command again"
         ) from None
 
 
 @contextlib.contextmanager
-def _local(path: Path, mode: str) -> Iterator[Any]:
+def local(path: Path, mode: str) -> Iterator[Any]:
     """Open this machine's own file. Its errors become a `MachineError`."""
     try:
         with path.open(mode) as file:
@@ -239,9 +219,3 @@ def _local(path: Path, mode: str) -> Iterator[Any]:
         raise MachineError(
             f"{path}: {reason}; make room or correct its rights, and run the same command again"
         ) from None
-
-
-def _hidden(text: str) -> str:
-    """Return one line without the users, passwords and queries of URLs in it."""
-    text = re.sub(r"(?<=://)[^/\s@]+@", "", " ".join(text.split()))
-    return re.sub(r"(://[^\s?\"']+)\?[^\s\"']*", r"\1", text)

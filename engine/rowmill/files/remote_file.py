@@ -1,24 +1,37 @@
-"""A file of another machine as a stream that is read once, from its start, in large blocks."""
+"""A file of another machine, read once, from its start to its end, in large blocks: as a stream, or to make a copy."""
 
 import io
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rowmill.core.errors import MachineError
-from rowmill.files.remote import opened, shown, translated
+from rowmill.files.remote import BLOCK, local, opened, shown, translated
 
-_BLOCK = 8 << 20  # bytes a request: large enough that its latency counts little
+
+def download(url: str, target: Path, progress: Callable[[int], None] | None = None) -> None:
+    """Copy a remote file to this machine. What it raises leaves what has come behind.
+
+    progress: called after each block with the bytes so far; what it raises ends the copy. Raises as `RemoteFile` does.
+    """
+    with RemoteFile(url) as source, local(target, "wb") as file:
+        while block := source.read(BLOCK):
+            file.write(block)
+            if progress is not None:
+                progress(source.tell())
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads one file. Holds a block. Raises what `remote.download` raises."""
+    """Reads one file. Holds a block. Raises what `translated` does, and `MachineError` where it came incomplete."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url = url
+        self._source: Any = None  # where it could not be opened
         with translated(url):
             system, path = opened(url)
             self._size: int | None = system.info(path).get("size")
-            self._source: Any = system.open(path, "rb", block_size=_BLOCK, cache_type="none")
+            self._source = system.open(path, "rb", block_size=BLOCK, cache_type="none")
         self._block = memoryview(b"")
         self._start = 0  # of the block in the file
         self._position = 0
@@ -31,7 +44,7 @@ class RemoteFile(io.RawIOBase):
         """Read the next bytes; 0 at the end."""
         if self._position == self._start + len(self._block):
             with translated(self._url):
-                block = self._source.read(_BLOCK)
+                block = self._source.read(BLOCK)
             self._start, self._block = self._position, memoryview(block)
             if not block and self._size is not None and self._position != self._size:
                 raise MachineError(
@@ -57,6 +70,6 @@ class RemoteFile(io.RawIOBase):
 
     def close(self) -> None:
         """Close the connection."""
-        if not self.closed:
+        if not self.closed and self._source is not None:
             self._source.close()
         super().close()

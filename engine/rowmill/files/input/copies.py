@@ -11,6 +11,7 @@ from rowmill.core.errors import InputError
 from rowmill.files import remote
 from rowmill.files.input.spool import cannot_write
 from rowmill.files.input.streams import shown
+from rowmill.files.remote_file import download
 
 
 class Copies:
@@ -33,7 +34,7 @@ class Copies:
                 raise cannot_write(Path(tempfile.gettempdir()), error) from error
             self._held = path, file
             try:
-                remote.download(path, Path(file.name))
+                download(path, Path(file.name))
             except BaseException:
                 self._drop()
                 raise
@@ -57,7 +58,7 @@ class Copies:
             on_read(done - before)
             before = done
 
-        remote.download(path, target, progress)
+        download(path, target, progress)
 
     def _drop(self) -> None:
         if self._held is not None:

@@ -59,7 +59,7 @@ def find(config: InputConfig, *, limit: int | None = None, sample: int | None = 
     """Find out what the input is: `input.path` is a file, a directory, a glob, a dataset's directory or a URL.
 
     limit, sample: only so many rows, the first ones or any. Writes nothing. Raises `InputError`, and for files of other
-    machines what `remote.download` raises.
+    machines what `remote_file.download` raises.
     """
     delimited.check_encoding(config.encoding)
     return Input(config, find_files(config), limit, sample)
@@ -141,7 +141,7 @@ class Input:
 
         progress: told how many bytes of the user's files have been read so far. Raises `InputError` where a file
         cannot be read or is damaged; the shards before stay good. Raises `MachineError` where the spool cannot be
-        written, and what `remote.download` raises.
+        written, and what `remote_file.download` raises.
         """
         return self._plan(spool, shard_bytes, shard_rows, progress, kept=frozenset())
 

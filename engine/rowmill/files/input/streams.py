@@ -117,7 +117,7 @@ class Stream(io.RawIOBase):
 def open_stream(path: str, on_read: Callable[[int], None] | None = None) -> BinaryIO:
     """Open a file, wherever it is, as a buffered stream of its decompressed bytes.
 
-    Raises `InputError`, while it is read too; for files of other machines what `remote.download` raises.
+    Raises `InputError`, while it is read too; for files of other machines what `remote_file.download` raises.
     """
     raw = _open_raw(path)
     try:
