@@ -494,3 +494,13 @@ def test_what_was_given_up_counts_as_reserved_until_others_show_what_requests_ta
     journal.collected(other, Spent(4, 200, 0, 50), Spent(), 8, 0, 0, 104.0)
     assert doubtful(journal.tries.values()) == Amount(4.0, 250.0, 0.125)
     journal.close()
+
+
+def test_what_was_given_up_never_counts_as_more_than_was_reserved(path: Path) -> None:
+    """Also where other batches took more than theirs."""
+    journal = BatchJournal.open(path, RUN)
+    given_up, other = bring(journal, "created"), bring(journal, "ended", part=1)
+    journal.given_up(given_up, "stuck", 107.0)
+    journal.collected(other, Spent(4, 1900, 0, 100), Spent(), 8, 0, 0, 108.0)
+    assert doubtful(journal.tries.values()) == given_up.reserved == Amount(4.0, 1000.0, 0.5)
+    journal.close()

@@ -41,6 +41,45 @@ def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """Give what is brought to the disk: its name, and the names beside it (of a directory: in it) at that time."""
+    found: list[tuple[str, list[str]]] = []
+
+    def note(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        found.append((path.name, sorted(each.name for each in (path if path.is_dir() else path.parent).iterdir())))
+
+    monkeypatch.setattr(os, "fsync", note)
+    return found
+
+
+def test_a_new_name_is_brought_to_the_disk_after_the_bytes_and_before_anybody_trusts_it(
+    tmp_path: Path, synced: list[tuple[str, list[str]]]
+) -> None:
+    here = tmp_path.name
+    durable.replace_durably(tmp_path / "a", b"1")
+    (temporary, before), after = synced
+    assert (before, after) == ([temporary], (here, ["a"]))
+    synced.clear()
+    (tmp_path / "new").write_bytes(b"2")
+    durable.publish(tmp_path / "new", tmp_path / "a")
+    assert synced == [(here, ["a"])]
+    synced.clear()
+    (tmp_path / "new").write_bytes(b"3")
+    durable.publish_written(tmp_path / "new", tmp_path / "a")
+    assert synced == [("new", ["a", "new"]), (here, ["a"])]
+    synced.clear()
+    (tmp_path / "new").write_bytes(b"4")
+    durable.set_aside(tmp_path / "a", tmp_path / "aside", tmp_path / "new")
+    assert synced == [(here, ["a", "aside", "new"]), (here, ["a", "aside"])]
+    synced.clear()
+    for name in ("folder", "new"):
+        (tmp_path / name).mkdir()
+    durable.publish_directory(tmp_path / "new", tmp_path / "folder", tmp_path / "old")
+    assert synced == [(here, ["a", "aside", "folder", "old"])]
+
+
 def test_a_replacement_that_does_not_fit_leaves_the_old_file_and_no_other(small_disk: Path) -> None:
     path = small_disk / "file"
     durable.replace_durably(path, b"old")

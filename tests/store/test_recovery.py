@@ -104,6 +104,7 @@ def group_end(data: bytes) -> int:
         framed(b'{"of":"another version"}'),
         framed(b"no json"),
         framed(b'{"rowmill":2,"shard":[0,0,9,0,900,12648430,0]}'),
+        b"torn" + framed(b'{"group":3,"synced":1000000}'),  # of elsewhere: it vouches for nothing here
     ],
 )
 def test_garbage_at_the_end_is_cut_and_counted(crashed: Path, shard: MakeShard, tail: bytes) -> None:
