@@ -17,7 +17,7 @@ from rowmill.store import durable
 from rowmill.store.append_log import AppendLog
 from rowmill.store.batch_records import MOVES, OPEN, JournalReading, Phase, Try, header_record, step_record
 
-__all__ = ["BatchJournal", "Phase", "Try"]
+__all__ = ["BatchJournal", "Try"]
 
 
 class BatchJournal:

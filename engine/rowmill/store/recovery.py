@@ -24,6 +24,7 @@ Known gap: a file that was cut short at its end looks like a torn group. Its row
 no correctness.
 """
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -67,7 +68,7 @@ class _RetryRecord(msgspec.Struct):
     retry: int
 
 
-class _RowRecord(msgspec.Struct):
+class RowRecord(msgspec.Struct):
     """A row record without its line."""
 
     row: int
@@ -80,7 +81,7 @@ class _RowRecord(msgspec.Struct):
 _decode_header = msgspec.json.Decoder(_CheckpointHeader).decode
 _decode_shard = msgspec.json.Decoder(Shard).decode
 _decode_group = msgspec.json.Decoder(_GroupRecord).decode
-_decode_row = msgspec.json.Decoder(_RowRecord).decode
+_decode_row = msgspec.json.Decoder(RowRecord).decode
 _decode_reply = msgspec.json.Decoder(StoredReply).decode
 _decode_retry = msgspec.json.Decoder(_RetryRecord).decode
 
@@ -106,6 +107,22 @@ def reply_record(index: int, requests: int, usage: tuple[int, int], problem: str
 def retry_record(rows: int) -> bytes:
     """Return the record from which on so many failed rows count as missing."""
     return framed(b'{"retry":%d}' % rows)
+
+
+def row_records(path: Path) -> Iterator[RowRecord]:
+    """Yield the records of rows in a checkpoint that are valid. Of a row that was done again there are several."""
+    with path.open("rb", _BUFFER_BYTES) as file:
+        for record in file:
+            json = unframed(record)
+            row = None if json is None else _row_of(json)
+            if row is not None:
+                yield row
+
+
+def _row_of(json: bytes) -> RowRecord | None:
+    """Return the row that a record is of; None where it is of none. Raise msgspec.DecodeError for another format."""
+    at = json.find(LINE_MEMBER)
+    return None if at < 0 else _decode_row(json[:at] + b"}")
 
 
 def attempts_of(row: bytes) -> int:
@@ -163,7 +180,8 @@ class CheckpointReading:
             elif self.size == 0:
                 self._take_header(json)
             elif json.startswith(b'{"reply"'):
-                self._take_reply(_decode_reply(json))
+                stored = _decode_reply(json)
+                self.replies.setdefault(stored.reply, []).append(stored)
             elif json.startswith(b'{"retry"'):
                 _decode_retry(json)
                 self.index.forget_failed(self.totals)
@@ -216,7 +234,7 @@ class CheckpointReading:
             self.proven = group.synced
             self.proven_end = end
 
-    def _take_row(self, head: _RowRecord, offset: int, length: int) -> None:
+    def _take_row(self, head: RowRecord, offset: int, length: int) -> None:
         index, totals = self.index, self.totals
         place = head.row - index.shard.first_row
         if not 0 <= place < index.shard.rows:
@@ -233,9 +251,6 @@ class CheckpointReading:
         totals.prompt_tokens += head.usage[0]
         totals.completion_tokens += head.usage[1]
         totals.requests += head.requests
-
-    def _take_reply(self, stored: StoredReply) -> None:
-        self.replies.setdefault(stored.reply, []).append(stored)
 
     def _note_broken(self, offset: int, size: int) -> None:
         self.broken_bytes += size
@@ -271,20 +286,18 @@ def _salvage(reading: CheckpointReading) -> None:
         new.write(header_record(shard))
         new.write(group_record(0, new.tell()))
         for record in old:
-            json = unframed(record)
-            at = -1 if json is None else json.find(LINE_MEMBER)
-            if json is not None and json.startswith((b'{"reply"', b'{"retry"')):
+            json = unframed(record) or b""
+            if json.startswith((b'{"reply"', b'{"retry"')):
                 new.write(record)
                 if json.startswith(b'{"retry"'):
                     written = bytearray(shard.rows)  # a row may stand a second time from here on
-            if json is None or at < 0:
                 continue
             try:
-                place = _decode_row(json[:at] + b"}").row - shard.first_row
+                row = _row_of(json)
             except msgspec.DecodeError:
                 continue
-            if not written[place]:
-                written[place] = True
+            if row is not None and not written[row.row - shard.first_row]:
+                written[row.row - shard.first_row] = True
                 new.write(record)
         new.write(group_record(1, new.tell()))
         new.flush()
@@ -298,7 +311,8 @@ def _salvage(reading: CheckpointReading) -> None:
 def _describe_damage(reading: CheckpointReading) -> str:
     shard = reading.index.shard
     missing = shard.rows - reading.totals.rows
-    ranges = [f"{first}" if first == last else f"{first}-{last}" for first, last in _first_ranges(reading.index)]
+    first_ranges = islice(reading.index.missing(), _NAMED_RANGES + 1)
+    ranges = [f"{first}" if first == last else f"{first}-{last}" for first, last in first_ranges]
     if len(ranges) > _NAMED_RANGES:
         ranges[_NAMED_RANGES:] = ["..."]
     affected = (
@@ -310,7 +324,3 @@ def _describe_damage(reading: CheckpointReading) -> str:
         f"{reading.path} is damaged at byte {reading.broken_at} ({reading.broken_bytes} bytes are no valid records); "
         f"{affected}. Run the same command again with --salvage to keep every valid record and do only those rows again"
     )
-
-
-def _first_ranges(index: RowIndex) -> list[tuple[int, int]]:
-    return list(islice(index.missing(), _NAMED_RANGES + 1))

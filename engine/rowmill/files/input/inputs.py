@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from itertools import zip_longest
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self, TypedDict
 
 import msgspec
@@ -43,9 +42,7 @@ class Reader(Protocol):
     async def __aenter__(self) -> Self:
         """Open the part."""
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close it."""
 
     async def read(self) -> list[bytes]:

@@ -7,7 +7,6 @@ more than a block and the longest line.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 import aiofiles
@@ -127,9 +126,7 @@ class ShardReader:
         await self._file.seek(self._shard.start)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._file.close()
 
     async def read(self) -> list[bytes]:

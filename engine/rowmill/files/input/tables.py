@@ -14,7 +14,6 @@ import contextlib
 import itertools
 import struct
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -239,9 +238,7 @@ class TableReader:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         # Not closed but let go: a read that was cancelled may still be at work in its thread, and ends it then.
         self._batches = None
 

@@ -18,8 +18,7 @@ from rowmill.files.input.inputs import Input, open_reader
 from rowmill.runs.plan.sizes import size_of
 from rowmill.runs.preparation import settled
 from rowmill.store import manifest as manifests
-from rowmill.store.framing import unframed
-from rowmill.store.recovery import LINE_MEMBER
+from rowmill.store.recovery import row_records
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import Task
 from rowmill.tasks.factory import open_task
@@ -31,17 +30,6 @@ class Point(msgspec.Struct, frozen=True):
     counted: float
     prompt: int
     reply: int
-
-
-class _PaidRow(msgspec.Struct):
-    """A row record of a checkpoint without its line."""
-
-    row: int
-    requests: int
-    usage: tuple[int, int]
-
-
-_decode_row = msgspec.json.Decoder(_PaidRow).decode
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -130,14 +118,4 @@ async def _points(
 
 def _usage(checkpoint: Path) -> dict[int, tuple[int, int]]:
     """Return the tokens of the rows that were asked, by their index. The last record of a row counts."""
-    usage: dict[int, tuple[int, int]] = {}
-    with checkpoint.open("rb") as file:
-        for record in file:
-            json = unframed(record)
-            at = -1 if json is None else json.find(LINE_MEMBER)
-            if json is None or at < 0:
-                continue
-            paid = _decode_row(json[:at] + b"}")
-            if paid.requests or paid.usage != (0, 0):
-                usage[paid.row] = paid.usage
-    return usage
+    return {row.row: row.usage for row in row_records(checkpoint) if row.requests or row.usage != (0, 0)}
