@@ -64,6 +64,14 @@ def test_a_server_that_asks_to_slow_down_knows_better_than_our_backoff(
     assert retry_after <= wait <= longest + min(longest * JITTER, 30.0)
 
 
+@pytest.mark.parametrize("retry_after", [0.0, 0.001, 0.1])
+def test_a_server_that_says_at_once_is_not_asked_again_in_the_same_millisecond(retry_after: float) -> None:
+    policy = RetryPolicy(6, Random(1))
+    waits = {policy.wait_s(failure(SPENDS_NONE, retry_after), tries=1, attempts=0) for _ in range(50)}
+    assert len(waits) == 50
+    assert all(wait is not None and 0.1 <= wait <= 0.1 * (1 + JITTER) for wait in waits)
+
+
 @settings(deadline=None)
 @given(retry_after=st.floats(100, 86_400), seed=seeds)
 def test_rows_that_failed_together_do_not_come_back_together(retry_after: float, seed: int) -> None:

@@ -113,6 +113,21 @@ def test_a_server_that_grows_is_followed_by_slow_start_again() -> None:
     assert 380 <= climb.found <= 500
 
 
+def test_a_coarse_step_that_has_lost_goodput_is_not_taken_again_while_the_server_is_what_it_was() -> None:
+    climb = Climb(knee(100)).run(300.0)
+    assert climb.tried.count(124) == 1, "a quarter above 99"
+    assert climb.tried.count(111) > 5, "the fine step up goes on"
+    climb.server = slots(400)
+    climb.run(40.0)
+    assert max(climb.tried) > 800, "once a fine step has found room, coarse ones and slow start are back"
+
+
+def test_a_coarse_step_that_only_brought_nothing_is_tried_again() -> None:
+    climb = Climb(slots(100)).run(300.0)
+    found = climb.found
+    assert climb.tried.count(round(found * 1.25)) > 3
+
+
 def test_nothing_above_the_ceiling_or_below_the_floor_is_tried() -> None:
     assert max(Climb(slots(100), ceiling=30).run(60.0).tried) == 30
     assert min(Climb(slots(1), floor=6).run(60.0).tried) == 6

@@ -370,6 +370,15 @@ def test_slots_grow_elsewhere_when_the_requests_that_used_them_are_back() -> Non
     assert desk.slots() == [10, 10]
 
 
+def test_one_that_has_not_reported_yet_has_nothing_on_the_wire_to_wait_for() -> None:
+    desk = Desk(1)
+    assert desk.slots() == [40]
+    desk.join(1)
+    desk.settle()
+    assert desk.slots() == [20, 20], "at once, not after its first report"
+    assert desk.allocator.outstanding_in_flight == 40
+
+
 def test_a_smaller_capacity_is_told_at_once_and_a_larger_one_too() -> None:
     desk = Desk(2, requests=Share(100.0, 20.0))
     desk.now += 0.01

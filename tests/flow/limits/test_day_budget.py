@@ -72,6 +72,20 @@ def test_bursts_are_a_part_of_what_is_left() -> None:
     assert share.burst == 10
 
 
+def test_a_large_request_is_expected_again_for_some_tens_of_reports() -> None:
+    """What is left is less than it took, and there is nothing to be had, until it is forgotten."""
+    budget = DayBudget(10_000, DAY_S, 0.0)
+    budget.spent(2000, 1, 0.0)
+    budget.spent(6500, 100, 0.0)
+    assert budget.share(0.0).rate < 1e-3
+    for _ in range(10):
+        budget.spent(10, 1, 0.0)
+    assert budget.share(0.0).rate == pytest.approx((1400 - 2000 * 0.9**11) / 9, rel=0.01)
+    for _ in range(40):
+        budget.spent(10, 1, 0.0)
+    assert budget.share(0.0).rate == pytest.approx((1000 - 10) / 9, rel=0.01), "one of the usual size is kept for"
+
+
 def test_what_comes_back_may_be_spent() -> None:
     budget = DayBudget(8640, DAY_S, 0.0)
     budget.spent(8640, 8640, 0.0)

@@ -226,6 +226,47 @@ def test_stray_refusals_cost_nothing() -> None:
     assert known.learned() == []
 
 
+def refused_of(known: ProviderLimits, sent: int, refused: int, now: float) -> float | None:
+    """Send so many in ten seconds, a part of which is refused in the middle of them; return the rate afterwards."""
+    for second in range(10):
+        now += 1.0
+        known.spent(sent // 10, 0, now, refused=refused if second == 4 else 0)
+        if second == 4 and refused:
+            known.refused(now, slow_down=False, requests_per_s=sent / 10, tokens_per_s=0.0)
+    share = known.requests(now)
+    return None if share is None else share.rate
+
+
+@pytest.mark.parametrize(
+    ("sent", "refused", "lowers"),
+    [
+        (1000, 5, False),  # a small part
+        (1000, 30, True),
+        (40, 1, False),  # a large part, but so few of many
+        (40, 2, False),
+        (40, 4, True),
+        (20, 2, True),  # and of few
+    ],
+)
+def test_without_a_ceiling_a_few_refusals_are_stray(sent: int, refused: int, lowers: bool) -> None:
+    free = limits()
+    rate = refused_of(free, sent, refused, 0.0)
+    assert (rate is not None) == lowers
+    assert bool(free.learned()) == lowers
+
+
+@pytest.mark.parametrize(("sent", "refused", "lowers"), [(1000, 1, False), (1000, 5, True), (100, 2, True)])
+def test_with_a_ceiling_only_one_in_hundreds_is_stray(sent: int, refused: int, lowers: bool) -> None:
+    """Against the same ceiling without any refusal."""
+    rates = []
+    for strays in (0, refused):
+        free = limits()
+        assert refused_of(free, sent, sent // 10, 0.0) is not None
+        refused_of(free, sent, 0, 10.0)
+        rates.append(refused_of(free, sent, strays, 20.0))
+    assert (rates[0] != rates[1]) == lowers
+
+
 def test_refusals_of_tokens_lower_the_tokens() -> None:
     known = limits(requests_per_minute=6000, tokens_per_minute=60_000)
     now = 0.0
