@@ -61,6 +61,7 @@ def test_a_provider_that_is_silent_is_given_up_later_where_it_has_answered_befor
             await client.ask(line)
         await client.sure(line)
 
+    assert repr(client) == "<BatchClient main: no trouble, never answered>"
     with pytest.raises(End) as caught:
         clock.run(story())
     assert caught.value.exit_code == ExitCode.PROVIDER
@@ -129,6 +130,7 @@ def test_trouble_of_one_kind_is_not_over_when_calls_of_another_are_answered() ->
         clock.run(story())
     assert line.times[-1] == 37 * 600
     assert len(notes) == 1
+    assert repr(client) == "<BatchClient main: trouble with ['create']>"
 
 
 def test_trouble_that_is_over_is_forgotten() -> None:

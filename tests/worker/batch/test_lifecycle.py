@@ -7,8 +7,9 @@ import pytest
 from rowmill.core.errors import ExitCode
 from rowmill.transport.batches import BatchProblem
 from rowmill.worker.batch.client import End
+from rowmill.worker.batch.unconfirmed import UnconfirmedOperations
 from tests.worker.batch.provider_in_memory import Life, refused, too_many
-from tests.worker.batch.virtual_time import START
+from tests.worker.batch.virtual_time import START, VirtualClock
 from tests.worker.batch.world import Killed, World
 
 
@@ -74,6 +75,16 @@ def test_a_creation_that_was_lost_is_done_again_ever_more_rarely(tmp_path: Path)
     assert world.ends() is None
     assert world.asked_once
     assert world.provider.batches[0].created_at == START + 5 + 10 + 20 + 40 + 60 + 60
+
+
+def test_operations_that_nobody_has_confirmed_are_told_with_how_often_that_was_in_a_row() -> None:
+    clock = VirtualClock()
+    unconfirmed = UnconfirmedOperations(clock, clock.time(), 60.0)
+    for part in (3, 1, 3):
+        unconfirmed.unanswered(part)
+    assert repr(unconfirmed) == "<UnconfirmedOperations {3: 2, 1: 1}>"
+    unconfirmed.confirmed(3)
+    assert repr(unconfirmed) == "<UnconfirmedOperations {1: 1}>"
 
 
 def test_what_has_come_through_is_not_held_against_the_next_one(tmp_path: Path) -> None:

@@ -358,6 +358,10 @@ def test_a_range_is_built_of_the_shards_that_are_known(tmp_path: Path) -> None:
         assert (built.first_row, built.end_row, built.requests) == (10, 20, 0)
         built = await writer(requests=7).build(5, 30, process.shard_from)
         assert (built.end_row, built.requests, built.full) == (22, 7, "requests")
+        full = writer(requests=7)
+        assert repr(full) == "<PartWriter 0 requests, 0 bytes, next row 0, full None>"
+        built = await full.build(5, 30, process.shard_from)
+        assert repr(full) == f"<PartWriter 7 requests, {built.size} bytes, next row 22, full requests>"
 
     run(story())
 

@@ -59,6 +59,8 @@ def test_a_stuck_batch_is_cancelled_in_time_however_rarely_it_is_looked_at(tmp_p
     world = World(tmp_path, 40, Life(working=90_000.0), Life(), stuck_s=3600.0, poll_max_s=3000.0)
     assert world.ends() is None
     assert world.provider.batches[0].cancelled_at - START == pytest.approx(3600, abs=10)
+    assert world.last is not None
+    assert repr(world.last.lifecycle._poller) == "<BatchPoller cancelled ['batch_0'], sole []>"
 
 
 def test_what_a_stuck_batch_has_done_is_taken_in_where_it_ends_once_it_is_cancelled(tmp_path: Path) -> None:
@@ -119,6 +121,8 @@ def test_a_batch_that_turns_up_after_the_second_one_is_cancelled(tmp_path: Path,
     assert second.cancelled_at == inf
     assert world.all_answered
     assert "part 0: batch_0 is of the same rows as batch_1; it is cancelled" in world.notes
+    assert world.last is not None
+    assert repr(world.last.lifecycle._poller) == "<BatchPoller cancelled [], sole ['batch_1']>"
 
 
 def test_it_is_cancelled_though_the_second_one_was_refused_meanwhile(tmp_path: Path) -> None:

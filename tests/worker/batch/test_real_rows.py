@@ -59,6 +59,8 @@ def test_rows_go_through_batches_into_sealed_shards_and_kills_change_nothing(tmp
     assert world.ends() is None
     output, points = disk.output(), len(world.points)
     assert len(output) == 30
+    assert world.last is not None
+    assert repr(world.last.files) == "<BatchFiles <ShardAccess 3 shards, sealed [0, 1, 2], open none>>"
     assert [b"QUESTION %d" % number in line for number, line in enumerate(output)] == [True] * 30
     assert world.asked_once
     for kill in range(5, points, points // 12):

@@ -69,6 +69,7 @@ def test_lines_that_are_no_results_are_counted_and_passed_over(tmp_path: Path) -
     with read(tmp_path, answered("r0", {}), b"", b" \r", *broken) as results:
         assert list(results.ids()) == ["r0"]
         assert results.unreadable == len(broken)
+        assert repr(results) == "<Results 1 in 1 files, 6 unreadable>"
 
 
 @pytest.mark.parametrize("turn", [1, -1])

@@ -52,6 +52,17 @@ def test_the_whole_life_of_several_parts(tmp_path: Path) -> None:
     assert sorted(path.name for path in world.folder.iterdir()) == ["journal"]
 
 
+def test_what_is_under_way_is_told_by_what_has_it_in_hand(tmp_path: Path) -> None:
+    world = World(tmp_path, 110, Life(working=3000.0), enqueued_tokens=800.0)
+    seen: list[str] = []
+    world.after = [(100.0, lambda session: seen.extend(map(repr, (session.scheduler, session.lifecycle))))]
+    world.session(stop_after=200)
+    assert seen == [
+        "<BatchScheduler SENDING: parts [0, 1, 2]>",
+        "<BatchLifecycle SENDING: part 0 in_progress, part 1 in_progress, part 2 waiting>",
+    ]
+
+
 def test_a_second_session_over_a_finished_run_asks_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, 50)
     assert world.ends() is None

@@ -46,6 +46,7 @@ def test_one_shard_is_open_at_a_time(tmp_path: Path) -> None:
         async def work(number: int) -> None:
             async with process.shards.open(disk.shards[number]):
                 seen.append(("open", number))
+                assert repr(process.shards) == f"<ShardAccess 2 shards, sealed [], open {number}>"
                 for _ in range(5):
                     await asyncio.sleep(0)
                 seen.append(("close", number))
@@ -67,6 +68,7 @@ def test_a_shard_is_sealed_once_its_last_row_is_recorded(tmp_path: Path) -> None
         assert process.sealed == {0: Totals(2, 0, 20, 14, 2)}
         assert process.shards.acknowledged == {}
         assert process.shards.sealed(disk.shards[0])
+        assert repr(process.shards) == "<ShardAccess 2 shards, sealed [0], open none>"
         assert [line[:10] for line in disk.output()] == [b'{"index":0', b'{"index":1']
         assert process.shards.rows == 2
         await fill(process, 0)  # somebody had waited for it

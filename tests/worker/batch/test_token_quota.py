@@ -51,6 +51,7 @@ def test_what_an_earlier_session_has_enqueued_counts() -> None:
         waiting = asyncio.ensure_future(quota.room(tries[2]))
         await asyncio.sleep(1)
         assert not waiting.done()
+        assert repr(quota) == "<TokenQuota 90 of 100.0: parts [0, 1]>"
         quota.leave(tries[0])
         assert await waiting
         # Its own tokens never keep a part out.
@@ -68,6 +69,7 @@ def test_where_nothing_is_to_be_enqueued_any_more_nobody_waits() -> None:
         waiting = [asyncio.ensure_future(quota.room(second)), asyncio.ensure_future(quota.fewer())]
         await asyncio.sleep(1)
         quota.close()
+        assert repr(quota) == "<TokenQuota 60 of 100.0: parts [0], closed>"
         assert await waiting[0] is False
         await waiting[1]
         await quota.fewer()

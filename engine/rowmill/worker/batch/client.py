@@ -55,6 +55,10 @@ class BatchClient:
         # Since when, by kind: a provider that lists batches and creates none must not look like one that is well.
         self._trouble_since: dict[str, float] = {}
 
+    def __repr__(self) -> str:
+        trouble = f"trouble with {sorted(self._trouble_since)}" if self._trouble_since else "no trouble"
+        return f"<BatchClient {self.provider}: {trouble}{'' if self._answered else ', never answered'}>"
+
     async def ask(
         self,
         call: Callable[[], Awaitable[_T]],

@@ -54,6 +54,9 @@ class BatchFiles:
         self._wanting = asyncio.Lock()
         self._arrived: asyncio.Queue[Shard | None] = asyncio.Queue()
 
+    def __repr__(self) -> str:
+        return f"<BatchFiles {self._shards!r}{'' if self.no_more else ', more to come'}>"
+
     def assigned(self, shard: Shard | None) -> None:
         """Hear of another shard; None: there are no more."""
         self._arrived.put_nowait(shard)

@@ -82,6 +82,10 @@ class BatchLifecycle:
             see=self._see,
         )
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"part {part} {view.status}" for part, view in sorted(self.views.items()))
+        return f"<BatchLifecycle {self.session.stage.name}: {parts or 'nothing'}>"
+
     @property
     def token_limit(self) -> float | None:
         """Prompt tokens that may be enqueued; None: not known."""

@@ -113,6 +113,9 @@ class PartWriter:
         self._requests = self._rows = self._size = self._crc = self._tokens = self._failed = 0
         self._reserved = self._need = Amount()
 
+    def __repr__(self) -> str:
+        return f"<PartWriter {self._requests} requests, {self._size} bytes, next row {self._next}, full {self._full}>"
+
     async def build(
         self, first_row: int, end_row: int | None, shard_from: Callable[[int], Awaitable[Shard | None]]
     ) -> Built:

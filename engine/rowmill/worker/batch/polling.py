@@ -48,6 +48,9 @@ class BatchPoller:
         self._cancelled: dict[str, float] = {}  # batches that this process has cancelled -> when
         self._sole: set[str] = set()  # batches beside which there was none of the same rows
 
+    def __repr__(self) -> str:
+        return f"<BatchPoller cancelled {sorted(self._cancelled)}, sole {sorted(self._sole)}>"
+
     async def to_end(self, t: Try) -> BatchState | None:
         """Look at a batch, ever less often, until it is over. None where it is given up."""
         polls = AsyncRetrying(

@@ -108,6 +108,9 @@ class Results:
             raise
         return results
 
+    def __repr__(self) -> str:
+        return f"<Results {len(self)} in {len(self._files)} files, {self.unreadable} unreadable>"
+
     def __len__(self) -> int:
         return len(self._numbers)
 

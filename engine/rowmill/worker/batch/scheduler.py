@@ -58,6 +58,11 @@ class BatchScheduler:
         self._try_over = asyncio.Event()  # so that the budget may have room again
         self._moved = asyncio.Event()  # a try has come to another phase
 
+    def __repr__(self) -> str:
+        parts = sorted(part for part in self._tasks.values() if part is not None)
+        cutting = ", cutting" if None in self._tasks.values() else ""
+        return f"<BatchScheduler {self._session.stage.name}: parts {parts}{cutting}>"
+
     async def run(self) -> None:
         """Work until every row has an outcome. Raises `End` or `HandOver` where that is not by batches."""
         self._start(None, self._cut())

@@ -79,6 +79,10 @@ class ShardAccess:
         self._open: OpenShard | None = None
         self._rows = 0
 
+    def __repr__(self) -> str:
+        is_open = "none" if self._open is None else self._open.shard.number
+        return f"<ShardAccess {len(self.added)} shards, sealed {sorted(self._sealed)}, open {is_open}>"
+
     def add(self, shard: Shard) -> None:
         """Take a shard that the supervisor has assigned."""
         insort(self.added, shard, key=_first_row)

@@ -23,6 +23,10 @@ class TokenQuota:
         self._fewer = asyncio.Event()
         self._closed = False
 
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return f"<TokenQuota {sum(self._tokens.values())} of {self.limit}: parts {sorted(self._tokens)}{closed}>"
+
     async def room(self, t: Try) -> bool:
         """Wait until a try's tokens have room, and count them. False where nothing is to be enqueued any more."""
         while not self._closed and not self._fits(t):

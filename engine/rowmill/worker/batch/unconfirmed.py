@@ -18,6 +18,9 @@ class UnconfirmedOperations:
         self._longest_s = max(_ARRIVES_S, longest_s)
         self._unanswered: dict[int, tuple[float, int]] = {}  # part -> when the last one was, and how many in a row
 
+    def __repr__(self) -> str:
+        return f"<UnconfirmedOperations { ({part: times for part, (_, times) in self._unanswered.items()}) }>"
+
     def unanswered(self, part: int) -> None:
         """Learn that an operation of the part had no answer."""
         self._unanswered[part] = self._clock.time(), self._unanswered.get(part, (0.0, 0))[1] + 1
