@@ -17,7 +17,6 @@ from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.worker.batch.client import Clock, End
 from rowmill.worker.batch.files import BatchFiles
 from rowmill.worker.batch.lifecycle import BatchLifecycle, Held
-from rowmill.worker.batch.parts import Built
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.session import NEAR
 
@@ -124,13 +123,14 @@ class BatchScheduler:
         number = len(current)
         first = max((t.end_row for t in current), default=0)
         while self._session.sends:
-            t, built = await self._build(number, 1, first, None)
-            if t is not None:
-                self._start(t.part, self._part(t))
-                number += 1
-            if built is None or built.full is None:
+            built = await self._build(number, 1, first, None)
+            if built is None:
                 return
-            first = built.end_row
+            t, more = built
+            self._start(t.part, self._part(t))
+            if not more:
+                return
+            number, first = number + 1, t.end_row
             while self._session.sends and sum(t.phase in _WAITING for t in self._journal.current()) >= _AHEAD_PARTS:
                 self._moved.clear()
                 await self._moved.wait()
@@ -150,10 +150,10 @@ class BatchScheduler:
             number = t.number + 1
             counted_from = number if again else t.counted_from
             again = False
-            following, _ = await self._build(t.part, number, t.first_row, t.end_row, counted_from=counted_from)
+            following = await self._build(t.part, number, t.first_row, t.end_row, counted_from=counted_from)
             if following is None:
                 return
-            t = following
+            t, _ = following
 
     async def _to_end(self, t: Try) -> bool:
         """Take a try's steps until it is over. Whether it is: in this session it may come to no end."""
@@ -177,8 +177,11 @@ class BatchScheduler:
 
     async def _build(
         self, part: int, number: int, first: int, end: int | None, *, counted_from: int = 1
-    ) -> tuple[Try | None, Built | None]:
-        """Write the file of a try, waiting for the budget to have room. No try where there is nothing to ask for."""
+    ) -> tuple[Try, bool] | None:
+        """Write the file of a try, waiting for the budget to have room. None where there is nothing to ask for.
+
+        Returned with the try is whether it has left rows that had no room.
+        """
         async with self._building:
             while self._session.sends:
                 self._try_over.clear()  # before the look at the budget: what is settled during the build counts as well
@@ -202,11 +205,11 @@ class BatchScheduler:
                         counted_from=counted_from,
                         now=self._clock.time(),
                     )
-                    return t, built
+                    return t, built.full is not None
                 if built.full != "amount":
-                    return None, built
+                    return None
                 await self._room(built.need)
-        return None, None
+        return None
 
     def _least(self) -> float:
         """Return how many requests a batch must have that only the budget keeps small: the last cents buy little."""
