@@ -78,7 +78,6 @@ class FilesInMemory:
             reserved=reserved,
             full=full,  # type: ignore[arg-type]  # one of the words
             need=need,
-            failed=0,
         )
 
     async def seal(self, t: Try) -> None:

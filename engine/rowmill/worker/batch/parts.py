@@ -59,7 +59,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 
     end_row: exclusive; rows up to it were looked at. reserved: what the requests may cost. full: what had no room for
     the next request, None where the range came to its end. need: what that request may cost; of interest where `full`
-    is "amount". failed: rows that were recorded as failed, since no request could be made of them.
+    is "amount".
     """
 
     first_row: int
@@ -72,7 +72,6 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     reserved: Amount
     full: Full | None
     need: Amount
-    failed: int
 
 
 class PartWriter:
@@ -110,7 +109,7 @@ class PartWriter:
         self._block_size = 0
         self._full: Full | None = None  # this and the next as in `Built`, so far
         self._next = 0  # the row that comes next
-        self._requests = self._rows = self._size = self._crc = self._tokens = self._failed = 0
+        self._requests = self._rows = self._size = self._crc = self._tokens = 0
         self._reserved = self._need = Amount()
 
     def __repr__(self) -> str:
@@ -150,7 +149,6 @@ class PartWriter:
             reserved=self._reserved,
             full=self._full,
             need=self._need,
-            failed=self._failed,
         )
 
     # Rows
@@ -225,7 +223,6 @@ class PartWriter:
     def _fail(self, job: Job, failure: Failure) -> None:
         now = job.started = monotonic()
         self._recorder.failure(job, failure, now)
-        self._failed += 1
 
     # Lines
 
