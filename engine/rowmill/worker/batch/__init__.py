@@ -16,6 +16,7 @@ Nothing is kept of which row is in which line: a line's custom_id says it (`cust
 have their outcome. So each step can be done again from its start, wherever a process was killed, and changes nothing
 that is done.
 
-`scheduler` does this for all parts side by side, `files` has the shards that it takes. Shards are opened one at a time,
-for building and for collecting (`shards`).
+`scheduler` does this for all parts side by side, as far as the `session` goes, the budget has room (`reservations`) and
+the provider takes more tokens (`token_quota`). `files` has the shards for it, which are opened one at a time, for
+building and for collecting (`shards`). Whatever is asked of the provider goes through the `client`.
 """
