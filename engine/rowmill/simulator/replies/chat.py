@@ -2,7 +2,7 @@
 
 import msgspec
 
-from rowmill.simulator.replies.dialogue import ChatMessage, say, schema_text
+from rowmill.simulator.replies.dialogue import ChatMessage, form_of, say
 from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
@@ -22,12 +22,6 @@ class _ResponseFormat(msgspec.Struct, frozen=True, gc=False):
     type: str = "text"
     json_schema: _JsonSchema = _JsonSchema()
 
-    def form(self) -> bytes | None:
-        """Say what the reply must be, as `say` wants it."""
-        if self.type == "json_schema":
-            return schema_text(self.json_schema.schema, "response_format.json_schema")
-        return b"" if self.type == "json_object" else None
-
 
 class ChatRequest(msgspec.Struct, gc=False):
     """What the simulator reads of a request body; everything else is let through unread."""
@@ -38,6 +32,13 @@ class ChatRequest(msgspec.Struct, gc=False):
     max_completion_tokens: int | None = None
     stream: bool | None = None
     response_format: _ResponseFormat | None = None
+
+    def form(self) -> bytes | None:
+        """Say what the reply must be, as `say` wants it."""
+        wanted = self.response_format
+        if wanted is None:
+            return None
+        return form_of(wanted.type, wanted.json_schema.schema, "response_format.json_schema")
 
     def token_cap(self) -> int | None:
         """Tell how many tokens the reply may have; None where the request sets no cap."""
@@ -107,8 +108,7 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         raise RequestError(400, "[] is too short - 'messages'", param="messages")
     cap = request.token_cap()
     require_possible(request.model, cap, request.stream)
-    form = None if request.response_format is None else request.response_format.form()
-    said = say(request.messages, mark, cap=cap, mean_tokens=mean_tokens, form=form, damage=damage)
+    said = say(request.messages, mark, cap=cap, mean_tokens=mean_tokens, form=request.form(), damage=damage)
     message = _AssistantMessage(None, said.text) if said.refused else _AssistantMessage(said.text, None)
     reply = _ChatReply(
         f"chatcmpl-{mark.hex()}",
@@ -117,12 +117,4 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         (_AssistantChoice(message, "length" if said.cut else "stop"),),
         CompletionUsage(said.prompt_tokens, said.tokens, said.prompt_tokens + said.tokens),
     )
-    return Completion(
-        encode(reply),
-        said.prompt_tokens,
-        said.tokens,
-        said.charge(cap),
-        said.inputs,
-        said.structured,
-        said.damaged,
-    )
+    return said.put_into(encode(reply), cap)

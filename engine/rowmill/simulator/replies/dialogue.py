@@ -2,7 +2,7 @@
 
 import msgspec
 
-from rowmill.simulator.replies.reply import CONTEXT_TOKENS, Damage, RequestError, filtered, too_long
+from rowmill.simulator.replies.reply import CONTEXT_TOKENS, Completion, Damage, RequestError, filtered, too_long
 from rowmill.simulator.replies.wording import (
     CHARS_PER_TOKEN,
     FILTERED,
@@ -50,6 +50,11 @@ class Said(msgspec.Struct, gc=False):
     def charge(self, cap: int | None) -> int:
         """Tell the tokens that the limits are charged."""
         return self.prompt_tokens + (cap if cap is not None else self.tokens)
+
+    def put_into(self, body: bytes, cap: int | None) -> Completion:
+        """Return the reply that says it, given its body."""
+        charge = self.charge(cap)
+        return Completion(body, self.prompt_tokens, self.tokens, charge, self.inputs, self.structured, self.damaged)
 
 
 def say(
@@ -100,8 +105,14 @@ def say(
     return Said(text, prompt_tokens, tokens(len(text)), refuse, cut, inputs, structured, damaged)
 
 
-def schema_text(schema: msgspec.Raw, param: str) -> bytes:
-    """Return the schema of a format that must have one. Raises `RequestError`."""
+def form_of(kind: str, schema: msgspec.Raw, param: str) -> bytes | None:
+    """Return what the reply must be by the format of a request, as `say` wants it.
+
+    schema: the one that the format has, empty for none; `param` is where it belongs. Raises `RequestError` where it is
+    missing.
+    """
+    if kind != "json_schema":
+        return b"" if kind == "json_object" else None
     if not bytes(schema):
         raise RequestError(400, f"Missing required parameter: '{param}'.", code="missing_required_parameter")
     return bytes(schema)

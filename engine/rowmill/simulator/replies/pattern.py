@@ -2,6 +2,9 @@
 
 The expressions are those that schemas use: literals, classes, groups, the first of several alternatives, and
 repetitions. What goes beyond (look-around, back references) is given up, and so is a text that does not fit after all.
+
+Why not the package rstr: its texts for `[^...]` differ from process to process whatever the seed, it cannot write
+`{101,}`, and nothing keeps its texts between two lengths.
 """
 
 import re
@@ -187,7 +190,7 @@ class _Writer:
         """Read a quantifier, if there is one; choose how often what it follows is written."""
         char = self._peek()
         least, most = 1, 1
-        if char in {"*", "+", "?"} and char:
+        if char in {"*", "+", "?"}:
             self._take()
             least = 1 if char == "+" else 0
             most = 1 if char == "?" else least + self._wide

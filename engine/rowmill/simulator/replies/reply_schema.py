@@ -34,7 +34,10 @@ _TELLS = {  # a keyword that only makes sense for one type -> that type
     "minimum": "number", "maximum": "number", "exclusiveMinimum": "number", "exclusiveMaximum": "number",
     "multipleOf": "number",
 }  # fmt: skip
-_ANY = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+_TYPES = {
+    dict: "object", list: "array", str: "string", float: "number", int: "integer", bool: "boolean", type(None): "null",
+}  # fmt: skip
+_ANY = frozenset(_TYPES.values())
 
 
 class InvalidSchemaError(Exception):
@@ -142,21 +145,7 @@ class ReplySchema:
 
 def type_of(value: Any) -> str:
     """Name a value's JSON type; of whole numbers the narrower one."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case str():
-            return "string"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case list():
-            return "array"
-        case _:
-            return "object"
+    return _TYPES[type(value)]
 
 
 def _without(schema: dict[str, Any], key: str) -> dict[str, Any]:

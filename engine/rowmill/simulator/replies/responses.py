@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from rowmill.simulator.replies.dialogue import ChatMessage, Said, say, schema_text
+from rowmill.simulator.replies.dialogue import ChatMessage, Said, form_of, say
 from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
@@ -16,17 +16,12 @@ from rowmill.simulator.replies.reply import (
 )
 
 _LEAST_CAP = 16  # tokens, as at OpenAI
+_SCHEMA = "text.format.schema"
 
 
 class _TextFormat(msgspec.Struct, gc=False):
     type: str = "text"
     schema: msgspec.Raw = msgspec.Raw()
-
-    def form(self) -> bytes | None:
-        """Say what the reply must be, as `say` wants it."""
-        if self.type == "json_schema":
-            return schema_text(self.schema, "text.format.schema")
-        return b"" if self.type == "json_object" else None
 
 
 class _TextOptions(msgspec.Struct, gc=False):
@@ -42,6 +37,12 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     max_output_tokens: int | None = None
     text: _TextOptions | None = None
     stream: bool | None = None
+
+    def form(self) -> bytes | None:
+        """Say what the reply must be, as `say` wants it."""
+        if self.text is None or self.text.format is None:
+            return None
+        return form_of(self.text.format.type, self.text.format.schema, _SCHEMA)
 
     def messages(self) -> list[ChatMessage]:
         """Put instructions and input into one conversation."""
@@ -71,16 +72,15 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         raise RequestError(400, "Missing required parameter: 'input'.", code="missing_required_parameter")
     cap = request.max_output_tokens
     require_possible(request.model, cap, request.stream, _LEAST_CAP)
-    form = None if request.text is None or request.text.format is None else request.text.format.form()
     said = say(
         messages,
         mark,
         cap=cap,
         mean_tokens=mean_tokens,
-        form=form,
+        form=request.form(),
         damage=damage,
         param="input",
-        form_param="text.format.schema",
+        form_param=_SCHEMA,
     )
     sent = _sent_decoder.decode(body)
     at = created(mark)
@@ -118,15 +118,7 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         "user": None,
         "metadata": _or(sent.metadata, {}),
     }
-    return Completion(
-        encode(reply),
-        said.prompt_tokens,
-        said.tokens,
-        said.charge(cap),
-        said.inputs,
-        said.structured,
-        said.damaged,
-    )
+    return said.put_into(encode(reply), cap)
 
 
 def _or(sent: msgspec.Raw, otherwise: Any) -> Any:
