@@ -80,7 +80,7 @@ def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
             batch_words.batch_script(item)
         for item in settings.upload_script:
             batch_words.upload_script(item)
-        batch_words.LineFaults(settings.batch_faults, Random(0))
+        batch_words.line_faults(settings.batch_faults, Random(0))
 
 
 def row_of(option: str) -> list[str]:

@@ -90,11 +90,32 @@ class Simulator:
             target = self._targets.get(request.raw_path) or self._target(request.raw_path)
             if target is not None:
                 return await self._ask(*target, request)
+        try:
+            return await self._other(request)
+        except replies.RequestError as error:
+            return web.Response(body=error.body, status=error.status, content_type=JSON)
+        except (web.RequestPayloadError, ConnectionError):
+            return web.Response(status=400)  # the sender left in the middle of it; nobody reads this
+
+    async def _other(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer what is not asked of a model. Raises `RequestError`."""
+        path = request.raw_path.partition("?")[0]
+        if (match := _KEPT.fullmatch(path)) is not None:
+            return await self._keep(self._provider(match["provider"] or DEFAULT_PROVIDER), match["what"], request)
+        if request.method == "POST":
             if (match := _CONTROL.fullmatch(request.raw_path)) is not None:
                 return await self._outage(match["provider"], request)
-        if (match := _KEPT.fullmatch(request.raw_path.partition("?")[0])) is not None:
-            return await self._keep(self._provider(match["provider"] or DEFAULT_PROVIDER), match["what"], request)
-        return self._other(request)
+            if path == "/stats/reset":
+                for statistics in (self._total, *(provider.statistics for provider in self._providers.values())):
+                    statistics.clear()
+                return web.Response(body=b"{}", content_type=JSON)
+        elif request.method == "GET":
+            if path == "/stats":
+                return web.Response(body=self._figures(), content_type=JSON)
+            if (match := _PATH.fullmatch(path)) is not None and match["route"] == "/models":
+                _require_key(request)
+                return web.Response(body=replies.models(), content_type=JSON)
+        raise _no_such_url(request)
 
     def _target(self, raw_path: str) -> tuple[SimulatedProvider, Route] | None:
         match = _PATH.fullmatch(raw_path.partition("?")[0])
@@ -122,48 +143,24 @@ class Simulator:
 
     async def _keep(self, provider: SimulatedProvider, what: str, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request about files or batches."""
+        _require_key(request)
+        if not provider.settings.batches:
+            raise _no_such_url(request)
         exchange = Exchange(request, self._stopping, provider.settings.hang_s)
-        try:
-            if request.headers.get("Authorization", "").startswith(_INVALID_KEY):
-                raise _wrong_key()
-            if not provider.settings.batches:
-                raise _no_such_url(request)
-            return await self._batch_endpoints_of(provider).handle(exchange, what)
-        except replies.RequestError as error:
-            return web.Response(body=error.body, status=error.status, content_type=JSON)
-        except (web.RequestPayloadError, ConnectionError):
-            return web.Response(status=400)  # the sender left in the middle of it; nobody reads this
+        return await self._batch_endpoints_of(provider).handle(exchange, what)
 
     async def _outage(self, name: str, request: web.BaseRequest) -> web.Response:
         try:
             wanted = _outage_decoder.decode(await request.content.read())
             fault = faults.named(wanted.fault) if wanted.fault is not None else None
-        except (ValueError, web.RequestPayloadError, ConnectionError) as error:
-            body = replies.error_body(str(error), kind="invalid_request_error", code=None)
-            return web.Response(body=body, status=400, content_type=JSON)
+        except ValueError as error:
+            raise replies.RequestError(400, str(error)) from None
         plan = self._provider(name).faults
         if fault is None:
             plan.end_outage()
         else:
             plan.begin_outage(fault, time.monotonic() + (inf if wanted.seconds is None else wanted.seconds))
         return web.Response(body=b"{}", content_type=JSON)
-
-    def _other(self, request: web.BaseRequest) -> web.Response:
-        path = request.raw_path.partition("?")[0]
-        if path == "/stats" and request.method == "GET":
-            return web.Response(body=self._figures(), content_type=JSON)
-        if path == "/stats/reset" and request.method == "POST":
-            for statistics in (self._total, *(provider.statistics for provider in self._providers.values())):
-                statistics.clear()
-            return web.Response(body=b"{}", content_type=JSON)
-        match = _PATH.fullmatch(path)
-        if match is not None and match["route"] == "/models" and request.method == "GET":
-            if request.headers.get("Authorization", "").startswith(_INVALID_KEY):
-                wrong_key = _wrong_key()
-                return web.Response(body=wrong_key.body, status=wrong_key.status, content_type=JSON)
-            return web.Response(body=replies.models(), content_type=JSON)
-        unknown = _no_such_url(request)
-        return web.Response(body=unknown.body, status=unknown.status, content_type=JSON)
 
     def _figures(self) -> bytes:
         second = int(time.time())
@@ -195,8 +192,7 @@ class Simulator:
         self, provider: SimulatedProvider, route: Route, exchange: Exchange, body: bytes, mark: bytes
     ) -> None:
         try:
-            if exchange.request.headers.get("Authorization", "").startswith(_INVALID_KEY):
-                raise _wrong_key()
+            _require_key(exchange.request)
             completion = provider.compose(route, body, mark)
         except replies.RequestError as error:
             await exchange.whole(error.status, error.body)
@@ -259,8 +255,9 @@ async def _work(provider: SimulatedProvider, completion: replies.Completion) -> 
         await asyncio.sleep(latency)
 
 
-def _wrong_key() -> replies.RequestError:
-    return replies.RequestError(401, "Incorrect API key provided.", code="invalid_api_key")
+def _require_key(request: web.BaseRequest) -> None:
+    if request.headers.get("Authorization", "").startswith(_INVALID_KEY):
+        raise replies.RequestError(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
 def _no_such_url(request: web.BaseRequest) -> replies.RequestError:

@@ -6,7 +6,7 @@ A content fault is one of a reply that is whole and right by all that HTTP and t
 JSON that was asked for (`replies.damage` says how). Other replies it leaves as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from email.utils import formatdate
 from enum import Enum, auto
@@ -138,11 +138,15 @@ OK = CATALOGUE["ok"]
 
 def named(name: str) -> Fault:
     """Look a fault up. Raises ValueError with the nearest right name."""
-    fault = CATALOGUE.get(name)
-    if fault is None:
-        near = get_close_matches(name, CATALOGUE, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown fault {name!r}; did you mean {near!r}? Known: {', '.join(CATALOGUE)}")
-    return fault
+    require_known(name, CATALOGUE, "fault")
+    return CATALOGUE[name]
+
+
+def require_known(name: str, known: Collection[str], what: str) -> None:
+    """Raise ValueError with the nearest right name where it is none of these."""
+    if name not in known:
+        near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown {what} {name!r}; did you mean {near!r}? Known: {', '.join(known)}")
 
 
 def headers_of(fault: Fault, now: float, in_a_row: int = 1) -> Mapping[str, str]:
@@ -158,27 +162,30 @@ def headers_of(fault: Fault, now: float, in_a_row: int = 1) -> Mapping[str, str]
     return headers
 
 
-class _Shares:
-    """Draws faults by their shares. Raises ValueError for a share outside 0 to 1, or shares that sum above 1."""
+class Shares:
+    """Draws names by their shares. Raises ValueError for a share outside 0 to 1, or shares that sum above 1.
 
-    def __init__(self, shares: Mapping[str, float], random: Random) -> None:
+    one, every: what a name and all of them are called in messages.
+    """
+
+    def __init__(self, shares: Mapping[str, float], random: Random, one: str = "fault ", every: str = "faults") -> None:
         for name, share in shares.items():
             if not 0 <= share <= 1:
-                raise ValueError(f"the share of fault {name!r} must be from 0 to 1, not {share}")
-        faults = [named(name) for name in shares]
+                raise ValueError(f"the share of {one}{name!r} must be from 0 to 1, not {share}")
         bounds = list(accumulate(shares.values()))
         if bounds and bounds[-1] > 1 + 1e-9:
-            raise ValueError(f"the shares of all faults sum to {bounds[-1]:g}, which is above 1")
-        self._bounds = list(zip(bounds, faults, strict=True))
+            raise ValueError(f"the shares of all {every} sum to {bounds[-1]:g}, which is above 1")
+        self._bounds = list(zip(bounds, shares, strict=True))
         self._random = random
 
-    def draw(self) -> Fault:
+    def draw(self) -> str | None:
+        """Draw the next one; None is none of them."""
         if self._bounds:
             drawn = self._random.random()
-            for bound, fault in self._bounds:
+            for bound, name in self._bounds:
                 if drawn < bound:
-                    return fault
-        return OK
+                    return name
+        return None
 
 
 class FaultPlan:
@@ -189,7 +196,9 @@ class FaultPlan:
 
     def __init__(self, settings: SimulatorSettings, random: Random) -> None:
         self._script = iter([named(name) for name in settings.script])
-        self._shares = _Shares(settings.faults, random)
+        for name in settings.faults:
+            named(name)
+        self._shares = Shares(settings.faults, random)
         self._outage: Fault | None = None
         self._outage_ends = 0.0
 
@@ -208,7 +217,7 @@ class FaultPlan:
                 return self._outage
             self._outage = None
         scripted = next(self._script, None)
-        return scripted if scripted is not None else self._shares.draw()
+        return scripted if scripted is not None else CATALOGUE[self._shares.draw() or "ok"]
 
 
 class ContentPlan:
@@ -222,12 +231,12 @@ class ContentPlan:
             if not named(name).content:
                 known = ", ".join(fault.name for fault in CATALOGUE.values() if fault.content)
                 raise ValueError(f"{name!r} is no content fault; these are: {known}")
-        self._shares = _Shares(settings.content_faults, random)
+        self._shares = Shares(settings.content_faults, random)
         self._random = random
 
     def next(self) -> Fault:
         """Choose the content fault of the next reply in JSON."""
-        return self._shares.draw()
+        return CATALOGUE[self._shares.draw() or "ok"]
 
     def spot(self) -> int:
         """Draw the 64 bits that decide which part of a reply is struck."""

@@ -34,7 +34,7 @@ def check(settings: SimulatorSettings, where: str = "") -> None:
         words.batch_script(item)
     for item in settings.upload_script:
         words.upload_script(item)
-    words.LineFaults(settings.batch_faults, Random(0))  # noqa: S311 - only to have names and shares checked
+    words.line_faults(settings.batch_faults, Random(0))  # noqa: S311 - only to have names and shares checked
     FaultPlan(settings, Random(0))  # noqa: S311 - the same
     ContentPlan(settings, Random(0))  # noqa: S311 - the same
     EnforcedLimits(settings.requests_per_minute, settings.tokens_per_minute)

@@ -6,6 +6,7 @@ No limit and no fault of live requests applies here. A handler whose client left
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -99,7 +100,7 @@ class BatchEndpoints:
     # Files
 
     async def _upload(self, exchange: Exchange) -> web.StreamResponse:
-        with self._storage.writing() as writing:
+        with closing(self._storage.writing()) as writing:
             form = await receive(exchange.request, writing)
             script = _item(self._upload_scripts, self._storage.next_upload(), words.UploadScript)
             if script.answer == "403":

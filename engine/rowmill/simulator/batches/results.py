@@ -7,7 +7,7 @@ import msgspec
 from rowmill.simulator import faults, replies
 from rowmill.simulator.batches.objects import Entry
 from rowmill.simulator.batches.request_lines import RequestLine
-from rowmill.simulator.batches.words import LineFaults
+from rowmill.simulator.batches.words import line_faults
 from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError
 from rowmill.simulator.routes import Route
@@ -71,7 +71,7 @@ class LineWorker:
         self._route = route
         self._ids = entry.batch.id.removeprefix("batch_")
         self._all_failed = all_failed
-        self._faults = LineFaults(settings.batch_faults, Random(f"{seed} lines"))  # noqa: S311 - repeatable, no secret
+        self._faults = line_faults(settings.batch_faults, Random(f"{seed} lines"))  # noqa: S311 - repeatable, no secret
         self._content = faults.ContentPlan(settings, Random(f"{seed} content"))  # noqa: S311 - the same
         self._count = 0
 

@@ -42,14 +42,14 @@ twice          is in the output file twice
 =============  =======================================================================================================
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from itertools import accumulate
+from collections.abc import Callable, Mapping
 from math import inf
 from random import Random
 from typing import Any, Literal, TypeVar
 
 import msgspec
+
+from rowmill.simulator.faults import Shares, require_known
 
 
 class BatchScript(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +168,7 @@ def _read(item: str, known: Mapping[str, _Read], kind: type[_T]) -> _T:
     changes: _Changes = {}
     for word in item.split("+"):
         name, _, argument = word.partition(":")
-        _require(name, known)
+        require_known(name, known, "word")
         try:
             changes |= known[name](argument)
         except ValueError as error:
@@ -176,32 +176,8 @@ def _read(item: str, known: Mapping[str, _Read], kind: type[_T]) -> _T:
     return kind(**changes)
 
 
-def _require(name: str, known: Iterable[str]) -> None:
-    names = list(known)
-    if name not in names:
-        near = get_close_matches(name, names, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown word {name!r}; did you mean {near!r}? Known: {', '.join(names)}")
-
-
-class LineFaults:
-    """Draws the faults of lines by their shares. Raises ValueError for names or shares that cannot be."""
-
-    def __init__(self, shares: Mapping[str, float], random: Random) -> None:
-        for name, share in shares.items():
-            _require(name, LINE_FAULTS)
-            if not 0 <= share <= 1:
-                raise ValueError(f"the share of {name!r} must be from 0 to 1, not {share}")
-        bounds = list(accumulate(shares.values()))
-        if bounds and bounds[-1] > 1 + 1e-9:
-            raise ValueError(f"the shares of all line faults sum to {bounds[-1]:g}, which is above 1")
-        self._bounds = list(zip(bounds, shares, strict=True))
-        self._random = random
-
-    def draw(self) -> str | None:
-        """Draw the fault of the next line; None is none."""
-        if self._bounds:
-            drawn = self._random.random()
-            for bound, name in self._bounds:
-                if drawn < bound:
-                    return name
-        return None
+def line_faults(shares: Mapping[str, float], random: Random) -> Shares:
+    """Return what draws the fault of each line. Raises ValueError for names or shares that cannot be."""
+    for name in shares:
+        require_known(name, LINE_FAULTS, "word")
+    return Shares(shares, random, one="", every="line faults")
