@@ -4,15 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from rowmill.simulator.replies import (
-    Completion,
-    Damage,
-    chat,
-    completions,
-    embeddings,
-    moderations,
-    responses,
-)
+from rowmill.simulator.replies import Completion, Damage, chat, completions, embeddings, moderations, responses
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -37,3 +29,8 @@ ROUTES = {
         Route("/moderations", moderations.compose, 4),
     )
 }
+
+
+def of_url(url: str) -> Route | None:
+    """Return the route of a url as batches name them, such as "/v1/embeddings"."""
+    return ROUTES.get(url.removeprefix("/v1")) if url.startswith("/v1/") else None

@@ -22,7 +22,7 @@ from rowmill.simulator.exchange import JSON, Exchange
 from rowmill.simulator.faults import CATALOGUE
 from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError
-from rowmill.simulator.routes import ROUTES
+from rowmill.simulator.routes import ROUTES, of_url
 
 _NO_FILES_KEY = "Bearer nofiles"  # a key that begins so has no permission for files
 _WINDOW = "24h"
@@ -182,7 +182,7 @@ class BatchEndpoints:
         return exchange.reset() if script.create == "lost" else _json(batch)
 
     def _require_possible(self, wanted: _Create) -> None:
-        if wanted.endpoint.removeprefix("/v1") not in ROUTES or not wanted.endpoint.startswith("/v1/"):
+        if of_url(wanted.endpoint) is None:
             known = ", ".join(f"'/v1{path}'" for path in ROUTES)
             message = f"Invalid value: '{wanted.endpoint}'. Supported values are: {known}."
             raise RequestError(400, message, code="invalid_value", param="endpoint")

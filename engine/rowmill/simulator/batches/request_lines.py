@@ -7,7 +7,7 @@ import msgspec
 
 from rowmill.simulator.batches.objects import Problem
 from rowmill.simulator.replies.reply import UNKNOWN_MODEL
-from rowmill.simulator.routes import ROUTES
+from rowmill.simulator.routes import of_url
 
 REQUESTS = 50_000  # of a batch
 FILE_BYTES = 200 * 1024 * 1024  # of its input file
@@ -93,9 +93,8 @@ class Validation:
         if line.method != "POST":
             self._add("invalid_method", f"The method '{line.method}' is not POST.", number, "method")
         if line.url != self._endpoint:
-            known = line.url.removeprefix("/v1") in ROUTES and line.url.startswith("/v1/")
             message = f"The URL '{line.url}' does not match the batch's endpoint '{self._endpoint}'."
-            self._add("mismatched_url" if known else "invalid_url", message, number, "url")
+            self._add("mismatched_url" if of_url(line.url) else "invalid_url", message, number, "url")
         try:
             model = _decode_body(line.body).model
         except _WRONG:

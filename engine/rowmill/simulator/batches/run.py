@@ -22,7 +22,7 @@ from rowmill.simulator.batches.results import UNDONE, LineWorker
 from rowmill.simulator.batches.storage import Storage
 from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError, fingerprint
-from rowmill.simulator.routes import ROUTES
+from rowmill.simulator.routes import of_url
 
 _VALIDATED, _WORKED = 0.1, 0.9  # of `batch_s`
 _CANCEL = 0.25  # of `batch_s`: how long cancelling takes
@@ -53,7 +53,9 @@ class Run:
         self._provider = provider
         self._work_lock = work_lock
         self._enqueued = enqueued
-        self._route = ROUTES[entry.batch.endpoint.removeprefix("/v1")]
+        route = of_url(entry.batch.endpoint)
+        assert route is not None, "looked at when it was created"
+        self._route = route
         self._line_worker = LineWorker(provider, self._route, entry, all_failed=self._script.all_failed)
         self._outcome = Outcome(entry.batch, storage, provider, self._route.path)
         self._total = 0

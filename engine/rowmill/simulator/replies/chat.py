@@ -3,15 +3,7 @@
 import msgspec
 
 from rowmill.simulator.replies.dialogue import ChatMessage, form_of, say
-from rowmill.simulator.replies.reply import (
-    Completion,
-    Damage,
-    RequestError,
-    created,
-    encode,
-    read,
-    require_possible,
-)
+from rowmill.simulator.replies.reply import Completion, Damage, RequestError, created, encode, read, require_possible
 
 
 class _JsonSchema(msgspec.Struct, frozen=True, gc=False):

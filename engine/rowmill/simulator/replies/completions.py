@@ -4,15 +4,7 @@ import msgspec
 
 from rowmill.simulator.replies.chat import CompletionUsage
 from rowmill.simulator.replies.dialogue import ChatMessage, say
-from rowmill.simulator.replies.reply import (
-    Completion,
-    Damage,
-    RequestError,
-    created,
-    encode,
-    read,
-    require_possible,
-)
+from rowmill.simulator.replies.reply import Completion, Damage, RequestError, created, encode, read, require_possible
 
 
 class CompletionsRequest(msgspec.Struct, gc=False):

@@ -5,15 +5,7 @@ from typing import Any
 import msgspec
 
 from rowmill.simulator.replies.dialogue import ChatMessage, Said, form_of, say
-from rowmill.simulator.replies.reply import (
-    Completion,
-    Damage,
-    RequestError,
-    created,
-    encode,
-    read,
-    require_possible,
-)
+from rowmill.simulator.replies.reply import Completion, Damage, RequestError, created, encode, read, require_possible
 
 _LEAST_CAP = 16  # tokens, as at OpenAI
 _SCHEMA = "text.format.schema"
