@@ -143,16 +143,16 @@ CLOSED: dict[str, Ability] = {
     # Each foreign library stands behind the modules that translate its errors; importing one costs start-up time.
     "know the openai package": Ability(
         ("openai.", "httpx2."),
-        {"transport.endpoint", "transport.sdk", "transport.batches", "transport.batch_trouble"},
+        {"transport.endpoint", "transport.sdk", "transport.batch_api", "transport.batch_trouble"},
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
     "know rich": Ability(("rich.",), {"interface.ui.live"}),
     "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.batch_retry", "worker.batch.polling"}),
-    "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batches"}),
+    "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
     "know pyarrow": Ability(("pyarrow.",), {"files.input", "files.output"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
-    "know sqlite3": Ability(("sqlite3.",), {"store.cache.replies"}),
+    "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),
     "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.reply_schema"}),
     "know Jinja2": Ability(("jinja2.",), {"tasks.jinja"}),
 }  # fmt: skip

@@ -17,7 +17,7 @@ from rowmill.core.config.reading import SECTIONS
 from rowmill.core.errors import ExitCode
 from rowmill.core.wire import Answer, Failure
 from rowmill.interface.cli import arguments, simulator_flags
-from rowmill.interface.ui import plan as plans
+from rowmill.interface.ui import plan_text as plans
 from rowmill.runs.plan import plan
 from rowmill.simulator.batches import words as batch_words
 from rowmill.simulator.faults import FaultPlan

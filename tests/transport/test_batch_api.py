@@ -23,7 +23,7 @@ from aiohttp import web
 
 import rowmill
 from rowmill.core.wire import Endpoint
-from rowmill.transport.batches import BatchApi, BatchProblem, BatchState, BatchTrouble
+from rowmill.transport.batch_api import BatchApi, BatchProblem, BatchState, BatchTrouble
 
 KEY = "sk-very-secret-0123456789"
 BATCH = {
@@ -694,7 +694,7 @@ import asyncio, resource, sys
 from pathlib import Path
 from random import Random
 from rowmill.core.wire import Endpoint
-from rowmill.transport.batches import BatchApi
+from rowmill.transport.batch_api import BatchApi
 
 url, big, small, target = sys.argv[1], *map(Path, sys.argv[2:])
 

@@ -24,7 +24,7 @@ from rowmill.store import manifest as manifests
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.endpoints import EndpointStart
-from rowmill.transport.batches import BatchApi, BatchTrouble
+from rowmill.transport.batch_api import BatchApi, BatchTrouble
 
 _AT_PROVIDER = frozenset({"creating", "created", "ended"})  # phases with a batch, or perhaps with one
 

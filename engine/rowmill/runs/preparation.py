@@ -26,7 +26,7 @@ from rowmill.runs import delivery as deliveries
 from rowmill.runs.delivery import delivery_of, staged
 from rowmill.store import durable
 from rowmill.store import manifest as manifests
-from rowmill.store.cache import replies
+from rowmill.store.cache import kept_replies
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.prepared import MOMENT, Prepared, bytes_of
@@ -87,7 +87,7 @@ def _prepare(
         _check_same_run(config, manifest, fingerprint, found)
     prices = lookup.wait()
     money.require(config, prices)
-    cached = replies.prepare(Path(config.cache.dir).expanduser()) if config.cache.use == "disk" else 0
+    cached = kept_replies.prepare(Path(config.cache.dir).expanduser()) if config.cache.use == "disk" else 0
     directory = RunDirectory.open(config.run_dir)
     try:
         directory.wait_for_orphans(_ORPHANS_S)

@@ -18,7 +18,7 @@ from rowmill.core.plan import (
     Tokens,
     TrialFigures,
 )
-from rowmill.interface.ui.plan import text, to_json
+from rowmill.interface.ui.plan_text import text, to_json
 
 PLAN = Plan(
     input=PlannedInput(path="in.jsonl", format="jsonl", files=1, size=8_766_164, rows=60_000, shards=200),

@@ -10,8 +10,8 @@ from sys import executable
 import pytest
 
 from rowmill.core.errors import ConfigError
-from rowmill.store.cache import replies as module
-from rowmill.store.cache.replies import Replies, prepare
+from rowmill.store.cache import kept_replies as module
+from rowmill.store.cache.kept_replies import Replies, prepare
 
 
 def key(number: int) -> bytes:
@@ -170,7 +170,7 @@ def test_a_group_is_written_by_few_statements(store: Replies) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from rowmill.store.cache.replies import Replies
+from rowmill.store.cache.kept_replies import Replies
 store = Replies(Path(sys.argv[1]), 1)
 number = int(sys.argv[2])
 print("writing", flush=True)

@@ -1,4 +1,4 @@
-"""A provider's files and batches, in memory and in virtual time; see `transport.batches.BatchApi`.
+"""A provider's files and batches, in memory and in virtual time; see `transport.batch_api.BatchApi`.
 
 It outlives the sessions that talk to it. What becomes of each batch, and of each call, is scripted.
 """
@@ -14,7 +14,7 @@ import msgspec
 
 from rowmill.core.wire import Failure
 from rowmill.transport import faults
-from rowmill.transport.batches import BatchProblem, BatchState, BatchTrouble
+from rowmill.transport.batch_api import BatchProblem, BatchState, BatchTrouble
 from tests.worker.batch.virtual_time import VirtualClock
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class Provider:
         self.enqueued_most = 0
         self.took: float = 0.0  # seconds that a call takes
 
-    # See `transport.batches.BatchApi`
+    # See `transport.batch_api.BatchApi`
 
     async def upload(self, path: Path, name: str) -> str:
         def store(at: float) -> str:

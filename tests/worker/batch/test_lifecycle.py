@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rowmill.core.errors import ExitCode
-from rowmill.transport.batches import BatchProblem
+from rowmill.transport.batch_api import BatchProblem
 from rowmill.worker.batch.client import End
 from rowmill.worker.batch.unconfirmed import UnconfirmedOperations
 from tests.worker.batch.provider_in_memory import Life, refused, too_many

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rowmill.transport.batches import BatchProblem
+from rowmill.transport.batch_api import BatchProblem
 from rowmill.worker.batch import rejection
 from rowmill.worker.batch.rejection import Rejection
 

@@ -15,7 +15,7 @@ from rowmill.core.config.sections import ProviderConfig
 from rowmill.core.errors import ExitCode
 from rowmill.flow import deadline
 from rowmill.store.batch_journal import BatchJournal
-from rowmill.transport.batches import BatchProblem
+from rowmill.transport.batch_api import BatchProblem
 from rowmill.worker.batch.client import End
 from rowmill.worker.batch.scheduler import HandOver
 from tests.worker.batch.provider_in_memory import Life, refused, too_many

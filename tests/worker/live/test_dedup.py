@@ -16,7 +16,7 @@ import pytest
 from rowmill.core.errors import MachineError
 from rowmill.core.wire import Answer, Failure, Request
 from rowmill.store.cache.claims import Claims, begin_session, forget
-from rowmill.store.cache.replies import Replies, prepare
+from rowmill.store.cache.kept_replies import Replies, prepare
 from rowmill.transport import faults
 from rowmill.worker.job import Job
 from rowmill.worker.live import dedup as module

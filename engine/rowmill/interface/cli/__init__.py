@@ -87,7 +87,7 @@ def _trial(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from rowmill.interface.ui.plan import text, to_json
+    from rowmill.interface.ui.plan_text import text, to_json
     from rowmill.runs.plan import plan
 
     config = _config(options)

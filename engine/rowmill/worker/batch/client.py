@@ -8,7 +8,7 @@ from typing import TypeVar
 from rowmill.core.config.sections import BatchConfig
 from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import Try
-from rowmill.transport.batches import BatchApi, BatchTrouble
+from rowmill.transport.batch_api import BatchApi, BatchTrouble
 
 _SILENT_S = 60.0  # a provider that has never answered is given up after this,
 _LOST_S = 6 * 3600.0  # and one that has, after this

@@ -14,7 +14,7 @@ from rowmill.core.config.sections import BatchConfig
 from rowmill.core.counts import BatchView
 from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import BatchJournal, Try
-from rowmill.transport.batches import BatchState
+from rowmill.transport.batch_api import BatchState
 from rowmill.worker.batch import rejection
 from rowmill.worker.batch.client import BatchClient, Clock, End, Gone
 from rowmill.worker.batch.files import BatchFiles

@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying, retry_if_result, wait_exponential, wait_rand
 
 from rowmill.core.config.sections import BatchConfig
 from rowmill.store.batch_journal import BatchJournal, Try
-from rowmill.transport.batches import BatchState
+from rowmill.transport.batch_api import BatchState
 from rowmill.worker.batch.client import BatchClient, Clock, Gone
 from rowmill.worker.batch.session import BatchSession
 

@@ -40,7 +40,7 @@ from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.in_flight import InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks.factory import open_task
-from rowmill.transport.batches import BatchApi
+from rowmill.transport.batch_api import BatchApi
 from rowmill.worker.batch.client import BatchClient, Clock, End
 from rowmill.worker.batch.files import BatchFiles
 from rowmill.worker.batch.lifecycle import BatchLifecycle

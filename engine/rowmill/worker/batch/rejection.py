@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from rowmill.transport.batches import BatchProblem
+from rowmill.transport.batch_api import BatchProblem
 
 _BILLING = ("billing", "quota", "credit", "spend_limit")
 _TOO_MANY = "token_limit_exceeded"

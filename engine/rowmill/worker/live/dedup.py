@@ -26,8 +26,8 @@ from time import monotonic
 from rowmill.core.amounts import Spent
 from rowmill.core.wire import Answer, Failure
 from rowmill.store.cache.claims import Claim, Claims
+from rowmill.store.cache.kept_replies import Replies
 from rowmill.store.cache.keys import keying
-from rowmill.store.cache.replies import Replies
 from rowmill.store.cache.shared_results import decode, encode
 from rowmill.worker.job import FOLLOWING, READY, Job
 

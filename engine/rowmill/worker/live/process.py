@@ -182,8 +182,8 @@ class _Worker:
         if cache.use == "off":
             return None
         from rowmill.store.cache.claims import Claims
+        from rowmill.store.cache.kept_replies import Replies
         from rowmill.store.cache.keys import salt
-        from rowmill.store.cache.replies import Replies
         from rowmill.worker.live.dedup import Dedup
 
         dedup = Dedup(
