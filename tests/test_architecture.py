@@ -53,6 +53,12 @@ APART: dict[str, set[str]] = {
 }
 
 
+# Class names that stand more than once, with the modules; a protocol and what it is of may be called the same.
+TWICE: dict[str, list[str]] = {}
+# Module names that stand in more than two folders, which is allowed where they are one thing.
+THRICE = {"process": ["simulator", "worker.batch", "worker.live"]}  # what a process of that kind runs
+
+
 @dataclass(frozen=True)
 class Ability:
     """Something that only some modules may do. A name ending in "." stands for everything below it."""
@@ -258,6 +264,24 @@ def test_no_arrow_runs_up_and_none_in_a_circle() -> None:
     assert rooms.circles(rooms.rooms_of(PACKAGE)) == []
     floors = rooms.floors(rooms.rooms_of(PACKAGE))
     assert list(MAY_IMPORT) == sorted(MAY_IMPORT, key=lambda room: -floors[room])
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """One word, one thing: private classes too, for a reader searches by name."""
+    places: dict[str, list[str]] = {}
+    for module, path in files().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module)
+    assert {name: where for name, where in places.items() if len(where) > 1} == TWICE
+
+
+def test_no_module_name_stands_in_three_folders_for_three_things() -> None:
+    places: dict[str, list[str]] = {}
+    for module in filter(None, files()):
+        folder, _, name = module.rpartition(".")
+        places.setdefault(name, []).append(folder)
+    assert {name: where for name, where in places.items() if len(where) > 2} == THRICE
 
 
 @pytest.mark.parametrize("part", APART)
