@@ -83,6 +83,11 @@ def test_a_denied_request_waits_and_others_go_on() -> None:
     granted = ask(allocator, 1, 0.0)
     spend(allocator, 1, 100.0)
     assert ask(allocator, 0, 0.5, Amount(1.0, 900.0, 0.0)) == 0.0
+    short = "<<0 requests, 0 tokens, $0> left, waits for <1 requests, 900 tokens, $0>>"
+    assert repr(allocator) == (
+        "<<inf requests, 750 tokens, $inf> left, <0 requests, 0 tokens, $0> lost; "
+        f"{{0: {short}, 1: <<-1 requests, 150 tokens, $-0.01> left>}}; exhausted: None>"
+    )
     assert not [to for to, _ in allocator.grants(0.6)]
     assert allocator.exhausted is None
     assert granted >= 200.0

@@ -38,6 +38,8 @@ def test_what_a_reply_used_takes_the_place_of_the_estimate() -> None:
     credit.reserve(60.0, 0.5)
     assert credit.spent == Amount(1.0, 60.0, 0.5)
     assert credit.reserved == Amount(1.0, 60.0, 0.5)
+    one = "<1 requests, 60 tokens, $0.5>"
+    assert repr(credit) == f"<<1 requests, 40 tokens, $0.5> left, {one} spent, {one} in flight>"
     assert not credit.covers(60.0, 0.5)
     credit.settle(60.0, 0.5, 40.0, 0.25)
     assert credit.spent == Amount(1.0, 40.0, 0.25)

@@ -64,7 +64,7 @@ class Feed:
         (400, 599, False),
     ],
 )
-def test_it_opens_when_most_of_enough_results_are_sick(answered: int, unhealthy: int, opens: bool) -> None:
+def test_it_opens_when_most_of_enough_results_are_unhealthy(answered: int, unhealthy: int, opens: bool) -> None:
     feed = Feed()
     feed.tick(answered=answered, unhealthy=unhealthy)
     assert (feed.state == "open") is opens
@@ -83,8 +83,9 @@ def test_results_of_more_than_five_seconds_ago_count_no_more() -> None:
 
 def test_a_worker_that_tripped_opens_it_at_once() -> None:
     feed = Feed()
+    assert repr(feed.breaker) == "<closed, opened 0 times, 0 hanging>"
     feed.tick(answered=1000, tripped=True)
-    assert feed.state == "open"
+    assert repr(feed.breaker) == "<open, opened 1 times, 0 hanging>"
     assert feed.cap == 0
 
 
@@ -121,7 +122,7 @@ def test_valid_replies_from_before_the_opening_are_no_probes() -> None:
     assert feed.cap == 1
 
 
-def test_failures_from_before_the_opening_are_no_sick_probes() -> None:
+def test_failures_from_before_the_opening_are_no_unhealthy_probes() -> None:
     feed = Feed().opened(in_flight=40)
     for left in range(35, -1, -5):
         feed.tick(unhealthy=5, in_flight=left)
@@ -146,7 +147,7 @@ def test_requests_that_hang_do_not_hold_up_the_probes_and_do_not_count_when_they
     assert feed.cap == 34
 
 
-def test_a_sick_probe_lengthens_the_cooldown_up_to_its_limit() -> None:
+def test_an_unhealthy_probe_lengthens_the_cooldown_up_to_its_limit() -> None:
     feed = Feed().probing()
     cooldowns = []
     for _ in range(6):
@@ -194,7 +195,7 @@ def test_nothing_doubles_before_the_first_valid_reply() -> None:
     assert feed.cap == 4
 
 
-def test_too_many_sick_results_open_it_again_for_longer() -> None:
+def test_too_many_unhealthy_results_open_it_again_for_longer() -> None:
     feed = Feed().half_open()
     feed.tick(answered=11)
     feed.tick(unhealthy=3)

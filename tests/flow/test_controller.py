@@ -82,9 +82,10 @@ BUSY = {"requests": 40, "answered": 40, "reply_s": 16.0, "in_flight": 16, "wants
 def test_a_number_is_leased_from_the_start_and_renewed_before_it_expires() -> None:
     stage = Stage()
     assert stage.allowed == 32
-    assert repr(stage.controller) == "ProviderController('main', open, in_flight=0/32)"
+    well = "<closed, opened 0 times, 0 hanging>, <not paused>>"
+    assert repr(stage.controller) == f"<main: open, 0 of 32 in flight; {well}"
     stage.pass_time(10, **BUSY)
-    assert repr(stage.controller) == "ProviderController('main', open, in_flight=32/32)"
+    assert repr(stage.controller) == f"<main: open, 32 of 32 in flight; {well}"
     for holder in (0, 1):
         times = [now for now, to, _ in stage.sent if to == holder]
         expiries = [lease.expires for _, to, lease in stage.sent if to == holder]

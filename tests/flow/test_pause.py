@@ -11,18 +11,18 @@ NEWS_S = 0.01
 
 def test_a_pause_begins_grows_and_ends_once() -> None:
     pause = Pause(100.0)
-    assert repr(pause) == "Pause(active=False, since=100, until=0)"
+    assert repr(pause) == "<not paused>"
     assert pause.extend(4.0, 101.0)
-    assert repr(pause) == "Pause(active=True, since=101, until=105.01)"
+    assert repr(pause) == "<paused from 101 to 105.01>"
     assert not pause.extend(2.0, 103.0), "that is known"
     assert not pause.extend(2.005, 103.0), "it would end hardly later"
     assert pause.extend(3.0, 103.0)
-    assert repr(pause) == "Pause(active=True, since=101, until=106.01)"
+    assert repr(pause) == "<paused from 101 to 106.01>"
     assert pause.length_s == pytest.approx(5.0 + NEWS_S)
     assert not pause.ends(106.0)
     assert pause.ends(106.25)
     assert not pause.ends(106.5)
-    assert repr(pause) == "Pause(active=False, since=101, until=106.01)"
+    assert repr(pause) == "<not paused>"
 
 
 def test_the_next_one_has_a_length_of_its_own() -> None:

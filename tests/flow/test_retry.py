@@ -209,9 +209,10 @@ def test_the_heap_never_compares_its_items() -> None:
     first, second = object(), object()
     heap.push(1.0, first)
     heap.push(1.0, second)
+    assert repr(heap) == "<2 waiting, next due 1.0>"
     assert heap.pop_due(0.9) is None
     assert (heap.pop_due(1.0), heap.pop_due(1.0), heap.pop_due(1.0)) == (first, second, None)
-    assert heap.next_due is None
+    assert repr(heap) == "<0 waiting, next due None>"
 
 
 # The budget
@@ -304,6 +305,12 @@ def test_a_small_run_is_not_slowed_and_what_was_not_used_is_no_stampede() -> Non
     assert sender.retry_all() == 2
     sender.now += 0.75
     assert sender.retry_all() == 1
+
+
+def test_retries_are_paid_by_the_share_and_then_by_the_floor() -> None:
+    budget = RetryBudget(0.1, 1.0, 0.0)
+    assert budget.ready_at(5.0, 100, 15) == 5.0
+    assert repr(budget) == "<15 retries, 11 by the share; 6 left of the floor>"
 
 
 def test_without_a_share_only_the_floor_sends() -> None:

@@ -6,16 +6,16 @@ from rowmill.flow.traffic import Traffic
 
 def test_sums_outlive_the_workers_and_what_is_so_now_does_not() -> None:
     traffic = Traffic(0.0)
-    assert repr(traffic) == "Traffic(of [], requests=0, in_flight=0)"
+    assert repr(traffic) == "<workers []: 0 requests, 0 in flight>"
     assert not traffic.heard
     assert traffic.report(1, ProviderReport(requests=5, in_flight=3, wants_rate=True)) == ProviderReport()
     traffic.report(2, ProviderReport(requests=7, in_flight=2, wants_slots=True))
     assert traffic.report(1, ProviderReport(requests=9, in_flight=4, wants_rate=True)).requests == 5
-    assert repr(traffic) == "Traffic(of [1, 2], requests=16, in_flight=6)"
+    assert repr(traffic) == "<workers [1, 2]: 16 requests, 6 in flight>"
     assert (traffic.wants_rate, traffic.wants_slots) == (True, True)
     traffic.leave(1)
     traffic.leave(1)
-    assert repr(traffic) == "Traffic(of [2], requests=16, in_flight=2)"
+    assert repr(traffic) == "<workers [2]: 16 requests, 2 in flight>"
     assert (traffic.wants_rate, traffic.wants_slots) == (False, True)
     traffic.report(3, ProviderReport(requests=1))
     assert traffic.total.requests == 17

@@ -38,6 +38,10 @@ class Account:
         self._granted_at = -inf
         self._chunk = _FIRST  # requests of the latest grant
 
+    def __repr__(self) -> str:
+        need = "" if self.need is None else f", waits for {self.need}"
+        return f"<{self.credit} left{need}{', recalled' if self.recalled else ''}>"
+
     @property
     def credit(self) -> Amount:
         """What it can still spend; a debt is below 0, and so is all that is not limited."""

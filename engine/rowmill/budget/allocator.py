@@ -65,6 +65,9 @@ class BudgetAllocator:
         if not covers(self._pool(), least):
             self.exhausted = self._reason(least)
 
+    def __repr__(self) -> str:
+        return f"<{self._pool()} left, {self.lost} lost; {self._accounts}; exhausted: {self.exhausted}>"
+
     @property
     def outstanding(self) -> Amount:
         """What was handed out and is neither spent nor returned; what is in flight counts as spent."""

@@ -30,6 +30,11 @@ class Credit:
         self._in_flight = 0
         self._reserved_tokens = self._reserved_usd = 0.0
 
+    def __repr__(self) -> str:
+        return (
+            f"<{Amount(self._requests, self._tokens, self._usd)} left, {self.spent} spent, {self.reserved} in flight>"
+        )
+
     def allow(self, amount: Amount) -> None:
         """Take in what the supervisor allows beside what is there."""
         self._requests += amount.requests

@@ -59,6 +59,9 @@ class Amount(msgspec.Struct, frozen=True, array_like=True):
     tokens: float = 0.0
     usd: float = 0.0
 
+    def __repr__(self) -> str:
+        return f"<{self.requests:g} requests, {self.tokens:g} tokens, ${self.usd:g}>"
+
     def __add__(self, other: "Amount") -> "Amount":
         """Return both together."""
         return Amount(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)

@@ -83,8 +83,7 @@ class Breaker:
         self._doubling_since = inf  # inf: no valid reply yet
 
     def __repr__(self) -> str:
-        """Say where it stands."""
-        return f"Breaker({self.state!r}, opened={self.opened}, hanging={self._hanging})"
+        return f"<{self.state}, opened {self.opened} times, {self._hanging} hanging>"
 
     def cap(self, now: float) -> int | None:
         """Return how many requests may be in flight over all workers, hanging ones included; None: no cap."""

@@ -38,6 +38,7 @@ class ProviderController:
 
     events: what is worth a line in the log since they were last taken.
     closed: why nothing more is sent to it in this session; None while it is open.
+    allowed: requests that may be in flight.
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class ProviderController:
         self._reason = ""  # the latest that a worker gave for a failing provider
         self._paused_s = 0.0  # in all
         self._in_flight_max = 0
-        self._allowed = 0
+        self.allowed = 0
 
     def __repr__(self) -> str:
-        return f"ProviderController({self.name!r}, {self.state}, in_flight={self.in_flight}/{self._allowed})"
+        return (
+            f"<{self.name}: {self.state}, {self.in_flight} of {self.allowed} in flight; {self._breaker}, {self._pause}>"
+        )
 
     def spent_before(self, requests: int, tokens: int, seconds_ago: float) -> None:
         """Debit the day's budgets by what an earlier session has sent."""
@@ -197,17 +200,17 @@ class ProviderController:
                 lost=total.lost - before.lost,
                 reply_s=total.reply_s - before.reply_s,
                 in_flight=in_flight,
-                busy=in_flight >= _FULL * self._allowed and self._traffic.wants_slots,
+                busy=in_flight >= _FULL * self.allowed and self._traffic.wants_slots,
                 paced=self._saturated or self._paced(now),
             )
 
     def leases(self, now: float) -> list[tuple[int, Lease]]:
         """Return the leases to send now, with their holders."""
-        self._allowed = self._may_be_in_flight(now)
+        self.allowed = self._may_be_in_flight(now)
         capacity = Capacity(
             requests=self._limits.requests(now),
             tokens=self._limits.tokens(now),
-            in_flight=self._allowed,
+            in_flight=self.allowed,
             ceiling=self._slots,
             largest=self._limits.largest,
             paused_until=self._pause.until,
@@ -282,11 +285,6 @@ class ProviderController:
         return self._traffic.in_flight
 
     @property
-    def allowed(self) -> int:
-        """Requests that may be in flight."""
-        return self._allowed
-
-    @property
     def state(self) -> str:
         """As in `reports.ProviderView`."""
         if self.closed is not None:
@@ -303,7 +301,7 @@ class ProviderController:
             name=self.name,
             state=self.state,
             in_flight=self.in_flight,
-            allowed=self._allowed,
+            allowed=self.allowed,
             requests=total.requests,
             answered=total.answered,
             requests_per_s=None if requests is None else requests.rate,

@@ -18,7 +18,7 @@ class Pause:
         self._passed_at = now  # ... up to here
 
     def __repr__(self) -> str:
-        return f"Pause(active={self.active}, since={self._since:g}, until={self.until:g})"
+        return f"<paused from {self._since:g} to {self.until:g}>" if self.active else "<not paused>"
 
     @property
     def length_s(self) -> float:

@@ -98,6 +98,9 @@ class RetryBudget:
         self._filled = now
         self._retries = 0  # accounted for
 
+    def __repr__(self) -> str:
+        return f"<{self._retries} retries, {self._shared} by the share; {self._level:g} left of the floor>"
+
     def ready_at(self, now: float, firsts: int, retries: int) -> float:
         """Return when the next retry may be sent; at or before `now` means at once. Never inf.
 
@@ -133,6 +136,9 @@ class DueHeap(Generic[Item]):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} waiting, next due {self.next_due}>"
 
     def push(self, due: float, item: Item) -> None:
         """Add an item that is due at that time."""

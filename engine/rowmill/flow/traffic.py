@@ -17,7 +17,7 @@ class Traffic:
         self._recent = deque([(now, ProviderSums())])  # the sums of late
 
     def __repr__(self) -> str:
-        return f"Traffic(of {[*self._reports]}, requests={self.total.requests}, in_flight={self.in_flight})"
+        return f"<workers {[*self._reports]}: {self.total.requests} requests, {self.in_flight} in flight>"
 
     def report(self, holder: int, report: ProviderReport) -> ProviderReport:
         """Take in a worker's report; return the one before."""

@@ -369,8 +369,9 @@ def test_headroom_is_added_where_rate_and_slots_bind_in_turn_but_not_without_end
 def test_a_release_doubles_from_little_back_to_the_limit() -> None:
     concurrency = Concurrency(auto=False, ceiling=160, now=0.0)
     concurrency.pause(10.0)
-    assert concurrency.limit == 160
+    assert repr(concurrency) == "<160 of 160: slow start>"
     concurrency.restart(20.0, over_s=4.0)
+    assert repr(concurrency) == "<10 of 160: ramp>"
     seen = [concurrency.limit]
     for tick in range(1, 17):
         concurrency.update(20.0 + tick / 4, answered=9, lost=0, reply_s=1.0, in_flight=seen[-1], busy=True, paced=False)

@@ -60,7 +60,10 @@ class Climb:
 
 
 def test_slow_start_doubles_to_below_three_times_the_slots_and_then_goes_to_where_they_are() -> None:
-    climb = Climb(slots(100)).run(8.0)
+    climb = Climb(slots(100))
+    assert repr(climb.search) == "<slow start at 8, found 8, next probe 1.25>"
+    climb.run(8.0)
+    assert repr(climb.search) == "<probe at 138, found 138, next probe 1.25>"
     assert climb.tried[:7] == [8, 11, 22, 44, 88, 176, 110]
 
 

@@ -13,7 +13,9 @@ import pytest
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.allocator import LeaseAllocator
 from rowmill.flow.leases.capacity import Capacity
+from rowmill.flow.leases.holder import Allocation
 from rowmill.flow.leases.lease import ClientLease
+from rowmill.flow.leases.limit_shares import LimitShares
 
 
 class Desk:
@@ -323,7 +325,9 @@ def test_one_that_no_longer_waits_gives_its_share_to_one_that_does() -> None:
 def test_nothing_grows_before_the_shrinking_one_has_acknowledged() -> None:
     desk = Desk(1, requests=Share(100.0, 20.0))
     desk.join(1)
+    assert repr(desk.allocator) == "<workers [0, 1]: 100 requests/s, 0 tokens/s, 40 of 40 slots, pressing>"
     assert desk.renew() == [1, 0]
+    assert repr(desk.allocator) == "<workers [0, 1]: 100 requests/s, 0 tokens/s, 40 of 40 slots>"
     assert share(desk.leases[0][-1]).rate < 100.0
     assert share(desk.leases[1][-1]).rate == 0.0
     assert desk.leases[1][-1].in_flight == 0
@@ -512,6 +516,18 @@ def test_the_budget_opens_empty() -> None:
     assert credit_of(desk) == 0.0
     desk.now += 0.5
     assert credit_of(desk) == pytest.approx(15.0)
+
+
+def test_the_pool_has_what_nobody_holds_and_a_debt_that_nobody_can_earn() -> None:
+    pool = LimitShares(0.0)
+    pool.rate, pool.burst = 100.0, 50.0
+    one = Allocation(1.0)
+    one.rate, one.burst = 60.0, 20.0
+    pool.settle([one], 1.0, credit=12.0)
+    assert repr(pool) == "<100/s, burst 50, pool <40/s, burst 30, credit 12 at 1>, owed 0>"
+    one.rate, one.burst = 100.0, 50.0
+    pool.settle([one], 1.0, credit=-20.0)
+    assert repr(pool) == "<100/s, burst 50, pool <0/s, burst 0, credit 0 at 1>, owed 8>"
 
 
 def test_what_a_shrinking_one_gives_back_comes_out_of_the_pool_again() -> None:

@@ -68,6 +68,7 @@ def test_a_cost_above_the_burst_waits_for_a_full_bucket_and_borrows() -> None:
     bucket = Bucket(10.0, 5.0, 0.0)
     assert bucket.ready_at(50.0, 0.0) == pytest.approx(0.5)
     bucket.spend(50.0, 0.5)
+    assert repr(bucket) == "<10/s, burst 5, credit -45 at 0.5>"
     assert bucket.credit(0.5) == pytest.approx(-45.0)
     assert bucket.ready_at(1.0, 0.5) == pytest.approx(0.5 + 4.6)
 

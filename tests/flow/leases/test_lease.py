@@ -59,6 +59,7 @@ def test_an_older_lease_changes_nothing() -> None:
     assert client.apply(lease(5, in_flight=9), 0.0) == (0.0, 0.0)
     assert client.apply(lease(4, expires=9.0, requests=Share(0.0, 0.0)), 0.0) == (0.0, 0.0)
     assert (client.serial, client.allowed, client.expires) == (5, 4, 3.0)
+    assert repr(client) == "<lease 5 to 3: 4 slots, requests <10/s, burst 5, credit 3 at 0>, tokens None>"
     assert client.ready_at(1, 0.0) <= 0.0
 
 

@@ -83,7 +83,9 @@ def test_the_ceiling_goes_away_when_it_holds_nothing_back() -> None:
 
 def test_one_burst_is_followed_once() -> None:
     ceiling = Ceiling(1 / 60)
+    assert repr(ceiling) == "<none>"
     ceiling.refused(100.0, 200.0, 10.0)
+    assert repr(ceiling) == "<from 95 at 10 to 100, noise 0%>"
     first = ceiling.rate(11.0)
     ceiling.refused(80.0, 200.0, 11.0)
     assert ceiling.rate(11.0) == first == pytest.approx(96.4, rel=0.01)

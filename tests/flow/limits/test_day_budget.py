@@ -76,6 +76,7 @@ def test_a_large_request_is_expected_again_for_some_tens_of_reports() -> None:
     """What is left is less than it took, and there is nothing to be had, until it is forgotten."""
     budget = DayBudget(10_000, DAY_S, 0.0)
     budget.spent(2000, 1, 0.0)
+    assert repr(budget) == "<8000 of 10000 left, 2000 a request>"
     budget.spent(6500, 100, 0.0)
     assert budget.share(0.0).rate < 1e-3
     for _ in range(10):

@@ -78,8 +78,7 @@ class Concurrency:
         self._ramp: _Ramp | None = None
 
     def __repr__(self) -> str:
-        """Say where it stands."""
-        return f"Concurrency(limit={self.limit}, phase={self.phase!r}, ceiling={self._search.ceiling})"
+        return f"<{self.limit} of {self._search.ceiling}: {self.phase}>"
 
     @property
     def limit(self) -> int:

@@ -89,6 +89,9 @@ class Search:
         self._probe_at = 0.0
         self._step_s = 0.0  # since the last step
 
+    def __repr__(self) -> str:
+        return f"<{self.phase} at {self.limit}, found {self._found}, next probe {_PROBES[self._next].factor:g}>"
+
     @property
     def probes_up(self) -> bool:
         """Whether more is tried than what has proved itself."""

@@ -56,6 +56,11 @@ class LeaseAllocator:
         self._divided_at = -math.inf
         self._looked_at = -math.inf
 
+    def __repr__(self) -> str:
+        rates = f"{self.outstanding_requests[0]:g} requests/s, {self.outstanding_tokens[0]:g} tokens/s"
+        slots = f"{self.outstanding_in_flight} of {self._capacity.in_flight} slots"
+        return f"<workers {[*self._holders]}: {rates}, {slots}{', pressing' if self.pressing else ''}>"
+
     @property
     def pressing(self) -> bool:
         """Whether `renew` should be called now rather than in its time."""

@@ -28,7 +28,7 @@ class Bucket:
         self._at = now  # when the credit was right; nothing is added between the calls
 
     def __repr__(self) -> str:
-        return f"Bucket(rate={self.rate:g}, burst={self.burst:g}, credit={self._credit:g} at {self._at:g})"
+        return f"<{self.rate:g}/s, burst {self.burst:g}, credit {self._credit:g} at {self._at:g}>"
 
     def ready_at(self, cost: float, now: float) -> float:
         """Return when this cost may be spent: `now` for at once, `math.inf` where the rate is 0 and it never may."""

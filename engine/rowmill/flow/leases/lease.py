@@ -30,6 +30,10 @@ class ClientLease:
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
 
+    def __repr__(self) -> str:
+        limits = f"requests {self._requests}, tokens {self._tokens}"
+        return f"<lease {self.serial} to {self.expires:g}: {self.allowed} slots, {limits}>"
+
     def apply(self, lease: Lease, now: float) -> tuple[float, float]:
         """Go by this lease from now on. Return what it has no room for: credit of requests and of tokens.
 

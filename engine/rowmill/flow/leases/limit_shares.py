@@ -33,6 +33,9 @@ class LimitShares:
         self._pool = Bucket(0.0, 0.0, now)
         self._owed = 0.0  # at most 0: a debt that came back while the pool itself had no rate to earn it with
 
+    def __repr__(self) -> str:
+        return f"<{self.rate:g}/s, burst {self.burst:g}, pool {self._pool}, owed {abs(self._owed):g}>"
+
     def free(self, allocations: Iterable[Allocation]) -> tuple[float, float]:
         """Return the rate and the burst that are not outstanding."""
         rate = burst = 0.0

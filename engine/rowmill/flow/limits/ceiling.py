@@ -61,6 +61,11 @@ class Ceiling:
         self._noise = 0.0  # share of refusals that no lower rate prevents
         self._noisy = False  # whether that was seen since the latest burst
 
+    def __repr__(self) -> str:
+        if self._plateau is None:
+            return "<none>"
+        return f"<from {self._from:g} at {self.changed_at:g} to {self._plateau:g}, noise {self._noise:.0%}>"
+
     def rate(self, now: float) -> float | None:
         """Return the ceiling, None where there is none."""
         if self._plateau is None:

@@ -40,6 +40,9 @@ class DayBudget:
         self._size = 1.0  # units that one request takes
         self._earlier: list[tuple[float, float]] = []
 
+    def __repr__(self) -> str:
+        return f"<{self.left:.10g} of {self.limit:.10g} left, {self._size:g} a request>"
+
     def spent_before(self, units: float, when: float) -> None:
         """Debit what an earlier session spent until `when`. To be called before anything else, in any order."""
         self._earlier.append((when, units))
