@@ -57,13 +57,7 @@ class ProviderController:
         self.events: list[str] = []
         self.closed: str | None = None
         self._slots = slots
-        self._limits = ProviderLimits(
-            requests_per_minute=provider.requests_per_minute,
-            tokens_per_minute=provider.tokens_per_minute,
-            requests_per_day=provider.requests_per_day,
-            tokens_per_day=provider.tokens_per_day,
-            now=now,
-        )
+        self._limits = ProviderLimits(provider, now)
         self._concurrency = Concurrency(auto=auto, ceiling=slots * workers, now=now)
         self._breaker = Breaker(now)
         self._allocator = LeaseAllocator(number, rng)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rowmill.core.config import ProviderConfig
 from rowmill.flow.limits.ceiling import Ceiling
 from rowmill.flow.limits.provider_limits import ProviderLimits
 from rowmill.flow.limits.slow_down import SlowDown
@@ -15,9 +16,7 @@ from tests.flow.limits.provider_model import Model, between
 
 def model(per_s: float, per_minute: float | None = None, **settings: Any) -> Model:
     """Return a provider that takes so many requests a second, says nothing of it, and is sent four times as many."""
-    limits = ProviderLimits(
-        requests_per_minute=per_minute, tokens_per_minute=None, requests_per_day=None, tokens_per_day=None, now=0.0
-    )
+    limits = ProviderLimits(ProviderConfig(requests_per_minute=per_minute), 0.0)
     return Model(limits, Gcra(per_s * 60), **{"unpaced": per_s * 4, **settings})
 
 

@@ -10,6 +10,7 @@ requests; otherwise that of requests, which also holds where nothing is known: t
 Few refusals among many requests lower nothing: some servers refuse one now and then, whatever the rate.
 """
 
+from rowmill.core.config import ProviderConfig
 from rowmill.core.leases import LimitSample, Share
 from rowmill.flow.limits.ceiling import Ceiling
 from rowmill.flow.limits.day_budget import DayBudget
@@ -131,21 +132,12 @@ class ProviderLimits:
     """All limits of one provider. The caller asks a few times a second, and tells what was sent as often.
 
     largest: tokens that no request may exceed, None where there is no limit.
-    requests_per_minute, tokens_per_minute: the limits a minute that are known, configured or learned.
     """
 
-    def __init__(
-        self,
-        *,
-        requests_per_minute: float | None,
-        tokens_per_minute: float | None,
-        requests_per_day: float | None,
-        tokens_per_day: float | None,
-        now: float,
-    ) -> None:
-        """Start from the configured limits; None is no limit. The day's budgets start full."""
-        self._requests = _Quantity("requests", requests_per_minute, requests_per_day, now)
-        self._tokens = _Quantity("tokens", tokens_per_minute, tokens_per_day, now)
+    def __init__(self, provider: ProviderConfig, now: float) -> None:
+        """Start from what is configured. The day's budgets start full."""
+        self._requests = _Quantity("requests", provider.requests_per_minute, provider.requests_per_day, now)
+        self._tokens = _Quantity("tokens", provider.tokens_per_minute, provider.tokens_per_day, now)
         self._window = SlidingWindow(now)
         self._start = now
         self._refused_at: float | None = None  # the first refusal that is not judged yet
@@ -157,16 +149,6 @@ class ProviderLimits:
     def largest(self) -> float | None:
         """Tokens that no request may exceed: no waiting would help it."""
         return self._tokens.largest
-
-    @property
-    def requests_per_minute(self) -> float | None:
-        """The known limit on requests."""
-        return self._requests.per_minute
-
-    @property
-    def tokens_per_minute(self) -> float | None:
-        """The known limit on tokens."""
-        return self._tokens.per_minute
 
     def requests(self, now: float) -> Share | None:
         """Return what all workers together may send a second and at once; None where no limit is known."""
