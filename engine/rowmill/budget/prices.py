@@ -18,13 +18,13 @@ from rowmill.core.config.sections import PriceConfig
 from rowmill.core.errors import ConfigError, MachineError
 from rowmill.ipc import processes
 
+WITHOUT_REPLIES = ("embeddings", "moderations")  # APIs whose output has no tokens
 BATCH_DISCOUNT = 0.5  # where nobody says: what every Batch API but few takes off
 
 _PUBLISHED = "rowmill.budget.published"
 _READY_S = 60.0  # the package imports in a seventh of a second; on a disk that sleeps, in more
 _PRIVATE = (".internal", ".lan", ".local", ".localhost")  # names that no provider of the world has
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")  # gpt-4o-2024-08-06 is what was asked for as gpt-4o
-_WITHOUT_REPLIES = ("embeddings", "moderations")  # APIs whose output has no tokens
 
 
 _decode_answer = msgspec.msgpack.Decoder(list[PriceConfig | None]).decode
@@ -209,7 +209,7 @@ def _price(config: Config, case: _Case, published: PriceConfig | None) -> Price 
     if published is None:
         if case.key is None:
             return None
-        published = PriceConfig(output=0.0 if config.task.api in _WITHOUT_REPLIES else None)
+        published = PriceConfig(output=0.0 if config.task.api in WITHOUT_REPLIES else None)
     per_input = _first(case.entry.input, published.input)
     per_output = _first(case.entry.output, published.output)
     if per_input is None or per_output is None:

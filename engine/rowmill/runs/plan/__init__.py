@@ -5,6 +5,8 @@ sample of it (`survey`); replies are guessed. A trial of some rows that were rea
 what it paid is laid over what was counted for the same rows (`statistics`).
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from rowmill.budget import prices
@@ -59,6 +61,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
         seconds=pace.WINDOW_S * pace.waves(config.batch, tokens.prompt.likely),
     )
     usd = batch.usd if config.task.mode == "batch" else live.usd
+    needs = {"max_requests": requests, "max_tokens": sums.likely, "max_usd": None if usd is None else usd.likely}
     return Plan(
         input=PlannedInput(
             path=found.where,
@@ -81,7 +84,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
         prices=costs.lines(),
         live=live,
         batch=batch,
-        budget=_budget(config, surveyed.rows, Needs(requests, sums.likely, None if usd is None else usd.likely)),
+        budget=_budget(config, surveyed.rows, needs),
         trial=None if trial is None else trial.figures,
         notices=_notices(config, trial),
     )
@@ -132,7 +135,7 @@ def _counted_by(surveyed: Survey) -> str:
 
 
 def _guessed_by(config: Config, surveyed: Survey) -> str:
-    if config.task.api in ("embeddings", "moderations"):
+    if config.task.api in prices.WITHOUT_REPLIES:
         return "there are none"
     if surveyed.caps == {None}:
         return f"a guess: {sizes.GUESSED_REPLY} tokens each, for there is no max_tokens or the like"
@@ -147,22 +150,15 @@ def _guessed_by(config: Config, surveyed: Survey) -> str:
 # The rest
 
 
-class Needs(msgspec.Struct, frozen=True):
-    """What the whole run takes of each thing that a budget can limit."""
-
-    max_requests: float
-    max_tokens: float
-    max_usd: float | None
-
-
-def _budget(config: Config, rows: int, needs: Needs) -> BudgetPlan | None:
+def _budget(config: Config, rows: int, needs: Mapping[str, float | None]) -> BudgetPlan | None:
+    """Say what the budget covers; `needs`: what the whole run takes, by the key of its cap; None where unknown."""
     caps = {name: cap for name in BudgetConfig.__struct_fields__ if (cap := getattr(config.budget, name)) is not None}
     if not caps:
         return None
     mode = "batch" if config.task.mode == "batch" else "live"
     shares: dict[str, float] = {}
     for name, cap in caps.items():
-        need = getattr(needs, name)
+        need = needs[name]
         if need is None:
             return BudgetPlan(caps=caps, mode=mode, rows=None, share=None, first=None)
         shares[name] = cap / need if need else 1.0

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from rowmill.budget.prices import WITHOUT_REPLIES
+
 SPREAD = (0.8, 1.25)  # between which the true prompt is for nearly all texts and tokenizers
 
 GUESSED_REPLY = 256  # tokens, where there is no cap
@@ -26,7 +28,6 @@ _FRAME = 3.0  # tokens around a message
 _IMAGE = 1000.0  # tokens; a large image's, and those of a file or a sound may be any number
 _TEXTS = ("text", "content", "refusal", "arguments", "output", "name", "input")  # members of parts and items
 _MEDIA = frozenset({"image_url", "input_image", "input_audio", "input_file", "file"})
-_WITHOUT_REPLIES = frozenset({"embeddings", "moderations"})
 _CONVERSATIONS = frozenset({"chat.completions", "responses"})
 
 
@@ -94,7 +95,7 @@ def size_of(body: bytes, api: str, rows: int) -> Size:
     schema = read.response_format.json_schema if read.response_format else read.text.format if read.text else None
     prompt += (len(read.tools) + (len(schema.schema) if schema else 0)) / _CHARACTERS
     model = read.model if isinstance(read.model, str) else None
-    if api in _WITHOUT_REPLIES:
+    if api in WITHOUT_REPLIES:
         return Size(prompt, 0.0, 0.0, 0.0, model, None)
     cap = next(
         (cap for cap in (read.max_completion_tokens, read.max_tokens, read.max_output_tokens) if _count(cap)), None
