@@ -103,17 +103,8 @@ class ProviderController:
         before = self._traffic.report(holder, report)
         self._reason = report.trouble or self._reason
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
-        self._allocator.want(
-            holder,
-            rate_used=(report.requests - before.requests) / seconds,
-            tokens_used=(report.tokens - before.tokens) / seconds,
-            hungry_rate=report.wants_rate,
-            hungry_slots=report.wants_slots,
-            idle=report.idle,
-            in_flight=report.in_flight,
-            largest=report.largest,
-            now=now,
-        )
+        used = (report.requests - before.requests) / seconds, (report.tokens - before.tokens) / seconds
+        self._allocator.report(holder, report, used, now)
 
     @property
     def pressing(self) -> bool:

@@ -1,6 +1,6 @@
 """What a run has cost and may still cost: the figures of all sessions, and the budget that is handed out.
 
-What is spent live is kept in the run directory (`store.spending`), written before credit goes out and about once a
+What is spent live is kept in the run directory (`budget.ledger`), written before credit goes out and about once a
 second; what is spent by batches, the journal of batches knows. A session that was killed may have spent what it had
 handed out: that counts as spent, the safe side of what nobody knows. So does what replies do not say: a server that
 tells no usage is taken at the estimates.

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from rowmill.core.counts import ProviderReport
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.allocator import LeaseAllocator
 from rowmill.flow.leases.capacity import Capacity
@@ -42,31 +43,24 @@ class Desk:
         self.allocator.join(number, self.now)
         self.clients[number] = ClientLease()
         self.leases[number] = []
-        self.reports[number] = self.idle() | report
+        self.reports[number] = report
 
     def leave(self, number: int) -> None:
         self.allocator.leave(number, self.now)
         del self.clients[number], self.reports[number]
 
-    @staticmethod
-    def idle() -> dict[str, Any]:
-        return {
-            "rate_used": 0.0,
-            "tokens_used": 0.0,
-            "hungry_rate": False,
-            "hungry_slots": False,
-            "in_flight": 0,
-            "largest": 0,
-        }
+    def reported(self, number: int, *, requests_per_s: float = 0.0, tokens_per_s: float = 0.0, **report: Any) -> None:
+        """Let the allocator hear of a worker that has used so much; left out: nothing, and it wants nothing."""
+        self.allocator.report(number, ProviderReport(**report), (requests_per_s, tokens_per_s), self.now)
 
     def says(self, number: int, **report: Any) -> None:
         """From now on its reports say this."""
-        self.reports[number] = self.idle() | report
+        self.reports[number] = report
 
     def hungry(self, *numbers: int, **report: Any) -> None:
         """Let these use all they have and want more, and the others have nothing to do."""
         for number in self.reports:
-            self.says(number, **({"hungry_rate": True, "hungry_slots": True, **report} if number in numbers else {}))
+            self.says(number, **({"wants_rate": True, "wants_slots": True, **report} if number in numbers else {}))
 
     def renew(self) -> list[int]:
         """Send what there is to send, once; return to whom."""
@@ -108,10 +102,10 @@ class Desk:
                     shares = self.clients[number]._requests, self.clients[number]._tokens
                     used = {
                         name: share.rate
-                        for name, share in zip(("rate_used", "tokens_used"), shares, strict=True)
-                        if share is not None and report["hungry_rate"]
+                        for name, share in zip(("requests_per_s", "tokens_per_s"), shares, strict=True)
+                        if share is not None and report.get("wants_rate")
                     }
-                    self.allocator.want(number, **(report | used), now=self.now)
+                    self.reported(number, **(report | used))
             sent += self.settle()
         return sent
 
@@ -178,7 +172,7 @@ def test_one_that_wakes_up_has_a_share_at_once_and_a_fair_one_soon() -> None:
 def test_one_that_has_enough_keeps_what_it_uses_and_a_little() -> None:
     desk = Desk(2, requests=Share(100.0, 20.0))
     desk.hungry(0)
-    desk.says(1, rate_used=8.0, in_flight=3)
+    desk.says(1, requests_per_s=8.0, in_flight=3)
     desk.run(6.0)
     assert desk.rates()[1] == pytest.approx(8.0 * 1.25, rel=0.1)
     assert sum(desk.rates()) == pytest.approx(100.0)
@@ -188,10 +182,10 @@ def test_one_that_has_enough_keeps_what_it_uses_and_a_little() -> None:
 def test_one_that_waited_by_chance_takes_no_fair_share_from_those_that_use_theirs() -> None:
     desk = Desk(2, requests=Share(100.0, 20.0))
     desk.hungry(0)
-    desk.says(1, rate_used=1.0, in_flight=1)
+    desk.says(1, requests_per_s=1.0, in_flight=1)
     desk.run(6.0)
     for _ in range(4):
-        desk.allocator.want(1, **(desk.idle() | {"rate_used": 1.0, "hungry_rate": True}), now=desk.now)
+        desk.reported(1, requests_per_s=1.0, wants_rate=True)
         desk.settle()
         desk.now += 0.25
     assert desk.rates()[1] < 10.0
@@ -200,7 +194,7 @@ def test_one_that_waited_by_chance_takes_no_fair_share_from_those_that_use_their
 def test_when_nobody_is_hungry_what_is_left_is_lent_to_all() -> None:
     desk = Desk(4, requests=Share(100.0, 20.0))
     desk.hungry()
-    desk.says(1, rate_used=20.0, in_flight=1)
+    desk.says(1, requests_per_s=20.0, in_flight=1)
     desk.run(6.0)
     assert sum(desk.rates()) == pytest.approx(100.0)
     assert min(desk.rates()) > 15.0
@@ -217,8 +211,7 @@ def test_of_two_limits_the_one_that_does_not_bind_goes_to_who_can_use_it() -> No
             assert lease.requests is not None
             assert lease.tokens is not None
             used = min(lease.requests.rate, lease.tokens.rate / cost)
-            report = {"rate_used": used, "tokens_used": used * cost, "hungry_rate": True, "largest": int(cost)}
-            desk.allocator.want(number, **(desk.idle() | report), now=desk.now)
+            desk.reported(number, requests_per_s=used, tokens_per_s=used * cost, wants_rate=True, largest=int(cost))
         desk.settle()
     heavy, light = (desk.leases[number][-1] for number in range(2))
     assert share(light).rate > 80.0
@@ -417,7 +410,7 @@ def test_a_capacity_that_creeps_makes_no_storm() -> None:
         if step % 25 == 0:
             sent += desk.run(0.0)
             for number in range(4):
-                desk.allocator.want(number, **desk.reports[number], now=desk.now)
+                desk.reported(number, **desk.reports[number])
         desk.capacity(requests=Share(100.0 + step * 0.01, 20.0))
         sent += desk.settle()
     assert sent <= 10 * 4 * 5 * 1.2, "five times a second at most to each of four, over ten seconds"
@@ -460,7 +453,7 @@ def test_a_dead_ones_part_is_free_at_once() -> None:
     assert desk.rates() == pytest.approx([100.0])
     assert desk.slots() == [40]
     desk.allocator.acknowledge(0, 1, (5.0, 5.0), desk.now)  # its last words
-    desk.allocator.want(0, **desk.idle(), now=desk.now)
+    desk.reported(0)
     assert desk.allocator.outstanding_requests == pytest.approx((100.0, 20.0))
 
 

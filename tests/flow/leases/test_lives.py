@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rowmill.core.counts import ProviderReport
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.allocator import LeaseAllocator
 from rowmill.flow.leases.capacity import Capacity
@@ -64,17 +64,6 @@ class Provider:
         self._lowest = min(self._lowest, self.spent - self.rate * now)
         self.spent += cost
         self.needed = max(self.needed, self.spent - self.rate * now - self._lowest)
-
-
-class Figures(NamedTuple):
-    """What a worker reports."""
-
-    sent: int  # since its start
-    tokens: int
-    wants_rate: bool
-    wants_slots: bool
-    in_flight: int
-    largest: int
 
 
 @dataclass
@@ -237,7 +226,7 @@ class World:
         self.after(self.habits.stop_every_s, lambda: self.stop(life))
         self.arrival(life)
         if self.habits.largest:
-            self.told(life, Figures(0, 0, wants_rate=True, wants_slots=True, in_flight=0, largest=self.habits.largest))
+            self.told(life, ProviderReport(wants_rate=True, wants_slots=True, largest=self.habits.largest))
         self.renew()
 
     def death(self, life: Life) -> None:
@@ -337,33 +326,25 @@ class World:
         if life.stopped:
             return
         self.send(life)
-        figures = Figures(
-            life.sent,
-            life.tokens,
-            life.wants_rate,
-            life.wants_slots,
-            life.in_flight,
-            max(life.largest, self.habits.largest),
+        report = ProviderReport(
+            requests=life.sent,
+            tokens=life.tokens,
+            wants_rate=life.wants_rate,
+            wants_slots=life.wants_slots,
+            in_flight=life.in_flight,
+            largest=max(life.largest, self.habits.largest),
         )
         life.wants_rate = life.wants_slots = False
         life.largest = life.cost if life.mood == "hungry" or life.rows else 0
         life.to_allocator = max(life.to_allocator, self.now + self.delay())
-        self.at(life.to_allocator, lambda: self.told(life, figures))
+        self.at(life.to_allocator, lambda: self.told(life, report))
 
-    def told(self, life: Life, figures: Figures) -> None:
-        sent, tokens, now = life.seen
-        life.seen = figures.sent, figures.tokens, self.now
-        elapsed = max(0.05, self.now - now)
-        self.allocator.want(
-            life.number,
-            rate_used=(figures.sent - sent) / elapsed,
-            tokens_used=(figures.tokens - tokens) / elapsed,
-            hungry_rate=figures.wants_rate,
-            hungry_slots=figures.wants_slots,
-            in_flight=figures.in_flight,
-            largest=figures.largest,
-            now=self.now,
-        )
+    def told(self, life: Life, report: ProviderReport) -> None:
+        sent, tokens, at = life.seen
+        life.seen = report.requests, report.tokens, self.now
+        elapsed = max(0.05, self.now - at)
+        used = (report.requests - sent) / elapsed, (report.tokens - tokens) / elapsed
+        self.allocator.report(life.number, report, used, self.now)
 
     # What a test asks
 

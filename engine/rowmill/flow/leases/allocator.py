@@ -24,6 +24,7 @@ from random import Random
 
 import msgspec
 
+from rowmill.core.counts import ProviderReport
 from rowmill.core.leases import Lease, Share
 from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.leases.holder import Allocation, LeaseHolder
@@ -116,39 +117,24 @@ class LeaseAllocator:
         if not capacity.is_nearly(self._divided):
             self._pressing = True
 
-    def want(
-        self,
-        holder: int,
-        *,
-        rate_used: float,
-        tokens_used: float,
-        hungry_rate: bool,
-        hungry_slots: bool,
-        in_flight: int,
-        largest: int,
-        now: float,
-        idle: bool = False,
-    ) -> None:
-        """Note a living worker's report: units a second used lately, and what rows had to wait for since the last.
-
-        `idle`: it has no row that could be sent.
-        """
+    def report(self, holder: int, report: ProviderReport, used: tuple[float, float], now: float) -> None:
+        """Note a living worker's report, and what it used since the last: requests and tokens a second."""
         known = self._holders.get(holder)
         if known is None:
             return
         self._hear(known, now)
         had = known.slots
-        known.reported(rate_used, tokens_used, in_flight, now)
+        known.reported(*used, report.in_flight, now)
         was_hungry = known.hungry
-        known.hungry_rate, known.hungry_slots = hungry_rate, hungry_slots
-        if not known.hungry and (idle or rate_used <= 0):
+        known.wants_rate, known.wants_slots = report.wants_rate, report.wants_slots
+        if not known.hungry and (report.idle or used[0] <= 0):
             # Out of rows. What it has is wasted from now on, and the others need not wait for the next refresh.
             known.requests.used = known.tokens.used = 0.0
             holds = known.requests.rate + known.tokens.rate > 0
             self._pressing |= was_hungry or (holds and any(other.hungry for other in self._holders.values()))
         self._freed |= known.slots < had
         limit = self._capacity.tokens
-        if known.saw(largest, limit.rate if limit else 0.0, now) and limit is not None:
+        if known.saw(report.largest, limit.rate if limit else 0.0, now) and limit is not None:
             self._pressing = True  # it borrows: the debt must not stay with a part of the rate
         if known.hungry and known.rotates_at is None and known.waits_since is None:
             self._pressing = True  # it had nothing to do at the last division
@@ -237,7 +223,7 @@ class LeaseAllocator:
         idle = [holder for holder in living if holder not in members]
         for holder in chosen:
             requests, tokens = holder.requests, holder.tokens
-            requests.hungry = tokens.hungry = holder.fresh or holder.hungry_rate
+            requests.hungry = tokens.hungry = holder.fresh or holder.wants_rate
             if self._requests is not None and self._tokens is not None:
                 # Of two limits mostly one holds it back: more of the other would be wasted on it.
                 lower, higher = sorted((requests, tokens), key=lambda allocation: allocation.filled)

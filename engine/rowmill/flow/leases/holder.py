@@ -76,8 +76,8 @@ class LeaseHolder:
         self._overhang_ends = 0.0
         # Wanted
         self.in_flight = 0
-        self.hungry_rate = False
-        self.hungry_slots = False
+        self.wants_rate = False
+        self.wants_slots = False
         self._largest_until = -math.inf
         self._used_at = self._reported_at = now
         # Its place in the rotation, where there is not enough for all
@@ -87,7 +87,7 @@ class LeaseHolder:
     @property
     def hungry(self) -> bool:
         """Whether it could use more of anything."""
-        return self.fresh or self.hungry_rate or self.hungry_slots
+        return self.fresh or self.wants_rate or self.wants_slots
 
     @property
     def working(self) -> bool:

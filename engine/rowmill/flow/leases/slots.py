@@ -27,7 +27,7 @@ def _want(holder: LeaseHolder, sender: bool, rotating: bool, ceiling: int) -> in
     if rotating and not sender:
         return max(1, holder.in_flight)
     # Who has a share of the rates now may have all there is: the whole rate is to go through its slots for the time.
-    if rotating or holder.fresh or holder.hungry_slots:
+    if rotating or holder.fresh or holder.wants_slots:
         return ceiling
     return math.ceil(holder.in_flight * _HEADROOM) + 1 if holder.working else 0
 
