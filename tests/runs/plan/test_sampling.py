@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from rowmill.core.plan import Range
-from rowmill.runs.plan.statistics import fitted, proportional, regressed, spread_of_clusters, widened
+from rowmill.runs.plan.sampling import fitted, proportional, regressed, spread_of_clusters, widened
 
 
 def test_a_line_is_found_where_there_is_one() -> None:

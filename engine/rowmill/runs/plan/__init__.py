@@ -2,7 +2,7 @@
 
 A plan asks nobody and writes nothing. Prompts are counted from their characters (`sizes`), over the whole input or a
 sample of it (`survey`); replies are guessed. A trial of some rows that were really asked makes measurements of both:
-what it paid is laid over what was counted for the same rows (`statistics`).
+what it paid is laid over what was counted for the same rows (`sampling`).
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from rowmill.files.input import inputs
 from rowmill.runs.plan import pace, sizes
 from rowmill.runs.plan.costs import ModelTokens, PlanCosts
 from rowmill.runs.plan.preview import shortened
-from rowmill.runs.plan.statistics import fitted, regressed, widened
+from rowmill.runs.plan.sampling import fitted, regressed, widened
 from rowmill.runs.plan.survey import Survey, survey_input
 from rowmill.runs.plan.trials import Trial
 from rowmill.runs.preparation import settled
