@@ -97,7 +97,7 @@ def test_a_second_batch_for_the_same_try_and_a_second_upload_of_the_same_bytes_a
         batches.made(metadata)
     for name, digest in (("a", "1"), ("a", "2"), ("b", "1"), ("a", "1")):
         batches.uploaded(name, digest)
-    figures = batches.figures()
+    figures = batches.shown()
     assert (figures["created"], figures["same_try"], figures["files"], figures["files_twice"]) == (7, 1, 4, 1)
 
 

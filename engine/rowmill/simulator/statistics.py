@@ -4,11 +4,13 @@ A request is known by a 64-bit key made from its body. Memory grows with the num
 130 bytes each, which holds millions of rows.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any
 
-from rowmill.simulator.batches.figures import BatchFigures
+import msgspec
+
+from rowmill.simulator.batches.figures import BatchFigures, Figures
 
 SERIES_S = 600  # seconds of history kept
 _REQUESTS, _GOOD, _REFUSED, _FAILED, _TOKENS = range(1, 6)  # places in an entry of the series
@@ -17,47 +19,60 @@ _TOO_MANY = 429
 _ANSWERED_ONCE, _ANSWERED_TWICE, _DAMAGED, _ONE = 1, 2, 4, 8
 
 
-class Statistics:
-    """The figures of one provider, or of all together."""
+class Statistics(Figures):
+    """The figures of one provider, or of all together.
 
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.waiting = 0  # of them, in line until others are done
-        self.batches = BatchFigures()
-        self.clear()
+    Of bodies, each route by itself: lines of batches count in `distinct` to `answered_twice`, and nowhere else: what
+    they did and what they cost is under `batches`.
+    """
+
+    requests: int = 0
+    distinct: int = 0  # this and `duplicates` are known once they are shown
+    duplicates: int = 0
+    max_per_request: int = 0
+    repeated_after_success: int = 0  # requests with a body that a valid reply had been sent to before
+    repeated_after_damage: int = 0  # requests with one that so far only had replies with a content fault
+    answered_twice: int = (
+        0  # bodies with several valid replies, also where the second request came before the first reply
+    )
+    by_route: Counter[str] = msgspec.field(default_factory=Counter)  # requests
+    inputs: Counter[str] = msgspec.field(
+        default_factory=Counter
+    )  # by route: texts and prompts of packs, where replied to
+    by_status: Counter[int] = msgspec.field(default_factory=Counter)
+    no_answer: int = 0
+    by_fault: Counter[str] = msgspec.field(default_factory=Counter)
+    limited: dict[str, int] = msgspec.field(default_factory=dict)  # in the order in which each limit struck first
+    in_flight: int = 0
+    in_flight_max: int = 0
+    waiting: int = 0  # of them, in line until others are done
+    waiting_max: int = 0
+    first: float | None = None  # Unix time of the first and of the last request
+    last: float | None = None
+    admitted: int = 0
+    charged_tokens: int = 0
+    bytes_in: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    per_second: list[list[int]] = msgspec.field(default_factory=list)  # this and `series` are known once they are shown
+    series: list[list[int]] = msgspec.field(default_factory=list)
+    batches: BatchFigures = msgspec.field(default_factory=BatchFigures)
+    _lines: int = 0  # of batches: each is a request that came, and is known by the same key as a live one
+    _seen: dict[int, int] = msgspec.field(default_factory=dict)  # key -> entry: small ints are shared, so it is lean
+    # [Unix second, requests, answered, refused, failed, charged tokens]; empty seconds are left out
+    _series: deque[list[int]] = msgspec.field(default_factory=lambda: deque(maxlen=SERIES_S))
 
     def clear(self) -> None:
         """Forget everything but what is in flight and in line now. What ends later still counts as an answer."""
-        self.batches.clear()
-        self.requests = 0
-        self.lines = 0  # of batches: each is a request that came, and is known by the same key as a live one
-        self.bytes_in = 0
-        self.in_flight_max = self.in_flight
-        self.waiting_max = self.waiting
-        self.first: float | None = None  # Unix time of the first and of the last request
-        self.last: float | None = None
-        self.admitted = 0
-        self.charged_tokens = 0
-        self.max_per_request = 0
-        self.repeated_after_success = 0
-        self.repeated_after_damage = 0
-        self.answered_twice = 0
-        self.no_answer = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-        self.routes: dict[str, int] = {}
-        self.inputs: dict[str, int] = {}
-        self.statuses: dict[int, int] = {}
-        self.faults: dict[str, int] = {}
-        self.limited: dict[str, int] = {}
-        self._seen: dict[int, int] = {}  # key -> entry: small ints are shared, so it is lean
-        # [Unix second, requests, answered, refused, failed, charged tokens]; empty seconds are left out
-        self._series: deque[list[int]] = deque(maxlen=SERIES_S)
+        flying, waiting = self.in_flight, self.waiting
+        new = Statistics(in_flight=flying, in_flight_max=flying, waiting=waiting, waiting_max=waiting)
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(new, name))
 
     def arrived(self, key: int, size: int, now: float, route: str = "/chat/completions") -> None:
         """Count a request whose body of `size` bytes has been read at Unix time `now`."""
         self.requests += 1
-        self.routes[route] = self.routes.get(route, 0) + 1
+        self.by_route[route] += 1
         self.bytes_in += size
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
@@ -76,13 +91,13 @@ class Statistics:
         if status is None:
             self.no_answer += 1
         else:
-            self.statuses[status] = self.statuses.get(status, 0) + 1
+            self.by_status[status] += 1
         self._ended(key, success=success, damaged=damaged)
         self._entry(now)[_GOOD if success else _REFUSED if status == _TOO_MANY else _FAILED] += 1
 
     def line(self, key: int, *, success: bool, damaged: bool = False) -> None:
         """Count a line of a batch, which comes and ends at once."""
-        self.lines += 1
+        self._lines += 1
         self._came(key)
         self._ended(key, success=success, damaged=damaged)
 
@@ -130,13 +145,13 @@ class Statistics:
 
     def billed(self, prompt_tokens: int, completion_tokens: int, inputs: int, route: str) -> None:
         """Count a produced reply to so many texts or prompts, whether or not it reached anyone."""
-        self.inputs[route] = self.inputs.get(route, 0) + inputs
+        self.inputs[route] += inputs
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
 
     def faulted(self, name: str) -> None:
         """Count a fault that was chosen for a request."""
-        self.faults[name] = self.faults.get(name, 0) + 1
+        self.by_fault[name] += 1
 
     def denied(self, limit: str) -> None:
         """Count a request that a limit turned away."""
@@ -147,47 +162,12 @@ class Statistics:
 
         An entry of it is [Unix second, requests that came, ends by a valid reply, ends by a 429, other ends, tokens
         charged]; seconds in which nothing happened are left out. `per_second` is its first two columns.
-
-        Of a body, and each route by itself: `repeated_after_success` counts requests with one that a valid reply had
-        been sent to before, `answered_twice` the distinct bodies that valid replies were sent to more than once (also
-        where the second request came before the first reply), `repeated_after_damage` requests with one that so far
-        only had replies with a content fault. `by_route` counts requests, `inputs` the texts and the prompts of packs
-        in replies that were made.
-
-        Lines of batches count in these four, in `distinct` and in `max_per_request`, and nowhere else: what they did
-        and what they cost is under `batches`.
         """
-        distinct = len(self._seen)
-        series = [entry for entry in self._series if entry[0] > second - SERIES_S]
-        return {
-            "requests": self.requests,
-            "distinct": distinct,
-            "duplicates": self.requests + self.lines - distinct,
-            "max_per_request": self.max_per_request,
-            "repeated_after_success": self.repeated_after_success,
-            "repeated_after_damage": self.repeated_after_damage,
-            "answered_twice": self.answered_twice,
-            "by_route": dict(sorted(self.routes.items())),
-            "inputs": dict(sorted(self.inputs.items())),
-            "by_status": {str(status): count for status, count in sorted(self.statuses.items())},
-            "no_answer": self.no_answer,
-            "by_fault": dict(sorted(self.faults.items())),
-            "limited": dict(self.limited),
-            "in_flight": self.in_flight,
-            "in_flight_max": self.in_flight_max,
-            "waiting": self.waiting,
-            "waiting_max": self.waiting_max,
-            "first": self.first,
-            "last": self.last,
-            "admitted": self.admitted,
-            "charged_tokens": self.charged_tokens,
-            "bytes_in": self.bytes_in,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "per_second": [entry[:2] for entry in series if entry[_REQUESTS]],
-            "series": series,
-            "batches": self.batches.figures(),
-        }
+        self.distinct = len(self._seen)
+        self.duplicates = self.requests + self._lines - self.distinct
+        self.series = [entry for entry in self._series if entry[0] > second - SERIES_S]
+        self.per_second = [entry[:2] for entry in self.series if entry[_REQUESTS]]
+        return self.shown()
 
     def _entry(self, now: float) -> list[int]:
         second = int(now)

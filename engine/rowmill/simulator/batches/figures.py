@@ -1,36 +1,48 @@
 """What batches and files did: the figures under `batches` in `/stats`. No I/O."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from rowmill.simulator.batches.objects import BatchUsage, Counts
 
 _TRY = ("rowmill_run", "rowmill_part", "rowmill_try")  # metadata that tell one attempt at one part
 
 
-class BatchFigures:
+class Figures(msgspec.Struct):
+    """Figures whose fields are their JSON, in that order; those that begin with "_" are not shown."""
+
+    def shown(self) -> dict[str, Any]:
+        """Everything as JSON; what is counted by name is sorted by name."""
+        told = {name: value for name, value in msgspec.structs.asdict(self).items() if not name.startswith("_")}
+        for name, value in told.items():
+            if isinstance(value, Counter):
+                told[name] = dict(sorted(value.items()))
+            elif isinstance(value, Figures):
+                told[name] = value.shown()
+        return told
+
+
+class BatchFigures(Figures):
     """The figures of one provider, or of all together."""
 
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.files = 0
-        self.files_twice = 0
-        self.created = 0
-        self.same_try = 0
-        self.retrieved = 0
-        self.requests = 0
-        self.completed = 0
-        self.failed = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-        self.enqueued_max = 0
-        self._statuses: dict[str, int] = {}
-        self._inputs: dict[str, int] = {}
-        self._files: set[tuple[str, str]] = set()
-        self._tries: set[tuple[str | None, ...]] = set()
+    files: int = 0  # uploads
+    files_twice: int = 0  # those whose name and bytes had been uploaded before
+    created: int = 0
+    same_try: int = 0  # batches beyond the first of the same run, part and try, as their metadata say
+    retrieved: int = 0  # looks at a batch
+    by_status: Counter[str] = msgspec.field(default_factory=Counter)  # ends of batches
+    requests: int = 0  # lines that were worked on
+    completed: int = 0  # those that had an answer
+    failed: int = 0
+    prompt_tokens: int = 0  # of answers, for the caller to be billed
+    completion_tokens: int = 0
+    inputs: Counter[str] = msgspec.field(default_factory=Counter)  # by route
+    enqueued_max: int = 0  # most prompt tokens enqueued at a time, known only where the settings limit them
+    _files: set[tuple[str, str]] = set()
+    _tries: set[tuple[str | None, ...]] = set()
 
     def uploaded(self, filename: str, digest: str) -> None:
         """Count a file that was stored."""
@@ -50,53 +62,24 @@ class BatchFigures:
         """Note how many prompt tokens are enqueued now."""
         self.enqueued_max = max(self.enqueued_max, tokens)
 
-    def line(self, *, completed: bool, failed: bool) -> None:
-        """Count a line that was worked on; one can be neither completed nor failed."""
+    def line(self, *, completed: bool) -> None:
+        """Count a line that was worked on."""
         self.requests += 1
         self.completed += completed
-        self.failed += failed
+        self.failed += not completed
 
     def billed(self, prompt_tokens: int, completion_tokens: int, inputs: int, route: str) -> None:
         """Count what an answered line costs."""
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
-        self._inputs[route] = self._inputs.get(route, 0) + inputs
-
-    def ended(self, status: str) -> None:
-        """Count the end of a batch."""
-        self._statuses[status] = self._statuses.get(status, 0) + 1
+        self.inputs[route] += inputs
 
     def remember(self, status: str, counts: Counts, usage: BatchUsage | None) -> None:
         """Count a batch that was over in an earlier process. Its `inputs` are not known any more."""
-        self.ended(status)
+        self.by_status[status] += 1
         self.requests += counts.completed + counts.failed
         self.completed += counts.completed
         self.failed += counts.failed
         if usage is not None:
             self.prompt_tokens += usage.input_tokens
             self.completion_tokens += usage.output_tokens
-
-    def figures(self) -> dict[str, Any]:
-        """Everything as JSON.
-
-        `files` counts uploads, `files_twice` those whose name and bytes had been uploaded before. `same_try` counts
-        batches beyond the first of the same run, part and try, as their metadata say. `by_status` counts the ends of
-        batches. `requests` counts lines that were worked on, of which `completed` had an answer; tokens are those of
-        answers, for the caller to be billed. `retrieved` counts looks at a batch. `enqueued_max` is the most prompt
-        tokens enqueued at a time, known only where the settings limit them.
-        """
-        return {
-            "files": self.files,
-            "files_twice": self.files_twice,
-            "created": self.created,
-            "same_try": self.same_try,
-            "retrieved": self.retrieved,
-            "by_status": dict(sorted(self._statuses.items())),
-            "requests": self.requests,
-            "completed": self.completed,
-            "failed": self.failed,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "inputs": dict(sorted(self._inputs.items())),
-            "enqueued_max": self.enqueued_max,
-        }

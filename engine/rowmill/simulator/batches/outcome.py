@@ -43,7 +43,7 @@ class Outcome:
         usage.output_tokens += answered.completion_tokens
         for statistics in self._counted_in:
             statistics.line(answered.key, success=answered.success, damaged=answered.damaged)
-            statistics.batches.line(completed=answered.completed, failed=not answered.completed)
+            statistics.batches.line(completed=answered.completed)
             if answered.billed:
                 statistics.batches.billed(
                     answered.prompt_tokens, answered.completion_tokens, answered.inputs, self._route

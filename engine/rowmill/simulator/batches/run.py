@@ -272,4 +272,4 @@ class Run:
             self._outcome.publish(self._script.content, "" if self._script.empty_ids else None)
         self._move(status)
         for statistics in self._provider.counted_in:
-            statistics.batches.ended(status)
+            statistics.batches.by_status[status] += 1
