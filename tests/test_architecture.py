@@ -47,7 +47,7 @@ APART: dict[str, set[str]] = {
     "worker.packs": {"worker.live", "worker.batch"},
     "worker.failures": {"worker.live", "worker.batch"},
     "worker.stored_replies": {"worker.live", "worker.batch"},
-    "worker.recorder": {"worker.live", "worker.batch"},
+    "worker.outcome_writer": {"worker.live", "worker.batch"},
     "files.input": {"files.output"},
     "files.output": {"files.input"},
 }

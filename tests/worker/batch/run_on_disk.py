@@ -24,7 +24,7 @@ from rowmill.worker.batch.collect import Collected, Rules, collect
 from rowmill.worker.batch.parts import Built, PartLimits, PartWriter
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.outcome_writer import OutcomeWriter
 
 T = TypeVar("T")
 ENDLESS = Amount(inf, inf, inf)
@@ -72,7 +72,7 @@ class Process:
         self.synced = 0
         self.on_synced: Callable[[], None] = lambda: None
         board = InflightBoard.create(disk.folder / "board", 0)
-        self.recorder = OutcomeWriter(
+        self.writer = OutcomeWriter(
             task=disk.task, board=board, include=frozenset(include), on_recorded=lambda _full: None
         )
         self.shards = ShardAccess(
@@ -81,7 +81,7 @@ class Process:
             task=disk.task,
             columns=None if "input" in include else disk.task.columns,
             codec=Lines(),
-            recorder=self.recorder,
+            writer=self.writer,
             retry_failed=retry_failed,
             on_sealed=self._on_sealed,
             on_synced=self._on_synced,

@@ -638,7 +638,7 @@ def test_a_collection_that_is_cancelled_is_done_again_to_the_same_end(
         with suppress(asyncio.CancelledError):
             await task
         assert task.cancelled()
-        assert process.recorder.pending_bytes == 0
+        assert process.writer.pending_bytes == 0
         assert await killed.collected(tmp_path / "run") == end
 
     run(story())

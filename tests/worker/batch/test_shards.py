@@ -24,11 +24,11 @@ def record(process: Process, opened: Opened, row: int, *, failed: bool = False) 
     line = b'{"id":"row-%d","text":"question"}' % row
     job = Job(row, line, len(line), opened.of, requests=1, started=monotonic())
     if failed:
-        process.recorder.failure(job, Failure(fault=faults.INVALID_REQUEST, message="no"), monotonic())
+        process.writer.failure(job, Failure(fault=faults.INVALID_REQUEST, message="no"), monotonic())
         return
     job.request = process.disk.task.build(line)
     job.provider = type("Named", (), {"name": "main"})()
-    process.recorder.result(job, _ANSWER, monotonic())
+    process.writer.result(job, _ANSWER, monotonic())
 
 
 async def fill(process: Process, number: int, *rows: int, failed: bool = False) -> None:
@@ -110,14 +110,14 @@ def test_what_was_recorded_before_a_break_is_on_the_disk(tmp_path: Path, cancell
 
         task = asyncio.ensure_future(work())
         for _ in range(1000):
-            await asyncio.sleep(0.001 if process.recorder.pending_rows == 0 and not task.done() else 0)
-            if process.recorder.pending_rows:
+            await asyncio.sleep(0.001 if process.writer.pending_rows == 0 and not task.done() else 0)
+            if process.writer.pending_rows:
                 break
         task.cancel()
         with suppress(KeyError, asyncio.CancelledError):
             await task
         assert list(disk.records()) == [2]
-        assert (process.recorder.pending_bytes, process.recorder.pending_rows, process.shards.rows) == (0, 0, 1)
+        assert (process.writer.pending_bytes, process.writer.pending_rows, process.shards.rows) == (0, 0, 1)
         await fill(process, 0, 3)
         assert process.shards.acknowledged[0].rows == 2
 

@@ -29,7 +29,7 @@ from rowmill.worker.job import OpenShard
 from rowmill.worker.live.dispatcher import Dispatcher
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.reservations import Reservations
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.outcome_writer import OutcomeWriter
 
 T = TypeVar("T")
 Result = Reply | Failure
@@ -142,7 +142,7 @@ class Work:
     def __init__(
         self,
         dispatcher: Dispatcher,
-        recorder: OutcomeWriter,
+        writer: OutcomeWriter,
         *,
         shard: OpenShard,
         wire: Wire,
@@ -153,7 +153,7 @@ class Work:
         calls: list[bool],
     ) -> None:
         self.dispatcher = dispatcher
-        self.recorder = recorder
+        self.writer = writer
         self.shard = shard
         self.wire = wire
         self.board = board
@@ -180,7 +180,7 @@ class Work:
 
     def synced(self) -> None:
         """Tell that all of what is recorded is on disk, as a committer would."""
-        self.recorder.synced(self.recorder.pending_bytes, self.recorder.pending_rows)
+        self.writer.synced(self.writer.pending_bytes, self.writer.pending_rows)
         self.dispatcher.synced()
 
     @property
@@ -284,7 +284,7 @@ def at_work(folder: Path) -> Start:
         retry = Quick(attempts, scale)
         told = Told()
         calls: list[bool] = []
-        recorder = OutcomeWriter(task=task, board=board, include=frozenset(include), on_recorded=calls.append)
+        writer = OutcomeWriter(task=task, board=board, include=frozenset(include), on_recorded=calls.append)
         made = providers(wire)
         dispatcher = Dispatcher(
             task=task,
@@ -295,7 +295,7 @@ def at_work(folder: Path) -> Start:
             slots=concurrency,
             streak=streak,
             asks=3,
-            recorder=recorder,
+            writer=writer,
             tell=told,
             rng=Random(0),
             reservations=reservations,
@@ -305,7 +305,7 @@ def at_work(folder: Path) -> Start:
         try:
             yield Work(
                 dispatcher,
-                recorder,
+                writer,
                 shard=opened,
                 wire=wire,
                 board=folder / "0.board",

@@ -7,7 +7,7 @@ import pytest
 
 from rowmill.store.in_flight import read_board
 from rowmill.transport import faults
-from rowmill.worker import recorder as recorders
+from rowmill.worker import outcome_writer as writers
 from rowmill.worker.live import dispatcher as pipelines
 from tests.worker.live.conftest import Result, Start, Wire, failure, reply, run
 
@@ -92,16 +92,16 @@ def test_a_slow_disk_stops_admission_until_it_has_caught_up(work: Start, monkeyp
     async def story() -> None:
         async with work(200, Wire(lambda *_: reply()), concurrency=3) as at:
             at.feed()
-            await at.until(lambda: at.wire.in_flight == 0 and at.recorder.pending_bytes > 2000)
+            await at.until(lambda: at.wire.in_flight == 0 and at.writer.pending_bytes > 2000)
             for _ in range(100):
                 stopped = at.recorded
                 await at.settled()
                 assert at.recorded == stopped
-                assert at.recorder.pending_bytes < 2000 + 4 * 500, "what was in flight, and no more"
+                assert at.writer.pending_bytes < 2000 + 4 * 500, "what was in flight, and no more"
                 if stopped == 200:
                     break
                 at.synced()
-                await at.until(lambda: at.recorded == 200 or at.recorder.pending_bytes > 2000)
+                await at.until(lambda: at.recorded == 200 or at.writer.pending_bytes > 2000)
                 await at.until(lambda: at.wire.in_flight == 0)
             assert at.recorded == 200
 
@@ -111,7 +111,7 @@ def test_a_slow_disk_stops_admission_until_it_has_caught_up(work: Start, monkeyp
 def test_the_committer_is_called_for_the_first_record_and_for_a_full_group(
     work: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorders, "GROUP_BYTES", 3000)
+    monkeypatch.setattr(writers, "GROUP_BYTES", 3000)
 
     async def story() -> None:
         async with work(60, Wire(lambda *_: reply())) as at:
@@ -122,7 +122,7 @@ def test_the_committer_is_called_for_the_first_record_and_for_a_full_group(
             await at.until(lambda: at.recorded == 35)
             assert at.calls == [False, True]
             at.synced()
-            assert at.recorder.pending_bytes == 0
+            assert at.writer.pending_bytes == 0
             at.feed(35, 1)
             await at.until(lambda: at.recorded == 36)
             assert at.calls == [False, True, False]

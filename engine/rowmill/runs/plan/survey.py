@@ -22,8 +22,8 @@ from rowmill.core.sums import Sums
 from rowmill.core.wire import Request
 from rowmill.files.input import jsonl
 from rowmill.files.input.inputs import Input, open_reader
-from rowmill.runs.plan.sizes import Size, size_of
 from rowmill.runs.plan.sampling import spread_of_clusters
+from rowmill.runs.plan.sizes import Size, size_of
 from rowmill.runs.preparation import VECTOR_ROWS, shard_bytes
 from rowmill.tasks import Task
 from rowmill.tasks.api import OWN_MODEL, PACK_BYTES

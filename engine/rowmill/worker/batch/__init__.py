@@ -9,7 +9,7 @@ How a part travels:
    step is journaled before it is taken, so that a kill neither loses nor doubles a batch (`lifecycle`, `polling`).
 3. **Collected.** The part's rows are read again, shard by shard, and each takes its line of the results (`collect`,
    `results`): an answer, a failure, or nothing yet. Outcomes go to the same checkpoints as those of the live API,
-   through the same task and the same recorder, so the output has the same bytes.
+   through the same task and the same writer, so the output has the same bytes.
 4. **Tried again.** Rows that are left without an outcome are written into the file of the part's next try.
 
 Nothing is kept of which row is in which line: a line's custom_id says it (`custom_ids`), and checkpoints say which rows

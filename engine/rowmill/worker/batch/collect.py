@@ -158,7 +158,7 @@ class _Collector:
         self.found = Collected()
         self._task = shards.task
         self._packing = shards.task.rows_per_request > 1
-        self._recorder = shards.recorder
+        self._writer = shards.writer
         self._results = results
         self._starts = starts
         self._sent = sent
@@ -273,7 +273,7 @@ class _Collector:
                 continue
             if row != first:
                 job.requests = 0
-            self._recorder.result(job, answer, monotonic())
+            self._writer.result(job, answer, monotonic())
             self.found.answered += 1
 
     def _ask_again(self, job: Job, invalid: InvalidOutput, *, alone: bool) -> None:
@@ -284,7 +284,7 @@ class _Collector:
         if not any(
             each.requests == self._number and bytes(each.output) == invalid.answer.output for each in stored[-1:]
         ):
-            self._recorder.reply(job, self._number, invalid)
+            self._writer.reply(job, self._number, invalid)
             replies += 1
         job.asked = self._asks(replies)
         if alone and job.asked >= self._rules.asks:
@@ -343,12 +343,12 @@ class _Collector:
         return row < self._sent_to
 
     def _fail(self, job: Job, failure: Failure) -> None:
-        self._recorder.failure(job, failure, monotonic())
+        self._writer.failure(job, failure, monotonic())
         self.found.failed += 1
 
 
 class _Named(msgspec.Struct):
-    """Who has answered, as far as the recorder asks."""
+    """Who has answered, as far as the writer asks."""
 
     name: str
     number: int = 0  # a run by batches asks one provider

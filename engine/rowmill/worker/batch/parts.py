@@ -95,7 +95,7 @@ class PartWriter:
         """
         self._shards = shards
         self._task = shards.task
-        self._recorder = shards.recorder
+        self._writer = shards.writer
         self._path = path
         self._limits = limits
         self._head = b'","method":"POST","url":%b,"body":' % msgspec.json.encode(url)
@@ -222,7 +222,7 @@ class PartWriter:
 
     def _fail(self, job: Job, failure: Failure) -> None:
         now = job.started = monotonic()
-        self._recorder.failure(job, failure, now)
+        self._writer.failure(job, failure, now)
 
     # Lines
 

@@ -48,7 +48,7 @@ from rowmill.worker.batch.requests import request_counts
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.scheduler import BatchScheduler, HandOver
 from rowmill.worker.batch.shards import ShardAccess
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.outcome_writer import OutcomeWriter
 
 _HEARTBEAT_S = 0.25
 _SHORT_S = 5.0  # a session that ends leaves collecting so long; batches go on without it
@@ -87,7 +87,7 @@ class _BatchWorker:
         task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
         codec = open_codec(config.output, setup.layout)
         codec.load()
-        recorder = OutcomeWriter(
+        writer = OutcomeWriter(
             task=task,
             board=InflightBoard.unseen(),  # a row whose outcome is lost is read out of its results again
             include=frozenset(config.output.include),
@@ -99,7 +99,7 @@ class _BatchWorker:
             task=task,
             columns=None if "input" in config.output.include else task.columns,
             codec=codec,
-            recorder=recorder,
+            writer=writer,
             salvage=setup.salvage,
             retry_failed=setup.retry_failed,
             may_seal=self._may_seal,

@@ -24,7 +24,7 @@ from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import Task
 from rowmill.worker.job import OpenShard
-from rowmill.worker.recorder import GROUP_BYTES, OutcomeWriter
+from rowmill.worker.outcome_writer import GROUP_BYTES, OutcomeWriter
 
 _STEP_ROWS = 256  # that are looked at before the loop may turn to polls and heartbeats: some 10 ms
 _first_row = attrgetter("first_row")
@@ -33,7 +33,7 @@ _first_row = attrgetter("first_row")
 class ShardAccess:
     """All shards that are this worker's, one of them open at a time.
 
-    task, recorder: what builds their rows, and records them. added: all so far, in the order of their rows.
+    task, writer: what builds their rows, and records them. added: all so far, in the order of their rows.
     acknowledged: what the rows on disk add up to, by number, of those that are not sealed.
     """
 
@@ -45,7 +45,7 @@ class ShardAccess:
         task: Task,
         columns: list[str] | None,
         codec: OutputCodec,
-        recorder: OutcomeWriter,
+        writer: OutcomeWriter,
         salvage: bool = False,
         retry_failed: bool = False,
         may_seal: Callable[[Shard], bool] = lambda _: True,
@@ -60,7 +60,7 @@ class ShardAccess:
         `on_synced` is called after each group, `on_sealed` with each shard's number and totals.
         """
         self.task = task
-        self.recorder = recorder
+        self.writer = writer
         self.added: list[Shard] = []
         self.acknowledged: dict[int, Totals] = {}
         self._inputs = inputs
@@ -167,16 +167,16 @@ class ShardAccess:
             self._on_sealed(shard.number, sealed.totals)
 
     async def _close(self, opened: OpenShard) -> None:
-        pending = self.recorder.pending_bytes, self.recorder.pending_rows
+        pending = self.writer.pending_bytes, self.writer.pending_rows
         try:
             await opened.checkpoint.close()
-            self.recorder.synced(*pending)
+            self.writer.synced(*pending)
         finally:
             self._rows += opened.new_rows
             self._open = None
 
     async def _keep_up(self) -> None:
-        if self.recorder.pending_bytes >= GROUP_BYTES:
+        if self.writer.pending_bytes >= GROUP_BYTES:
             await self._commit()
         else:
             await asyncio.sleep(0)  # the loop may turn to other things
@@ -186,9 +186,9 @@ class ShardAccess:
         checkpoint = self._open.checkpoint
         if not checkpoint.pending_bytes:
             return
-        pending = self.recorder.pending_bytes, self.recorder.pending_rows
+        pending = self.writer.pending_bytes, self.writer.pending_rows
         await checkpoint.commit()
-        self.recorder.synced(*pending)
+        self.writer.synced(*pending)
         self._on_synced()
 
 

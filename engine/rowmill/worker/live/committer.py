@@ -7,7 +7,7 @@ from pathlib import Path
 from rowmill.core.counts import Totals
 from rowmill.core.output_codec import OutputCodec
 from rowmill.worker.job import OpenShard
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.outcome_writer import OutcomeWriter
 
 _OPEN_SHARDS = 64  # each holds a file open; more are only open where rows wait out long backoffs
 
@@ -85,7 +85,7 @@ class Committer:
             self._group_full.set()
             self._keeps_up.clear()
 
-    async def run(self, recorder: OutcomeWriter) -> None:
+    async def run(self, writer: OutcomeWriter) -> None:
         """Commit group after group, until cancelled."""
         while True:
             await self._recorded.wait()
@@ -94,15 +94,15 @@ class Committer:
                     await self._group_full.wait()
             except TimeoutError:
                 pass
-            await self._commit_group(recorder)
+            await self._commit_group(writer)
 
-    async def close(self, recorder: OutcomeWriter) -> None:
+    async def close(self, writer: OutcomeWriter) -> None:
         """Put on disk what is left, see the sealing out, and close all checkpoints. After `run` was cancelled.
 
         Raises the first failure, after all that can be closed is closed.
         """
         try:
-            await self._commit_group(recorder)
+            await self._commit_group(writer)
             await asyncio.gather(*self._sealing)
         finally:
             closing = [opened.checkpoint.close() for opened in self.open.values()]
@@ -111,17 +111,17 @@ class Committer:
             if failure is not None:
                 raise failure
 
-    async def _commit_group(self, recorder: OutcomeWriter) -> None:
+    async def _commit_group(self, writer: OutcomeWriter) -> None:
         self._recorded.clear()
         self._group_full.clear()
-        pending, rows = recorder.pending_bytes, recorder.pending_rows
+        pending, rows = writer.pending_bytes, writer.pending_rows
         dirty = [opened for opened in self.open.values() if opened.checkpoint.pending_bytes]
         await asyncio.gather(*(opened.checkpoint.commit() for opened in dirty))
-        recorder.synced(pending, rows)
+        writer.synced(pending, rows)
         self._keeps_up.set()
         if dirty:
             self._on_synced()
-        if recorder.pending_bytes:
+        if writer.pending_bytes:
             self._recorded.set()
         for opened in dirty:
             if opened.checkpoint.complete:

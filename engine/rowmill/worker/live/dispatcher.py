@@ -35,7 +35,7 @@ from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
 from rowmill.worker.live.settler import Settler
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
@@ -58,7 +58,7 @@ class Dispatcher:
         slots: int,
         streak: int,
         asks: int,
-        recorder: OutcomeWriter,
+        writer: OutcomeWriter,
         tell: Callable[[ToSupervisor], None],
         rng: Random,
         reservations: "Reservations | None" = None,
@@ -70,7 +70,7 @@ class Dispatcher:
         self._task = task
         self._router = Router(providers)
         self._board = board
-        self._recorder = recorder
+        self._writer = writer
         self._most_slots = slots
         self._reservations = reservations
 
@@ -83,14 +83,12 @@ class Dispatcher:
         self._parking_lot = ParkingLot()
         self._parked = self._parking_lot.parked
         self.backlog = Backlog(self._parking_lot, budget, slots, sent=self._router.sent)
-        self.feeder = Feeder(
-            task=task, backlog=self.backlog, recorder=recorder, parking_lot=self._parking_lot, asks=asks
-        )
+        self.feeder = Feeder(task=task, backlog=self.backlog, writer=writer, parking_lot=self._parking_lot, asks=asks)
         self._settler = Settler(
             task=task,
             router=self._router,
             backlog=self.backlog,
-            recorder=recorder,
+            writer=writer,
             retry=retry,
             counters=self.counters,
             tell=tell,
@@ -217,7 +215,7 @@ class Dispatcher:
             self.in_flight >= self._allowed
             or not self._open
             or self._alone
-            or self._recorder.pending_bytes > _PENDING_BYTES
+            or self._writer.pending_bytes > _PENDING_BYTES
         ):
             return None
         # Not the loop's time, which stands still within a turn: a process that was stopped in the middle of one must
@@ -247,7 +245,7 @@ class Dispatcher:
                         request = job.request = self._task.build(job.line)
                     except InvalidRow as error:
                         cells[number] = 0
-                        self._recorder.failure(job, invalid_row(error), now)
+                        self._writer.failure(job, invalid_row(error), now)
                         continue
             if job.fallback is not None:
                 assert job.provider is not None
@@ -279,7 +277,7 @@ class Dispatcher:
         if job.members is not None and len(job.members) > 1:
             self._settler.split(job)
         else:
-            self._recorder.failure(job, _too_large(request.tokens), now)
+            self._writer.failure(job, _too_large(request.tokens), now)
 
     def _unpaid(self, job: Job, number: int) -> None:
         """Put a row back that the budget does not cover, and send nothing until the supervisor has answered."""

@@ -19,7 +19,7 @@ from rowmill.worker import packs
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.parking_lot import ParkingLot
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
@@ -29,12 +29,12 @@ class Feeder:
     """Takes rows in."""
 
     def __init__(
-        self, *, task: Task, backlog: Backlog, recorder: OutcomeWriter, parking_lot: ParkingLot, asks: int
+        self, *, task: Task, backlog: Backlog, writer: OutcomeWriter, parking_lot: ParkingLot, asks: int
     ) -> None:
         """`asks`: how often a row is asked until its reply is a valid answer."""
         self._task = task
         self._backlog = backlog
-        self._recorder = recorder
+        self._writer = writer
         self._parking_lot = parking_lot
         self._asks = asks
         self._packer = packs.Packer(task.rows_per_request) if task.rows_per_request > 1 else None
@@ -43,7 +43,7 @@ class Feeder:
     def share(self, dedup: "Dedup") -> None:
         """Ask for nothing that somebody else asks for, from now on."""
         self._dedup = dedup
-        self._recorder.shared = dedup
+        self._writer.shared = dedup
 
     @property
     def shared(self) -> tuple[int, int, Spent]:
@@ -68,7 +68,7 @@ class Feeder:
                 continue
             job = Job(index, line, len(line), shard)
             if index in shard.quarantined:
-                self._recorder.failure(job, _poisonous(), monotonic())
+                self._writer.failure(job, _poisonous(), monotonic())
             elif index in shard.suspects:
                 job.alone = True
                 self._backlog.set_aside(job if self._packer is None else packs.packed([job]))
@@ -116,7 +116,7 @@ class Feeder:
             try:
                 job.request = self._task.build(job.line)
             except InvalidRow as error:
-                self._recorder.failure(job, invalid_row(error), now)
+                self._writer.failure(job, invalid_row(error), now)
         return job.request
 
     def _take_up(self, job: Job, replies: list[StoredReply]) -> None:
@@ -134,7 +134,7 @@ class Feeder:
             return
         if job.asked >= self._asks:
             failure = Failure(fault=faults.INVALID_OUTPUT, message=last.problem, reply=bytes(last.output))
-            self._recorder.failure(job, failure, now)
+            self._writer.failure(job, failure, now)
             return
         for each in replies:
             assert job.request is not None

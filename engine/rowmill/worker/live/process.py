@@ -50,7 +50,7 @@ from rowmill.worker.job import OpenShard
 from rowmill.worker.live.committer import Committer
 from rowmill.worker.live.dispatcher import Dispatcher
 from rowmill.worker.live.provider import Provider
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
@@ -109,7 +109,7 @@ class _Worker:
         board = InflightBoard.create(self._directory.board_path(setup.incarnation), setup.slots)
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
         config = setup.config
-        self._recorder = OutcomeWriter(
+        self._writer = OutcomeWriter(
             task=self._task,
             board=board,
             include=frozenset(config.output.include),
@@ -125,7 +125,7 @@ class _Worker:
             slots=setup.slots,
             streak=max(_STREAK // setup.workers, _SHORTEST_STREAK),
             asks=config.retry.invalid_output,
-            recorder=self._recorder,
+            writer=self._writer,
             tell=self._tell,
             rng=rng,
             reservations=self._reservations,
@@ -133,7 +133,7 @@ class _Worker:
         self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
-        parts = [loop.create_task(part) for part in (self._feed(), self._committer.run(self._recorder), self._beat())]
+        parts = [loop.create_task(part) for part in (self._feed(), self._committer.run(self._writer), self._beat())]
         if self._dedup is not None:
             parts.append(loop.create_task(self._dedup.run()))
         stop = loop.create_task(self._draining.wait())
@@ -190,7 +190,7 @@ class _Worker:
             salt=salt(config),
             claims=Claims(self._directory.claims, self._setup.claimant),
             replies=Replies(Path(cache.dir).expanduser(), cache.max_mb) if cache.use == "disk" else None,
-            record=self._recorder.follow,
+            record=self._writer.follow,
             send=self._dispatcher.feeder.lead,
             note=lambda reason: self._tell(Note(reason)),
         )
@@ -334,7 +334,7 @@ class _Worker:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
         try:
-            await self._committer.close(self._recorder)
+            await self._committer.close(self._writer)
             if self._dedup is not None:
                 await self._dedup.close()
         except RowmillError as error:

@@ -24,7 +24,7 @@ from rowmill.worker.job import Fallback, Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
-from rowmill.worker.recorder import OutcomeWriter
+from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
@@ -42,7 +42,7 @@ class Settler:
         task: Task,
         router: Router,
         backlog: Backlog,
-        recorder: OutcomeWriter,
+        writer: OutcomeWriter,
         retry: RetryPolicy,
         counters: Counters,
         tell: Callable[[ToSupervisor], None],
@@ -59,7 +59,7 @@ class Settler:
         self._task = task
         self._router = router
         self._backlog = backlog
-        self._recorder = recorder
+        self._writer = writer
         self._retry = retry
         self._counters = counters
         self._tell = tell
@@ -102,7 +102,7 @@ class Settler:
             provider.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
                 self._reservations.answered(job, provider, answer)
-            self._recorder.result(job, answer, now)
+            self._writer.result(job, answer, now)
 
     def _settle_pack(self, pack: Job, provider: Provider, results: list[Answer | InvalidOutput], now: float) -> None:
         """Record the rows of a pack that have their answers, and ask the others again in smaller packs."""
@@ -125,11 +125,11 @@ class Settler:
                 if len(members) == 1:
                     self._ask_again(pack, provider, result, now)
                 else:
-                    self._recorder.reply(member, pack.requests, result)
+                    self._writer.reply(member, pack.requests, result)
             else:
                 packs.tell(pack, member, requests=requests)
                 requests = 0
-                self._recorder.result(member, result, now)
+                self._writer.result(member, result, now)
         if len(members) == 1 and wrong:
             return  # asked again as it is, or failed
         if wrong:
@@ -141,7 +141,7 @@ class Settler:
     def _ask_again(self, job: Job, provider: Provider, invalid: InvalidOutput, now: float) -> None:
         """Show the model what was wrong with its reply to this row, unless it was asked often enough."""
         row = job if job.members is None else job.members[0]
-        self._recorder.reply(row, job.requests, invalid)
+        self._writer.reply(row, job.requests, invalid)
         row.asked += 1
         if row.asked >= self._asks:
             self._fail_for_good(job, provider, failure_of(invalid), now)
@@ -227,7 +227,7 @@ class Settler:
                 job.provider = self._router.providers[target]
                 self._backlog.bind(job)
                 return
-        self._recorder.failure(job, failure, now)
+        self._writer.failure(job, failure, now)
         if failure.status is None or failure.fault.retryable:
             return
         rows = provider.same_error((failure.fault.name, failure.code, failure.status))
@@ -238,7 +238,7 @@ class Settler:
     def _give_up(self, job: Job) -> None:
         """Record the failure that a row had where it went first: there is nobody left to ask instead."""
         assert job.fallback is not None
-        self._recorder.failure(job, job.fallback.failure, monotonic())
+        self._writer.failure(job, job.fallback.failure, monotonic())
 
 
 def _together(results: list[Answer | InvalidOutput]) -> Answer:
