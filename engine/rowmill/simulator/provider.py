@@ -85,5 +85,5 @@ class SimulatedProvider:
         if fault.content:
             damage = Damage(fault.name, plan.spot())
             damaged = route.compose(body, mark, self.settings.reply_tokens, damage)
-            return (damaged, fault) if damaged.damaged else (completion, OK)
+            return (damaged, fault) if damage.struck else (completion, OK)
         return completion, fault

@@ -32,13 +32,9 @@ class Statistics(Figures):
     max_per_request: int = 0
     repeated_after_success: int = 0  # requests with a body that a valid reply had been sent to before
     repeated_after_damage: int = 0  # requests with one that so far only had replies with a content fault
-    answered_twice: int = (
-        0  # bodies with several valid replies, also where the second request came before the first reply
-    )
+    answered_twice: int = 0  # bodies with more than one, also where the second request came before the first reply
     by_route: Counter[str] = msgspec.field(default_factory=Counter)  # requests
-    inputs: Counter[str] = msgspec.field(
-        default_factory=Counter
-    )  # by route: texts and prompts of packs, where replied to
+    inputs: Counter[str] = msgspec.field(default_factory=Counter)  # texts, and prompts of packs, of replies made
     by_status: Counter[int] = msgspec.field(default_factory=Counter)
     no_answer: int = 0
     by_fault: Counter[str] = msgspec.field(default_factory=Counter)

@@ -35,7 +35,7 @@ def _choice(schema: Any, question: str, damage: Damage | None) -> tuple[dict[str
     completion = compose(body, fingerprint(body), 0.0, damage)
     assert completion.completion_tokens > 0
     choice: dict[str, Any] = json.loads(completion.body)["choices"][0]
-    return choice, completion.damaged
+    return choice, damage is not None and damage.struck
 
 
 def _text(schema: Any, question: str, kind: str, draw: int) -> str:

@@ -94,9 +94,11 @@ class LineWorker:
             return Answered(key, error=self._written(line, error.status, error.body))
         if fault == "missing":
             return Answered(key, completed=True)
+        struck = faults.OK
         if completion.structured:
-            completion, _ = self._provider.damage(self._route, body, mark, completion, faults.OK, plan=self._content)
-        damaged = fault == "bad_body" or completion.damaged
+            plan = self._content
+            completion, struck = self._provider.damage(self._route, body, mark, completion, faults.OK, plan=plan)
+        damaged = fault == "bad_body" or struck.content
         written = self._written(line, 200, _BAD_BODY if fault == "bad_body" else completion.body)
         return Answered(
             key,

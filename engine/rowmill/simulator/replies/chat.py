@@ -15,6 +15,9 @@ class _ResponseFormat(msgspec.Struct, frozen=True, gc=False):
     json_schema: _JsonSchema = _JsonSchema()
 
 
+_PLAIN = _ResponseFormat()
+
+
 class ChatRequest(msgspec.Struct, gc=False):
     """What the simulator reads of a request body; everything else is let through unread."""
 
@@ -25,29 +28,11 @@ class ChatRequest(msgspec.Struct, gc=False):
     stream: bool | None = None
     response_format: _ResponseFormat | None = None
 
-    def form(self) -> bytes | None:
-        """Say what the reply must be, as `say` wants it."""
-        wanted = self.response_format
-        if wanted is None:
-            return None
-        return form_of(wanted.type, wanted.json_schema.schema, "response_format.json_schema")
-
-    def token_cap(self) -> int | None:
-        """Tell how many tokens the reply may have; None where the request sets no cap."""
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-
 
 # Written once: they are the same in every reply.
-_PROMPT_DETAILS = msgspec.Raw(encode({"cached_tokens": 0, "audio_tokens": 0}))
+_PROMPT_DETAILS = msgspec.Raw(b'{"cached_tokens":0,"audio_tokens":0}')
 _COMPLETION_DETAILS = msgspec.Raw(
-    encode(
-        {
-            "reasoning_tokens": 0,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        }
-    )
+    b'{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}'
 )
 
 
@@ -98,9 +83,11 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
     request = read(_decoder, body)
     if not request.messages:
         raise RequestError(400, "[] is too short - 'messages'", param="messages")
-    cap = request.token_cap()
+    cap = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
     require_possible(request.model, cap, request.stream)
-    said = say(request.messages, mark, cap=cap, mean_tokens=mean_tokens, form=request.form(), damage=damage)
+    wanted = request.response_format or _PLAIN
+    form = form_of(wanted.type, wanted.json_schema.schema, "response_format.json_schema")
+    said = say(request.messages, mark, cap=cap, mean_tokens=mean_tokens, form=form, damage=damage)
     message = _AssistantMessage(None, said.text) if said.refused else _AssistantMessage(said.text, None)
     reply = _ChatReply(
         f"chatcmpl-{mark.hex()}",
@@ -109,4 +96,4 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         (_AssistantChoice(message, "length" if said.cut else "stop"),),
         CompletionUsage(said.prompt_tokens, said.tokens, said.prompt_tokens + said.tokens),
     )
-    return said.put_into(encode(reply), cap)
+    return said.put_into(encode(reply))

@@ -28,16 +28,7 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, _damage: Damage 
     cap = request.max_tokens
     require_possible(request.model, cap, request.stream)
     said = [
-        say(
-            [ChatMessage("user", prompt)],
-            mark,
-            cap=cap,
-            mean_tokens=mean_tokens,
-            form=None,
-            damage=None,
-            param="prompt",
-        )
-        for prompt in prompts
+        say([ChatMessage("user", prompt)], mark, cap=cap, mean_tokens=mean_tokens, param="prompt") for prompt in prompts
     ]
     prompt_tokens = sum(one.prompt_tokens for one in said)
     completion_tokens = sum(one.tokens for one in said)
@@ -53,5 +44,5 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, _damage: Damage 
         "usage": CompletionUsage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
         "system_fingerprint": "fp_rowmill",
     }
-    charge = sum(one.charge(cap) for one in said)
+    charge = sum(one.charge for one in said)
     return Completion(encode(reply), prompt_tokens, completion_tokens, charge, len(prompts))

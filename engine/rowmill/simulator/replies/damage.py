@@ -1,7 +1,7 @@
 """Content faults: replies of the right status and shape whose content is not what was asked for.
 
 Where a kind has nothing to strike (`missing` in a schema that requires nothing, `wrong-id` outside a pack), the reply
-stays as it was, and counts as good.
+stays as it was, and counts as good; `Damage.struck` tells.
 """
 
 import copy
@@ -28,10 +28,10 @@ class _Place(msgspec.Struct, gc=False):
     required: bool
 
 
-def of_value(damage: Damage, known: ReplySchema, schema: Any, value: Any) -> tuple[Any, bool]:
-    """Damage a value that fits a schema, where the damage is one of values. Tells whether it was."""
+def of_value(damage: Damage, known: ReplySchema, schema: Any, value: Any) -> Any:
+    """Damage a value that fits a schema, where the damage is one of values."""
     if damage.kind not in {"wrong-type", "missing"}:
-        return value, False
+        return value
     holder = [copy.deepcopy(value)]  # its parts can belong to the schema
     whole, *inner = _places(known, schema, holder, 0, required=False)
     if damage.kind == "missing":
@@ -39,49 +39,48 @@ def of_value(damage: Damage, known: ReplySchema, schema: Any, value: Any) -> tup
     else:
         places = [place for place in inner or [whole] if place.types]
     if not places:
-        return value, False
+        return value
     place = places[damage.draw % len(places)]
     if damage.kind == "missing":
+        damage.struck = True
         del place.container[place.key]
-        return holder[0], True
+        return holder[0]
     found = place.container[place.key]
     # A number in quotes is how models err most.
     likely = [str(found)] if isinstance(found, int | float) else []
     wrong = [other for other in (*likely, *_WRONG) if type_of(other) not in place.types]
-    if not wrong:
-        return value, False
-    place.container[place.key] = wrong[0]
-    return holder[0], True
+    if wrong:
+        damage.struck = True
+        place.container[place.key] = wrong[0]
+    return holder[0]
 
 
-def of_answers(
-    damage: Damage, known: ReplySchema, prompts: list[Prompt], answers: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], bool]:
-    """Damage one answer of a pack. Tells whether it was."""
+def of_answers(damage: Damage, known: ReplySchema, prompts: list[Prompt], answers: list[dict[str, Any]]) -> None:
+    """Damage one answer of a pack, where the damage is one of answers."""
     at = damage.draw % len(answers)
     one = answers[at]
     match damage.kind:
         case "missing":
-            return [*answers[:at], *answers[at + 1 :]], True
+            del answers[at]
         case "wrong-type":
-            answer, struck = of_value(damage, known, known.answer, one["answer"])
-            return [*answers[:at], {**one, "answer": answer}, *answers[at + 1 :]], struck
+            one["answer"] = of_value(damage, known, known.answer, one["answer"])
+            return
         case "duplicate":
             other = prompts[(at + 1) % len(prompts)].prompt if len(prompts) > 1 else prompts[0].prompt + " Again."
-            return [*answers[: at + 1], {**one, "answer": known.answer_to(other)}, *answers[at + 1 :]], True
+            answers.insert(at + 1, {**one, "answer": known.answer_to(other)})
         case "wrong-id":
-            return [*answers[:at], {**one, "id": _stranger(prompts, one["id"])}, *answers[at + 1 :]], True
-    return answers, False
+            one["id"] = _stranger(prompts, one["id"])
+        case _:
+            return
+    damage.struck = True
 
 
-def of_text(damage: Damage, text: str) -> tuple[str, bool]:
-    """Damage a content as text, where the damage is one of texts. Tells whether it was."""
-    match damage.kind:
-        case "extra-prose":
-            return BEFORE + text + _AFTER, True
-        case "cut":
-            return text[: len(text) // 2], True
-    return text, False
+def of_text(damage: Damage, text: str) -> str:
+    """Damage a content as text, where the damage is one of texts."""
+    damage.struck = damage.kind in {"extra-prose", "cut"}
+    if damage.kind == "extra-prose":
+        return BEFORE + text + _AFTER
+    return text[: len(text) // 2] if damage.struck else text
 
 
 def _places(known: ReplySchema, schema: Any, container: Any, key: Any, *, required: bool) -> Iterator[_Place]:

@@ -2,17 +2,8 @@
 
 import msgspec
 
-from rowmill.simulator.replies.reply import CONTEXT_TOKENS, Completion, Damage, RequestError, filtered, too_long
-from rowmill.simulator.replies.wording import (
-    CHARS_PER_TOKEN,
-    FILTERED,
-    REFUSAL,
-    REFUSED,
-    length,
-    stretched,
-    summary,
-    tokens,
-)
+from rowmill.simulator.replies import wording
+from rowmill.simulator.replies.reply import CONTEXT_TOKENS, Completion, Damage, RequestError
 
 
 class ContentPart(msgspec.Struct, gc=False):
@@ -41,20 +32,15 @@ class Said(msgspec.Struct, gc=False):
     text: str
     prompt_tokens: int
     tokens: int
+    charge: int  # tokens that the limits are charged
     refused: bool
     cut: bool  # by the cap, or by a fault that looks so
-    inputs: int = 1
-    structured: bool = False
-    damaged: bool = False
+    inputs: int
+    structured: bool
 
-    def charge(self, cap: int | None) -> int:
-        """Tell the tokens that the limits are charged."""
-        return self.prompt_tokens + (cap if cap is not None else self.tokens)
-
-    def put_into(self, body: bytes, cap: int | None) -> Completion:
+    def put_into(self, body: bytes) -> Completion:
         """Return the reply that says it, given its body."""
-        charge = self.charge(cap)
-        return Completion(body, self.prompt_tokens, self.tokens, charge, self.inputs, self.structured, self.damaged)
+        return Completion(body, self.prompt_tokens, self.tokens, self.charge, self.inputs, self.structured)
 
 
 def say(
@@ -63,8 +49,8 @@ def say(
     *,
     cap: int | None,
     mean_tokens: float,
-    form: bytes | None,
-    damage: Damage | None,
+    form: bytes | None = None,
+    damage: Damage | None = None,
     param: str = "messages",
     form_param: str = "response_format",
 ) -> Said:
@@ -73,36 +59,44 @@ def say(
     form: the JSON Schema of the reply, empty for any JSON object, None for text.
     """
     texts = [message.text() for message in messages]
-    prompt_tokens = tokens(sum(map(len, texts)) + (len(form) if form else 0))
+    prompt_tokens = wording.tokens(sum(map(len, texts)) + (len(form) if form else 0))
     if prompt_tokens > CONTEXT_TOKENS:
-        raise too_long(prompt_tokens, param)
+        raise RequestError(
+            400,
+            f"This model's maximum context length is {CONTEXT_TOKENS} tokens. However, your {param} resulted in "
+            f"{prompt_tokens} tokens. Please reduce the length of the {param}.",
+            code="context_length_exceeded",
+            param=param,
+        )
     question = ""
     refuse = False
     for message, text in zip(messages, texts, strict=True):
         if message.role == "user":
             question = text
-            if FILTERED in text:
-                raise filtered()
-            if REFUSED in text:
-                refuse = True
-    inputs, structured, damaged, cut = 1, False, False, False
+            if wording.FILTERED in text:
+                flagged = "The prompt was flagged by the content filter."
+                raise RequestError(400, flagged, code="content_filter", param="prompt")
+            refuse = refuse or wording.REFUSED in text
+    inputs, cut = 1, False
+    structured = form is not None and not refuse
     if form is not None and not refuse:
         # Its validator takes time and memory that a run without schemas does not have to spend.
         from rowmill.simulator.replies.structured import content
 
-        made = content([message.role for message in messages], texts, form, damage, form_param)
-        text, inputs, structured, damaged = made.text, made.inputs, True, made.damaged
-        cut = damage is not None and damaged and damage.kind == "cut"
+        text, inputs = content([message.role for message in messages], texts, form, damage, form_param)
+        cut = damage is not None and damage.struck and damage.kind == "cut"
     else:
-        text = REFUSAL if refuse else summary(question)
+        text = wording.REFUSAL if refuse else wording.summary(question)
         if mean_tokens and not refuse:
-            wanted = length(mark, mean_tokens)
+            wanted = wording.length(mark, mean_tokens)
             cut = cap is not None and wanted > cap
-            text = stretched(text, cap if cap is not None and cut else wanted)
-    if cap is not None and len(text) > cap * CHARS_PER_TOKEN:
-        text = text[: cap * CHARS_PER_TOKEN]
+            text = wording.stretched(text, cap if cap is not None and cut else wanted)
+    if cap is not None and len(text) > cap * wording.CHARS_PER_TOKEN:
+        text = text[: cap * wording.CHARS_PER_TOKEN]
         cut = True
-    return Said(text, prompt_tokens, tokens(len(text)), refuse, cut, inputs, structured, damaged)
+    tokens = wording.tokens(len(text))
+    charge = prompt_tokens + (cap if cap is not None else tokens)
+    return Said(text, prompt_tokens, tokens, charge, refuse, cut, inputs, structured)
 
 
 def form_of(kind: str, schema: msgspec.Raw, param: str) -> bytes | None:

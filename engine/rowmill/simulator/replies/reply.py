@@ -41,14 +41,14 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
     charge: int  # tokens charged against the limit: prompt and the cap, or the reply where there is no cap
     inputs: int = 1  # texts that the request asked about: more in a pack and in lists of texts
     structured: bool = False  # its content is JSON that was asked for, which content faults may damage
-    damaged: bool = False  # one did
 
 
-class Damage(msgspec.Struct, frozen=True):
+class Damage(msgspec.Struct):
     """A content fault of one reply."""
 
     kind: str
     draw: int  # 64 random bits: where it strikes
+    struck: bool = False  # the reply had something to strike
 
 
 def fingerprint(body: bytes) -> bytes:
@@ -83,12 +83,8 @@ def read(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
 def require_model(model: str) -> None:
     """Refuse a model that does not exist."""
     if model.startswith(UNKNOWN_MODEL):
-        raise RequestError(
-            404,
-            f"The model `{model}` does not exist or you do not have access to it.",
-            code="model_not_found",
-            param="model",
-        )
+        message = f"The model `{model}` does not exist or you do not have access to it."
+        raise RequestError(404, message, code="model_not_found", param="model")
 
 
 def require_possible(model: str, cap: int | None, stream: bool | None, least_cap: int = 1) -> None:
@@ -97,25 +93,6 @@ def require_possible(model: str, cap: int | None, stream: bool | None, least_cap
     if stream:
         raise RequestError(400, "The simulator does not stream.", code="unsupported_value", param="stream")
     if cap is not None and cap < least_cap:
-        raise RequestError(
-            400,
-            f"Expected a value of at least {least_cap}, but got {cap}.",
-            code="integer_below_min_value",
-            param="max_tokens" if least_cap == 1 else "max_output_tokens",
-        )
-
-
-def too_long(prompt_tokens: int, param: str) -> RequestError:
-    """Build the error for a prompt that the context has no room for."""
-    return RequestError(
-        400,
-        f"This model's maximum context length is {CONTEXT_TOKENS} tokens. However, your {param} resulted in "
-        f"{prompt_tokens} tokens. Please reduce the length of the {param}.",
-        code="context_length_exceeded",
-        param=param,
-    )
-
-
-def filtered() -> RequestError:
-    """Build the error for a prompt that the content filter flags."""
-    return RequestError(400, "The prompt was flagged by the content filter.", code="content_filter", param="prompt")
+        param = "max_tokens" if least_cap == 1 else "max_output_tokens"
+        message = f"Expected a value of at least {least_cap}, but got {cap}."
+        raise RequestError(400, message, code="integer_below_min_value", param=param)

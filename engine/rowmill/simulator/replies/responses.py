@@ -20,6 +20,9 @@ class _TextOptions(msgspec.Struct, gc=False):
     format: _TextFormat | None = None
 
 
+_PLAIN = _TextOptions()
+
+
 class ResponsesRequest(msgspec.Struct, gc=False):
     """What the simulator reads of a request body; items of the input that are no messages count as empty."""
 
@@ -30,26 +33,15 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     text: _TextOptions | None = None
     stream: bool | None = None
 
-    def form(self) -> bytes | None:
-        """Say what the reply must be, as `say` wants it."""
-        if self.text is None or self.text.format is None:
-            return None
-        return form_of(self.text.format.type, self.text.format.schema, _SCHEMA)
-
-    def messages(self) -> list[ChatMessage]:
-        """Put instructions and input into one conversation."""
-        given = [ChatMessage("user", self.input)] if isinstance(self.input, str) else self.input
-        return [ChatMessage("system", self.instructions), *given] if self.instructions else given
-
 
 class _AsSent(msgspec.Struct, gc=False):
-    """The members that the reply repeats."""
+    """The members that the reply repeats, and what it says where they are missing."""
 
-    instructions: msgspec.Raw = msgspec.Raw()
-    metadata: msgspec.Raw = msgspec.Raw()
-    text: msgspec.Raw = msgspec.Raw()
-    temperature: msgspec.Raw = msgspec.Raw()
-    top_p: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw(b"null")
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    text: msgspec.Raw = msgspec.Raw(b'{"format":{"type":"text"}}')
+    temperature: msgspec.Raw = msgspec.Raw(b"1.0")
+    top_p: msgspec.Raw = msgspec.Raw(b"1.0")
 
 
 _decoder = msgspec.json.Decoder(ResponsesRequest)
@@ -59,17 +51,20 @@ _sent_decoder = msgspec.json.Decoder(_AsSent)
 def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage | None = None) -> Completion:
     """Answer a request body whose `fingerprint` is `mark`, as `chat.compose` does."""
     request = read(_decoder, body)
-    messages = request.messages()
     if not request.input:
         raise RequestError(400, "Missing required parameter: 'input'.", code="missing_required_parameter")
     cap = request.max_output_tokens
     require_possible(request.model, cap, request.stream, _LEAST_CAP)
+    messages = [ChatMessage("user", request.input)] if isinstance(request.input, str) else request.input
+    if request.instructions:
+        messages = [ChatMessage("system", request.instructions), *messages]
+    wanted = (request.text or _PLAIN).format or _TextFormat()
     said = say(
         messages,
         mark,
         cap=cap,
         mean_tokens=mean_tokens,
-        form=request.form(),
+        form=form_of(wanted.type, wanted.schema, _SCHEMA),
         damage=damage,
         param="input",
         form_param=_SCHEMA,
@@ -85,7 +80,7 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         "completed_at": None if said.cut else at,
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if said.cut else None,
-        "instructions": _or(sent.instructions, None),
+        "instructions": sent.instructions,
         "max_output_tokens": cap,
         "model": request.model,
         "output": [_message(said, mark)],
@@ -94,11 +89,11 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         "reasoning": {"effort": None, "summary": None},
         "service_tier": "default",
         "store": False,
-        "temperature": _or(sent.temperature, 1.0),
-        "text": _or(sent.text, {"format": {"type": "text"}}),
+        "temperature": sent.temperature,
+        "text": sent.text,
         "tool_choice": "auto",
         "tools": [],
-        "top_p": _or(sent.top_p, 1.0),
+        "top_p": sent.top_p,
         "truncation": "disabled",
         "usage": {
             "input_tokens": said.prompt_tokens,
@@ -108,13 +103,9 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
             "total_tokens": said.prompt_tokens + said.tokens,
         },
         "user": None,
-        "metadata": _or(sent.metadata, {}),
+        "metadata": sent.metadata,
     }
-    return said.put_into(encode(reply), cap)
-
-
-def _or(sent: msgspec.Raw, otherwise: Any) -> Any:
-    return sent if bytes(sent) else otherwise
+    return said.put_into(encode(reply))
 
 
 def _message(said: Said, mark: bytes) -> dict[str, Any]:

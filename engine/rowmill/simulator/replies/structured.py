@@ -1,57 +1,46 @@
 """The content of replies that have to be JSON: by a schema, for a pack of prompts, or just any object."""
 
 from collections.abc import Sequence
-
-import msgspec
+from typing import Any
 
 from rowmill.simulator.replies import damage as damages
 from rowmill.simulator.replies import packs, reply_schema, wording
 from rowmill.simulator.replies.reply import Damage, RequestError, encode
 
 
-class Content(msgspec.Struct, gc=False):
-    """What a reply says."""
-
-    text: str
-    inputs: int = 1  # prompts that it answers
-    damaged: bool = False
-
-
-def content(roles: Sequence[str], texts: Sequence[str], form: bytes, damage: Damage | None, param: str) -> Content:
+def content(
+    roles: Sequence[str], texts: Sequence[str], form: bytes, damage: Damage | None, param: str
+) -> tuple[str, int]:
     """Answer messages by the JSON Schema in `form`; by any object, where that is empty.
 
-    Raises `RequestError` for a schema that is none; `param` is the member of the request that it came in.
+    Returns the text, and how many prompts it answers. Raises `RequestError` for a schema that is none; `param` is the
+    member of the request that it came in.
     """
+    asked = [text for role, text in zip(roles, texts, strict=True) if role == "user"]
+    value: Any
+    pack = None
     if not form:
-        text = encode({"answer": wording.summary(_last_of_user(roles, texts))}).decode()
-        return _finished(Content(text), damage)
-    try:
-        known = reply_schema.load(form)
-    except reply_schema.InvalidSchemaError as error:
-        raise RequestError(400, f"Invalid schema for {param}: {error}", param=param) from None
-    if known.answer is not None:
-        of_user = (text for role, text in zip(reversed(roles), reversed(texts), strict=True) if role == "user")
-        pack = packs.prompts(of_user)
+        value = {"answer": wording.summary(asked[-1] if asked else "")}
+    else:
+        try:
+            known = reply_schema.load(form)
+        except reply_schema.InvalidSchemaError as error:
+            raise RequestError(400, f"Invalid schema for {param}: {error}", param=param) from None
+        if known.answer is not None:
+            pack = packs.prompts(reversed(asked))
         if pack is not None:
-            answers, damaged = packs.answers(known, pack), False
+            answers = packs.answers(known, pack)
             if damage is not None:
-                answers, damaged = damages.of_answers(damage, known, pack, answers)
-            text = encode({"answers": answers}).decode()
-            return _finished(Content(text, len(pack), damaged), damage)
-    value, damaged = known.value(_question(roles, texts, known)), False
-    if damage is not None:
-        value, damaged = damages.of_value(damage, known, known.root, value)
-    return _finished(Content(encode(value).decode(), 1, damaged), damage)
-
-
-def _finished(made: Content, damage: Damage | None) -> Content:
-    if damage is not None and not made.damaged:
-        made.text, made.damaged = damages.of_text(damage, made.text)
-    return made
-
-
-def _last_of_user(roles: Sequence[str], texts: Sequence[str]) -> str:
-    return next((text for role, text in zip(reversed(roles), reversed(texts), strict=True) if role == "user"), "")
+                damages.of_answers(damage, known, pack, answers)
+            value = {"answers": answers}
+        else:
+            value = known.value(_question(roles, texts, known))
+            if damage is not None:
+                value = damages.of_value(damage, known, known.root, value)
+    text = encode(value).decode()
+    if damage is not None and not damage.struck:
+        text = damages.of_text(damage, text)
+    return text, 1 if pack is None else len(pack)
 
 
 def _question(roles: Sequence[str], texts: Sequence[str], known: reply_schema.ReplySchema) -> str:
