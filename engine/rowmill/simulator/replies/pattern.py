@@ -19,39 +19,30 @@ _MOST = 200  # repetitions that are written at all
 _LETTERS = string.ascii_lowercase
 _KINDS = {"d": string.digits, "w": _LETTERS + string.digits, "s": " ", "D": _LETTERS, "W": "-", "S": _LETTERS}
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r"}
-_DATE = "20{:02d}-{:02d}-{:02d}"
-_TIME = "{:02d}:{:02d}:{:02d}Z"
+_FORMATS = {
+    "date": "{date}",
+    "time": "{time}",
+    "date-time": "{date}T{time}",
+    "duration": "PT{small}S",
+    "email": "{number:x}@example.com",
+    "hostname": "h{number:x}.example.com",
+    "uri": "https://example.com/{number:x}",
+    "iri": "https://example.com/{number:x}",
+    "uri-reference": "/{number:x}",
+    "ipv4": "192.0.2.{host}",
+    "ipv6": "2001:db8::{small:x}",
+    "uuid": "{uuid}",
+}
 
 
 def formatted(name: str, number: int) -> str | None:
     """Write a text of this format that follows from a number of 64 bits; None where the format is not known."""
     small = number & 0xFFFF
-    date = _DATE.format(small % 30, number % 12 + 1, number % 28 + 1)
-    time = _TIME.format(number % 24, small % 60, number % 60)
-    match name:
-        case "date":
-            return date
-        case "time":
-            return time
-        case "date-time":
-            return f"{date}T{time}"
-        case "duration":
-            return f"PT{small}S"
-        case "email":
-            return f"{number:x}@example.com"
-        case "hostname":
-            return f"h{number:x}.example.com"
-        case "uri" | "iri":
-            return f"https://example.com/{number:x}"
-        case "uri-reference":
-            return f"/{number:x}"
-        case "ipv4":
-            return f"192.0.2.{small % 254 + 1}"
-        case "ipv6":
-            return f"2001:db8::{small:x}"
-        case "uuid":
-            return str(UUID(int=number << 64 | number, version=4))
-    return None
+    date = f"20{small % 30:02}-{number % 12 + 1:02}-{number % 28 + 1:02}"
+    time = f"{number % 24:02}:{small % 60:02}:{number % 60:02}Z"
+    uuid = UUID(int=number << 64 | number, version=4)
+    text = _FORMATS.get(name)
+    return text and text.format(number=number, small=small, date=date, time=time, host=small % 254 + 1, uuid=uuid)
 
 
 def fitting(pattern: str, draw: Draw, low: int, high: int | None) -> str | None:
@@ -88,8 +79,11 @@ class _Writer:
     def _peek(self) -> str:
         return self._pattern[self._at : self._at + 1]
 
-    def _take(self) -> str:
+    def _take(self, only: str = "") -> str:
+        """Take the next character; one of these only, or nothing."""
         char = self._peek()
+        if only and (not char or char not in only):
+            return ""
         if not char:
             raise _BeyondError
         self._at += 1
@@ -97,8 +91,7 @@ class _Writer:
 
     def _alternatives(self) -> str:
         first = self._sequence()
-        while self._peek() == "|":
-            self._take()
+        while self._take("|"):
             self._sequence()
         return first
 
@@ -135,11 +128,9 @@ class _Writer:
                 return char
 
     def _group(self) -> str:
-        if self._peek() == "?":
-            self._take()
+        if self._take("?"):
+            self._take("P")
             kind = self._take()
-            if kind == "P":
-                kind = self._take()
             if kind == "<" and self._peek() not in {"=", "!"}:
                 while self._take() != ">":
                     pass
@@ -162,9 +153,7 @@ class _Writer:
 
     def _members(self) -> str:
         """Read a class up to its end; return the characters that it holds."""
-        negated = self._peek() == "^"
-        if negated:
-            self._take()
+        negated = self._take("^")
         members = ""
         while (char := self._take()) != "]" or not members:
             if char == "\\":
@@ -188,16 +177,13 @@ class _Writer:
 
     def _times(self) -> int:
         """Read a quantifier, if there is one; choose how often what it follows is written."""
-        char = self._peek()
         least, most = 1, 1
-        if char in {"*", "+", "?"}:
-            self._take()
+        if char := self._take("*+?"):
             least = 1 if char == "+" else 0
             most = 1 if char == "?" else least + self._wide
         elif (found := re.compile(r"\{(\d+)(,?)(\d*)\}").match(self._pattern, self._at)) is not None:
             self._at = found.end()
             least = int(found[1])
             most = int(found[3]) if found[3] else least + (self._wide if found[2] else 0)
-        if self._peek() == "?":  # lazy: the same texts fit
-            self._take()
+        self._take("?")  # lazy: the same texts fit
         return min(most, least + self._wide, max(least, _MOST))
