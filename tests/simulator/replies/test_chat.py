@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
 from rowmill.simulator.replies import RequestError, compose, digest, fingerprint
+from rowmill.simulator.replies.wording import FILTERED, REFUSED
 
 
 def _body(content: Any = "Summarise this:\nA library for parsing dates.", **extra: Any) -> bytes:
@@ -26,7 +27,8 @@ def _refusal(body: bytes) -> tuple[int, dict[str, Any]]:
     return caught.value.status, json.loads(caught.value.body)["error"]
 
 
-@given(st.text(max_size=2000))
+# Texts with the two markers are not answered by a summary, and Hypothesis tries what it finds in the source.
+@given(st.text(max_size=2000).filter(lambda text: FILTERED not in text and REFUSED not in text))
 def test_a_reply_is_one_line_that_carries_its_rows_digest(question: str) -> None:
     text = _reply(_body(question))["choices"][0]["message"]["content"]
     assert text.endswith(f"[{digest(question)}]")
