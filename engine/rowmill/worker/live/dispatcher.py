@@ -28,9 +28,10 @@ from rowmill.ipc.messages import ToSupervisor
 from rowmill.store.in_flight import InflightBoard
 from rowmill.tasks import Task
 from rowmill.transport import faults
+from rowmill.worker.failures import failure_of
 from rowmill.worker.job import IN_FLIGHT, Job
 from rowmill.worker.live.backlog import Backlog
-from rowmill.worker.live.feeder import Feeder, invalid_row
+from rowmill.worker.live.feeder import Feeder
 from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
@@ -245,7 +246,7 @@ class Dispatcher:
                         request = job.request = self._task.build(job.line)
                     except InvalidRow as error:
                         cells[number] = 0
-                        self._writer.failure(job, invalid_row(error), now)
+                        self._writer.failure(job, failure_of(error), now)
                         continue
             if job.fallback is not None:
                 assert job.provider is not None

@@ -10,16 +10,18 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from rowmill.core.amounts import Spent
-from rowmill.core.errors import InvalidOutput, InvalidRow
-from rowmill.core.wire import Answer, Failure, Request
+from rowmill.core.errors import InvalidRow
+from rowmill.core.wire import Failure, Request
 from rowmill.store.recovery import StoredReply
 from rowmill.tasks import Task
 from rowmill.transport import faults
 from rowmill.worker import packs
+from rowmill.worker.failures import failure_of
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.outcome_writer import OutcomeWriter
+from rowmill.worker.stored_replies import invalid_output, tokens_of
 
 if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
@@ -116,14 +118,14 @@ class Feeder:
             try:
                 job.request = self._task.build(job.line)
             except InvalidRow as error:
-                self._writer.failure(job, invalid_row(error), now)
+                self._writer.failure(job, failure_of(error), now)
         return job.request
 
     def _take_up(self, job: Job, replies: list[StoredReply]) -> None:
         """Go on with a row where an earlier process left it: replied to, but with no valid answer."""
         last = replies[-1]
         job.requests = last.requests
-        job.spent = (sum(each.usage[0] for each in replies), sum(each.usage[1] for each in replies))
+        job.spent = tokens_of(replies)
         if self._packer is not None:
             # Whether it was asked in a pack is not known: it is asked by itself, as one that was wrong there would be.
             self._backlog.put_back(packs.packed([job]))
@@ -133,13 +135,11 @@ class Feeder:
         if self._request(job, now) is None:
             return
         if job.asked >= self._asks:
-            failure = Failure(fault=faults.INVALID_OUTPUT, message=last.problem, reply=bytes(last.output))
-            self._writer.failure(job, failure, now)
+            self._writer.failure(job, failure_of(invalid_output(last)), now)
             return
         for each in replies:
             assert job.request is not None
-            answer = Answer(bytes(each.output), b"null", b"null", b"null", *each.usage)
-            job.request = self._task.again(job.request, InvalidOutput(each.problem, answer))
+            job.request = self._task.again(job.request, invalid_output(each))
         job.first = now
         job.put_off = True  # no retry: nothing has failed
         self._backlog.put_back(job)
@@ -154,11 +154,6 @@ class Feeder:
         if self._packer is not None:
             jobs = self._packer.take(jobs) + self._packer.flush()
         self._add(jobs)
-
-
-def invalid_row(error: InvalidRow) -> Failure:
-    """Return what a row fails with that cannot become a request."""
-    return Failure(fault=faults.INVALID_ROW, message=str(error))
 
 
 def _poisonous() -> Failure:

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
-_BEAT_S = 0.25
+_HEARTBEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
 _STREAK = 100  # rows, over all workers, that fail for good with one and the same error until their provider is closed
 _SHORTEST_STREAK = 25  # and in each
@@ -133,7 +133,10 @@ class _Worker:
         self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
-        parts = [loop.create_task(part) for part in (self._feed(), self._committer.run(self._writer), self._beat())]
+        parts = [
+            loop.create_task(part)
+            for part in (self._feed(), self._committer.run(self._writer), self._send_heartbeats())
+        ]
         if self._dedup is not None:
             parts.append(loop.create_task(self._dedup.run()))
         stop = loop.create_task(self._draining.wait())
@@ -276,13 +279,13 @@ class _Worker:
     def _on_seal_failed(self) -> None:
         self._stop(0.0)
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         before = monotonic()
         while True:
             self._tell_progress()
-            await asyncio.sleep(_BEAT_S)
+            await asyncio.sleep(_HEARTBEAT_S)
             now = monotonic()
-            self._lag_ms = max(0.0, now - before - _BEAT_S) * 1000
+            self._lag_ms = max(0.0, now - before - _HEARTBEAT_S) * 1000
             self._dispatcher.backlog.look_ahead(now - before)
             before = now
 
