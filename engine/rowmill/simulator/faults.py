@@ -13,6 +13,7 @@ from enum import Enum, auto
 from itertools import accumulate
 from math import ceil
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -47,25 +48,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     valid: bool = False  # the sender gets a valid reply
 
 
-def _error(
-    name: str,
-    status: int,
-    message: str,
-    *,
-    kind: str,
-    code: str | None,
-    headers: Mapping[str, str] | None = None,
-) -> Fault:
-    body = error_body(message, kind=kind, code=code)
-    return Fault(name=name, status=status, body=body, headers=headers or {})
+def _error(name: str, status: int, message: str, *, kind: str, code: str | None, **how: Any) -> Fault:
+    return Fault(name=name, status=status, body=error_body(message, kind=kind, code=code), **how)
 
 
-def _limited(
-    name: str, headers: Mapping[str, str], *, retry_at_s: float | None = None, rises_ms: int | None = None
-) -> Fault:
+def _limited(name: str, **how: Any) -> Fault:
     message = "Rate limit reached for requests. This one was scripted."
-    body = error_body(message, kind="requests", code="rate_limit_exceeded")
-    return Fault(name=name, status=429, body=body, headers=headers, retry_at_s=retry_at_s, rises_ms=rises_ms)
+    return _error(name, 429, message, kind="requests", code="rate_limit_exceeded", **how)
 
 
 _NONSENSE_LIMITS = {
@@ -87,27 +76,21 @@ _HUGE_LIMITS = {
 _HTML_502 = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 _HTML_200 = b"<!doctype html><title>Sign in</title><p>Please sign in to this network.</p>\n"
 _QUOTA = "You exceeded your current quota, please check your plan and billing details."
+_TOO_FAST = "Your traffic grew too fast. Please slow down."
 _ARRAY = b'[{"error":{"code":400,"message":"Request contains an invalid argument.","status":"INVALID_ARGUMENT"}}]'
 
 CATALOGUE: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
         Fault(name="ok", produced=True, valid=True),
-        _limited("429", {"retry-after": "1"}),
-        _limited("429-ms", {"retry-after-ms": "200"}),
-        _limited("429-date", {}, retry_at_s=1),
-        _limited("429-rising", {}, rises_ms=200),
-        _limited("429-long", {"retry-after": "600"}),
-        _limited("429-bare", {}),
+        _limited("429", headers={"retry-after": "1"}),
+        _limited("429-ms", headers={"retry-after-ms": "200"}),
+        _limited("429-date", retry_at_s=1),
+        _limited("429-rising", rises_ms=200),
+        _limited("429-long", headers={"retry-after": "600"}),
+        _limited("429-bare"),
         _error("429-quota", 429, _QUOTA, kind="insufficient_quota", code="insufficient_quota"),
-        _error(
-            "slow_down",
-            429,
-            "Your traffic grew too fast. Please slow down.",
-            kind="requests",
-            code="slow_down",
-            headers={"retry-after": "1"},
-        ),
+        _error("slow_down", 429, _TOO_FAST, kind="requests", code="slow_down", headers={"retry-after": "1"}),
         _error("401", 401, "Incorrect API key provided.", kind="invalid_request_error", code="invalid_api_key"),
         _error("404", 404, "The model does not exist.", kind="invalid_request_error", code="model_not_found"),
         _error("400", 400, "Invalid value for a parameter.", kind="invalid_request_error", code="invalid_value"),

@@ -64,38 +64,35 @@ class EnforcedLimits:
     """A provider's two limits. A denied request is charged to neither."""
 
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        self.requests = Gcra(requests_per_minute) if requests_per_minute is not None else None
-        self.tokens = Gcra(tokens_per_minute) if tokens_per_minute is not None else None
+        self._limits: dict[LimitName, Gcra] = {}
+        if requests_per_minute is not None:
+            self._limits["requests"] = Gcra(requests_per_minute)
+        if tokens_per_minute is not None:
+            self._limits["tokens"] = Gcra(tokens_per_minute)
 
     def admit(self, tokens: int, now: float) -> Denial | None:
         """Charge one request of `tokens`, or say why not: the limit with the longer wait."""
         denial: Denial | None = None
-        charges: tuple[tuple[LimitName, Gcra | None, int], ...] = (
-            ("requests", self.requests, 1),
-            ("tokens", self.tokens, tokens),
-        )
-        for name, limit, cost in charges:
-            if limit is None:
-                continue
+        costs = {"requests": 1, "tokens": tokens}
+        for name, limit in self._limits.items():
+            cost = costs[name]
             too_large = name == "tokens" and cost > limit.per_minute
             wait = None if too_large else limit.wait(cost, now)
             if wait is None or wait > (denial.wait or 0.0 if denial else 0.0):
                 used = limit.per_minute - limit.remaining(now)
                 denial = Denial(limit=name, allowed=limit.per_minute, used=used, requested=cost, wait=wait)
         if denial is None:
-            for _, limit, cost in charges:
-                if limit is not None:
-                    limit.spend(cost, now)
+            for name, limit in self._limits.items():
+                limit.spend(costs[name], now)
         return denial
 
     def headers(self, now: float) -> dict[str, str]:
         """Build the `x-ratelimit-*` headers; none for a limit that is not set."""
         headers: dict[str, str] = {}
-        for name, limit in (("requests", self.requests), ("tokens", self.tokens)):
-            if limit is not None:
-                headers[f"x-ratelimit-limit-{name}"] = f"{limit.per_minute:.0f}"
-                headers[f"x-ratelimit-remaining-{name}"] = str(limit.remaining(now))
-                headers[f"x-ratelimit-reset-{name}"] = duration(limit.debt(now))
+        for name, limit in self._limits.items():
+            headers[f"x-ratelimit-limit-{name}"] = f"{limit.per_minute:.0f}"
+            headers[f"x-ratelimit-remaining-{name}"] = str(limit.remaining(now))
+            headers[f"x-ratelimit-reset-{name}"] = duration(limit.debt(now))
         return headers
 
 

@@ -11,6 +11,7 @@ from rowmill.simulator.limits import EnforcedLimits
 
 DEFAULT_PROVIDER = "default"  # the provider of plain /v1
 PREFIX = re.compile(r"[A-Za-z0-9._-]+")  # what a path prefix is made of
+_LEAST = {"parallel": 1, "queue": 0, "knee": 1, "batch_enqueued_tokens": 1}  # where they are set
 
 
 def check(settings: SimulatorSettings, where: str = "") -> None:
@@ -18,16 +19,12 @@ def check(settings: SimulatorSettings, where: str = "") -> None:
     for key in NOT_NEGATIVE:
         if not 0 <= getattr(settings, key) < inf:
             raise ValueError(f"{where}{key} must be a number of 0 or more, not {getattr(settings, key)}")
-    if settings.parallel is not None and settings.parallel < 1:
-        raise ValueError(f"{where}parallel must be at least 1, not {settings.parallel}")
-    if settings.queue is not None and settings.queue < 0:
-        raise ValueError(f"{where}queue must be at least 0, not {settings.queue}")
+    for key, least in _LEAST.items():
+        value = getattr(settings, key)
+        if value is not None and not least <= value < inf:
+            raise ValueError(f"{where}{key} must be at least {least}, not {value}")
     if settings.queue is not None and settings.parallel is None:
         raise ValueError(f"{where}queue needs {where}parallel: without it nothing waits")
-    if settings.knee is not None and not 1 <= settings.knee < inf:
-        raise ValueError(f"{where}knee must be at least 1, not {settings.knee}")
-    if settings.batch_enqueued_tokens is not None and settings.batch_enqueued_tokens < 1:
-        raise ValueError(f"{where}batch_enqueued_tokens must be at least 1, not {settings.batch_enqueued_tokens}")
     if where and settings.state is not None:
         raise ValueError(f"{where}state: a provider has no state of its own; set the one of all")
     for item in settings.batch_script:
