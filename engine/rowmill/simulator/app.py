@@ -30,7 +30,6 @@ from rowmill.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
 from rowmill.simulator.statistics import Statistics
 
 _PATH = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1(?P<route>/.*)")
-_KEPT = re.compile(rf"(?:/(?P<provider>{PREFIX.pattern}))?/v1/(?P<what>(?:files|batches)(?:/.*)?)")
 _CONTROL = re.compile(rf"/providers/(?P<provider>{PREFIX.pattern})/fault")
 _INVALID_KEY = "Bearer invalid"
 _CLAIM_S = 5.0  # how long a process that is just ending may still have the state
@@ -86,11 +85,11 @@ class Simulator:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
-        if request.method == "POST":
-            target = self._targets.get(request.raw_path) or self._target(request.raw_path)
-            if target is not None:
-                return await self._ask(*target, request)
         try:
+            if request.method == "POST":
+                target = self._targets.get(request.raw_path) or self._target(request.raw_path)
+                if target is not None:
+                    return await self._ask(*target, request)
             return await self._other(request)
         except replies.RequestError as error:
             return web.Response(body=error.body, status=error.status, content_type=JSON)
@@ -100,11 +99,12 @@ class Simulator:
     async def _other(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer what is not asked of a model. Raises `RequestError`."""
         path = request.raw_path.partition("?")[0]
-        if (match := _KEPT.fullmatch(path)) is not None:
-            return await self._keep(self._provider(match["provider"] or DEFAULT_PROVIDER), match["what"], request)
+        match = _PATH.fullmatch(path)
+        if match is not None and match["route"].split("/")[1] in ("files", "batches"):
+            return await self._keep(self._provider(match["provider"] or DEFAULT_PROVIDER), match["route"][1:], request)
         if request.method == "POST":
-            if (match := _CONTROL.fullmatch(request.raw_path)) is not None:
-                return await self._outage(match["provider"], request)
+            if (control := _CONTROL.fullmatch(request.raw_path)) is not None:
+                return await self._outage(control["provider"], request)
             if path == "/stats/reset":
                 for statistics in (self._total, *(provider.statistics for provider in self._providers.values())):
                     statistics.clear()
@@ -112,7 +112,7 @@ class Simulator:
         elif request.method == "GET":
             if path == "/stats":
                 return web.Response(body=self._figures(), content_type=JSON)
-            if (match := _PATH.fullmatch(path)) is not None and match["route"] == "/models":
+            if match is not None and match["route"] == "/models":
                 _require_key(request)
                 return web.Response(body=replies.models(), content_type=JSON)
         raise _no_such_url(request)
@@ -168,10 +168,7 @@ class Simulator:
         return _encode({"total": self._total.figures(second), "providers": providers})
 
     async def _ask(self, provider: SimulatedProvider, route: Route, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            body = await request.content.read()
-        except (web.RequestPayloadError, ConnectionError):
-            return web.Response(status=400)  # the sender left in the middle of its request; nobody reads this
+        body = await request.content.read()
         mark = replies.fingerprint(body)
         key = route.key(mark)
         exchange = Exchange(request, self._stopping, provider.settings.hang_s)
@@ -183,9 +180,8 @@ class Simulator:
                 await self._answer(provider, route, exchange, body, mark)
         finally:
             now = time.time()
-            status, success, damaged = exchange.status, exchange.success, exchange.damaged
             for statistics in provider.counted_in:
-                statistics.left(key, status, now, success=success, damaged=damaged)
+                statistics.left(key, exchange.status, now, success=exchange.success, damaged=exchange.damaged)
         return exchange.response
 
     async def _answer(
@@ -217,42 +213,21 @@ class Simulator:
                 statistics.faulted(fault.name)
         if fault.produced:
             await self._produce(provider, route, completion)
-        if fault.headers or fault.retry_at_s is not None or fault.rises_ms is not None:
-            headers = {**headers, **faults.headers_of(fault, time.time(), in_a_row)}
+        headers = {**headers, **faults.headers_of(fault, time.time(), in_a_row)}
         await exchange.deliver(fault, completion.body if fault.body is None else fault.body, headers)
 
     async def _produce(self, provider: SimulatedProvider, route: Route, completion: replies.Completion) -> None:
         """Take the time that the reply takes to make, after those before it in line."""
+        tokens = completion.completion_tokens
         provider.held += 1
         try:
-            if provider.slots is None:
-                await _work(provider, completion)
-            else:
-                await self._wait_in_line(provider, provider.slots)
-                try:
-                    await _work(provider, completion)
-                finally:
-                    provider.slots.release()
+            async with provider.slot():
+                if latency := provider.latency(tokens):
+                    await asyncio.sleep(latency)
         finally:
             provider.held -= 1
-        prompt_tokens, tokens, inputs = completion.prompt_tokens, completion.completion_tokens, completion.inputs
         for statistics in provider.counted_in:
-            statistics.billed(prompt_tokens, tokens, inputs, route.path)
-
-    async def _wait_in_line(self, provider: SimulatedProvider, slots: asyncio.Semaphore) -> None:
-        counted_in = provider.counted_in if slots.locked() else ()
-        for statistics in counted_in:
-            statistics.queued()
-        try:
-            await slots.acquire()
-        finally:
-            for statistics in counted_in:
-                statistics.dequeued()
-
-
-async def _work(provider: SimulatedProvider, completion: replies.Completion) -> None:
-    if latency := provider.latency(completion.completion_tokens):
-        await asyncio.sleep(latency)
+            statistics.billed(completion.prompt_tokens, tokens, completion.inputs, route.path)
 
 
 def _require_key(request: web.BaseRequest) -> None:

@@ -1,6 +1,8 @@
 """One provider: its limits, its faults, its speed and its figures. What `app` asks at each station of a request."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import log
 from random import Random
 
@@ -24,7 +26,7 @@ class SimulatedProvider:
         self.statistics = Statistics()
         self.counted_in = (total, self.statistics)  # what happens here counts in both
         # First come, first served. None: all at a time.
-        self.slots = asyncio.Semaphore(settings.parallel) if settings.parallel is not None else None
+        self._slots = asyncio.Semaphore(settings.parallel) if settings.parallel is not None else None
         self.held = 0  # replies that are being made or wait for it
         self._limits = EnforcedLimits(settings.requests_per_minute, settings.tokens_per_minute)
         self._random = Random(f"{settings.seed} latency {name}")  # noqa: S311 - repeatable, no secret
@@ -49,6 +51,26 @@ class SimulatedProvider:
         self._in_a_row = self._in_a_row + 1 if fault is self._last_fault else 1
         self._last_fault = fault
         return fault, self._in_a_row
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait in line for one of the places at work, and hold it."""
+        if self._slots is None:
+            yield
+            return
+        counted_in = self.counted_in if self._slots.locked() else ()
+        for statistics in counted_in:
+            statistics.waiting += 1
+            statistics.waiting_max = max(statistics.waiting_max, statistics.waiting)
+        try:
+            await self._slots.acquire()
+        finally:
+            for statistics in counted_in:
+                statistics.waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def latency(self, tokens: int) -> float:
         """Draw the time in seconds that the next reply, of `tokens`, takes to make with what is in flight now."""

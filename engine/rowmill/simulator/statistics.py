@@ -130,15 +130,6 @@ class Statistics(Figures):
         self.charged_tokens += tokens
         self._entry(now)[_TOKENS] += tokens
 
-    def queued(self) -> None:
-        """Count a request that has to wait until others are done."""
-        self.waiting += 1
-        self.waiting_max = max(self.waiting_max, self.waiting)
-
-    def dequeued(self) -> None:
-        """Count the end of such a wait."""
-        self.waiting -= 1
-
     def billed(self, prompt_tokens: int, completion_tokens: int, inputs: int, route: str) -> None:
         """Count a produced reply to so many texts or prompts, whether or not it reached anyone."""
         self.inputs[route] += inputs
