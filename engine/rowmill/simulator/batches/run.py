@@ -63,7 +63,6 @@ class Run:
         if entry.stop is not None:
             self._cancelled.set()
         self._never = asyncio.Event()
-        self._source: BinaryIO | None = None
 
     def cancel(self, now: float) -> None:
         """Stop it at the line it has reached. Raises ValueError where it is over, or is being cancelled."""
@@ -76,16 +75,14 @@ class Run:
         """Run until the batch is over."""
         try:
             await self._until(self.entry.born, self._never)
-            await self._live()
+            with self._storage.path(self._batch.input_file_id).open("rb") as source:
+                await self._live(source)
         except OSError as error:  # its file was deleted between two processes, or the disk is full
             self._fail([Problem(code="server_error", message=f"The batch's files cannot be used: {error.strerror}")])
         finally:
             self._outcome.close()
-            if self._source is not None:
-                self._source.close()
 
-    async def _live(self) -> None:
-        source = self._open()
+    async def _live(self, source: BinaryIO) -> None:
         problems = await self._validate(source)
         if self._script.stuck == "validating":
             await self._cancelled.wait()
@@ -115,11 +112,11 @@ class Run:
         if self._batch.status == "cancelling":
             if self._script.stuck == "cancelling":
                 await self._never.wait()
-            await self._leave(drawn, "batch_cancelled")
+            await self._in_stretches(self._leave(drawn, "batch_cancelled"))
             await self._until(self.entry.cancelled + _CANCEL * self._provider.settings.batch_s, self._never)
             self._finish("cancelled")
         elif self._script.expires_at is not None:
-            await self._leave(drawn, "batch_expired")
+            await self._in_stretches(self._leave(drawn, "batch_expired"))
             # Who cancels it while the rest is written comes too late: the status says so from here on.
             self._finish("cancelled" if self._batch.status == "cancelling" else "expired")
         else:
@@ -132,17 +129,23 @@ class Run:
         if self._script.failed is not None:
             message = f"The batch failed with {self._script.failed}. This was scripted."
             return [Problem(code=self._script.failed, message=message, line=self._script.line)]
-        size = self._storage.files[self._batch.input_file_id].file.bytes if self._known() else 0
-        validation = request_lines.Validation(self._batch.endpoint, size)
+        stored = self._storage.files.get(self._batch.input_file_id)
+        validation = request_lines.Validation(self._batch.endpoint, 0 if stored is None else stored.file.bytes)
         limit = self._provider.settings.batch_enqueued_tokens
         tokens = 0
-        numbered = enumerate(source, 1)
-        more = True
-        while more and not validation.full:
-            async with self._work_lock:
-                more, counted = self._validate_some(validation, numbered, count=limit is not None)
-                tokens += counted
-                await asyncio.sleep(0)
+
+        def lines() -> Iterator[None]:
+            nonlocal tokens
+            for number, raw in enumerate(source, 1):
+                if validation.full:
+                    return
+                if raw.strip():
+                    line = validation.take(number, raw)
+                    if limit is not None and line is not None:
+                        tokens += self._prompt_tokens(bytes(line.body))
+                yield
+
+        await self._in_stretches(lines())
         validation.end()
         self._total, self._batch.model = validation.total, validation.model
         # One that an earlier process let in stays in.
@@ -152,20 +155,18 @@ class Run:
 
     async def _work(self, drawn: Iterator[bytes]) -> None:
         while self._outcome.done < self._goal():
-            due = self._due()
-            if self._outcome.done < due:
-                async with self._work_lock:
-                    self._answer_due(drawn)
-                    await asyncio.sleep(0)
+            if self._outcome.done < self._due():
+                await self._in_stretches(self._answer(drawn))
             else:
                 await self._until(max(self._when(self._outcome.done + 1), time.time() + _STEP_S), self._cancelled)
 
-    async def _leave(self, drawn: Iterator[bytes], code: str) -> None:
-        """Write the lines that are left to the error file."""
+    async def _in_stretches(self, work: Iterator[None]) -> None:
+        """Do work that yields after each line a stretch at a time; live requests are served between."""
         more = True
         while more:
             async with self._work_lock:
-                more = self._undone(drawn, code)
+                ends = time.perf_counter() + _STRETCH_S
+                more = any(time.perf_counter() > ends for _ in work)
                 await asyncio.sleep(0)
 
     async def _until(self, when: float, event: asyncio.Event) -> None:
@@ -177,28 +178,6 @@ class Run:
                     await event.wait()
 
     # What they do, without waiting
-
-    def _open(self) -> BinaryIO:
-        self._source = source = self._storage.path(self._batch.input_file_id).open("rb")
-        return source
-
-    def _known(self) -> bool:
-        return self._batch.input_file_id in self._storage.files
-
-    def _validate_some(
-        self, validation: request_lines.Validation, numbered: Iterator[tuple[int, bytes]], *, count: bool
-    ) -> tuple[bool, int]:
-        """Look at some lines: whether there are more, and their prompt tokens, where they are to be counted."""
-        ends = time.perf_counter() + _STRETCH_S
-        tokens = 0
-        for number, raw in numbered:
-            if raw.strip():
-                line = validation.take(number, raw)
-                if count and line is not None:
-                    tokens += self._prompt_tokens(bytes(line.body))
-            if time.perf_counter() > ends:
-                return True, tokens
-        return False, tokens
 
     def _prompt_tokens(self, body: bytes) -> int:
         try:
@@ -241,19 +220,17 @@ class Run:
             return self._goal()
         return min(self._goal(), int(self._total * (time.time() - self._at(_VALIDATED)) / span))
 
-    def _answer_due(self, drawn: Iterator[bytes]) -> None:
-        ends = time.perf_counter() + _STRETCH_S
-        due = self._due()
-        while self._outcome.done < due and time.perf_counter() < ends:
+    def _answer(self, drawn: Iterator[bytes]) -> Iterator[None]:
+        """Answer the lines that are due."""
+        while self._outcome.done < self._due():
             self._outcome.add(self._line_worker.answer(request_lines.read(next(drawn))))
+            yield
 
-    def _undone(self, drawn: Iterator[bytes], code: str) -> bool:
-        ends = time.perf_counter() + _STRETCH_S
+    def _leave(self, drawn: Iterator[bytes], code: str) -> Iterator[None]:
+        """Write the lines that are left to the error file."""
         for raw in drawn:
             self._outcome.leave(self._line_worker.undone(request_lines.read(raw), code, UNDONE[code]))
-            if time.perf_counter() > ends:
-                return True
-        return False
+            yield
 
     def _move(self, status: str) -> None:
         move(self._batch, status, time.time())
