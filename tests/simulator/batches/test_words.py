@@ -5,47 +5,47 @@ import re
 import pytest
 
 from rowmill.simulator.batches import words
-from rowmill.simulator.batches.words import BatchScript, UploadScript
+from rowmill.simulator.batches.words import Script
 
 
 @pytest.mark.parametrize(
     ("item", "script"),
     [
-        ("ok", BatchScript()),
-        ("expired", BatchScript(expires_at=0.6)),
-        ("expired:0.25", BatchScript(expires_at=0.25)),
-        ("failed", BatchScript(failed="invalid_json_line")),
-        ("failed:token_limit_exceeded", BatchScript(failed="token_limit_exceeded")),
-        ("failed:invalid_json_line:line=7", BatchScript(failed="invalid_json_line", line=7)),
-        ("all_failed", BatchScript(all_failed=True)),
-        ("all_failed+empty_ids", BatchScript(all_failed=True, empty_ids=True)),
-        ("stuck", BatchScript(stuck="in_progress", stuck_at=0.5)),
-        ("stuck:0.1", BatchScript(stuck="in_progress", stuck_at=0.1)),
-        ("stuck:validating", BatchScript(stuck="validating")),
-        ("stuck:cancelling", BatchScript(stuck="cancelling")),
-        ("create_lost+expired:1", BatchScript(create="lost", expires_at=1.0)),
-        ("create_late:1.5", BatchScript(create="lost", late_s=1.5)),
-        ("create_500", BatchScript(create="500")),
-        ("content_502", BatchScript(content="502")),
-        ("content_cut", BatchScript(content="cut")),
-        ("gone", BatchScript(gone=True)),
+        ("ok", Script()),
+        ("expired", Script(expires_at=0.6)),
+        ("expired:0.25", Script(expires_at=0.25)),
+        ("failed", Script(failed="invalid_json_line")),
+        ("failed:token_limit_exceeded", Script(failed="token_limit_exceeded")),
+        ("failed:invalid_json_line:line=7", Script(failed="invalid_json_line", line=7)),
+        ("all_failed", Script(all_failed=True)),
+        ("all_failed+empty_ids", Script(all_failed=True, empty_ids=True)),
+        ("stuck", Script(stuck="in_progress", stuck_at=0.5)),
+        ("stuck:0.1", Script(stuck="in_progress", stuck_at=0.1)),
+        ("stuck:validating", Script(stuck="validating")),
+        ("stuck:cancelling", Script(stuck="cancelling")),
+        ("create_lost+expired:1", Script(answer="lost", expires_at=1.0)),
+        ("create_late:1.5", Script(answer="lost", late_s=1.5)),
+        ("create_500", Script(answer="500")),
+        ("content_502", Script(content="502")),
+        ("content_cut", Script(content="cut")),
+        ("gone", Script(gone=True)),
     ],
 )
-def test_a_word_of_a_batch_is_read(item: str, script: BatchScript) -> None:
+def test_a_word_of_a_batch_is_read(item: str, script: Script) -> None:
     assert words.batch_script(item) == script
 
 
 @pytest.mark.parametrize(
     ("item", "script"),
     [
-        ("ok", UploadScript()),
-        ("upload_lost", UploadScript(answer="lost")),
-        ("upload_500", UploadScript(answer="500")),
-        ("upload_403", UploadScript(answer="403")),
-        ("upload_slow:0.2+upload_lost", UploadScript(answer="lost", slow_s=0.2)),
+        ("ok", Script()),
+        ("upload_lost", Script(answer="lost")),
+        ("upload_500", Script(answer="500")),
+        ("upload_403", Script(answer="403")),
+        ("upload_slow:0.2+upload_lost", Script(answer="lost", slow_s=0.2)),
     ],
 )
-def test_a_word_of_an_upload_is_read(item: str, script: UploadScript) -> None:
+def test_a_word_of_an_upload_is_read(item: str, script: Script) -> None:
     assert words.upload_script(item) == script
 
 

@@ -5,9 +5,9 @@ No limit and no fault of live requests applies here. A handler whose client left
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -21,7 +21,7 @@ from rowmill.simulator.batches.upload import receive
 from rowmill.simulator.exchange import JSON, Exchange
 from rowmill.simulator.faults import CATALOGUE
 from rowmill.simulator.provider import SimulatedProvider
-from rowmill.simulator.replies import RequestError
+from rowmill.simulator.replies.reply import RequestError, encode, read
 from rowmill.simulator.routes import ROUTES, of_url
 
 _NO_FILES_KEY = "Bearer nofiles"  # a key that begins so has no permission for files
@@ -41,9 +41,7 @@ class _Create(msgspec.Struct):
     metadata: Annotated[dict[_Key, _Value], msgspec.Meta(max_length=16)] | None = None
 
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Create).decode
-_T = TypeVar("_T")
+_decoder = msgspec.json.Decoder(_Create)
 
 
 class BatchEndpoints:
@@ -51,12 +49,9 @@ class BatchEndpoints:
 
     def __init__(self, provider: SimulatedProvider, storage: Storage, work_lock: asyncio.Lock) -> None:
         """Go on with what an earlier process left. `work_lock` is shared by all providers."""
-        settings = provider.settings
         self._provider = provider
         self._storage = storage
         self._work_lock = work_lock
-        self._batch_scripts = [words.batch_script(item) for item in settings.batch_script]
-        self._upload_scripts = [words.upload_script(item) for item in settings.upload_script]
         self._failed_contents: dict[str, int] = {}
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,22 +97,13 @@ class BatchEndpoints:
     async def _upload(self, exchange: Exchange) -> web.StreamResponse:
         with closing(self._storage.writing()) as writing:
             form = await receive(exchange.request, writing)
-            script = _item(self._upload_scripts, self._storage.next_upload(), words.UploadScript)
+            script = words.upload_script(_item(self._provider.settings.upload_script, self._storage.next_upload()))
             if script.answer == "403":
                 raise _forbidden("write")
             if script.answer == "500":
                 raise _server_error()
-            now = int(time.time())
             life = FILE_LIFE_S if form.life_s is None and form.purpose == "batch" else form.life_s
-            file = FileObject(
-                id=writing.id,
-                bytes=writing.size,
-                created_at=now,
-                filename=form.filename,
-                purpose=form.purpose,
-                expires_at=None if life is None else now + life,
-            )
-            writing.keep(lambda: self._storage.add(Stored(file=file, digest=writing.digest)))
+            file = self._storage.keep(writing, form.filename, form.purpose, life_s=life, digest=writing.digest)
         for statistics in self._provider.counted_in:
             statistics.batches.uploaded(file.filename, writing.digest)
         if script.slow_s:
@@ -136,10 +122,10 @@ class BatchEndpoints:
         ]
         return _json(page(files, query, most=10_000, usual=10_000))
 
-    def _file(self, file_id: str) -> Stored:
+    def _file(self, file_id: str, *, status: int = 404, param: str = "id") -> Stored:
         stored = self._storage.files.get(file_id)
         if stored is None or _gone(stored.file, time.time()):
-            raise RequestError(404, f"No such File object: {file_id}", param="id")
+            raise RequestError(status, f"No such File object: {file_id}", param=param)
         return stored
 
     async def _content(self, exchange: Exchange, stored: Stored) -> web.StreamResponse:
@@ -156,12 +142,13 @@ class BatchEndpoints:
     # Batches
 
     async def _create(self, exchange: Exchange) -> web.StreamResponse:
-        wanted = _read(await exchange.request.content.read())
+        wanted = read(_decoder, await exchange.request.content.read())
         self._require_possible(wanted)
         now = time.time()
         number = self._storage.next_batch()
-        script = _item(self._batch_scripts, number, words.BatchScript)
-        if script.create == "500":
+        word = _item(self._provider.settings.batch_script, number)
+        script = words.batch_script(word)
+        if script.answer == "500":
             raise _server_error()
         born = now + script.late_s
         batch = BatchObject(
@@ -173,13 +160,12 @@ class BatchEndpoints:
             expires_at=int(born) + BATCH_LIFE_S,
             metadata=wanted.metadata,
         )
-        items = self._provider.settings.batch_script
-        entry = Entry(number=number, word=items[number] if number < len(items) else "ok", born=born, batch=batch)
+        entry = Entry(number=number, word=word, born=born, batch=batch)
         self._storage.save(entry)
         for statistics in self._provider.counted_in:
             statistics.batches.made(batch.metadata)
         self._begin(entry)
-        return exchange.reset() if script.create == "lost" else _json(batch)
+        return exchange.reset() if script.answer == "lost" else _json(batch)
 
     def _require_possible(self, wanted: _Create) -> None:
         if of_url(wanted.endpoint) is None:
@@ -189,9 +175,7 @@ class BatchEndpoints:
         if wanted.completion_window != _WINDOW:
             message = f"Invalid value: '{wanted.completion_window}'. Supported values are: '{_WINDOW}'."
             raise RequestError(400, message, code="invalid_value", param="completion_window")
-        stored = self._storage.files.get(wanted.input_file_id)
-        if stored is None or _gone(stored.file, time.time()):
-            raise RequestError(400, f"No such File object: {wanted.input_file_id}", param="input_file_id")
+        stored = self._file(wanted.input_file_id, status=400, param="input_file_id")
         if stored.file.purpose != "batch":
             message = f"The file's purpose is '{stored.file.purpose}', but it must be 'batch'."
             raise RequestError(400, message, param="input_file_id")
@@ -249,15 +233,8 @@ class BatchEndpoints:
                 statistics.batches.remember(batch.status, batch.request_counts, batch.usage)
 
 
-def _item(script: list[_T], number: int, plain: Callable[[], _T]) -> _T:
-    return script[number] if number < len(script) else plain()
-
-
-def _read(body: bytes) -> _Create:
-    try:
-        return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RequestError(400, f"We could not parse the body of your request: {error}") from None
+def _item(script: Sequence[str], number: int) -> str:
+    return script[number] if number < len(script) else "ok"
 
 
 def _gone(file: FileObject, now: float) -> bool:
@@ -269,7 +246,7 @@ def _hidden(entry: Entry, now: float) -> bool:
 
 
 def _json(told: Any) -> web.Response:
-    return web.Response(body=_encode(told), content_type=JSON)
+    return web.Response(body=encode(told), content_type=JSON)
 
 
 def _forbidden(what: str) -> RequestError:

@@ -11,12 +11,7 @@ BATCH_LIFE_S = 86_400
 # From each status the ones that may follow. A status without a line is an end.
 MOVES = {
     "validating": {"failed", "in_progress", "cancelling"},
-    "in_progress": {
-        "finalizing",
-        "expired",
-        "cancelling",
-        "failed",
-    },  # failed: its file went away between two processes
+    "in_progress": {"finalizing", "expired", "cancelling", "failed"},  # failed: its file went away between processes
     "finalizing": {"completed", "cancelling", "failed"},
     "cancelling": {"cancelled"},
 }
@@ -68,22 +63,14 @@ class Counts(msgspec.Struct):
     failed: int = 0
 
 
-class _Cached(msgspec.Struct):
-    cached_tokens: int = 0
-
-
-class _Reasoning(msgspec.Struct):
-    reasoning_tokens: int = 0
-
-
 class BatchUsage(msgspec.Struct, kw_only=True):
     """Tokens of a batch."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
-    input_tokens_details: _Cached = msgspec.field(default_factory=_Cached)
-    output_tokens_details: _Reasoning = msgspec.field(default_factory=_Reasoning)
+    input_tokens_details: dict[str, int] = msgspec.field(default_factory=lambda: {"cached_tokens": 0})
+    output_tokens_details: dict[str, int] = msgspec.field(default_factory=lambda: {"reasoning_tokens": 0})
 
 
 class BatchObject(msgspec.Struct, kw_only=True):

@@ -1,9 +1,8 @@
 """What comes of one batch: its output and error files, its counts, and the figures of both."""
 
-import time
 from array import array
 
-from rowmill.simulator.batches.objects import BatchObject, BatchUsage, Counts, FileObject, Stored
+from rowmill.simulator.batches.objects import BatchObject, BatchUsage, Counts
 from rowmill.simulator.batches.results import Answered
 from rowmill.simulator.batches.storage import Storage, Writing
 from rowmill.simulator.provider import SimulatedProvider
@@ -28,10 +27,8 @@ class Outcome:
         """Take the answer to a line."""
         self.done += 1
         counts, usage = self._batch.request_counts, self._usage
-        if answered.completed:
-            counts.completed += 1
-        else:
-            counts.failed += 1
+        counts.completed += answered.completed
+        counts.failed += not answered.completed
         if answered.output:
             self._output = self._storage.writing() if self._output is None else self._output
             self._output.write(answered.output)
@@ -44,7 +41,7 @@ class Outcome:
         for statistics in self._counted_in:
             statistics.line(answered.key, success=answered.success, damaged=answered.damaged)
             statistics.batches.line(completed=answered.completed)
-            if answered.billed:
+            if answered.inputs:
                 statistics.batches.billed(
                     answered.prompt_tokens, answered.completion_tokens, answered.inputs, self._route
                 )
@@ -59,8 +56,13 @@ class Outcome:
         usage = self._usage
         usage.total_tokens = usage.input_tokens + usage.output_tokens
         self._batch.usage = usage
-        self._batch.output_file_id = self._file(self._output, "output", content) or missing
-        self._batch.error_file_id = self._file(self._errors, "error", "") or missing
+        batch = self._batch
+        batch.output_file_id = batch.error_file_id = missing
+        if self._output is not None:
+            name = f"{batch.id}_output.jsonl"
+            batch.output_file_id = self._storage.keep(self._output, name, "batch_output", content=content).id
+        if self._errors is not None:
+            batch.error_file_id = self._storage.keep(self._errors, f"{batch.id}_error.jsonl", "batch_output").id
         self._storage.keep_keys(self._batch.id, self._keys)
 
     def close(self) -> None:
@@ -68,16 +70,3 @@ class Outcome:
         for each in (self._output, self._errors):
             if each is not None:
                 each.close()
-
-    def _file(self, writing: Writing | None, kind: str, content: str) -> str | None:
-        if writing is None:
-            return None
-        file = FileObject(
-            id=writing.id,
-            bytes=writing.size,
-            created_at=int(time.time()),
-            filename=f"{self._batch.id}_{kind}.jsonl",
-            purpose="batch_output",
-        )
-        writing.keep(lambda: self._storage.add(Stored(file=file, content=content)))
-        return writing.id

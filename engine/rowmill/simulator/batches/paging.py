@@ -1,20 +1,15 @@
 """Cursor pages: the lists of files and batches."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from rowmill.simulator.batches.objects import BatchObject, FileObject
 from rowmill.simulator.replies import RequestError
 
 
-class _Identified(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-_T = TypeVar("_T", bound=_Identified)
-
-
-def page(oldest_first: list[_T], query: Mapping[str, str], *, most: int, usual: int) -> dict[str, Any]:
+def page(
+    oldest_first: Sequence[FileObject | BatchObject], query: Mapping[str, str], *, most: int, usual: int
+) -> dict[str, Any]:
     """Cut a page, the newest first, as `limit`, `after` and `order` say. Raises `RequestError`."""
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):

@@ -30,19 +30,9 @@ class _BodyModel(msgspec.Struct, gc=False):
     model: str | None = None
 
 
-_decode = msgspec.json.Decoder(RequestLine).decode
+read = msgspec.json.Decoder(RequestLine).decode
 _decode_body = msgspec.json.Decoder(_BodyModel).decode
 _WRONG = (msgspec.DecodeError, UnicodeDecodeError)
-
-
-def read(raw: bytes) -> RequestLine:
-    """Read a line that has passed validation."""
-    return _decode(raw)
-
-
-def filled(source: Iterable[bytes]) -> Iterator[bytes]:
-    """Leave out lines that are blank."""
-    return (raw for raw in source if raw.strip())
 
 
 class Validation:
@@ -66,7 +56,7 @@ class Validation:
         if self.total == REQUESTS + 1:
             self._add("too_many_tasks", f"The file has more requests than the {REQUESTS} that are allowed.", None)
         try:
-            line = _decode(raw)
+            line = read(raw)
         except msgspec.ValidationError as error:
             self._add("missing_required_parameter", f"This line is no request: {error}.", number)
             return None
@@ -120,7 +110,7 @@ def shuffled(source: Iterable[bytes], random: Random) -> Iterator[bytes]:
     """Yield lines in another order, drawn from a buffer of at most 512 lines and about 4 MiB."""
     buffer: list[bytes] = []
     held = 0
-    for raw in filled(source):
+    for raw in filter(bytes.strip, source):  # without blank lines
         buffer.append(raw)
         held += len(raw)
         while len(buffer) > _BUFFER_LINES or (held > _BUFFER_BYTES and len(buffer) > 1):

@@ -1,6 +1,7 @@
 """From a line to what the output and the error file say about it."""
 
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -10,6 +11,7 @@ from rowmill.simulator.batches.request_lines import RequestLine
 from rowmill.simulator.batches.words import line_faults
 from rowmill.simulator.provider import SimulatedProvider
 from rowmill.simulator.replies import RequestError
+from rowmill.simulator.replies.reply import encode
 from rowmill.simulator.routes import Route
 
 # code -> message of what is written of lines that were not worked on
@@ -19,24 +21,6 @@ UNDONE = {
 }
 _STATUSES = ("500", "429", "503")  # faults of lines that are named as those of live requests
 _BAD_BODY = b'{"detail":"upstream connect error or disconnect before headers"}'
-
-
-class _WrittenResponse(msgspec.Struct, gc=False):
-    status_code: int
-    request_id: str
-    body: msgspec.Raw
-
-
-class _WrittenError(msgspec.Struct, gc=False):
-    code: str
-    message: str
-
-
-class _WrittenLine(msgspec.Struct, gc=False):
-    id: str
-    custom_id: str
-    response: _WrittenResponse | None
-    error: _WrittenError | None
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
@@ -50,12 +34,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     damaged: bool = False  # it has one whose content is spoiled
     prompt_tokens: int = 0  # billed
     completion_tokens: int = 0
-    inputs: int = 0
-
-    @property
-    def billed(self) -> bool:
-        """It costs something."""
-        return self.inputs > 0
+    inputs: int = 0  # 0: it costs nothing
 
 
 class LineWorker:
@@ -113,20 +92,18 @@ class LineWorker:
 
     def undone(self, line: RequestLine, code: str, message: str) -> bytes:
         """Write what the error file says of a line without a response."""
-        return _write(_WrittenLine(self._id(), line.custom_id, None, _WrittenError(code, message)))
+        return _line(line, self._next_id(), None, {"code": code, "message": message})
 
     def _written(self, line: RequestLine, status: int, body: bytes) -> bytes:
-        own = self._id()
-        request = f"req_{own.removeprefix('batch_req_')}" if status else ""
-        return _write(_WrittenLine(own, line.custom_id, _WrittenResponse(status, request, msgspec.Raw(body)), None))
+        own = self._next_id()
+        request = f"req_{own}" if status else ""
+        return _line(line, own, {"status_code": status, "request_id": request, "body": msgspec.Raw(body)}, None)
 
-    def _id(self) -> str:
+    def _next_id(self) -> str:
         self._count += 1
-        return f"batch_req_{self._ids}{self._count:06x}"
+        return f"{self._ids}{self._count:06x}"
 
 
-_encode = msgspec.json.Encoder().encode
-
-
-def _write(result: _WrittenLine) -> bytes:
-    return _encode(result) + b"\n"
+def _line(line: RequestLine, own: str, response: dict[str, Any] | None, error: dict[str, str] | None) -> bytes:
+    told = {"id": f"batch_req_{own}", "custom_id": line.custom_id, "response": response, "error": error}
+    return encode(told) + b"\n"

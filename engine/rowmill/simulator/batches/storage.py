@@ -12,15 +12,15 @@ import fcntl
 import os
 import secrets
 import tempfile
+import time
 from array import array
-from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
-from rowmill.simulator.batches.objects import Entry, Stored
+from rowmill.simulator.batches.objects import Entry, FileObject, Stored
 
 
 class _JournalLine(msgspec.Struct, omit_defaults=True):
@@ -116,6 +116,24 @@ class Storage:
         """Keep a file whose bytes are written."""
         self._note(_JournalLine(file=stored))
 
+    def keep(
+        self, writing: "Writing", filename: str, purpose: str, *, life_s: int | None = None, **beside: str
+    ) -> FileObject:
+        """Finish a file and keep it; `beside`: what the API does not show of it, as `Stored` has it."""
+        now = int(time.time())
+        file = FileObject(
+            id=writing.id,
+            bytes=writing.size,
+            created_at=now,
+            filename=filename,
+            purpose=purpose,
+            expires_at=None if life_s is None else now + life_s,
+        )
+        writing.finish()
+        self.add(Stored(file=file, **beside))
+        writing.kept = True
+        return file
+
     def drop(self, file_id: str) -> None:
         """Delete a file. Whoever reads it now reads on."""
         self._note(_JournalLine(gone=file_id))
@@ -191,24 +209,18 @@ class Writing:
 
     @property
     def digest(self) -> str:
-        """Tell the digest of what was written with `hashed`."""
+        """Tell the digest of what was written."""
         return self._digest.hexdigest()
 
     def write(self, data: bytes | bytearray) -> None:
         """Append."""
         self._file.write(data)
+        self._digest.update(data)
         self.size += len(data)
 
-    def hashed(self, data: bytes | bytearray) -> None:
-        """Append, for `digest` too."""
-        self._digest.update(data)
-        self.write(data)
-
-    def keep(self, add: Callable[[], None]) -> None:
-        """Finish it, and let `add` make it known."""
+    def finish(self) -> None:
+        """Write out what is buffered: nothing more follows."""
         self._file.close()
-        add()
-        self.kept = True
 
     def close(self) -> None:
         """Finish it in any case."""

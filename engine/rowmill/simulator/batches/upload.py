@@ -49,7 +49,7 @@ async def receive(request: web.BaseRequest, writing: Writing) -> UploadForm:
 
 async def _store(part: BodyPartReader, writing: Writing) -> None:
     while piece := await part.read_chunk(_PIECE):
-        writing.hashed(piece)
+        writing.write(piece)
         if writing.size > UPLOAD_BYTES:
             raise RequestError(413, f"A file may have at most {UPLOAD_BYTES} bytes.", param="file")
         # What has arrived already is handed out without waiting: others would wait for the end of a fast upload.

@@ -43,19 +43,20 @@ twice          is in the output file twice
 """
 
 from collections.abc import Callable, Mapping
-from math import inf
 from random import Random
-from typing import Any, Literal, TypeVar
+from sys import float_info
+from typing import Any, Literal
 
 import msgspec
 
 from rowmill.simulator.faults import Shares, require_known
 
 
-class BatchScript(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of one batch."""
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of one batch, or of one upload."""
 
-    create: Literal["ok", "lost", "500"] = "ok"
+    answer: Literal["ok", "lost", "500", "403"] = "ok"  # to what creates it
+    slow_s: float = 0.0  # before the answer to an upload
     late_s: float = 0.0
     failed: str | None = None  # the code of an error of validation
     line: int | None = None  # the line that it names
@@ -68,16 +69,8 @@ class BatchScript(msgspec.Struct, frozen=True, kw_only=True):
     gone: bool = False
 
 
-class UploadScript(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of one upload."""
-
-    answer: Literal["ok", "lost", "500", "403"] = "ok"
-    slow_s: float = 0.0
-
-
 _Changes = dict[str, Any]
 _Read = Callable[[str], _Changes]  # from what stands after the colon; "" where nothing does
-_T = TypeVar("_T", BatchScript, UploadScript)
 
 
 def _plain(**changes: Any) -> _Read:
@@ -89,27 +82,22 @@ def _plain(**changes: Any) -> _Read:
     return read
 
 
-def _share(text: str) -> float:
+def _number(text: str, most: float, wrong: str) -> float:
     try:
-        share = float(text)
+        number = float(text)
     except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ValueError(f"{text!r} is no share from 0 to 1")
-    return share
+        number = -1.0
+    if not 0 <= number <= most:
+        raise ValueError(wrong)
+    return number
+
+
+def _share(text: str) -> float:
+    return _number(text, 1, f"{text!r} is no share from 0 to 1")
 
 
 def _seconds(key: str, **changes: Any) -> _Read:
-    def read(argument: str) -> _Changes:
-        try:
-            seconds = float(argument)
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < inf:
-            raise ValueError("seconds must follow it, as in :0.5")
-        return {key: seconds, **changes}
-
-    return read
+    return lambda argument: {key: _number(argument, float_info.max, "seconds must follow it, as in :0.5"), **changes}
 
 
 def _expired(argument: str) -> _Changes:
@@ -137,9 +125,9 @@ _OF_BATCHES: Mapping[str, _Read] = {
     "all_failed": _plain(all_failed=True),
     "empty_ids": _plain(empty_ids=True),
     "stuck": _stuck,
-    "create_lost": _plain(create="lost"),
-    "create_late": _seconds("late_s", create="lost"),
-    "create_500": _plain(create="500"),
+    "create_lost": _plain(answer="lost"),
+    "create_late": _seconds("late_s", answer="lost"),
+    "create_500": _plain(answer="500"),
     "content_502": _plain(content="502"),
     "content_cut": _plain(content="cut"),
     "gone": _plain(gone=True),
@@ -154,17 +142,17 @@ _OF_FILES: Mapping[str, _Read] = {
 LINE_FAULTS = ("missing", "500", "429", "503", "status_0", "null_response", "bad_body", "twice")
 
 
-def batch_script(item: str) -> BatchScript:
+def batch_script(item: str) -> Script:
     """Read an item of `batch_script`. Raises ValueError."""
-    return _read(item, _OF_BATCHES, BatchScript)
+    return _read(item, _OF_BATCHES)
 
 
-def upload_script(item: str) -> UploadScript:
+def upload_script(item: str) -> Script:
     """Read an item of `upload_script`. Raises ValueError."""
-    return _read(item, _OF_FILES, UploadScript)
+    return _read(item, _OF_FILES)
 
 
-def _read(item: str, known: Mapping[str, _Read], kind: type[_T]) -> _T:
+def _read(item: str, known: Mapping[str, _Read]) -> Script:
     changes: _Changes = {}
     for word in item.split("+"):
         name, _, argument = word.partition(":")
@@ -173,7 +161,7 @@ def _read(item: str, known: Mapping[str, _Read], kind: type[_T]) -> _T:
             changes |= known[name](argument)
         except ValueError as error:
             raise ValueError(f"{word!r} of a script: {error}") from None
-    return kind(**changes)
+    return Script(**changes)
 
 
 def line_faults(shares: Mapping[str, float], random: Random) -> Shares:
