@@ -74,7 +74,6 @@ class ApiTask(ABC):
         """Read the body of a 2xx reply to a pack of so many rows; see `Task.unpack`."""
         if self.rows_per_request == 1:
             return [self.parse(body)]
-        assert self._unpack is not None, "the configuration's checks allow it"
         return self._unpack(body, rows)
 
     def again(self, request: Request, invalid: InvalidOutput) -> Request:  # noqa: ARG002 - see `Task.again`

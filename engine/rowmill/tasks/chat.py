@@ -7,7 +7,8 @@ import msgspec
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, Declined
 from rowmill.core.wire import Answer
-from rowmill.tasks.conversation import Parts, Question, with_system
+from rowmill.tasks.api import Api
+from rowmill.tasks.conversation import Parts, with_system
 from rowmill.tasks.replies import NULL, Count, Details, Outside, counted
 from rowmill.tasks.rows import UNREADABLE
 
@@ -83,39 +84,27 @@ def _unusual_output(choice: _ChatChoice, content: bytes) -> bytes:
     return b'""'  # cut before the first word: a result, and finish_reason says so
 
 
-class Chat:
-    """The API as tasks know it; see `api.Api`."""
+class Chat(Api):
+    """The API as tasks know it. The rows of a request are told apart by `packing`."""
 
     caps = ("max_completion_tokens", "max_tokens")
+    member = "messages"
+    parts = Parts(
+        text=lambda text: {"type": "text", "text": text},
+        image=lambda url: {"type": "image_url", "image_url": {"url": url}},
+    )
     parse = staticmethod(parse)
-    unpack = None  # the rows of a request are told apart by `packing`
 
-    @staticmethod
-    def fixed(config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:  # noqa: ARG004 - see `api.Api`
-        """Return the members that are the same in every request."""
-        return dict(config.params)
-
-    @staticmethod
-    def plain(config: TaskConfig) -> tuple[str, Any]:
+    def plain(self, config: TaskConfig) -> tuple[str, Any]:
         """Return the messages with null in the prompt's place."""
         system = [] if config.system is None else [{"role": "system", "content": config.system}]
-        return "messages", [*system, {"role": "user", "content": None}]
+        return self.member, [*system, {"role": "user", "content": None}]
 
-    @staticmethod
-    def question(config: TaskConfig) -> Question:
-        """Compile what is asked."""
-        return Question(config, _PARTS)
-
-    @staticmethod
-    def content(system: str | None, question: str | list[dict[str, Any]]) -> dict[str, Any]:
+    def content(self, system: str | None, question: str | list[dict[str, Any]]) -> dict[str, Any]:
         """Return the messages of one row."""
-        return {"messages": with_system(system, question)}
+        return {self.member: with_system(system, question)}
 
 
 _QUOTE = ord('"')
-_PARTS = Parts(
-    text=lambda text: {"type": "text", "text": text},
-    image=lambda url: {"type": "image_url", "image_url": {"url": url}},
-)
 _decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
 _decode_usage = msgspec.json.Decoder(_ChatUsage).decode

@@ -4,7 +4,7 @@ import msgspec
 
 from rowmill.core.errors import BadReply
 from rowmill.core.wire import Answer
-from rowmill.tasks.inputs import TextInput
+from rowmill.tasks.api import Api
 from rowmill.tasks.replies import NULL, Outside, counted, decoded
 
 
@@ -17,12 +17,11 @@ class _TextCompletion(Outside, gc=False, kw_only=True):
     choices: list[_TextChoice]
 
 
-class Completions(TextInput):
-    """The API as tasks know it; see `api.Api`."""
+class Completions(Api):
+    """The API as tasks know it."""
 
     caps = ("max_tokens",)
     member = "prompt"
-    unpack = None
 
     @staticmethod
     def parse(body: bytes) -> Answer:

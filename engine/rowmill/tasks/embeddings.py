@@ -14,7 +14,7 @@ import msgspec
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, InvalidOutput
 from rowmill.core.wire import Answer
-from rowmill.tasks.inputs import TextInput
+from rowmill.tasks.api import Api
 from rowmill.tasks.replies import Outside, alike, counted, decoded
 from rowmill.tasks.rows import encode
 
@@ -33,11 +33,10 @@ class _EmbeddingsReply(Outside, gc=False, kw_only=True):
     data: list[_Embedding]
 
 
-class Embeddings(TextInput):
-    """The API as tasks know it; see `api.Api`."""
+class Embeddings(Api):
+    """The API as tasks know it."""
 
-    @staticmethod
-    def fixed(config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:
+    def fixed(self, config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:
         """Return the members that are the same in every request.
 
         A reply that is passed on whole is left in the format that the user asks for, or the server chooses.

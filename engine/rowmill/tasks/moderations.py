@@ -7,7 +7,7 @@ import msgspec
 
 from rowmill.core.errors import BadReply, InvalidOutput
 from rowmill.core.wire import Answer
-from rowmill.tasks.inputs import TextInput
+from rowmill.tasks.api import Api
 from rowmill.tasks.replies import Outside, alike, counted, decoded
 
 
@@ -19,8 +19,8 @@ class _ModerationResult(msgspec.Struct, gc=False):
     flagged: bool
 
 
-class Moderations(TextInput):
-    """The API as tasks know it; see `api.Api`."""
+class Moderations(Api):
+    """The API as tasks know it."""
 
     @staticmethod
     def parse(body: bytes) -> Answer:

@@ -10,7 +10,8 @@ import msgspec
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, Declined
 from rowmill.core.wire import Answer
-from rowmill.tasks.conversation import Parts, Question
+from rowmill.tasks.api import Api
+from rowmill.tasks.conversation import Parts
 from rowmill.tasks.replies import NULL, Outside, counted, decoded
 from rowmill.tasks.rows import encode
 
@@ -48,30 +49,21 @@ class _ResponsesReply(Outside, gc=False, kw_only=True):
     error: _ResponsesError | None = None
 
 
-class Responses:
-    """The API as tasks know it; see `api.Api`."""
+class Responses(Api):
+    """The API as tasks know it."""
 
     caps = ("max_output_tokens",)
-    unpack = None
+    parts = Parts(
+        text=lambda text: {"type": "input_text", "text": text},
+        image=lambda url: {"type": "input_image", "image_url": url},
+    )
 
-    @staticmethod
-    def fixed(config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:  # noqa: ARG004 - see `api.Api`
+    def fixed(self, config: TaskConfig, *, whole_reply: bool) -> dict[str, Any]:  # noqa: ARG002 - see `api.Api`
         """Return the members that are the same in every request."""
         instructions = {} if config.system is None else {"instructions": config.system}
         return {**config.params, **instructions}
 
-    @staticmethod
-    def plain(config: TaskConfig) -> tuple[str, Any]:  # noqa: ARG004 - see `api.Api`
-        """Return the input with null in the prompt's place."""
-        return "input", None
-
-    @staticmethod
-    def question(config: TaskConfig) -> Question:
-        """Compile what is asked."""
-        return Question(config, _PARTS)
-
-    @staticmethod
-    def content(system: str | None, question: str | list[dict[str, Any]]) -> dict[str, Any]:
+    def content(self, system: str | None, question: str | list[dict[str, Any]]) -> dict[str, Any]:
         """Return the instructions and the input of one row."""
         return {"input": question} if system is None else {"instructions": system, "input": question}
 
@@ -128,10 +120,6 @@ def _reason(response: _ResponsesReply) -> bytes:
     return encode(reason) if reason not in _REASONS else _REASONS[reason]
 
 
-_PARTS = Parts(
-    text=lambda text: {"type": "input_text", "text": text},
-    image=lambda url: {"type": "input_image", "image_url": url},
-)
 _decode = msgspec.json.Decoder(_ResponsesReply).decode
 _decode_item = msgspec.json.Decoder(_OutputItem).decode
 _decode_message = msgspec.json.Decoder(_OutputMessage).decode
