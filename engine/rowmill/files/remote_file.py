@@ -9,16 +9,16 @@ from rowmill.core.errors import MachineError
 from rowmill.files.remote import BLOCK, local, opened, shown, translated
 
 
-def download(url: str, target: Path, progress: Callable[[int], None] | None = None) -> None:
+def download(url: str, target: Path, on_read: Callable[[int], None] | None = None) -> None:
     """Copy a remote file to this machine. What it raises leaves what has come behind.
 
-    progress: called after each block with the bytes so far; what it raises ends the copy. Raises as `RemoteFile` does.
+    on_read: told the bytes of each block after it; what it raises ends the copy. Raises as `RemoteFile` does.
     """
     with RemoteFile(url) as source, local(target, "wb") as file:
         while block := source.read(BLOCK):
             file.write(block)
-            if progress is not None:
-                progress(source.tell())
+            if on_read is not None:
+                on_read(len(block))
 
 
 class RemoteFile(io.RawIOBase):

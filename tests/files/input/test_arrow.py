@@ -43,7 +43,7 @@ def written(path: Path, table: pa.Table, form: str, batch: int = 1000) -> Path:
 
 
 def planned(path: Path, shard_rows: int) -> list[Shard]:
-    return list(plan(path, number=0, first_row=0, part=0, shard_rows=shard_rows))
+    return list(plan(path, shard_rows))
 
 
 def read(path: Path, shards: list[Shard], columns: list[str] | None = None) -> list[bytes]:
@@ -96,15 +96,15 @@ def test_the_shards_are_the_files_rows(
         assert numbers([line for batch in lines(path) for line in batch]) == list(range(count))
 
 
-def test_shards_count_on_from_the_parts_before(tmp_path: Path) -> None:
+def test_small_groups_are_joined_and_shards_counted_from_0(tmp_path: Path) -> None:
     path = written(tmp_path / "in", table_of(10), "stream", batch=4)
-    shards = list(plan(path, number=7, first_row=100, part=3, shard_rows=5))
+    shards = list(plan(path, 5))
     assert [(s.number, s.first_row, s.rows, s.start, s.end, s.part) for s in shards] == [
-        (7, 100, 4, 0, 4, 3),
-        (8, 104, 4, 4, 8, 3),
-        (9, 108, 2, 8, 10, 3),
+        (0, 0, 4, 0, 4, 0),
+        (1, 4, 4, 4, 8, 0),
+        (2, 8, 2, 8, 10, 0),
     ]
-    assert shards == list(plan(path, number=7, first_row=100, part=3, shard_rows=5)), "a plan can be made again"
+    assert shards == list(plan(path, 5)), "a plan can be made again"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -191,7 +191,7 @@ def peak():  # KiB; ru_maxrss would begin with the parent's
 before = peak()
 async def go():
     count = 0
-    for shard in plan(path, number=0, first_row=0, part=0, shard_rows=1000):
+    for shard in plan(path, 1000):
         async with TableReader(shard_lines(str(path), shard, None)) as reader:
             while lines := await reader.read():
                 count += len(lines)

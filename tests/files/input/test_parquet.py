@@ -31,7 +31,7 @@ def written(path: Path, table: pa.Table, **options: Any) -> Path:
 
 
 def planned(path: Path, shard_rows: int) -> list[Shard]:
-    return list(plan(path, number=0, first_row=0, part=0, shard_rows=shard_rows))
+    return list(plan(path, shard_rows))
 
 
 async def read_all(path: Path, shard: Shard, columns: list[str] | None = None) -> list[bytes]:
@@ -80,15 +80,15 @@ def test_the_shards_are_the_files_rows_in_whatever_order_they_are_read(
     assert [json.loads(line)["n"] for line in expected] == list(range(count))
 
 
-def test_shards_count_on_from_the_parts_before(tmp_path: Path) -> None:
+def test_small_groups_are_joined_and_shards_counted_from_0(tmp_path: Path) -> None:
     path = written(tmp_path / "in.parquet", table_of(10), row_group_size=4)
-    shards = list(plan(path, number=7, first_row=100, part=3, shard_rows=5))
+    shards = list(plan(path, 5))
     assert [(s.number, s.first_row, s.rows, s.start, s.end, s.part) for s in shards] == [
-        (7, 100, 4, 0, 4, 3),
-        (8, 104, 4, 4, 8, 3),
-        (9, 108, 2, 8, 10, 3),
+        (0, 0, 4, 0, 4, 0),
+        (1, 4, 4, 4, 8, 0),
+        (2, 8, 2, 8, 10, 0),
     ]
-    assert shards == list(plan(path, number=7, first_row=100, part=3, shard_rows=5)), "a plan can be made again"
+    assert shards == list(plan(path, 5)), "a plan can be made again"
     assert [json.loads(line)["n"] for line in read(path, shards[1:])] == list(range(4, 10))
 
 
@@ -256,7 +256,7 @@ def peak():  # KiB; ru_maxrss would begin with the parent's
 before = peak()
 async def go():
     count = 0
-    for shard in plan(path, number=0, first_row=0, part=0, shard_rows=1000):
+    for shard in plan(path, 1000):
         async with TableReader(shard_lines(str(path), shard, None)) as reader:
             while lines := await reader.read():
                 count += len(lines)

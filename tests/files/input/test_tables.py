@@ -160,13 +160,13 @@ def test_two_columns_of_one_name_are_refused() -> None:
 
 @given(groups=st.lists(st.integers(0, 400), max_size=12), shard_rows=st.integers(1, 50))
 def test_the_shards_are_the_rows_of_the_file_each_once(groups: list[int], shard_rows: int) -> None:
-    shards = list(plan_shards(groups, 7, number=3, first_row=100, part=2, shard_rows=shard_rows))
-    assert [shard.number for shard in shards] == list(range(3, 3 + len(shards)))
+    shards = list(plan_shards(groups, 7, shard_rows))
+    assert [shard.number for shard in shards] == list(range(len(shards)))
     edges = [0, *(shard.end for shard in shards)]
     assert edges[-1] == sum(groups)
     ends = {sum(groups[:count]) for count in range(len(groups) + 1)}
     for shard, start in zip(shards, edges, strict=False):
-        assert (shard.start, shard.first_row, shard.rows, shard.part) == (start, 100 + start, shard.end - start, 2)
+        assert (shard.start, shard.first_row, shard.rows) == (start, start, shard.end - start)
         assert shard.rows > 0
         assert shard.crc == shard_crc(7, shard.start, shard.end)
         inside = [
@@ -179,7 +179,7 @@ def test_the_shards_are_the_rows_of_the_file_each_once(groups: list[int], shard_
 
 def test_one_great_row_group_feeds_many_workers_but_not_in_ever_more_pieces() -> None:
     def pieces(rows: int, shard_rows: int) -> list[int]:
-        return [s.rows for s in plan_shards([rows], 0, number=0, first_row=0, part=0, shard_rows=shard_rows)]
+        return [s.rows for s in plan_shards([rows], 0, shard_rows)]
 
     assert pieces(1000, 300) == [250] * 4
     assert pieces(60_000, 300) == [3750] * 16

@@ -55,14 +55,14 @@ def lines(path: Path) -> Iterator[list[bytes]]:
             yield from mapped.lines(start, min(total, start + _SPAN_ROWS), None)
 
 
-def plan(path: Path, *, number: int, first_row: int, part: int, shard_rows: int) -> Iterator[Shard]:
-    """Cut the file into shards, numbered from `number`, whose rows are counted from `first_row`. Raises `InputError`.
+def plan(path: Path, shard_rows: int) -> Iterator[Shard]:
+    """Cut the file into shards, counted from 0. Raises `InputError`.
 
     Small batches are joined up to `shard_rows`, a larger one is cut.
     """
     with _Mapped(str(path)) as mapped:
         groups, identity = mapped.groups(), mapped.identity()
-    return plan_shards(groups, identity, number=number, first_row=first_row, part=part, shard_rows=shard_rows)
+    return plan_shards(groups, identity, shard_rows)
 
 
 def shard_lines(path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:

@@ -31,7 +31,7 @@ class TableFormat(Protocol):
     def shard_lines(self, path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:
         """See there."""
 
-    def plan(self, path: Path, *, number: int, first_row: int, part: int, shard_rows: int) -> Iterator[Shard]:
+    def plan(self, path: Path, shard_rows: int) -> Iterator[Shard]:
         """See there."""
 
 

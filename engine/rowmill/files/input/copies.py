@@ -51,14 +51,7 @@ class Copies:
                 raise cannot_write(target, error) from error
             self._drop()
             return
-        before = 0
-
-        def progress(done: int) -> None:
-            nonlocal before
-            on_read(done - before)
-            before = done
-
-        download(path, target, progress)
+        download(path, target, on_read)
 
     def _drop(self) -> None:
         if self._held is not None:

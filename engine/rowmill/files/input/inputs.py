@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol, Self, TypedDict
+from typing import Protocol, Self
 
 import msgspec
 
@@ -26,14 +26,6 @@ _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be
 _HEAD_ROWS = 100
 
 _OnRead = Callable[[int], None]
-
-
-class _Start(TypedDict):
-    """Where a part's first shard begins."""
-
-    number: int
-    first_row: int
-    part: int
 
 
 class Reader(Protocol):
@@ -132,15 +124,39 @@ class Input:
         return [spool / part.spool for part in self._parts if part.spool is not None]
 
     def plan(
-        self, spool: Path, *, shard_bytes: int, shard_rows: int, progress: Callable[[int], None] | None = None
-    ) -> Iterator[Shard]:
+        self,
+        spool: Path,
+        *,
+        shard_bytes: int,
+        shard_rows: int,
+        progress: Callable[[int], None] | None = None,
+        kept: Collection[str] = (),
+    ) -> Generator[Shard]:
         """Cut the input into shards, each yielded as soon as its rows can be read from its part. Makes the spool anew.
 
-        progress: told how many bytes of the user's files have been read so far. Raises `InputError` where a file
-        cannot be read or is damaged; the shards before stay good. Raises `MachineError` where the spool cannot be
-        written, and what `remote_file.download` raises.
+        progress: told how many bytes of the user's files have been read so far. kept: files of the spool that are left
+        as they are. Raises `InputError` where a file cannot be read or is damaged; the shards before stay good. Raises
+        `MachineError` where the spool cannot be written, and what `remote_file.download` raises.
         """
-        return self._plan(spool, shard_bytes, shard_rows, progress, kept=frozenset())
+        done = 0
+
+        def on_read(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done)
+
+        conversion = self._conversion()
+        number = first_row = 0
+        for place, part in enumerate(self._parts):
+            if part.kind == "lines":
+                blocks = self._blocks(part, conversion, spool, kept, on_read)
+                shards = jsonl.plan_blocks(blocks, shard_bytes=shard_bytes, shard_rows=shard_rows)
+            else:
+                shards = self._plan_table(part, spool, shard_rows, on_read)
+            for shard in shards:
+                yield msgspec.structs.replace(shard, number=number, first_row=first_row, part=place)
+                number, first_row = number + 1, first_row + shard.rows
 
     def whole(self, spool: Path, shards: list[Shard]) -> bool:
         """Tell whether the spool has all that this plan, which came to its end, has made."""
@@ -161,7 +177,7 @@ class Input:
         synced. Raises as `plan` does.
         """
         kept = self._kept(spool, shards)
-        again = self._plan(spool, shard_bytes, shard_rows, progress, kept=kept)
+        again = self.plan(spool, shard_bytes=shard_bytes, shard_rows=shard_rows, progress=progress, kept=kept)
         with contextlib.closing(again):
             differing = next((shard or now for shard, now in zip_longest(shards, again) if shard != now), None)
         if differing is not None:
@@ -224,38 +240,8 @@ class Input:
                     kept.add(part.spool)
         return frozenset(kept)
 
-    def _plan(
-        self,
-        spool: Path,
-        shard_bytes: int,
-        shard_rows: int,
-        progress: Callable[[int], None] | None,
-        *,
-        kept: frozenset[str],
-    ) -> Generator[Shard]:
-        done = 0
-
-        def on_read(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(done)
-
-        conversion = self._conversion()
-        number = first_row = 0
-        for place, part in enumerate(self._parts):
-            start = _Start(number=number, first_row=first_row, part=place)
-            if part.kind == "lines":
-                blocks = self._blocks(part, conversion, spool, kept, on_read)
-                shards = jsonl.plan_blocks(blocks, shard_bytes=shard_bytes, shard_rows=shard_rows, **start)
-            else:
-                shards = self._plan_table(part, spool, shard_rows, start, on_read)
-            for shard in shards:
-                number, first_row = shard.number + 1, shard.first_row + shard.rows
-                yield shard
-
     def _blocks(
-        self, part: PlannedPart, conversion: Conversion, spool: Path, kept: frozenset[str], on_read: _OnRead
+        self, part: PlannedPart, conversion: Conversion, spool: Path, kept: Collection[str], on_read: _OnRead
     ) -> Iterator[bytes]:
         """Yield a part's bytes, written to the spool where it is not in place and not kept."""
         if part.spool is None:
@@ -268,16 +254,14 @@ class Input:
             blocks = selection.sample(blocks, self._sample, ready(spool))
         yield from blocks if part.spool in kept else spooled(blocks, ready(spool) / part.spool)
 
-    def _plan_table(
-        self, part: PlannedPart, spool: Path, shard_rows: int, start: _Start, on_read: _OnRead
-    ) -> Iterator[Shard]:
+    def _plan_table(self, part: PlannedPart, spool: Path, shard_rows: int, on_read: _OnRead) -> Iterator[Shard]:
         file = part.files[0].file
         path = Path(file.path)
         if part.spool is not None:
             path = ready(spool) / part.spool
             self._copies.bring(file.path, path, on_read)
         with naming(file.path, path):
-            yield from table(self.format).plan(path, shard_rows=shard_rows, **start)
+            yield from table(self.format).plan(path, shard_rows)
         if part.spool is None:
             on_read(file.size)
 

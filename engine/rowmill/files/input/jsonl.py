@@ -52,17 +52,13 @@ def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield b"\n"
 
 
-def plan_blocks(
-    blocks: Iterable[bytes], *, shard_bytes: int, shard_rows: int, number: int = 0, first_row: int = 0, part: int = 0
-) -> Iterator[Shard]:
-    """Cut the bytes of one part into shards, from its start, each as soon as it is known.
+def plan_blocks(blocks: Iterable[bytes], *, shard_bytes: int, shard_rows: int) -> Iterator[Shard]:
+    """Cut the bytes of one part into shards, from its start and counted from 0, each as soon as it is known.
 
     A shard ends with the line that brings it to `shard_bytes`, or with its `shard_rows`-th line. The same bytes and
     sizes always give the same shards.
-
-    number, first_row: of the first shard. part: of all of them.
     """
-    rows = 0
+    number = first_row = rows = 0
     start = offset = 0  # of the open shard, and of what has been looked at
     crc = 0
     last = b"\n"
@@ -84,12 +80,12 @@ def plan_blocks(
             offset += stop - position
             position = stop
             if ends:
-                yield Shard(number, first_row, rows, start, offset, crc, part)
+                yield Shard(number, first_row, rows, start, offset, crc)
                 number, first_row, rows, start, crc = number + 1, first_row + rows, 0, offset, 0
         last = block[-1:] or last
     if offset > start:
         # A last line without a newline is a row like any other.
-        yield Shard(number, first_row, rows + (last != b"\n"), start, offset, crc, part)
+        yield Shard(number, first_row, rows + (last != b"\n"), start, offset, crc)
 
 
 def after_newline(block: bytes, start: int, stop: int, nth: int) -> int:

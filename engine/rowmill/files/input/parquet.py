@@ -59,14 +59,14 @@ def lines(path: Path) -> Iterator[list[bytes]]:
     yield from cursor.lines(sum(cursor.file.groups))
 
 
-def plan(path: Path, *, number: int, first_row: int, part: int, shard_rows: int) -> Iterator[Shard]:
-    """Cut the file into shards, numbered from `number`, whose rows are counted from `first_row`. Raises `InputError`.
+def plan(path: Path, shard_rows: int) -> Iterator[Shard]:
+    """Cut the file into shards, counted from 0. Raises `InputError`.
 
     Small row groups are joined up to `shard_rows`; a larger one is cut into at most 16 pieces, and more only where
     these would have more than 65,536 rows.
     """
     file = _File(str(path))
-    return plan_shards(file.groups, file.identity, number=number, first_row=first_row, part=part, shard_rows=shard_rows)
+    return plan_shards(file.groups, file.identity, shard_rows)
 
 
 def shard_lines(path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:

@@ -191,17 +191,14 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def plan_shards(
-    groups: Iterable[int], identity: int, *, number: int, first_row: int, part: int, shard_rows: int
-) -> Iterator[Shard]:
-    """Cut a file into shards along its groups of rows.
+def plan_shards(groups: Iterable[int], identity: int, shard_rows: int) -> Iterator[Shard]:
+    """Cut a file into shards, counted from 0, along its groups of rows.
 
     groups: rows of each. Small ones are joined up to `shard_rows`, a larger one is cut into even pieces.
     identity: CRC-32 of what tells that the file is the same.
     """
-    for start, end in _cut(groups, shard_rows):
-        yield Shard(number, first_row + start, end - start, start, end, shard_crc(identity, start, end), part)
-        number += 1
+    for number, (start, end) in enumerate(_cut(groups, shard_rows)):
+        yield Shard(number, start, end - start, start, end, shard_crc(identity, start, end))
 
 
 def shard_crc(identity: int, start: int, end: int) -> int:
