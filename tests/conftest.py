@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import simulator_host
+from tests.simulator_host import SimulatorHost
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -19,3 +22,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"mounting a small tmpfs needs root here: {mounted.stderr.strip()}")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture(scope="session")
+def simulators() -> Iterator[SimulatorHost]:
+    """Give what starts simulators: all of a session in one process."""
+    with simulator_host.host() as host:
+        yield host

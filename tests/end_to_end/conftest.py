@@ -20,7 +20,7 @@ import pytest
 
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator import replies
-from rowmill.simulator.process import SimulatorProcess
+from tests.simulator_host import SimulatorHost
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Summarise in one line:\n{text}"
@@ -236,13 +236,11 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 class Witness:
-    """A simulator in a process of its own."""
+    """A simulator that outlives the command."""
 
-    def __init__(self, settings: SimulatorSettings) -> None:
-        self._process = SimulatorProcess(settings)
-        self._process.start()
-        self._process.wait_ready(30)
-        self.url = self._process.base_url
+    def __init__(self, simulators: SimulatorHost, settings: SimulatorSettings) -> None:
+        self._simulator = simulators.start(settings)
+        self.url = self._simulator.base_url
 
     def stats(self) -> dict[str, Any]:
         """Ask what it has seen, all providers together."""
@@ -251,19 +249,19 @@ class Witness:
         return total
 
     def stop(self) -> None:
-        self._process.stop()
+        self._simulator.stop()
 
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no way to our loopback
 
 
 @pytest.fixture
-def simulator() -> Iterator[Callable[..., Witness]]:
+def simulator(simulators: SimulatorHost) -> Iterator[Callable[..., Witness]]:
     """Start a simulator: `simulator(latency_ms=10, faults={"500": 0.01})`."""
     started: list[Witness] = []
 
     def start(**settings: Any) -> Witness:
-        witness = Witness(SimulatorSettings(**{"latency_ms": 10.0, **settings}))
+        witness = Witness(simulators, SimulatorSettings(**{"latency_ms": 10.0, **settings}))
         started.append(witness)
         return witness
 
@@ -356,10 +354,10 @@ def server() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], bytes]:
+def reference(tmp_path_factory: pytest.TempPathFactory, simulators: SimulatorHost) -> Callable[[int], bytes]:
     """Give the output for `write_rows(n)`, made once without faults and with one worker."""
     place = Place(tmp_path_factory.mktemp("reference"))
-    witness = Witness(SimulatorSettings(latency_ms=2.0))
+    witness = Witness(simulators, SimulatorSettings(latency_ms=2.0))
     try:
         place.configure(witness.url)
         place.write_rows(_MOST_ROWS)

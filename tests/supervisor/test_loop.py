@@ -18,10 +18,10 @@ from rowmill.core.errors import ExitCode
 from rowmill.core.reports import SessionReport, Snapshot
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.runs.preparation import prepare
-from rowmill.simulator.process import SimulatorProcess
 from rowmill.supervisor import endpoints as startup
 from rowmill.supervisor import pool
 from rowmill.supervisor.loop import Supervisor
+from tests.simulator_host import HostedSimulator, SimulatorHost
 
 ROWS = 600
 
@@ -56,15 +56,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def simulate() -> Iterator[Callable[..., str]]:
-    started: list[SimulatorProcess] = []
+def simulate(simulators: SimulatorHost) -> Iterator[Callable[..., str]]:
+    started: list[HostedSimulator] = []
 
     def start(**settings: Any) -> str:
-        simulator = SimulatorProcess(SimulatorSettings(**{"latency_ms": 5, **settings}))
-        simulator.start()
-        started.append(simulator)
-        simulator.wait_ready()
-        return simulator.base_url
+        started.append(simulators.start(SimulatorSettings(**{"latency_ms": 5, **settings})))
+        return started[-1].base_url
 
     yield start
     for simulator in started:

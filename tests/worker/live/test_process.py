@@ -39,10 +39,10 @@ from rowmill.ipc.messages import (
     Tripped,
     Want,
 )
-from rowmill.simulator.process import SimulatorProcess
 from rowmill.store.in_flight import read_board
 from rowmill.store.run_directory import RunDirectory
 from rowmill.worker.live import process as workers
+from tests.simulator_host import HostedSimulator, SimulatorHost
 
 SECRET = "sk-very-secret"
 M = TypeVar("M", bound=ToSupervisor)
@@ -180,16 +180,13 @@ DRIVE = Callable[..., Driver]
 
 
 @pytest.fixture
-def simulate() -> Iterator[Callable[..., str]]:
+def simulate(simulators: SimulatorHost) -> Iterator[Callable[..., str]]:
     """Start a simulator; gives its base URL."""
-    started: list[SimulatorProcess] = []
+    started: list[HostedSimulator] = []
 
     def start(**settings: Any) -> str:
-        simulator = SimulatorProcess(SimulatorSettings(**{"latency_ms": 1, **settings}))
-        simulator.start()
-        started.append(simulator)
-        simulator.wait_ready()
-        return simulator.base_url
+        started.append(simulators.start(SimulatorSettings(**{"latency_ms": 1, **settings})))
+        return started[-1].base_url
 
     yield start
     for simulator in started:
@@ -197,10 +194,8 @@ def simulate() -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture(scope="module")
-def fast_url() -> Iterator[str]:
-    simulator = SimulatorProcess(SimulatorSettings(latency_ms=1))
-    simulator.start()
-    simulator.wait_ready()
+def fast_url(simulators: SimulatorHost) -> Iterator[str]:
+    simulator = simulators.start(SimulatorSettings(latency_ms=1))
     yield simulator.base_url
     simulator.stop()
 
