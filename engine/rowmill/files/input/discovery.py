@@ -52,8 +52,8 @@ def find_files(config: InputConfig) -> list[Found]:
         files = [_stat(each) for each in paths]
     if not whole:
         files = [file for file in files if named(file.path)[0] is not None] or files
-    sniffed = _Sniffer(config, files)
-    found = [each for file in files if (each := sniffed.found(file, sure=whole)) is not None]
+    few = len(files) <= FEW
+    found = [each for file in files if (each := _found(file, config, few=few, sure=whole)) is not None]
     if not found:
         raise InputError(
             f"{shown(path)}: holds no files of rows (.jsonl, .csv, .tsv, .parquet, .arrow, and .gz or .zst behind "
@@ -73,7 +73,7 @@ def _local(path: str, split: str | None) -> tuple[list[str], bool]:
             matched = [each for each in every if not Path(each).is_dir()]
             if not matched:
                 raise InputError(f"{path}: no file matches; set input.path to the files with the rows")
-            return _sorted(_sidecars_left_out(matched)), True
+            return _data(matched), True
         if not is_directory:
             return [path], True
         dataset = datasets.find_dataset(given, split)
@@ -81,15 +81,12 @@ def _local(path: str, split: str | None) -> tuple[list[str], bool]:
             return [str(each) for each in dataset], True
         with os.scandir(given) as entries:
             inside = [entry.path for entry in entries if not entry.is_dir()]
-    return _sorted(_sidecars_left_out(inside)), False
+    return _data(inside), False
 
 
-def _sorted(paths: Iterable[str]) -> list[str]:
-    return sorted(paths, key=lambda path: path.split("/"))
-
-
-def _sidecars_left_out(paths: list[str]) -> list[str]:
-    return [path for path in paths if not _is_sidecar(path)]
+def _data(paths: Iterable[str]) -> list[str]:
+    """Return the paths of the files that are not beside the data, in the order of their names."""
+    return sorted((path for path in paths if not _is_sidecar(path)), key=lambda path: path.split("/"))
 
 
 def _is_sidecar(path: str) -> bool:
@@ -103,40 +100,33 @@ def _stat(path: str) -> InputFile:
     return InputFile(path, stat.st_size, stat.st_mtime_ns)
 
 
-class _Sniffer:
-    """Tells the format of each file of one input."""
+def _found(file: InputFile, config: InputConfig, *, few: bool, sure: bool) -> Found | None:
+    """Return what a file is; None where it is not `sure` to be of the input and its content tells nothing.
 
-    def __init__(self, config: InputConfig, files: list[InputFile]) -> None:
-        self._wanted: Format | None = None if config.format == "auto" else config.format
-        self._encoding = config.encoding
-        self._few = len(files) <= FEW
-
-    def found(self, file: InputFile, *, sure: bool) -> Found | None:
-        """Return what the file is; None where it is not `sure` to be of the input and its content tells nothing.
-
-        Where there are many files, those whose names tell their format are believed: the planner, which has to open
-        each of them anyway, finds the one that is not.
-        """
-        by_name, packed = named(file.path)
-        if not self._few and by_name is not None:
-            return Found(file, self._wanted or by_name, packed is not None)
-        if remote.is_remote(file.path) and (self._wanted or by_name) is not None:
-            return Found(file, self._wanted or by_name or "jsonl", packed is not None)
-        compression, head = head_of(file.path)
-        format_ = self._wanted or by_name or recognized(head)
-        if format_ is None:
-            if not sure:
-                return None
-            if head.strip():
-                refuse_foreign(shown(file.path), head, "jsonl")
-                raise InputError(
-                    f"{shown(file.path)}: is of no known format; set input.format, or input.path to other files"
-                )
-            format_ = "jsonl"  # without rows
-        refuse_foreign(shown(file.path), head, format_, self._encoding)
-        if compression is not None and format_ in TABLES:
-            raise InputError(f"{shown(file.path)}: is a {compression}-compressed {format_} file; decompress it first")
-        return Found(file, format_, compression is not None)
+    Where there are not a `few` files, those whose names tell their format are believed: the planner, which has to open
+    each of them anyway, finds the one that is not.
+    """
+    wanted: Format | None = None if config.format == "auto" else config.format
+    by_name, packed = named(file.path)
+    if not few and by_name is not None:
+        return Found(file, wanted or by_name, packed is not None)
+    if remote.is_remote(file.path) and (wanted or by_name) is not None:
+        return Found(file, wanted or by_name or "jsonl", packed is not None)
+    compression, head = head_of(file.path)
+    format_ = wanted or by_name or recognized(head)
+    if format_ is None:
+        if not sure:
+            return None
+        if head.strip():
+            refuse_foreign(shown(file.path), head, "jsonl")
+            raise InputError(
+                f"{shown(file.path)}: is of no known format; set input.format, or input.path to other files"
+            )
+        format_ = "jsonl"  # without rows
+    refuse_foreign(shown(file.path), head, format_, config.encoding)
+    if compression is not None and format_ in TABLES:
+        raise InputError(f"{shown(file.path)}: is a {compression}-compressed {format_} file; decompress it first")
+    return Found(file, format_, compression is not None)
 
 
 def _check_alike(found: list[Found], config: InputConfig) -> None:

@@ -64,9 +64,8 @@ def refuse_foreign(path: str, head: bytes, format_: Format, encoding: str = "utf
         return  # their readers know better
     if head.startswith(b"PK\x03\x04"):
         raise InputError(f"{path}: is a zip archive; unpack it first")
-    for magic, what in _TABLES.items():
-        if head.startswith(magic):
-            raise InputError(f"{path}: is a file of format {what}; set input.format to it, or leave it out")
+    if (what := recognized(head)) in TABLES:
+        raise InputError(f"{path}: is a file of format {what}; set input.format to it, or leave it out")
     if head.startswith(_UTF16):
         if format_ in {"jsonl", "batch"}:
             raise InputError(f"{path}: is UTF-16; convert it to UTF-8 first")

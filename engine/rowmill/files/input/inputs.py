@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Collection, Generator, Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,26 +22,13 @@ from rowmill.files.input.layout import PlannedPart, cut_parts
 from rowmill.files.input.spool import ready, spooled
 from rowmill.files.input.streams import expansion, open_file, reading, shown
 
+if TYPE_CHECKING:
+    from rowmill.files.input.tables import TableReader
+
 _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
 _HEAD_ROWS = 100
 
 _OnRead = Callable[[int], None]
-
-
-class Reader(Protocol):
-    """Reads the rows of one shard. An async context manager."""
-
-    async def __aenter__(self) -> Self:
-        """Open the part."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close it."""
-
-    async def read(self) -> list[bytes]:
-        """Return the next lines, without their newlines; an empty list at the end.
-
-        Raises `RunDirectoryError` where the part is not the one that was planned.
-        """
 
 
 def find(config: InputConfig, *, limit: int | None = None, sample: int | None = None) -> "Input":
@@ -54,8 +41,8 @@ def find(config: InputConfig, *, limit: int | None = None, sample: int | None = 
     return Input(config, find_files(config), limit, sample)
 
 
-def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> Reader:
-    """Return what reads a shard of this part.
+def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> "jsonl.ShardReader | TableReader":
+    """Return what reads a shard of this part: an async context manager.
 
     columns: those that are needed, None for all; rows of Parquet and Arrow files then have no others.
     """

@@ -11,8 +11,8 @@ the place, the size and mostly the least and greatest value of every column chun
 may pass.
 """
 
-import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,10 @@ def shard_lines(path: str, shard: Shard, columns: list[str] | None) -> Iterator[
         if shard_crc(_identity(path, file), shard.start, shard.end) != shard.crc:
             raise changed(path, shard)
     key = (path, None if columns is None else tuple(columns))
-    cursor = _parked.take(key, shard.start, lambda: _Cursor(path, columns))
+    cursor = _left(key, shard.start) or _Cursor(path, columns)
     cursor.skip_to(shard.start)
     yield from cursor.lines(shard.end)
-    _parked.leave(key, cursor)
+    _parked.append((key, cursor))
 
 
 class _File:
@@ -107,11 +107,8 @@ class _File:
 
     def batches(self, group: int, names: list[str]) -> Iterator[Any]:
         """Yield a row group's record batches with these columns."""
-        return iter(
-            self._parquet.iter_batches(
-                batch_size=self._batch_rows(group, names), row_groups=[group], columns=names, use_threads=False
-            )
-        )
+        size = self._batch_rows(group, names)
+        return iter(self._parquet.iter_batches(size, row_groups=[group], columns=names, use_threads=False))
 
     def _batch_rows(self, group: int, names: list[str]) -> int:
         metadata = self._metadata.row_group(group)
@@ -137,7 +134,7 @@ class _Cursor:
     def skip_to(self, row: int) -> None:
         """Make this row the next one. Row groups before its own are not touched."""
         while row >= self._group_end and self._group + 1 < len(self.file.groups):
-            self._close()
+            self._batches, self._batch = iter(()), None
             self.position = self._group_end
             self._group += 1
             self._group_end += self.file.groups[self._group]
@@ -174,34 +171,22 @@ class _Cursor:
         self.position += taken.num_rows
         return taken
 
-    def _close(self) -> None:
-        self._batches, self._batch = iter(()), None
-
     def _undecodable(self, why: object) -> InputError:
         return unreadable(self.file.path, f"row group {self._group} cannot be decoded", why)
 
 
-class _Parked:
-    """The cursor of the last shard that was read to its end, if any. A worker reads few shards at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # readers are in threads
-        self._left: tuple[Any, _Cursor] | None = None
-
-    def leave(self, key: Any, cursor: _Cursor) -> None:
-        with self._lock:
-            self._left = key, cursor
-
-    def take(self, key: Any, row: int, make: Callable[[], _Cursor]) -> _Cursor:
-        """Return the cursor that was left where it is of use for this row, or else a new one."""
-        with self._lock:
-            left, self._left = self._left, None
-        if left is not None and left[0] == key and left[1].position <= row:
-            return left[1]
-        return make()
+def _left(key: object, row: int) -> _Cursor | None:
+    """Return the cursor that was left behind, where it is of use for this row; it goes anyhow."""
+    try:
+        of, cursor = _parked.pop()
+    except IndexError:
+        return None
+    return cursor if of == key and cursor.position <= row else None
 
 
-_parked = _Parked()
+# The cursor of the last shard that was read to its end, if any: a worker reads few shards at a time. Readers are in
+# threads, which may take from a deque and add to it as they like.
+_parked: deque[tuple[object, _Cursor]] = deque(maxlen=1)
 
 
 def _identity(path: str, file: Any) -> int:
