@@ -210,7 +210,7 @@ class Simulator:
             completion, fault = provider.damage(route, body, mark, completion, fault)
         if fault is not faults.OK:
             for statistics in provider.counted_in:
-                statistics.faulted(fault.name)
+                statistics.by_fault[fault.name] += 1
         if fault.produced:
             await self._produce(provider, route, completion)
         headers = {**headers, **faults.headers_of(fault, time.time(), in_a_row)}

@@ -37,7 +37,7 @@ class Statistics(Figures):
     inputs: Counter[str] = msgspec.field(default_factory=Counter)  # texts, and prompts of packs, of replies made
     by_status: Counter[int] = msgspec.field(default_factory=Counter)
     no_answer: int = 0
-    by_fault: Counter[str] = msgspec.field(default_factory=Counter)
+    by_fault: Counter[str] = msgspec.field(default_factory=Counter)  # faults that were chosen for requests
     limited: dict[str, int] = msgspec.field(default_factory=dict)  # in the order in which each limit struck first
     in_flight: int = 0
     in_flight_max: int = 0
@@ -135,10 +135,6 @@ class Statistics(Figures):
         self.inputs[route] += inputs
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
-
-    def faulted(self, name: str) -> None:
-        """Count a fault that was chosen for a request."""
-        self.by_fault[name] += 1
 
     def denied(self, limit: str) -> None:
         """Count a request that a limit turned away."""

@@ -62,17 +62,13 @@ class BatchFigures(Figures):
         """Note how many prompt tokens are enqueued now."""
         self.enqueued_max = max(self.enqueued_max, tokens)
 
-    def line(self, *, completed: bool) -> None:
-        """Count a line that was worked on."""
+    def line(self, prompt_tokens: int, completion_tokens: int, *, completed: bool) -> None:
+        """Count a line that was worked on, and what it costs."""
         self.requests += 1
         self.completed += completed
         self.failed += not completed
-
-    def billed(self, prompt_tokens: int, completion_tokens: int, inputs: int, route: str) -> None:
-        """Count what an answered line costs."""
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
-        self.inputs[route] += inputs
 
     def remember(self, status: str, counts: Counts, usage: BatchUsage | None) -> None:
         """Count a batch that was over in an earlier process. Its `inputs` are not known any more."""

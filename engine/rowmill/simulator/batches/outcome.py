@@ -20,8 +20,7 @@ class Outcome:
         self._route = route
         self._usage = BatchUsage()
         self._keys = array("Q")
-        self._output: Writing | None = None
-        self._errors: Writing | None = None
+        self._files: dict[str, Writing] = {}  # by kind: "output", "error"
 
     def add(self, answered: Answered) -> None:
         """Take the answer to a line."""
@@ -30,8 +29,7 @@ class Outcome:
         counts.completed += answered.completed
         counts.failed += not answered.completed
         if answered.output:
-            self._output = self._storage.writing() if self._output is None else self._output
-            self._output.write(answered.output)
+            self._write("output", answered.output)
         if answered.error:
             self.leave(answered.error)
         if answered.success:
@@ -40,33 +38,34 @@ class Outcome:
         usage.output_tokens += answered.completion_tokens
         for statistics in self._counted_in:
             statistics.line(answered.key, success=answered.success, damaged=answered.damaged)
-            statistics.batches.line(completed=answered.completed)
+            statistics.batches.line(answered.prompt_tokens, answered.completion_tokens, completed=answered.completed)
             if answered.inputs:
-                statistics.batches.billed(
-                    answered.prompt_tokens, answered.completion_tokens, answered.inputs, self._route
-                )
+                statistics.batches.inputs[self._route] += answered.inputs
 
     def leave(self, error: bytes) -> None:
         """Write to the error file alone."""
-        self._errors = self._storage.writing() if self._errors is None else self._errors
-        self._errors.write(error)
+        self._write("error", error)
 
     def publish(self, content: str, missing: str | None) -> None:
         """Make the files known. `content`: how the output's fails first; `missing`: the id of a file there is not."""
-        usage = self._usage
+        batch, usage = self._batch, self._usage
         usage.total_tokens = usage.input_tokens + usage.output_tokens
-        self._batch.usage = usage
-        batch = self._batch
-        batch.output_file_id = batch.error_file_id = missing
-        if self._output is not None:
-            name = f"{batch.id}_output.jsonl"
-            batch.output_file_id = self._storage.keep(self._output, name, "batch_output", content=content).id
-        if self._errors is not None:
-            batch.error_file_id = self._storage.keep(self._errors, f"{batch.id}_error.jsonl", "batch_output").id
-        self._storage.keep_keys(self._batch.id, self._keys)
+        batch.usage = usage
+        batch.output_file_id = self._file("output", content) or missing
+        batch.error_file_id = self._file("error", "") or missing
+        self._storage.keep_keys(batch.id, self._keys)
 
     def close(self) -> None:
         """Let go of the files; unpublished ones are deleted."""
-        for each in (self._output, self._errors):
-            if each is not None:
-                each.close()
+        for writing in self._files.values():
+            writing.close()
+
+    def _write(self, kind: str, line: bytes) -> None:
+        if kind not in self._files:
+            self._files[kind] = self._storage.writing()
+        self._files[kind].write(line)
+
+    def _file(self, kind: str, content: str) -> str | None:
+        if (writing := self._files.get(kind)) is None:
+            return None
+        return self._storage.keep(writing, f"{self._batch.id}_{kind}.jsonl", "batch_output", content=content).id

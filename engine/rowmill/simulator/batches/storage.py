@@ -14,7 +14,7 @@ import secrets
 import tempfile
 import time
 from array import array
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -41,51 +41,39 @@ class Archive:
     """The directory of all providers: `state`, or a temporary one, which is made when something is stored."""
 
     def __init__(self, state: str | None) -> None:
-        self._state = None if state is None else Path(state)
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._lock: int | None = None
-        self._storages: list[Storage] = []
+        self._root = None if state is None else Path(state)
+        self._open = ExitStack()  # what has to be let go, the last taken first
 
     def claim(self) -> bool:
         """Take `state` for this process; False where another has it. Raises OSError where it cannot be written."""
-        if self._state is None:
+        if self._root is None:
             return True
-        self._state.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._state / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._root.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             return False
-        self._lock = lock
+        self._open.callback(os.close, lock)
         return True
 
     def names(self) -> list[str]:
         """List the providers that have something stored."""
-        if self._state is None:
-            return []
-        return sorted(path.parent.name for path in self._state.glob("*/journal.jsonl"))
+        return [] if self._root is None else sorted(path.parent.name for path in self._root.glob("*/journal.jsonl"))
 
     def storage(self, name: str) -> "Storage":
         """Open a provider's part."""
-        if self._state is not None:
-            root = self._state
-        else:
-            if self._temporary is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="rowmill-simulator-", ignore_cleanup_errors=True)
-            root = Path(self._temporary.name)
-        storage = Storage(root / name)
-        self._storages.append(storage)
+        if self._root is None:
+            temporary = tempfile.TemporaryDirectory(prefix="rowmill-simulator-", ignore_cleanup_errors=True)
+            self._root = Path(self._open.enter_context(temporary))
+        storage = Storage(self._root / name)
+        self._open.callback(storage.close)
         return storage
 
     def close(self) -> None:
         """Let go of everything; a temporary directory is deleted."""
-        for storage in self._storages:
-            storage.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
-        if self._lock is not None:
-            os.close(self._lock)
+        self._open.close()
 
 
 class Storage:

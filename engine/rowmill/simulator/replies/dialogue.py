@@ -90,7 +90,7 @@ def say(
         if mean_tokens and not refuse:
             wanted = wording.length(mark, mean_tokens)
             cut = cap is not None and wanted > cap
-            text = wording.stretched(text, cap if cap is not None and cut else wanted)
+            text = wording.fitted(text, (cap if cap is not None and cut else wanted) * wording.CHARS_PER_TOKEN)
     if cap is not None and len(text) > cap * wording.CHARS_PER_TOKEN:
         text = text[: cap * wording.CHARS_PER_TOKEN]
         cut = True

@@ -34,6 +34,7 @@ _TELLS = {  # a keyword that only makes sense for one type -> that type
     "minimum": "number", "maximum": "number", "exclusiveMinimum": "number", "exclusiveMaximum": "number",
     "multipleOf": "number",
 }  # fmt: skip
+_LOWS, _HIGHS = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 _TYPES = {
     dict: "object", list: "array", str: "string", float: "number", int: "integer", bool: "boolean", type(None): "null",
 }  # fmt: skip
@@ -72,9 +73,8 @@ class ReplySchema:
 
     def answer_to(self, prompt: str) -> Any:
         """Make the answer to one prompt of a pack: of a text without any rule, what is said to the prompt alone."""
-        if self.resolved(self.answer).keys() <= {"type", "title", "description"} and "string" in self.types(
-            self.answer
-        ):
+        plain = self.resolved(self.answer).keys() <= {"type", "title", "description"}
+        if plain and "string" in self.types(self.answer):
             return wording.summary(prompt)
         return _Maker(self, prompt).value(self.answer, "", 0)
 
@@ -101,7 +101,7 @@ class ReplySchema:
                     schema = _merged(schema, part)
             elif options := schema.get("anyOf") or schema.get("oneOf"):
                 nulls = (option for option in options if shallow and option == {"type": "null"})
-                schema = _merged(_without(_without(schema, "anyOf"), "oneOf"), next(nulls, options[0]))
+                schema = _merged(_without(schema, "anyOf", "oneOf"), next(nulls, options[0]))
             else:
                 return schema
         return {}
@@ -148,8 +148,8 @@ def type_of(value: Any) -> str:
     return _TYPES[type(value)]
 
 
-def _without(schema: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in schema.items() if name != key}
+def _without(schema: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name not in keys}
 
 
 def _merged(one: dict[str, Any], other: Any) -> dict[str, Any]:
@@ -216,19 +216,14 @@ class _Maker:
         wanted = least if depth >= _DEEP else min(most, max(_ITEMS, len(first), least))
         if items is False:
             wanted = min(wanted, len(first))
-        made: list[Any] = []
-        seen: set[bytes] = set()
-        for number in range(wanted * 20 if schema.get("uniqueItems") else wanted):
+        unique = schema.get("uniqueItems")
+        made: dict[Any, Any] = {}  # by their JSON, where they have to be unique
+        for number in range(wanted * 20 if unique else wanted):
             item = self.value(first[number] if number < len(first) else items, f"{path}/{number}", depth + 1)
-            if schema.get("uniqueItems"):
-                text = encode(item)
-                if text in seen:
-                    continue
-                seen.add(text)
-            made.append(item)
+            made.setdefault(encode(item) if unique else number, item)
             if len(made) == wanted:
                 break
-        return made
+        return list(made.values())
 
     def _integer(self, schema: dict[str, Any], path: str) -> int:
         low, high = _bounds(schema)
@@ -245,11 +240,7 @@ class _Maker:
     def _number(self, schema: dict[str, Any], path: str) -> float:
         if "multipleOf" in schema:
             step = schema["multipleOf"]
-            scaled = {
-                key: value / step
-                for key, value in schema.items()
-                if key in {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
-            }
+            scaled = {key: schema[key] / step for key in (*_LOWS, *_HIGHS) if key in schema}
             return float(self._integer(scaled, path) * step)
         low, high = _bounds(schema)
         if low is None:
@@ -299,6 +290,6 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def _bounds(schema: dict[str, Any]) -> tuple[float | None, float | None]:
-    lows = [schema[key] for key in ("minimum", "exclusiveMinimum") if key in schema]
-    highs = [schema[key] for key in ("maximum", "exclusiveMaximum") if key in schema]
+    lows = [schema[key] for key in _LOWS if key in schema]
+    highs = [schema[key] for key in _HIGHS if key in schema]
     return max(lows, default=None), min(highs, default=None)

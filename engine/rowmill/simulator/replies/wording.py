@@ -45,11 +45,6 @@ def length(mark: bytes, mean_tokens: float) -> int:
     return max(1, round(mean_tokens * exp(_LENGTH_SIGMA * normal - _LENGTH_SIGMA**2 / 2)))
 
 
-def stretched(text: str, wanted_tokens: int) -> str:
-    """Make a text so many tokens long."""
-    return fitted(text, wanted_tokens * CHARS_PER_TOKEN)
-
-
 def fitted(text: str, chars: int) -> str:
     """Make a text so many characters long, by more words or fewer. The digest at its end stays, if it has room."""
     words, _, mark = text.rpartition(" ")
