@@ -250,7 +250,7 @@ def test_an_upload_is_a_form_with_the_purpose_the_name_and_the_content(part: Pat
         (json_of([1]), "bad_reply"),
     ],
 )
-def test_what_may_have_been_done_is_unclear_and_not_tried_again(part: Path, answer: Answer, fault: str) -> None:
+def test_what_may_have_been_done_is_not_tried_again(part: Path, answer: Answer, fault: str) -> None:
     for call in (
         lambda api: api.upload(part, "name"),
         lambda api: api.create("file-1", "/v1/chat/completions", {}),
@@ -258,7 +258,7 @@ def test_what_may_have_been_done_is_unclear_and_not_tried_again(part: Path, answ
         provider = Provider([answer])
         short = {"timeout_s": 0.2, "retry_s": 0.2} if fault == "timeout" else {}
         caught = trouble(provider, call, **short)
-        assert (caught.unclear, caught.gone, caught.failure.fault.name) == (True, False, fault)
+        assert (caught.gone, caught.failure.fault.name) == (False, fault)
         assert len(provider.asked) == 1
 
 
@@ -273,16 +273,16 @@ def test_what_may_have_been_done_is_unclear_and_not_tried_again(part: Path, answ
         (error_of(403, code="billing_hard_limit_reached"), "quota_exhausted"),
     ],
 )
-def test_a_refusal_is_clear_and_not_tried_again(part: Path, answer: Answer, fault: str) -> None:
+def test_a_refusal_is_not_tried_again(part: Path, answer: Answer, fault: str) -> None:
     for call in (lambda api: api.upload(part, "name"), lambda api: api.create("file-1", "/v1/embeddings", {})):
         provider = Provider([answer])
         caught = trouble(provider, call)
-        assert (caught.unclear, caught.gone, caught.failure.fault.name) == (False, False, fault)
+        assert (caught.gone, caught.failure.fault.name) == (False, fault)
         assert caught.failure.retry_after == (7.0 if fault == "rate_limited" else None)
         assert [call for call in provider.calls if call.startswith("POST")] == provider.calls[:1]
 
 
-def test_where_nothing_listens_nothing_was_done(part: Path) -> None:
+def test_where_nothing_listens_the_connection_failed(part: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
 
@@ -294,7 +294,7 @@ def test_where_nothing_listens_nothing_was_done(part: Path) -> None:
         return caught.value
 
     caught = asyncio.run(main())
-    assert (caught.unclear, caught.failure.fault.name) == (False, "connection")
+    assert (caught.gone, caught.failure.fault.name) == (False, "connection")
 
 
 def test_a_file_that_cannot_be_read_is_the_machines_trouble(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_provider_without_a_batch_api_is_said_to_have_none(call: str, answer: 
     caught = trouble(provider, CALLS[call])
     assert str(caught).startswith("not_found (HTTP ")
     assert """provider 'main' has no Batch API: set task.mode = "live"; it answered: """ in caught.failure.message
-    assert (caught.unclear, caught.gone, caught.failure.fault.name) == (False, False, "not_found")
+    assert (caught.gone, caught.failure.fault.name) == (False, "not_found")
     assert provider.calls == [call]
 
 
@@ -368,11 +368,9 @@ def test_a_batch_is_created_of_a_file_for_a_day_with_its_metadata() -> None:
         total=10,
         completed=4,
         failed=1,
-        input_file_id="file-in",
         output_file_id=None,
         error_file_id=None,
         created_at=1000.0,
-        expires_at=87400.0,
         problems=(),
         metadata={"rowmill_run": "r1", "rowmill_part": "0"},
     )
@@ -389,7 +387,7 @@ def test_a_batch_of_a_file_that_is_gone_is_no_missing_api() -> None:
     caught = trouble(
         Provider([error_of(404, "No such File object: file-in")]), lambda api: api.create("file-in", "/", {})
     )
-    assert (caught.gone, caught.unclear) == (True, False)
+    assert caught.gone
     assert caught.failure.message == "provider 'main' does not know file file-in: No such File object: file-in"
 
 
@@ -491,7 +489,7 @@ def test_a_page_that_failed_is_asked_again() -> None:
 def test_a_state_is_read_from_whatever_servers_leave_out() -> None:
     bare = {"id": "", "status": "finalizing", "output_file_id": "", "error_file_id": "", "request_counts": None}
     state = use(Provider([json_of(bare)]), lambda api: api.retrieve("batch_9"))
-    assert state == BatchState("batch_9", "finalizing", 0, 0, 0, None, None, None, 0.0, None, (), {})
+    assert state == BatchState("batch_9", "finalizing", 0, 0, 0, None, None, 0.0, (), {})
     odd = {
         "id": "b",
         "status": "paused_by_operator",
@@ -574,7 +572,7 @@ def test_a_batch_or_file_that_is_unknown_is_gone(status: int, target: Path) -> N
     for name, call in calls.items():
         provider = Provider([error_of(status, "No such thing")])
         caught = trouble(provider, call)
-        assert (caught.gone, caught.unclear) == (True, False)
+        assert caught.gone
         assert caught.failure.message == f"provider 'main' does not know {name}: No such thing"
         assert len(provider.asked) == 1
 

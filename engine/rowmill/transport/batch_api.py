@@ -5,8 +5,8 @@ models let anything through and whose parser hands an HTML page on as text.
 
 **What is retried.** Reading (a batch, a list, a file) and cancelling can be done twice without harm, and is: with
 exponential waits and full jitter, for at most `retry_s` altogether. A second upload or a second batch costs storage
-or money, so `upload` and `create` are tried once; where it may have worked all the same, the trouble says `unclear`,
-and the caller looks for what it made (`find_upload`, `find`) before trying again.
+or money, so `upload` and `create` are tried once; they may have worked all the same, so the caller looks for what they
+made (`find_upload`, `find`) before trying again.
 
 **Memory.** A file goes up from the disk in pieces of 64 KiB: of a path or bytes the package and httpx2 would hold the
 whole, of an open file they do not. It comes down to the disk in pieces of 1 MiB.
@@ -97,7 +97,7 @@ class BatchApi:
             body = await self._once(create(file=named, purpose="batch", timeout=_timeout(limit_s)), limit_s)
         finally:
             file.close()
-        return self._errors.made(read_file, body).id
+        return self._errors.read(read_file, body).id
 
     async def find_upload(self, name: str, size: int) -> str | None:
         """Return the id of the newest file for batches of this name and size in bytes; None where there is none."""
@@ -130,7 +130,7 @@ class BatchApi:
             if trouble.failure.fault is faults.INVALID_REQUEST:  # what OpenAI says also of a file that is no more
                 trouble.gone = trouble.gone or await self._is_gone(file_id)
             raise
-        return self._errors.made(read_state, body)
+        return self._errors.read(read_state, body)
 
     async def find(self, metadata: Mapping[str, str], *, since: float) -> list[BatchState]:
         """Return the batches whose metadata has all of this, newest first; none that are older than `since`.

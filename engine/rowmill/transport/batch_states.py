@@ -30,11 +30,9 @@ class BatchState(msgspec.Struct, frozen=True):
     total: int  # requests in it; this and the next two are 0 where the server does not count
     completed: int
     failed: int
-    input_file_id: str | None
     output_file_id: str | None
     error_file_id: str | None
     created_at: float
-    expires_at: float | None
     problems: tuple[BatchProblem, ...]
     metadata: dict[str, str]
 
@@ -121,11 +119,9 @@ def _state_of(value: dict[str, Any], asked: str = "") -> BatchState:
         total=int(_number(counts, "total") or 0),
         completed=int(_number(counts, "completed") or 0),
         failed=int(_number(counts, "failed") or 0),
-        input_file_id=_text(value, "input_file_id") or None,
         output_file_id=_text(value, "output_file_id") or None,
         error_file_id=_text(value, "error_file_id") or None,
         created_at=_number(value, "created_at") or 0.0,
-        expires_at=_number(value, "expires_at"),
         problems=_problems_of(value.get("errors")),
         metadata={key: text for key, text in metadata.items() if isinstance(text, str)},
     )

@@ -26,14 +26,12 @@ class BatchTrouble(Exception):
     """A call for files or batches failed.
 
     failure: its class, as of any request; the message says what to do where the user can do something.
-    unclear: it may have been done all the same: no reply, or one from something between the server and us.
     gone: the one batch or file that was asked for does not exist (any more).
     """
 
-    def __init__(self, failure: Failure, *, unclear: bool = False, gone: bool = False) -> None:
+    def __init__(self, failure: Failure, *, gone: bool = False) -> None:
         super().__init__(failure.reason)
         self.failure = failure
-        self.unclear = unclear
         self.gone = gone
 
 
@@ -68,17 +66,10 @@ class ErrorMapping:
         except Unreadable as error:
             raise self.unreadable(str(error)) from None
 
-    def made(self, read: Callable[[bytes], T], body: bytes) -> T:
-        """Read a reply to a call that makes something. Where the reply does not say what, it was made all the same."""
-        try:
-            return read(body)
-        except Unreadable as error:
-            raise self.unreadable(str(error), unclear=True) from None
-
-    def unreadable(self, what: str, *, unclear: bool = False) -> BatchTrouble:
+    def unreadable(self, what: str) -> BatchTrouble:
         """Return the trouble of a 2xx reply that is something else than was asked for."""
         message = f"provider {self._provider!r} answered {what}"
-        return BatchTrouble(Failure(fault=faults.BAD_REPLY, message=message, maybe_billed=unclear), unclear=unclear)
+        return BatchTrouble(Failure(fault=faults.BAD_REPLY, message=message))
 
     def _refused(self, response: httpx2.Response, one: str, about: str) -> BatchTrouble:
         reply = Reply(response.status_code, response.content, response.headers.get)
@@ -102,14 +93,11 @@ class ErrorMapping:
                 f'both, or set task.mode = "live"; it answered: {words}'
             )
         code = None if failure.code is None else faults.redacted(failure.code, self._secrets)
-        unclear = failure.maybe_billed and fault is failure.fault
-        failure = msgspec.structs.replace(failure, fault=fault, message=words, code=code, maybe_billed=unclear)
-        return BatchTrouble(failure, unclear=unclear, gone=gone)
+        return BatchTrouble(msgspec.structs.replace(failure, fault=fault, message=words, code=code), gone=gone)
 
     def _failed(self, error: Exception) -> BatchTrouble:
         """Return what a call failed of that no whole reply came to."""
         cause = error.__cause__ if isinstance(error, OpenAIError) else error
-        unclear = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
         words = faults.redacted(str(cause or error), self._secrets) or type(cause or error).__name__
         if isinstance(cause, TimeoutError | httpx2.TimeoutException):
             fault, words = faults.TIMEOUT, "no whole reply in time"
@@ -119,4 +107,4 @@ class ErrorMapping:
             raise cause  # of the file that is uploaded: those of the network are the client's own by now
         else:
             fault, words = faults.BAD_REPLY, f"the openai package could not read the reply: {words}"
-        return BatchTrouble(Failure(fault=fault, message=words, maybe_billed=unclear), unclear=unclear)
+        return BatchTrouble(Failure(fault=fault, message=words))

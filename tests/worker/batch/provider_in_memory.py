@@ -228,18 +228,18 @@ class Provider:
         if self.took:
             await self.clock.sleep(self.took)
         if fate == "lost":
-            raise trouble("connection", "connection reset", unclear=True)
+            raise trouble("connection", "connection reset")
         if fate == "hangs":
             await self.clock.sleep(86_400)
         if fate.startswith("late:"):
             act(self.clock.time() + float(fate.partition(":")[2]))
-            raise trouble("timeout", "no whole reply in time", unclear=True)
+            raise trouble("timeout", "no whole reply in time")
         if fate and fate != "unanswered":
             raise trouble(fate, f"{name} is refused: {fate}")
         done = act(self.clock.time())
         self.point(f"{name} is done")
         if fate == "unanswered":
-            raise trouble("connection", "connection reset", unclear=True)
+            raise trouble("connection", "connection reset")
         return done
 
     def _batch(self, batch_id: str) -> Batch:
@@ -257,11 +257,9 @@ class Provider:
             total=len(batch.requests),
             completed=batch.done(now),
             failed=0,
-            input_file_id=batch.file_id,
             output_file_id=f"output_{batch.number}" if over and self._results(batch)["output"] else None,
             error_file_id=f"errors_{batch.number}" if over and self._results(batch)["errors"] else None,
             created_at=batch.created_at,
-            expires_at=batch.created_at + 86_400,
             problems=life.problems if status == "failed" else (),
             metadata=batch.metadata,
         )
@@ -283,8 +281,8 @@ class Provider:
         return batch.results
 
 
-def trouble(fault: str, message: str, *, unclear: bool = False, gone: bool = False) -> BatchTrouble:
-    return BatchTrouble(Failure(fault=faults.TABLE[fault], message=message), unclear=unclear, gone=gone)
+def trouble(fault: str, message: str, *, gone: bool = False) -> BatchTrouble:
+    return BatchTrouble(Failure(fault=faults.TABLE[fault], message=message), gone=gone)
 
 
 def _lines(results: list[dict[str, Any]]) -> bytes:
