@@ -80,7 +80,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def built(journal: BatchJournal, part: int) -> Try:
-    return journal.built(
+    t = Try(
         part=part,
         number=1,
         first_row=part * 10,
@@ -92,8 +92,10 @@ def built(journal: BatchJournal, part: int) -> Try:
         tokens=1,
         reserved=Amount(),
         asked_to=part * 10 + 10,
-        now=0.0,
+        counted_from=1,
+        since=0.0,
     )
+    return journal.built(t)
 
 
 def test_the_stage_of_a_part_follows_its_journal_and_what_is_downloaded(tmp_path: Path, stages: Any) -> None:

@@ -37,7 +37,7 @@ def build(
     asked_to: int | None = None,
     counted_from: int = 1,
 ) -> Try:
-    return journal.built(
+    t = Try(
         part=part,
         number=number,
         first_row=part * 10,
@@ -50,8 +50,9 @@ def build(
         reserved=Amount(4.0, 1000.0, 0.5),
         asked_to=part * 10 + 10 if asked_to is None else asked_to,
         counted_from=counted_from,
-        now=now,
+        since=now,
     )
+    return journal.built(t)
 
 
 STEPS: dict[str, Callable[[BatchJournal, Try, float], None]] = {
@@ -215,10 +216,7 @@ def test_a_part_has_one_try_at_a_time(path: Path) -> None:
     journal.given_up(second, "the batch is gone", 201.0)
     assert (second.left, second.reason) == (8, "the batch is gone")
     with pytest.raises(ValueError, match="has the rows 0 to 10"):
-        journal.built(
-            part=0, number=3, first_row=0, end_row=11, requests=1, rows=1, size=1, crc=1, tokens=1, reserved=Amount(),
-            asked_to=11, now=1.0,
-        )  # fmt: skip
+        journal.built(msgspec.structs.replace(second, number=3, end_row=11, phase="built"))
     assert journal.current() == [second, other]
 
 
@@ -444,12 +442,13 @@ import sys
 from pathlib import Path
 from rowmill.core.amounts import Amount
 from rowmill.store import durable
-from rowmill.store.batch_journal import BatchJournal
+from rowmill.store.batch_journal import BatchJournal, Try
 journal = BatchJournal.open(Path(sys.argv[1]), "run-1")
 part = 0
 while True:
-    t = journal.built(part=part, number=1, first_row=part, end_row=part + 1, requests=1, rows=1, size=1, crc=1,
-                      tokens=1, reserved=Amount(), asked_to=part + 1, now=1.0)
+    t = Try(part=part, number=1, first_row=part, end_row=part + 1, requests=1, rows=1, size=1, crc=1, tokens=1,
+            reserved=Amount(), asked_to=part + 1, counted_from=1, since=1.0)
+    journal.built(t)
     journal.uploading(t, 2.0)
     journal.uploaded(t, "file", 3.0)
     print(part, flush=True)

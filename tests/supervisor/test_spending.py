@@ -358,10 +358,11 @@ def test_through_any_deaths_and_sessions_every_reply_is_in_the_lines_once(
 
 
 def collected(journal: BatchJournal, part: int, spent: Spent) -> Try:
-    t = journal.built(
+    t = Try(
         part=part, number=1, first_row=part, end_row=part + 1, requests=1, rows=1, size=1, crc=1, tokens=1,
-        reserved=Amount(1, 100, 0.5), asked_to=part + 1, now=1.0,
+        reserved=Amount(1, 100, 0.5), asked_to=part + 1, counted_from=1, since=1.0,
     )  # fmt: skip
+    journal.built(t)
     journal.uploading(t, 2.0)
     journal.uploaded(t, "file", 3.0)
     journal.creating(t, 4.0)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from rowmill.core.amounts import Amount, Spent
+from rowmill.core.amounts import Spent
 from rowmill.store import durable
 from rowmill.store.append_log import AppendLog
 from rowmill.store.batch_records import MOVES, OPEN, JournalReading, Phase, Try, header_record, step_record
@@ -84,49 +84,18 @@ class BatchJournal:
         tries = (self.tries[t.part, number] for number in range(t.counted_from, t.number))
         return sorted(each.asked_to for each in tries if each.phase == "collected" and each.status == "completed")
 
-    def built(
-        self,
-        *,
-        part: int,
-        number: int,
-        first_row: int,
-        end_row: int,
-        requests: int,
-        rows: int,
-        size: int,
-        crc: int,
-        tokens: int,
-        reserved: Amount,
-        asked_to: int,
-        counted_from: int = 1,
-        now: float,
-    ) -> Try:
-        """Note that a try's file is there, and return the try. One that is "built" already is replaced."""
-        earlier = self.tries.get((part, number - 1))
-        if number > 1 and (earlier is None or earlier.phase in OPEN):
-            raise ValueError(f"part {part} has no try {number} before its try {number - 1} is done with")
-        if earlier is not None and (earlier.first_row, earlier.end_row) != (first_row, end_row):
-            raise ValueError(f"part {part} has the rows {earlier.first_row} to {earlier.end_row} exclusive")
-        state = Try(
-            part,
-            number,
-            first_row,
-            end_row,
-            requests,
-            rows,
-            size,
-            crc,
-            tokens,
-            reserved,
-            asked_to,
-            counted_from,
-            since=now,
-        )
-        before = self.tries.get((part, number))
-        _check("built", state, before.phase if before else "")
-        self._append("built", state)
-        self.tries[part, number] = state
-        return state
+    def built(self, t: Try) -> Try:
+        """Note that the file of a new try is there, and return the try. One that is "built" already is replaced."""
+        earlier = self.tries.get((t.part, t.number - 1))
+        if t.number > 1 and (earlier is None or earlier.phase in OPEN):
+            raise ValueError(f"part {t.part} has no try {t.number} before its try {t.number - 1} is done with")
+        if earlier is not None and (earlier.first_row, earlier.end_row) != (t.first_row, t.end_row):
+            raise ValueError(f"part {t.part} has the rows {earlier.first_row} to {earlier.end_row} exclusive")
+        before = self.tries.get((t.part, t.number))
+        _check("built", t, before.phase if before else "")
+        self._append("built", t)
+        self.tries[t.part, t.number] = t
+        return t
 
     def uploading(self, t: Try, now: float) -> None:
         """Note that its file is about to be uploaded."""

@@ -56,7 +56,7 @@ MOVES: dict[str, tuple[frozenset[str], Phase | None]] = {
 
 
 class Try(msgspec.Struct):
-    """One part's one try, as the journal has it. Times are Unix times; only the journal changes it."""
+    """One part's one try, as the journal has it. Times are Unix times; once it is built only the journal changes it."""
 
     part: int  # from 0
     number: int  # of the try, from 1

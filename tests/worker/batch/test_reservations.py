@@ -21,10 +21,11 @@ def journal(tmp_path: Path) -> Iterator[BatchJournal]:
 
 
 def built(journal: BatchJournal, part: int, reserved: Amount, *, requests: int = 10, tokens: int = 1000) -> Try:
-    rows = {"first_row": part * 10, "end_row": part * 10 + 10, "requests": requests, "rows": requests}
-    return journal.built(
-        part=part, number=1, size=1, crc=0, tokens=tokens, reserved=reserved, asked_to=100, now=1.0, **rows
-    )
+    t = Try(
+        part=part, number=1, first_row=part * 10, end_row=part * 10 + 10, requests=requests, rows=requests, size=1,
+        crc=0, tokens=tokens, reserved=reserved, asked_to=100, counted_from=1, since=1.0,
+    )  # fmt: skip
+    return journal.built(t)
 
 
 def sent(journal: BatchJournal, t: Try) -> Try:

@@ -190,7 +190,7 @@ class BatchScheduler:
                 tokens = inf if limit is None else limit * _AHEAD
                 built = await self._files.build(first, end, self._lifecycle.path(part, number), tokens, room)
                 if built.requests and not (built.full == "amount" and built.requests < self._least()):
-                    t = self._journal.built(
+                    t = Try(
                         part=part,
                         number=number,
                         first_row=first,
@@ -203,9 +203,9 @@ class BatchScheduler:
                         reserved=built.reserved,
                         asked_to=built.end_row,
                         counted_from=counted_from,
-                        now=self._clock.time(),
+                        since=self._clock.time(),
                     )
-                    return t, built.full is not None
+                    return self._journal.built(t), built.full is not None
                 if built.full != "amount":
                     return None
                 await self._room(built.need)
