@@ -30,12 +30,13 @@ from rowmill.store.cache import kept_replies
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.prepared import MOMENT, Prepared, bytes_of
+from rowmill.tasks import Task
 from rowmill.tasks import schema as schemas
 from rowmill.tasks.batch_file import api_of
 from rowmill.tasks.factory import open_task
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
-VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
+_VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
 _COLUMN_SHARD = 1 << 20  # bytes of input, where the output is written by columns,
 _LEAST_SHARDS = 32  # as long as there are enough shards to go round
 _ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
@@ -58,27 +59,20 @@ def prepare(
             f"{', and leave out task.per_row.model' if 'model' in config.task.per_row else ''}"
         )
     with money.of_providers(config) as lookup:
-        return _prepare(config, environ, found, lookup, limit=limit, sample=sample)
+        return _prepare(config, environ, found, lookup, {"input.limit": limit, "input.sample": sample})
 
 
 def _prepare(
-    config: Config,
-    environ: Mapping[str, str],
-    found: Input,
-    lookup: money.Lookup,
-    *,
-    limit: int | None,
-    sample: int | None,
+    config: Config, environ: Mapping[str, str], found: Input, lookup: money.Lookup, chosen: dict[str, int | None]
 ) -> Prepared:
     delivery = delivery_of(config)
     if delivery is not None:
         config = staged(config, delivery)
-    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
-    task.check(found.first_rows(_CHECKED_ROWS), found.where)
+    checked_task(config, found)
     endpoints = [configuration.endpoint(provider, environ) for provider in config.provider]
     if delivery is None:
         _check_places(config)
-    fingerprint = {**configuration.fingerprint(config), "input.limit": limit, "input.sample": sample}
+    fingerprint = configuration.fingerprint(config) | chosen
     manifest = _existing_manifest(RunDirectory(config.run_dir))
     if delivery is not None:
         deliveries.check(delivery, manifest)
@@ -127,6 +121,13 @@ def settled(config: Config, found: Input) -> Config:
     )
 
 
+def checked_task(config: Config, found: Input) -> Task:
+    """Open the task of a settled configuration, and refuse it where it does not fit the input's first rows."""
+    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+    task.check(found.first_rows(_CHECKED_ROWS), found.where)
+    return task
+
+
 def _layout(config: Config, found: Input) -> Layout:
     schema = config.task.schema
     fields: tuple[Column, ...] = schemas.fields(schema) if isinstance(schema, dict) else ()
@@ -137,7 +138,7 @@ def _layout(config: Config, found: Input) -> Layout:
 def already_finished(config: Config, manifest: Manifest) -> bool:
     """Tell whether the run's output is in its place, whole."""
     done = manifest.finished
-    if done is None or done.output != _real(config.output_path):
+    if done is None or done.output != os.path.realpath(config.output_path):
         return False
     return bytes_of(config.output_path) == done.output_bytes
 
@@ -173,7 +174,7 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
         ("output.path", config.output_path, done.output if done else None),
         ("output.errors", config.errors_path, done.errors if done else None),
     ):
-        if path.exists() and made != _real(path):
+        if path.exists() and made != os.path.realpath(path):
             raise InputError(f"{key}: {path} exists and is not of this run; move it away, or choose another path")
     if done is None or manifest is None or not config.output_path.exists() or already_finished(config, manifest):
         return
@@ -236,10 +237,15 @@ def _noted(files: list[InputFile]) -> list[InputFile]:
     return [msgspec.structs.replace(file, path=shown(file.path)) for file in files]
 
 
-def shard_bytes(input_bytes: int, output_format: str) -> int:
+def shard_bytes(config: Config, found: Input) -> int:
     """Return the size of a shard. A Parquet file has a head for each of its columns and shards: few rows do not pay."""
-    size = jsonl.shard_bytes(input_bytes)
-    return max(size, min(input_bytes // _LEAST_SHARDS, _COLUMN_SHARD)) if output_format == "parquet" else size
+    size = jsonl.shard_bytes(found.size)
+    return max(size, min(found.size // _LEAST_SHARDS, _COLUMN_SHARD)) if config.output.format == "parquet" else size
+
+
+def shard_rows(config: Config) -> int:
+    """Return the most rows of a shard."""
+    return _VECTOR_ROWS if config.task.api == "embeddings" else jsonl.SHARD_ROWS
 
 
 def _new_manifest(fingerprint: dict[str, Any], found: Input, config: Config) -> Manifest:
@@ -248,10 +254,6 @@ def _new_manifest(fingerprint: dict[str, Any], found: Input, config: Config) -> 
         created=time.strftime(MOMENT, time.gmtime()),
         fingerprint=fingerprint,
         input=_noted(found.files),
-        shard_bytes=shard_bytes(found.size, config.output.format),
-        shard_rows=VECTOR_ROWS if config.task.api == "embeddings" else jsonl.SHARD_ROWS,
+        shard_bytes=shard_bytes(config, found),
+        shard_rows=shard_rows(config),
     )
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)

@@ -30,11 +30,8 @@ from rowmill.runs.plan.preview import shortened
 from rowmill.runs.plan.sampling import fitted, regressed, widened
 from rowmill.runs.plan.survey import Survey, survey_input
 from rowmill.runs.plan.trials import Trial
-from rowmill.runs.preparation import settled
+from rowmill.runs.preparation import checked_task, settled
 from rowmill.tasks import Task
-from rowmill.tasks.factory import open_task
-
-_CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
 
 
 def plan(config: Config, trial: Trial | None = None) -> Plan:
@@ -44,8 +41,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
     """
     found = inputs.find(config.input)
     config = settled(config, found)
-    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
-    task.check(found.first_rows(_CHECKED_ROWS), found.where)
+    task = checked_task(config, found)
     surveyed = survey_input(config, found, task)
     tokens, usage = _tokens(config, surveyed, trial)
     costs = PlanCosts(config, list(usage) or [None])
@@ -109,14 +105,10 @@ def _tokens(config: Config, surveyed: Survey, trial: Trial | None) -> tuple[Toke
     if trial is not None and trial.tells:
         counted = [point.counted for point in trial.points]
         mean = sums.prompt / sums.requests if sums.requests else 0.0
-        measured = (
-            (fitted, [point.prompt for point in trial.points]),
-            (regressed, [point.reply for point in trial.points]),
-        )
+        prompt = fitted(counted, [point.prompt for point in trial.points], mean, sums.requests)
+        reply = regressed(counted, [point.reply for point in trial.points], mean, sums.requests)
+        prompt, reply = widened(prompt, surveyed.spread), widened(reply, surveyed.spread)
         by = f"measured on {trial.figures.rows:,} rows"
-        prompt, reply = (
-            widened(estimate(counted, paid, mean, sums.requests), surveyed.spread) for estimate, paid in measured
-        )
         tokens = Tokens(prompt=prompt, reply=reply, prompt_by=by, reply_by=by, measured=True)
     usage = {
         name: ModelTokens(

@@ -5,6 +5,7 @@ evenly over the input, each standing for its whole shard. The spread between the
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -20,11 +21,10 @@ from rowmill.core.errors import InvalidRow
 from rowmill.core.rows import InputPart, Shard
 from rowmill.core.sums import Sums
 from rowmill.core.wire import Request
-from rowmill.files.input import jsonl
 from rowmill.files.input.inputs import Input, open_reader
 from rowmill.runs.plan.sampling import spread_of_clusters
-from rowmill.runs.plan.sizes import Size, size_of
-from rowmill.runs.preparation import VECTOR_ROWS, shard_bytes
+from rowmill.runs.plan.sizes import size_of
+from rowmill.runs.preparation import shard_bytes, shard_rows
 from rowmill.tasks import Task
 from rowmill.tasks.api import OWN_MODEL, PACK_BYTES
 
@@ -86,7 +86,7 @@ class _Cluster(msgspec.Struct):
     read: int = 0
     invalid: int = 0
     duplicates: int = 0
-    by_model: dict[str | None, RequestSums] = msgspec.field(default_factory=dict)
+    by_model: defaultdict[str | None, RequestSums] = msgspec.field(default_factory=lambda: defaultdict(RequestSums))
 
 
 def survey_input(config: Config, found: Input, task: Task) -> Survey:
@@ -95,14 +95,8 @@ def survey_input(config: Config, found: Input, task: Task) -> Survey:
     Raises `RowmillError`s, as the planning of a run does.
     """
     with _spool(config, found) as spool:
-        shards = list(
-            found.plan(
-                spool,
-                shard_bytes=shard_bytes(found.size, config.output.format),
-                shard_rows=VECTOR_ROWS if config.task.api == "embeddings" else jsonl.SHARD_ROWS,
-            )
-        )
-        return asyncio.run(_Surveyor(config, task, found.parts(spool)).read(shards))
+        shards = found.plan(spool, shard_bytes=shard_bytes(config, found), shard_rows=shard_rows(config))
+        return asyncio.run(_Surveyor(config, task, found.parts(spool)).read(list(shards)))
 
 
 @contextmanager
@@ -140,12 +134,10 @@ class _Surveyor:
         self._found = Survey()
 
     async def read(self, shards: Sequence[Shard]) -> Survey:
-        found = self._found
-        found.shards, found.rows = len(shards), sum(shard.rows for shard in shards)
+        self._found.shards, self._found.rows = len(shards), sum(shard.rows for shard in shards)
         picked, most = chosen(shards)
-        clusters = [await self._cluster(shard, most) for shard in picked]
-        self._scale(clusters)
-        return found
+        self._scale([await self._cluster(shard, most) for shard in picked])
+        return self._found
 
     async def _cluster(self, shard: Shard, most: int) -> _Cluster:
         cluster = _Cluster(shard)
@@ -194,10 +186,13 @@ class _Surveyor:
         found.caps.add(size.cap)
         naming = self._naming
         name = size.model if naming is not None and request.body.startswith(naming) else None
-        sums = cluster.by_model.get(name)
-        if sums is None:
-            sums = cluster.by_model[name] = RequestSums()
-        _count(sums, size, len(request.body))
+        sums = cluster.by_model[name]
+        sums.requests += 1
+        sums.prompt += size.prompt
+        sums.least_reply += size.least_reply
+        sums.reply += size.reply
+        sums.most_reply += size.most_reply
+        sums.body_bytes += len(request.body)
 
     def _scale(self, clusters: Sequence[_Cluster]) -> None:
         """Let every shard that was read stand for itself, and all of them for those that were not."""
@@ -215,12 +210,3 @@ class _Surveyor:
             totals.append(own * sum(sums.prompt for sums in cluster.by_model.values()))
         share = found.read / found.rows if found.rows else 1.0
         found.spread = spread_of_clusters(totals, [cluster.shard.rows for cluster in clusters], share)
-
-
-def _count(sums: RequestSums, size: Size, body_bytes: int) -> None:
-    sums.requests += 1
-    sums.prompt += size.prompt
-    sums.least_reply += size.least_reply
-    sums.reply += size.reply
-    sums.most_reply += size.most_reply
-    sums.body_bytes += body_bytes
