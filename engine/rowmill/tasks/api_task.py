@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypedDict, Unpack
 
 import msgspec
 
@@ -11,6 +12,13 @@ from rowmill.core.wire import Answer, Request
 from rowmill.tasks.api import CHARACTERS_A_TOKEN, Api
 from rowmill.tasks.replies import whole
 from rowmill.tasks.rows import ColumnReader, ColumnUse, encode, input_of
+
+
+class Asking(TypedDict, total=False):
+    """How rows are asked and their replies kept: whole, and so many rows in one request; left out, neither."""
+
+    whole_reply: bool
+    rows_per_request: int
 
 
 class ApiTask(ABC):
@@ -27,9 +35,9 @@ class ApiTask(ABC):
         uses: Sequence[ColumnUse],
         *,
         whole_row: bool = False,
-        whole_reply: bool = False,
-        rows_per_request: int = 1,
+        **asking: Unpack[Asking],
     ) -> None:
+        whole_reply = asking.get("whole_reply", False)
         self._config = config
         self._rows = ColumnReader(uses, id_column, whole=whole_row)
         self.columns = self._rows.columns
@@ -38,10 +46,10 @@ class ApiTask(ABC):
         self.input_of: Callable[[bytes], bytes] = input_of
         self.parse: Callable[[bytes], Answer] = whole(api.parse) if whole_reply else api.parse
         self._unpack = api.unpack
-        self.rows_per_request = rows_per_request
+        self.rows_per_request = asking.get("rows_per_request", 1)
         name, value = api.plain(config)
-        members = api.fixed(config, whole_reply=whole_reply)
-        self._layout = {**members, name: value}
+        self._members = api.fixed(config, whole_reply=whole_reply)
+        self._layout = {**self._members, name: value}
         # What the configuration leaves open for the prompt: `null`, and the brackets that close what it stands in.
         self._after = encode({name: value}).rpartition(b"null")[2]
         self._before = self.beginning(config.model)

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable
+from typing import Unpack
 
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import InvalidRow
 from rowmill.core.wire import Request
 from rowmill.tasks.api import CHARACTERS_A_TOKEN, OWN_MODEL, Api
-from rowmill.tasks.api_task import ApiTask
+from rowmill.tasks.api_task import ApiTask, Asking
 from rowmill.tasks.conversation import SystemText
 from rowmill.tasks.per_row import PerRow
 from rowmill.tasks.rows import encode
@@ -19,30 +20,15 @@ _IMAGE_TOKENS = 1000  # about what a large image costs; its characters would be 
 class ComposedTask(ApiTask):
     """Builds the requests of one task. With rows_per_request above 1 a row's piece is its prompt as JSON."""
 
-    def __init__(
-        self,
-        api: Api,
-        config: TaskConfig,
-        id_column: str | None,
-        *,
-        whole_reply: bool = False,
-        rows_per_request: int = 1,
-    ) -> None:
+    def __init__(self, api: Api, config: TaskConfig, id_column: str | None, **asking: Unpack[Asking]) -> None:
         """Compile the task. Raises `ConfigError` where a template is none."""
         self._system = SystemText(config)
         self._question = api.question(config)
         self._per_row = PerRow(config.per_row)
-        super().__init__(
-            api,
-            config,
-            id_column,
-            [*self._question.named, *self._system.named, *self._per_row.named],
-            whole_row=self._question.whole or self._system.whole,
-            whole_reply=whole_reply,
-            rows_per_request=rows_per_request,
-        )
+        named = [*self._question.named, *self._system.named, *self._per_row.named]
+        whole_row = self._question.whole or self._system.whole
+        super().__init__(api, config, id_column, named, whole_row=whole_row, **asking)
         self._content = api.content
-        self._members = api.fixed(config, whole_reply=whole_reply)
         self._model = _model(config.model)
         if any(key in config.per_row for key in api.caps):
             self.reply_tokens = 0  # it is the row that says

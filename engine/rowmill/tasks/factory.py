@@ -1,12 +1,13 @@
 """A configuration -> the task that it asks for. Only the modules of that task are imported."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
 from rowmill.core.config import TaskConfig, task_checks
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import ConfigError
 from rowmill.tasks import Task
 from rowmill.tasks.api import Api
+from rowmill.tasks.api_task import Asking
 
 EMBEDDINGS_A_REQUEST = 64  # where rows_per_request is "auto": hardly slower a request than one, and far below any limit
 
@@ -55,7 +56,7 @@ def open_task(
     if isinstance(config.schema, dict):
         member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
         return StructuredTask(_opened(api, inner, input.id), config.schema, member)
-    return _opened(api, config, input.id, whole_reply=whole_reply, rows=rows)
+    return _opened(api, config, input.id, whole_reply=whole_reply, rows_per_request=rows)
 
 
 def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:
@@ -65,14 +66,14 @@ def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:
     return EMBEDDINGS_A_REQUEST if config.api == "embeddings" and not config.per_row and not whole_reply else 1
 
 
-def _opened(api: Api, config: TaskConfig, id_column: str | None, *, whole_reply: bool = False, rows: int = 1) -> Task:
+def _opened(api: Api, config: TaskConfig, id_column: str | None, **asking: Unpack[Asking]) -> Task:
     from rowmill.tasks.plain import PlainTask, is_plain
 
     if is_plain(config):
-        return PlainTask(api, config, id_column, whole_reply=whole_reply, rows_per_request=rows)
+        return PlainTask(api, config, id_column, **asking)
     from rowmill.tasks.composed import ComposedTask
 
-    return ComposedTask(api, config, id_column, whole_reply=whole_reply, rows_per_request=rows)
+    return ComposedTask(api, config, id_column, **asking)
 
 
 def _api(name: str) -> Api:

@@ -109,20 +109,14 @@ class PackedTask(TaskWrapper):
             {"id": str(place), "prompt": prompt if alike else f"{own}\n\n{prompt}".strip()}
             for place, (own, prompt) in enumerate(questions, 1)
         ]
+        instructions = f"{system}\n\n{self._instructions}" if alike and system else self._instructions
         messages = [
-            {
-                "role": "system",
-                "content": f"{system}\n\n{self._instructions}" if alike and system else self._instructions,
-            },
+            {"role": "system", "content": instructions},
             {"role": "user", "content": _encode(prompts).decode()},
         ]
-        caps = {key: self._capped(cap, len(requests)) for key, cap in self._caps.items()}
+        caps = {key: len(requests) * (cap + _FORM_TOKENS) + _FORM_TOKENS for key, cap in self._caps.items()}
         body = b"%b,%b" % (self._before, _encode({**caps, "messages": messages})[1:])
         return Request(body, b"null", len(body) // CHARACTERS_A_TOKEN)
-
-    @staticmethod
-    def _capped(cap: int, rows: int) -> int:
-        return rows * (cap + _FORM_TOKENS) + _FORM_TOKENS
 
     def unpack(self, body: bytes, rows: int) -> list[Answer | InvalidOutput]:
         """Read the body of a 2xx reply to a pack of so many rows: for each row its answer or what is wrong with it.
@@ -132,7 +126,8 @@ class PackedTask(TaskWrapper):
         """
         if rows == 1:
             try:
-                return [_without_usage(self.parse(body))]
+                # As a row has it that shared its request: whether it did depends on crashes.
+                return [msgspec.structs.replace(self.parse(body), usage=b"null")]
             except InvalidOutput as invalid:
                 return [invalid]
         whole = self._chat.parse(body)
@@ -222,11 +217,6 @@ def _answers(content: bytes) -> dict[str, list[bytes]]:
             continue  # nobody's
         answers.setdefault(str(entry.id), []).append(bytes(entry.answer))
     return answers
-
-
-def _without_usage(answer: Answer) -> Answer:
-    """Return the answer as a row has it that shared its request: whether it did depends on crashes."""
-    return msgspec.structs.replace(answer, usage=b"null")
 
 
 def _shares(whole: Answer, rows: int) -> list[Answer]:

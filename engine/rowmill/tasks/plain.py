@@ -5,6 +5,7 @@ prompt's columns as texts, the prompt is one format operation, and the body is t
 """
 
 from operator import attrgetter
+from typing import Unpack
 
 import msgspec
 
@@ -12,7 +13,7 @@ from rowmill.core.config import TaskConfig
 from rowmill.core.errors import InvalidRow
 from rowmill.core.wire import Request
 from rowmill.tasks.api import CHARACTERS_A_TOKEN, Api
-from rowmill.tasks.api_task import ApiTask
+from rowmill.tasks.api_task import ApiTask, Asking
 from rowmill.tasks.rows import UNREADABLE, Scalar, encode, row_decoder
 from rowmill.tasks.template import Template
 
@@ -31,21 +32,11 @@ def is_plain(config: TaskConfig) -> bool:
 class PlainTask(ApiTask):
     """Builds the requests of one plain task. With rows_per_request above 1 a row's piece is its prompt as JSON."""
 
-    def __init__(
-        self,
-        api: Api,
-        config: TaskConfig,
-        id_column: str | None,
-        *,
-        whole_reply: bool = False,
-        rows_per_request: int = 1,
-    ) -> None:
+    def __init__(self, api: Api, config: TaskConfig, id_column: str | None, **asking: Unpack[Asking]) -> None:
         """Compile the task. Raises `ConfigError` where its template is none."""
         assert config.prompt is not None
         template = Template(config.prompt, "task.prompt")
-        super().__init__(
-            api, config, id_column, template.named, whole_reply=whole_reply, rows_per_request=rows_per_request
-        )
+        super().__init__(api, config, id_column, template.named, **asking)
         self._template = template
         columns = self._rows.columns
         assert columns is not None
@@ -57,20 +48,17 @@ class PlainTask(ApiTask):
         self._prompt_values = attrgetter(*(f"c{use}" for use in template.uses)) if template.uses else _nothing
         self._id_value = attrgetter(f"c{columns.index(id_column)}") if id_column is not None else None
         # The prompt is the one part that differs, and stands last: all before and behind it is encoded once.
-        self._head, self._tail = (b"", b"") if rows_per_request > 1 else (self._before, self._after)
+        self._head, self._tail = (b"", b"") if self.rows_per_request > 1 else (self._before, self._after)
 
     def build(self, line: bytes) -> Request:
         """Turn one input line into a request. Raises `InvalidRow` with the reason."""
         try:
             row = self._decode_texts(line)
         except UNREADABLE:
-            return self._build_of_any(line)
+            values = self._rows.read(line)
+            return self._request(self._template.render(values), self._rows.id_in(values))
         id_ = b"null" if self._id_value is None else encode(self._id_value(row))
         return self._request(self._pattern % self._prompt_values(row), id_)
-
-    def _build_of_any(self, line: bytes) -> Request:
-        values = self._rows.read(line)
-        return self._request(self._template.render(values), self._rows.id_in(values))
 
     def _request(self, prompt: str, id_: bytes) -> Request:
         if not prompt or prompt.isspace():
