@@ -84,7 +84,8 @@ def test_lines_of_batches_and_live_requests_are_known_by_the_same_key() -> None:
     figures = statistics.figures(0)
     assert (figures["repeated_after_success"], figures["repeated_after_damage"], figures["answered_twice"]) == (1, 1, 1)
     assert (figures["requests"], figures["distinct"], figures["duplicates"], figures["max_per_request"]) == (3, 3, 3, 2)
-    statistics.remember([1, 4])
+    for key in (1, 4):
+        statistics.line(key, success=True)
     assert statistics.figures(0)["repeated_after_success"] == 2
     statistics.clear()
     assert statistics.figures(0)["duplicates"] == 0

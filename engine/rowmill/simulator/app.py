@@ -25,6 +25,7 @@ from rowmill.simulator.batches.storage import Archive
 from rowmill.simulator.exchange import JSON, Exchange
 from rowmill.simulator.limits import Denial
 from rowmill.simulator.provider import SimulatedProvider
+from rowmill.simulator.replies.reply import encode
 from rowmill.simulator.routes import ROUTES, Route
 from rowmill.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
 from rowmill.simulator.statistics import Statistics
@@ -34,7 +35,6 @@ _CONTROL = re.compile(rf"/providers/(?P<provider>{PREFIX.pattern})/fault")
 _INVALID_KEY = "Bearer invalid"
 _CLAIM_S = 5.0  # how long a process that is just ending may still have the state
 _CLAIM_STEP_S = 0.05
-_encode = msgspec.json.Encoder().encode
 
 
 class _Outage(msgspec.Struct, forbid_unknown_fields=True):
@@ -111,7 +111,10 @@ class Simulator:
                 return web.Response(body=b"{}", content_type=JSON)
         elif request.method == "GET":
             if path == "/stats":
-                return web.Response(body=self._figures(), content_type=JSON)
+                second = int(time.time())
+                each = {name: provider.statistics.figures(second) for name, provider in self._providers.items()}
+                told = encode({"total": self._total.figures(second), "providers": each})
+                return web.Response(body=told, content_type=JSON)
             if match is not None and match["route"] == "/models":
                 _require_key(request)
                 return web.Response(body=replies.models(), content_type=JSON)
@@ -162,11 +165,6 @@ class Simulator:
             plan.begin_outage(fault, time.monotonic() + (inf if wanted.seconds is None else wanted.seconds))
         return web.Response(body=b"{}", content_type=JSON)
 
-    def _figures(self) -> bytes:
-        second = int(time.time())
-        providers = {name: provider.statistics.figures(second) for name, provider in self._providers.items()}
-        return _encode({"total": self._total.figures(second), "providers": providers})
-
     async def _ask(self, provider: SimulatedProvider, route: Route, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.content.read()
         mark = replies.fingerprint(body)
@@ -207,7 +205,7 @@ class Simulator:
             statistics.charged(completion.charge, second)
         fault, in_a_row = provider.next_fault(now)
         if fault.content or (completion.structured and fault is faults.OK):
-            completion, fault = provider.damage(route, body, mark, completion, fault)
+            completion, fault = provider.damage(route, body, mark, completion, fault, plan=provider.content_faults)
         if fault is not faults.OK:
             for statistics in provider.counted_in:
                 statistics.by_fault[fault.name] += 1

@@ -22,7 +22,7 @@ class SimulatedProvider:
         self.name = name
         self.settings = settings
         self.faults = FaultPlan(settings, Random(f"{settings.seed} faults {name}"))  # noqa: S311 - repeatable, no secret
-        self._content_faults = ContentPlan(settings, Random(f"{settings.seed} content {name}"))  # noqa: S311 - the same
+        self.content_faults = ContentPlan(settings, Random(f"{settings.seed} content {name}"))  # noqa: S311 - the same
         self.statistics = Statistics()
         self.counted_in = (total, self.statistics)  # what happens here counts in both
         # First come, first served. None: all at a time.
@@ -88,20 +88,9 @@ class SimulatedProvider:
         return route.compose(body, mark, self.settings.reply_tokens, None)
 
     def damage(
-        self,
-        route: Route,
-        body: bytes,
-        mark: bytes,
-        completion: Completion,
-        fault: Fault,
-        *,
-        plan: ContentPlan | None = None,
+        self, route: Route, body: bytes, mark: bytes, completion: Completion, fault: Fault, *, plan: ContentPlan
     ) -> tuple[Completion, Fault]:
-        """Let content faults have their turn on a reply in JSON that no other fault has; tell what came of it.
-
-        They are drawn from `plan`, or from that of live requests.
-        """
-        plan = self._content_faults if plan is None else plan
+        """Let content faults of the plan have their turn on a reply that no other fault has; tell what came of it."""
         if fault is OK:
             fault = plan.next()
         if fault.content:

@@ -5,7 +5,6 @@ A request is known by a 64-bit key made from its body. Memory grows with the num
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -92,15 +91,10 @@ class Statistics(Figures):
         self._entry(now)[_GOOD if success else _REFUSED if status == _TOO_MANY else _FAILED] += 1
 
     def line(self, key: int, *, success: bool, damaged: bool = False) -> None:
-        """Count a line of a batch, which comes and ends at once."""
+        """Count a line of a batch, which comes and ends at once, maybe in an earlier process."""
         self._lines += 1
         self._came(key)
         self._ended(key, success=success, damaged=damaged)
-
-    def remember(self, keys: Iterable[int]) -> None:
-        """Count lines of batches that had a valid reply from an earlier process."""
-        for key in keys:
-            self.line(key, success=True)
 
     def _came(self, key: int) -> None:
         mark = self._seen.get(key, 0)

@@ -229,7 +229,8 @@ class BatchEndpoints:
                 continue
             keys = self._storage.keys(batch.id)
             for statistics in self._provider.counted_in:
-                statistics.remember(keys)
+                for key in keys:  # what had a valid reply
+                    statistics.line(key, success=True)
                 statistics.batches.remember(batch.status, batch.request_counts, batch.usage)
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 
-from rowmill.simulator.replies.reply_schema import ReplySchema
-
 
 class Prompt(msgspec.Struct):
     """One prompt of a pack."""
@@ -31,8 +29,3 @@ def prompts(texts: Iterable[str]) -> list[Prompt] | None:
             except msgspec.DecodeError:
                 continue
     return None
-
-
-def answers(schema: ReplySchema, pack: list[Prompt]) -> list[dict[str, Any]]:
-    """Answer every prompt of a pack, in its order."""
-    return [{"id": prompt.id, "answer": schema.answer_to(prompt.prompt)} for prompt in pack]

@@ -29,7 +29,7 @@ def content(
         if known.answer is not None:
             pack = packs.prompts(reversed(asked))
         if pack is not None:
-            answers = packs.answers(known, pack)
+            answers = [{"id": prompt.id, "answer": known.answer_to(prompt.prompt)} for prompt in pack]
             if damage is not None:
                 damages.of_answers(damage, known, pack, answers)
             value = {"answers": answers}
