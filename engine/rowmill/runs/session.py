@@ -97,7 +97,9 @@ def run(
                     break
                 prepared = prepared.again()
         if supervisor.finished:
-            _remove_sealed(directory.sealed)
+            # The output has the lines of the sealed shards, and the checkpoints could make them again.
+            for path in directory.sealed.glob("*.sealed"):
+                path.unlink(missing_ok=True)
             claims.discard(directory.claims)
         return report, session
 
@@ -106,12 +108,13 @@ def _report(prepared: Prepared, asked: Config, supervisor: Supervisor, sessions:
     """Sum up the run as it is after these sessions, of which the supervisor has seen the last."""
     totals, finished = supervisor.totals, supervisor.finished
     done = finished and sessions[-1].exit_code != ExitCode.MACHINE  # the upload was its last step
+    errors = str(asked.errors_path) if prepared.delivery is None else shown(prepared.delivery.errors)
     return RunReport(
         run=prepared.manifest.run_id,
         finished=done,
         input=prepared.input.where,
         output=shown(asked.output.path),
-        errors=_errors(asked, prepared) if totals.failed and done else None,
+        errors=errors if totals.failed and done else None,
         rows=supervisor.rows,
         totals=totals,
         failures=supervisor.failures,
@@ -144,10 +147,6 @@ def _delivered(prepared: Prepared, delivery: Delivery, session: SessionReport, l
         log.log(f"stopping: {error}")
         return msgspec.structs.replace(session, exit_code=ExitCode.MACHINE, stopped_by=str(error))
     return session
-
-
-def _errors(asked: Config, prepared: Prepared) -> str:
-    return str(asked.errors_path) if prepared.delivery is None else shown(prepared.delivery.errors)
 
 
 def _preflight(prepared: Prepared, *, simulated: bool) -> Preflight:
@@ -219,9 +218,3 @@ def _earlier_report(path: Path) -> RunReport | None:
         return from_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _remove_sealed(directory: Path) -> None:
-    """Free the space of the sealed shards: the output has their lines, and the checkpoints could make them again."""
-    for path in directory.glob("*.sealed"):
-        path.unlink(missing_ok=True)

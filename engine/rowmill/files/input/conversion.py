@@ -16,26 +16,17 @@ from rowmill.files.input.streams import open_stream, shown
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
-class TableFormat(Protocol):
+class _TableFormat(Protocol):
     """What the modules of Parquet and Arrow have: see there."""
 
-    def check(self, path: Path) -> None:
-        """See there."""
-
-    def columns(self, path: Path) -> tuple[Column, ...]:
-        """See there."""
-
-    def lines(self, path: Path) -> Iterator[list[bytes]]:
-        """See there."""
-
-    def shard_lines(self, path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]:
-        """See there."""
-
-    def plan(self, path: Path, shard_rows: int) -> Iterator[Shard]:
-        """See there."""
+    def check(self, path: Path) -> None: ...
+    def columns(self, path: Path) -> tuple[Column, ...]: ...
+    def lines(self, path: Path) -> Iterator[list[bytes]]: ...
+    def shard_lines(self, path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]: ...
+    def plan(self, path: Path, shard_rows: int) -> Iterator[Shard]: ...
 
 
-def table(format_: Format) -> TableFormat:
+def table(format_: Format) -> _TableFormat:
     """Return the module that reads files of a table's format."""
     if format_ == "parquet":
         from rowmill.files.input import parquet

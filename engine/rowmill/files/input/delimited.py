@@ -10,6 +10,7 @@ that looking for them costs nothing.
 """
 
 import codecs
+import contextlib
 import csv
 import io
 from collections.abc import Iterator
@@ -48,9 +49,7 @@ def header(stream: BinaryIO, path: str, *, delimiter: str, encoding: str) -> lis
 
 def blocks(stream: BinaryIO, path: str, *, delimiter: str, encoding: str) -> Iterator[bytes]:
     """Yield the rows as JSON lines, some at a time. A file without any line has no rows. Raises `InputError`."""
-    parser = _Parser(stream, path, delimiter, encoding)
-    while batch := parser.batch():
-        yield batch
+    yield from iter(_Parser(stream, path, delimiter, encoding).batch, b"")
 
 
 class _Parser:
@@ -93,7 +92,10 @@ class _Parser:
                     break
         except (csv.Error, UnicodeError) as error:
             raise self._unreadable(error, line) from None
-        return self._lines(rows, lines) if odd else self._encoded(rows, lines)
+        if not odd:
+            with contextlib.suppress(UnicodeEncodeError):
+                return _encoder.encode_lines(rows)
+        return b"".join(self._line(row, line) + b"\n" for row, line in zip(rows, lines, strict=True))
 
     def _header(self) -> list[str]:
         line = 1
@@ -128,15 +130,6 @@ class _Parser:
         reason = f"line {line}: {len(row)} fields where the header has {self._width}".encode()
         known = dict(zip(self.names, row, strict=False))
         return BROKEN + reason + (BROKEN + _encoder.encode(known) if all(map(_encodable, row)) else b"")
-
-    def _encoded(self, rows: list[Any], lines: list[int]) -> bytes:
-        try:
-            return _encoder.encode_lines(rows)
-        except UnicodeEncodeError:
-            return self._lines(rows, lines)
-
-    def _lines(self, rows: list[Any], lines: list[int]) -> bytes:
-        return b"".join(self._line(row, line) + b"\n" for row, line in zip(rows, lines, strict=True))
 
     def _line(self, row: Any, line: int) -> bytes:
         if isinstance(row, bytes):

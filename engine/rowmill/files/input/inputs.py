@@ -81,7 +81,7 @@ class Input:
         files = self._found[:1] if self.format in TABLES else self._found
         pieces: list[bytes] = []
         size = newlines = 0
-        with contextlib.closing(self._conversion().blocks(files, _unnoticed)) as blocks:
+        with contextlib.closing(self._conversion().blocks(files, lambda _: None)) as blocks:
             for block in blocks:
                 pieces.append(block)
                 size += len(block)
@@ -276,7 +276,3 @@ def _columns_of(lines: list[bytes]) -> tuple[Column, ...]:
     return tuple(
         Column(name, "string" if all(isinstance(row.get(name), str) for row in rows) else "json") for name in names
     )
-
-
-def _unnoticed(_count: int) -> None:
-    pass

@@ -13,6 +13,7 @@ Vectors are as they are: they do not repeat themselves, and zstd of split bytes 
 Statistics are only of numbers, by which a reader can skip a row group; of texts they would repeat whole replies.
 """
 
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -56,29 +57,6 @@ class Parquet(OutputCodec):
         return ParquetJoin(lambda: b"".join(self.encode(iter(()))))
 
 
-class _Sink:
-    """A file that Arrow writes to, in memory."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def write(self, piece: Any) -> int:
-        self._pieces.append(bytes(piece))
-        return len(piece)
-
-    def take(self) -> list[bytes]:
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed = True
-
-
 class _ArrowEncoder:
     """The schema, and the values that follow it, in Arrow's terms."""
 
@@ -111,7 +89,7 @@ class _ArrowEncoder:
         }
 
     def encode(self, batches: Iterator[tuple[int, list[list[Any]]]]) -> Iterator[bytes]:
-        sink = _Sink()
+        sink = io.BytesIO()
         with self._writer(self._pa.PythonFile(sink, mode="w"), self._schema, **self._options) as writer:
             group: list[Any] = []
             size = total = 0
@@ -120,12 +98,14 @@ class _ArrowEncoder:
                 size += line_bytes
                 if size >= _GROUP_BYTES:
                     self._write(writer, group)
-                    yield from sink.take()
+                    yield sink.getvalue()
+                    sink.seek(0)
+                    sink.truncate()
                     total += size
                     size = 0
             if group:
                 self._write(writer, group)
-        yield from sink.take()
+        yield sink.getvalue()
         yield b"\n"
         if total + size >= _GROUP_BYTES // 4:  # of less it is not worth half a millisecond
             self._pa.default_memory_pool().release_unused()

@@ -24,7 +24,7 @@ What a value becomes:
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -57,7 +57,6 @@ class ResultTable:
 
     def __init__(self, config: OutputConfig, layout: Layout, *, typed: bool) -> None:
         """`typed`: values are of their columns' types or null; otherwise a string can stand for any of them."""
-        self._typed = typed
         self._meta = "meta" in config.include
         self._vectors = layout.vectors
         kept = layout.input_columns if "input" in config.include else ()
@@ -69,7 +68,7 @@ class ResultTable:
         ]
         self.columns = (*self._kept, *fixed, *self._fields)
         self.vector = len(kept) + FIXED.index(Column("output")) if layout.vectors else None
-        self._input = Members(kept, self._misfit) if kept else None
+        self._input = Members(kept, _refused if typed else _as_text) if kept else None
         self._reply = Members(layout.fields, _lost if typed else _as_text) if layout.fields else None
         self._json = json_text if typed else plain_text
         self._reader = OutputRowReader(self._input, raw_output=self._reply is not None)
@@ -143,11 +142,6 @@ class ResultTable:
             values = list(map(get, objects))
             yield list(map(self._json, values)) if column.type == "json" else values
 
-    def _misfit(self, column: Column, raw: msgspec.Raw) -> str | None:
-        if self._typed:
-            raise _Unfit(column, raw)
-        return _as_text(column, raw)
-
 
 _NO_ERROR, _NO_USAGE, _NO_META = RowFailure(), RowUsage(), RowMeta()
 
@@ -166,6 +160,10 @@ class _Unfit(Exception):
             f"row {index}: the input's column {self._column.name!r} holds {shown}, which is no {self._column.type}. "
             'Set output.format = "jsonl" (or "csv") and run the same command again: no reply is asked for twice'
         )
+
+
+def _refused(column: Column, raw: msgspec.Raw) -> NoReturn:
+    raise _Unfit(column, raw)
 
 
 def _lost(_column: Column, _raw: msgspec.Raw) -> None:

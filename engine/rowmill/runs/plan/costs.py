@@ -90,14 +90,8 @@ class PlanCosts:
 
 
 def _usd(price: Price, tokens: ModelTokens, *, batch: bool) -> Range:
-    def usd(prompt: float, reply: float) -> float:
-        return price.usd(Spent(0, round(prompt), 0, round(reply)), batch=batch)
-
-    return Range(
-        usd(tokens.prompt.low, tokens.reply.low),
-        usd(tokens.prompt.likely, tokens.reply.likely),
-        usd(tokens.prompt.high, tokens.reply.high),
-    )
+    pairs = zip(msgspec.structs.astuple(tokens.prompt), msgspec.structs.astuple(tokens.reply), strict=True)
+    return Range(*(price.usd(Spent(0, round(prompt), 0, round(reply)), batch=batch) for prompt, reply in pairs))
 
 
 def _asked(config: Config, provider: ProviderConfig, named: str | None) -> str | None:
