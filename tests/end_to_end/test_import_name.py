@@ -1,14 +1,13 @@
 """The package takes one name, its own: a project with an `engine` of its own runs rowmill and keeps its `engine`."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Place, Server
+from tests.end_to_end.conftest import Place, Server, Started
 
 # What a project of that name may look like: a file, and where it stands what the project's own programs import.
 LAYOUTS = {
@@ -51,21 +50,17 @@ def test_a_projects_own_engine_neither_hides_rowmill_nor_is_hidden(
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environ |= {"NOTES": str(notes), "URL": url} | ({"PYTHONPATH": str(project)} if elsewhere else {})
 
-    run = ["run", "--set=workers.count=1"]
-    commands = {
-        "out.jsonl": [str(Path(sys.executable).with_name("rowmill")), *run],
-        "module.jsonl": [sys.executable, "-m", "rowmill", *run, "--set=output.path=module.jsonl"],
-        "": [sys.executable, "program.py"],
-    }
-    started = [
-        subprocess.Popen(command, cwd=place.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for command in commands.values()
-    ]
-    told = [process.communicate(timeout=60) for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], told
-    assert told[-1] == (b"None True the project\n", b"")
-    first, second = [(place.folder / name).read_bytes() for name in commands if name]
-    assert first == second
-    assert first.count(b'"error":null') == 3
+    commands = [[str(Path(sys.executable).with_name("rowmill"))], [sys.executable, "-m", "rowmill"]]
+    if not elsewhere:
+        commands.reverse()  # which looks here first: this is where it has to do all the work
+    first, program = (
+        Started(command, place.folder, environ) for command in ([*commands[0], "run"], [sys.executable, "program.py"])
+    )
+    assert program.wait() == (0, "None True the project\n", "")
+    done = first.wait()
+    assert (done.code, done.out) == (0, ""), done.err
+    assert [line["error"] for line in place.lines] == [None] * 3
+    again = Started([*commands[1], "run"], place.folder, environ).wait()
+    assert (again.code, "this run has finished" in again.err) == (0, True), again.err
     assert notes.read_text().split() == ["program.py"], "nobody else has imported it"
     assert {file: file.read_text() for file in theirs} == theirs
