@@ -13,8 +13,6 @@ import pytest
 from tests.end_to_end.conftest import Arrival, Place, Server, Started, Witness, until
 from tests.end_to_end.several import Answer, error, fail, heard, last_session
 
-pytestmark = pytest.mark.alone
-
 BROKEN = error("The server had an error", "server_error")
 REFUSED = error("Invalid value for 'temperature'", "invalid_request_error", "invalid_value")
 OUTAGE_S = 2.5
@@ -26,6 +24,7 @@ def still_at_work(started: Started, seconds: float) -> None:
         started.process.wait(seconds)
 
 
+@pytest.mark.alone
 def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
@@ -97,6 +96,7 @@ def free_port() -> int:
     return port
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["resets", "is not there"])
 def test_a_server_that_never_answers_is_not_hammered_and_costs_no_row(
     place: Place,
@@ -172,6 +172,7 @@ def test_one_error_on_a_fifth_of_the_rows_stops_nothing(place: Place, server: Ca
     assert last_session(place)["providers"]["main"]["state"] == "open"
 
 
+@pytest.mark.alone
 def test_retries_stay_within_their_share(
     place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:

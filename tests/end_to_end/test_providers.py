@@ -10,8 +10,6 @@ from rowmill.core.simulator import SimulatorSettings
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 from tests.end_to_end.several import Answer, configure, error, fail, last_session, no_secret, stats_of, url_of
 
-pytestmark = pytest.mark.alone
-
 TOO_LONG = error(
     "This model's maximum context length is 8192 tokens", "invalid_request_error", "context_length_exceeded"
 )
@@ -115,6 +113,7 @@ def test_a_fallback_stands_in_for_a_provider_that_is_closed(
     assert {name: each["state"] for name, each in figures.items()} == {"first": "closed", "second": "open"}
 
 
+@pytest.mark.alone
 def test_one_of_three_providers_dies_and_comes_back_and_no_row_is_lost(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
