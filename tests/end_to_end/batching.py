@@ -1,13 +1,12 @@
 """What the tests of batch mode share: how the command is asked for it, and what its provider and its journal tell."""
 
 import json
-import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rowmill.store.batch_journal import BatchJournal, Try
-from tests.end_to_end.conftest import Done, Place, Witness
+from tests.end_to_end.conftest import Done, Place, Witness, until
 
 QUICK = {"poll_s": 0.05, "poll_max_s": 0.1}  # `[batch]`, for batches that take a second
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no way to our loopback
@@ -19,16 +18,9 @@ def batches(**keys: Any) -> list[str]:
     return [f"--set=task.mode={mode}", *(f"--set=batch.{key}={value}" for key, value in {**QUICK, **keys}.items())]
 
 
-def seen(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
-    """Return what the condition returns once that is true, as `until` does, but look ten times less often.
-
-    Batches take their time, and each look costs the simulator or the disk what a request does.
-    """
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.02)
-    return value
+def seen(condition: Callable[[], Any], what: str) -> Any:
+    """Return what the condition returns once that is true, as `until` does, but with more time: batches take theirs."""
+    return until(condition, what, 60.0)
 
 
 # The provider

@@ -1,5 +1,6 @@
 """What the end-to-end tests share: the real command in a directory of its own, and servers that outlive it."""
 
+import fcntl
 import json
 import os
 import signal
@@ -52,7 +53,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.002)
+        time.sleep(0.01)  # each look costs the simulator, or the disk, what a request does
     return value
 
 
@@ -356,7 +357,27 @@ def server() -> Iterator[Callable[..., Server]]:
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory, simulators: SimulatorHost) -> Callable[[int], bytes]:
     """Give the output for `write_rows(n)`, made once without faults and with one worker."""
-    place = Place(tmp_path_factory.mktemp("reference"))
+    # Once for all processes that run tests: the first one that needs it makes it, the others wait for it.
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "reference"
+    folder.mkdir(exist_ok=True)
+    place = Place(folder)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.output.exists():
+            _make(place, simulators)
+    lines = place.output.read_bytes().splitlines(keepends=True)
+    assert len(lines) == _MOST_ROWS
+
+    def first(rows: int) -> bytes:
+        assert rows <= _MOST_ROWS
+        return b"".join(lines[:rows])
+
+    return first
+
+
+def _make(place: Place, simulators: SimulatorHost) -> None:
+    """Make the output for as many rows as any test has."""
     witness = Witness(simulators, SimulatorSettings(latency_ms=2.0))
     try:
         place.configure(witness.url)
@@ -366,11 +387,3 @@ def reference(tmp_path_factory: pytest.TempPathFactory, simulators: SimulatorHos
         place.end()
         witness.stop()
     assert done.code == 0, done.err
-    lines = place.output.read_bytes().splitlines(keepends=True)
-    assert len(lines) == _MOST_ROWS
-
-    def first(rows: int) -> bytes:
-        assert rows <= _MOST_ROWS
-        return b"".join(lines[:rows])
-
-    return first
