@@ -20,7 +20,7 @@ from rowmill.core.version import __version__
 
 ROOT = Path(__file__).parents[1]
 NAME = f"rowmill-{__version__}"
-TREES = ("engine/rowmill", "scripts", "tests", ".ci")
+TREES = ("engine/rowmill", "docs", "scripts", "tests", ".ci")
 FILES = ("CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "config.toml", "constraints.txt", "pyproject.toml")
 # What lies about in a checkout at work and is not given away
 STRAY = ("data/in.jsonl", "notes.txt", "scripts/__pycache__/corpus.pyc", "engine/mine/__init__.py", "engine/mine.py")
