@@ -27,12 +27,12 @@ from rowmill.core.rows import Shard
 from rowmill.core.wire import Failure, Request
 from rowmill.store import durable
 from rowmill.store.recovery import StoredReply
-from rowmill.tasks.api import PACK_BYTES
 from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import custom_id
 from rowmill.worker.batch.shards import Opened, ShardAccess
 from rowmill.worker.failures import failure_of
 from rowmill.worker.job import Job
+from rowmill.worker.packs import Packer
 from rowmill.worker.stored_replies import invalid_output, tokens_of
 
 _BLOCK_BYTES = 1 << 20  # gathered before a write
@@ -54,7 +54,7 @@ class PartLimits(msgspec.Struct, frozen=True, kw_only=True):
     amount: Amount  # what the budget has left; inf where it has no end
 
 
-class Built(msgspec.Struct, frozen=True, kw_only=True):
+class Built(msgspec.Struct, kw_only=True):
     """A part's file.
 
     end_row: exclusive; rows up to it were looked at. reserved: what the requests may cost. full: what had no room for
@@ -64,14 +64,14 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 
     first_row: int
     end_row: int
-    requests: int
-    rows: int
-    size: int  # bytes
-    crc: int  # CRC-32
-    tokens: int  # of the prompts, estimated
-    reserved: Amount
-    full: Full | None
-    need: Amount
+    requests: int = 0
+    rows: int = 0
+    size: int = 0  # bytes
+    crc: int = 0  # CRC-32
+    tokens: int = 0  # of the prompts, estimated
+    reserved: Amount = Amount()
+    full: Full | None = None
+    need: Amount = Amount()
 
 
 class PartWriter:
@@ -103,17 +103,16 @@ class PartWriter:
         self._asks = asks
         self._rewrite = rewrite
         self._packing = shards.task.rows_per_request > 1
-        self._members: list[Job] = []  # of the pack that is being gathered
-        self._members_size = 0
+        self._packer = Packer(shards.task.rows_per_request)
         self._block: list[bytes] = []
         self._block_size = 0
-        self._full: Full | None = None  # this and the next as in `Built`, so far
-        self._next = 0  # the row that comes next
-        self._requests = self._rows = self._size = self._crc = self._tokens = 0
-        self._reserved = self._need = Amount()
+        self._built = Built(first_row=0, end_row=0)  # so far
 
     def __repr__(self) -> str:
-        return f"<PartWriter {self._requests} requests, {self._size} bytes, next row {self._next}, full {self._full}>"
+        built = self._built
+        return (
+            f"<PartWriter {built.requests} requests, {built.size} bytes, next row {built.end_row}, full {built.full}>"
+        )
 
     async def build(
         self, first_row: int, end_row: int | None, shard_from: Callable[[int], Awaitable[Shard | None]]
@@ -124,12 +123,12 @@ class PartWriter:
         the next one; None where there is none.
         """
         end = sys.maxsize if end_row is None else end_row
-        self._next = first_row
+        built = self._built = Built(first_row=first_row, end_row=first_row)
         with durable.machine_errors(self._doing):
             self._file = await aiofiles.open(self._path, "wb", buffering=0)
         try:
-            while self._full is None and self._next < end:
-                shard = await shard_from(self._next)
+            while built.full is None and built.end_row < end:
+                shard = await shard_from(built.end_row)
                 if shard is None or shard.first_row >= end:
                     break
                 await self._take_shard(shard, end)
@@ -138,18 +137,9 @@ class PartWriter:
                 await asyncio.get_running_loop().run_in_executor(None, durable.sync_data, self._file.fileno())
         finally:
             await self._file.close()
-        return Built(
-            first_row=first_row,
-            end_row=self._next if self._full is not None or end_row is None else end_row,
-            requests=self._requests,
-            rows=self._rows,
-            size=self._size,
-            crc=self._crc,
-            tokens=self._tokens,
-            reserved=self._reserved,
-            full=self._full,
-            need=self._need,
-        )
+        if built.full is None and end_row is not None:
+            built.end_row = end_row
+        return built
 
     # Rows
 
@@ -158,14 +148,14 @@ class PartWriter:
         if not self._shards.sealed(shard):
             async with self._shards.open(shard) as opened:
                 if not opened.checkpoint.complete:
-                    await self._write_rows(opened, max(self._next, shard.first_row), end)
-        if self._full is None:
-            self._next = end
+                    await self._write_rows(opened, max(self._built.end_row, shard.first_row), end)
+        if self._built.full is None:
+            self._built.end_row = end
 
     async def _write_rows(self, opened: Opened, first_row: int, end_row: int) -> None:
         async with aclosing(opened.rows(first_row, end_row)) as blocks:
             async for first, lines in blocks:
-                if self._full is None:
+                if self._built.full is None:
                     self._look_at(opened, first, lines)
                     if self._block_size >= _BLOCK_BYTES:
                         await self._write()
@@ -178,7 +168,7 @@ class PartWriter:
                 self._end_pack()
             else:
                 self._take(Job(index, line, len(line), opened.of), replies.get(index, ()))
-            if self._full is not None:
+            if self._built.full is not None:
                 return
 
     def _take(self, job: Job, stored: Sequence[StoredReply]) -> None:
@@ -187,21 +177,14 @@ class PartWriter:
             job.request = self._task.build(job.line)
         except InvalidRow as error:
             self._end_pack()
-            if self._full is None:
+            if self._built.full is None:
                 self._fail(job, failure_of(error))
             return
         if self._packing and not stored:
-            if self._members and self._members_size + job.size > PACK_BYTES:
-                self._end_pack()
-                if self._full is not None:
-                    return
-            self._members.append(job)
-            self._members_size += job.size
-            if len(self._members) >= self._task.rows_per_request:
-                self._end_pack()
+            self._put_packs(self._packer.take([job]))
             return
         self._end_pack()
-        if self._full is None and (not stored or self._taken_up(job, stored)):
+        if self._built.full is None and (not stored or self._taken_up(job, stored)):
             self._put([job])
 
     def _taken_up(self, job: Job, stored: Sequence[StoredReply]) -> bool:
@@ -228,12 +211,17 @@ class PartWriter:
 
     def _end_pack(self) -> None:
         """Put what was gathered into the file as it is."""
-        if self._members:
-            members, self._members, self._members_size = self._members, [], 0
-            self._put(members)
+        self._put_packs(self._packer.flush())
+
+    def _put_packs(self, packs: list[Job]) -> None:
+        for pack in packs:
+            assert pack.members is not None
+            self._put(pack.members)
 
     def _put(self, jobs: list[Job]) -> None:
-        """Put the request of these rows into the file, or say why it has no room."""
+        """Put the request of these rows into the file, or say why it has no room; after one that had none, nothing."""
+        if self._built.full is not None:
+            return
         request = self._request(jobs)
         body = request.body if self._rewrite is None else self._rewrite(request.body)
         line = b'{"custom_id":"%b%b%b}\n' % (custom_id(jobs[0].index, len(jobs)).encode(), self._head, _one_line(body))
@@ -241,17 +229,18 @@ class PartWriter:
             self._put_less(jobs, len(line))
             return
         need = self._estimate(request.tokens)
-        self._full = self._over(len(jobs), len(line), request.tokens, need)
-        if self._full is not None:
-            self._next, self._need = jobs[0].index, need
+        built = self._built
+        built.full = self._over(len(jobs), len(line), request.tokens, need)
+        if built.full is not None:
+            built.end_row, built.need = jobs[0].index, need
             return
         self._block.append(line)
         self._block_size += len(line)
-        self._size += len(line)
-        self._requests += 1
-        self._rows += len(jobs)
-        self._tokens += request.tokens
-        self._reserved += need
+        built.size += len(line)
+        built.requests += 1
+        built.rows += len(jobs)
+        built.tokens += request.tokens
+        built.reserved += need
 
     def _request(self, jobs: list[Job]) -> Request:
         requests = [job.request for job in jobs if job.request is not None]
@@ -265,21 +254,20 @@ class PartWriter:
             return
         middle = (len(jobs) + 1) // 2
         self._put(jobs[:middle])
-        if self._full is None:
-            self._put(jobs[middle:])
+        self._put(jobs[middle:])
 
     def _over(self, rows: int, size: int, tokens: int, need: Amount) -> Full | None:
         """Return which limit one more request would break."""
-        limits = self._limits
-        if self._requests >= limits.requests:
+        built, limits = self._built, self._limits
+        if built.requests >= limits.requests:
             return "requests"
-        if self._size + size > limits.size:
+        if built.size + size > limits.size:
             return "size"
-        if self._rows + rows > limits.rows and self._rows:
+        if built.rows + rows > limits.rows and built.rows:
             return "rows"
-        if self._tokens + tokens > limits.tokens and self._requests:
+        if built.tokens + tokens > limits.tokens and built.requests:
             return "tokens"
-        after, most = self._reserved + need, limits.amount
+        after, most = built.reserved + need, limits.amount
         if after.requests > most.requests or after.tokens > most.tokens or after.usd > most.usd:
             return "amount"
         return None
@@ -289,7 +277,7 @@ class PartWriter:
     async def _write(self) -> None:
         data = b"".join(self._block)
         self._block, self._block_size = [], 0
-        self._crc = crc32(data, self._crc)
+        self._built.crc = crc32(data, self._built.crc)
         with durable.machine_errors(self._doing):
             written = 0
             while written < len(data):
