@@ -143,7 +143,7 @@ class Process:
             status="completed" if completed else "expired",
         )
         rules = Rules(provider="main", attempts=most, asks=asks, secrets=("sk-secret",))
-        with await Results.read(files) as results:
+        async with Results.read(files) as results:
             return await collect(self.shards, t, results, rules, file=part.path, earlier=earlier)
 
 

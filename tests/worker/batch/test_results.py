@@ -1,24 +1,44 @@
 """RequestResult files as providers write them, and as they do not."""
 
+import asyncio
 import json
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from rowmill.worker.batch.results import RequestResult, Results
-from tests.worker.batch.run_on_disk import answered, refused, run, unasked, written
+from tests.worker.batch.run_on_disk import answered, refused, unasked, written
 
 
-def read(tmp_path: Path, *lines: object) -> Results:
-    return run(Results.read([written(tmp_path / "output", lines)]))
+@contextmanager
+def opened(*paths: Path) -> Iterator[Results]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        reading = Results.read(paths)
+        yield runner.run(enter(reading))
+        runner.run(leave(reading))
+
+
+async def enter(reading: AbstractAsyncContextManager[Results]) -> Results:
+    return await reading.__aenter__()
+
+
+async def leave(reading: AbstractAsyncContextManager[Results]) -> None:
+    await reading.__aexit__(None, None, None)
+
+
+def read(tmp_path: Path, *lines: object) -> AbstractContextManager[Results]:
+    return opened(written(tmp_path / "output", lines))
 
 
 def test_results_are_found_by_id_in_whatever_order_and_file(tmp_path: Path) -> None:
     output = written(tmp_path / "output", [answered("r2", {"n": 2}), answered("r0", {"n": 0})])
     errors = written(tmp_path / "errors", [refused("r3", 400, "bad"), unasked("r1")])
-    with run(Results.read([errors, output])) as results:
-        assert sorted(results.ids()) == ["r0", "r1", "r2", "r3"]
+    with opened(errors, output) as results:
+        assert sorted(results) == ["r0", "r1", "r2", "r3"]
         assert len(results) == 4
         assert results["r0"] == RequestResult(200, b'{"n": 0}')
         assert results["r2"] == RequestResult(200, b'{"n": 2}')
@@ -26,7 +46,6 @@ def test_results_are_found_by_id_in_whatever_order_and_file(tmp_path: Path) -> N
         assert (found.status, json.loads(found.body)["error"]["message"]) == (400, "bad")
         with pytest.raises(KeyError):
             results["r4"]
-        assert results.unreadable == 0
 
 
 @pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled"])
@@ -64,12 +83,11 @@ def test_a_result_whose_inside_is_broken_is_no_reply(tmp_path: Path) -> None:
         assert "cannot be read" in str(found.message)
 
 
-def test_lines_that_are_no_results_are_counted_and_passed_over(tmp_path: Path) -> None:
+def test_lines_that_are_no_results_are_passed_over(tmp_path: Path) -> None:
     broken = [b"<html>", b'{"custom_id": ""}', b'{"id": 1}', b'{"custom_id": 7}', b"[]", b'{"custom_id": "r1", "resp']
     with read(tmp_path, answered("r0", {}), b"", b" \r", *broken) as results:
-        assert list(results.ids()) == ["r0"]
-        assert results.unreadable == len(broken)
-        assert repr(results) == "<Results 1 in 1 files, 6 unreadable>"
+        assert list(results) == ["r0"]
+        assert repr(results) == "<Results of 1 requests>"
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -87,7 +105,7 @@ def test_lines_may_be_longer_than_a_block_and_the_last_without_a_newline(tmp_pat
         json.dumps(answered(f"r{n}", {"text": text})).encode() for n, text in enumerate(["a", long, "b"])
     )
     (tmp_path / "output").write_bytes(data)
-    with run(Results.read([tmp_path / "output"])) as results:
+    with opened(tmp_path / "output") as results:
         bodies = [results[f"r{n}"] for n in range(3)]
         assert [json.loads(body.body)["text"] for body in bodies] == ["a", long, "b"]
 
@@ -98,7 +116,7 @@ def test_memory_holds_places_and_no_lines(tmp_path: Path) -> None:
     path = written(tmp_path / "output", (answered(f"r{n}", body) for n in range(4000)))
     tracemalloc.start()
     try:
-        with run(Results.read([path])) as results:
+        with opened(path) as results:
             assert len(results) == 4000
             _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -107,6 +125,6 @@ def test_memory_holds_places_and_no_lines(tmp_path: Path) -> None:
 
 
 def test_no_file_is_no_result() -> None:
-    with run(Results.read([])) as results:
+    with opened() as results:
         assert len(results) == 0
-        assert list(results.ids()) == []
+        assert list(results) == []

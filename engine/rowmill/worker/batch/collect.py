@@ -58,7 +58,7 @@ class Collected(msgspec.Struct):
     spent: what the results cost, all of them, whoever has recorded their rows; wasted: that of it which bought no
     answer. closed: what failed in a way in which every row would. tried: rows that are left after something that counts
     as an attempt. missing: rows that were asked for and have no result. unknown: results that are for no row of the
-    try. unreadable: lines that are no result.
+    try.
     """
 
     answered: int = 0  # rows, by this collection
@@ -74,7 +74,6 @@ class Collected(msgspec.Struct):
     wasted: Spent = msgspec.field(default_factory=Spent)
     closed: Failure | None = None
     unknown: int = 0
-    unreadable: int = 0
     faults: dict[str, int] = msgspec.field(default_factory=dict)  # fault class -> results
 
 
@@ -94,7 +93,7 @@ async def collect(
     if len(starts) >= t.requests:
         sent = starts  # no result is missing: rows without one were not asked for in this try
     elif t.status == "completed" and await asyncio.to_thread(file.exists):
-        with await Results.read([file]) as lines:
+        async with Results.read([file]) as lines:
             sent, _ = _starts(lines, t, shards.task.rows_per_request)
     collector = _Collector(shards, t, results, rules, earlier=earlier, starts=starts, sent=sent)
     collector.pass_over(unknown)
@@ -106,7 +105,6 @@ async def collect(
             async for row, lines_ in blocks:
                 collector.take(opened, row, lines_)
             collector.end_request()
-    collector.found.unreadable = results.unreadable
     return collector.found
 
 
@@ -114,7 +112,7 @@ def _starts(results: Results, t: Try, most_rows: int) -> tuple[_Starts, list[str
     """Return the requests of a try by their first row, with their rows and custom_ids; and the ids of all others."""
     starts: _Starts = {}
     others = []
-    for name in results.ids():
+    for name in results:
         rows = rows_of(name)
         if (
             rows is not None

@@ -88,7 +88,7 @@ class BatchFiles:
     async def collect(self, t: Try, earlier: list[int], file: Path, files: list[Path]) -> Collected:
         """Record what came of a try whose `file` was sent; `files` hold its results. `earlier`: see `collect`."""
         await self.reach(t.end_row)
-        with await Results.read(files) as results:
+        async with Results.read(files) as results:
             found = await collect(self._shards, t, results, self._rules, file=file, earlier=earlier)
         counters = self.counters
         counters.replies += found.spent.requests

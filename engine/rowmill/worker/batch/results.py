@@ -6,12 +6,10 @@ a line stands is kept of it; a line is read again where it is asked for.
 
 import asyncio
 import os
-from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import msgspec
 
@@ -41,20 +39,16 @@ class RequestResult(msgspec.Struct, frozen=True):
         return self.status in _OK
 
 
-class _ResultHeadResponse(msgspec.Struct):
-    status_code: int | None = None
-
-
-class _ResultHead(msgspec.Struct):
-    """A line, but for what may be large."""
-
-    custom_id: str
-    response: _ResultHeadResponse | None = None
-
-
 class _ResultResponse(msgspec.Struct):
     status_code: int | None = None
     body: msgspec.Raw = _NULL
+
+
+class _ResultHead(msgspec.Struct):
+    """What is looked at to find a line again."""
+
+    custom_id: str
+    response: _ResultResponse | None = None
 
 
 class _ResultError(msgspec.Struct):
@@ -62,8 +56,7 @@ class _ResultError(msgspec.Struct):
     message: str | None = None
 
 
-class _ResultLine(msgspec.Struct):
-    response: _ResultResponse | None = None
+class _ResultLine(_ResultHead):
     error: _ResultError | str | None = None
 
 
@@ -74,73 +67,51 @@ _decode_text = msgspec.json.Decoder(str).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+class _Place(NamedTuple):
+    """Where a result stands, and whether its request was answered."""
+
+    file: BinaryIO
+    offset: int
+    length: int  # bytes
+    answered: bool
+
+
 class Results:
-    """The results of one batch. A context manager, whose end closes the files.
+    """The results of one batch, as long as `read` has its files open."""
 
-    unreadable: lines that are no result of any request.
-    """
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """Open the files. Nothing is known of them until `read`."""
-        self.unreadable = 0
-        self._files: list[BinaryIO] = []
-        with ExitStack() as opened:
-            for path in paths:
-                with durable.machine_errors(f"read {path}"):
-                    self._files.append(opened.enter_context(path.open("rb", buffering=0)))
-            self._opened = opened.pop_all()
-        self._numbers: dict[str, int] = {}  # custom_id -> place in the arrays
-        self._file = array("H")
-        self._offset = array("Q")
-        self._length = array("I")
-        self._ok = bytearray()  # whether the request was answered
+    def __init__(self) -> None:
+        self._places: dict[str, _Place] = {}  # by custom_id
 
     @classmethod
-    async def read(cls, paths: Sequence[Path]) -> Self:
+    @asynccontextmanager
+    async def read(cls, paths: Sequence[Path]) -> AsyncIterator[Self]:
         """Find the results in a batch's files. Raises `MachineError` where they cannot be read."""
-        results = cls(paths)
-        try:
-            for number, path in enumerate(paths):
+        results = cls()
+        with ExitStack() as files:
+            for path in paths:
                 with durable.machine_errors(f"read {path}"):
-                    await results._scan(number)
-        except BaseException:
-            results.close()
-            raise
-        return results
+                    await results._scan(files.enter_context(path.open("rb", buffering=0)))
+            yield results
 
     def __repr__(self) -> str:
-        return f"<Results {len(self)} in {len(self._files)} files, {self.unreadable} unreadable>"
+        return f"<Results of {len(self)} requests>"
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._places)
 
-    def ids(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[str]:
         """Return the custom_ids, as they stand in the files."""
-        return iter(self._numbers)
+        return iter(self._places)
 
     def __getitem__(self, custom_id: str) -> RequestResult:
         """Read a request's result again. Raises `KeyError` where there is none."""
-        number = self._numbers[custom_id]
-        line = os.pread(self._files[self._file[number]].fileno(), self._length[number], self._offset[number])
+        place = self._places[custom_id]
         try:
-            return _result(_decode_line(line))
+            return _result(_decode_line(os.pread(place.file.fileno(), place.length, place.offset)))
         except _UNREADABLE as error:
             return RequestResult(0, b"", None, f"the batch's result cannot be read: {error}")
 
-    def close(self) -> None:
-        """Close the files. A second call does nothing."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def _scan(self, number: int) -> None:
-        file = self._files[number]
+    async def _scan(self, file: BinaryIO) -> None:
         offset = 0  # of the line that is being read
         pieces: list[bytes] = []  # of it, where it is longer than a block
         while block := await asyncio.to_thread(file.read, _BLOCK_BYTES):
@@ -148,35 +119,22 @@ class Results:
             for line in lines[:-1]:
                 whole = b"".join((*pieces, line)) if pieces else line
                 pieces = []
-                self._note(whole, number, offset)
+                self._note(whole, file, offset)
                 offset += len(whole) + 1
             if lines[-1]:
                 pieces.append(lines[-1])
-        if pieces:
-            self._note(b"".join(pieces), number, offset)
+        self._note(b"".join(pieces), file, offset)
 
-    def _note(self, line: bytes, file: int, offset: int) -> None:
-        if not line.strip():
-            return
+    def _note(self, line: bytes, file: BinaryIO, offset: int) -> None:
+        """Note where a line stands, unless it is the result of no request. Of several results an answer counts."""
         try:
             head = _decode_head(line)
         except _UNREADABLE:
-            self.unreadable += 1
             return
-        if not head.custom_id:
-            self.unreadable += 1
-            return
-        ok = head.response is not None and head.response.status_code in _OK
-        number = self._numbers.setdefault(head.custom_id, len(self._ok))
-        if number == len(self._ok):
-            self._file.append(file)
-            self._offset.append(offset)
-            self._length.append(len(line))
-            self._ok.append(ok)
-        elif ok and not self._ok[number]:
-            self._file[number], self._offset[number], self._length[number], self._ok[number] = (
-                file, offset, len(line), True,
-            )  # fmt: skip
+        answered = head.response is not None and head.response.status_code in _OK
+        before = self._places.get(head.custom_id)
+        if head.custom_id and (before is None or (answered and not before.answered)):
+            self._places[head.custom_id] = _Place(file, offset, len(line), answered)
 
 
 def _result(line: _ResultLine) -> RequestResult:
