@@ -71,6 +71,7 @@ class Process:
         self.notes: list[str] = []
         self.synced = 0
         self.on_synced: Callable[[], None] = lambda: None
+        self.want: Callable[[], None] = lambda: None
         board = InflightBoard.create(disk.folder / "board", 0)
         self.writer = OutcomeWriter(
             task=disk.task, board=board, include=frozenset(include), on_recorded=lambda _full: None
@@ -83,6 +84,7 @@ class Process:
             codec=Lines(),
             writer=self.writer,
             retry_failed=retry_failed,
+            want=self._on_want,
             on_sealed=self._on_sealed,
             on_synced=self._on_synced,
             note=self.notes.append,
@@ -90,17 +92,18 @@ class Process:
         for shard in disk.shards:
             if not disk.directory.sealed_path(shard).exists():
                 self.shards.add(shard)
+        self.shards.no_more = True
 
     def _on_sealed(self, number: int, totals: Totals) -> None:
         assert number not in self.sealed, "told twice"
         self.sealed[number] = totals
 
+    def _on_want(self) -> None:
+        self.want()
+
     def _on_synced(self) -> None:
         self.synced += 1
         self.on_synced()
-
-    async def shard_from(self, row: int) -> Shard | None:
-        return self.shards.shard_from(row)
 
     async def build(
         self, first_row: int = 0, end_row: int | None = None, name: str = "part.jsonl", **more: Any
@@ -109,9 +112,7 @@ class Process:
         path = self.disk.folder / name
         kept = {"url": "/v1/chat/completions", "estimate": estimate, "asks": 3, "rewrite": None}
         options = {key: more.pop(key, value) for key, value in kept.items()}
-        built = await PartWriter(self.shards, path, limits(**more), **options).build(
-            first_row, end_row, self.shard_from
-        )
+        built = await PartWriter(self.shards, path, limits(**more), **options).build(first_row, end_row)
         return Part(built, path, [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]])
 
     async def collect(

@@ -322,7 +322,7 @@ def test_the_file_is_written_in_blocks(tmp_path: Path) -> None:
         writer = PartWriter(process.shards, tmp_path / "part", limits(), url="/v1/x", estimate=estimate, asks=3)
         write = writer._write
         writer._write = lambda: held.append(writer._block_size) or write()  # type: ignore[method-assign,func-returns-value]  # listens
-        built = await writer.build(0, None, process.shard_from)
+        built = await writer.build(0, None)
         assert built.size == (tmp_path / "part").stat().st_size > 3_000_000
         assert max(held) < (1 << 20) + 256 * 5200
         assert len(held) > 2
@@ -352,15 +352,15 @@ def test_a_range_is_built_of_the_shards_that_are_known(tmp_path: Path) -> None:
         def writer(**more: Any) -> PartWriter:
             return PartWriter(process.shards, tmp_path / "part", limits(**more), url="/v1/x", estimate=estimate, asks=3)
 
-        built = await writer().build(5, 20, process.shard_from)
+        built = await writer().build(5, 20)
         assert (built.first_row, built.end_row, built.requests, built.full) == (5, 20, 5, None)
-        built = await writer().build(10, 20, process.shard_from)
+        built = await writer().build(10, 20)
         assert (built.first_row, built.end_row, built.requests) == (10, 20, 0)
-        built = await writer(requests=7).build(5, 30, process.shard_from)
+        built = await writer(requests=7).build(5, 30)
         assert (built.end_row, built.requests, built.full) == (22, 7, "requests")
         full = writer(requests=7)
         assert repr(full) == "<PartWriter 0 requests, 0 bytes, next row 0, full None>"
-        built = await full.build(5, 30, process.shard_from)
+        built = await full.build(5, 30)
         assert repr(full) == f"<PartWriter 7 requests, {built.size} bytes, next row 22, full requests>"
 
     run(story())

@@ -37,16 +37,11 @@ def world_of(folder: Path) -> tuple[World, RunOnDisk]:
     def files_for(session: Session) -> BatchFiles:
         process = disk.process()
         waiting = iter(process.shards.added)
-        process.shards.added = []
-        files = BatchFiles(
-            shards=process.shards,
-            config=config,
-            reservations=session.reservations,
-            rewrite=None,
-            secrets=(),
-            want=lambda: files.assigned(next(waiting, None)),
+        process.shards.added, process.shards.no_more = [], False
+        process.want = lambda: process.shards.assigned(next(waiting, None))
+        return BatchFiles(
+            shards=process.shards, config=config, reservations=session.reservations, rewrite=None, secrets=()
         )
-        return files
 
     world.files_for = files_for
     return world, disk

@@ -13,16 +13,15 @@ from rowmill.core.counts import Totals
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.wire import Answer, Failure
 from rowmill.transport import faults
-from rowmill.worker.batch.shards import Opened
-from rowmill.worker.job import Job
+from rowmill.worker.job import Job, OpenShard
 from tests.worker.batch.run_on_disk import Process, RunOnDisk, run, texts
 
 _ANSWER = Answer(b'"a"', b'"stop"', b'"m"', b"null", 10, 7)
 
 
-def record(process: Process, opened: Opened, row: int, *, failed: bool = False) -> None:
+def record(process: Process, opened: OpenShard, row: int, *, failed: bool = False) -> None:
     line = b'{"id":"row-%d","text":"question"}' % row
-    job = Job(row, line, len(line), opened.of, requests=1, started=monotonic())
+    job = Job(row, line, len(line), opened, requests=1, started=monotonic())
     if failed:
         process.writer.failure(job, Failure(fault=faults.INVALID_REQUEST, message="no"), monotonic())
         return
@@ -130,7 +129,10 @@ def test_groups_go_to_the_disk_while_rows_are_read(tmp_path: Path, monkeypatch: 
     async def story() -> None:
         disk = RunOnDisk(tmp_path, texts(2000), shard_rows=5000)
         process = disk.process()
-        async with process.shards.open(disk.shards[0]) as opened, aclosing(opened.rows(0, 2000)) as blocks:
+        async with (
+            process.shards.open(disk.shards[0]) as opened,
+            aclosing(process.shards.read(opened, 0, 2000)) as blocks,
+        ):
             async for first, lines in blocks:
                 for row in range(first, first + len(lines)):
                     record(process, opened, row)
@@ -155,7 +157,7 @@ def test_the_loop_turns_to_other_things_while_rows_are_read(tmp_path: Path) -> N
         async with process.shards.open(disk.shards[0]) as opened:
             task = asyncio.ensure_future(other())
             sizes = []
-            async with aclosing(opened.rows(0, 5000)) as blocks:
+            async with aclosing(process.shards.read(opened, 0, 5000)) as blocks:
                 async for _, lines in blocks:
                     sizes.append(turns)
                     assert len(lines) <= 256
@@ -182,7 +184,10 @@ def test_a_range_of_rows_is_read_whatever_the_input_is(tmp_path: Path, kind: str
         found: dict[int, bytes] = {}
         for shard, first, end in process.shards.stretches(300, 700):
             assert shard is not None
-            async with process.shards.open(shard) as opened, aclosing(opened.rows(first, end)) as blocks:
+            async with (
+                process.shards.open(shard) as opened,
+                aclosing(process.shards.read(opened, first, end)) as blocks,
+            ):
                 async for row, lines in blocks:
                     found |= dict(enumerate(lines, row))
         assert list(found) == list(range(300, 700))
@@ -197,7 +202,8 @@ def test_an_input_that_has_changed_is_refused_also_behind_the_range(tmp_path: Pa
         data = bytearray((tmp_path / "in.jsonl").read_bytes())
         data[-5] ^= 1
         (tmp_path / "in.jsonl").write_bytes(data)
-        async with disk.process().shards.open(disk.shards[0]) as opened, aclosing(opened.rows(0, 5)) as blocks:
+        shards = disk.process().shards
+        async with shards.open(disk.shards[0]) as opened, aclosing(shards.read(opened, 0, 5)) as blocks:
             with pytest.raises(RunDirectoryError, match="changed while the run"):
                 _ = [row async for row, _ in blocks]
 
@@ -214,7 +220,10 @@ def test_a_range_falls_into_stretches_of_shards_and_of_sealed_ones(tmp_path: Pat
         found = [(shard and shard.number, first, end) for shard, first, end in process.shards.stretches(1, 10)]
         assert found == [(0, 1, 2), (None, 2, 4), (2, 4, 6), (None, 6, 8), (4, 8, 10)]
         assert list(process.shards.stretches(2, 4)) == [(None, 2, 4)]
-        assert [process.shards.shard_from(row) for row in (0, 2, 9, 10)] == [*(disk.shards[n] for n in (0, 2, 4)), None]
+        assert [await process.shards.shard_from(row) for row in (0, 2, 9, 10)] == [
+            *(disk.shards[n] for n in (0, 2, 4)),
+            None,
+        ]
         assert [(each and each.number, *rows) for each, *rows in process.shards.stretches(8, 11)][1:] == [
             (None, 10, 11)
         ]

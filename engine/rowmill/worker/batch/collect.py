@@ -31,10 +31,10 @@ from rowmill.store.recovery import StoredReply
 from rowmill.tasks.replies import paid
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Results
-from rowmill.worker.batch.shards import Opened, ShardAccess
+from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
 from rowmill.worker.failures import failure_of, may_be_one_row
-from rowmill.worker.job import Job
+from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.stored_replies import tokens_of
 
 _FREE_TRIES = 20  # that spend no attempt of a row: a provider that refuses it more often means the row
@@ -101,7 +101,7 @@ async def collect(
         if shard is None:
             await collector.count(first, end)
             continue
-        async with shards.open(shard) as opened, aclosing(opened.rows(first, end)) as blocks:
+        async with shards.open(shard) as opened, aclosing(shards.read(opened, first, end)) as blocks:
             async for row, lines_ in blocks:
                 collector.take(opened, row, lines_)
             collector.end_request()
@@ -186,7 +186,7 @@ class _Collector:
             if row % _STEP_ROWS == 0:
                 await asyncio.sleep(0)
 
-    def take(self, opened: Opened, first_row: int, lines: Sequence[bytes]) -> None:
+    def take(self, opened: OpenShard, first_row: int, lines: Sequence[bytes]) -> None:
         """Settle rows that were read."""
         is_done, replies = opened.checkpoint.is_done, opened.checkpoint.replies
         for row, line in enumerate(lines, first_row):
@@ -230,9 +230,9 @@ class _Collector:
 
     # Rows
 
-    def _job(self, opened: Opened, row: int, line: bytes, stored: Sequence[StoredReply]) -> Job | None:
+    def _job(self, opened: OpenShard, row: int, line: bytes, stored: Sequence[StoredReply]) -> Job | None:
         """Return the row as it was asked for; None where it cannot become a request, and so has failed."""
-        job = Job(row, line, len(line), opened.of, started=monotonic())
+        job = Job(row, line, len(line), opened, started=monotonic())
         try:
             job.request = self._task.build(line)
         except InvalidRow as error:

@@ -11,7 +11,7 @@ for one of them are stored so too (see `collect`).
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from time import monotonic
@@ -29,9 +29,9 @@ from rowmill.store import durable
 from rowmill.store.recovery import StoredReply
 from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import custom_id
-from rowmill.worker.batch.shards import Opened, ShardAccess
+from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.failures import failure_of
-from rowmill.worker.job import Job
+from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.packs import Packer
 from rowmill.worker.stored_replies import invalid_output, tokens_of
 
@@ -114,13 +114,10 @@ class PartWriter:
             f"<PartWriter {built.requests} requests, {built.size} bytes, next row {built.end_row}, full {built.full}>"
         )
 
-    async def build(
-        self, first_row: int, end_row: int | None, shard_from: Callable[[int], Awaitable[Shard | None]]
-    ) -> Built:
+    async def build(self, first_row: int, end_row: int | None) -> Built:
         """Write the requests of a range, and bring the file to the disk. To be called once.
 
-        `end_row`: exclusive; None: as far as the limits and the input go. `shard_from` gives the shard with a row, or
-        the next one; None where there is none.
+        `end_row`: exclusive; None: as far as the limits and the input go.
         """
         end = sys.maxsize if end_row is None else end_row
         built = self._built = Built(first_row=first_row, end_row=first_row)
@@ -128,7 +125,7 @@ class PartWriter:
             self._file = await aiofiles.open(self._path, "wb", buffering=0)
         try:
             while built.full is None and built.end_row < end:
-                shard = await shard_from(built.end_row)
+                shard = await self._shards.shard_from(built.end_row)
                 if shard is None or shard.first_row >= end:
                     break
                 await self._take_shard(shard, end)
@@ -152,8 +149,8 @@ class PartWriter:
         if self._built.full is None:
             self._built.end_row = end
 
-    async def _write_rows(self, opened: Opened, first_row: int, end_row: int) -> None:
-        async with aclosing(opened.rows(first_row, end_row)) as blocks:
+    async def _write_rows(self, opened: OpenShard, first_row: int, end_row: int) -> None:
+        async with aclosing(self._shards.read(opened, first_row, end_row)) as blocks:
             async for first, lines in blocks:
                 if self._built.full is None:
                     self._look_at(opened, first, lines)
@@ -161,13 +158,13 @@ class PartWriter:
                         await self._write()
         self._end_pack()
 
-    def _look_at(self, opened: Opened, first_row: int, lines: Sequence[bytes]) -> None:
+    def _look_at(self, opened: OpenShard, first_row: int, lines: Sequence[bytes]) -> None:
         is_done, replies = opened.checkpoint.is_done, opened.checkpoint.replies
         for index, line in enumerate(lines, first_row):
             if is_done(index):
                 self._end_pack()
             else:
-                self._take(Job(index, line, len(line), opened.of), replies.get(index, ()))
+                self._take(Job(index, line, len(line), opened), replies.get(index, ()))
             if self._built.full is not None:
                 return
 

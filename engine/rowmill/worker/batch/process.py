@@ -102,6 +102,7 @@ class _BatchWorker:
             writer=writer,
             salvage=setup.salvage,
             retry_failed=setup.retry_failed,
+            want=lambda: self._tell(Want()),
             may_seal=self._may_seal,
             on_sealed=self._on_sealed,
             on_synced=self._on_synced,
@@ -117,7 +118,6 @@ class _BatchWorker:
             reservations=reservations,
             rewrite=None if provider.model is None else task.asking(provider.model),
             secrets=endpoint.secrets,
-            want=lambda: self._tell(Want()),
         )
         api = BatchApi(endpoint, rng=rng, publish=durable.publish_written)
         client = BatchClient(api, provider=provider.name, config=config.batch, clock=clock, note=self._note)
@@ -170,7 +170,7 @@ class _BatchWorker:
                 elif self._setup.until is not None:
                     # How long the live API takes is known once every row is. A resume may be late already: then no
                     # further batch is made.
-                    await self._files.reach(inf)
+                    await self._shards.reach(inf)
                     self._look_at_deadline()
                 await self._scheduler.run()
         except HandOver as over:
@@ -190,9 +190,9 @@ class _BatchWorker:
     def _on_message(self) -> None:
         message = messages.receive_in_worker(self._pipe)
         if isinstance(message, Assign):
-            self._files.assigned(message.shard)
+            self._shards.assigned(message.shard)
         elif isinstance(message, NoMore):
-            self._files.assigned(None)
+            self._shards.assigned(None)
         elif isinstance(message, Drain):
             self._draining.set()
         elif message is None:
@@ -235,7 +235,7 @@ class _BatchWorker:
     def _look_at_deadline(self) -> None:
         """Go over to the live API once that takes all the time that is left."""
         setup, whole_s = self._setup, self._setup.config.batch.deadline_s
-        if setup.until is None or whole_s is None or self._lifecycle.session.switched or not self._files.no_more:
+        if setup.until is None or whole_s is None or self._lifecycle.session.switched or not self._shards.no_more:
             return
         rows = sum(shard.rows for shard in self._shards.added) - sum(t.rows for t in self._shards.acknowledged.values())
         rows -= sum(shard.rows for shard in self._shards.added if self._shards.sealed(shard))

@@ -12,7 +12,7 @@ for are left to the next one.
 
 import asyncio
 from bisect import bisect_right, insort
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
 
@@ -33,8 +33,9 @@ _first_row = attrgetter("first_row")
 class ShardAccess:
     """All shards that are this worker's, one of them open at a time.
 
-    task, writer: what builds their rows, and records them. added: all so far, in the order of their rows.
-    acknowledged: what the rows on disk add up to, by number, of those that are not sealed.
+    task, writer: what builds their rows, and records them. added: all so far, in the order of their rows. no_more:
+    whether that is every shard of the input. acknowledged: what the rows on disk add up to, by number, of those that
+    are not sealed.
     """
 
     def __init__(
@@ -48,12 +49,15 @@ class ShardAccess:
         writer: OutcomeWriter,
         salvage: bool = False,
         retry_failed: bool = False,
+        want: Callable[[], None],
         may_seal: Callable[[Shard], bool] = lambda _: True,
         on_sealed: Callable[[int, Totals], None],
         on_synced: Callable[[], None],
         note: Callable[[str], None],
     ) -> None:
         """`columns`: of a row that are needed, None for all; `codec`: of the output.
+
+        `want` asks the supervisor for another shard, and `assigned` is its answer.
 
         `may_seal` says of a complete shard whether nothing is still to be noted of its rows, so that it may be sealed.
 
@@ -62,6 +66,7 @@ class ShardAccess:
         self.task = task
         self.writer = writer
         self.added: list[Shard] = []
+        self.no_more = False
         self.acknowledged: dict[int, Totals] = {}
         self._inputs = inputs
         self._directory = directory
@@ -69,6 +74,9 @@ class ShardAccess:
         self._codec = codec
         self._salvage = salvage
         self._retry_failed = retry_failed
+        self._want = want
+        self._wanting = asyncio.Lock()
+        self._arrived: asyncio.Queue[Shard | None] = asyncio.Queue()
         self._may_seal = may_seal
         self._on_sealed = on_sealed
         self._on_synced = on_synced
@@ -81,7 +89,39 @@ class ShardAccess:
 
     def __repr__(self) -> str:
         is_open = "none" if self._open is None else self._open.shard.number
-        return f"<ShardAccess {len(self.added)} shards, sealed {sorted(self._sealed)}, open {is_open}>"
+        more = "" if self.no_more else ", more to come"
+        return f"<ShardAccess {len(self.added)} shards, sealed {sorted(self._sealed)}, open {is_open}{more}>"
+
+    def assigned(self, shard: Shard | None) -> None:
+        """Hear of another shard; None: there are no more."""
+        self._arrived.put_nowait(shard)
+
+    async def reach(self, end_row: float) -> None:
+        """Take shards until all those of rows below this one are there; inf: all of the input."""
+        while not self.no_more and not (self.added and self.added[-1].first_row + self.added[-1].rows >= end_row):
+            await self._take_next()
+
+    async def shard_from(self, row: int) -> Shard | None:
+        """Return the shard with this row, or the next one; None where there is none."""
+        while True:
+            for shard in self.added:
+                if shard.first_row + shard.rows > row:
+                    return shard
+            if self.no_more:
+                return None
+            await self._take_next()
+
+    async def _take_next(self) -> None:
+        async with self._wanting:
+            if self.no_more:
+                return
+            self._want()
+            shard = await self._arrived.get()
+            if shard is None:
+                self.no_more = True
+                return
+            self.add(shard)
+            await self.seal_if_complete(shard)
 
     def add(self, shard: Shard) -> None:
         """Take a shard that the supervisor has assigned."""
@@ -110,10 +150,6 @@ class ShardAccess:
         """Whether this process has sealed the shard: all of its rows have their outcome."""
         return shard.number in self._sealed
 
-    def shard_from(self, row: int) -> Shard | None:
-        """Return the shard with this row, or the next one that was added; None where there is none."""
-        return next((shard for shard in self.added if shard.first_row + shard.rows > row), None)
-
     def stretches(self, first_row: int, end_row: int) -> Iterator[tuple[Shard | None, int, int]]:
         """Yield the stretches of a range: the shard, and first and end row of what is in it.
 
@@ -136,7 +172,7 @@ class ShardAccess:
             yield None, row, end_row
 
     @asynccontextmanager
-    async def open(self, shard: Shard) -> AsyncIterator["Opened"]:
+    async def open(self, shard: Shard) -> AsyncIterator[OpenShard]:
         """Open a shard once the one before is closed. At the end it is sealed if it is complete.
 
         Raises what `Checkpoint` raises. Where the body raises, what was recorded until then still goes to the disk.
@@ -155,7 +191,7 @@ class ShardAccess:
                 self.acknowledged[shard.number] = checkpoint.acknowledged
             sealed = None
             try:
-                yield Opened(opened, self._inputs[shard.part], self._columns, self._keep_up)
+                yield opened
                 await self._commit()
                 if checkpoint.complete and not self.sealed(shard) and self._may_seal(shard):
                     sealed = await checkpoint.seal(self._directory.sealed, self._codec)
@@ -165,6 +201,29 @@ class ShardAccess:
             self._sealed.add(shard.number)
             del self.acknowledged[shard.number]
             self._on_sealed(shard.number, sealed.totals)
+
+    async def read(
+        self, opened: OpenShard, first_row: int, end_row: int
+    ) -> AsyncGenerator[tuple[int, list[bytes]], None]:
+        """Yield the lines of a range of an open shard's rows with the index of their first, some hundred at a time.
+
+        To be read to its end, for only there is it known that the input is still the one that was planned: else
+        `RunDirectoryError`. What was recorded is kept up with, and the loop turns to other things in between.
+        """
+        shard = opened.shard
+        input_ = self._inputs[shard.part]
+        async with open_reader(input_, shard, self._columns) as reader:
+            row = shard.first_row
+            while lines := await reader.read():
+                for start in range(0, len(lines), _STEP_ROWS):
+                    first = max(first_row, row + start)
+                    end = min(end_row, row + start + _STEP_ROWS, row + len(lines))
+                    if first < end:
+                        yield first, lines[first - row : end - row]
+                        await self._keep_up()
+                row += len(lines)
+                if row >= end_row and input_.kind != "lines":
+                    return  # those are checked before their first row
 
     async def _close(self, opened: OpenShard) -> None:
         pending = self.writer.pending_bytes, self.writer.pending_rows
@@ -190,47 +249,6 @@ class ShardAccess:
         await checkpoint.commit()
         self.writer.synced(*pending)
         self._on_synced()
-
-
-class Opened:
-    """A shard that is open.
-
-    of: what the jobs of its rows belong to.
-    """
-
-    def __init__(
-        self,
-        of: OpenShard,
-        input_: InputPart,
-        columns: list[str] | None,
-        keep_up: Callable[[], Awaitable[None]],
-    ) -> None:
-        self.of = of
-        self.shard = of.shard
-        self.checkpoint = of.checkpoint
-        self._input = input_
-        self._columns = columns
-        self._keep_up = keep_up
-
-    async def rows(self, first_row: int, end_row: int) -> AsyncGenerator[tuple[int, list[bytes]], None]:
-        """Yield the lines of a range of the shard's rows with the index of their first, some hundred at a time.
-
-        To be read to its end, for only there is it known that the input is still the one that was planned: else
-        `RunDirectoryError`. What was recorded is kept up with, and the loop turns to other things in between.
-        """
-        shard = self.shard
-        async with open_reader(self._input, shard, self._columns) as reader:
-            row = shard.first_row
-            while lines := await reader.read():
-                for start in range(0, len(lines), _STEP_ROWS):
-                    first = max(first_row, row + start)
-                    end = min(end_row, row + start + _STEP_ROWS, row + len(lines))
-                    if first < end:
-                        yield first, lines[first - row : end - row]
-                        await self._keep_up()
-                row += len(lines)
-                if row >= end_row and self._input.kind != "lines":
-                    return  # those are checked before their first row
 
 
 async def _to_its_end(step: Coroutine[None, None, None]) -> None:
