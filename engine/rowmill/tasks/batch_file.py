@@ -12,19 +12,13 @@ import msgspec
 
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import InputError, InvalidOutput, InvalidRow
-from rowmill.core.wire import Answer, Request
+from rowmill.core.wire import CONTENT, Answer, Request
 from rowmill.tasks.api import Api
 from rowmill.tasks.composed import tokens_of
 from rowmill.tasks.replies import whole
 from rowmill.tasks.rows import UNREADABLE, ColumnReader, encode, input_of, objects
 
-URLS = {
-    "/v1/chat/completions": "chat.completions",
-    "/v1/responses": "responses",
-    "/v1/completions": "completions",
-    "/v1/embeddings": "embeddings",
-    "/v1/moderations": "moderations",
-}
+URLS = {f"/v1/{api.replace('.', '/')}": api for api in CONTENT}
 _MEMBERS = ["custom_id", "method", "url", "body"]
 
 

@@ -111,8 +111,9 @@ class _Mapped:
 
     def groups(self) -> list[int]:
         """Return the rows of each batch."""
-        # Of one column only, so that compressed batches are not unpacked in vain.
-        fields = self._fixed_width() if len(self.schema) else None
+        # Of one column only, the cheapest to unpack, so that compressed batches are not unpacked in vain.
+        kinds = self.schema.types
+        fields = [min(range(len(kinds)), key=lambda number: _bits(kinds[number]))] if kinds else None
         return [batch.num_rows for batch in self._batches(fields)]
 
     def lines(self, start: int, end: int, columns: list[str] | None) -> Iterator[list[bytes]]:
@@ -159,11 +160,6 @@ class _Mapped:
             return pa.ipc.open_file(self._file, options=options)
         self._file.seek(0)
         return pa.ipc.open_stream(self._file, options=options)
-
-    def _fixed_width(self) -> list[int]:
-        """Return the column that is cheapest to unpack."""
-        kinds = self.schema.types
-        return [min(range(len(kinds)), key=lambda number: _bits(kinds[number]))]
 
     def _translated(self) -> AbstractContextManager[None]:
         what = f"batch {self._batch} cannot be decoded" if self._batch >= 0 else "cannot be read as Arrow"
