@@ -67,7 +67,7 @@ _decode_text = msgspec.json.Decoder(str).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class _Place(NamedTuple):
+class _ResultPlace(NamedTuple):
     """Where a result stands, and whether its request was answered."""
 
     file: BinaryIO
@@ -80,7 +80,7 @@ class Results:
     """The results of one batch, as long as `read` has its files open."""
 
     def __init__(self) -> None:
-        self._places: dict[str, _Place] = {}  # by custom_id
+        self._places: dict[str, _ResultPlace] = {}  # by custom_id
 
     @classmethod
     @asynccontextmanager
@@ -134,7 +134,7 @@ class Results:
         answered = head.response is not None and head.response.status_code in _OK
         before = self._places.get(head.custom_id)
         if head.custom_id and (before is None or (answered and not before.answered)):
-            self._places[head.custom_id] = _Place(file, offset, len(line), answered)
+            self._places[head.custom_id] = _ResultPlace(file, offset, len(line), answered)
 
 
 def _result(line: _ResultLine) -> RequestResult:
