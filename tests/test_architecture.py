@@ -48,6 +48,7 @@ APART: dict[str, set[str]] = {
     "worker.failures": {"worker.live", "worker.batch"},
     "worker.stored_replies": {"worker.live", "worker.batch"},
     "worker.outcome_writer": {"worker.live", "worker.batch"},
+    "worker.supervised": {"worker.live", "worker.batch"},
     "files.input": {"files.output"},
     "files.output": {"files.input"},
 }
@@ -110,7 +111,7 @@ CLOSED: dict[str, Ability] = {
     "sleep": Ability(
         ("time.sleep", "asyncio.sleep"),
         {
-            "worker.live.process",  # the heartbeat
+            "worker.supervised",  # the heartbeat
             "worker.live.dedup",  # until the claims are looked at again
             "simulator.app",  # latency
             "simulator.batches",  # the time that batches take

@@ -12,12 +12,9 @@ from math import inf
 from multiprocessing.connection import Connection
 from random import Random
 
-import uvloop
-
-from rowmill.core.counts import ProviderReport, Totals
-from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.core.counts import ProviderReport
+from rowmill.core.errors import RowmillError
 from rowmill.core.rows import Shard
-from rowmill.files.output import open_codec
 from rowmill.flow import deadline
 from rowmill.ipc import messages
 from rowmill.ipc.memory import peak_rss
@@ -28,18 +25,14 @@ from rowmill.ipc.messages import (
     HandedOver,
     Heartbeat,
     NoMore,
-    Note,
     Ready,
     Setup,
-    ShardSealed,
     Stop,
     Want,
 )
 from rowmill.store import durable
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.in_flight import InflightBoard
-from rowmill.store.run_directory import RunDirectory
-from rowmill.tasks.factory import open_task
 from rowmill.transport.batch_api import BatchApi
 from rowmill.worker.batch.client import BatchClient, Clock, End
 from rowmill.worker.batch.files import BatchFiles
@@ -49,44 +42,22 @@ from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.scheduler import BatchScheduler, HandOver
 from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.outcome_writer import OutcomeWriter
+from rowmill.worker.supervised import SupervisedWorker
 
-_HEARTBEAT_S = 0.25
 _SHORT_S = 5.0  # a session that ends leaves collecting so long; batches go on without it
 
 
-def main(pipe: Connection) -> int:
-    """Run the worker until it is told to stop or its supervisor is gone; returns the exit status."""
-    setup = messages.receive_in_worker(pipe)
-    if not isinstance(setup, Setup):
-        return ExitCode.OK
-    try:
-        RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_BatchWorker(setup, pipe).run())
-    except RowmillError as error:  # before there was anything to end
-        messages.send(pipe, Stop(error.exit_code, str(error)))
-    return ExitCode.OK
-
-
-class _BatchWorker:
+class _BatchWorker(SupervisedWorker):
     def __init__(self, setup: Setup, pipe: Connection) -> None:
-        self._setup = setup
-        self._pipe = pipe
-        config = setup.config
-        self._directory = RunDirectory(setup.run_directory)
-        self._number = config.provider.index(config.batch_provider)
-        self._draining = asyncio.Event()
-        self._told = False
-        self._lag_ms = 0.0
+        super().__init__(setup, pipe)
+        self._number = setup.config.provider.index(setup.config.batch_provider)
 
     async def run(self) -> None:
         setup = self._setup
         config, provider = setup.config, setup.config.batch_provider
         endpoint = setup.endpoints[self._number]
         clock, rng = Clock(), Random()  # noqa: S311 - jitter, no secret
-        task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
-        codec = open_codec(config.output, setup.layout)
-        codec.load()
+        task = self._task
         writer = OutcomeWriter(
             task=task,
             board=InflightBoard.unseen(),  # a row whose outcome is lost is read out of its results again
@@ -97,8 +68,8 @@ class _BatchWorker:
             inputs=setup.parts,
             directory=self._directory,
             task=task,
-            columns=None if "input" in config.output.include else task.columns,
-            codec=codec,
+            columns=self._columns,
+            codec=self._codec,
             writer=writer,
             salvage=setup.salvage,
             retry_failed=setup.retry_failed,
@@ -143,7 +114,7 @@ class _BatchWorker:
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
         work = loop.create_task(self._work())
-        heartbeat = loop.create_task(self._send_heartbeats())
+        heartbeat = loop.create_task(self._beat())
         stop = loop.create_task(self._draining.wait())
         try:
             await asyncio.wait((work, heartbeat, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -187,50 +158,26 @@ class _BatchWorker:
 
     # Messages
 
-    def _on_message(self) -> None:
-        message = messages.receive_in_worker(self._pipe)
+    def _hear(self, message: messages.ToWorker) -> None:
         if isinstance(message, Assign):
             self._shards.assigned(message.shard)
         elif isinstance(message, NoMore):
             self._shards.assigned(None)
         elif isinstance(message, Drain):
             self._draining.set()
-        elif message is None:
-            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
-            self._draining.set()
 
-    def _tell(self, message: messages.ToSupervisor) -> None:
-        if not messages.send(self._pipe, message):
-            self._draining.set()
-
-    def _note(self, text: str) -> None:
-        self._tell(Note(text))
+    def _left_alone(self) -> None:
+        self._draining.set()
 
     def _may_seal(self, shard: Shard) -> bool:
         """Whether every batch with rows of this shard is over: only then is noted what they cost."""
         end = shard.first_row + shard.rows
         return not any(t.open and t.first_row < end and shard.first_row < t.end_row for t in self._journal.current())
 
-    def _on_sealed(self, number: int, totals: Totals) -> None:
-        self._tell(ShardSealed(number, totals))
-
-    def _on_synced(self) -> None:
-        if not self._told:
-            # At once: a worker that dies before its first heartbeat, but not before its first group, has got somewhere.
-            self._told = True
-            self._tell_progress()
-
     # Progress
 
-    async def _send_heartbeats(self) -> None:
-        before = time.monotonic()
-        while True:
-            self._tell_progress()
-            await asyncio.sleep(_HEARTBEAT_S)
-            now = time.monotonic()
-            self._lag_ms = max(0.0, now - before - _HEARTBEAT_S) * 1000
-            before = now
-            self._look_at_deadline()
+    def _between_heartbeats(self, seconds: float) -> None:  # noqa: ARG002 - of no interest here
+        self._look_at_deadline()
 
     def _look_at_deadline(self) -> None:
         """Go over to the live API once that takes all the time that is left."""
@@ -293,3 +240,6 @@ class _BatchWorker:
 
 def _ignore(full: bool) -> None:
     """Hear of outcomes: `ShardAccess` asks by itself what is to be committed."""
+
+
+main = _BatchWorker.main

@@ -15,13 +15,9 @@ from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import uvloop
-
 from rowmill.core.amounts import Amount
-from rowmill.core.counts import Totals
-from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.core.errors import RowmillError
 from rowmill.files.input.inputs import open_reader
-from rowmill.files.output import open_codec
 from rowmill.flow.retry import RetryBudget, RetryPolicy
 from rowmill.ipc import messages
 from rowmill.ipc.memory import peak_rss
@@ -32,76 +28,48 @@ from rowmill.ipc.messages import (
     Heartbeat,
     Leased,
     Leases,
-    Note,
     Ready,
     Recall,
     Setup,
-    ShardSealed,
     Short,
     Stop,
     Want,
 )
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.in_flight import InflightBoard
-from rowmill.store.run_directory import RunDirectory
-from rowmill.tasks.factory import open_task
 from rowmill.transport import open_transport
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live.committer import Committer
 from rowmill.worker.live.dispatcher import Dispatcher
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.outcome_writer import OutcomeWriter
+from rowmill.worker.supervised import SupervisedWorker
 
 if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
-_HEARTBEAT_S = 0.25
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
 _STREAK = 100  # rows, over all workers, that fail for good with one and the same error until their provider is closed
 _SHORTEST_STREAK = 25  # and in each
 
 
-def main(pipe: Connection) -> int:
-    """Run a worker until it is told to stop or its supervisor is gone; returns the exit status."""
-    setup = messages.receive_in_worker(pipe)
-    if not isinstance(setup, Setup):
-        return ExitCode.OK  # told to go, or left alone, before there was anything to do
-    try:
-        RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Worker(setup, pipe).run())
-    except RowmillError as error:  # before there was anything to drain
-        messages.send(pipe, Stop(error.exit_code, str(error)))
-    return ExitCode.OK
-
-
-class _Worker:
+class _Worker(SupervisedWorker):
     def __init__(self, setup: Setup, pipe: Connection) -> None:
-        self._setup = setup
-        self._pipe = pipe
-        self._directory = RunDirectory(setup.run_directory)
-        config = setup.config
-        self._task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
-        self._columns = None if "input" in config.output.include else self._task.columns
-        codec = open_codec(config.output, setup.layout)
-        codec.load()
+        super().__init__(setup, pipe)
         self._committer = Committer(
             sealed=self._directory.sealed,
-            codec=codec,
-            delay_s=config.checkpoint.commit_ms / 1000,
+            codec=self._codec,
+            delay_s=setup.config.checkpoint.commit_ms / 1000,
             on_synced=self._on_synced,
             on_sealed=self._on_sealed,
             on_failed=self._on_seal_failed,
         )
         self._assigned: asyncio.Queue[Assign] = asyncio.Queue()
         self._drain_s: float | None = None
-        self._draining = asyncio.Event()
         self._stopped = False  # the supervisor has been told why no worker could go on
-        self._told = False  # it has been told of a first group on disk
         self._orphaned = False  # the supervisor is gone
         self._reservations = self._open_reservations() if setup.capped else None
-        self._lag_ms = 0.0
 
     async def run(self) -> None:
         setup = self._setup
@@ -195,15 +163,14 @@ class _Worker:
             replies=Replies(Path(cache.dir).expanduser(), cache.max_mb) if cache.use == "disk" else None,
             record=self._writer.follow,
             send=self._dispatcher.feeder.lead,
-            note=lambda reason: self._tell(Note(reason)),
+            note=self._note,
         )
         self._dispatcher.feeder.share(dedup)
         return dedup
 
     # Messages
 
-    def _on_message(self) -> None:
-        message = messages.receive_in_worker(self._pipe)
+    def _hear(self, message: messages.ToWorker) -> None:
         if isinstance(message, Leases):
             for lease, returned in self._dispatcher.apply(message.leases):
                 self._tell(Leased(lease.provider, lease.serial, returned))
@@ -216,15 +183,10 @@ class _Worker:
             self._assigned.put_nowait(message)
         elif isinstance(message, Drain):
             self._stop(message.seconds)
-        elif message is None:
-            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
-            self._orphaned = True
-            self._stop(_ORPHAN_DRAIN_S)
 
-    def _tell(self, message: messages.ToSupervisor) -> None:
-        if not messages.send(self._pipe, message):
-            self._orphaned = True
-            self._stop(_ORPHAN_DRAIN_S)
+    def _left_alone(self) -> None:
+        self._orphaned = True
+        self._stop(_ORPHAN_DRAIN_S)
 
     def _stop(self, seconds: float) -> None:
         """Begin to drain; a second call can only shorten it."""
@@ -250,7 +212,7 @@ class _Worker:
             path = self._directory.checkpoint_path(shard)
             checkpoint = await Checkpoint.open(path, shard, salvage=setup.salvage)
             if checkpoint.cut_bytes:
-                self._tell(Note(f"{path.name}: cut {checkpoint.cut_bytes} bytes of a torn group; its rows are redone"))
+                self._note(f"{path.name}: cut {checkpoint.cut_bytes} bytes of a torn group; its rows are redone")
             if setup.retry_failed:
                 checkpoint.forget_failed()
             opened = OpenShard(shard, checkpoint, frozenset(assign.suspects), frozenset(assign.quarantined))
@@ -268,26 +230,13 @@ class _Worker:
 
     def _on_synced(self) -> None:
         self._dispatcher.synced()
-        if not self._told:
-            # At once: a worker that dies before its first beat, but not before its first group, has got somewhere.
-            self._told = True
-            self._tell_progress()
-
-    def _on_sealed(self, number: int, totals: Totals) -> None:
-        self._tell(ShardSealed(number, totals))
+        super()._on_synced()
 
     def _on_seal_failed(self) -> None:
         self._stop(0.0)
 
-    async def _send_heartbeats(self) -> None:
-        before = monotonic()
-        while True:
-            self._tell_progress()
-            await asyncio.sleep(_HEARTBEAT_S)
-            now = monotonic()
-            self._lag_ms = max(0.0, now - before - _HEARTBEAT_S) * 1000
-            self._dispatcher.backlog.look_ahead(now - before)
-            before = now
+    def _between_heartbeats(self, seconds: float) -> None:
+        self._dispatcher.backlog.look_ahead(seconds)
 
     def _tell_progress(self) -> None:
         self._tell(self._progress())
@@ -354,3 +303,6 @@ class _Worker:
         if not self._stopped:
             self._stopped = True
             self._tell(Stop(error.exit_code, str(error)))
+
+
+main = _Worker.main

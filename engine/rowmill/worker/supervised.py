@@ -1,0 +1,103 @@
+"""A worker as its supervisor has it: how it starts, what it is told and tells, how it shows that it is alive."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from multiprocessing.connection import Connection
+from time import monotonic
+
+import uvloop
+
+from rowmill.core.counts import Totals
+from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.files.output import open_codec
+from rowmill.ipc import messages
+from rowmill.ipc.messages import Note, Setup, ShardSealed, Stop
+from rowmill.store.run_directory import RunDirectory
+from rowmill.tasks.factory import open_task
+
+_HEARTBEAT_S = 0.25
+
+
+class SupervisedWorker(ABC):
+    """What workers of both kinds have in common."""
+
+    def __init__(self, setup: Setup, pipe: Connection) -> None:
+        config = setup.config
+        self._setup = setup
+        self._pipe = pipe
+        self._directory = RunDirectory(setup.run_directory)
+        self._task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+        self._columns = None if "input" in config.output.include else self._task.columns
+        self._codec = open_codec(config.output, setup.layout)
+        self._codec.load()
+        self._draining = asyncio.Event()
+        self._told = False  # the supervisor has been told of a first group on disk
+        self._lag_ms = 0.0
+
+    @classmethod
+    def main(cls, pipe: Connection) -> int:
+        """Run a worker until it is told to stop or its supervisor is gone; returns the exit status."""
+        setup = messages.receive_in_worker(pipe)
+        if not isinstance(setup, Setup):
+            return ExitCode.OK  # told to go, or left alone, before there was anything to do
+        try:
+            RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(cls(setup, pipe).run())
+        except RowmillError as error:  # before there was anything to drain
+            messages.send(pipe, Stop(error.exit_code, str(error)))
+        return ExitCode.OK
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Work, and see everything to its end."""
+
+    @abstractmethod
+    def _hear(self, message: messages.ToWorker) -> None:
+        """Do what the supervisor says."""
+
+    @abstractmethod
+    def _left_alone(self) -> None:
+        """Drain: the supervisor is gone."""
+
+    @abstractmethod
+    def _tell_progress(self) -> None:
+        """Send a heartbeat."""
+
+    @abstractmethod
+    def _between_heartbeats(self, seconds: float) -> None:
+        """Do what is due each time; `seconds` have passed since the time before."""
+
+    def _on_message(self) -> None:
+        message = messages.receive_in_worker(self._pipe)
+        if message is None:
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            self._left_alone()
+        else:
+            self._hear(message)
+
+    def _tell(self, message: messages.ToSupervisor) -> None:
+        if not messages.send(self._pipe, message):
+            self._left_alone()
+
+    def _note(self, text: str) -> None:
+        self._tell(Note(text))
+
+    def _on_sealed(self, number: int, totals: Totals) -> None:
+        self._tell(ShardSealed(number, totals))
+
+    def _on_synced(self) -> None:
+        if not self._told:
+            # At once: a worker that dies before its first heartbeat, but not before its first group, has got somewhere.
+            self._told = True
+            self._tell_progress()
+
+    async def _beat(self) -> None:
+        before = monotonic()
+        while True:
+            self._tell_progress()
+            await asyncio.sleep(_HEARTBEAT_S)
+            now = monotonic()
+            self._lag_ms = max(0.0, now - before - _HEARTBEAT_S) * 1000
+            self._between_heartbeats(now - before)
+            before = now
