@@ -92,7 +92,7 @@ class SupervisedWorker(ABC):
             self._told = True
             self._tell_progress()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         before = monotonic()
         while True:
             self._tell_progress()

@@ -114,7 +114,7 @@ class _BatchWorker(SupervisedWorker):
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
         work = loop.create_task(self._work())
-        heartbeat = loop.create_task(self._beat())
+        heartbeat = loop.create_task(self._send_heartbeats())
         stop = loop.create_task(self._draining.wait())
         try:
             await asyncio.wait((work, heartbeat, stop), return_when=asyncio.FIRST_COMPLETED)
