@@ -18,6 +18,7 @@ whole, of an open file they do not. It comes down to the disk in pieces of 1 MiB
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from math import inf
 from pathlib import Path
 from random import Random
@@ -35,10 +36,10 @@ from rowmill.transport.batch_states import (
     BatchState,
     Page,
     StoredFile,
-    read_batches,
-    read_file,
-    read_files,
-    read_state,
+    file_of,
+    object_of,
+    page_of,
+    state_of,
 )
 from rowmill.transport.batch_trouble import BatchTrouble, ErrorMapping
 from rowmill.transport.endpoint import configured_client
@@ -53,6 +54,7 @@ _PAGE = 100  # batches in a page of their list: the most that OpenAI gives
 _CANNOT_CANCEL = frozenset({400, 409, 422})
 
 T = TypeVar("T")
+_Read = Callable[[dict[str, Any]], T]
 
 
 class BatchApi:
@@ -94,17 +96,17 @@ class BatchApi:
         try:
             named = (name, file, "application/jsonl")
             create = self._client.files.with_raw_response.create
-            body = await self._once(create(file=named, purpose="batch", timeout=_timeout(limit_s)), limit_s)
+            stored = await self._once(create(file=named, purpose="batch", timeout=_timeout(limit_s)), limit_s, file_of)
         finally:
             file.close()
-        return self._errors.read(read_file, body).id
+        return stored.id
 
     async def find_upload(self, name: str, size: int) -> str | None:
         """Return the id of the newest file for batches of this name and size in bytes; None where there is none."""
         found: list[StoredFile] = []
         after = ""
         while True:
-            page = await self._page(self._client.files, read_files, after, purpose="batch", order="desc")
+            page = await self._page(self._client.files, file_of, after, purpose="batch", order="desc")
             found += [file for file in page.items if _is_upload(file, name, size)]
             # All pages are read: a server may know neither of the two filters.
             if not page.more or page.items[-1].id == after:
@@ -125,12 +127,11 @@ class BatchApi:
             timeout=_timeout(self._timeout_s),
         )
         try:
-            body = await self._once(request, self._timeout_s, about=file_id)
+            return await self._once(request, self._timeout_s, state_of, about=file_id)
         except BatchTrouble as trouble:
             if trouble.failure.fault is faults.INVALID_REQUEST:  # what OpenAI says also of a file that is no more
                 trouble.gone = trouble.gone or await self._is_gone(file_id)
             raise
-        return self._errors.read(read_state, body)
 
     async def find(self, metadata: Mapping[str, str], *, since: float) -> list[BatchState]:
         """Return the batches whose metadata has all of this, newest first; none that are older than `since`.
@@ -142,7 +143,7 @@ class BatchApi:
         after, before = "", inf
         newest_first = True  # as OpenAI does; of a server that does not, all pages are read
         while True:
-            page = await self._page(self._client.batches, read_batches, after, limit=_PAGE)
+            page = await self._page(self._client.batches, state_of, after, limit=_PAGE)
             for batch in page.items:
                 newest_first = newest_first and batch.created_at <= before
                 before = batch.created_at
@@ -162,14 +163,13 @@ class BatchApi:
         async def attempt(retry: CallRetryPolicy) -> BatchState:
             request = self._client.batches.with_raw_response.cancel(batch_id, timeout=_timeout(retry.try_s))
             try:
-                body = await self._call(request, retry.try_ends, one=f"batch {batch_id}")
+                return await self._about_batch(batch_id, request, retry)
             except BatchTrouble as trouble:
                 if trouble.failure.status in _CANNOT_CANCEL:
                     state = await self._state(batch_id, retry)
                     if state.over or state.status == "cancelling":
                         return state
                 raise
-            return self._errors.read(read_state, body, batch_id)
 
         return await self._retried(attempt)
 
@@ -191,7 +191,7 @@ class BatchApi:
                     async for piece in response.aiter_bytes(_PIECE_BYTES):
                         await target.write(piece)
                         size += len(piece)
-                        retry.extend(len(piece) / _SLOWEST)
+                        retry.ends += len(piece) / _SLOWEST  # something came of it
                         deadline.reschedule(retry.ends)
             if response.headers.get("content-type", "").startswith("text/html"):
                 raise self._errors.unreadable(f"an HTML page of {size} bytes for the content of file {file_id}")
@@ -213,12 +213,15 @@ class BatchApi:
 
     async def _state(self, batch_id: str, retry: CallRetryPolicy) -> BatchState:
         request = self._client.batches.with_raw_response.retrieve(batch_id, timeout=_timeout(retry.try_s))
-        body = await self._call(request, retry.try_ends, one=f"batch {batch_id}")
-        return self._errors.read(read_state, body, batch_id)
+        return await self._about_batch(batch_id, request, retry)
+
+    async def _about_batch(self, batch_id: str, request: Awaitable[Any], retry: CallRetryPolicy) -> BatchState:
+        read = partial(state_of, asked=batch_id)
+        return await self._call(request, retry.try_ends, read, one=f"batch {batch_id}")
 
     async def _described(self, file_id: str, retry: CallRetryPolicy) -> StoredFile:
         request = self._client.files.with_raw_response.retrieve(file_id, timeout=_timeout(retry.try_s))
-        return self._errors.read(read_file, await self._call(request, retry.try_ends, one=f"file {file_id}"))
+        return await self._call(request, retry.try_ends, file_of, one=f"file {file_id}")
 
     async def _size(self, file_id: str, retry: CallRetryPolicy) -> int | None:
         """Return the bytes that a file has, as its description says; None where it does not."""
@@ -236,25 +239,27 @@ class BatchApi:
             return trouble.gone
         return False
 
-    async def _page(self, resource: Any, read: Callable[[bytes], Page[T]], after: str, **query: Any) -> Page[T]:
+    async def _page(self, resource: Any, read: _Read[T], after: str, **query: Any) -> Page[T]:
         async def attempt(retry: CallRetryPolicy) -> Page[T]:
             ask = resource.with_raw_response.list
             request = ask(after=after or omit, timeout=_timeout(retry.try_s), **query)
-            return self._errors.read(read, await self._call(request, retry.try_ends))
+            return await self._call(request, retry.try_ends, partial(page_of, read=read))
 
         return await self._retried(attempt)
 
     async def _retried(self, attempt: Callable[[CallRetryPolicy], Awaitable[T]]) -> T:
         return await CallRetryPolicy(self._retry_s, self._rng).run(attempt)
 
-    async def _once(self, request: Awaitable[Any], limit_s: float, *, about: str = "") -> bytes:
-        return await self._call(request, asyncio.get_running_loop().time() + limit_s, about=about)
+    async def _once(self, request: Awaitable[Any], limit_s: float, read: _Read[T], *, about: str = "") -> T:
+        return await self._call(request, asyncio.get_running_loop().time() + limit_s, read, about=about)
 
-    async def _call(self, request: Awaitable[Any], until: float, *, one: str = "", about: str = "") -> bytes:
-        """Return the body of a 2xx reply; the arguments are those of `ErrorMapping.limited`."""
+    async def _call(
+        self, request: Awaitable[Any], until: float, read: _Read[T], *, one: str = "", about: str = ""
+    ) -> T:
+        """Return what `read` makes of a 2xx reply; the other arguments are those of `ErrorMapping.limited`."""
         async with self._errors.limited(until, one=one, about=about):
             response: httpx2.Response = (await request).http_response
-        return response.content
+            return read(object_of(response.content))
 
 
 def _timeout(limit_s: float) -> httpx2.Timeout:

@@ -31,10 +31,6 @@ class CallRetryPolicy:
         """When a try that starts now is over."""
         return min(self.ends, self._clock() + self.try_s)
 
-    def extend(self, seconds: float) -> None:
-        """Add some time, because something came of it."""
-        self.ends += seconds
-
     async def run(self, attempt: Callable[["CallRetryPolicy"], Awaitable[T]]) -> T:
         """Return what `attempt` returns. While it raises a BatchTrouble that another try may end, try again.
 

@@ -64,27 +64,8 @@ class Unreadable(Exception):
     """The reply is not what was asked for; the text says why."""
 
 
-def read_state(body: bytes, asked: str = "") -> BatchState:
-    """Read one batch. `asked` is the id that it was asked for, which stands in where the server says none."""
-    return _state_of(_decoded(body), asked)
-
-
-def read_batches(body: bytes) -> Page[BatchState]:
-    """Read one page of the list of batches. Entries that are no batches are left out."""
-    return _page_of(_decoded(body), _state_of)
-
-
-def read_file(body: bytes) -> StoredFile:
-    """Read one file's description."""
-    return _file_of(_decoded(body))
-
-
-def read_files(body: bytes) -> Page[StoredFile]:
-    """Read one page of the list of files. Entries that are no files are left out."""
-    return _page_of(_decoded(body), _file_of)
-
-
-def _decoded(body: bytes) -> dict[str, Any]:
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a reply is."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -94,7 +75,8 @@ def _decoded(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _page_of(value: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> Page[T]:
+def page_of(value: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> Page[T]:
+    """Read one page of a list with what reads an entry. Entries that are none are left out."""
     data = value.get("data")
     if not isinstance(data, list):
         raise Unreadable('a list without "data"')
@@ -108,7 +90,8 @@ def _page_of(value: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> Page
     return Page(items, value.get("has_more") is not False and bool(items))
 
 
-def _state_of(value: dict[str, Any], asked: str = "") -> BatchState:
+def state_of(value: dict[str, Any], asked: str = "") -> BatchState:
+    """Read one batch. `asked` is the id that it was asked for, which stands in where the server says none."""
     batch_id, status = _text(value, "id") or asked, _text(value, "status")
     if not batch_id or not status:
         raise Unreadable("a batch without an id or a status")
@@ -140,7 +123,8 @@ def _problems_of(errors: Any) -> tuple[BatchProblem, ...]:
     return tuple(problems)
 
 
-def _file_of(value: dict[str, Any]) -> StoredFile:
+def file_of(value: dict[str, Any]) -> StoredFile:
+    """Read one file's description."""
     file_id = _text(value, "id")
     if not file_id:
         raise Unreadable("a file without an id")

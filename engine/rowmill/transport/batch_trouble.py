@@ -1,9 +1,8 @@
 """The mapping of errors: where the openai package's exceptions of file and batch calls become a `BatchTrouble`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeVar
 
 import httpx2
 import msgspec
@@ -17,9 +16,6 @@ _NO_SUCH_THING = frozenset({404, 410})
 _UNAUTHORIZED = 401
 _OF_PERMISSIONS = ("permission", "scope")  # in OpenAI's words to a key that is right, but may not do this
 _NO_SUCH_API = frozenset({404, 405, 501})
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class BatchTrouble(Exception):
@@ -44,7 +40,7 @@ class ErrorMapping:
 
     @asynccontextmanager
     async def limited(self, until: float, *, one: str = "", about: str = "") -> AsyncIterator[asyncio.Timeout]:
-        """Turn every way in which a call can fail into a BatchTrouble, its time running out included.
+        """Turn every way in which a call can fail into a BatchTrouble: no time left, or a reply that cannot be read.
 
         until: when that is, by the event loop's clock.
         one: the one thing that is asked for, "batch b1"; empty for calls that every Batch API has.
@@ -54,17 +50,12 @@ class ErrorMapping:
             async with asyncio.timeout_at(until) as deadline:
                 yield deadline
         # The causes stay behind: the package's words, and what a traceback shows of it, may hold an echoed key.
+        except Unreadable as error:
+            raise self.unreadable(str(error)) from None
         except APIStatusError as error:
             raise self._refused(error.response, one, about) from None
         except (OpenAIError, httpx2.HTTPError, TimeoutError) as error:
             raise self._failed(error) from None
-
-    def read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Read a reply."""
-        try:
-            return read(*args, **kwargs)
-        except Unreadable as error:
-            raise self.unreadable(str(error)) from None
 
     def unreadable(self, what: str) -> BatchTrouble:
         """Return the trouble of a 2xx reply that is something else than was asked for."""
