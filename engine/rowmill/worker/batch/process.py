@@ -203,8 +203,8 @@ class _BatchWorker(SupervisedWorker):
         sent, before = request_counts(self._journal.tries.values()), self._sent_before
         counters.rows = self._shards.rows
         counters.requests = sent.requests - before.requests
-        counters.retries = sent.again - before.again
-        counters.maybe_billed_twice = sent.maybe_billed - before.maybe_billed
+        counters.retries = sent.retries - before.retries
+        counters.maybe_billed_twice = sent.maybe_billed_twice - before.maybe_billed_twice
         report = ProviderReport(requests=counters.requests, answered=counters.replies, retries=counters.retries)
         none = ProviderReport()
         self._tell(

@@ -2,25 +2,16 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
+from rowmill.core.counts import Counters
 from rowmill.store.batch_journal import Try
 
 
-class RequestCounts(msgspec.Struct):
-    """Requests of batches that are done with.
+def request_counts(tries: Iterable[Try]) -> Counters:
+    """Count the requests of those of these tries that are done with.
 
-    again: of them, those that were not their rows' first. maybe_billed: those that were given up, and are asked again.
+    Retries are those that were not their rows' first; maybe billed twice, those that were given up and are asked again.
     """
-
-    requests: int = 0
-    again: int = 0
-    maybe_billed: int = 0
-
-
-def request_counts(tries: Iterable[Try]) -> RequestCounts:
-    """Count the requests of these tries."""
-    whole = RequestCounts()
+    whole = Counters()
     asked: dict[int, int] = {}  # part -> the row up to which all were asked for before
     for t in sorted(tries, key=lambda t: (t.part, t.number)):
         requests = _worked_on(t)
@@ -29,9 +20,9 @@ def request_counts(tries: Iterable[Try]) -> RequestCounts:
             asked[t.part] = t.first_row
         before = asked[t.part]
         first = max(t.asked_to - before, 0)  # rows at most that were not asked for before
-        whole.again += round(requests * max(t.rows - first, 0) / t.rows) if t.rows else 0
+        whole.retries += round(requests * max(t.rows - first, 0) / t.rows) if t.rows else 0
         if t.maybe_billed:
-            whole.maybe_billed += requests
+            whole.maybe_billed_twice += requests
         if t.maybe_billed or (t.phase == "collected" and t.status == "completed"):
             asked[t.part] = max(before, t.asked_to)
     return whole
