@@ -146,14 +146,7 @@ class Session:
         api: Any = world.provider  # a double of `BatchApi`
         self.client = BatchClient(api, provider="main", config=config, clock=clock, note=note)
         self.lifecycle = BatchLifecycle(
-            journal=journal,
-            client=self.client,
-            files=self.files,
-            folder=world.folder,
-            config=config,
-            run=RUN,
-            clock=clock,
-            note=note,
+            journal=journal, client=self.client, files=self.files, folder=world.folder, run=RUN
         )
         self.scheduler = BatchScheduler(
             journal=journal,

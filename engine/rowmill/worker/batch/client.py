@@ -41,16 +41,16 @@ class Gone(Exception):
 
 
 class BatchClient:
-    """The client of one provider: what all calls to it have in common."""
+    """The client of one provider: what all calls to it have in common, and what those who call go by."""
 
     def __init__(
         self, api: BatchApi, *, provider: str, config: BatchConfig, clock: Clock, note: Callable[[str], None]
     ) -> None:
         self.api = api
         self.provider = provider
-        self._config = config
-        self._clock = clock
-        self._note = note
+        self.config = config
+        self.clock = clock
+        self.note = note
         self._answered = False  # it has, ever
         # Since when, by kind: a provider that lists batches and creates none must not look like one that is well.
         self._trouble_since: dict[str, float] = {}
@@ -86,7 +86,7 @@ class BatchClient:
 
     async def sure(self, call: Callable[[], Awaitable[_T]], batch: Try | None = None) -> _T:
         """Ask until there is an answer: for what can be asked twice without harm. Raises as `ask` does."""
-        pause = self._config.poll_s
+        pause = self.config.poll_s
         answers: list[_T] = []
 
         async def keep() -> bool:
@@ -94,8 +94,8 @@ class BatchClient:
             return True
 
         while not await self.ask(keep, batch):
-            await self._clock.sleep(pause)
-            pause = min(2 * pause, self._config.poll_max_s)
+            await self.clock.sleep(pause)
+            pause = min(2 * pause, self.config.poll_max_s)
         return answers[0]
 
     def came_through(self, kind: str) -> None:
@@ -116,10 +116,10 @@ class BatchClient:
         if failure.fault.scope == "provider" or not failure.fault.retryable:
             named = f"provider {self.provider!r}"
             raise End(ExitCode.PROVIDER, failure.message if named in failure.message else f"{named}: {failure.message}")
-        now = self._clock.time()
+        now = self.clock.time()
         if kind not in self._trouble_since:
             self._trouble_since[kind] = now
-            self._note(f"provider {self.provider!r}: {failure.reason}; trying again")
+            self.note(f"provider {self.provider!r}: {failure.reason}; trying again")
         lasted = now - self._trouble_since[kind]
         if lasted > (_LOST_S if self._answered else _SILENT_S):
             raise End(ExitCode.PROVIDER, f"provider {self.provider!r}: no answer for {lasted:.0f} s: {failure.reason}")

@@ -7,16 +7,14 @@ cancelled (see `polling`). So no part is ever in two batches that go on, whereve
 """
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
-from rowmill.core.config.sections import BatchConfig
 from rowmill.core.counts import BatchView
 from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport.batch_api import BatchState
 from rowmill.worker.batch import rejection
-from rowmill.worker.batch.client import BatchClient, Clock, End, Gone
+from rowmill.worker.batch.client import BatchClient, End, Gone
 from rowmill.worker.batch.files import BatchFiles
 from rowmill.worker.batch.polling import BatchPoller
 from rowmill.worker.batch.rejection import Rejection
@@ -37,8 +35,8 @@ class Held(Exception):
 class BatchLifecycle:
     """Takes the steps of all tries.
 
-    session: how far this one goes. views: how each part's batch was found last. at_hand: parts whose results are here
-    and are being taken in.
+    session: how far this one goes. quota: what is enqueued. views: how each part's batch was found last. at_hand: parts
+    whose results are here and are being taken in.
     """
 
     def __init__(
@@ -48,10 +46,7 @@ class BatchLifecycle:
         client: BatchClient,
         files: BatchFiles,
         folder: Path,
-        config: BatchConfig,
         run: str,
-        clock: Clock,
-        note: Callable[[str], None],
     ) -> None:
         """`folder`: where files lie."""
         self._journal = journal
@@ -59,46 +54,27 @@ class BatchLifecycle:
         self._api = client.api
         self._files = files
         self._folder = folder
-        self._config = config
+        self._config = client.config
         self._run = run
         self._provider = client.provider
-        self._clock = clock
-        self._note = note
-        self.session = BatchSession(clock)
+        self._clock = client.clock
+        self._note = client.note
+        self.session = BatchSession(client.clock)
         self.views: dict[int, BatchView] = {}
         self.at_hand: set[int] = set()
         self._uploads = asyncio.Semaphore(_UPLOADS)
-        self._quota = TokenQuota(config.enqueued_tokens, journal.current())
-        self._unconfirmed = UnconfirmedOperations(clock, self.session.began, config.poll_max_s)
+        self.quota = TokenQuota(client.config.enqueued_tokens, journal.current())
+        self._unconfirmed = UnconfirmedOperations(client.clock, self.session.began, client.config.poll_max_s)
         self._lost: dict[int, list[str]] = {}  # part -> files of its try that the provider has lost
-        self._poller = BatchPoller(
-            journal=journal,
-            client=client,
-            session=self.session,
-            config=config,
-            run=run,
-            clock=clock,
-            note=note,
-            see=self._see,
-        )
+        self._poller = BatchPoller(journal=journal, client=client, session=self.session, run=run, see=self._see)
 
     def __repr__(self) -> str:
         parts = ", ".join(f"part {part} {view.status}" for part, view in sorted(self.views.items()))
         return f"<BatchLifecycle {self.session.stage.name}: {parts or 'nothing'}>"
 
-    @property
-    def token_limit(self) -> float | None:
-        """Prompt tokens that may be enqueued; None: not known."""
-        return self._quota.limit
-
     def path(self, part: int, number: int) -> Path:
         """Return where the file of a try lies."""
         return self._folder / f"part-{part:05d}-try-{number}.jsonl"
-
-    def switch(self, wait_s: float, why: str) -> None:
-        """Cancel what is under way, take in what ends within so long, and enqueue nothing more."""
-        self.session.switch(wait_s, why)
-        self._quota.close()
 
     async def advance(self, t: Try) -> None:
         """Take the next step of a try that is not over. Raises `End` where there is none, `Held` if there is later."""
@@ -148,7 +124,7 @@ class BatchLifecycle:
 
     async def _create(self, t: Try) -> None:
         self._see(t, "waiting")
-        if not await self._quota.room(t) and self._closed(t):
+        if not await self.quota.room(t) and self._closed(t):
             return
         self._journal.creating(t, self._clock.time())
         assert t.file_id is not None
@@ -168,7 +144,7 @@ class BatchLifecycle:
         lost = self._lost.setdefault(t.part, [])
         lost.append(file_id)
         self._journal.uploading(t, self._clock.time())
-        self._quota.leave(t)
+        self.quota.leave(t)
         if len(lost) > _LOST_FILES:
             raise End(ExitCode.PROVIDER, f"provider {self._provider!r} loses each file of part {t.part}: {why}")
         self._note(f"part {t.part}: its file {file_id} is gone; uploading it again")
@@ -178,7 +154,7 @@ class BatchLifecycle:
         await self._unconfirmed.wait(t.part)
         found = await self._client.sure(lambda: self._api.find(t.metadata(self._run), since=t.since))
         if not found:
-            self._quota.leave(t)
+            self.quota.leave(t)
             await self._create(t)
             return
         state = next((each for each in found if each.status not in _USELESS), found[0])
@@ -210,19 +186,19 @@ class BatchLifecycle:
                 f"part {t.part}: giving up {t.batch_id}, which does not end; {t.requests} requests may be billed twice"
             )
             self._journal.given_up(t, "it did not end", now)
-            self._quota.leave(t)
+            self.quota.leave(t)
         elif _untouched(state):
             await self._refused(t, state)
         else:
             self._journal.ended(t, state.status, state.output_file_id, state.error_file_id, now)
-            self._quota.accepted(t)
+            self.quota.accepted(t)
 
     def _look_whether_cancelled(self, t: Try) -> None:
         """Send nothing more where somebody else has cancelled a batch: the next session is there to ask again."""
         if t.status == "cancelled" and not t.cancelling and not self.session.held:
             self._note(f"part {t.part}: {t.batch_id} was cancelled, and not by this run; nothing more is sent")
             self.session.hold()
-            self._quota.close()
+            self.quota.close()
 
     # Batches that the provider refused as a whole, before any work
 
@@ -232,11 +208,11 @@ class BatchLifecycle:
         match rejection.classify(state.problems, t.requests):
             case Rejection.LINES:
                 self._journal.ended(t, state.status, None, None, now)
-                self._quota.accepted(t)
+                self.quota.accepted(t)
             case Rejection.NEVER:
                 earlier = t.since < self.session.began
                 self._journal.rejected(t, why, now)
-                self._quota.leave(t)
+                self.quota.leave(t)
                 if earlier:  # since then the cause may have been put right, as for all others of that session
                     self._note(f"part {t.part}: {state.id} was refused, and is created again: {why}")
                     return
@@ -247,19 +223,19 @@ class BatchLifecycle:
 
     async def _later(self, t: Try, why: str) -> None:
         """Wait until a refused batch may be created again; have smaller ones made where it is the only one."""
-        times = self._quota.refused(t)
+        times = self.quota.refused(t)
         if times > _ALONE and t.requests == 1:
             raise End(ExitCode.PROVIDER, f"provider {self._provider!r} refuses a batch of one request: {why}")
         self._see(t, "waiting")
         if times > _ALONE:
-            self._quota.lower(t.tokens / 2)
-            self._quota.accepted(t)
+            self.quota.lower(t.tokens / 2)
+            self.quota.accepted(t)
             self._note(f"part {t.part}: {t.tokens} tokens are too many for one batch: making smaller ones ({why})")
             self._journal.given_up(t, why, self._clock.time())
         elif times:
             await self.session.rest(self._config.poll_max_s * 2 ** (times - 1))
         else:
-            await self._quota.fewer()
+            await self.quota.fewer()
 
     # From the provider
 
@@ -267,7 +243,7 @@ class BatchLifecycle:
         """Bring the results of a batch that is over into the checkpoints."""
         self._see(t, "collecting")
         self._look_whether_cancelled(t)  # before others have its room
-        self._quota.leave(t)
+        self.quota.leave(t)
         files: list[Path] = []
         if _untouched(t):
             if (wrong := await self._wrong_lines(t)) is None:

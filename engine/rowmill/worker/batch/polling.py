@@ -9,10 +9,9 @@ from contextlib import suppress
 
 from tenacity import AsyncRetrying, retry_if_result, wait_exponential, wait_random
 
-from rowmill.core.config.sections import BatchConfig
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport.batch_api import BatchState
-from rowmill.worker.batch.client import BatchClient, Clock, Gone
+from rowmill.worker.batch.client import BatchClient, Gone
 from rowmill.worker.batch.session import BatchSession
 
 _LATE_S = 600.0  # so long another batch of the same rows is looked for, where there might be one
@@ -29,10 +28,7 @@ class BatchPoller:
         journal: BatchJournal,
         client: BatchClient,
         session: BatchSession,
-        config: BatchConfig,
         run: str,
-        clock: Clock,
-        note: Callable[[str], None],
         see: Callable[[Try, str, BatchState], None],
     ) -> None:
         """`see` is told how each batch is found."""
@@ -40,10 +36,10 @@ class BatchPoller:
         self._client = client
         self._api = client.api
         self._session = session
-        self._config = config
+        self._config = client.config
         self._run = run
-        self._clock = clock
-        self._note = note
+        self._clock = client.clock
+        self._note = client.note
         self._see = see
         self._cancelled: dict[str, float] = {}  # batches that this process has cancelled -> when
         self._sole: set[str] = set()  # batches beside which there was none of the same rows

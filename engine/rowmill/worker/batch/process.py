@@ -97,10 +97,7 @@ class _BatchWorker(SupervisedWorker):
             client=client,
             files=files,
             folder=self._directory.batches,
-            config=config.batch,
             run=setup.run,
-            clock=clock,
-            note=self._note,
         )
         self._scheduler = BatchScheduler(
             journal=journal,

@@ -92,7 +92,8 @@ class BatchScheduler:
 
     def switch(self, wait_s: float, why: str = NEAR) -> None:
         """Cancel what is under way, take in what ends within so long, and leave the rest to the live API."""
-        self._lifecycle.switch(wait_s, why)
+        self._session.switch(wait_s, why)
+        self._lifecycle.quota.close()
         self._try_over.set()
         self._moved.set()
 
@@ -186,7 +187,7 @@ class BatchScheduler:
             while self._session.sends:
                 self._try_over.clear()  # before the look at the budget: what is settled during the build counts as well
                 room = self._reservations.room()
-                limit = self._lifecycle.token_limit
+                limit = self._lifecycle.quota.limit
                 tokens = inf if limit is None else limit * _AHEAD
                 built = await self._files.build(first, end, self._lifecycle.path(part, number), tokens, room)
                 if built.requests and not (built.full == "amount" and built.requests < self._least()):
