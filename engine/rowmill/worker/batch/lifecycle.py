@@ -193,13 +193,6 @@ class BatchLifecycle:
             self._journal.ended(t, state.status, state.output_file_id, state.error_file_id, now)
             self.quota.accepted(t)
 
-    def _look_whether_cancelled(self, t: Try) -> None:
-        """Send nothing more where somebody else has cancelled a batch: the next session is there to ask again."""
-        if t.status == "cancelled" and not t.cancelling and not self.session.held:
-            self._note(f"part {t.part}: {t.batch_id} was cancelled, and not by this run; nothing more is sent")
-            self.session.hold()
-            self.quota.close()
-
     # Batches that the provider refused as a whole, before any work
 
     async def _refused(self, t: Try, state: BatchState) -> None:
@@ -242,7 +235,10 @@ class BatchLifecycle:
     async def _take_in(self, t: Try) -> None:
         """Bring the results of a batch that is over into the checkpoints."""
         self._see(t, "collecting")
-        self._look_whether_cancelled(t)  # before others have its room
+        if t.status == "cancelled" and not t.cancelling and not self.session.held:
+            self._note(f"part {t.part}: {t.batch_id} was cancelled, and not by this run; nothing more is sent")
+            self.session.hold()  # before others have its room
+            self.quota.close()
         self.quota.leave(t)
         files: list[Path] = []
         if _untouched(t):

@@ -24,7 +24,7 @@ from zlib_ng.zlib_ng import crc32
 from rowmill.core.amounts import Amount
 from rowmill.core.errors import InvalidRow
 from rowmill.core.rows import Shard
-from rowmill.core.wire import Failure, Request
+from rowmill.core.wire import Failure
 from rowmill.store import durable
 from rowmill.store.recovery import StoredReply
 from rowmill.transport import faults
@@ -219,7 +219,8 @@ class PartWriter:
         """Put the request of these rows into the file, or say why it has no room; after one that had none, nothing."""
         if self._built.full is not None:
             return
-        request = self._request(jobs)
+        requests = [job.request for job in jobs if job.request is not None]
+        request = self._task.pack(requests) if self._packing else requests[0]
         body = request.body if self._rewrite is None else self._rewrite(request.body)
         line = b'{"custom_id":"%b%b%b}\n' % (custom_id(jobs[0].index, len(jobs)).encode(), self._head, _one_line(body))
         if len(line) > self._limits.size:
@@ -238,10 +239,6 @@ class PartWriter:
         built.rows += len(jobs)
         built.tokens += request.tokens
         built.reserved += need
-
-    def _request(self, jobs: list[Job]) -> Request:
-        requests = [job.request for job in jobs if job.request is not None]
-        return self._task.pack(requests) if self._packing else requests[0]
 
     def _put_less(self, jobs: list[Job], size: int) -> None:
         """Put a pack that is larger than a whole file in two halves; a row like that has failed."""

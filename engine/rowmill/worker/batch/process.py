@@ -62,7 +62,7 @@ class _BatchWorker(SupervisedWorker):
             task=task,
             board=InflightBoard.unseen(),  # a row whose outcome is lost is read out of its results again
             include=frozenset(config.output.include),
-            on_recorded=_ignore,
+            on_recorded=lambda _: None,  # `ShardAccess` asks by itself what is to be committed
         )
         self._shards = shards = ShardAccess(
             inputs=setup.parts,
@@ -233,10 +233,6 @@ class _BatchWorker(SupervisedWorker):
                 doubtful=self._reservations.doubtful,
             )
         )
-
-
-def _ignore(full: bool) -> None:
-    """Hear of outcomes: `ShardAccess` asks by itself what is to be committed."""
 
 
 main = _BatchWorker.main

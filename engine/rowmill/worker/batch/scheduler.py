@@ -10,7 +10,6 @@ from collections.abc import Coroutine
 from math import inf
 from typing import Any
 
-from rowmill.core.amounts import Amount
 from rowmill.core.counts import BatchView
 from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import BatchJournal, Try
@@ -209,18 +208,15 @@ class BatchScheduler:
                     return self._journal.built(t), built.full is not None
                 if built.full != "amount":
                     return None
-                await self._room(built.need)
+                # Until what is under way has left some of the budget.
+                if not self._try_over.is_set() and not any(t.open for t in self._journal.current()):
+                    raise End(ExitCode.BUDGET, self._reservations.refusal(built.need))
+                await self._try_over.wait()
         return None
 
     def _least(self) -> float:
         """Return how many requests a batch must have that only the budget keeps small: the last cents buy little."""
         return _LEAST_PART * sum(t.requests for t in self._journal.tries.values() if t.open or t.creations)
-
-    async def _room(self, need: Amount) -> None:
-        """Wait until what is under way has left some of the budget; raise `End` where nothing is."""
-        if not self._try_over.is_set() and not any(t.open for t in self._journal.current()):
-            raise End(ExitCode.BUDGET, self._reservations.refusal(need))
-        await self._try_over.wait()
 
 
 def _done(t: Try) -> bool:
