@@ -49,7 +49,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         (checkout / name).write_text("")
     build("sdist", checkout, folder)
     with tarfile.open(folder / f"{NAME}.tar.gz") as file:
-        file.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):  # not in the earliest 3.11
+            file.extraction_filter = tarfile.data_filter
+        file.extractall(folder)  # our own archive
     source = files(unpacked)
     build("wheel", unpacked, folder)  # from what was just built: what that lacks is lacking here
     with zipfile.ZipFile(folder / f"{NAME}-py3-none-any.whl") as file:
