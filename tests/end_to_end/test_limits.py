@@ -13,8 +13,6 @@ import pytest
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness
 from tests.end_to_end.several import Answer, configure, error, heard, last_session
 
-pytestmark = pytest.mark.alone
-
 LIMITED = error("Rate limit reached", "requests", "rate_limit_exceeded")
 NO_CREDIT = error("You exceeded your current quota", "insufficient_quota", "insufficient_quota")
 WORKERS, SLOTS = 4, 8
@@ -78,6 +76,7 @@ class Limiter:
             return 429, headers, LIMITED
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("form", "waves"), [("retry-after-ms", 1), ("seconds", 1), ("date", 1), ("rising", 2)])
 def test_no_worker_sends_before_the_time_that_a_429_named(
     place: Place, server: Callable[..., Server], form: str, waves: int
@@ -109,6 +108,7 @@ def test_no_worker_sends_before_the_time_that_a_429_named(
     assert figures["held_s"] >= {"retry-after-ms": 0.7, "seconds": 1.0, "date": 1.0, "rising": 0.9}[form]
 
 
+@pytest.mark.alone
 def test_the_release_after_a_429_is_gradual(place: Place, server: Callable[..., Server]) -> None:
     limiter = Limiter("seconds", 1, well=100)
     place.configure(server(limiter).url)
@@ -174,6 +174,7 @@ def test_a_row_whose_deadline_comes_before_the_time_that_a_429_named_fails_and_t
     assert len(witness.arrivals) == 8
 
 
+@pytest.mark.alone
 def test_out_of_credit_stops_every_worker_and_the_same_command_goes_on_once_there_is_some(
     place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:
@@ -205,6 +206,7 @@ def test_out_of_credit_stops_every_worker_and_the_same_command_goes_on_once_ther
     assert sorted(each.row for each in witness.arrivals[before:]) == sorted(set(range(600)) - recorded)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("headers", ["absent", "malformed"])
 def test_without_headers_of_use_the_configured_limit_paces(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes], headers: str
@@ -242,6 +244,7 @@ def test_headers_that_make_no_sense_teach_nothing(
     assert figures["odd_headers"] >= 20
 
 
+@pytest.mark.alone
 def test_a_limit_that_nobody_configured_is_learned_from_the_headers(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
@@ -262,6 +265,7 @@ def test_a_limit_that_nobody_configured_is_learned_from_the_headers(
     assert sum(entry[2] for entry in late[:-1]) >= 0.7 * 150 * len(late[:-1]) > 0, "nor is it wasted"
 
 
+@pytest.mark.alone
 def test_auto_concurrency_does_not_pile_up_requests_before_a_server_that_queues(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
