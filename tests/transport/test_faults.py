@@ -41,9 +41,11 @@ DESIGN = {
     "rate_limited": (True, "row", False, True),
     "slow_down": (True, "row", False, True),
     "quota_exhausted": (False, "provider", False, False),
-    "auth": (False, "provider", False, False),
-    "not_found": (False, "provider", False, False),
+    "auth": (False, "either", False, False),
+    "forbidden": (False, "either", False, False),
+    "not_found": (False, "either", False, False),
     "invalid_request": (False, "row", True, False),
+    "too_large": (False, "row", True, False),
     "context_length": (False, "row", True, False),
     "content_filter": (False, "row", True, False),
     "overloaded": (True, "row", False, True),
@@ -80,11 +82,11 @@ def test_a_success_is_no_failure_whatever_its_body(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "name"),
     [
-        (400, "invalid_request"), (401, "auth"), (402, "quota_exhausted"), (403, "auth"), (404, "not_found"),
-        (405, "invalid_request"), (408, "timeout"), (409, "server_error"), (413, "invalid_request"),
-        (418, "invalid_request"), (422, "invalid_request"), (429, "rate_limited"), (499, "invalid_request"),
-        (500, "server_error"), (501, "server_error"), (502, "server_error"), (503, "overloaded"),
-        (504, "server_error"), (520, "server_error"), (524, "server_error"), (529, "overloaded"), (599, "server_error"),
+        (400, "invalid_request"), (401, "auth"), (402, "quota_exhausted"), (403, "forbidden"), (404, "not_found"),
+        (405, "invalid_request"), (408, "timeout"), (409, "server_error"), (413, "too_large"),
+        (418, "invalid_request"), (422, "invalid_request"), (429, "rate_limited"), (499, "timeout"),
+        (500, "server_error"), (501, "invalid_request"), (502, "server_error"), (503, "overloaded"),
+        (504, "timeout"), (520, "server_error"), (524, "timeout"), (529, "overloaded"), (599, "server_error"),
         (300, "not_found"), (301, "not_found"), (304, "not_found"), (307, "not_found"), (308, "not_found"),
         (0, "bad_reply"), (101, "bad_reply"),
     ],
@@ -113,14 +115,14 @@ def test_each_status_has_its_class_whatever_the_body_looks_like(status: int, nam
         (404, "model_not_found", "not_found"),
         (400, "context_length_exceeded", "context_length"),
         (413, "context_length_exceeded", "context_length"),
-        (400, "string_above_max_length", "context_length"),
+        (400, "string_above_max_length", "invalid_request"),  # of which string, only the words say
         (400, "content_filter", "content_filter"),
         (400, "content_policy_violation", "content_filter"),
         (400, "invalid_value", "invalid_request"),
         # a code means only what it says beside its own status
         (500, "insufficient_quota", "server_error"),
         (503, "slow_down", "overloaded"),
-        (400, "insufficient_quota", "invalid_request"),
+        (400, "insufficient_quota", "quota_exhausted"),  # as Anthropic has it
     ],
 )
 @pytest.mark.parametrize("member", ["code", "type"])

@@ -75,7 +75,8 @@ class FaultClass(msgspec.Struct, frozen=True):
 
     name: str
     retryable: bool
-    scope: Literal["row", "provider"]  # "provider": what failed here would fail every row
+    # "provider": what failed here would fail every row; "either": it may, and what becomes of other rows tells
+    scope: Literal["row", "either", "provider"]
     spends_attempt: bool
     lowers_concurrency: bool
     unhealthy: bool  # speaks against the provider's health: the breaker counts it

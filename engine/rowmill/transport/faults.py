@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.wire import Failure, FaultClass, Reply
+from rowmill.transport import error_bodies, refusals
 
 # A server that cannot take more now says nothing about the row: rate_limited, slow_down and overloaded spend none
 # of the row's attempts. Otherwise a minute of 503 would fail every row that was in flight.
@@ -24,9 +25,11 @@ TABLE = {
         FaultClass("rate_limited", True, "row", False, True, False),
         FaultClass("slow_down", True, "row", False, True, False),
         FaultClass("quota_exhausted", False, "provider", False, False, False),
-        FaultClass("auth", False, "provider", False, False, False),
-        FaultClass("not_found", False, "provider", False, False, False),
+        FaultClass("auth", False, "either", False, False, False),
+        FaultClass("forbidden", False, "either", False, False, False),
+        FaultClass("not_found", False, "either", False, False, False),
         FaultClass("invalid_request", False, "row", True, False, False),
+        FaultClass("too_large", False, "row", True, False, False),
         FaultClass("context_length", False, "row", True, False, False),
         FaultClass("content_filter", False, "row", True, False, False),
         FaultClass("overloaded", True, "row", False, True, True),
@@ -50,35 +53,31 @@ INVALID_REQUEST = TABLE["invalid_request"]
 CONTENT_FILTER = TABLE["content_filter"]
 POISON_ROW = TABLE["poison_row"]
 
-# Codes and types of errors that no waiting ends. Source: OpenAI's and Anthropic's error references.
-_BILLING = frozenset({
-    "insufficient_quota",
-    "credit_balance_exhausted",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    "organization_usage_limit_exceeded",
-    "enforced_spend_limit_reached",
-    "billing_hard_limit_reached",
-    "billing_not_active",
-})  # fmt: skip
-_CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length"})
-_FILTER = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
-
 _BY_STATUS = {
     400: "invalid_request",
     401: "auth",
     402: "quota_exhausted",
-    403: "auth",
+    403: "forbidden",
     404: "not_found",
     408: "timeout",
     409: "server_error",
-    413: "invalid_request",
+    413: "too_large",
     422: "invalid_request",
+    424: "server_error",
+    425: "overloaded",
     429: "rate_limited",
+    498: "overloaded",
+    499: "timeout",
+    501: "invalid_request",
     503: "overloaded",
+    504: "timeout",
+    522: "timeout",
+    524: "timeout",
     529: "overloaded",
 }
 _MESSAGE_CHARACTERS = 500  # enough to understand; an HTML error page is not worth keeping
+_SEARCHED = 4_000  # characters of a message that are searched for words
+_BETWEEN = frozenset({408, 499})  # something between the model and us has lost patience
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 _LONGEST_RETRY_AFTER_S = 86_400.0  # a day; beyond it the header is a mistake, not a wish
 
@@ -87,16 +86,38 @@ def classify(reply: Reply) -> Failure | None:
     """Return what a reply's status says went wrong, or None for a 2xx, whose body is the task's to judge."""
     if 200 <= reply.status < 300:  # noqa: PLR2004
         return None
-    error = _error_object(reply.body)
-    codes = {text for text in (error.get("code"), error.get("type"), _inner_code(error)) if isinstance(text, str)}
+    return _failure(reply, reply.status, error_bodies.error_in(reply.body))
+
+
+def inside(reply: Reply) -> Failure | None:
+    """Return the error that the body of a 2xx reply is, or holds beside a choice; None where there is none.
+
+    Routers answer so where the model behind them has failed. A status that the error names counts as the reply's would.
+    """
+    error = error_bodies.error_within(reply.body)
+    if not error:
+        return None
+    failure = _failure(reply, error_bodies.status_of(error) or reply.status, error)
+    # Something may have been generated before it went wrong.
+    return msgspec.structs.replace(failure, status=reply.status, maybe_billed=True)
+
+
+def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
+    words = error_bodies.words_of(error)
+    codes = error_bodies.codes_of(error)
+    name = refusals.class_of(status, codes, words[:_SEARCHED], flagged=error_bodies.is_flagged(error))
+    wait = retry_after(reply)
+    if wait is None and (told := error_bodies.wait_of(error)) is not None:
+        wait = min(told, _LONGEST_RETRY_AFTER_S)
+    fault = TABLE[name or _by_status(status)]
     return Failure(
-        fault=TABLE[_class_name(reply.status, codes)],
-        message=_message(reply, error),
-        code=next((text for text in (error.get("code"), error.get("type")) if isinstance(text, str)), None),
-        status=reply.status,
-        retry_after=retry_after(reply),
+        fault=fault,
+        message=_message(reply, error, words),
+        code=next((str(each) for each in (error.get("code"), error.get("type")) if isinstance(each, str)), None),
+        status=status,
+        retry_after=None if fault.scope == "provider" else wait,  # no waiting brings credit
         # The work may have been done: the reply came from something between the model and us, or after the model.
-        maybe_billed=reply.status >= 500 or reply.status == 408,  # noqa: PLR2004
+        maybe_billed=status >= 500 or status in _BETWEEN,  # noqa: PLR2004
     )
 
 
@@ -130,15 +151,7 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _class_name(status: int, codes: set[str]) -> str:
-    if status in (402, 403, 429) and codes & _BILLING:
-        return "quota_exhausted"
-    if status == 429 and "slow_down" in codes:  # noqa: PLR2004
-        return "slow_down"
-    if status in (400, 413, 422) and codes & _CONTEXT:
-        return "context_length"
-    if status in (400, 422) and codes & _FILTER:
-        return "content_filter"
+def _by_status(status: int) -> str:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if 300 <= status < 400:  # noqa: PLR2004 - the configured URL is not where the API is
@@ -148,46 +161,19 @@ def _class_name(status: int, codes: set[str]) -> str:
     return "server_error" if status >= 500 else "bad_reply"  # noqa: PLR2004
 
 
-def _error_object(body: bytes) -> dict[str, Any]:
-    """Find the error in the body shapes that servers use; an empty dict where there is none.
-
-    OpenAI: {"error": {...}}; Gemini: [{"error": {...}}]; some gateways: {"error": "text"}; vLLM: {"message": ...};
-    FastAPI: {"detail": ...}.
-    """
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    if isinstance(decoded, list) and decoded:
-        decoded = decoded[0]
-    if not isinstance(decoded, dict):
-        return {}
-    error = decoded.get("error", decoded)
-    if isinstance(error, str):
-        return {"message": error}
-    return error if isinstance(error, dict) else decoded
-
-
-def _inner_code(error: dict[str, Any]) -> Any:
-    inner = error.get("innererror")
-    return inner.get("code") if isinstance(inner, dict) else None
-
-
-def _message(reply: Reply, error: dict[str, Any]) -> str:
+def _message(reply: Reply, error: dict[str, Any], words: str) -> str:
     found = error.get("message") or error.get("detail")
-    if found and not isinstance(found, str):
+    if isinstance(found, list | dict):
         try:
-            found = msgspec.json.encode(found).decode()
+            words = msgspec.json.encode(found).decode()
         except RecursionError:  # as deeply nested as could just be read
-            found = f"HTTP {reply.status} with a nested error"
-    words = (found or "").split()
+            words = f"HTTP {reply.status} with a nested error"
     if not words:
         kind = (reply.header("content-type") or "no content type").partition(";")[0]
-        text = f"HTTP {reply.status} with {len(reply.body)} bytes of {kind}"
+        words = f"HTTP {reply.status} with {len(reply.body)} bytes of {kind}"
         if location := reply.header("location"):
-            text += f", redirecting to {location}: set base_url to the API's own URL"
-        words = text.split()
-    return " ".join(words)[:_MESSAGE_CHARACTERS]
+            words += f", redirecting to {location}: set base_url to the API's own URL"
+    return " ".join(words.split())[:_MESSAGE_CHARACTERS]
 
 
 def _seconds(text: str, unit: float) -> float | None:

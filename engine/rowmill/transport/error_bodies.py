@@ -1,0 +1,129 @@
+"""The error in a reply's body, in whatever shape a server puts it: its object, codes, words, and how long to wait.
+
+OpenAI: {"error": {...}}; Gemini: [{"error": {...}}]; some gateways: {"error": "text"}; vLLM: {"message": ...}; FastAPI:
+{"detail": ...}, where the detail can be the JSON of another error; routers: the model's own error as text in
+`metadata.raw`; and any of these within a 200, or beside a choice.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from rowmill.transport.refusals import FLAGGED, duration, wait_in
+
+_DEPTH = 3  # errors within errors that are followed
+_HTTP = range(100, 600)
+
+
+def error_in(body: bytes) -> dict[str, Any]:
+    """Return the error that the body of a failed reply is; an empty dict where there is none."""
+    decoded = _decoded(body)
+    if isinstance(decoded, list) and decoded:
+        decoded = decoded[0]
+    if not isinstance(decoded, dict):
+        return {}
+    return _member(decoded) or decoded
+
+
+def error_within(body: bytes) -> dict[str, Any]:
+    """Return the error that a 2xx reply holds instead of an answer, or beside a choice; an empty dict for none."""
+    decoded = _decoded(body)
+    if isinstance(decoded, list) and decoded:
+        decoded = decoded[0]
+    if not isinstance(decoded, dict):
+        return {}
+    if error := _member(decoded):
+        return error
+    if decoded.get("object") == "error":
+        return decoded
+    choices = decoded.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            if error := _member(choice):
+                return error
+            if (status := _BROKEN_OFF.get(str(choice.get("finish_reason")))) is not None:
+                return {"message": f"the generation ended with {choice['finish_reason']!r}", "code": status}
+    return {}
+
+
+def codes_of(error: dict[str, Any]) -> set[str]:
+    """Return every code and type that the error and those within it name."""
+    return {text for each in _all(error) for name in _CODES if isinstance(text := each.get(name), str)}
+
+
+def status_of(error: dict[str, Any]) -> int | None:
+    """Return the HTTP status that the error names; None where it names none."""
+    for each in _all(error):
+        for name in ("code", "status_code", "status", "http_status", "statusCode"):
+            value = each.get(name)
+            if isinstance(value, str) and value.isdecimal() and len(value) == 3:  # noqa: PLR2004
+                value = int(value)
+            if isinstance(value, int) and value in _HTTP:
+                return value
+    return None
+
+
+def words_of(error: dict[str, Any]) -> str:
+    """Return the error's message, and those of the errors within it; nothing of what it repeats of the request."""
+    return " ".join(word for each in _all(error) for word in _message(each).split())
+
+
+def is_flagged(error: dict[str, Any]) -> bool:
+    """Whether the error has what only a moderation's has."""
+    return any(each.get(name) for each in _all(error) for name in FLAGGED)
+
+
+def wait_of(error: dict[str, Any]) -> float | None:
+    """Return the seconds that the body asks to wait: in a member, else in words; None where it does not say."""
+    for each in _all(error):
+        for name in ("retryDelay", "estimated_time", "retry_after"):
+            value = each.get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return float(value)
+            if isinstance(value, str) and (wait := duration(value)) is not None:
+                return wait
+    return wait_in(words_of(error))
+
+
+# How a choice ends whose generation did not come to its end, and the status that says the same.
+_BROKEN_OFF = {"error": 502, "network_error": 502, "insufficient_system_resource": 503}
+_CODES = ("code", "type", "status", "error_type", "reason", "@type")
+
+
+def _all(error: dict[str, Any], depth: int = _DEPTH) -> Iterator[dict[str, Any]]:
+    """Yield the error and those within it."""
+    yield error
+    if not depth:
+        return
+    for name in ("innererror", "metadata", "error", "details", "detail", "raw", "param", "message"):
+        value = error.get(name)
+        for each in value if isinstance(value, list) else (value,):
+            if isinstance(each, str) and each[:1] in ("{", "["):
+                inner = _decoded(each.encode(errors="replace"))
+                each = inner[0] if isinstance(inner, list) and inner else inner  # noqa: PLW2901 - what was looked for
+            if isinstance(each, dict):
+                yield from _all(each, depth - 1)
+
+
+def _message(error: dict[str, Any]) -> str:
+    for name in ("message", "Message", "detail", "error", "msg"):
+        found = error.get(name)
+        if isinstance(found, str) and found:
+            return found
+    return ""
+
+
+def _member(holder: dict[str, Any]) -> dict[str, Any]:
+    """Return the member "error"; where it is a text, with what stands beside it."""
+    error = holder.get("error")
+    if isinstance(error, str) and error:
+        return {**holder, "message": error}
+    return error if isinstance(error, dict) else {}
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

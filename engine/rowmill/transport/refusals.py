@@ -1,0 +1,258 @@
+"""By what a server's refusal is known: its codes, and where it has none its words.
+
+Each line was seen in a server's source, in its documentation or in what people report of it; the tests have them whole,
+each with its source (`tests/transport/refusal_shapes.py`). Words are looked for in the message alone, never in those
+parts of an error that repeat what was sent.
+"""
+
+import re
+from collections.abc import Set as AbstractSet
+
+
+def _any(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+# Out of credit: nothing that waiting ends. Some are codes, some words; both are looked for in code, type and message.
+BILLING = _any(
+    r"insufficient_quota",
+    r"credit_balance_exhausted",
+    r"(organization|project)_spend_limit_exceeded",
+    r"organization_usage_limit_exceeded",
+    r"billing_not_active",
+    r"billing_hard_limit_reached",
+    r"budget_exceeded",
+    r"enforced_spend_limit_reached",
+    r"insufficient (balance|credits?)\b",
+    r"credit limit exceeded",
+    r"credit balance is too low",
+    r"(used all available|doesn't have any|out of) credits",
+    r"monthly (spending limit|included credits)",
+    r"specified API usage limits",
+    r"API usage limits: your organization",
+    r"Key limit exceeded",
+    r"(weekly|hourly|daily|session) usage limit",
+    r"Budget has been exceeded",
+    r"ExceededBudget",
+    r"over budget",
+    r"can only afford 0\b",
+    r"API calls / month",
+    r"account .{0,40}suspended",
+    r", limit: 0,",
+    r"update your payment method",
+)
+# Gemini says "you exceeded your current quota, please check your plan" of a limit a minute too, in these words.
+A_MINUTES_QUOTA = _any(r"RESOURCE_EXHAUSTED", r"retryDelay")
+# Credit that requests under way have reserved: it is there again once they are done.
+IN_FLIGHT = _any(r"in.flight.budget", r"current in-flight requests")
+# About this one prompt: a shorter one is covered.
+TOO_DEAR = _any(r"fewer max_tokens", r"prompt tokens limit exceeded", r"weight_exceeds_budget")
+TOO_LARGE = _any(r"request too large\b", r"request exceeds the maximum size", r"request entity too large")
+NEVER_FITS = re.compile(r"limit:? (\d+), (?!.*used)requested:? (\d+)", re.IGNORECASE)
+
+CONTEXT_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "model_context_window_exceeded",
+    }
+)
+CONTEXT = _any(
+    r"maximum context (?:length|limit) (?:is|of) \d",
+    r"maximum context length: \d",
+    r"\btoo large for model with \d+ maximum context length",
+    r"maximum prompt length is \d",
+    r"context length (?:is|of) only \d",
+    r"exceeds? (?:the )?(?:available )?context (?:size|window|length|limit)",
+    r"context window exceeds limit",
+    r"context window of \d+",
+    r"longer than the (?:model'?s )?context length",
+    r"less than the context length of the model",
+    r"input tokens exceed the configured limit",
+    r"input token count\b.{0,24}\bexceeds the maximum",
+    r"prompt tokens \(\d+\) exceed",
+    r"prompt token count of \d+ exceeds",
+    r"(?:prompt|input) is too long",
+    r"exceeded model token limit",
+    r"exceeds the maximum allowed (?:input )?length",
+    r"range of input length should be",
+    r"greater than the context length",
+    r"configured context size is \d",
+    r"exceed(?:s|ed)? (?:max|maximum) context (?:length|window)",
+    r"exceed max message tokens",
+    r"(?:input tokens|requested input length\b.{0,12}) exceeds? maximum (?:input )?length",
+    r"`?inputs`? tokens \+ `?max_new_tokens`? must be",
+    r"`inputs` must have less than \d+ tokens",
+    r"total number of tokens\b.{0,40}\bcannot exceed",
+    r"too many tokens: size limit exceeded",
+    r"reduce the length of (?:the|your) (?:messages|input|prompt)",
+    r"\(\d+ tokens\) is too large to process",
+    r"must be at least 1, got -\d",  # what is left of the context, older vLLM
+    r"'messages(?:\[\d+\])?[^']*content[^']*': string too long",
+)
+
+FILTER_CODES = frozenset(
+    {
+        "content_filter",
+        "content_policy_violation",
+        "cyber_policy_violation",
+        "data_inspection_failed",
+        "invalid_prompt",
+        "responsibleaipolicyviolation",
+        "1301",
+    }
+)
+FILTER = _any(
+    r"content management policy",
+    r"content[ ]filter(?:ing|ed)? polic",
+    r"blocked by (?:the |our )?(?:content|safety)",
+    r"flagged (?:as|for) (?:potentially violating|possible|\")",
+    r"(?:input|prompt|content|request) was (?:flagged|blocked)",
+    r"requires? moderation on",
+    r"(?:our|the) safety system",
+    r"violat\w*\b.{0,24}\b(?:usage (?:policy|policies|guidelines)|content policy|terms of service)",
+    r"content exists risk",
+    r"may contain inappropriate content",
+    r"(?:unsafe|sensitive) (?:or (?:unsafe|sensitive) )?content",
+    r"considered high risk",
+    r"ContentPolicyViolationError",
+    r"prohibited[ _]content",
+    r"\bmoderation\b",
+)
+# Members of an error that only a moderation's refusal has.
+FLAGGED = ("flagged_input", "reasons")
+
+# The server's own generation failed its own check: asked again, another one may pass.
+GENERATION_CODES = frozenset({"json_validate_failed", "tool_use_failed", "output_parse_failed"})
+OVERLOADED = _any(
+    r"\boverload(?:ed)?\b",
+    r"over capacity",
+    r"capacity exceeded",
+    r"at capacity",
+    r"high demand",
+    r"currently loading",
+    r"loading model",
+    r"no slot available",
+    r"queue is full",
+    r"server busy",
+    r"too busy",
+    r"slow down",
+    r"resource unavailable",
+    r"no provider available",
+)
+WRONG_KEY = _any(
+    r"API_KEY_INVALID",
+    r"API key not valid",
+    r"Incorrect API key provided",
+    r"invalid[ _]api[ _]key",
+    r"User location is not supported",
+    r"unsupported_country_region_territory",
+    r"Country, region, or territory not supported",
+    r"invalid_authentication",
+    r"permission[ _]denied",
+    r"permission_error",
+    r"insufficient permissions?",
+    r"missing scopes?",
+    r"not authorized",
+    r"Access denied due to",
+    r"Authentication failed",
+    r"PermissionDenied",
+)
+NO_MODEL = _any(
+    r"model_not_found",
+    r"model_not_available",
+    r"invalid_model",
+    r"Model Not Exist",
+    r"is not a valid model ID",
+    r"Invalid model name\b",
+    r"Invalid model:",
+    r"does not have access to model",
+)
+# A 404 about what is in this request, not about the URL or the model.
+NOT_FOR_THIS_ROW = _any(r"No endpoints found that support", r"No allowed providers are available")
+
+# How a reply ends that a filter has cut or withheld, as servers say it: case-folded, up to a ":".
+FILTERED = frozenset(
+    {
+        "content_filter",
+        "content_filtered",
+        "safety",
+        "recitation",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+        "image_safety",
+        "refusal",
+        "guardrail_intervened",
+        "sensitive",
+        "error_toxic",
+        "language",
+    }
+)
+
+_PLAIN = frozenset({401, 404, 408, 413, 499})  # statuses that say enough by themselves
+
+_WAIT = re.compile(
+    r"(?:try again|retry|wait|available)\b(?: (?:in|after|for))? (?:about )?"
+    r"((?:\d+(?:\.\d+)?\s*(?:milliseconds?|ms|hours?|h|minutes?|mins?|m|seconds?|secs?|s)\s*)+)",
+    re.IGNORECASE,
+)
+_PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(milliseconds?|ms|h|m|s)", re.IGNORECASE)
+_UNITS = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def wait_in(text: str) -> float | None:
+    """Return the seconds of "Please try again in 7m12s", "retry after 20 seconds"; None where nothing is said."""
+    found = _WAIT.search(text)
+    return None if found is None else duration(found[1])
+
+
+def duration(text: str) -> float | None:
+    """Return the seconds of "6.2s", "644ms", "1h2m3s", "20 seconds"; None where it is none."""
+    pieces = _PIECE.findall(text)
+    if not pieces:
+        return None
+    units = [(float(number), "ms" if unit.lower().startswith("milli") else unit.lower()) for number, unit in pieces]
+    return sum(number * _UNITS[unit] for number, unit in units)
+
+
+def class_of(status: int, codes: AbstractSet[str], text: str, *, flagged: bool = False) -> str | None:
+    """Return the class by what codes and words say; None where the status alone decides.
+
+    `codes`: code, type and inner codes of the error. `text`: its message. `flagged`: it has a moderation's members.
+    """
+    folded = {code.casefold() for code in codes}
+    both = " ".join((*codes, text))
+    if status == 402 and IN_FLIGHT.search(both):  # noqa: PLR2004
+        return "rate_limited"
+    if status < 500 and BILLING.search(both) and not (A_MINUTES_QUOTA.search(both) and ", limit: 0," not in both):  # noqa: PLR2004
+        return "too_large" if TOO_DEAR.search(text) and "afford 0" not in text else "quota_exhausted"
+    if status == 402:  # noqa: PLR2004
+        return "too_large" if TOO_DEAR.search(text) else None
+    if status == 429:  # noqa: PLR2004
+        return _of_429(folded, text)
+    if status in (400, 403, 413, 422, 500) or status < 300:  # noqa: PLR2004
+        if folded & GENERATION_CODES:
+            return "invalid_output"
+        if folded & CONTEXT_CODES or CONTEXT.search(text):
+            return "context_length"
+        if folded & FILTER_CODES or flagged or FILTER.search(text):
+            return "content_filter"
+    if status in (400, 403) and NO_MODEL.search(both):
+        return "not_found"
+    if status in (400, 403) and WRONG_KEY.search(both):
+        return "auth"
+    if status == 404 and NOT_FOR_THIS_ROW.search(text):  # noqa: PLR2004
+        return "invalid_request"
+    if (status == 500 or (400 <= status < 500 and status not in _PLAIN)) and OVERLOADED.search(both):  # noqa: PLR2004
+        return "overloaded"
+    return None
+
+
+def _of_429(folded: AbstractSet[str], text: str) -> str | None:
+    fits = NEVER_FITS.search(text)
+    if fits is not None and int(fits[2]) > int(fits[1]):
+        return "too_large"
+    if "slow_down" in folded:
+        return "slow_down"
+    return "overloaded" if OVERLOADED.search(text) else None

@@ -1,0 +1,38 @@
+"""What servers were seen to answer, word for word: each shape's class, and the wait that it asks for.
+
+`refusal_shapes.jsonl` has a shape a line, with its source; "from memory, unverified" where no original was found.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rowmill.core.wire import Reply
+from rowmill.transport.faults import classify, inside
+
+_FILE = Path(__file__).with_name("refusal_shapes.jsonl")
+SHAPES = [json.loads(line) for line in _FILE.read_text(encoding="utf-8").splitlines()]
+# In the list a class of its own; here what becomes of the row is the same.
+_SAME = {"payment": "too_large"}
+# A 2xx that holds no error: what the answer is, the task says.
+_ANSWERS = ("answer_content_filter", "bad_reply")
+
+
+@pytest.mark.parametrize("place", range(len(SHAPES)))
+def test_each_shape_has_its_class_and_its_wait(place: int) -> None:
+    shape = SHAPES[place]
+    status, headers, kind, wait = (shape[name] for name in ("status", "headers", "class", "wait"))
+    reply = Reply(status, shape["body"].encode(), lambda name: headers.get(name.lower()))
+    found = inside(reply) if 200 <= status < 300 else classify(reply)
+    if kind in _ANSWERS:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.fault.name, found.status) == (_SAME.get(kind, kind), status)
+    assert found.retry_after == (None if wait is None else pytest.approx(wait))
+
+
+def test_there_are_as_many_shapes_as_were_collected() -> None:
+    assert len(SHAPES) >= 300
+    assert len({shape["server"] for shape in SHAPES}) >= 30
