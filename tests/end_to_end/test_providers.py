@@ -161,7 +161,7 @@ def test_what_a_header_keeps_secret_is_sent_and_never_shown(place: Place, server
     }
 
     def decide(arrival: Arrival) -> Answer | None:
-        if arrival.row == 250:
+        if arrival.row >= 250 and answers:  # the key is withdrawn
             return 401, {}, error(echo, "invalid_request_error", "invalid_api_key")
         return answers.get(arrival.row)
 

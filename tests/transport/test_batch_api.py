@@ -267,7 +267,7 @@ def test_what_may_have_been_done_is_not_tried_again(part: Path, answer: Answer, 
     [
         (error_of(429, code="rate_limit_exceeded", Retry_After="7"), "rate_limited"),
         (error_of(400), "invalid_request"),
-        (error_of(413, "too large"), "invalid_request"),
+        (error_of(413, "too large"), "too_large"),
         (error_of(429, code="insufficient_quota"), "quota_exhausted"),
         (error_of(402, code="billing_not_active"), "quota_exhausted"),
         (error_of(403, code="billing_hard_limit_reached"), "quota_exhausted"),

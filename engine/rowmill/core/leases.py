@@ -27,6 +27,7 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     paused_until: float = 0.0  # the provider asked for silence until then
     closed: bool = False  # the provider is done with for the rest of the session
     failing: bool = False  # its breaker is open: what is allowed is a probe
+    proven: bool = False  # it has answered some worker in this session
 
 
 class LimitSample(msgspec.Struct, frozen=True, array_like=True):

@@ -92,6 +92,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None  # seconds the server asked to wait, None where it did not say
     reply: bytes | None = None  # of invalid_output: the content as it came, a JSON string
     maybe_billed: bool = False  # the server may have done the work although no reply arrived
+    about_row: bool = False  # it names a member of the request that the row has made
 
     @property
     def reason(self) -> str:

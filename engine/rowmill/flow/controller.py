@@ -201,6 +201,7 @@ class ProviderController:
             paused_until=self._pause.until,
             closed=self.closed is not None,
             failing=self._breaker.state in ("open", "probing"),
+            proven=self._before.answered > 0,
         )
         self._allocator.set_capacity(capacity, now)
         return self._allocator.renew(now)

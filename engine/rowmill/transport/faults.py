@@ -50,6 +50,8 @@ BAD_REPLY = TABLE["bad_reply"]
 INVALID_OUTPUT = TABLE["invalid_output"]
 INVALID_ROW = TABLE["invalid_row"]
 INVALID_REQUEST = TABLE["invalid_request"]
+AUTH = TABLE["auth"]
+NOT_FOUND = TABLE["not_found"]
 CONTENT_FILTER = TABLE["content_filter"]
 POISON_ROW = TABLE["poison_row"]
 
@@ -77,6 +79,9 @@ _BY_STATUS = {
 }
 _MESSAGE_CHARACTERS = 500  # enough to understand; an HTML error page is not worth keeping
 _SEARCHED = 4_000  # characters of a message that are searched for words
+# Finish reasons, as JSON, of answers that may hold an error beside a part of a text.
+BROKEN_OFF = frozenset({b'"error"', b'"network_error"', b'"insufficient_system_resource"', b"null"})
+_OF_THE_ROW = ("messages", "input", "prompt")
 _BETWEEN = frozenset({408, 499})  # something between the model and us has lost patience
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 _LONGEST_RETRY_AFTER_S = 86_400.0  # a day; beyond it the header is a mistake, not a wish
@@ -87,6 +92,16 @@ def classify(reply: Reply) -> Failure | None:
     if 200 <= reply.status < 300:  # noqa: PLR2004
         return None
     return _failure(reply, reply.status, error_bodies.error_in(reply.body))
+
+
+def is_of_all(failure: Failure) -> bool:
+    """Whether a refusal speaks of what all rows share: the key, or the model."""
+    return failure.fault is AUTH or (failure.fault is NOT_FOUND and refusals.names_model(failure.code, failure.message))
+
+
+def may_be_of_all(failure: Failure) -> bool:
+    """Whether the same failure of row after row would speak for a mistake in what all rows share."""
+    return failure.fault in (INVALID_REQUEST, AUTH) and failure.status is not None and not failure.about_row
 
 
 def inside(reply: Reply) -> Failure | None:
@@ -118,6 +133,7 @@ def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
         retry_after=None if fault.scope == "provider" else wait,  # no waiting brings credit
         # The work may have been done: the reply came from something between the model and us, or after the model.
         maybe_billed=status >= 500 or status in _BETWEEN,  # noqa: PLR2004
+        about_row=str(error.get("param") or "").startswith(_OF_THE_ROW),
     )
 
 

@@ -167,6 +167,7 @@ NO_MODEL = _any(
     r"Invalid model name\b",
     r"Invalid model:",
     r"does not have access to model",
+    r"\bmodel\b.{0,80}\b(?:not found|does not exist|not exist)",
 )
 # A 404 about what is in this request, not about the URL or the model.
 NOT_FOR_THIS_ROW = _any(r"No endpoints found that support", r"No allowed providers are available")
@@ -214,6 +215,11 @@ def duration(text: str) -> float | None:
         return None
     units = [(float(number), "ms" if unit.lower().startswith("milli") else unit.lower()) for number, unit in pieces]
     return sum(number * _UNITS[unit] for number, unit in units)
+
+
+def names_model(code: str | None, text: str) -> bool:
+    """Whether a refusal is for a model that is not there, or not for this key."""
+    return NO_MODEL.search(f"{code} {text}") is not None
 
 
 def class_of(status: int, codes: AbstractSet[str], text: str, *, flagged: bool = False) -> str | None:

@@ -268,7 +268,7 @@ def test_rows_that_were_not_asked_for_in_the_try_are_left_without_a_mark(tmp_pat
         (400, "context_length_exceeded", "context_length"),
         (400, "content_filter", "content_filter"),
         (422, None, "invalid_request"),
-        (413, None, "invalid_request"),
+        (413, None, "too_large"),
     ],
 )
 def test_what_is_the_row_s_own_fault_is_final(tmp_path: Path, status: int, code: str | None, fault: str) -> None:

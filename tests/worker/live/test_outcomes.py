@@ -301,9 +301,6 @@ def test_only_retries_of_what_may_have_been_done_are_counted_as_billed_twice(wor
 @pytest.mark.parametrize(
     ("status", "code", "fault"),
     [
-        (401, "invalid_api_key", "auth"),
-        (403, None, "auth"),
-        (404, "model_not_found", "not_found"),
         (429, "insufficient_quota", "quota_exhausted"),
         (402, None, "quota_exhausted"),
     ],

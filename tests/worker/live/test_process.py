@@ -556,7 +556,7 @@ def test_a_refused_key_stops_the_run_with_a_reason_that_does_not_show_it(
     assert SECRET not in closed.reason
     driver.tell(Drain(5.0))
     assert driver.ended()[0] == 0
-    assert requests_seen(url) <= 4
+    assert requests_seen(url) <= 8, "as many rows as it takes to tell a wrong key from refused rows"
     assert b'"row":' not in driver.directory.checkpoint_path(shard).read_bytes(), "no row has failed"
 
 

@@ -272,6 +272,7 @@ class LeaseAllocator:
             paused_until=capacity.paused_until,
             closed=capacity.closed,
             failing=capacity.failing,
+            proven=capacity.proven,
         )
 
 

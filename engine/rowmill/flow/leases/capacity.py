@@ -20,6 +20,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     paused_until: float = 0.0
     closed: bool = False
     failing: bool = False
+    proven: bool = False
 
     def is_nearly(self, other: "Capacity") -> bool:
         """Tell whether only rates or bursts differ, and by little."""

@@ -29,6 +29,7 @@ from rowmill.core.wire import Answer, Failure
 from rowmill.store.batch_journal import Try
 from rowmill.store.recovery import StoredReply
 from rowmill.tasks.replies import paid
+from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
@@ -295,7 +296,7 @@ class _Collector:
         """Fail the rows of a request, or leave them to the next try."""
         fault = failure.fault
         self.found.faults[fault.name] = self.found.faults.get(fault.name, 0) + 1
-        if fault.scope == "provider":
+        if fault.scope == "provider" or faults.is_of_all(failure):
             # The rows stay without an outcome: it is not their failure.
             self.found.closed = self.found.closed or failure
             self.found.left += len(request.jobs)

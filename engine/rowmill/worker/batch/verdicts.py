@@ -36,7 +36,8 @@ def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str,
     if not result.status:
         failure = Failure(fault=SERVER_ERROR, message=result.message or NO_RESULT, code=result.code)
         return Verdict(redacted(failure, secrets))
-    if (refusal := faults.classify(Reply(result.status, result.body, lambda _: None))) is not None:
+    reply = Reply(result.status, result.body, lambda _: None)
+    if (refusal := faults.classify(reply)) is not None:
         return Verdict(redacted(refusal, secrets))
     try:
         if task.rows_per_request > 1:
@@ -45,7 +46,8 @@ def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str,
     except InvalidOutput as invalid:
         return _priced([invalid])
     except (BadReply, Declined) as error:
-        failure = redacted(failure_of(error, result.status), secrets)
+        within = faults.inside(reply) if isinstance(error, BadReply) else None
+        failure = redacted(within or failure_of(error, result.status), secrets)
         return Verdict(failure, paid(result.body), paid(result.body))
 
 

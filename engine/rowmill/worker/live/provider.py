@@ -9,6 +9,7 @@ from rowmill.core.amounts import Spent
 from rowmill.core.counts import ProviderReport
 from rowmill.core.leases import Lease
 from rowmill.core.wire import Answer, Failure, Reply, Request
+from rowmill.flow.doubt import Doubt, Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Transport, faults, limit_headers
@@ -66,6 +67,8 @@ class Provider:
         self.closed = False
         self.failing = False
         self.tripped = False
+        self.doubt = Doubt()
+        self._proven_elsewhere = False
         self.full = 0  # sends that took the last slot, since the last report
         self.same = 0
         self.look_at = 0.0
@@ -90,6 +93,7 @@ class Provider:
         returned = self.lease.apply(lease, now)
         self.closed = self.closed or lease.closed
         self.failing = lease.failing
+        self._proven_elsewhere = lease.proven
         # A worker that has stopped by itself goes on once the supervisor has seen it: then a lease says so.
         if self.tripped and (lease.failing or lease.in_flight == 0):
             self.tripped = False
@@ -99,6 +103,19 @@ class Provider:
 
     def _allow(self) -> None:
         self.allowed = 0 if self.closed or self.tripped else self.lease.allowed
+        if self.doubt.rows:
+            self.allowed = min(self.allowed, self.doubt.room(proven=self.proven))
+
+    @property
+    def proven(self) -> bool:
+        """Whether the provider has answered in this session, as far as is known here."""
+        return self._proven_elsewhere or self.report.answered > 0
+
+    def doubted(self, row: int, now: float, *, whole: bool, single: bool) -> Verdict:
+        """Say whose a refusal is that may be the row's or the provider's; see `flow.doubt`."""
+        verdict = self.doubt.refused(row, now, proven=self.proven, whole=whole and not self._by_model, single=single)
+        self._allow()
+        return verdict
 
     def close(self) -> None:
         """Send nothing more to it in this session."""
@@ -128,6 +145,8 @@ class Provider:
             self._streak = 0  # a reply to a request from before the failures does not speak for the server's health now
         if self.same:
             self.same = max(0, self.same - _DIFFERENT)
+        if self.doubt.rows and self.doubt.answered(started):
+            self._allow()
         if debit and answer.prompt_tokens:
             used = answer.prompt_tokens + answer.completion_tokens
             self._estimate.learn(request.tokens, answer.prompt_tokens, answer.completion_tokens)

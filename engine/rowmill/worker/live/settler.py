@@ -88,7 +88,7 @@ class Settler:
                 return
             answer = self._task.parse(reply.body)
         except BadReply as error:
-            self._fail(job, provider, failure_of(error, reply.status), now)
+            self._fail(job, provider, faults.inside(reply) or failure_of(error, reply.status), now)
         except Declined as error:
             provider.declined(paid(reply.body))
             self._fail(job, provider, failure_of(error, reply.status), now)
@@ -99,6 +99,9 @@ class Settler:
             provider.wasted(invalid.answer)
             self._ask_again(job, provider, invalid, now)
         else:
+            if answer.finish_reason in faults.BROKEN_OFF and (failure := faults.inside(reply)) is not None:
+                self._fail(job, provider, failure, now)
+                return
             provider.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
                 self._reservations.answered(job, provider, answer)
@@ -150,6 +153,15 @@ class Settler:
         job.request = self._task.again(job.request, invalid)
         self._send_again([job])
 
+    def _generate_again(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
+        """Ask for the same again: what the server itself has generated did not pass its own check."""
+        row = job if job.members is None else job.members[0]
+        row.asked += 1
+        if row.asked >= self._asks or (job.members is not None and len(job.members) > 1):
+            self._fail_for_good(job, provider, failure, now)
+        else:
+            self._send_again([job])
+
     def _send_again(self, jobs: list[Job]) -> None:
         """Put rows first in line that are asked anew. No retries: the provider is well, so no budget holds them."""
         for job in reversed(jobs):
@@ -183,13 +195,14 @@ class Settler:
             if failure.retry_after is not None:
                 provider.pause(failure.retry_after, now, self._rng)
             self._tell(RateLimited(provider.number, failure.retry_after, fault is faults.SLOW_DOWN))
+        if fault is faults.INVALID_OUTPUT:
+            self._generate_again(job, provider, failure, now)
+            return
+        if fault.scope == "either":
+            self._doubt(job, provider, failure, now)
+            return
         if fault.scope == "provider":
-            # The row stays without an outcome: it is not the row's failure, unless it may go nowhere else.
-            self._close(provider, failure)
-            if job.fallback is not None:
-                self._give_up(job)
-            else:
-                self._backlog.put_back(job)
+            self._refused(job, provider, failure)
             return
         if fault.spends_attempt and not provider.failing:
             job.attempts += 1
@@ -203,6 +216,29 @@ class Settler:
         # Waiting as long as a refusal says is what the server wants; the retry budget is for those that do not say.
         job.put_off = failure.retry_after is not None and not fault.spends_attempt
         self._backlog.retry(job, now + wait, put_off=job.put_off)
+
+    def _doubt(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
+        """Settle a refusal that may be the row's or the provider's, by what became of other rows."""
+        single = len(self._router.providers) == 1
+        match provider.doubted(job.index, now, whole=faults.is_of_all(failure), single=single):
+            case "row" if job.fallback is not None:
+                self._give_up(job)
+            case "row":
+                self._fail_for_good(job, provider, failure, now)
+            case "again":
+                job.put_off = True  # no retry: it is the provider that is tried
+                self._backlog.retry(job, now + provider.doubt.wait_s(job.index), put_off=True)
+            case "provider":
+                self._refused(job, provider, failure)
+        self._on_less()
+
+    def _refused(self, job: Job, provider: Provider, failure: Failure) -> None:
+        """Close a provider that refuses everything. The row has no outcome by it, unless it may go nowhere else."""
+        self._close(provider, failure)
+        if job.fallback is not None:
+            self._give_up(job)
+        else:
+            self._backlog.put_back(job)
 
     def _close(self, provider: Provider, failure: Failure) -> None:
         """Send nothing more to a provider in this session. Rows that were to go there only have failed for good."""
@@ -228,7 +264,7 @@ class Settler:
                 self._backlog.bind(job)
                 return
         self._writer.failure(job, failure, now)
-        if failure.status is None or failure.fault.retryable:
+        if not faults.may_be_of_all(failure):
             return
         rows = provider.same_error((failure.fault.name, failure.code, failure.status))
         if rows >= self._streak:

@@ -1,0 +1,133 @@
+"""What servers of the field answer to one row or to all, over real sockets: one bad row costs one row."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import Arrival, Place, Server
+from tests.end_to_end.several import Answer, error
+
+WALL = b"<!DOCTYPE html><html><head><title>Attention Required!</title></head><body>You have been blocked</body></html>"
+VLLM = (
+    b'{"object":"error","message":"This model\'s maximum context length is 4096 tokens. However, you requested 5000",'
+    b'"type":"BadRequestError","param":null,"code":400}'
+)
+ROWS = 200
+
+
+def openrouter(code: int, message: str, **metadata: Any) -> bytes:
+    return json.dumps({"error": {"code": code, "message": message, "metadata": metadata}}).encode()
+
+
+# What one row is answered, and the class that it fails with.
+ALONE: dict[str, tuple[int, dict[str, str], bytes, str]] = {
+    "403 moderation": (403, {}, openrouter(403, "Input was flagged", reasons=["violence"]), "content_filter"),
+    "403 JSON": (403, {}, error("Forbidden", "forbidden"), "forbidden"),
+    "403 HTML": (403, {"content-type": "text/html"}, WALL, "forbidden"),
+    "404 image": (404, {}, openrouter(404, "No endpoints found that support image input"), "invalid_request"),
+    "404": (404, {}, b"", "not_found"),
+    "401": (401, {}, error("Unauthorized", "invalid_request_error"), "auth"),
+    "402 size": (402, {}, openrouter(402, "Prompt tokens limit exceeded: 230799 > 91442."), "too_large"),
+    "308": (308, {"location": "https://elsewhere.example/v1"}, b"", "not_found"),
+    "429 never fits": (429, {}, error("Request too large: Limit 30000, Requested 45000.", "tokens"), "too_large"),
+    "400 vLLM": (400, {}, VLLM, "context_length"),
+    "200 context": (200, {}, openrouter(400, "maximum context length is 8192 tokens"), "context_length"),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("bad", [0, 77, ROWS - 1])
+def test_what_one_row_is_refused_for_costs_that_row(
+    place: Place, server: Callable[..., Server], name: str, bad: int
+) -> None:
+    status, headers, body, kind = ALONE[name]
+    witness = server(lambda arrival: (status, headers, body) if arrival.row == bad else None)
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    done = place.run()
+    assert done.code == 1, done.err
+    assert [row["index"] for row in place.failed] == [bad]
+    assert (place.failed[0]["class"], place.failed[0]["status"]) == (kind, status)
+    assert sum(line["error"] is None for line in place.lines) == ROWS - 1
+    assert witness.counts[bad] <= 4
+    before = len(witness.arrivals)
+    assert place.run().code == 1, "finished: a resume asks for nothing"
+    assert len(witness.arrivals) == before
+
+
+def test_400_blocked_rows_in_the_middle_are_400_failed_rows_in_seconds(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    witness = server(lambda arrival: (403, {}, WALL) if 100 <= arrival.row < 500 else None)
+    place.configure(witness.url)
+    place.write_rows(600)
+    began = time.monotonic()
+    done = place.run()
+    assert done.code == 1, done.err
+    assert [row["index"] for row in place.failed] == list(range(100, 500))
+    assert len(witness.arrivals) <= 600 + 16
+    assert time.monotonic() - began < 20
+
+
+def _once(first: Answer) -> Callable[[Arrival], Answer | None]:
+    return lambda arrival: first if arrival.row == 5 and arrival.nth == 1 else None
+
+
+PARTIAL = {
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "a part of"},
+            "finish_reason": "error",
+            "error": {"code": 502, "message": "the model went away"},
+        }
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "fault"),
+    [
+        ((200, {}, openrouter(429, "Rate limit exceeded")), "rate_limited"),
+        ((200, {}, openrouter(502, "Provider returned error")), "server_error"),
+        ((200, {}, json.dumps(PARTIAL).encode()), "server_error"),
+        ((401, {}, error("Unauthorized", "invalid_request_error")), "auth"),
+        ((498, {}, error("at capacity", "server_error")), "overloaded"),
+        ((520, {}, b"<html>520</html>"), "server_error"),
+        (
+            (400, {}, error("Failed to validate JSON", "invalid_request_error", "json_validate_failed")),
+            "invalid_output",
+        ),
+    ],
+)
+def test_what_passes_is_tried_again_and_is_never_an_answer(
+    place: Place, server: Callable[..., Server], first: Answer, fault: str
+) -> None:
+    witness = server(_once(first))
+    place.configure(witness.url)
+    place.write_rows(40)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert witness.counts[5] == 2
+    assert place.report["sessions"][0]["counters"]["faults"] == {fault: 1}
+
+
+@pytest.mark.parametrize("rows", [1, 5, 300])
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_where_nobody_is_answered_the_run_stops_soon_and_fails_no_row(
+    place: Place, server: Callable[..., Server], rows: int, status: int
+) -> None:
+    witness = server(lambda _: (status, {}, error("no", "invalid_request_error")))
+    place.configure(witness.url)
+    place.write_rows(rows)
+    began = time.monotonic()
+    done = place.run("--set", "workers.count=1")
+    assert done.code == 4, done.err
+    assert time.monotonic() - began < 8
+    assert len(witness.arrivals) <= 16
+    assert not place.output.exists()
+    assert place.recorded() == set()
+    assert place.report["totals"]["failed"] == 0
