@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, ConfigError, Declined, InputError, InvalidRow
+from rowmill.core.errors import BadReply, ConfigError, Declined, EmptyReply, InputError, InvalidRow
 from rowmill.tasks.chat import Chat, parse
 from rowmill.tasks.plain import PlainTask
 from rowmill.tasks.rows import input_of
@@ -330,7 +330,93 @@ def test_a_bare_reply_of_a_small_server_is_read() -> None:
 def test_tool_calls_are_the_output_where_there_is_no_text() -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     assert strict(parse(reply(tool_calls=calls, finish_reason="tool_calls")).output) == calls
-    assert strict(parse(reply("text", tool_calls=calls)).output) == "text"
+    assert strict(parse(reply("", tool_calls=calls)).output) == calls
+
+
+def test_tool_calls_and_what_else_a_message_has_stand_beside_its_text() -> None:
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    assert strict(parse(reply("text", tool_calls=calls)).output) == {"content": "text", "tool_calls": calls}
+    call = {"name": "f", "arguments": "{}"}
+    assert strict(parse(reply(function_call=call)).output) == {"content": None, "function_call": call}
+    assert strict(parse(reply("a", function_call=call)).output) == {"content": "a", "function_call": call}
+    audio = {"id": "a", "transcript": "hm", "data": "AA=="}
+    assert strict(parse(reply(audio=audio)).output) == {"content": None, "audio": audio}
+    assert strict(parse(reply("a", images=[{"image_url": {"url": "u"}}])).output)["images"] == [
+        {"image_url": {"url": "u"}}
+    ]
+    nothing: Any
+    for nothing in ([], None, {}):
+        assert strict(parse(reply("text", tool_calls=nothing, function_call=nothing)).output) == "text"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "é"}], "aé"),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "a"}], "a"),
+        ([{"type": "reasoning", "text": "hm"}, {"type": "output_text", "text": "a"}], "a"),
+        (["a", "b"], "ab"),
+        ({"type": "text", "text": "a"}, "a"),
+        ([{"type": "text", "text": {"value": "a", "annotations": []}}], "a"),
+    ],
+)
+def test_parts_are_reduced_to_their_text(content: Any, text: str) -> None:
+    assert strict(parse(reply(content)).output) == text
+
+
+def test_parts_that_no_text_stands_for_are_kept_as_they_are() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "u"}}]
+    assert strict(parse(reply(parts)).output) == parts
+
+
+def test_a_reply_without_an_answer_is_told_from_a_bad_one_and_keeps_its_reasoning() -> None:
+    with pytest.raises(EmptyReply, match=r"^a chat completion without content: only reasoning, of 2 char") as error:
+        parse(reply(reasoning_content="hm"))
+    assert error.value.rest == b'"hm"'
+    for message in (
+        {"reasoning": "hm"},
+        {"content": "", "reasoning_content": "hm"},
+        {"content": [{"type": "thinking", "thinking": "hm"}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+    ):
+        with pytest.raises(EmptyReply, match="only reasoning, of 2 char"):
+            parse(reply(**message))
+    with pytest.raises(EmptyReply, match=r"^a chat completion without content$"):
+        parse(b'{"choices":[{"index":0,"finish_reason":"stop"}]}')
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "content-filter"])
+@pytest.mark.parametrize("message", ['"message":null,', "", '"message":{},', '"message":{"content":""},'])
+def test_a_reply_that_a_filter_has_held_back_is_a_result_that_says_so(reason: str, message: str) -> None:
+    answer = parse(f'{{"choices":[{{"index":0,{message}"finish_reason":"{reason}"}}]}}'.encode())
+    assert (answer.output, answer.finish_reason) == (b'""', b'"content_filter"')
+
+
+def test_a_prompt_that_a_filter_has_held_back_has_no_choices() -> None:
+    azure = {"prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}], "choices": []}
+    assert parse(json.dumps(azure).encode()).finish_reason == b'"content_filter"'
+
+
+def test_the_first_choice_that_has_an_answer_is_the_output() -> None:
+    choices = [{"message": {"content": None}, "finish_reason": "stop"}, {"message": {"content": "b"}}]
+    assert parse(json.dumps({"choices": choices}).encode()).output == b'"b"'
+
+
+@pytest.mark.parametrize(
+    ("body", "output"),
+    [
+        (b'\xef\xbb\xbf{"choices":[{"message":{"content":"a"}}]}', "a"),
+        (b'{"choices":[{"message":{"content":"a\xffb"}}]}', "a\ufffdb"),
+        (b'{"choices":[{"message":{"content":"a\nb\x00\x1f"}}]}', "a\nb\x00\x1f"),
+        (b'{"choices":[{"message":{"content":"a"},"logprobs":{"x":[NaN,-Infinity]}}],"usage":{"cost":NaN}}', "a"),
+        (b'{"choices":[{"message":{"content":"NaN \\" Infinity"},"x":NaN}]}', 'NaN " Infinity'),
+        ('{"choices":[{"message":{"content":"é"}}]}'.encode("utf-16"), "é"),
+        (b'{"choices":[{"message":{"content":"a\\q\\u12"}}]}', "a\\q\\u12"),
+        (b'{"choices":[{"message":{"content":"\\ud83d\\ude42","refusal":"\xff"}}]}', "\U0001f642"),
+    ],
+)
+def test_a_whole_reply_with_a_few_broken_bytes_is_read(body: bytes, output: str) -> None:
+    assert strict(parse(body).output) == output
 
 
 def test_a_refusal_is_told_in_the_models_words() -> None:
@@ -364,7 +450,6 @@ def test_a_reply_cut_before_its_first_word_is_a_result(reason: str) -> None:
         (reply(tool_calls=[]), "a chat completion without content"),
         (reply(refusal=""), "a chat completion without content"),
         (reply(finish_reason=None), "a chat completion without content"),
-        (b'{"choices":[{"message":{"content":"\xff"}}]}', "no chat completion: "),
         (b"\xff\xfe", "no chat completion: "),
     ],
 )

@@ -34,7 +34,6 @@ def test_the_text_of_the_first_choice_is_the_answer() -> None:
         (b'{"choices":[]}', "a completion without choices"),
         (b'{"choices":[{"message":{"content":"a chat"}}]}', "no completion: "),
         (reply(None), "a completion whose text is none"),
-        (b'{"choices":[{"text":"\xff"}]}', "no completion: "),
     ],
 )
 def test_what_is_no_reply_says_why(body: bytes, reason: str) -> None:

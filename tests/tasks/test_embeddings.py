@@ -98,7 +98,7 @@ def test_vectors_without_a_number_are_in_order_and_no_row_tells_of_its_neighbour
     [
         (b"", 1, "the reply is empty"),
         (b'{"data":null}', 1, "no embedding: "),
-        (b'{"data":[{"embedding":"\xff"}]}', 1, "no embedding: "),
+        (b'{"data":[{"embedding":"\xff"}]}', 1, "an embedding that is no base64"),
         (reply(), 1, "a reply of 0 embeddings for 1 inputs"),
         (reply("AAAAAA==", "AAAAAA=="), 1, "a reply of 2 embeddings for 1 inputs"),
         (reply("AAAAAA=="), 2, "a reply of 1 embeddings for 2 inputs"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from rowmill.core.errors import BadReply, Declined
+from rowmill.core.errors import BadReply, Declined, EmptyReply
 from rowmill.tasks.responses import Responses
 
 parse = Responses.parse
@@ -69,7 +69,25 @@ def test_calls_are_the_output_where_there_is_no_text() -> None:
     answer = parse(reply(REASONING, CALL, CALL))
     assert json.loads(answer.output) == [CALL, CALL]
     assert answer.finish_reason == b'"tool_calls"'
-    assert json.loads(parse(reply(said(text("a")), CALL)).output) == "a"
+    assert json.loads(parse(reply(said(text("a")), CALL)).output) == {"content": "a", "tool_calls": [CALL]}
+    assert parse(reply(said(text("a")), CALL)).finish_reason == b'"tool_calls"'
+
+
+def test_calls_of_the_servers_own_tools_are_the_output_only_where_there_is_nothing_else() -> None:
+    search = {"type": "web_search_call", "id": "ws", "status": "completed"}
+    assert json.loads(parse(reply(search, said(text("a")))).output) == "a"
+    assert json.loads(parse(reply(search)).output) == [search]
+
+
+def test_parts_are_reduced_to_their_text() -> None:
+    thinking = {"type": "thinking", "thinking": "hm"}
+    assert json.loads(parse(reply(said(thinking, {"type": "text", "text": "a"}, text("b")))).output) == "ab"
+
+
+def test_a_reply_without_an_answer_keeps_its_reasoning() -> None:
+    with pytest.raises(EmptyReply, match=r"^a response without text: only reasoning, of 2 characters$") as error:
+        parse(reply(REASONING))
+    assert error.value.rest == b'"hm"'
 
 
 def test_a_refusal_is_told_in_the_models_words() -> None:
@@ -85,7 +103,6 @@ def test_a_refusal_is_told_in_the_models_words() -> None:
         (b'{"choices":[]}', "no response: "),
         (b'{"output":[5]}', "no response: "),
         (b'{"output":[{"type":"message","content":[{"type":"output_text","text":5}]}]}', "no response: "),
-        (b'{"output":[{"type":"message","content":[{"type":"output_text","text":"\xff"}]}]}', "no response: "),
         (reply(), "a response without text"),
         (reply(REASONING), "a response without text"),
         (

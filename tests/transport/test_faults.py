@@ -53,6 +53,7 @@ DESIGN = {
     "timeout": (True, "row", True, True),
     "connection": (True, "row", True, True),
     "bad_reply": (True, "row", True, False),
+    "empty_reply": (True, "row", True, False),
     "invalid_output": (False, "row", True, False),  # after its own attempts: until then the row is asked again
 }
 

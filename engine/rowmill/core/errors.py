@@ -80,6 +80,17 @@ class BadReply(Exception):
     """A 2xx reply that is no valid reply; the text says why. Worth another try."""
 
 
+class EmptyReply(BadReply):
+    """A whole reply with nothing in it that would be an answer; the text says what there is. Worth one more try.
+
+    rest: what the model wrote in the place of an answer, its reasoning, as a JSON string; None for nothing.
+    """
+
+    def __init__(self, problem: str, rest: bytes | None = None) -> None:
+        super().__init__(problem)
+        self.rest = rest
+
+
 class Declined(Exception):
     """A valid reply in which the model declined to answer; the text is the model's."""
 

@@ -80,6 +80,7 @@ class FaultClass(msgspec.Struct, frozen=True):
     spends_attempt: bool
     lowers_concurrency: bool
     unhealthy: bool  # speaks against the provider's health: the breaker counts it
+    once: bool = False  # a row is tried again for it once at most
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None = None  # the provider's own error code or type
     status: int | None = None  # HTTP status, None where no reply arrived
     retry_after: float | None = None  # seconds the server asked to wait, None where it did not say
-    reply: bytes | None = None  # of invalid_output: the content as it came, a JSON string
+    reply: bytes | None = None  # of invalid_output the content as it came, of empty_reply the reasoning: a JSON string
     maybe_billed: bool = False  # the server may have done the work although no reply arrived
     about_row: bool = False  # it names a member of the request that the row has made
 

@@ -1,26 +1,32 @@
 """Chat completions: `POST /chat/completions`, of which the text of the first choice is the answer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, Declined
+from rowmill.core.errors import BadReply, Declined, EmptyReply
 from rowmill.core.wire import Answer
+from rowmill.tasks import replies
 from rowmill.tasks.api import Api
+from rowmill.tasks.contents import Content, beside, decoded_object, filtered, reasoning_of
 from rowmill.tasks.conversation import Parts, with_system
-from rowmill.tasks.replies import NULL, Count, Details, Outside, counted
-from rowmill.tasks.rows import UNREADABLE
+from rowmill.tasks.replies import NULL, Count, Details, Outside, counted, decoded_mended
+from rowmill.tasks.rows import UNREADABLE, encode
 
 
 class _ReplyMessage(msgspec.Struct, gc=False):
     content: msgspec.Raw = NULL
-    refusal: str | None = None
+    refusal: msgspec.Raw = NULL
     tool_calls: msgspec.Raw = NULL
+    function_call: msgspec.Raw = NULL  # as calls were before there were several
+    audio: msgspec.Raw = NULL
+    images: msgspec.Raw = NULL
 
 
 class _ChatChoice(msgspec.Struct, gc=False):
-    message: _ReplyMessage
+    message: _ReplyMessage | None = None
     finish_reason: msgspec.Raw = NULL
 
 
@@ -41,24 +47,34 @@ def parse(body: bytes) -> Answer:
             body.decode()  # raw members are passed on unread; what is no UTF-8 must not reach the output
         completion = _decode_completion(body)
         choice = completion.choices[0]
-    except UNREADABLE as error:
-        raise BadReply(f"no chat completion: {error}" if body else "the reply is empty") from None
+    except UNREADABLE:
+        completion, body = decoded_mended(_decode_completion, body, "chat completion")
+        choice = completion.choices[0] if completion.choices else _no_choice(body)
     except IndexError:
-        raise BadReply("a chat completion without choices") from None
-    output = bytes(choice.message.content)
-    if output[0] != _QUOTE:
-        output = _unusual_output(choice, output)
+        choice = _no_choice(body)
+    message, finish_reason = choice.message, bytes(choice.finish_reason)
+    output = b"" if message is None else bytes(message.content)
+    # A member that is not there is the default itself. A reply that is one text, as nearly all are, is not looked at.
+    if (
+        output[:1] != b'"'
+        or output == b'""'
+        or message.tool_calls is not NULL  # type: ignore[union-attr]  # there is a content
+        or message.function_call is not NULL  # type: ignore[union-attr]
+        or message.audio is not NULL  # type: ignore[union-attr]
+        or message.images is not NULL  # type: ignore[union-attr]
+    ):
+        output, finish_reason = unusual(body, completion.choices or [choice])
     usage = bytes(completion.usage)
     try:
         tokens = _decode_usage(usage)
     except msgspec.DecodeError:  # null, or a shape of its own
-        return Answer(output, bytes(choice.finish_reason), bytes(completion.model), usage, *counted(usage))
+        return Answer(output, finish_reason, bytes(completion.model), usage, *counted(usage))
     prompt_tokens = tokens.prompt_tokens
     details = tokens.prompt_tokens_details
     cached = details.cached_tokens if details is not None else 0
     return Answer(
         output,
-        bytes(choice.finish_reason),
+        finish_reason,
         bytes(completion.model),
         usage,
         prompt_tokens,
@@ -67,21 +83,86 @@ def parse(body: bytes) -> Answer:
     )
 
 
-def _unusual_output(choice: _ChatChoice, content: bytes) -> bytes:
-    """Return what stands for the text where the content is no string."""
-    if content != b"null":
-        if content[:1] in (b"[", b"{"):
-            return content  # parts, as some servers answer
+def unusual(body: bytes, choices: Sequence[_ChatChoice]) -> tuple[bytes, bytes]:
+    """Return the output and the finish reason of a reply that is not one text and nothing beside it.
+
+    It is that of the first choice, or of the first other one that has an answer. Raises as `parse` does.
+    """
+    trouble: BadReply | Declined | None = None
+    held_back: tuple[bytes, bytes] | None = None
+    for place, choice in enumerate(choices):
+        try:
+            found = _output(body, choice, place)
+        except (BadReply, Declined) as error:
+            trouble = trouble or error
+            continue
+        if found[0] != b'""':
+            return found
+        held_back = held_back or found
+    if held_back is not None:
+        return held_back
+    assert trouble is not None, "there is a choice"
+    raise trouble
+
+
+def _output(body: bytes, choice: _ChatChoice, place: int) -> tuple[bytes, bytes]:
+    """Return what stands for the text of a choice, and why it ends."""
+    message, reason = choice.message, bytes(choice.finish_reason)
+    if message is None:
+        if reason == b"null" or b'"text"' in body:
+            raise BadReply("no chat completion: its choice has no message")
+        message = _ReplyMessage()
+    text, refusal = bytes(message.content), ""
+    if text[:1] in (b"[", b"{"):
+        content = Content(_decode_any(text))
+        refusal = content.refusal
+        if not content.other:
+            text = encode(content.text) if content.texts else b"null"
+    elif text[:1] != b'"' and text != b"null":
         raise BadReply("a chat completion whose content is no text")
-    message = choice.message
-    calls = bytes(message.tool_calls)
-    if calls not in (b"null", b"[]"):
-        return calls
-    if message.refusal:
-        raise Declined(message.refusal)
-    if bytes(choice.finish_reason) not in (b'"length"', b'"content_filter"'):
-        raise BadReply("a chat completion without content")
-    return b'""'  # cut before the first word: a result, and finish_reason says so
+    if bytes(message.refusal)[:1] == b'"':
+        refusal = refusal or replies.decoded(_decode_text, bytes(message.refusal), "chat completion")
+    members = {
+        name: value
+        for name in ("tool_calls", "function_call", "audio", "images")
+        if (value := bytes(getattr(message, name))) not in _NOTHING
+    }
+    if members:
+        if refusal:
+            members["refusal"] = encode(refusal)
+        return beside(text, members), reason
+    if text not in _NOTHING:
+        return text, reason
+    if refusal:
+        raise Declined(refusal)
+    if filtered(reason):
+        return b'""', b'"content_filter"'  # a result, and finish_reason says so
+    if reason == b'"length"':
+        return b'""', reason  # cut before the first word: as well
+    thoughts = reasoning_of(_message_in(body, place))
+    if text == b'""' and not thoughts:
+        return text, reason
+    if thoughts:
+        raise EmptyReply(f"{_NO_CONTENT}: only reasoning, of {len(thoughts)} characters", encode(thoughts))
+    raise EmptyReply(_NO_CONTENT)
+
+
+def _no_choice(body: bytes) -> _ChatChoice:
+    """Return the choice of a reply without any, where a filter has held it back."""
+    reply = decoded_object(body)
+    for held_back in (reply.get("prompt_filter_results"), reply.get("promptFeedback"), reply.get("prompt_feedback")):
+        if held_back and any(
+            word in encode(held_back) for word in (b'"filtered":true', b'lock_reason"', b'lockReason"')
+        ):
+            return _ChatChoice(_ReplyMessage(), msgspec.Raw(b'"content_filter"'))
+    raise BadReply("a chat completion without choices")
+
+
+def _message_in(body: bytes, place: int) -> dict[str, Any]:
+    choices = decoded_object(body).get("choices")
+    choice = choices[place] if isinstance(choices, list) and place < len(choices) else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    return message if isinstance(message, dict) else {}
 
 
 class Chat(Api):
@@ -105,6 +186,12 @@ class Chat(Api):
         return {self.member: with_system(system, question)}
 
 
-_QUOTE = ord('"')
+_NOTHING = frozenset({b"null", b"[]", b"{}", b'""'})
+_NO_CONTENT = "a chat completion without content"
 _decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
 _decode_usage = msgspec.json.Decoder(_ChatUsage).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+def _decode_any(raw: bytes) -> Any:
+    return replies.decoded(msgspec.json.decode, raw, "chat completion")

@@ -8,6 +8,7 @@ import msgspec
 from rowmill.core.amounts import Spent
 from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer
+from rowmill.tasks.mended import mended
 from rowmill.tasks.rows import UNREADABLE
 
 NULL = msgspec.Raw(b"null")
@@ -52,8 +53,19 @@ def decoded(decode: Callable[[bytes], Decoded], body: bytes, what: str) -> Decod
         if not body.isascii():
             body.decode()  # raw members are passed on unread; what is no UTF-8 must not reach the output
         return decode(body)
+    except UNREADABLE:
+        return decoded_mended(decode, body, what)[0]
+
+
+def decoded_mended(decode: Callable[[bytes], Decoded], body: bytes, what: str) -> tuple[Decoded, bytes]:
+    """Decode a body that cannot be read as it is, and return with it the one that can. Raises as `decoded` does."""
+    if not body:
+        raise BadReply("the reply is empty")
+    try:
+        body = mended(body)
+        return decode(body), body
     except UNREADABLE as error:
-        raise BadReply(f"no {what}: {error}" if body else "the reply is empty") from None
+        raise BadReply(f"no {what}: {error}") from None
 
 
 def counted(usage: bytes) -> tuple[int, int, int]:

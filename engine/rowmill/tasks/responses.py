@@ -8,25 +8,30 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.errors import BadReply, Declined
+from rowmill.core.errors import BadReply, Declined, EmptyReply
 from rowmill.core.wire import Answer
 from rowmill.tasks.api import Api
+from rowmill.tasks.contents import Content, beside, decoded_object, filtered, texts_in
 from rowmill.tasks.conversation import Parts
 from rowmill.tasks.replies import NULL, Outside, counted, decoded
 from rowmill.tasks.rows import encode
 
 _REASONS = {"max_output_tokens": b'"length"', "content_filter": b'"content_filter"'}
-_CALLS = frozenset({"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call"})
+# What the asker is to do. Calls of a server's own tools, as "web_search_call", are no part of what it says.
+_CALLS = frozenset({
+    "function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call",
+    "mcp_approval_request", "tool_call",
+})  # fmt: skip
+_NO_TEXT = "a response without text"
 
 
 class _OutputPart(msgspec.Struct, gc=False):
     type: str = ""
     text: msgspec.Raw = NULL
-    refusal: str | None = None
 
 
 class _OutputMessage(msgspec.Struct, gc=False):
-    content: list[_OutputPart] | str | None = None
+    content: list[_OutputPart] = []
 
 
 class _OutputItem(msgspec.Struct, gc=False):
@@ -85,33 +90,76 @@ def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:
     """Return the answer as JSON, and why it ends where it does."""
     texts: list[bytes] = []
     calls: list[bytes] = []
+    hosted: list[bytes] = []  # what the server has called itself, and what is no text
+    images: list[bytes] = []
+    thoughts: list[Any] = []
     refusal = ""
     for raw in response.output:
-        kind = decoded(_decode_item, bytes(raw), "response").type
+        item = bytes(raw)
+        kind = decoded(_decode_item, item, "response").type
         if kind in _CALLS:
-            calls.append(bytes(raw))
+            calls.append(item)
         elif kind == "message":
-            content = decoded(_decode_message, bytes(raw), "response").content
-            if isinstance(content, str):  # as some other servers answer
-                texts.append(encode(content))
-                continue
-            for part in content or ():
-                if part.type == "output_text" and bytes(part.text) != b"null":
-                    texts.append(bytes(part.text))
-                refusal = refusal or part.refusal or ""
+            refusal = _read_message(item, texts, hosted, thoughts) or refusal
+        elif kind == "reasoning":
+            thoughts.append(item)
+        else:
+            hosted.append(item)
+            if kind == "image_generation_call":
+                images.append(item)
     incomplete = response.status == "incomplete"
     reason = _reason(response) if incomplete else b'"stop"'
+    text = _joined(texts)
+    members = {"tool_calls": b"[%b]" % b",".join(calls)} if calls else {}
+    if texts and images:
+        members["images"] = b"[%b]" % b",".join(images)
+    if members:
+        if refusal:
+            members["refusal"] = encode(refusal)
+        return beside(text, members), b'"tool_calls"' if calls and not incomplete else reason
     if texts:
-        if len(texts) == 1 and texts[0][:1] == b'"':
-            return texts[0], reason
-        return encode("".join(decoded(_decode_text, text, "response") for text in texts)), reason
-    if calls:
-        return b"[%b]" % b",".join(calls), reason if incomplete else b'"tool_calls"'
+        return text, reason
     if refusal:
         raise Declined(refusal)
+    if hosted:
+        return b"[%b]" % b",".join(hosted), reason
     if not incomplete:
-        raise BadReply("a response without text")
+        thought = "".join(texts_in(decoded_object(each) if isinstance(each, bytes) else each) for each in thoughts)
+        if thought:
+            raise EmptyReply(f"{_NO_TEXT}: only reasoning, of {len(thought)} characters", encode(thought))
+        raise EmptyReply(f"{_NO_TEXT}: only reasoning" if thoughts else _NO_TEXT)
+    if filtered(reason):
+        reason = b'"content_filter"'
     return b'""', reason  # cut before the first word: a result, and finish_reason says so
+
+
+def _read_message(item: bytes, texts: list[bytes], others: list[bytes], thoughts: list[Any]) -> str:
+    """Add what a message holds to the lists, its texts as JSON strings; returns its refusal, "" for none."""
+    try:
+        parts = _decode_message(item).content
+        if all(part.type == "output_text" for part in parts):  # as nearly all are
+            texts += [bytes(part.text) for part in parts if bytes(part.text) != b"null"]
+            return ""
+    except msgspec.DecodeError:
+        pass
+    whole = decoded_object(item)
+    content = Content(whole.get("content"))
+    if content.other:
+        others.append(item)
+    if content.texts:
+        texts.append(encode(content.text))
+    thoughts += content.thoughts
+    refusal = whole.get("refusal")
+    return content.refusal or (refusal if isinstance(refusal, str) else "")
+
+
+def _joined(texts: list[bytes]) -> bytes:
+    """Return texts as one JSON string; null for none."""
+    if not texts:
+        return b"null"
+    if len(texts) == 1 and texts[0][:1] == b'"':
+        return texts[0]
+    return encode("".join(decoded(_decode_text, text, "response") for text in texts))
 
 
 def _reason(response: _ResponsesReply) -> bytes:

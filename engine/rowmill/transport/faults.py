@@ -37,6 +37,7 @@ TABLE = {
         FaultClass("timeout", True, "row", True, True, True),
         FaultClass("connection", True, "row", True, True, True),
         FaultClass("bad_reply", True, "row", True, False, True),
+        FaultClass("empty_reply", True, "row", True, False, False, once=True),
         FaultClass("invalid_output", False, "row", True, False, False),
         FaultClass("invalid_row", False, "row", True, False, False),
         FaultClass("poison_row", False, "row", True, False, False),
@@ -47,6 +48,7 @@ SLOW_DOWN = TABLE["slow_down"]
 TIMEOUT = TABLE["timeout"]
 CONNECTION = TABLE["connection"]
 BAD_REPLY = TABLE["bad_reply"]
+EMPTY_REPLY = TABLE["empty_reply"]
 INVALID_OUTPUT = TABLE["invalid_output"]
 INVALID_ROW = TABLE["invalid_row"]
 INVALID_REQUEST = TABLE["invalid_request"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
+from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
 from rowmill.core.wire import Failure
 from rowmill.transport import faults
 
@@ -26,6 +26,8 @@ def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: 
         return Failure(fault=faults.INVALID_OUTPUT, message=str(error), reply=error.answer.output)
     if isinstance(error, Declined):
         return Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=status)
+    if isinstance(error, EmptyReply):  # what it cost is known
+        return Failure(fault=faults.EMPTY_REPLY, message=str(error), status=status, reply=error.rest)
     # The work was done and will be done again: this one is certain to be billed twice.
     return Failure(fault=faults.BAD_REPLY, message=str(error), status=status, maybe_billed=True)
 
@@ -37,4 +39,4 @@ def redacted(failure: Failure, secrets: Iterable[str]) -> Failure:
 
 def may_be_one_row(failure: Failure) -> bool:
     """Whether a pack may have failed for what is in one of its rows, or for its size."""
-    return not failure.fault.retryable or failure.fault is faults.BAD_REPLY
+    return not failure.fault.retryable or failure.fault in (faults.BAD_REPLY, faults.EMPTY_REPLY)

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from rowmill.core.rows import Shard
-from rowmill.core.wire import Failure, Request
+from rowmill.core.wire import Failure, FaultClass, Request
 from rowmill.store.checkpoint import Checkpoint
 
 RowState = Literal["ready", "following", "packed", "paced", "waiting", "bound", "aside", "in flight", "done"]
@@ -130,6 +130,7 @@ class Job(msgspec.Struct, gc=False):
     members: "list[Job] | None" = None  # rows that go out in this one's request, where the task packs (see `packs`)
     key: bytes = b""  # of its request, where replies are shared (see `dedup`)
     asked: int = 0  # replies that were no valid answer
+    once: bool = False  # it has failed in a way for which it is tried again once at most
     spent: tuple[int, ...] = ()  # prompt and completion tokens that these have cost; empty for none
 
     def __repr__(self) -> str:
@@ -137,6 +138,12 @@ class Job(msgspec.Struct, gc=False):
         at = f" at {self.provider.name}" if self.provider is not None else ""
         tries = f", {self.requests} sent, {self.attempts} failed" if self.requests else ""
         return f"<{what}: {self.state}{at}{tries}>"
+
+    def ends_with(self, fault: FaultClass) -> bool:
+        """Take note of a failure, and tell whether it is one too many of those that are tried again once at most."""
+        before = self.once
+        self.once = before or fault.once
+        return before and fault.once
 
     def become(self, state: RowState) -> None:
         """Move to another state; an impossible move is a defect."""

@@ -316,7 +316,7 @@ class _Collector:
         job.attempts += fault.spends_attempt
         most = self._rules.attempts
         out = (fault.spends_attempt and job.attempts >= most) or self._tries(job.index) + 1 >= most + _FREE_TRIES
-        if out or not fault.retryable:
+        if out or not fault.retryable or (fault.once and job.attempts > 1):
             self._fail(job, failure)
             return
         self.found.left += 1

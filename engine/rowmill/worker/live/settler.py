@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rowmill.core.counts import Counters
-from rowmill.core.errors import BadReply, Declined, InvalidOutput
+from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.flow.retry import RetryPolicy
 from rowmill.ipc.messages import Closed, RateLimited, ToSupervisor, Tripped
@@ -87,11 +87,11 @@ class Settler:
                 self._settle_pack(job, provider, self._task.unpack(reply.body, len(job.members)), now)
                 return
             answer = self._task.parse(reply.body)
-        except BadReply as error:
-            self._fail(job, provider, faults.inside(reply) or failure_of(error, reply.status), now)
-        except Declined as error:
+        except (Declined, EmptyReply) as error:
             provider.declined(paid(reply.body))
             self._fail(job, provider, failure_of(error, reply.status), now)
+        except BadReply as error:
+            self._fail(job, provider, faults.inside(reply) or failure_of(error, reply.status), now)
         except InvalidOutput as invalid:
             provider.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
@@ -207,7 +207,7 @@ class Settler:
         if fault.spends_attempt and not provider.failing:
             job.attempts += 1
         wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=now - job.first)
-        if wait is None:
+        if wait is None or job.ends_with(fault):
             self._fail_for_good(job, provider, failure, now)
             return
         self._counters.maybe_billed_twice += failure.maybe_billed

@@ -1,0 +1,45 @@
+r"""JSON as a sloppy server, or a model, writes it: what is whole but for a few bytes is made readable.
+
+Mended are a byte order mark, UTF-16, bytes that are no UTF-8 and halves of surrogate pairs (`\ufffd` stands for them),
+raw control characters in strings, escapes that are none, and NaN and the infinities, which are null. All else stays
+as it was, byte for byte; what is cut off or of another shape is no more JSON than before.
+"""
+
+import re
+
+_TOKENS = re.compile(r'"(?:[^"\\]+|\\.)*+"|-?\b(?:NaN|Infinity|nan|inf)\b', re.DOTALL)
+_WRONG = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair, which is right
+    r"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"  # half of one
+    r'|\\u[0-9a-fA-F]{4}|\\["\\/bfnrt]'  # right as well
+    r"|\\"  # of no escape
+    r"|[\x00-\x1f\ud800-\udfff]"
+)
+_PAIR_CHARACTERS = 12
+_NAMED = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def mended(body: bytes) -> bytes:
+    """Return the same JSON so that any reader takes it."""
+    coding = "utf-16" if body.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    return mended_text(body.decode(coding, "replace")).encode()
+
+
+def mended_text(text: str) -> str:
+    """Return the same JSON text so that any reader takes it."""
+    return _TOKENS.sub(_token, text.lstrip("\ufeff"))
+
+
+def _token(match: re.Match[str]) -> str:
+    token = match[0]
+    return _WRONG.sub(_character, token) if token[0] == '"' else "null"
+
+
+def _character(match: re.Match[str]) -> str:
+    found = match[0]
+    if found == "\\":
+        return r"\\"
+    if found[0] != "\\":
+        return _NAMED.get(found) or ("\\ufffd" if found >= "\ud800" else f"\\u{ord(found):04x}")
+    is_half = found[1] == "u" and found[2] in "dD" and found[3] not in "01234567" and len(found) < _PAIR_CHARACTERS
+    return "\\ufffd" if is_half else found
