@@ -94,6 +94,7 @@ PARTIAL = {
         ((200, {}, openrouter(429, "Rate limit exceeded")), "rate_limited"),
         ((200, {}, openrouter(502, "Provider returned error")), "server_error"),
         ((200, {}, json.dumps(PARTIAL).encode()), "server_error"),
+        ((200, {}, json.dumps(PARTIAL).replace('"a part of"', "null").encode()), "server_error"),
         ((401, {}, error("Unauthorized", "invalid_request_error")), "auth"),
         ((498, {}, error("at capacity", "server_error")), "overloaded"),
         ((520, {}, b"<html>520</html>"), "server_error"),

@@ -87,11 +87,14 @@ class Settler:
                 self._settle_pack(job, provider, self._task.unpack(reply.body, len(job.members)), now)
                 return
             answer = self._task.parse(reply.body)
-        except (Declined, EmptyReply) as error:
+        except Declined as error:
             provider.declined(paid(reply.body))
             self._fail(job, provider, failure_of(error, reply.status), now)
         except BadReply as error:
-            self._fail(job, provider, faults.inside(reply) or failure_of(error, reply.status), now)
+            within = faults.inside(reply)
+            if within is None and isinstance(error, EmptyReply):
+                provider.declined(paid(reply.body))
+            self._fail(job, provider, within or failure_of(error, reply.status), now)
         except InvalidOutput as invalid:
             provider.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
