@@ -55,7 +55,7 @@ def open_task(
         return PackedTask(_opened(api, inner, input.id), config)
     if isinstance(config.schema, dict):
         member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
-        return StructuredTask(_opened(api, inner, input.id), config.schema, member)
+        return StructuredTask(_opened(api, inner, input.id), config.schema, member, strict=config.strict_json)
     return _opened(api, config, input.id, whole_reply=whole_reply, rows_per_request=rows)
 
 

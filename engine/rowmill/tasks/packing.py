@@ -26,10 +26,11 @@ from rowmill.core.errors import ConfigError, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
+from rowmill.tasks.found_json import NoJson, json_in, one_line
 from rowmill.tasks.pack_schema import pack_schema
 from rowmill.tasks.replies import shared
 from rowmill.tasks.schema import OutputSchema, response_format
-from rowmill.tasks.structured import NoJson, StructuredTask, json_in, one_line, with_reason, with_text
+from rowmill.tasks.structured import StructuredTask, with_reason, with_text
 from rowmill.tasks.wrapper import TaskWrapper
 
 _FORM_TOKENS = 16  # of `{"id": "17", "answer": ...},` around an answer, and of `{"answers": [...]}` around them all
@@ -84,8 +85,9 @@ class PackedTask(TaskWrapper):
         self._single: Task = chat
         self._schema: OutputSchema | None = None
         if isinstance(config.schema, dict):
-            single = StructuredTask(chat, config.schema)
+            single = StructuredTask(chat, config.schema, strict=config.strict_json)
             self._single, self._schema = single, single.schema
+        self._strict = config.strict_json
         self.parse = self._single.parse
         self.rows_per_request = rows
         self._instructions = _INSTRUCTIONS + (_OBJECT if self._schema else _TEXT)
@@ -133,7 +135,7 @@ class PackedTask(TaskWrapper):
         whole = self._chat.parse(body)
         shares = _shares(with_text(whole), rows)
         try:
-            answers = _answers(whole.output)
+            answers = _answers(whole.output, strict=self._strict)
         except NoJson as error:
             problem = with_reason(str(error), whole)
             # One row keeps the reply: where it is stored, it is stored once.
@@ -202,9 +204,11 @@ def _question(body: bytes) -> tuple[str, str]:
     return (messages[0].content, messages[1].content) if messages[0].role == "system" else ("", messages[0].content)
 
 
-def _answers(content: bytes) -> dict[str, list[bytes]]:
+def _answers(content: bytes, *, strict: bool) -> dict[str, list[bytes]]:
     """Return the answers of a pack's reply by id. Raises `NoJson`."""
-    text, _ = json_in(content)
+    text, _ = json_in(content, strict=strict)
+    if b"\\ufffd" in text and b"\\ufffd" not in content:  # mended: which row's answer has lost a character is a guess
+        raise NoJson("the pack's reply has broken unicode")
     try:
         entries = _decode_answers(text).answers
     except msgspec.DecodeError as error:

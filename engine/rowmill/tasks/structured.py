@@ -1,12 +1,12 @@
 """Tasks whose replies must fit a JSON Schema: around a chat or a responses task, which talks to the API.
 
-A reply is taken where its content is JSON that the validator passes, whatever `finish_reason` says. A code fence
-around the whole of it is taken off: nothing is in doubt then, and asking again would be paid for. Everything else,
-prose before or behind the JSON too, is an `InvalidOutput`: what to leave away would be a guess.
+A reply is taken where its content is JSON that the validator passes, whatever `finish_reason` says. What models write
+around it is passed over, unless `task.strict_json` says otherwise (see `found_json`): nothing is in doubt then, and
+asking again would be paid for. Everything else is an `InvalidOutput`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import msgspec
 
@@ -15,11 +15,12 @@ from rowmill.core.errors import ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
+from rowmill.tasks.contents import filtered, text_of
+from rowmill.tasks.found_json import NoJson, json_in
 from rowmill.tasks.schema import Document, OutputSchema, response_format, text_format
 from rowmill.tasks.wrapper import TaskWrapper
 
 _SHOWN_CHARACTERS = 8000  # of a wrong reply that the model sees again: it may have run on up to its limit
-_FENCE = "```"
 _QUOTE = ord('"')
 _CUT = {b'"length"', b'"max_output_tokens"'}  # finish reasons
 _ASSISTANT = b'{"role":"assistant","content":'
@@ -30,10 +31,6 @@ _REQUEST = "Reply again, with nothing but the JSON that was asked for: no other 
 class _Conversation(msgspec.Struct, gc=False):
     messages: msgspec.Raw = msgspec.Raw(b"[]")
     input: msgspec.Raw = msgspec.Raw(b"[]")
-
-
-class NoJson(Exception):
-    """A content that is no JSON; the text says why."""
 
 
 class StructuredTask(TaskWrapper):
@@ -49,17 +46,20 @@ class StructuredTask(TaskWrapper):
         inner: Task,
         document: Document,
         member: Literal["messages", "input"] = "messages",
+        *,
+        strict: bool = False,
     ) -> None:
         """Build the validator. Raises `ConfigError` where the schema is none.
 
         inner: made of the configuration that `with_format` returns; its outputs are contents, never whole replies.
-        member: of its API's bodies, the last one, that holds the conversation.
+        member: of its API's bodies, the last one, that holds the conversation. strict: take nothing but JSON.
         """
         super().__init__(inner)
         self.asking = inner.asking
         self.schema = OutputSchema(document)
         self._parse = inner.parse
         self._member = member
+        self._strict = strict
 
     @staticmethod
     def pack(requests: Sequence[Request]) -> Request:
@@ -83,7 +83,7 @@ class StructuredTask(TaskWrapper):
         """
         answer = self._parse(body)
         try:
-            text, value = json_in(answer.output)
+            text, value = json_in(answer.output, strict=self._strict, fits=self.fits)
         except NoJson as error:
             self._invalid(answer, str(error))
         problem = self.schema.problem(value)
@@ -91,9 +91,13 @@ class StructuredTask(TaskWrapper):
             self._invalid(answer, problem)
         return msgspec.structs.replace(answer, output=text)
 
+    def fits(self, value: object) -> bool:
+        """Whether a value fits the schema."""
+        return self.schema.problem(value) is None
+
     @staticmethod
     def _invalid(answer: Answer, problem: str) -> NoReturn:
-        if answer.finish_reason == b'"content_filter"':
+        if filtered(answer.finish_reason):
             raise Declined("the content filter cut off the reply") from None
         raise InvalidOutput(with_reason(problem, answer), with_text(answer)) from None
 
@@ -143,32 +147,6 @@ def with_format(config: TaskConfig) -> TaskConfig:
     return msgspec.structs.replace(config, params=params)
 
 
-def json_in(output: bytes) -> tuple[bytes, Any]:
-    """Return the JSON that a content (a JSON string) holds: as its author wrote it, on one line, and decoded.
-
-    Raises `NoJson` with the reason.
-    """
-    if output[0] != _QUOTE:
-        raise NoJson("the reply is no text")
-    try:
-        text = _decode_text(output)
-        try:
-            value = _decode(text)
-        except msgspec.DecodeError:
-            if _FENCE not in text:
-                raise
-            text = _without_fence(text)
-            value = _decode(text)
-    except _UNREADABLE as error:
-        raise NoJson(f"the reply is no JSON: {error}" if text.strip() else "the reply is empty") from None
-    return one_line(text), value
-
-
-def one_line(text: str) -> bytes:
-    """Return JSON text on one line. A valid one has line breaks only between its values."""
-    return (msgspec.json.format(text, indent=-1) if "\n" in text or "\r" in text else text.strip()).encode()
-
-
 def with_reason(problem: str, answer: Answer) -> str:
     """Return the problem with the reason behind it, where the reply was cut off."""
     if answer.finish_reason in _CUT:
@@ -178,19 +156,10 @@ def with_reason(problem: str, answer: Answer) -> str:
 
 def with_text(answer: Answer) -> Answer:
     """Return the answer with an output that is a JSON string, whatever the content was."""
-    if answer.output[0] == _QUOTE:
-        return answer
-    return msgspec.structs.replace(answer, output=_encode(answer.output.decode()))
-
-
-def _without_fence(text: str) -> str:
-    """Return what a code fence holds that is all of the text; else the text."""
-    stripped = text.strip()
-    first, _, rest = stripped.partition("\n")
-    language = first.removeprefix(_FENCE).strip()
-    if first.startswith(_FENCE) and rest.endswith(_FENCE) and (not language or language.isalnum()):
-        return rest.removesuffix(_FENCE)
-    return text
+    output = text_of(answer.output)
+    if output[0] != _QUOTE:
+        output = _encode(output.decode())
+    return answer if output is answer.output else msgspec.structs.replace(answer, output=output)
 
 
 def _messages(conversation: bytes) -> list[bytes]:
@@ -199,8 +168,6 @@ def _messages(conversation: bytes) -> list[bytes]:
     return [bytes(message) for message in msgspec.json.decode(conversation, type=list[msgspec.Raw])]
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 _decode_conversation = msgspec.json.Decoder(_Conversation).decode
 _decode_text = msgspec.json.Decoder(str).decode

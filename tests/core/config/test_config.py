@@ -39,6 +39,7 @@ template = "jinja"
 images = ["photo"]
 per_row = { model = "best" }
 schema = { type = "object" }
+strict_json = true
 rows_per_request = 1
 params = { temperature = 0.2, response_format = { type = "json_object" } }
 
@@ -303,7 +304,7 @@ def test_a_missing_key_is_named_with_what_may_stand_in_its_place(key: str, other
 WRONG: dict[str, Any] = {
     "input.path": 5, "input.id": 5, "task.model": 4, "task.prompt": ["p"], "task.api": "chat", "task.system": True,
     "input.format": "json", "input.encoding": 8, "input.split": ["train"], "task.template": "mustache",
-    "task.messages": 5, "task.images": "photo", "task.per_row": ["model"], "task.schema": 1,
+    "task.messages": 5, "task.images": "photo", "task.per_row": ["model"], "task.schema": 1, "task.strict_json": "yes",
     "task.rows_per_request": "many", "retry.invalid_output": "3", "cache.use": "on", "cache.dir": 5,
     "cache.max_mb": 0.5, "output.format": "xlsx", "simulator.content_faults": {"prose": "1%"},
     "task.params": "x", "client.transport": "http", "workers.count": "many", "workers.concurrency": "64",

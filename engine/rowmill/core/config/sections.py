@@ -39,6 +39,7 @@ class TaskConfig(_ConfigSection, frozen=True):
     per_row: dict[str, str] = {}  # member of the request, "model" included -> column that holds it, where not null
     params: dict[str, Any] = msgspec.field(default_factory=dict)  # any further members of the request body
     schema: str | dict[str, Any] | None = None  # JSON Schema of the reply: a file's path, or the schema itself
+    strict_json: bool = False  # with a schema: take a reply that is JSON and nothing else, no text around it
     rows_per_request: int | Literal["auto"] = "auto"  # "auto": 1, and 64 for embeddings
 
 
@@ -235,6 +236,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
         "task.images": (config.task.images, []),
         "task.per_row": (config.task.per_row, {}),
         "task.schema": (config.task.schema, None),
+        "task.strict_json": (config.task.strict_json, False),
         "task.rows_per_request": (config.task.rows_per_request, "auto"),
         "input.format": ("auto" if config.input.format == "jsonl" else config.input.format, "auto"),
         "input.encoding": (config.input.encoding, "utf-8"),

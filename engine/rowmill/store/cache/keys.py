@@ -30,6 +30,8 @@ def salt(config: Config) -> bytes:
         "schema": task.schema,
         "whole": config.output.format == "batch",  # then an answer is the whole reply
     }
+    if task.strict_json:  # left out where it is not, as before there was such a key
+        determined_by["strict"] = True
     if task.api == "embeddings" or task.rows_per_request not in {1, "auto"}:
         # What is built of a row is then only its piece of a request: what the request says beside it counts too.
         determined_by["packed"] = msgspec.to_builtins(msgspec.structs.replace(task, rows_per_request=1))
