@@ -26,6 +26,17 @@ def test_each_of_them_has_its_class(error: InvalidRow | BadReply | Declined | In
     assert failure_of(error, 201) == failure
 
 
+def test_no_secret_stands_in_any_text_of_the_server() -> None:
+    failure = Failure(fault=faults.BAD_REPLY, message="key sk-sec\u200bret\x1b[31m", code="no sk-secret", status=400)
+    expected = Failure(fault=faults.BAD_REPLY, message="key [redacted][31m", code="no [redacted]", status=400)
+    assert redacted(failure, ("sk-secret",)) == expected
+
+
+def test_texts_of_a_server_are_clipped_to_a_kib() -> None:
+    found = redacted(Failure(fault=faults.BAD_REPLY, message="é" * 5000, code="c" * 5000), ())
+    assert (len(found.message.encode()), len((found.code or "").encode())) == (1023, 1024)
+
+
 def test_no_secret_stands_in_a_message_and_nothing_else_changes() -> None:
     failure = Failure(fault=faults.BAD_REPLY, message="your key sk-secret", code="sk", status=200, maybe_billed=True)
     expected = Failure(fault=faults.BAD_REPLY, message="your key [redacted]", code="sk", status=200, maybe_billed=True)

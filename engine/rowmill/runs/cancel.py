@@ -17,6 +17,7 @@ from rowmill.core import config as configuration
 from rowmill.core.config import Config
 from rowmill.core.config.sections import ClientConfig
 from rowmill.core.errors import ExitCode, ProviderError, RunDirectoryError
+from rowmill.core.plain_text import one_line
 from rowmill.runs.delivery import delivery_of, staged
 from rowmill.runs.session import embedded
 from rowmill.store import durable
@@ -56,7 +57,15 @@ def cancel(config: Config, environ: Mapping[str, str], log: Callable[[str], None
         endpoint = starting.wait()[providers.index(config.batch_provider)]
         with _journal(directory, manifest.run_id) as journal:
             api = BatchApi(endpoint, rng=Random(), publish=durable.publish_written)  # noqa: S311 - jitter, no secret
-            asyncio.run(_cancel(api, journal, directory.batches, manifest.run_id, log))
+            asyncio.run(
+                _cancel(
+                    api,
+                    journal,
+                    directory.batches,
+                    manifest.run_id,
+                    lambda line: log(one_line(line)),  # ids of batches are the server's words too
+                )
+            )
     finally:
         starting.end()
     return ExitCode.OK

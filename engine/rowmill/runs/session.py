@@ -10,6 +10,7 @@ import msgspec
 
 from rowmill.core.config import SIMULATOR, Config
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
+from rowmill.core.plain_text import one_line
 from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, from_json, to_json
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
@@ -191,6 +192,7 @@ class _Log:
         self._observer.show(snapshot)
 
     def log(self, line: str) -> None:
+        line = one_line(line)
         with suppress(OSError):  # a full disk must not keep anybody from being told so
             self._file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
             self._file.flush()

@@ -80,6 +80,7 @@ class BatchApi:
         """
         self._client = configured_client(endpoint, **http)
         self._errors = ErrorMapping(endpoint)
+        self._read_state = partial(state_of, clean=self._errors.clean)
         self._timeout_s = endpoint.timeout_s
         self._rng = rng
         self._publish = publish
@@ -127,7 +128,7 @@ class BatchApi:
             timeout=_timeout(self._timeout_s),
         )
         try:
-            return await self._once(request, self._timeout_s, state_of, about=file_id)
+            return await self._once(request, self._timeout_s, self._read_state, about=file_id)
         except BatchTrouble as trouble:
             if trouble.failure.fault is faults.INVALID_REQUEST:  # what OpenAI says also of a file that is no more
                 trouble.gone = trouble.gone or await self._is_gone(file_id)
@@ -143,7 +144,7 @@ class BatchApi:
         after, before = "", inf
         newest_first = True  # as OpenAI does; of a server that does not, all pages are read
         while True:
-            page = await self._page(self._client.batches, state_of, after, limit=_PAGE)
+            page = await self._page(self._client.batches, self._read_state, after, limit=_PAGE)
             for batch in page.items:
                 newest_first = newest_first and batch.created_at <= before
                 before = batch.created_at
@@ -216,7 +217,7 @@ class BatchApi:
         return await self._about_batch(batch_id, request, retry)
 
     async def _about_batch(self, batch_id: str, request: Awaitable[Any], retry: CallRetryPolicy) -> BatchState:
-        read = partial(state_of, asked=batch_id)
+        read = partial(self._read_state, asked=batch_id)
         return await self._call(request, retry.try_ends, read, one=f"batch {batch_id}")
 
     async def _described(self, file_id: str, retry: CallRetryPolicy) -> StoredFile:

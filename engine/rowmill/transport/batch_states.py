@@ -14,6 +14,9 @@ _OVER = frozenset({"failed", "completed", "expired", "cancelled"})
 T = TypeVar("T")
 
 
+Clean = Callable[[str], str]  # makes a text of the server fit to be shown
+
+
 class BatchProblem(msgspec.Struct, frozen=True):
     """Why a server did not take a batch."""
 
@@ -90,9 +93,12 @@ def page_of(value: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> Page[
     return Page(items, value.get("has_more") is not False and bool(items))
 
 
-def state_of(value: dict[str, Any], asked: str = "") -> BatchState:
-    """Read one batch. `asked` is the id that it was asked for, which stands in where the server says none."""
-    batch_id, status = _text(value, "id") or asked, _text(value, "status")
+def state_of(value: dict[str, Any], asked: str = "", *, clean: Clean = str) -> BatchState:
+    """Read one batch. `asked` is the id that it was asked for, which stands in where the server says none.
+
+    What is only shown is `clean`; ids are what the server knows its things by, and stay as they are.
+    """
+    batch_id, status = _text(value, "id") or asked, clean(_text(value, "status"))
     if not batch_id or not status:
         raise Unreadable("a batch without an id or a status")
     counts, metadata = _object(value, "request_counts"), _object(value, "metadata")
@@ -105,12 +111,12 @@ def state_of(value: dict[str, Any], asked: str = "") -> BatchState:
         output_file_id=_text(value, "output_file_id") or None,
         error_file_id=_text(value, "error_file_id") or None,
         created_at=_number(value, "created_at") or 0.0,
-        problems=_problems_of(value.get("errors")),
+        problems=_problems_of(value.get("errors"), clean),
         metadata={key: text for key, text in metadata.items() if isinstance(text, str)},
     )
 
 
-def _problems_of(errors: Any) -> tuple[BatchProblem, ...]:
+def _problems_of(errors: Any, clean: Clean) -> tuple[BatchProblem, ...]:
     found = errors.get("data") if isinstance(errors, dict) else errors
     if not isinstance(found, list):
         return ()
@@ -119,7 +125,7 @@ def _problems_of(errors: Any) -> tuple[BatchProblem, ...]:
         if isinstance(problem, dict):
             line = _number(problem, "line")
             line_number = None if line is None else int(line)
-            problems.append(BatchProblem(_text(problem, "code"), _text(problem, "message"), line_number))
+            problems.append(BatchProblem(clean(_text(problem, "code")), clean(_text(problem, "message")), line_number))
     return tuple(problems)
 
 

@@ -11,6 +11,7 @@ from openai import APIStatusError, OpenAIError
 from rowmill.core.wire import Endpoint, Failure, Reply
 from rowmill.transport import faults
 from rowmill.transport.batch_states import Unreadable
+from rowmill.transport.foreign_words import cleaned
 
 _NO_SUCH_THING = frozenset({404, 410})
 _UNAUTHORIZED = 401
@@ -57,6 +58,10 @@ class ErrorMapping:
         except (OpenAIError, httpx2.HTTPError, TimeoutError) as error:
             raise self._failed(error) from None
 
+    def clean(self, text: str) -> str:
+        """Return a text of the server as it may be shown and kept."""
+        return cleaned(text, self._secrets)
+
     def unreadable(self, what: str) -> BatchTrouble:
         """Return the trouble of a 2xx reply that is something else than was asked for."""
         message = f"provider {self._provider!r} answered {what}"
@@ -69,7 +74,7 @@ class ErrorMapping:
             return self.unreadable(f"HTTP {reply.status} where the openai package wants another status")
         if about and about.encode() in reply.body:
             one = f"file {about}"
-        fault, words = failure.fault, faults.redacted(failure.message, self._secrets)
+        fault, words = failure.fault, self.clean(failure.message)
         gone = bool(one) and reply.status in _NO_SUCH_THING
         if gone:
             words = f"provider {self._provider!r} does not know {one}: {words}"
@@ -83,13 +88,13 @@ class ErrorMapping:
                 f"the key of provider {self._provider!r} may not use files and batches: give it write permission for "
                 f'both, or set task.mode = "live"; it answered: {words}'
             )
-        code = None if failure.code is None else faults.redacted(failure.code, self._secrets)
+        code = None if failure.code is None else self.clean(failure.code)
         return BatchTrouble(msgspec.structs.replace(failure, fault=fault, message=words, code=code), gone=gone)
 
     def _failed(self, error: Exception) -> BatchTrouble:
         """Return what a call failed of that no whole reply came to."""
         cause = error.__cause__ if isinstance(error, OpenAIError) else error
-        words = faults.redacted(str(cause or error), self._secrets) or type(cause or error).__name__
+        words = self.clean(str(cause or error)) or type(cause or error).__name__
         if isinstance(cause, TimeoutError | httpx2.TimeoutException):
             fault, words = faults.TIMEOUT, "no whole reply in time"
         elif isinstance(cause, httpx2.HTTPError):

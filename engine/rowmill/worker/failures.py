@@ -13,6 +13,7 @@ import msgspec
 from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
 from rowmill.core.wire import Failure
 from rowmill.transport import faults
+from rowmill.transport.foreign_words import cleaned
 
 
 def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: int | None = None) -> Failure:
@@ -23,7 +24,7 @@ def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: 
     if isinstance(error, InvalidRow):
         return Failure(fault=faults.INVALID_ROW, message=str(error))
     if isinstance(error, InvalidOutput):
-        return Failure(fault=faults.INVALID_OUTPUT, message=str(error), reply=error.answer.output)
+        return Failure(fault=faults.INVALID_OUTPUT, message=cleaned(str(error), ()), reply=error.answer.output)
     if isinstance(error, Declined):
         return Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=status)
     if isinstance(error, EmptyReply):  # what it cost is known
@@ -33,8 +34,12 @@ def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: 
 
 
 def redacted(failure: Failure, secrets: Iterable[str]) -> Failure:
-    """Return the failure with none of the secrets in its message."""
-    return msgspec.structs.replace(failure, message=faults.redacted(failure.message, secrets))
+    """Return the failure with none of the secrets in any text of the server, all of them fit to be shown.
+
+    The content of a reply stays as it is: it was paid for.
+    """
+    code = None if failure.code is None else cleaned(failure.code, secrets)
+    return msgspec.structs.replace(failure, message=cleaned(failure.message, secrets), code=code)
 
 
 def may_be_one_row(failure: Failure) -> bool:

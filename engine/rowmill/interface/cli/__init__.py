@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.core.plain_text import one_line
 from rowmill.interface.cli.arguments import parser
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         status = commands[options.command](options)
     except RowmillError as error:
-        print(f"rowmill: {error}", file=sys.stderr)
+        # An address or a server's words can be in it: they must not steer the terminal.
+        print("rowmill: " + "\n".join(map(one_line, str(error).split("\n"))), file=sys.stderr)
         status = error.exit_code
     except KeyboardInterrupt:
         status = ExitCode.INTERRUPTED

@@ -2,6 +2,8 @@
 
 import math
 
+from rowmill.core.plain_text import one_line
+
 _THOUSAND = 1000
 _TEN = 10
 _LEAST_USD = 1e-6  # a token of the cheapest models costs less, and nobody wants to count the zeros
@@ -109,8 +111,3 @@ def counted(counts: dict[str, int]) -> list[str]:
     return [
         f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count
     ]
-
-
-def one_line(text: str) -> str:
-    """Return the text without line breaks and control characters: what a server sent must not steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -2,6 +2,7 @@
 
 from typing import TextIO
 
+from rowmill.core.plain_text import one_line
 from rowmill.core.reports import Snapshot
 from rowmill.interface.ui import batches, figures, money, phrases
 
@@ -25,7 +26,7 @@ class LogLines:
 
     def log(self, line: str) -> None:
         """Write the event as a line of its own."""
-        self._write(figures.one_line(line))
+        self._write(one_line(line))
 
     def close(self) -> None:
         """Write no more."""

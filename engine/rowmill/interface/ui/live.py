@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from rowmill.core.counts import BatchView
+from rowmill.core.plain_text import one_line
 from rowmill.core.reports import ProviderView, Snapshot, WorkerView
 from rowmill.interface.ui import batches, figures, money, phrases
 
@@ -65,7 +66,7 @@ class LiveProgress:
         if self._silent:
             return
         try:
-            self._console.print(Text(figures.one_line(line)))
+            self._console.print(Text(one_line(line)))
         except (OSError, ValueError):
             self._silent = True
 
@@ -202,7 +203,7 @@ def _provider_figures(providers: Sequence[ProviderView]) -> Iterator[list[Text]]
 def _provider_columns(provider: ProviderView) -> list[str]:
     settled = provider.requests - provider.in_flight
     return [
-        f"provider {figures.one_line(provider.name)}",
+        f"provider {one_line(provider.name)}",
         provider.state,
         f"in flight {provider.in_flight:,}/{provider.allowed:,}",
         f"requests {provider.requests:,}",

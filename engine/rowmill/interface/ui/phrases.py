@@ -1,5 +1,6 @@
 """What a snapshot says, in the pieces that the live display and the plain lines share."""
 
+from rowmill.core.plain_text import one_line
 from rowmill.core.reports import ProviderView, Snapshot
 from rowmill.interface.ui import figures
 
@@ -37,7 +38,7 @@ def living(snapshot: Snapshot) -> list[int]:
 def standing(provider: ProviderView) -> str:
     """Return "provider main: holding, next in 9m58s"."""
     due = "" if provider.held_s is None else f", next in {figures.duration(provider.held_s)}"
-    return f"provider {figures.one_line(provider.name)}: {provider.state}{due}"
+    return f"provider {one_line(provider.name)}: {provider.state}{due}"
 
 
 def not_open(snapshot: Snapshot) -> list[ProviderView]:
@@ -47,7 +48,7 @@ def not_open(snapshot: Snapshot) -> list[ProviderView]:
 
 def notices(snapshot: Snapshot) -> list[str]:
     """Return what holds the run back, each in one line."""
-    return [figures.one_line(notice) for notice in snapshot.notices if notice]
+    return [one_line(notice) for notice in snapshot.notices if notice]
 
 
 def draining(snapshot: Snapshot) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from rowmill.core.plain_text import one_line
 from rowmill.core.plan import BatchPlan, BudgetPlan, Plan, Range, Tokens, TrialFigures
 from rowmill.interface.ui import figures
 
@@ -19,7 +20,7 @@ def text(plan: Plan) -> str:
         rows = f", {plan.request.rows:,} rows in it" if plan.request.rows > 1 else ""
         model = "the row's own model" if plan.request.model is None else f"model {_name(plan.request.model)}"
         lines.append(_line("request", f"{plan.request.api} at {_name(plan.request.provider)}, {model}{rows}:"))
-        lines += [_line("", figures.one_line(each)) for each in plan.request.body.split("\n")]
+        lines += [_line("", one_line(each)) for each in plan.request.body.split("\n")]
     lines += _block("rows", _rows(plan))
     lines += _block("trial", _trial(plan.trial))
     lines += _block("tokens", _tokens(plan.tokens))
@@ -28,7 +29,7 @@ def text(plan: Plan) -> str:
     lines.append(_line("batch", _batch(plan.batch)))
     if plan.budget is not None:
         lines.append(_line("budget", _budget(plan.budget, plan.input.rows)))
-    lines += _block("notices", [figures.one_line(notice) for notice in plan.notices])
+    lines += _block("notices", [one_line(notice) for notice in plan.notices])
     return "\n".join(lines)
 
 
@@ -42,7 +43,7 @@ def _input(plan: Plan) -> str:
     files = f" in {read.files:,} files" if read.files > 1 else ""
     shards = f"{read.shards:,} shard{'' if read.shards == 1 else 's'}"
     size = f"{read.size / _MB:,.1f} MB" if read.size >= _MB else f"{read.size / 1e3:,.1f} kB"
-    return f"{figures.one_line(read.path)}: {read.rows:,} rows{files}, {size} of {read.format}, {shards}"
+    return f"{one_line(read.path)}: {read.rows:,} rows{files}, {size} of {read.format}, {shards}"
 
 
 def _rows(plan: Plan) -> list[str]:

@@ -1,6 +1,7 @@
 """The end of a run: the summary for a person, and `report.json` for a program."""
 
 from rowmill.core.errors import ExitCode
+from rowmill.core.plain_text import one_line
 from rowmill.core.reports import ProviderFigures, RunReport, SessionReport
 from rowmill.interface.ui import batches, figures, money
 
@@ -56,7 +57,7 @@ def _headline(report: RunReport, session: SessionReport) -> str:
     done = f"{rows} rows{own} in {figures.duration(session.elapsed_s)} ({figures.rate(session.rows_per_s)})"
     if report.finished:
         return f"Done: {done}"
-    why = f": {figures.one_line(session.stopped_by)}" if session.stopped_by else ""
+    why = f": {one_line(session.stopped_by)}" if session.stopped_by else ""
     return f"Stopped{why}\n" + _line("done", done)
 
 
@@ -96,7 +97,7 @@ def _providers(session: SessionReport) -> list[str]:
         return [_line("provider", text) for each in session.providers.values() if (text := _oddities(each))]
     rows: list[tuple[tuple[str, ...], str]] = [(_COLUMNS, "")]
     for name, each in session.providers.items():
-        rows.append((_cells(figures.one_line(name), each), ", ".join([*_limits(each), *_incidents(each)])))
+        rows.append((_cells(one_line(name), each), ", ".join([*_limits(each), *_incidents(each)])))
     widths = [max(len(cells[column]) for cells, _ in rows) for column in range(len(_COLUMNS))]
     return [
         "  ".join(["", *(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), rest]).rstrip()
@@ -149,7 +150,7 @@ def _limits(provider: ProviderFigures) -> list[str]:
 
 
 def _notices(session: SessionReport) -> list[str]:
-    shown = [figures.one_line(notice) for notice in session.notices[:_NOTICES]]
+    shown = [one_line(notice) for notice in session.notices[:_NOTICES]]
     if rest := len(session.notices) - len(shown):
         shown.append(f"{rest:,} more in the report")
     return _block("notices", shown)

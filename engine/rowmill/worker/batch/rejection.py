@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from rowmill.core.plain_text import clipped
 from rowmill.transport.batch_api import BatchProblem
 
 _BILLING = ("billing", "quota", "credit", "spend_limit")
@@ -39,7 +40,7 @@ def classify(problems: Sequence[BatchProblem], requests: int) -> Rejection:
 
 def words(problems: Sequence[BatchProblem]) -> str:
     """Return the problems in a line."""
-    return "; ".join(f"{each.code}: {each.message}" for each in problems[:3]) or "no reason is given"
+    return clipped("; ".join(f"{each.code}: {each.message}" for each in problems[:3])) or "no reason is given"
 
 
 class _RequestLine(msgspec.Struct):
