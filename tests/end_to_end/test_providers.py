@@ -107,7 +107,7 @@ def test_a_fallback_stands_in_for_a_provider_that_is_closed(
     done = place.run()
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(300)
-    assert stats_of(witness, "first")["requests"] <= 2 * 16
+    assert stats_of(witness, "first")["requests"] <= 2 * 16 + 2
     assert stats_of(witness, "second")["requests"] == 300
     figures = last_session(place)["providers"]
     assert {name: each["state"] for name, each in figures.items()} == {"first": "closed", "second": "open"}

@@ -20,6 +20,7 @@ _ROWS_PROVEN = 16  # and where it has, but not since the first of them
 _TIMES = 3  # that one row is refused where nobody was ever answered
 _TIMES_PROVEN = 4
 _FIRST_WAIT_S = 0.3
+_NEWS_S = 2.0  # by then a lease has brought word of what other workers were answered
 
 
 class Doubt:
@@ -47,11 +48,11 @@ class Doubt:
         self.rows.clear()
         return True
 
-    def refused(self, row: int, now: float, *, proven: bool, whole: bool, single: bool) -> Verdict:
+    def refused(self, row: int, now: float, *, proven: bool, whole: bool, single: bool, news: bool) -> Verdict:
         """Say whose a refusal is that has come now.
 
         proven: the provider has answered in this session. whole: it speaks of the key or the model. single: there is no
-        other provider that could be asked instead.
+        other provider that could be asked instead. news: other workers ask it too, and word of their answers may come.
         """
         if proven and (not whole or row in self._before):
             self.forget(row)
@@ -60,7 +61,7 @@ class Doubt:
             self._since = now
         times = self.rows[row] = self.rows.get(row, 0) + 1
         if len(self.rows) >= (_ROWS_PROVEN if proven else _ROWS_UNPROVEN):
-            return "provider"
+            return "again" if news and not proven and now < self._since + _NEWS_S else "provider"
         if times < (_TIMES_PROVEN if proven else _TIMES):
             return "again"
         if single and not proven:
@@ -77,6 +78,11 @@ class Doubt:
         """Return how many requests in flight are enough to find out."""
         most = _ROWS_PROVEN if proven else _ROWS_UNPROVEN
         return max(1, most - len(self.rows))
+
+    @property
+    def quiet_until(self) -> float:
+        """When sending goes on: where so many rows were refused, only word of other workers' answers can clear it."""
+        return self._since + _NEWS_S if len(self.rows) >= _ROWS_UNPROVEN else 0.0
 
     def wait_s(self, row: int) -> float:
         """Return for how long a row waits until it is tried again: longer each time, and others are tried meanwhile."""

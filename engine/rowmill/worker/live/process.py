@@ -136,6 +136,7 @@ class _Worker(SupervisedWorker):
                 rewrite=None if provider.model is None else self._task.asking(provider.model),
                 most_output=self._task.reply_tokens,
                 by_model=config.names_models,
+                alone=self._setup.workers == 1,
             )
             for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
         ]

@@ -46,10 +46,11 @@ class Provider:
         rewrite: Callable[[bytes], bytes] | None = None,
         most_output: int = 0,
         by_model: bool = False,
+        alone: bool = True,
     ) -> None:
         """`rewrite` makes a built body ask this provider's own model; None where it is the task's.
 
-        by_model: count what each model costs that replies name.
+        by_model: count what each model costs that replies name. alone: no other worker asks this provider.
         """
         self.number = number
         self.name = name
@@ -69,6 +70,7 @@ class Provider:
         self.tripped = False
         self.doubt = Doubt()
         self._proven_elsewhere = False
+        self._alone = alone
         self.full = 0  # sends that took the last slot, since the last report
         self.same = 0
         self.look_at = 0.0
@@ -113,7 +115,11 @@ class Provider:
 
     def doubted(self, row: int, now: float, *, whole: bool, single: bool) -> Verdict:
         """Say whose a refusal is that may be the row's or the provider's; see `flow.doubt`."""
-        verdict = self.doubt.refused(row, now, proven=self.proven, whole=whole and not self._by_model, single=single)
+        verdict = self.doubt.refused(
+            row, now, proven=self.proven, whole=whole and not self._by_model, single=single, news=not self._alone
+        )
+        if verdict == "again" and not self._alone and not self.proven:
+            self.lease.pause(self.doubt.quiet_until)
         self._allow()
         return verdict
 
