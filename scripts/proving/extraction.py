@@ -61,7 +61,7 @@ def extraction(folder: Path) -> bool:
         rows.write_bytes(b"".join(itertools.islice(file, ROWS)))
     schema = work / "schema.json"
     schema.write_text(json.dumps(SCHEMA))
-    tables: Tables = {"task": {"schema": str(schema)}}
+    tables: Tables = {"task": {"strict_json": True, "schema": str(schema)}}
     holds, undisturbed = _undisturbed(work, rows, tables)
     return holds & _killed(work, rows, tables, undisturbed)
 

@@ -132,7 +132,7 @@ def test_replies_that_do_not_fit_the_schema_are_asked_again_in_the_next_batch(
         configure(
             place,
             [{"name": "main", "base_url": witness.url}],
-            task={"schema": SCHEMA, "mode": mode},
+            task={"schema": SCHEMA, "mode": mode, "strict_json": True},
             output={"path": f"{mode}.jsonl", "include": ["meta"]},
             batch=QUICK,
             checkpoint={"dir": mode},
