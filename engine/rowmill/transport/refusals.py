@@ -172,25 +172,6 @@ NO_MODEL = _any(
 # A 404 about what is in this request, not about the URL or the model.
 NOT_FOR_THIS_ROW = _any(r"No endpoints found that support", r"No allowed providers are available")
 
-# How a reply ends that a filter has cut or withheld, as servers say it: case-folded, up to a ":".
-FILTERED = frozenset(
-    {
-        "content_filter",
-        "content_filtered",
-        "safety",
-        "recitation",
-        "blocklist",
-        "prohibited_content",
-        "spii",
-        "image_safety",
-        "refusal",
-        "guardrail_intervened",
-        "sensitive",
-        "error_toxic",
-        "language",
-    }
-)
-
 _PLAIN = frozenset({401, 404, 408, 413, 499})  # statuses that say enough by themselves
 
 _WAIT = re.compile(
