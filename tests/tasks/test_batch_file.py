@@ -87,7 +87,6 @@ def test_a_file_for_no_api_or_for_two_or_for_another_is_refused() -> None:
         (line(body=[]), "body: "),
         (line(body=None), "body: "),
         (line(body=BODY | {"stream": True}), "body.stream: "),
-        (line(body=BODY | {"n": 2}), "body.n: "),
         (line()[:-5], "the line is no JSON object: "),
         (b'{"text":"another file"}', "no line of a batch file"),
         (line().replace("é".encode(), b"\xff"), "no line of a batch file"),
@@ -100,14 +99,15 @@ def test_a_line_that_cannot_be_run_says_why(text: bytes, words: str) -> None:
     json.loads(batch().id_of(text))
 
 
-def test_several_replies_or_vectors_to_one_line_are_kept_only_where_replies_are_kept_whole() -> None:
+def test_several_vectors_to_one_line_are_kept_only_where_replies_are_kept_whole() -> None:
     url = "/v1/embeddings"
     several = line(url=url, body={"model": "m", "input": ["a", "b"]})
     assert reason(several, "embeddings").startswith("body.input: several texts")
     assert batch("embeddings", whole_reply=True).build(several).body
     for one in ("a", ["a"], [1, 2, 3], [[1, 2, 3]], [], 5):
         assert batch("embeddings").build(line(url=url, body={"model": "m", "input": one})).body
-    assert batch(whole_reply=True).build(line(body=BODY | {"n": 2, "stream": False})).body
+    for whole_reply in (False, True):  # the output has all choices
+        assert batch(whole_reply=whole_reply).build(line(body=BODY | {"n": 2, "stream": False})).body
     assert reason(line(body=BODY | {"stream": True}), whole_reply=True).startswith("body.stream: ")
 
 

@@ -410,13 +410,27 @@ def test_the_first_choice_that_has_an_answer_is_the_output() -> None:
         (b'{"choices":[{"message":{"content":"a\nb\x00\x1f"}}]}', "a\nb\x00\x1f"),
         (b'{"choices":[{"message":{"content":"a"},"logprobs":{"x":[NaN,-Infinity]}}],"usage":{"cost":NaN}}', "a"),
         (b'{"choices":[{"message":{"content":"NaN \\" Infinity"},"x":NaN}]}', 'NaN " Infinity'),
-        ('{"choices":[{"message":{"content":"é"}}]}'.encode("utf-16"), "é"),
+        *(
+            ('{"choices":[{"message":{"content":"é"}}]}'.encode(coding), "é")
+            for coding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig")
+        ),
+        *(
+            (b'{"choices":[{"message":{"content":"a"}}]}' + behind, "a")
+            for behind in (b"\0", b"\0\0\n", b"\n{}", b"</html>", b"\r\n0\r\n\r\n", b"data: [DONE]", b"}")
+        ),
+        (b'\n\n {"choices":[{"message":{"content":"a"}}],"usage":null,"usage":null}\n', "a"),
+        (b'{"choices":[],"choices":[{"message":{"content":"a","content":"b"}}]}', "b"),
         (b'{"choices":[{"message":{"content":"a\\q\\u12"}}]}', "a\\q\\u12"),
-        (b'{"choices":[{"message":{"content":"\\ud83d\\ude42","refusal":"\xff"}}]}', "\U0001f642"),
+        (b'{"choices":[{"message":{"content":"\\ud83d\\ude42","note":"\xff"}}]}', "\U0001f642"),
     ],
 )
 def test_a_whole_reply_with_a_few_broken_bytes_is_read(body: bytes, output: str) -> None:
     assert strict(parse(body).output) == output
+
+
+def test_what_an_error_stands_behind_is_no_reply() -> None:
+    with pytest.raises(BadReply):
+        parse(b'{"choices":[{"message":{"content":"a"}}]}{"error":{"message":"overloaded"}}')
 
 
 def test_a_refusal_is_told_in_the_models_words() -> None:

@@ -89,10 +89,13 @@ class EmptyReply(BadReply):
     def __init__(self, problem: str, rest: bytes | None = None) -> None:
         super().__init__(problem)
         self.rest = rest
+        self.more = b""  # see `Answer.more`
 
 
 class Declined(Exception):
     """A valid reply in which the model declined to answer; the text is the model's."""
+
+    more = b""  # see `Answer.more`
 
 
 class InvalidOutput(Exception):

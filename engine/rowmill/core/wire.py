@@ -68,6 +68,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0  # of the prompt's, those that the provider had cached: they are cheaper
+    more: bytes = b""  # parts that `output.include` asks for, as members of a line; empty where it asks for none
 
 
 class FaultClass(msgspec.Struct, frozen=True):
@@ -94,6 +95,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     reply: bytes | None = None  # of invalid_output the content as it came, of empty_reply the reasoning: a JSON string
     maybe_billed: bool = False  # the server may have done the work although no reply arrived
     about_row: bool = False  # it names a member of the request that the row has made
+    more: bytes = b""  # of a reply that was no answer, as in `Answer`
 
     @property
     def reason(self) -> str:

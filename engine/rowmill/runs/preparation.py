@@ -123,7 +123,7 @@ def settled(config: Config, found: Input) -> Config:
 
 def checked_task(config: Config, found: Input) -> Task:
     """Open the task of a settled configuration, and refuse it where it does not fit the input's first rows."""
-    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts)
     task.check(found.first_rows(_CHECKED_ROWS), found.where)
     return task
 

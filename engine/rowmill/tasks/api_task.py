@@ -7,17 +7,22 @@ from typing import TypedDict, Unpack
 import msgspec
 
 from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks.api import CHARACTERS_A_TOKEN, Api
-from rowmill.tasks.replies import whole
+from rowmill.tasks.readers import choices_asked, reader
 from rowmill.tasks.rows import ColumnReader, ColumnUse, encode, input_of
 
 
 class Asking(TypedDict, total=False):
-    """How rows are asked and their replies kept: whole, and so many rows in one request; left out, neither."""
+    """How rows are asked and their replies kept.
+
+    Whole, with parts beside the text, and so many rows in one request; left out, none of it.
+    """
 
     whole_reply: bool
+    parts: Sequence[ReplyPart]
     rows_per_request: int
 
 
@@ -44,7 +49,7 @@ class ApiTask(ABC):
         self.id_of: Callable[[bytes], bytes] = self._rows.id_of
         self.check: Callable[[Iterable[bytes], str], None] = self._rows.check
         self.input_of: Callable[[bytes], bytes] = input_of
-        self.parse: Callable[[bytes], Answer] = whole(api.parse) if whole_reply else api.parse
+        self.parse = reader(api, config, whole_reply=whole_reply, parts=asking.get("parts", ()))
         self._unpack = api.unpack
         self.rows_per_request = asking.get("rows_per_request", 1)
         name, value = api.plain(config)
@@ -54,7 +59,8 @@ class ApiTask(ABC):
         self._after = encode({name: value}).rpartition(b"null")[2]
         self._before = self.beginning(config.model)
         self.shared_tokens = len(config.system or "") // CHARACTERS_A_TOKEN
-        self.reply_tokens = next((tokens for key in api.caps if type(tokens := config.params.get(key)) is int), 0)
+        cap = next((tokens for key in api.caps if type(tokens := config.params.get(key)) is int), 0)
+        self.reply_tokens = cap * choices_asked(config)
 
     @abstractmethod
     def build(self, line: bytes) -> Request:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InputError, InvalidOutput, InvalidRow
 from rowmill.core.wire import CONTENT, Answer, Request
 from rowmill.tasks.api import Api
 from rowmill.tasks.composed import tokens_of
-from rowmill.tasks.replies import whole
+from rowmill.tasks.readers import reader
 from rowmill.tasks.rows import UNREADABLE, ColumnReader, encode, input_of, objects
 
 URLS = {f"/v1/{api.replace('.', '/')}": api for api in CONTENT}
@@ -31,7 +32,6 @@ class _BatchFileLine(msgspec.Struct, gc=False):
 
 class _BatchFileBody(msgspec.Struct, gc=False):
     stream: bool | None = None
-    n: int | None = None
     input: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -74,7 +74,7 @@ class BatchTask:
     shared_tokens = 0
     reply_tokens = 0  # each line says its own
 
-    def __init__(self, api: Api, config: TaskConfig, *, whole_reply: bool) -> None:
+    def __init__(self, api: Api, config: TaskConfig, *, whole_reply: bool, parts: Sequence[ReplyPart] = ()) -> None:
         self.columns: list[str] | None = list(_MEMBERS)
         self._url = url_of(config.api)
         self._one_vector = config.api == "embeddings" and not whole_reply
@@ -82,7 +82,7 @@ class BatchTask:
         self._set_model = None if config.model is None else self.asking(config.model)
         self.id_of: Callable[[bytes], bytes] = ColumnReader([], "custom_id").id_of
         self.input_of: Callable[[bytes], bytes] = input_of
-        self.parse: Callable[[bytes], Answer] = whole(api.parse) if whole_reply else api.parse
+        self.parse = reader(api, config, whole_reply=whole_reply, parts=parts)
 
     def build(self, line: bytes) -> Request:
         """Take the request out of a line. Raises `InvalidRow` with the reason."""
@@ -147,8 +147,6 @@ class BatchTask:
             raise InvalidRow("body.stream: a bulk run reads whole replies; remove it")
         if self._whole_reply:
             return
-        if read.n not in (None, 1):
-            raise InvalidRow('body.n: only the first reply would be kept; remove it, or set output.format = "batch"')
         if self._one_vector and _inputs(bytes(read.input)) > 1:
             raise InvalidRow('body.input: several texts in one line; split them, or set output.format = "batch"')
 

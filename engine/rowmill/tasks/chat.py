@@ -1,4 +1,4 @@
-"""Chat completions: `POST /chat/completions`, of which the text of the first choice is the answer."""
+"""Chat completions: `POST /chat/completions`, of which the text of the choice is the answer, or those of several."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from rowmill.core.errors import BadReply, Declined, EmptyReply
 from rowmill.core.wire import Answer
 from rowmill.tasks import replies
 from rowmill.tasks.api import Api
-from rowmill.tasks.contents import Content, beside, decoded_object, filtered, reasoning_of
+from rowmill.tasks.contents import Content, beside, decoded_object, filtered, listed, reasoning_of
 from rowmill.tasks.conversation import Parts, with_system
 from rowmill.tasks.replies import NULL, Count, Details, Outside, counted, decoded_mended
 from rowmill.tasks.rows import UNREADABLE, encode
@@ -18,7 +18,7 @@ from rowmill.tasks.rows import UNREADABLE, encode
 
 class _ReplyMessage(msgspec.Struct, gc=False):
     content: msgspec.Raw = NULL
-    refusal: msgspec.Raw = NULL
+    refusal: Any = None
     tool_calls: msgspec.Raw = NULL
     function_call: msgspec.Raw = NULL  # as calls were before there were several
     audio: msgspec.Raw = NULL
@@ -62,6 +62,8 @@ def parse(body: bytes) -> Answer:
         or message.function_call is not NULL  # type: ignore[union-attr]
         or message.audio is not NULL  # type: ignore[union-attr]
         or message.images is not NULL  # type: ignore[union-attr]
+        or message.refusal  # type: ignore[union-attr]
+        or len(completion.choices) > 1
     ):
         output, finish_reason = unusual(body, completion.choices or [choice])
     usage = bytes(completion.usage)
@@ -86,23 +88,28 @@ def parse(body: bytes) -> Answer:
 def unusual(body: bytes, choices: Sequence[_ChatChoice]) -> tuple[bytes, bytes]:
     """Return the output and the finish reason of a reply that is not one text and nothing beside it.
 
-    It is that of the first choice, or of the first other one that has an answer. Raises as `parse` does.
+    Where several choices have an answer it is a list of all, with the reason of the first that has one; else it is
+    that of the one that has. Raises as `parse` does.
     """
+    if len(choices) == 1:
+        return _output(body, choices[0], 0)
     trouble: BadReply | Declined | None = None
-    held_back: tuple[bytes, bytes] | None = None
+    found: list[tuple[bytes, bytes]] = []
+    outputs: list[bytes] = []
     for place, choice in enumerate(choices):
         try:
-            found = _output(body, choice, place)
+            one = _output(body, choice, place)
         except (BadReply, Declined) as error:
+            # Of whom one has an answer and others decline or fail, the answer is what was asked for.
             trouble = trouble or error
-            continue
-        if found[0] != b'""':
-            return found
-        held_back = held_back or found
-    if held_back is not None:
-        return held_back
-    assert trouble is not None, "there is a choice"
-    raise trouble
+            outputs.append(beside(b"null", {"refusal": encode(str(error))}) if isinstance(error, Declined) else b"null")
+        else:
+            found.append(one)
+            outputs.append(one[0])
+    if not found:
+        assert trouble is not None, "there is a choice"
+        raise trouble
+    return found[0] if len(found) == 1 else (listed(outputs), found[0][1])
 
 
 def _output(body: bytes, choice: _ChatChoice, place: int) -> tuple[bytes, bytes]:
@@ -120,16 +127,16 @@ def _output(body: bytes, choice: _ChatChoice, place: int) -> tuple[bytes, bytes]
             text = encode(content.text) if content.texts else b"null"
     elif text[:1] != b'"' and text != b"null":
         raise BadReply("a chat completion whose content is no text")
-    if bytes(message.refusal)[:1] == b'"':
-        refusal = refusal or replies.decoded(_decode_text, bytes(message.refusal), "chat completion")
+    if isinstance(message.refusal, str):
+        refusal = refusal or message.refusal
     members = {
         name: value
         for name in ("tool_calls", "function_call", "audio", "images")
         if (value := bytes(getattr(message, name))) not in _NOTHING
     }
+    if refusal and (members or text not in _NOTHING):
+        members["refusal"] = encode(refusal)
     if members:
-        if refusal:
-            members["refusal"] = encode(refusal)
         return beside(text, members), reason
     if text not in _NOTHING:
         return text, reason
@@ -190,7 +197,6 @@ _NOTHING = frozenset({b"null", b"[]", b"{}", b'""'})
 _NO_CONTENT = "a chat completion without content"
 _decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
 _decode_usage = msgspec.json.Decoder(_ChatUsage).decode
-_decode_text = msgspec.json.Decoder(str).decode
 
 
 def _decode_any(raw: bytes) -> Any:

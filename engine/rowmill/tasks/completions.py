@@ -1,10 +1,11 @@
-"""Completions: `POST /completions`, of which the text of the first choice is the answer."""
+"""Completions: `POST /completions`, of which the text of the choice is the answer, or those of several."""
 
 import msgspec
 
 from rowmill.core.errors import BadReply
 from rowmill.core.wire import Answer
 from rowmill.tasks.api import Api
+from rowmill.tasks.contents import listed
 from rowmill.tasks.replies import NULL, Outside, counted, decoded
 
 
@@ -33,6 +34,8 @@ class Completions(Api):
         text = bytes(choice.text)
         if text[:1] != b'"':
             raise BadReply("a completion whose text is none")
+        if len(completion.choices) > 1:
+            text = listed([bytes(each.text) for each in completion.choices])
         usage = bytes(completion.usage)
         return Answer(text, bytes(choice.finish_reason), bytes(completion.model), usage, *counted(usage))
 

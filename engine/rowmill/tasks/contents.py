@@ -4,6 +4,7 @@ Nothing here is asked for the replies that nearly all are: one text, and nothing
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +26,13 @@ _FILTERED = frozenset({
     "safety", "recitation", "blocklist", "blocked", "prohibited_content", "spii", "image_safety", "image_recitation",
     "image_prohibited_content", "refusal", "sensitive", "moderation", "moderated", "guardrail",
     "guardrail_intervened", "guardrails", "data_inspection_failed", "language",
+})  # fmt: skip
+
+
+# Items of a response that the asker is to act on. Calls of a server's own tools, as "web_search_call", are none.
+CALLS = frozenset({
+    "function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call",
+    "mcp_approval_request", "tool_call",
 })  # fmt: skip
 
 
@@ -120,12 +128,29 @@ def beside(text: bytes, members: dict[str, bytes]) -> bytes:
     if text in (b"null", b'""') and list(members) == ["tool_calls"]:
         return members["tool_calls"]
     more = b"".join(b",%b:%b" % (encode(name), value) for name, value in members.items())
-    return b'{"content":%b%b}' % (text, more)
+    return b"%b%b%b}" % (_BESIDE, text, more)
+
+
+def listed(outputs: Sequence[bytes]) -> bytes:
+    """Return the output of several choices: a list with that of each, null for one without an answer."""
+    return b"[%b]" % b",".join(outputs)
+
+
+def choices_in(output: bytes) -> list[bytes] | None:
+    """Return the outputs in one that `listed` has made; None for any other, as a list of calls is."""
+    if output[:1] != b"[":
+        return None
+    try:
+        choices = [bytes(each) for each in _decode_list(output)]
+    except UNREADABLE:
+        return None
+    is_other = any(each[:1] == b"{" and not each.startswith(_BESIDE) for each in choices)
+    return None if is_other or not choices else choices
 
 
 def text_of(output: bytes) -> bytes:
     """Return the text in an output that `beside` has made, as a JSON string; any other output as it is."""
-    if not output.startswith(b'{"content":'):
+    if not output.startswith(_BESIDE):
         return output
     try:
         text = bytes(_decode_beside(output).content)
@@ -138,4 +163,6 @@ class _Beside(msgspec.Struct, gc=False):
     content: msgspec.Raw
 
 
+_BESIDE = b'{"content":'
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_beside = msgspec.json.Decoder(_Beside).decode

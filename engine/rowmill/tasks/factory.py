@@ -1,9 +1,10 @@
 """A configuration -> the task that it asks for. Only the modules of that task are imported."""
 
+from collections.abc import Sequence
 from typing import Literal, Unpack
 
 from rowmill.core.config import TaskConfig, task_checks
-from rowmill.core.config.sections import InputConfig
+from rowmill.core.config.sections import InputConfig, ReplyPart
 from rowmill.core.errors import ConfigError
 from rowmill.tasks import Task
 from rowmill.tasks.api import Api
@@ -18,13 +19,14 @@ def open_task(
     *,
     input_format: str | None = None,
     whole_reply: bool = False,
+    parts: Sequence[ReplyPart] = (),
 ) -> Task:
     """Compile the task.
 
     input_format: that of the input as it was found out, where `input` does not say it; with "batch" the
     configuration's API must be the lines' (`batch_file.api_of`). whole_reply: an answer's `output` is the whole body
-    of the reply, a JSON object. Raises `ConfigError` for a template or a schema that is none, and for what the
-    format cannot have.
+    of the reply, a JSON object. parts: what is kept of a reply beside its text (see `kept_parts`). Raises `ConfigError`
+    for a template or a schema that is none, and for what the format cannot have.
     """
     api = _api(config.api)
     if (input_format or input.format) == "batch":
@@ -32,7 +34,7 @@ def open_task(
 
         if (problem := next(task_checks.batch_problems(config, input), None)) is not None:
             raise ConfigError(problem)
-        return BatchTask(api, config, whole_reply=whole_reply)
+        return BatchTask(api, config, whole_reply=whole_reply, parts=parts)
     if config.prompt is None and config.messages is None:
         raise ConfigError(task_checks.NO_QUESTION)
     rows = rows_per_request(config, whole_reply=whole_reply)
@@ -55,8 +57,10 @@ def open_task(
         return PackedTask(_opened(api, inner, input.id), config)
     if isinstance(config.schema, dict):
         member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
-        return StructuredTask(_opened(api, inner, input.id), config.schema, member, strict=config.strict_json)
-    return _opened(api, config, input.id, whole_reply=whole_reply, rows_per_request=rows)
+        return StructuredTask(
+            _opened(api, inner, input.id, parts=parts), config.schema, member, strict=config.strict_json
+        )
+    return _opened(api, config, input.id, whole_reply=whole_reply, parts=parts, rows_per_request=rows)
 
 
 def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:

@@ -5,6 +5,7 @@ raw control characters in strings, escapes that are none, and NaN and the infini
 as it was, byte for byte; what is cut off or of another shape is no more JSON than before.
 """
 
+import json
 import re
 
 _TOKENS = re.compile(r'"(?:[^"\\]+|\\.)*+"|-?\b(?:NaN|Infinity|nan|inf)\b', re.DOTALL)
@@ -21,13 +22,30 @@ _NAMED = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 def mended(body: bytes) -> bytes:
     """Return the same JSON so that any reader takes it."""
-    coding = "utf-16" if body.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    return mended_text(body.decode(coding, "replace")).encode()
+    return mended_text(text_in(body)).encode()
+
+
+def text_in(body: bytes) -> str:
+    """Return the text of a body that should be JSON, whichever form of Unicode it has."""
+    return body.decode(json.detect_encoding(body), "replace")
+
+
+def first_value(text: str) -> str:
+    """Return the first JSON value of a text, without whatever stands behind it; the text itself where there is none."""
+    text = text.strip()
+    try:
+        end = _decode_loose(text)[1]
+    except (ValueError, RecursionError):
+        return text
+    return text if '"error"' in text[end:] else text[:end]  # what came after may be why it is not to be believed
 
 
 def mended_text(text: str) -> str:
     """Return the same JSON text so that any reader takes it."""
     return _TOKENS.sub(_token, text.lstrip("\ufeff"))
+
+
+_decode_loose = json.JSONDecoder(strict=False).raw_decode
 
 
 def _token(match: re.Match[str]) -> str:

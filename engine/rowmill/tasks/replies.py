@@ -1,5 +1,7 @@
 """What the replies of all APIs have in common: that they are JSON of a known shape, and say what they cost."""
 
+import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, TypeVar
 
@@ -8,10 +10,11 @@ import msgspec
 from rowmill.core.amounts import Spent
 from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer
-from rowmill.tasks.mended import mended
+from rowmill.tasks.mended import first_value, mended_text, text_in
 from rowmill.tasks.rows import UNREADABLE
 
 NULL = msgspec.Raw(b"null")
+_EVENTS = re.compile(r"\s*(?:data|event|id|retry)?:")  # as a body begins that is a stream
 _CACHED = b'"cached_tokens"'
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # a sum of other ones would be no figure
 Decoded = TypeVar("Decoded")
@@ -62,10 +65,31 @@ def decoded_mended(decode: Callable[[bytes], Decoded], body: bytes, what: str) -
     if not body:
         raise BadReply("the reply is empty")
     try:
-        body = mended(body)
+        body = _mended_reply(body)
         return decode(body), body
     except UNREADABLE as error:
         raise BadReply(f"no {what}: {error}") from None
+
+
+def readable(body: bytes) -> bytes:
+    """Return a body that was read as JSON that any reader takes: as it is, if it can be."""
+    try:
+        if not body.isascii():
+            body.decode()
+        _decode_outside(body)
+    except UNREADABLE:
+        return _mended_reply(body)
+    return body
+
+
+def _mended_reply(body: bytes) -> bytes:
+    """Return the JSON of a body that is none as it is. Raises `BadReply` for a part of a stream of events."""
+    text = text_in(body)
+    if _EVENTS.match(text) is not None:
+        from rowmill.tasks.streamed import assembled
+
+        return mended_text(json.dumps(assembled(text))).encode()
+    return first_value(mended_text(text)).encode()
 
 
 def counted(usage: bytes) -> tuple[int, int, int]:
@@ -93,8 +117,8 @@ def cached(usage: bytes, prompt_tokens: int) -> int:
 def paid(body: bytes) -> Spent:
     """Return what a reply cost that is not to be read any further."""
     try:
-        usage = bytes(_decode_outside(body).usage)
-    except UNREADABLE:
+        usage = bytes(_decode_outside(readable(body)).usage)
+    except (*UNREADABLE, BadReply):
         return Spent(1)
     prompt, completion, cached_tokens = counted(usage)
     return Spent(1, prompt, cached_tokens, completion)
@@ -114,8 +138,8 @@ def alike(outputs: Iterable[bytes], rows: int, outside: Outside) -> list[Answer 
     prompt, completion = (shared(tokens, rows) for tokens in counted(bytes(outside.usage))[:2])
     model = bytes(outside.model)
     return [
-        Answer(output, b"null", model, b"null", *tokens)
-        for output, *tokens in zip(outputs, prompt, completion, strict=True)
+        Answer(output, b"null", model, b"null", own_prompt, own_completion)
+        for output, own_prompt, own_completion in zip(outputs, prompt, completion, strict=True)
     ]
 
 
@@ -126,9 +150,9 @@ def whole(parse: Callable[[bytes], Answer]) -> Callable[[bytes], Answer]:
         try:
             answer = parse(body)
         except Declined:
-            outside = _decode_outside(body)
+            outside = _decode_outside(readable(body))
             usage = bytes(outside.usage)
             answer = Answer(b"", b"null", bytes(outside.model), usage, *counted(usage))
-        return msgspec.structs.replace(answer, output=body.strip())
+        return msgspec.structs.replace(answer, output=readable(body).strip())
 
     return parse_whole

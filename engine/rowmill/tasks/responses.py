@@ -11,17 +11,12 @@ from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, Declined, EmptyReply
 from rowmill.core.wire import Answer
 from rowmill.tasks.api import Api
-from rowmill.tasks.contents import Content, beside, decoded_object, filtered, texts_in
+from rowmill.tasks.contents import CALLS, Content, beside, decoded_object, filtered, texts_in
 from rowmill.tasks.conversation import Parts
 from rowmill.tasks.replies import NULL, Outside, counted, decoded
 from rowmill.tasks.rows import encode
 
 _REASONS = {"max_output_tokens": b'"length"', "content_filter": b'"content_filter"'}
-# What the asker is to do. Calls of a server's own tools, as "web_search_call", are no part of what it says.
-_CALLS = frozenset({
-    "function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call",
-    "mcp_approval_request", "tool_call",
-})  # fmt: skip
 _NO_TEXT = "a response without text"
 
 
@@ -97,7 +92,7 @@ def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:
     for raw in response.output:
         item = bytes(raw)
         kind = decoded(_decode_item, item, "response").type
-        if kind in _CALLS:
+        if kind in CALLS:
             calls.append(item)
         elif kind == "message":
             refusal = _read_message(item, texts, hosted, thoughts) or refusal
@@ -113,9 +108,9 @@ def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:
     members = {"tool_calls": b"[%b]" % b",".join(calls)} if calls else {}
     if texts and images:
         members["images"] = b"[%b]" % b",".join(images)
+    if refusal and (members or texts):
+        members["refusal"] = encode(refusal)
     if members:
-        if refusal:
-            members["refusal"] = encode(refusal)
         return beside(text, members), b'"tool_calls"' if calls and not incomplete else reason
     if texts:
         return text, reason

@@ -15,7 +15,7 @@ from rowmill.core.errors import ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
-from rowmill.tasks.contents import filtered, text_of
+from rowmill.tasks.contents import choices_in, filtered, listed, text_of
 from rowmill.tasks.found_json import NoJson, json_in
 from rowmill.tasks.schema import Document, OutputSchema, response_format, text_format
 from rowmill.tasks.wrapper import TaskWrapper
@@ -36,7 +36,8 @@ class _Conversation(msgspec.Struct, gc=False):
 class StructuredTask(TaskWrapper):
     """Builds the requests of another task, and holds the replies' content against a schema.
 
-    The output of an answer is the JSON that the model wrote, on one line.
+    The output of an answer is the JSON that the model wrote, on one line; of several choices, each of which must fit,
+    it is the list of theirs.
     """
 
     rows_per_request = 1
@@ -82,6 +83,13 @@ class StructuredTask(TaskWrapper):
         `InvalidOutput` where the content does not fit the schema.
         """
         answer = self._parse(body)
+        if (choices := choices_in(answer.output)) is None:
+            return msgspec.structs.replace(answer, output=self._taken(answer))
+        each = [self._taken(msgspec.structs.replace(answer, output=choice)) for choice in choices]
+        return msgspec.structs.replace(answer, output=listed(each))
+
+    def _taken(self, answer: Answer) -> bytes:
+        """Return the JSON in an answer with one content. Raises as `parse` does."""
         try:
             text, value = json_in(answer.output, strict=self._strict, fits=self.fits)
         except NoJson as error:
@@ -89,7 +97,7 @@ class StructuredTask(TaskWrapper):
         problem = self.schema.problem(value)
         if problem is not None:
             self._invalid(answer, problem)
-        return msgspec.structs.replace(answer, output=text)
+        return text
 
     def fits(self, value: object) -> bool:
         """Whether a value fits the schema."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
+from rowmill.core.plain_text import clipped
 from rowmill.core.wire import Failure
 from rowmill.transport import faults
 from rowmill.transport.foreign_words import cleaned
@@ -24,11 +25,21 @@ def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: 
     if isinstance(error, InvalidRow):
         return Failure(fault=faults.INVALID_ROW, message=str(error))
     if isinstance(error, InvalidOutput):
-        return Failure(fault=faults.INVALID_OUTPUT, message=cleaned(str(error), ()), reply=error.answer.output)
+        return Failure(
+            fault=faults.INVALID_OUTPUT,
+            message=cleaned(str(error), ()),
+            reply=error.answer.output,
+            more=error.answer.more,
+        )
     if isinstance(error, Declined):
-        return Failure(fault=faults.CONTENT_FILTER, message=str(error), code="refusal", status=status)
+        text = str(error)
+        # A message is clipped; what the model has said was paid for.
+        whole = msgspec.json.encode(text) if clipped(text) != text else None
+        return Failure(
+            fault=faults.CONTENT_FILTER, message=text, code="refusal", status=status, reply=whole, more=error.more
+        )
     if isinstance(error, EmptyReply):  # what it cost is known
-        return Failure(fault=faults.EMPTY_REPLY, message=str(error), status=status, reply=error.rest)
+        return Failure(fault=faults.EMPTY_REPLY, message=str(error), status=status, reply=error.rest, more=error.more)
     # The work was done and will be done again: this one is certain to be billed twice.
     return Failure(fault=faults.BAD_REPLY, message=str(error), status=status, maybe_billed=True)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from rowmill.core.config.sections import REPLY_PARTS
 from rowmill.core.errors import InvalidOutput
 from rowmill.core.wire import Answer, Failure
 from rowmill.store.in_flight import InflightBoard
@@ -51,6 +52,7 @@ class OutcomeWriter:
         self._board = board
         self._include_input = "input" in include
         self._include_meta = "meta" in include
+        self._no_parts = b"".join(b',"%b":null' % part.encode() for part in REPLY_PARTS if part in include)
         self._includes = bool(include)
         self._on_recorded = on_recorded
         self.pending_bytes = 0
@@ -68,7 +70,7 @@ class OutcomeWriter:
             attempts += job.asked
             prompt_tokens += job.spent[0]
             completion_tokens += job.spent[1]
-        include = self._included(job, ms, attempts) if self._includes else b""
+        include = self._included(job, ms, attempts, answer.more) if self._includes else b""
         line = result_line(job.index, job.request.id, answer, include)
         job.shard.checkpoint.append(
             job.index,
@@ -96,7 +98,7 @@ class OutcomeWriter:
         """Record an answer that the row did not ask for itself: it took no request and no tokens."""
         assert job.request is not None
         job.state = DONE[job.state]
-        line = result_line(job.index, job.request.id, answer, self._included(job, 0, 0))
+        line = result_line(job.index, job.request.id, answer, self._included(job, 0, 0, answer.more))
         job.shard.checkpoint.append(job.index, 0, 0, 0, "", line)
         self._note(len(line))
 
@@ -111,7 +113,7 @@ class OutcomeWriter:
         ms = int((now - job.started) * 1000) if job.requests else 0
         id_ = job.request.id if job.request is not None else self._task.id_of(job.line)
         attempts = max(job.attempts + job.asked, 1)
-        line = failure_line(job.index, id_, failure, self._included(job, ms, attempts))
+        line = failure_line(job.index, id_, failure, self._included(job, ms, attempts, failure.more))
         prompt, completion = job.spent or (0, 0)
         job.shard.checkpoint.append(
             job.index, attempts, job.requests, ms, _provider(job), line, prompt, completion, failed=True
@@ -152,15 +154,18 @@ class OutcomeWriter:
         if before == 0 or before < GROUP_BYTES <= after:
             self._on_recorded(after >= GROUP_BYTES)
 
-    def _included(self, job: Job, ms: int, attempts: int) -> bytes:
-        """Encode the further members of the output line that `output.include` asks for."""
+    def _included(self, job: Job, ms: int, attempts: int, parts: bytes) -> bytes:
+        """Encode the further members of the output line that `output.include` asks for.
+
+        parts: those of the reply; empty where there is none.
+        """
         members = b""
         if self._include_input:
             members += b',"input":' + self._task.input_of(job.line)
         if self._include_meta:
             meta = {"provider": _provider(job) or None, "attempts": attempts, "requests": job.requests, "ms": ms}
             members += b',"meta":' + msgspec.json.encode(meta)
-        return members
+        return members + (parts or self._no_parts)
 
 
 def _provider(job: Job) -> str:

@@ -26,7 +26,9 @@ class SupervisedWorker(ABC):
         self._setup = setup
         self._pipe = pipe
         self._directory = RunDirectory(setup.run_directory)
-        self._task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+        self._task = open_task(
+            config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts
+        )
         self._columns = None if "input" in config.output.include else self._task.columns
         self._codec = open_codec(config.output, setup.layout)
         self._codec.load()

@@ -351,7 +351,13 @@ def test_a_provider_value_of_the_wrong_type_is_refused_by_its_key(key: str) -> N
     [
         (tree(workers={"concurrency": "many"}), "workers.concurrency: 'many' is none of int, 'auto'"),
         (tree(client={"transport": "http"}), "client.transport: 'http' is none of 'direct', 'sdk'"),
-        (tree(output={"include": ["meta", "x"]}), "output.include[1]: 'x' is none of 'input', 'meta'"),
+        (
+            tree(output={"include": ["meta", "x"]}),
+            (
+                "output.include[1]: 'x' is none of 'input', 'meta', "
+                "'reasoning', 'tool_calls', 'logprobs', 'choices', 'message'"
+            ),
+        ),
         (
             tree(provider=[{"fallback_on": ["timeout"]}]),
             "provider.fallback_on[0]: 'timeout' is none of 'context_length', 'content_filter', 'invalid_request'",
@@ -493,7 +499,11 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(task={"params": {"messages": []}}), "task.params.messages"),
         (tree(task={"params": {"model": "x"}}), "task.params.model"),
         (tree(task={"params": {"stream": True}}), "task.params.stream"),
-        (tree(task={"params": {"n": 2}}), "task.params.n"),
+        *((tree(task={"params": {"n": n}}), "task.params.n") for n in (0, -1, 2.0, "2", None)),
+        (tree(task={"params": {"n": 2}, "api": "responses"}), "task.params.n"),
+        (tree(task={"params": {"n": 2}, "rows_per_request": 2}), "task.rows_per_request"),
+        (tree(task={"rows_per_request": 2}, output={"include": ["reasoning"]}), "task.rows_per_request"),
+        (tree(task={"api": "embeddings"}, output={"include": ["message"]}), "output.include"),
         (tree(task={"params": {"temperature": float("nan")}}), "task.params"),
         (tree(task={"params": {"a": {"b": [float("inf")]}}}), "task.params"),
         (tree(task={"params": {"day": tomllib.loads("d = 2026-01-01")["d"]}}), "task.params"),

@@ -1,13 +1,15 @@
 """The sections of a configuration, as frozen values."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from rowmill.core.simulator import SimulatorSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
+ReplyPart = Literal["reasoning", "tool_calls", "logprobs", "choices", "message"]
+REPLY_PARTS: tuple[ReplyPart, ...] = get_args(ReplyPart)  # in the order of their columns
 SIMULATOR = "simulator"  # the base_url that starts the embedded endpoint for the run
 
 
@@ -151,7 +153,12 @@ class OutputConfig(_ConfigSection, frozen=True):
     path: str  # a file, a directory (for Parquet parts; ends with "/"), or a URL of a file system
     format: Literal["auto", "jsonl", "csv", "parquet", "batch"] = "auto"  # "auto": by the name
     errors: str | None = None  # "<output>.errors.jsonl" where left out
-    include: list[Literal["input", "meta"]] = []
+    include: list[Literal["input", "meta"] | ReplyPart] = []
+
+    @property
+    def parts(self) -> tuple[ReplyPart, ...]:
+        """What is kept of a reply beside its text, in the order of the columns; nothing where it is kept whole."""
+        return () if self.format == "batch" else tuple(part for part in REPLY_PARTS if part in self.include)
 
 
 class Config(_ConfigSection, frozen=True, kw_only=True):

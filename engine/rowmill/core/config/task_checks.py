@@ -9,6 +9,8 @@ from rowmill.core.wire import CONTENT
 _MOST_INPUTS = 2048  # that the embeddings API takes in one request
 _MOST_PACKED = 1000
 _CONVERSATIONS = frozenset({"chat.completions", "responses"})  # the others take a text and nothing else
+_CHOICES = frozenset({"chat.completions", "completions"})  # whose replies may have several
+_TEXTS = _CONVERSATIONS | _CHOICES  # whose replies may have parts beside their text
 _UNITED = frozenset({"chat.completions", "embeddings", "moderations"})  # rows can share a request of these
 _QUESTION = ("prompt", "system", "template", "messages", "images", "per_row", "params", "schema")
 _NOTHING = TaskConfig()
@@ -39,6 +41,9 @@ def problems(config: Config) -> Iterator[str]:
     yield from _per_row_problems(task)
     yield from _schema_problems(config)
     yield from _packing_problems(config)
+    if task.api not in _TEXTS:
+        for part in config.output.parts:
+            yield f'output.include: "{part}" is of replies that are texts, and those of {task.api} are none; remove it'
 
 
 def asks_nothing(task: TaskConfig) -> bool:
@@ -87,8 +92,11 @@ def _params_problems(task: TaskConfig) -> Iterator[str]:
         yield "task.params.stream: a bulk run reads whole replies; remove it"
     if task.params.get("background"):
         yield "task.params.background: a bulk run waits for the reply itself; remove it"
-    if task.params.get("n", 1) != 1:
-        yield "task.params.n: one reply for each row; remove it, or repeat the rows"
+    if (n := task.params.get("n", 1)) != 1:
+        if task.api not in _CHOICES:
+            yield f"task.params.n: {task.api} gives one reply for each request; remove it"
+        elif type(n) is not int or n < 1:
+            yield "task.params.n: must be a whole number of replies for each row, 1 or more"
     if task.api == "embeddings" and task.params.get("encoding_format", "base64") not in _VECTORS:
         yield 'task.params.encoding_format: must be "base64" or "float"; the output is float32 either way'
     try:
@@ -134,6 +142,10 @@ def _packing_problems(config: Config) -> Iterator[str]:
     most = _MOST_PACKED if task.api == "chat.completions" else _MOST_INPUTS
     if not 1 <= rows <= most:
         yield f'{key}: must be 1 to {most}, or "auto"'
+    if task.params.get("n", 1) != 1:
+        yield f"{key}: task.params.n cannot be kept for rows that share a request; remove one of them"
+    for part in config.output.parts:
+        yield f'{key}: output.include "{part}" is of whole replies, not of rows that share one; remove one of them'
     for name in ("messages", "images", "per_row"):
         if getattr(task, name):
             yield f"{key}: rows with task.{name} cannot share a request; remove one of them"

@@ -4,7 +4,8 @@ In order:
 
 - the input's columns, where they are kept
 - index, id, output, error, error_code, error_status, error_message, finish_reason, model, prompt_tokens,
-  completion_tokens, and with `output.include = ["meta"]` provider, attempts, requests, ms
+  completion_tokens, with `output.include = ["meta"]` provider, attempts, requests, ms, and what else it names of a
+  reply, as `reasoning` and `message`: JSON text, but for the reasoning, which is a text
 - the members of a structured reply
 
 All names differ: an input column that has the name of a fixed one is called "input.<name>", a member of the reply that
@@ -60,7 +61,9 @@ class ResultTable:
         self._meta = "meta" in config.include
         self._vectors = layout.vectors
         kept = layout.input_columns if "input" in config.include else ()
-        fixed = FIXED + META if self._meta else FIXED
+        self._parts = config.parts
+        parts = tuple(Column(part, "string" if part == "reasoning" else "json") for part in config.parts)
+        fixed = (*FIXED, *(META if self._meta else ()), *parts)
         names = _names(fixed, kept, layout.fields)
         self._kept = [Column(name, column.type) for name, column in zip(names, kept, strict=False)]
         self._fields = [
@@ -133,6 +136,9 @@ class ResultTable:
                 [meta.requests for meta in metas],
                 [meta.ms for meta in metas],
             )
+        for part in self._parts:
+            text = plain_text if part == "reasoning" else json_text
+            values.append([text(getattr(row, part)) for row in rows])
         if self._reply is not None:
             values += self._of_members(self._reply, self._fields, replies)
         return values

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from rowmill.core.config.sections import REPLY_PARTS
 from rowmill.files.output.members import (
     NULL,
     UNREADABLE,
@@ -66,6 +67,12 @@ class OutputRow(msgspec.Struct, gc=False):
     usage: RowUsage | None = None
     input: Any = None  # as `Members` has it
     meta: RowMeta | None = None
+    # What was kept of a reply beside its text.
+    reasoning: msgspec.Raw = NULL
+    tool_calls: msgspec.Raw = NULL
+    logprobs: msgspec.Raw = NULL
+    choices: msgspec.Raw = NULL
+    message: msgspec.Raw = NULL
 
 
 class _RawOutputRow(msgspec.Struct, gc=False):
@@ -78,6 +85,11 @@ class _RawOutputRow(msgspec.Struct, gc=False):
     usage: msgspec.Raw = NULL
     input: msgspec.Raw = NULL
     meta: msgspec.Raw = NULL
+    reasoning: msgspec.Raw = NULL
+    tool_calls: msgspec.Raw = NULL
+    logprobs: msgspec.Raw = NULL
+    choices: msgspec.Raw = NULL
+    message: msgspec.Raw = NULL
 
 
 _decode_raw = msgspec.json.Decoder(_RawOutputRow).decode
@@ -134,6 +146,7 @@ class OutputRowReader:
             usage=_usage(raw.usage),
             input=None if members is None else members.read(raw.input),
             meta=_decode_meta(raw.meta),
+            **{part: getattr(raw, part) for part in REPLY_PARTS},
         )
 
 

@@ -83,7 +83,7 @@ def _usd(config: Config, spent: Spent) -> float | None:
 def _read(config: Config, found: Input) -> list[Point]:
     """Return what was asked, by request; without rows that could not be asked, or had their answer from others."""
     directory = RunDirectory(config.run_dir)
-    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch")
+    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts)
     parts = found.parts(directory.spool)
     shards = manifests.load_plan(directory.plan) or []
     return asyncio.run(_points(config.task.api, task, shards, parts, directory))

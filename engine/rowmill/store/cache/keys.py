@@ -32,6 +32,10 @@ def salt(config: Config) -> bytes:
     }
     if task.strict_json:  # left out where it is not, as before there was such a key
         determined_by["strict"] = True
+    if config.output.parts:  # left out likewise: a reply that was kept without them has none
+        determined_by["parts"] = config.output.parts
+    if task.params.get("n", 1) != 1:
+        determined_by["choices"] = "all"
     if task.api == "embeddings" or task.rows_per_request not in {1, "auto"}:
         # What is built of a row is then only its piece of a request: what the request says beside it counts too.
         determined_by["packed"] = msgspec.to_builtins(msgspec.structs.replace(task, rows_per_request=1))

@@ -8,17 +8,21 @@ import msgspec
 
 from rowmill.core.wire import Answer, Failure
 
-_ANSWER, _FAILURE = b"a", b"f"
+_ANSWER, _WITH_PARTS, _FAILURE = b"a", b"p", b"f"
 _MEMBERS = 6  # how much of a prompt the provider had cached says nothing of another row
 _encoder = msgspec.msgpack.Encoder()
 _answers = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes, bytes, int, int])
+_with_parts = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes, bytes, int, int, bytes])
 _failures = msgspec.msgpack.Decoder(Failure)
 
 
 def encode(result: Answer | Failure) -> bytes:
     """Return the result as bytes."""
     if type(result) is Answer:
-        return _ANSWER + _encoder.encode(msgspec.structs.astuple(result)[:_MEMBERS])
+        members = msgspec.structs.astuple(result)[:_MEMBERS]
+        if result.more:
+            return _WITH_PARTS + _encoder.encode((*members, result.more))
+        return _ANSWER + _encoder.encode(members)
     return _FAILURE + _encoder.encode(result)
 
 
@@ -27,4 +31,7 @@ def decode(data: bytes) -> Answer | Failure:
     rest = memoryview(data)[1:]
     if data[:1] == _ANSWER:
         return Answer(*_answers.decode(rest))
+    if data[:1] == _WITH_PARTS:
+        output, finish_reason, model, usage, prompt, completion, more = _with_parts.decode(rest)
+        return Answer(output, finish_reason, model, usage, prompt, completion, more=more)
     return _failures.decode(rest)

@@ -1,0 +1,113 @@
+"""Replies that came as a stream of events although nobody had asked for one."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rowmill.core.errors import BadReply
+from rowmill.tasks.chat import parse
+from rowmill.tasks.completions import Completions
+from rowmill.tasks.replies import paid, whole
+from rowmill.tasks.responses import Responses
+
+
+def events(*made: Any, done: bool = True, between: str = "\n\n") -> bytes:
+    lines = [f"data: {json.dumps(each)}" for each in made] + ["data: [DONE]"] * done
+    return (between.join(lines) + between).encode()
+
+
+def delta(finish_reason: str | None = None, index: int = 0, **members: Any) -> dict[str, Any]:
+    choice = {"index": index, "delta": members, "finish_reason": finish_reason}
+    return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice], "usage": None}
+
+
+USAGE = {"id": "c", "model": "m", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+TEXT = (delta(role="assistant", content=""), delta(content="Hé"), delta(content="llo"), delta("stop"), USAGE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        events(*TEXT),
+        events(*TEXT, done=False),
+        events(*TEXT, between="\r\n\r\n"),
+        events(*TEXT, between="\n"),
+        b": OPENROUTER PROCESSING\n\n" + events(*TEXT),
+        b"event: message\nid: 5\nretry: 10\n" + events(*TEXT),
+        b"\xef\xbb\xbf" + events(*TEXT),
+        events(*TEXT).rstrip(),
+    ],
+)
+def test_the_pieces_of_a_text_are_one_reply(body: bytes) -> None:
+    answer = parse(body)
+    assert json.loads(answer.output) == "Héllo"
+    assert (answer.finish_reason, answer.model) == (b'"stop"', b'"m"')
+    assert (answer.prompt_tokens, answer.completion_tokens) == (3, 2)
+    assert paid(body).prompt_tokens == 3
+    kept = json.loads(whole(parse)(body).output)
+    assert kept["choices"][0]["message"] == {"role": "assistant", "content": "Héllo"}
+
+
+def test_calls_come_in_pieces_by_their_index_and_choices_by_theirs() -> None:
+    def call(index: int, **function: str) -> dict[str, Any]:
+        more = {"id": f"c{index}", "type": "function"} if "name" in function else {}
+        return {"index": index, **more, "function": function}
+
+    body = events(
+        delta(tool_calls=[call(0, name="f", arguments="")]),
+        delta(tool_calls=[call(0, arguments='{"a"')]),
+        delta(tool_calls=[call(1, name="g", arguments="{}")]),
+        delta(tool_calls=[call(0, arguments=":1}")]),
+        delta("tool_calls"),
+    )
+    assert [each["function"] for each in json.loads(parse(body).output)] == [
+        {"name": "f", "arguments": '{"a":1}'},
+        {"name": "g", "arguments": "{}"},
+    ]
+    several = events(delta(index=1, content="b"), delta(content="a"), delta("stop"), delta("stop", index=1))
+    assert parse(several).output == b'["a","b"]'
+
+
+def test_the_last_event_of_a_response_has_it_all() -> None:
+    response = {"output": [{"type": "message", "content": [{"type": "output_text", "text": "a"}]}], "model": "m"}
+    first: dict[str, Any] = {"type": "response.created", "response": {"status": "in_progress", "output": []}}
+    last: dict[str, Any] = {"type": "response.completed", "response": {**response, "status": "completed"}}
+    text: dict[str, Any] = {"type": "response.output_text.delta", "delta": "a"}
+    body = b"".join(
+        b"event: %b\n%b" % (each["type"].encode(), events(each, done=False)) for each in (first, text, last)
+    )
+    assert Responses.parse(body).output == b'"a"'
+    with pytest.raises(BadReply, match="a stream of events that ends before the reply does"):
+        Responses.parse(events(first, text, done=False))
+
+
+def test_completions_are_put_together_too() -> None:
+    made = [{"choices": [{"index": 0, "text": text, "finish_reason": None}]} for text in ("a", "b")]
+    assert Completions.parse(events(*made)).output == b'"ab"'
+
+
+def test_whole_reply_behind_comments_that_kept_the_connection_alive() -> None:
+    body = b': keep-alive\n\n: keep-alive\n\n{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}'
+    assert parse(body).output == b'"a"'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        events(*TEXT[:3], done=False),
+        events(*TEXT)[:-60],
+        events({"error": {"message": "overloaded", "code": 503}}),
+        events(*TEXT[:2], {"error": {"message": "overloaded", "code": 503}}),
+        events(),
+        b"data:",
+        b": keep-alive\n\n",
+        b"data: x\n\n",
+        b"data: [1]\n\n",
+        b"event: error\n",
+    ],
+)
+def test_a_stream_that_is_not_whole_is_no_reply(body: bytes) -> None:
+    with pytest.raises(BadReply, match=r"^no chat completion: |^a stream of events "):
+        parse(body)
+    assert paid(body).requests == 1
