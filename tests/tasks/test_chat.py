@@ -12,6 +12,7 @@ from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, ConfigError, Declined, EmptyReply, InputError, InvalidRow
 from rowmill.tasks.chat import Chat, parse
 from rowmill.tasks.plain import PlainTask
+from rowmill.tasks.replies import paid, whole
 from rowmill.tasks.rows import input_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
@@ -397,6 +398,34 @@ def test_a_prompt_that_a_filter_has_held_back_has_no_choices() -> None:
     assert parse(json.dumps(azure).encode()).finish_reason == b'"content_filter"'
 
 
+def test_the_output_of_several_choices_is_the_list_of_all() -> None:
+    def listed(*messages: Any) -> Any:
+        choices = [{"message": message, "finish_reason": "stop"} for message in messages]
+        return json.loads(parse(json.dumps({"choices": choices}).encode()).output)
+
+    calls = [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
+    a, b, no = {"content": "a"}, {"content": "b"}, {"refusal": "no"}
+    assert listed(a, b) == ["a", "b"]
+    assert listed(a, {"content": None}, b) == ["a", None, "b"]
+    assert listed(a, b, no) == ["a", "b", {"content": None, "refusal": "no"}]
+    assert listed(a, {"content": None, "tool_calls": calls}) == ["a", calls]
+    assert listed({"content": "a", "tool_calls": calls}, b) == [{"content": "a", "tool_calls": calls}, "b"]
+    held_back = [{"message": None, "finish_reason": "content_filter"}, {"message": b, "finish_reason": "stop"}]
+    answer = parse(json.dumps({"choices": held_back}).encode())
+    assert (answer.output, answer.finish_reason) == (b'["","b"]', b'"content_filter"')
+    with pytest.raises(Declined, match=r"^no$"):
+        listed(no, {"refusal": "never"})
+    with pytest.raises(EmptyReply):
+        listed({"content": None}, {"content": None})
+
+
+def test_a_refusal_beside_a_text_stands_beside_it() -> None:
+    assert json.loads(parse(reply(content="a", refusal="no")).output) == {"content": "a", "refusal": "no"}
+    nothing: tuple[Any, ...] = (None, "", {}, [])
+    for none in nothing:
+        assert json.loads(parse(reply(content="a", refusal=none)).output) == "a"
+
+
 def test_the_first_choice_that_has_an_answer_is_the_output() -> None:
     choices = [{"message": {"content": None}, "finish_reason": "stop"}, {"message": {"content": "b"}}]
     assert parse(json.dumps({"choices": choices}).encode()).output == b'"b"'
@@ -426,6 +455,16 @@ def test_the_first_choice_that_has_an_answer_is_the_output() -> None:
 )
 def test_a_whole_reply_with_a_few_broken_bytes_is_read(body: bytes, output: str) -> None:
     assert strict(parse(body).output) == output
+
+
+@pytest.mark.parametrize("begin", [b"\xef\xbb\xbf", b": keep-alive\n\n", b"", b"\n"])
+def test_a_mended_reply_is_kept_whole_as_what_it_was_mended_to(begin: bytes) -> None:
+    body = b'{"choices":[{"message":{"content":"a","x":NaN}}],"usage":{"prompt_tokens":3}}'
+    assert paid(begin + body + b"\0").prompt_tokens == 3
+    kept = json.loads(whole(parse)(begin + body + b"\0").output)
+    assert kept == {"choices": [{"message": {"content": "a", "x": None}}], "usage": {"prompt_tokens": 3}}
+    declined = whole(parse)(begin + b'{"choices":[{"message":{"content":null,"refusal":"no\x01"}}]}')
+    assert json.loads(declined.output)["choices"][0]["message"]["refusal"] == "no\x01"
 
 
 def test_what_an_error_stands_behind_is_no_reply() -> None:

@@ -90,6 +90,12 @@ def test_a_reply_without_an_answer_keeps_its_reasoning() -> None:
     assert error.value.rest == b'"hm"'
 
 
+def test_a_refusal_beside_a_text_stands_beside_it() -> None:
+    text = {"type": "output_text", "text": "a"}
+    body = reply(said(text, {"type": "refusal", "refusal": "no"}))
+    assert json.loads(parse(body).output) == {"content": "a", "refusal": "no"}
+
+
 def test_a_refusal_is_told_in_the_models_words() -> None:
     with pytest.raises(Declined, match=r"^I cannot$"):
         parse(reply(said({"type": "refusal", "refusal": "I cannot"})))

@@ -105,6 +105,7 @@ def test_whole_reply_behind_comments_that_kept_the_connection_alive() -> None:
         b"data: x\n\n",
         b"data: [1]\n\n",
         b"event: error\n",
+        b": keep-alive\n\n{",
     ],
 )
 def test_a_stream_that_is_not_whole_is_no_reply(body: bytes) -> None:

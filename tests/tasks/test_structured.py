@@ -49,6 +49,21 @@ def invalid(content: Any, finish_reason: str = "stop") -> InvalidOutput:
     return error.value
 
 
+def test_each_of_several_choices_must_fit() -> None:
+    def choices(*contents: Any) -> bytes:
+        made = [{"message": {"content": content}, "finish_reason": "stop"} for content in contents]
+        return json.dumps({"choices": made}).encode()
+
+    good, fenced = '{"name":"a","price":1}', '```json\n{"name":"b", "price":2}\n```'
+    assert TASK.parse(choices(good, fenced)).output == b'[{"name":"a","price":1},{"name":"b","price":2}]'
+    for wrong, shown in (("{}", "{}"), (None, "null"), ("no", "no")):
+        with pytest.raises(InvalidOutput) as error:
+            TASK.parse(choices(good, wrong, fenced))
+        assert json.loads(error.value.answer.output) == shown
+    three = structured(msgspec.structs.replace(CONFIG, params={"n": 3}))
+    assert three.parse(reply(good)).output == b'[{"name":"a","price":1}]'  # one is all that came
+
+
 # Requests
 
 

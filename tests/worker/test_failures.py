@@ -1,8 +1,9 @@
 """What a task raises becomes the same failure wherever the reply came from."""
 
+import msgspec
 import pytest
 
-from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
+from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
 from rowmill.core.wire import Answer, Failure
 from rowmill.transport import faults
 from rowmill.worker.failures import failure_of, may_be_one_row, redacted
@@ -24,6 +25,21 @@ ANSWER = Answer(b'"as it came"', b'"stop"', b'"m"', b"null", 10, 7)
 )
 def test_each_of_them_has_its_class(error: InvalidRow | BadReply | Declined | InvalidOutput, failure: Failure) -> None:
     assert failure_of(error, 201) == failure
+
+
+def test_a_refusal_that_is_too_long_for_a_message_is_whole_beside_it() -> None:
+    text = "I cannot. " * 200
+    failure = redacted(failure_of(Declined(text)), ())
+    assert failure.message.endswith("…")
+    assert failure.reply == msgspec.json.encode(text)
+
+
+def test_what_is_kept_of_a_reply_that_was_no_answer_stands_in_its_failure() -> None:
+    empty, declined = EmptyReply("nothing"), Declined("no")
+    empty.more = declined.more = b',"reasoning":"hm"'
+    invalid = InvalidOutput("no number", msgspec.structs.replace(ANSWER, more=b',"reasoning":"hm"'))
+    assert [failure_of(each).more for each in (empty, declined, invalid)] == [b',"reasoning":"hm"'] * 3
+    assert failure_of(BadReply("no JSON")).more == b""
 
 
 def test_no_secret_stands_in_any_text_of_the_server() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from rowmill.core.rows import Shard
 from rowmill.store.checkpoint import Checkpoint
+from rowmill.transport import faults
 from rowmill.worker import job as module
 from rowmill.worker.job import DONE, FOLLOWING, IN_FLIGHT, READY, Job, OpenShard, RowState
 from rowmill.worker.packs import packed, repacked
@@ -23,6 +24,13 @@ class Main:
 
 def row(index: int = 3, **more: Any) -> Job:
     return Job(index, b"{}", 2, None, **more)  # type: ignore[arg-type]  # nobody here looks at the shard
+
+
+def test_what_is_tried_again_once_at_most_ends_a_row_the_second_time_whatever_came_between() -> None:
+    one = row()
+    empty, other = faults.TABLE["empty_reply"], faults.TABLE["server_error"]
+    assert [one.ends_with(fault) for fault in (other, other, empty, other)] == [False] * 4
+    assert [one.ends_with(fault) for fault in (empty, other, empty)] == [True, False, True]
 
 
 def test_every_state_has_its_moves_and_can_be_reached() -> None:

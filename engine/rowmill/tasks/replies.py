@@ -15,6 +15,7 @@ from rowmill.tasks.rows import UNREADABLE
 
 NULL = msgspec.Raw(b"null")
 _EVENTS = re.compile(r"\s*(?:data|event|id|retry)?:")  # as a body begins that is a stream
+_COMMENTS = re.compile(r"\A(?:\s*:[^\n]*\n)+\s*(?=\{)")  # they have kept the connection alive before a whole reply
 _CACHED = b'"cached_tokens"'
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # a sum of other ones would be no figure
 Decoded = TypeVar("Decoded")
@@ -84,7 +85,7 @@ def readable(body: bytes) -> bytes:
 
 def _mended_reply(body: bytes) -> bytes:
     """Return the JSON of a body that is none as it is. Raises `BadReply` for a part of a stream of events."""
-    text = text_in(body)
+    text = _COMMENTS.sub("", text_in(body))
     if _EVENTS.match(text) is not None:
         from rowmill.tasks.streamed import assembled
 

@@ -55,8 +55,6 @@ def _events(text: str) -> Iterator[dict[str, Any] | None]:
     for line in re.split(r"\r\n|\n|\r", text):
         if line.startswith("data:"):
             data += line.removeprefix("data:")
-        elif line.startswith("{"):
-            data = line  # a whole reply behind comments that kept the connection alive
         else:
             continue
         if data.strip() == _DONE:

@@ -28,6 +28,8 @@ def config(**sections: object) -> Config:
         config(task={"schema": {"type": "object"}}),
         config(task={"rows_per_request": 20}),
         config(output={"format": "batch"}),
+        config(output={"include": ["reasoning"]}),
+        config(task={"params": {"n": 2}}),
         config(provider=[{"base_url": "https://a.test/v1"}]),
         config(provider=[{"base_url": "https://a.test/v1"}, {"name": "b", "base_url": "https://c.test/v1"}]),
         config(provider=[{"base_url": "https://a.test/v1", "model": "n"}, BASE["provider"][1]]),  # type: ignore[index]
@@ -43,6 +45,7 @@ def test_what_determines_a_reply_beside_the_body_makes_another_key(other: Config
         config(provider=list(reversed(BASE["provider"]))),  # type: ignore[call-overload]  # it is a list
         config(task={"prompt": "{other}"}),  # stands in the body
         config(workers={"count": 7}),
+        config(output={"include": ["input", "meta"]}),
         config(output={"path": "elsewhere.csv", "format": "csv"}),
         config(input={"path": "other.jsonl", "id": "id"}),
     ],

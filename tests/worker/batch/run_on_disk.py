@@ -160,7 +160,7 @@ class RunOnDisk:
         if path is None:
             lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
             (folder / "in.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-        whole_reply = task.pop("whole_reply", False)
+        whole_reply, parts = task.pop("whole_reply", False), task.pop("parts", ())
         self.directory = RunDirectory(folder / "run")
         for name in ("checkpoints", "sealed", "spool", "boards"):
             (folder / "run" / name).mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,9 @@ class RunOnDisk:
         self.inputs = found.parts(self.directory.spool)
         self.rows = sum(shard.rows for shard in self.shards)
         settings = {"model": "m", "prompt": "{text}"} | task
-        self.task = open_task(TaskConfig(**settings), config, input_format=found.format, whole_reply=whole_reply)
+        self.task = open_task(
+            TaskConfig(**settings), config, input_format=found.format, whole_reply=whole_reply, parts=parts
+        )
 
     def process(self, **more: Any) -> Process:
         return Process(self, **more)

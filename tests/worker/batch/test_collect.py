@@ -360,6 +360,28 @@ def test_everything_that_was_answered_is_paid_for(tmp_path: Path) -> None:
 # Replies that are no valid answers
 
 
+def test_a_reply_without_an_answer_is_tried_again_once_and_kept_with_what_the_output_includes(tmp_path: Path) -> None:
+    async def story() -> None:
+        disk = RunOnDisk(tmp_path, texts(2), parts=("reasoning", "message"))
+        process = disk.process(include=("reasoning", "message"))
+        part = await process.build()
+        thought = {"content": None, "reasoning_content": "hm"}
+        empty = {"choices": [{"message": thought, "finish_reason": "stop"}], "model": "m"}
+        lines = [answered("r0", empty), answered("r1", completion("a"))]
+        found = await process.collect(part, written(tmp_path / "output", lines))
+        assert (found.answered, found.left, found.failed) == (1, 1, 0)
+        part = await process.build()
+        output = written(tmp_path / "output", [answered("r0", empty)])
+        found = await process.collect(part, output, number=2, earlier=[10])
+        assert (found.left, found.failed, found.faults) == (0, 1, {"empty_reply": 1})
+        failed, good = (disk.records()[row]["line"] for row in (0, 1))
+        assert (failed["error"]["class"], failed["error"]["reply"]) == ("empty_reply", "hm")
+        assert (failed["reasoning"], failed["message"]) == ("hm", thought)
+        assert (good["output"], good["reasoning"], good["message"]["content"]) == ("a", None, "a")
+
+    run(story())
+
+
 def test_a_row_is_shown_what_was_wrong_in_the_next_try_until_it_is_right(tmp_path: Path) -> None:
     async def story() -> None:
         disk = RunOnDisk(tmp_path, texts(3), schema=SCHEMA)
