@@ -183,6 +183,13 @@ def test_refusals_and_bad_replies_are_what_they_are_without_a_schema() -> None:
         TASK.parse(b"{}")
 
 
+def test_a_content_that_the_server_has_read_already_is_taken() -> None:
+    assert TASK.parse(reply({"name": "x", "price": 1})).output == b'{"name": "x", "price": 1}'
+    assert str(invalid({"name": "x"})) == '"price" is a required property'
+    assert json.loads(invalid({"name": "x"}).answer.output) == '{"name": "x"}'
+    assert json.loads(invalid({"text": "x", "price": 1}).answer.output) == '{"text": "x", "price": 1}'
+
+
 def test_calls_of_tools_are_no_structured_reply() -> None:
     calls = [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
     with pytest.raises(InvalidOutput, match="the reply is no text") as error:

@@ -53,6 +53,9 @@ class Content:
         self.thoughts: list[str] = []
         self.refusal = ""
         self.other = False
+        if isinstance(content, dict) and "type" not in content and len(content) > 1:
+            self.other = True  # no part, but what the text would have been, read by the server already
+            return
         for part in content if isinstance(content, list) else [content]:
             self._add(part)
 
@@ -148,9 +151,14 @@ def choices_in(output: bytes) -> list[bytes] | None:
     return None if is_other or not choices else choices
 
 
+def is_beside(output: bytes) -> bool:
+    """Whether an output is one that `beside` has made."""
+    return output.startswith(_BESIDE)
+
+
 def text_of(output: bytes) -> bytes:
     """Return the text in an output that `beside` has made, as a JSON string; any other output as it is."""
-    if not output.startswith(_BESIDE):
+    if not is_beside(output):
         return output
     try:
         text = bytes(_decode_beside(output).content)

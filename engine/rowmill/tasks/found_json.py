@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from rowmill.tasks.contents import text_of, without_thoughts
+from rowmill.tasks.contents import is_beside, text_of, without_thoughts
 from rowmill.tasks.mended import mended, mended_text
 
 _QUOTE = ord('"')
@@ -37,6 +37,8 @@ def json_in(output: bytes, *, strict: bool = False, fits: Fits | None = None) ->
     """
     output = text_of(output)
     if output[0] != _QUOTE:
+        if output[:1] == b"{" and not is_beside(output):  # some servers have read it already
+            return one_line(output.decode()), _decode(output)
         raise NoJson("the reply is no text")
     try:
         text = _decode_text(output)

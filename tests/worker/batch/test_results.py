@@ -48,6 +48,14 @@ def test_results_are_found_by_id_in_whatever_order_and_file(tmp_path: Path) -> N
             results["r4"]
 
 
+def test_results_with_a_few_broken_bytes_are_not_asked_for_again(tmp_path: Path) -> None:
+    whole = b'{"custom_id":"%b","response":{"status_code":200,"body":{"a":%b}},"error":null}'
+    bodies = [b'"\\ud83d"', b"NaN", b'"\xff"', b'"\t"']
+    lines = [whole % (b"r%d" % number, body) for number, body in enumerate(bodies)]
+    with read(tmp_path, b"\xef\xbb\xbf" + lines[0], *lines[1:]) as results:
+        assert [json.loads(results[f"r{n}"].body)["a"] for n in range(4)] == ["\ufffd", None, "\ufffd", "\t"]
+
+
 @pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled"])
 def test_requests_that_were_never_made_are_told_apart(tmp_path: Path, code: str) -> None:
     with read(tmp_path, unasked("r0", code), unasked("r1", "request_timeout")) as results:

@@ -6,18 +6,20 @@ a line stands is kept of it; a line is read again where it is asked for.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self, TypeVar
 
 import msgspec
 
 from rowmill.store import durable
+from rowmill.tasks.mended import mended
 
 _BLOCK_BYTES = 1 << 20
 _OK = range(200, 300)
 _NULL = msgspec.Raw(b"null")
+Line = TypeVar("Line")
 
 
 class RequestResult(msgspec.Struct, frozen=True):
@@ -107,7 +109,7 @@ class Results:
         """Read a request's result again. Raises `KeyError` where there is none."""
         place = self._places[custom_id]
         try:
-            return _result(_decode_line(os.pread(place.file.fileno(), place.length, place.offset)))
+            return _result(_read(_decode_line, os.pread(place.file.fileno(), place.length, place.offset)))
         except _UNREADABLE as error:
             return RequestResult(0, b"", None, f"the batch's result cannot be read: {error}")
 
@@ -128,13 +130,23 @@ class Results:
     def _note(self, line: bytes, file: BinaryIO, offset: int) -> None:
         """Note where a line stands, unless it is the result of no request. Of several results an answer counts."""
         try:
-            head = _decode_head(line)
+            head = _read(_decode_head, line)
         except _UNREADABLE:
             return
         answered = head.response is not None and head.response.status_code in _OK
         before = self._places.get(head.custom_id)
         if head.custom_id and (before is None or (answered and not before.answered)):
             self._places[head.custom_id] = _ResultPlace(file, offset, len(line), answered)
+
+
+def _read(decode: Callable[[bytes], Line], line: bytes) -> Line:
+    """Decode a line; one with a few broken bytes was paid for as any other (see `mended`)."""
+    try:
+        if not line.isascii():
+            line.decode()  # a body is passed on unread
+        return decode(line)
+    except _UNREADABLE:
+        return decode(mended(line))
 
 
 def _result(line: _ResultLine) -> RequestResult:
