@@ -34,6 +34,7 @@ from rowmill.tasks import Task
 from rowmill.tasks import schema as schemas
 from rowmill.tasks.batch_file import api_of
 from rowmill.tasks.factory import open_task
+from rowmill.tasks.readers import choices_asked
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
 _VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
@@ -130,7 +131,9 @@ def checked_task(config: Config, found: Input) -> Task:
 
 def _layout(config: Config, found: Input) -> Layout:
     schema = config.task.schema
-    fields: tuple[Column, ...] = schemas.fields(schema) if isinstance(schema, dict) else ()
+    fields: tuple[Column, ...] = ()
+    if isinstance(schema, dict) and choices_asked(config.task) == 1:  # those of several choices are a list
+        fields = schemas.fields(schema)
     columns = found.columns() if "input" in config.output.include else ()
     return Layout(input_columns=columns, fields=fields, vectors=config.task.api == "embeddings")
 

@@ -108,6 +108,8 @@ def test_trials_and_retries_exclude_each_other() -> None:
         ({"provider": [{"name": "a"}], "timeout_s": 5}, "put timeout_s into each"),
         ({"checkpoint": {"dir": "x"}}, "run_dir"),
         ({"workers": {"count": 0}}, "workers.count: must be 1"),
+        ({"include": "reasoning"}, "include: 'reasoning': must be a list"),
+        ({"include": ["message", "input"]}, "include: 'input': must be a list of any of reasoning, "),
         ({"params": {"temperature": object()}}, "none that TOML has"),
     ],
 )

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
 import pytest
 
+from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column
 from rowmill.interface.python import frames
@@ -151,6 +152,35 @@ def test_polars_and_arrow_get_typed_columns() -> None:
     assert table.schema.field("share").type == pa.float64()
     assert joined(pa.array(columns["a"]), RESULTS).to_pydict()["output"] == ["yes", None, "no"]
     assert joined(pl.Series(columns["a"]), RESULTS).columns == ["text", "output", "error"]
+
+
+def test_no_part_of_an_output_that_is_no_text_is_dropped() -> None:
+    calls = [{"id": "c", "function": {"name": "f"}}]
+    several = [["a", "b"], calls, {"content": "a", "tool_calls": calls}, [*calls, {"id": "d", "more": 1}], None]
+    for outputs in (several, several[1:2] + several[3:], [several[2], {"content": "b", "refusal": "no"}]):
+        results = [Result(index=index, output=output) for index, output in enumerate(outputs)]
+        columns = {"a": ["x"] * len(outputs)}
+        polars, arrow = joined(pl.DataFrame(columns), results), joined(pa.table(columns), results)
+        for cells in (polars["output"].to_list(), arrow["output"].to_pylist()):
+            for cell, output in zip(cells, outputs, strict=True):
+                assert frames._holds(json.loads(cell) if isinstance(cell, str) else cell, output)
+
+
+def test_parts_of_replies_are_columns_of_text() -> None:
+    first = Result(index=0, output="a", reasoning="hm", message={"content": "a", "x": [1]}, tool_calls=[{"id": "c"}])
+    results = [first, Result(index=1, error=RowError("timeout"))]
+    expected = {
+        "a": ["x", "y"], "output": ["a", None], "error": [None, "timeout: "], "reasoning": ["hm", None],
+        "tool_calls": ['[{"id":"c"}]', None], "message": ['{"content":"a","x":[1]}', None],
+    }  # fmt: skip
+    for rows in (pd.DataFrame({"a": ["x", "y"]}), pl.DataFrame({"a": ["x", "y"]}), pa.table({"a": ["x", "y"]})):
+        table = frames.source(rows)
+        assert table is not None
+        parts: list[ReplyPart] = ["reasoning", "tool_calls", "message"]
+        frames.check_names(table, (), "", parts)
+        made = table.joined(frames.answers(results, (), parts=parts))
+        found = made.to_pydict() if isinstance(rows, pa.Table) else {name: list(made[name]) for name in made.columns}
+        assert found == expected
 
 
 def test_vectors_become_columns_of_float32() -> None:

@@ -21,6 +21,7 @@ import msgspec
 
 from rowmill.core import config as configuration
 from rowmill.core.config import Config, ProviderConfig, TaskConfig
+from rowmill.core.config.sections import REPLY_PARTS, ReplyPart
 from rowmill.core.errors import (
     BudgetError,
     ConfigError,
@@ -42,6 +43,7 @@ from rowmill.interface.ui.screen import ProgressDisplay
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
 from rowmill.tasks import schema as schemas
+from rowmill.tasks.readers import choices_asked
 
 __all__ = [
     "BudgetError",
@@ -131,6 +133,7 @@ def map(  # noqa: A001 - rowmill.map is what it does
     run_dir: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
     prefix: str = "",
+    include: Sequence[ReplyPart] = (),
     progress: bool | None = None,
     **options: Any,
 ) -> Any:
@@ -145,6 +148,9 @@ def map(  # noqa: A001 - rowmill.map is what it does
     timeout_s, ...) by their names, and other sections as dicts: `workers={"count": 4}`, `cache={"use": "disk"}`;
     several providers as `provider=[{...}, {...}]`.
 
+    `include`: what else of a reply is wanted, as members of the `Result`s, or as columns of JSON text: any of
+    "reasoning" (a plain text), "tool_calls", "logprobs", "choices" and "message", as `output.include` has them.
+
     `run_dir`: a directory where the run is kept. The same call again goes on there and asks for nothing twice; with
     `retry_failed` it asks again for the rows that failed. Without it the run is kept only where it was stopped, and the
     error says where.
@@ -158,14 +164,17 @@ def map(  # noqa: A001 - rowmill.map is what it does
         task["prompt"] = f"{{{frames.TEXT}}}"
     provider = {"base_url": base_url, "api_key_env": api_key_env}
     with map_place(None if run_dir is None else Path(run_dir)) as place:
-        config = configuration.parse(_tree(task, provider, options, place, id), "rowmill.map")
+        config = configuration.parse(_tree(task, provider, options, place, id, include=include), "rowmill.map")
         resolved = schemas.resolved(config.task).schema
-        fields = schemas.fields(resolved) if isinstance(resolved, dict) else ()
+        # A reply of several choices is a list, whose members are no columns.
+        fields = schemas.fields(resolved) if isinstance(resolved, dict) and choices_asked(config.task) == 1 else ()
         if table is not None:
-            frames.check_names(table, fields, prefix)
+            frames.check_names(table, fields, prefix, config.output.parts)
         count = place.write(frames.lines(rows if table is None else table))
         results = _answered(config, place, retry=retry_failed, progress=progress) if count else []
-    return results if table is None else table.joined(frames.answers(results, fields, prefix=prefix))
+    if table is None:
+        return results
+    return table.joined(frames.answers(results, fields, prefix=prefix, parts=config.output.parts))
 
 
 def _answered(config: Config, place: MapPlace, *, retry: bool, progress: bool | None) -> list[Result]:
@@ -235,9 +244,18 @@ def _toml(key: str, value: Any) -> str:
 
 
 def _tree(
-    task: Mapping[str, Any], provider: Mapping[str, Any], options: Mapping[str, Any], place: MapPlace, id_: str | None
+    task: Mapping[str, Any],
+    provider: Mapping[str, Any],
+    options: Mapping[str, Any],
+    place: MapPlace,
+    id_: str | None,
+    *,
+    include: Sequence[ReplyPart] = (),
 ) -> dict[str, Any]:
     """Make the configuration of a `map`."""
+    wrong = [include] if isinstance(include, str) else [part for part in include if part not in REPLY_PARTS]
+    if wrong:
+        raise ConfigError(f"rowmill.map: include: {wrong[0]!r}: must be a list of any of {', '.join(REPLY_PARTS)}")
     task, provider, sections = dict(task), dict(provider), dict[str, Any]()
     for name, value in options.items():
         if name in _OF_TASK:
@@ -262,7 +280,7 @@ def _tree(
             "checkpoint": {**checkpoint, "dir": place.run},
             "input": {"path": place.rows, "format": "jsonl", **({} if id_ is None else {"id": id_})},
             "task": {name: value for name, value in task.items() if value is not None},
-            "output": {"path": place.results, "format": "jsonl"},
+            "output": {"path": place.results, "format": "jsonl", "include": list(include)},
         }
     )
 

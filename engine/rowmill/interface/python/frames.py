@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column
 
@@ -40,6 +41,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     model: str | None = None
     usage: dict[str, Any] | None = None  # tokens, as the server counted them
+    # What `include` names of the reply; None where there is none, or nobody asked for it.
+    reasoning: str | None = None
+    tool_calls: Any = None
+    logprobs: Any = None
+    choices: Any = None
+    message: Any = None
 
     def __repr__(self) -> str:
         """Return which row it is and what came of it."""
@@ -105,9 +112,9 @@ def lines(rows: Iterable[Any]) -> Iterator[bytes]:
         yield line + b"\n"
 
 
-def check_names(table: Source, fields: Sequence[Column], prefix: str) -> None:
+def check_names(table: Source, fields: Sequence[Column], prefix: str, parts: Sequence[ReplyPart] = ()) -> None:
     """Refuse a table that already has a column of an answer's name, before anything is paid for."""
-    for name, _, _ in answers([], fields, prefix=prefix):
+    for name, _, _ in answers([], fields, prefix=prefix, parts=parts):
         if name in table.columns:
             raise InputError(
                 f"rowmill.map: the rows have a column {name!r} already: rename it, or put a prefix before the names of "
@@ -115,8 +122,10 @@ def check_names(table: Source, fields: Sequence[Column], prefix: str) -> None:
             )
 
 
-def answers(results: Sequence[Result], fields: Sequence[Column], *, prefix: str = "") -> list[AnswerColumn]:
-    """Return the columns of the results: `output` or, where there are fields, each of them; then `error`."""
+def answers(
+    results: Sequence[Result], fields: Sequence[Column], *, prefix: str = "", parts: Sequence[ReplyPart] = ()
+) -> list[AnswerColumn]:
+    """Return the columns of the results: `output` or, where there are fields, each of them; `error`; then the parts."""
     outputs = [result.output for result in results]
     if fields:
         objects = [output if isinstance(output, dict) else {} for output in outputs]
@@ -130,7 +139,12 @@ def answers(results: Sequence[Result], fields: Sequence[Column], *, prefix: str 
             kind = "vector"
         columns = [AnswerColumn(f"{prefix}output", kind, outputs)]
     errors = [None if result.error is None else str(result.error) for result in results]
-    return [*columns, AnswerColumn(f"{prefix}error", "string", errors)]
+    columns.append(AnswerColumn(f"{prefix}error", "string", errors))
+    for part in parts:
+        values = [getattr(result, part) for result in results]
+        # As text, for they are alike in no two replies.
+        columns.append(AnswerColumn(prefix + part, "string", values if part == "reasoning" else _texts(values)))
+    return columns
 
 
 def _typed(name: str, field: Column, values: list[Any]) -> AnswerColumn:
@@ -211,9 +225,12 @@ class _Polars:
                 cells = [None if value is None else polars.Series(value) for value in values]
                 return polars.Series(name, cells, dtype=polars.List(polars.Float32))
             try:
-                return polars.Series(name, values)
+                made = polars.Series(name, values)
+                if _holds(made.to_list(), values):  # it drops members that the first values do not have
+                    return made
             except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):  # values that are not alike
-                return polars.Series(name, _texts(values), dtype=polars.String)
+                pass
+            return polars.Series(name, _texts(values), dtype=polars.String)
 
         return self._frame.with_columns([series(*each) for each in answers])
 
@@ -246,6 +263,15 @@ class _Arrow:
                 cells = pyarrow.array(_texts(values), pyarrow.string())
             table = table.append_column(name, cells)
         return table
+
+
+def _holds(cell: Any, value: Any) -> bool:
+    """Whether a cell is a value, but for null in the place of members that it does not have."""
+    if isinstance(value, dict):
+        return isinstance(cell, dict) and all(key in cell and _holds(cell[key], each) for key, each in value.items())
+    if isinstance(value, list):
+        return isinstance(cell, list) and len(cell) == len(value) and all(map(_holds, cell, value))
+    return bool(cell == value)
 
 
 def _texts(values: Iterable[Any]) -> list[str | None]:
