@@ -210,6 +210,7 @@ def test_a_wrong_template_names_its_key() -> None:
         ({"max_completion_tokens": 300, "max_tokens": 100}, 300),
         ({"max_tokens": None, "max_completion_tokens": None}, 0),
         ({"max_tokens": "100"}, 0),
+        ({"max_tokens": 100, "n": 3}, 300),
     ],
 )
 def test_the_estimate_is_the_prompt_and_the_longest_reply(params: dict[str, Any], reply_tokens: int) -> None:

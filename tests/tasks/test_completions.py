@@ -27,6 +27,11 @@ def test_the_text_of_the_first_choice_is_the_answer() -> None:
     assert json.loads(parse(reply("")).output) == ""
 
 
+def test_a_text_that_a_filter_has_held_back_is_a_result_that_says_so() -> None:
+    answer = parse(reply(None, finish_reason="content_filter"))
+    assert (answer.output, answer.finish_reason) == (b'""', b'"content_filter"')
+
+
 def test_the_output_of_several_choices_is_the_list_of_all() -> None:
     assert parse(b'{"choices":[{"text":"a"},{"text":""},{"text":"b"}]}').output == b'["a","","b"]'
     assert parse(b'{"choices":[{"text":"a"},{"text":null}]}').output == b'["a",null]'

@@ -53,6 +53,8 @@ def chat(*messages: Any, **choice: Any) -> dict[str, Any]:
         ({"output": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]}, None),
         ({"output": [{"type": "message", "content": [{"type": "thinking", "thinking": "hm"}]}]}, "hm"),
         ({"output": [{"type": "message", "content": "hm"}]}, None),
+        ({"output": [{"type": "message", "content": "<think>hm</think>a"}]}, "hm"),
+        ({"output": [{"content": [{"type": "output_text", "text": "<think>hm</think>a"}]}]}, "hm"),
     ],
 )
 def test_reasoning_is_one_text_whatever_its_shape(reply: Any, reasoning: str | None) -> None:

@@ -90,6 +90,11 @@ def test_a_reply_without_an_answer_keeps_its_reasoning() -> None:
     assert error.value.rest == b'"hm"'
 
 
+@pytest.mark.parametrize("output", [None, []])
+def test_a_text_without_items_is_taken(output: Any) -> None:
+    assert parse(json.dumps({"status": "completed", "output": output, "output_text": "a"}).encode()).output == b'"a"'
+
+
 def test_a_refusal_beside_a_text_stands_beside_it() -> None:
     text = {"type": "output_text", "text": "a"}
     body = reply(said(text, {"type": "refusal", "refusal": "no"}))

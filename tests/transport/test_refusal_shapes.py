@@ -36,3 +36,14 @@ def test_each_shape_has_its_class_and_its_wait(place: int) -> None:
 def test_there_are_as_many_shapes_as_were_collected() -> None:
     assert len(SHAPES) >= 300
     assert len({shape["server"] for shape in SHAPES}) >= 30
+
+
+@pytest.mark.parametrize("status", [200, 429])
+def test_an_error_within_a_stream_of_events_is_believed(status: int) -> None:
+    error = {"error": {"message": "Rate limit reached", "code": 429}}
+    body = b": keep-alive\n\nevent: error\ndata: " + json.dumps(error).encode() + b"\n\ndata: [DONE]\n\n"
+    reply = Reply(status, body, lambda _: None)
+    found = inside(reply) if status == 200 else classify(reply)
+    assert found is not None
+    assert (found.fault.name, found.message) == ("rate_limited", "Rate limit reached")
+    assert inside(Reply(200, b'data: {"error":\n\n', lambda _: None)) is None

@@ -168,6 +168,7 @@ def _preflight(prepared: Prepared, *, simulated: bool) -> Preflight:
                 prepared.input.first_rows(_ESTIMATED_ROWS),
                 config.task.params,
                 include_input="input" in config.output.include,
+                copies=1 + len({"choices", "message"} & set(config.output.parts)),
             ),
             min_free_mb=config.machine.min_free_mb,
         )

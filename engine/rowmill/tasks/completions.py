@@ -5,7 +5,7 @@ import msgspec
 from rowmill.core.errors import BadReply
 from rowmill.core.wire import Answer
 from rowmill.tasks.api import Api
-from rowmill.tasks.contents import listed
+from rowmill.tasks.contents import filtered, listed
 from rowmill.tasks.replies import NULL, Outside, counted, decoded
 
 
@@ -31,13 +31,15 @@ class Completions(Api):
         if not completion.choices:
             raise BadReply("a completion without choices")
         choice = completion.choices[0]
-        text = bytes(choice.text)
+        text, reason = bytes(choice.text), bytes(choice.finish_reason)
         if text[:1] != b'"':
-            raise BadReply("a completion whose text is none")
+            if text != b"null" or not filtered(reason):
+                raise BadReply("a completion whose text is none")
+            text, reason = b'""', b'"content_filter"'  # held back: a result that says so
         if len(completion.choices) > 1:
             text = listed([bytes(each.text) for each in completion.choices])
         usage = bytes(completion.usage)
-        return Answer(text, bytes(choice.finish_reason), bytes(completion.model), usage, *counted(usage))
+        return Answer(text, reason, bytes(completion.model), usage, *counted(usage))
 
 
 _decode = msgspec.json.Decoder(_TextCompletion).decode

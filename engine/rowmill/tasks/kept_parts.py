@@ -13,7 +13,7 @@ import msgspec
 from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import Declined, EmptyReply
 from rowmill.core.wire import Answer
-from rowmill.tasks.contents import CALLS, Content, decoded_object, reasoning_of, texts_in
+from rowmill.tasks.contents import CALLS, Content, decoded_object, reasoning_of, texts_in, without_thoughts
 from rowmill.tasks.replies import NULL, readable
 from rowmill.tasks.rows import UNREADABLE, encode
 
@@ -133,8 +133,9 @@ def _of_items(items: list[msgspec.Raw]) -> dict[ReplyPart, Callable[[], bytes]]:
         for each, item in zip(raw, read, strict=True):
             if item.type == "reasoning":
                 thoughts += _item_thoughts(decoded_object(each))
-            elif item.type == "message" and b'"type"' in bytes(item.content):
-                thoughts += Content(decoded_object(each).get("content")).thoughts
+            elif item.type == "message":
+                content = Content(decoded_object(each).get("content"))
+                thoughts += [*content.thoughts, without_thoughts(content.text)[1]]
         return _first([encode(_PARAGRAPH.join(filter(None, thoughts)))])
 
     def logprobs() -> bytes:

@@ -43,10 +43,11 @@ class _ResponsesError(msgspec.Struct, gc=False):
 
 
 class _ResponsesReply(Outside, gc=False, kw_only=True):
-    output: list[msgspec.Raw]
+    output: list[msgspec.Raw] | None
     status: str | None = None
     incomplete_details: _Incomplete | None = None
     error: _ResponsesError | None = None
+    output_text: Any = None  # of servers that have no items, or beside them
 
 
 class Responses(Api):
@@ -89,7 +90,7 @@ def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:
     images: list[bytes] = []
     thoughts: list[Any] = []
     refusal = ""
-    for raw in response.output:
+    for raw in response.output or ():
         item = bytes(raw)
         kind = decoded(_decode_item, item, "response").type
         if kind in CALLS:
@@ -104,6 +105,8 @@ def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:
                 images.append(item)
     incomplete = response.status == "incomplete"
     reason = _reason(response) if incomplete else b'"stop"'
+    if not response.output and isinstance(response.output_text, str) and response.output_text:
+        texts.append(encode(response.output_text))
     text = _joined(texts)
     members = {"tool_calls": b"[%b]" % b",".join(calls)} if calls else {}
     if texts and images:

@@ -125,5 +125,19 @@ def _member(holder: dict[str, Any]) -> dict[str, Any]:
 def _decoded(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    except _UNREADABLE:
+        return _of_stream(body)
+
+
+def _of_stream(body: bytes) -> Any:
+    """Return the event with an error in a body that is a stream of events; None where there is none."""
+    for line in body.splitlines():
+        if line.startswith(b"data:") and b'"error"' in line:
+            try:
+                return msgspec.json.decode(line.removeprefix(b"data:"))
+            except _UNREADABLE:
+                return None
+    return None
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -82,17 +82,18 @@ def preflight(
 
 
 def estimate_output(
-    input_bytes: int, first_lines: Sequence[bytes], params: Mapping[str, Any], *, include_input: bool
+    input_bytes: int, first_lines: Sequence[bytes], params: Mapping[str, Any], *, include_input: bool, copies: int = 1
 ) -> int:
     """Return about how many bytes the output will have, at most.
 
     `first_lines`: of the input, to tell from how many rows it has; `params`: of the requests, which may bound replies.
+    `copies`: how often each line has the reply's text.
     """
     seen = sum(map(len, first_lines))
     if not seen:
         return 0
     rows = input_bytes * len(first_lines) / seen
-    reply = _LINE_BYTES + _reply_bytes(params)
+    reply = _LINE_BYTES + copies * _reply_bytes(params)
     return round(rows * reply) + (input_bytes if include_input else 0)
 
 
