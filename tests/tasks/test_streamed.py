@@ -67,6 +67,8 @@ def test_calls_come_in_pieces_by_their_index_and_choices_by_theirs() -> None:
     ]
     several = events(delta(index=1, content="b"), delta(content="a"), delta("stop"), delta("stop", index=1))
     assert parse(several).output == b'["a","b"]'
+    many = events(*(delta("stop", index=index, content=str(index)) for index in range(11, -1, -1)))
+    assert json.loads(parse(many).output) == [str(index) for index in range(12)]
 
 
 def test_the_last_event_of_a_response_has_it_all() -> None:

@@ -46,7 +46,10 @@ def assembled(text: str) -> dict[str, Any]:
         _add(reply, event)
     if not choices or not (done or all(choice.get("finish_reason") for choice in choices.values())):
         raise BadReply("a stream of events that ends before the reply does")
-    return {**reply, "choices": [choices[index] for index in sorted(choices, key=str)]}
+    return {
+        **reply,
+        "choices": [choices[index] for index in sorted(choices, key=lambda each: each if type(each) is int else 0)],
+    }
 
 
 def _events(text: str) -> Iterator[dict[str, Any] | None]:
