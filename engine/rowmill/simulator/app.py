@@ -25,6 +25,7 @@ from rowmill.simulator.batches.storage import Archive
 from rowmill.simulator.exchange import JSON, Exchange
 from rowmill.simulator.limits import Denial
 from rowmill.simulator.provider import SimulatedProvider
+from rowmill.simulator.replies import streams
 from rowmill.simulator.replies.reply import encode
 from rowmill.simulator.routes import ROUTES, Route
 from rowmill.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
@@ -115,9 +116,9 @@ class Simulator:
                 each = {name: provider.statistics.figures(second) for name, provider in self._providers.items()}
                 told = encode({"total": self._total.figures(second), "providers": each})
                 return web.Response(body=told, content_type=JSON)
-            if match is not None and match["route"] == "/models":
+            if match is not None and match["route"].startswith("/models"):
                 _require_key(request)
-                return web.Response(body=replies.models(), content_type=JSON)
+                return web.Response(body=replies.models(match["route"][len("/models/") :]), content_type=JSON)
         raise _no_such_url(request)
 
     def _target(self, raw_path: str) -> tuple[SimulatedProvider, Route] | None:
@@ -187,6 +188,8 @@ class Simulator:
     ) -> None:
         try:
             _require_key(exchange.request)
+            if (stream := streams.asked(route.path, body)) is not None:
+                body = stream.body
             completion = provider.compose(route, body, mark)
         except replies.RequestError as error:
             await exchange.whole(error.status, error.body)
@@ -212,7 +215,11 @@ class Simulator:
         if fault.produced:
             await self._produce(provider, route, completion)
         headers = {**headers, **faults.headers_of(fault, time.time(), in_a_row)}
-        await exchange.deliver(fault, completion.body if fault.body is None else fault.body, headers)
+        answer = completion.body if fault.body is None else fault.body
+        if stream is not None and fault.body is None:
+            answer = streams.events(route.path, answer, usage=stream.usage)
+            fault = msgspec.structs.replace(fault, content_type=streams.CONTENT_TYPE)
+        await exchange.deliver(fault, answer, headers)
 
     async def _produce(self, provider: SimulatedProvider, route: Route, completion: replies.Completion) -> None:
         """Take the time that the reply takes to make, after those before it in line."""

@@ -61,10 +61,16 @@ def created(mark: bytes) -> int:
     return _BORN + int.from_bytes(mark[:4]) % _SPAN_S
 
 
-def models() -> bytes:
-    """Build the body of `/v1/models`."""
-    data = [{"id": name, "object": "model", "created": _BORN, "owned_by": "rowmill"} for name in MODELS]
-    return encode({"object": "list", "data": data})
+def models(name: str = "") -> bytes:
+    """Build the body of `/v1/models`, or of `/v1/models/NAME`. Raises `RequestError` for one that does not exist."""
+    if name:
+        require_model(name)
+        return encode(_model(name))
+    return encode({"object": "list", "data": [_model(name) for name in MODELS]})
+
+
+def _model(name: str) -> dict[str, str | int]:
+    return {"id": name, "object": "model", "created": _BORN, "owned_by": "rowmill"}
 
 
 def error_body(message: str, *, kind: str, code: str | None, param: str | None = None) -> bytes:
