@@ -2,9 +2,12 @@
 
 OpenAI: {"error": {...}}; Gemini: [{"error": {...}}]; some gateways: {"error": "text"}; vLLM: {"message": ...}; FastAPI:
 {"detail": ...}, where the detail can be the JSON of another error; routers: the model's own error as text in
-`metadata.raw`; and any of these within a 200, or beside a choice.
+`metadata.raw`; and any of these within a 200, or beside a choice. What stands before a model answers in plain text
+("Internal Server Error") or with a page.
 """
 
+import html
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +16,10 @@ import msgspec
 from rowmill.transport.refusals import FLAGGED, duration, wait_in
 
 _DEPTH = 3  # errors within errors that are followed
+_PAGE = 20_000  # bytes of a page that are read
+_SEEN = 150  # characters of a page that are told
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_LONGEST_TEXT = 2_000  # bytes of a plain text that is an error message rather than a document
 _HTTP = range(100, 600)
 
 
@@ -21,9 +28,22 @@ def error_in(body: bytes) -> dict[str, Any]:
     decoded = _decoded(body)
     if isinstance(decoded, list) and decoded:
         decoded = decoded[0]
-    if not isinstance(decoded, dict):
-        return {}
-    return _member(decoded) or decoded
+    if isinstance(decoded, dict):
+        return _member(decoded) or decoded
+    if decoded is None:
+        decoded = _plain_text(body)
+    return {"message": decoded} if isinstance(decoded, str) and decoded else {}
+
+
+def page_words(body: bytes) -> str:
+    """Return what a reader of an HTML page would see of it; nothing where it is none.
+
+    It tells people what answered; no class is read from it, for pages say much that is not about the request.
+    """
+    text = body[:_PAGE].decode(errors="replace")
+    if not text.lstrip("\ufeff \t\r\n").startswith("<"):
+        return ""
+    return " ".join(html.unescape(_MARKUP.sub(" ", text)).split())[:_SEEN]
 
 
 def error_within(body: bytes) -> dict[str, Any]:
@@ -120,6 +140,17 @@ def _member(holder: dict[str, Any]) -> dict[str, Any]:
     if isinstance(error, str) and error:
         return {**holder, "message": error}
     return error if isinstance(error, dict) else {}
+
+
+def _plain_text(body: bytes) -> str:
+    """Return a body that is one short text; nothing for pages, broken JSON, and bytes that are no text."""
+    if len(body) > _LONGEST_TEXT:
+        return ""
+    try:
+        text = body.decode().strip("\ufeff \t\r\n")
+    except UnicodeDecodeError:
+        return ""
+    return "" if text[:1] in ("<", "{", "[") or "\0" in text else text
 
 
 def _decoded(body: bytes) -> Any:

@@ -189,6 +189,8 @@ def _message(reply: Reply, error: dict[str, Any], words: str) -> str:
     if not words:
         kind = (reply.header("content-type") or "no content type").partition(";")[0]
         words = f"HTTP {reply.status} with {len(reply.body)} bytes of {kind}"
+        if seen := error_bodies.page_words(reply.body):
+            words += f": {seen}"
         if location := reply.header("location"):
             words += f", redirecting to {location}: set base_url to the API's own URL"
     return " ".join(words.split())[:_MESSAGE_CHARACTERS]

@@ -163,6 +163,7 @@ NO_MODEL = _any(
     r"model_not_available",
     r"invalid_model",
     r"Model Not Exist",
+    r"Server is pinned to .{1,200}; requested ",
     r"is not a valid model ID",
     r"Invalid model name\b",
     r"Invalid model:",
