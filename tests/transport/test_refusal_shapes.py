@@ -47,3 +47,30 @@ def test_an_error_within_a_stream_of_events_is_believed(status: int) -> None:
     assert found is not None
     assert (found.fault.name, found.message) == ("rate_limited", "Rate limit reached")
     assert inside(Reply(200, b'data: {"error":\n\n', lambda _: None)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        ({"type": "rate_limit_error", "message": "slow"}, "rate_limited"),
+        ({"code": "rate_limit_exceeded", "type": "invalid_request_error", "message": "slow"}, "rate_limited"),
+        ({"status": "RESOURCE_EXHAUSTED", "message": "slow"}, "rate_limited"),
+        ({"type": "ThrottlingException", "message": "slow"}, "rate_limited"),
+        ("Too many requests", "rate_limited"),
+        ({"type": "overloaded_error", "message": "Overloaded"}, "overloaded"),
+        ({"code": "server_error", "message": "oops"}, "server_error"),
+        ({"type": "InternalServerError", "message": "oops"}, "server_error"),
+        ({"status": "DEADLINE_EXCEEDED", "message": "oops"}, "timeout"),
+        ({"type": "authentication_error", "message": "who?"}, "auth"),
+        ({"code": "Forbidden", "message": "no"}, "forbidden"),
+        ({"code": "model_not_found", "message": "which?"}, "not_found"),
+        ({"type": "request_too_large", "message": "long"}, "too_large"),
+        ({"type": "BadRequestError", "message": "odd"}, "invalid_request"),
+        ({"code": "insufficient_quota", "message": "pay"}, "quota_exhausted"),
+        ({"code": "something_else", "message": "odd"}, "bad_reply"),
+    ],
+)
+def test_within_a_200_a_word_stands_for_a_status(error: object, name: str) -> None:
+    found = inside(Reply(200, json.dumps({"error": error}).encode(), lambda _: None))
+    assert found is not None
+    assert (found.fault.name, found.status) == (name, 200)

@@ -114,7 +114,11 @@ def inside(reply: Reply) -> Failure | None:
     error = error_bodies.error_within(reply.body)
     if not error:
         return None
-    failure = _failure(reply, error_bodies.status_of(error) or reply.status, error)
+    status = error_bodies.status_of(error)
+    if status is None:
+        words = error_bodies.words_of(error)[:_SEARCHED]
+        status = refusals.status_in(error_bodies.codes_of(error), words) or reply.status
+    failure = _failure(reply, status, error)
     # Something may have been generated before it went wrong.
     return msgspec.structs.replace(failure, status=reply.status, maybe_billed=True)
 

@@ -199,6 +199,33 @@ def duration(text: str) -> float | None:
     return sum(number * _UNITS[unit] for number, unit in units)
 
 
+# Codes and types that stand for a status, as servers spell them, less case, separators and a last "Error" or
+# "Exception". The first line that one of an error's words is in counts: a type is often only "invalid_request_error".
+_STATUS_WORDS = (
+    (429, {"ratelimitexceeded", "ratelimit", "ratelimited", "toomanyrequests", "resourceexhausted", "throttling"}),
+    (503, {"overloaded", "engineoverloaded", "serviceunavailable", "unavailable", "modelnotready", "nocapacity"}),
+    (504, {"timeout", "deadlineexceeded", "upstreamtimeout", "gatewaytimeout", "requesttimeout"}),
+    (401, {"authentication", "unauthenticated", "unauthorized", "invalidapikey"}),
+    (404, {"notfound", "modelnotfound"}),
+    (403, {"permission", "permissiondenied", "forbidden"}),
+    (413, {"requesttoolarge"}),
+    (500, {"server", "internal", "internalserver", "api", "upstream", "provider", "badgateway"}),
+    (400, {"invalidrequest", "badrequest", "invalidargument", "validation"}),
+)
+_SEPARATORS = re.compile(r"[\s_.-]+")
+_LAST_WORD = re.compile(r"(?:error|exception)$")
+_TOO_MANY = _any(r"too many requests", r"rate.?limit (?:is |was |has been )?(?:reached|exceeded|hit)")
+
+
+def status_in(codes: AbstractSet[str], text: str) -> int | None:
+    """Return the HTTP status that an error without a number stands for, by its codes or its words; None for none."""
+    folded = {_LAST_WORD.sub("", _SEPARATORS.sub("", code.casefold())) for code in codes}
+    for status, words in _STATUS_WORDS:
+        if folded & words:
+            return status
+    return 429 if _TOO_MANY.search(text) else None
+
+
 def names_model(code: str | None, text: str) -> bool:
     """Whether a refusal is for a model that is not there, or not for this key."""
     return NO_MODEL.search(f"{code} {text}") is not None
