@@ -131,3 +131,11 @@ def test_no_line_does_worse_than_an_invalid_row(text: bytes) -> None:
     except InvalidRow:
         return
     json.loads(request.body)
+
+
+def test_the_members_of_extra_body_are_put_on_top_of_the_others() -> None:
+    extra = {**BODY, "extra_body": {"top_k": 5, "temperature": 1.50}}
+    assert json.loads(batch().build(line(body=extra)).body) == {**BODY, "temperature": 1.5, "top_k": 5}
+    odd = {**BODY, "extra_body": "x"}
+    assert json.loads(batch().build(line(body=odd)).body) == odd, "the server's to refuse"
+    assert "body.stream" in reason(line(body={**BODY, "extra_body": {"stream": True}}))

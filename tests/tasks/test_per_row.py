@@ -45,3 +45,13 @@ def test_a_table_of_text_can_hold_numbers_for_what_is_never_text(member: str, te
 def test_a_value_that_cannot_be_one_names_the_key_and_the_column(member: str, value: Any) -> None:
     with pytest.raises(InvalidRow, match=rf"^task\.per_row\.{member}: column 'column' holds "):
         members({member: "column"}, column=value)
+
+
+def test_the_members_of_extra_body_are_put_on_top_of_the_others() -> None:
+    columns = {"seed": "s", "extra_body": "e"}
+    assert members(columns, s=1, e={"top_k": 5, "seed": 2}) == {"seed": 2, "top_k": 5}
+    assert members(columns, s=1, e='{"top_k": 5}') == {"seed": 1, "top_k": 5}, "of a table of text"
+    assert members(columns, s=1, e=None) == {"seed": 1}
+    for bad in ([1], {"stream": True}):
+        with pytest.raises(InvalidRow, match=r"task\.per_row\.extra_body"):
+            members(columns, e=bad)

@@ -99,6 +99,8 @@ class BatchTask:
         if row.url != self._url:
             raise InvalidRow(f"url {row.url[:100]!r}: this run is for {self._url}, and a batch file has one url")
         body = bytes(row.body)
+        if b'"extra_body"' in body:
+            body = _with_extra(body)
         self._check_body(body)
         if self._set_model is not None:
             body = self._set_model(body)
@@ -157,6 +159,16 @@ class BatchTask:
         except InvalidRow as reason:
             return reason  # broken, blank or no object
         return InvalidRow(f"no line of a batch file ({', '.join(_MEMBERS)}): {error}")
+
+
+def _with_extra(body: bytes) -> bytes:
+    """Return a body with the members of its `extra_body` on top: so the openai package would send it."""
+    try:
+        members = _decode_members(body)
+        extra = _decode_members(members.pop("extra_body"))
+        return encode({**members, **extra})
+    except (*UNREADABLE, KeyError):
+        return body  # it is somewhere else, or the server's to refuse
 
 
 def _inputs(value: bytes) -> int:

@@ -1,8 +1,8 @@
 """A row -> what is asked: a prompt, or a conversation, with the images of the row.
 
-`task.messages` is a column that holds a list of messages, or a list of messages whose contents are templates. The
-row's images stand at the end of its last user message. Shapes are those of the API that is asked: chat completions
-and responses name the parts of a message differently.
+`task.messages` is a column that holds a list of messages (or of the turns of `sharegpt`), or a list of messages whose
+contents are templates. The row's images stand at the end of its last user message. Shapes are those of the API that is
+asked: chat completions and responses name the parts of a message differently.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from rowmill.core.config import TaskConfig
 from rowmill.core.errors import ConfigError, InvalidRow
 from rowmill.tasks.images import image_urls
 from rowmill.tasks.rows import ColumnUse
+from rowmill.tasks.sharegpt import as_messages, held_list, is_sharegpt
 from rowmill.tasks.template import Template, TextTemplate
 
 _SYSTEM_ROLES = frozenset({"system", "developer"})
@@ -61,6 +62,7 @@ class Question:
     """
 
     def __init__(self, config: TaskConfig, parts: Parts) -> None:
+        self._api = config.api
         self._parts = parts
         self._images = list(config.images)
         self.named = [ColumnUse(column, "task.images") for column in config.images]
@@ -131,10 +133,13 @@ class Question:
                 value = msgspec.json.decode(value)
             except (msgspec.DecodeError, RecursionError):
                 raise InvalidRow(f"{where} is a text, and no JSON list of messages") from None
+        value = held_list(value)
         if not isinstance(value, list):
             raise InvalidRow(f"{where} is no list of messages")
         if not value:
             raise InvalidRow(f"{where} is an empty list")
+        if is_sharegpt(value):
+            value = as_messages(value, self._api, where)
         for number, message in enumerate(value):
             if not isinstance(message, dict):
                 raise InvalidRow(f"{where}: message {number} is no object")

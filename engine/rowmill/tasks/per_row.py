@@ -13,7 +13,7 @@ from rowmill.core.errors import InvalidRow
 from rowmill.tasks.rows import ColumnUse
 
 _NEVER_TEXT = frozenset({
-    "best_of", "dimensions", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens",
+    "best_of", "dimensions", "extra_body", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens",
     "max_output_tokens", "max_tokens", "metadata", "min_p", "min_tokens", "parallel_tool_calls", "presence_penalty",
     "reasoning", "repetition_penalty", "response_format", "seed", "store", "temperature", "text", "tools", "top_k",
     "top_logprobs", "top_p",
@@ -42,4 +42,10 @@ class PerRow:
                 except (msgspec.DecodeError, RecursionError):
                     raise InvalidRow(f"task.per_row.{member}: column {column!r} holds {value[:100]!r}") from None
             members[member] = value
+        if isinstance(extra := members.pop("extra_body", {}), dict):
+            if extra.get("stream"):
+                raise InvalidRow("task.per_row.extra_body: a bulk run reads whole replies; remove stream")
+            members.update(extra)  # as the openai package would send it
+        else:
+            raise InvalidRow(f"task.per_row.extra_body: column {self._columns['extra_body']!r} holds no object")
         return members

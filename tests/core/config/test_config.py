@@ -504,6 +504,10 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(task={"params": {"n": 2}, "rows_per_request": 2}), "task.rows_per_request"),
         (tree(task={"rows_per_request": 2}, output={"include": ["reasoning"]}), "task.rows_per_request"),
         (tree(task={"api": "embeddings"}, output={"include": ["message"]}), "output.include"),
+        (tree(task={"params": {"extra_body": "x"}}), "task.params.extra_body"),
+        (tree(task={"params": {"extra_body": {"stream": True}}}), "task.params.stream"),
+        (tree(task={"params": {"extra_headers": {"a": "b"}}}), "task.params.extra_headers"),
+        (tree(task={"params": {"extra_query": {"a": "b"}}}), "task.params.extra_query"),
         (tree(task={"params": {"temperature": float("nan")}}), "task.params"),
         (tree(task={"params": {"a": {"b": [float("inf")]}}}), "task.params"),
         (tree(task={"params": {"day": tomllib.loads("d = 2026-01-01")["d"]}}), "task.params"),
@@ -937,3 +941,9 @@ def test_a_fingerprint_of_the_first_version_is_still_the_same() -> None:
 )
 def test_of_the_providers_the_fingerprint_has_only_which_models_there_are(document: Any, models: Any) -> None:
     assert fingerprint(parse(document, "c.toml")) == fingerprint(parse(tree(), "c.toml")) | {"task.model": models}
+
+
+def test_the_members_of_extra_body_are_put_on_top_of_the_others() -> None:
+    config = parse(tree(task={"params": {"top_k": 1, "seed": 2, "extra_body": {"top_k": 5, "a": {"b": 1}}}}), "test")
+    assert config.task.params == {"top_k": 5, "seed": 2, "a": {"b": 1}}
+    assert parse(tree(task={"params": {"extra_body": {}}}), "test").task.params == {}

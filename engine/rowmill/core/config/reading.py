@@ -48,6 +48,7 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_readable(str(error), tree)}") from None
+    config = _unwrapped(config)
     if (problem := next(checks.problems(config), None)) is not None:
         raise ConfigError(f"{source}: {problem}")
     if len(silent := [_name(each) for each in tree.get("provider", []) if "base_url" not in each]) > 1:
@@ -57,6 +58,15 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
             "only one provider may leave it out for OpenAI's"
         )
     return config
+
+
+def _unwrapped(config: Config) -> Config:
+    """Put the members of `task.params.extra_body` on top of the others: so the openai package would send them."""
+    extra = config.task.params.get("extra_body")
+    if not isinstance(extra, dict):
+        return config
+    others = {name: value for name, value in config.task.params.items() if name != "extra_body"}
+    return msgspec.structs.replace(config, task=msgspec.structs.replace(config.task, params={**others, **extra}))
 
 
 def override(tree: dict[str, Any], change: str) -> None:

@@ -88,6 +88,11 @@ def _params_problems(task: TaskConfig) -> Iterator[str]:
     for key, source in sources.items():
         if key in task.params:
             yield f"task.params.{key}: is made from {source}; remove it here"
+    if "extra_body" in task.params:  # a table's members were put in its place when the configuration was read
+        yield "task.params.extra_body: must be a table of members of the request"
+    for key, instead in (("extra_headers", "provider.headers"), ("extra_query", "provider.base_url behind a ?")):
+        if key in task.params:
+            yield f"task.params.{key}: is no member of the request; set it by {instead}, and remove it here"
     if task.params.get("stream"):
         yield "task.params.stream: a bulk run reads whole replies; remove it"
     if task.params.get("background"):
