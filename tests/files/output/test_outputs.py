@@ -29,9 +29,8 @@ Made = Callable[..., bytes]
     ("path", "found"),
     [
         ("out.jsonl", "jsonl"),
-        ("out", "jsonl"),
         ("out.json", "jsonl"),
-        ("csv", "jsonl"),
+        ("out.v2.ndjson", "jsonl"),
         ("out.csv", "csv"),
         ("OUT.CSV", "csv"),
         ("out.parquet", "parquet"),
@@ -42,6 +41,23 @@ Made = Callable[..., bytes]
 )
 def test_the_name_says_the_format(path: str, found: str) -> None:
     assert format_of(OutputConfig(path=path)) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("out.xlsx", "ends with .xlsx"), ("out.jsn", "ends with .jsn"), ("out.TXT", "ends with .txt"),
+        ("out.tsv", "ends with .tsv"), ("out.jsonl.gz", "ends with .gz"), ("csv", "has no suffix"),
+        ("a.csv/out", "has no suffix"), ("s3://b/out", "has no suffix"), (".csv", "has no suffix"),
+    ],
+)  # fmt: skip
+def test_a_name_that_tells_no_format_is_refused_with_those_that_do(path: str, what: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        format_of(OutputConfig(path=path))
+    assert what in str(error.value)
+    assert str(error.value).startswith(f"output.path: {path} ")
+    assert "end it with .jsonl, .ndjson, .json, .csv, .parquet, or" in str(error.value)
+    assert format_of(OutputConfig(path=path, format="jsonl")) == "jsonl"
 
 
 def test_what_is_configured_goes_before_the_name() -> None:

@@ -6,6 +6,8 @@ parquet   the same columns with their types; in one file, or in a directory of f
 batch     what OpenAI's Batch API answers: results in the output, failed requests in the errors file
 """
 
+import os
+from pathlib import PurePath
 from typing import Literal
 
 from rowmill.core.config.sections import OutputConfig
@@ -13,9 +15,21 @@ from rowmill.core.errors import ConfigError
 from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Layout
 
+_NAMED: dict[str, Literal["jsonl", "csv", "parquet"]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+
 
 def format_of(config: OutputConfig) -> Literal["jsonl", "csv", "parquet", "batch"]:
-    """Return the output's format, where it is "auto" by its name. Raise ConfigError for a directory of another one."""
+    """Return the output's format, where it is "auto" by its name.
+
+    Raise ConfigError for a directory of another one, and for a name that tells none: what is written as JSON Lines
+    under the name of a workbook is found out when it is opened, after everything was paid.
+    """
     name = config.path.lower()
     directory = name.endswith("/")
     if config.format != "auto":
@@ -24,9 +38,17 @@ def format_of(config: OutputConfig) -> Literal["jsonl", "csv", "parquet", "batch
                 f"output.path: only Parquet is written into a directory, not {config.format}: name a file"
             )
         return config.format
-    if directory or name.endswith(".parquet"):
+    if directory:
         return "parquet"
-    return "csv" if name.endswith(".csv") else "jsonl"
+    if (found := _NAMED.get(suffix := PurePath(name).suffix)) is not None:
+        return found
+    if os.path.isdir(config.path):  # noqa: PTH112 - whatever the name, this tells and does not raise
+        return "jsonl"  # it is that which is wrong with it, and is told when the places are looked at
+    what = f"ends with {suffix}" if suffix else "has no suffix"
+    raise ConfigError(
+        f"output.path: {config.path} {what}, which is no format that is written; end it with {', '.join(_NAMED)}, "
+        'or "/" for Parquet parts, or set output.format'
+    )
 
 
 def open_codec(config: OutputConfig, layout: Layout) -> OutputCodec:
