@@ -28,6 +28,7 @@ class PlannedInput(msgspec.Struct, frozen=True, kw_only=True):
     size: int  # bytes of the files
     rows: int
     shards: int
+    delimiter: str | None = None  # of CSV and TSV, in words
 
 
 class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):

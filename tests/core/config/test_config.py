@@ -27,6 +27,8 @@ path = "in.jsonl"
 format = "csv"
 id = "name"
 encoding = "latin-1"
+delimiter = ";"
+sheet = "Data"
 split = "train"
 
 [task]
@@ -303,7 +305,8 @@ def test_a_missing_key_is_named_with_what_may_stand_in_its_place(key: str, other
 
 WRONG: dict[str, Any] = {
     "input.path": 5, "input.id": 5, "task.model": 4, "task.prompt": ["p"], "task.api": "chat", "task.system": True,
-    "input.format": "json", "input.encoding": 8, "input.split": ["train"], "task.template": "mustache",
+    "input.format": "xml", "input.encoding": 8, "input.delimiter": 1, "input.sheet": 1,
+    "input.split": ["train"], "task.template": "mustache",
     "task.messages": 5, "task.images": "photo", "task.per_row": ["model"], "task.schema": 1, "task.strict_json": "yes",
     "task.rows_per_request": "many", "retry.invalid_output": "3", "cache.use": "on", "cache.dir": 5,
     "cache.max_mb": 0.5, "output.format": "xlsx", "simulator.content_faults": {"prose": "1%"},
@@ -513,6 +516,11 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(task={"params": {"day": tomllib.loads("d = 2026-01-01")["d"]}}), "task.params"),
         (tree(output={"include": ["inputs"]}), "output.include"),
         (tree(input={"path": ""}), "input.path"),
+        (tree(input={"delimiter": ""}), "input.delimiter"),
+        (tree(input={"delimiter": ";;"}), "input.delimiter"),
+        (tree(input={"delimiter": "\n"}), "input.delimiter"),
+        (tree(input={"delimiter": '"'}), "input.delimiter"),
+        (tree(input={"sheet": ""}), "input.sheet"),
         (tree(input={"path": "a\0b"}), "input.path"),
         (tree(output={"path": ""}), "output.path"),
         (tree(output={"path": "/"}), "output.path"),
@@ -880,6 +888,8 @@ def test_a_config_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "task.rows_per_request=auto",
         "input.format=tsv",
         "input.encoding=utf-16",
+        "input.delimiter=,",
+        "input.sheet=Other",
         "input.split=test",
     ],
 )

@@ -145,7 +145,6 @@ def test_names_that_json_has_to_escape_are_columns_like_others() -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (b"a,,b\n", r"column 2 has no name in the header; name it there.*index=False"),
         (b"a,b,a\n", r"columns 1 and 3 of the header are both named 'a'; rename one"),
         (b"a,caf\xe9\n", r"the header is no utf-8; set input\.encoding"),
         (b'a,"b\n1,2\n', r"line 1: a quote opens in the row that begins there and is never closed"),

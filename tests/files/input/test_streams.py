@@ -33,7 +33,7 @@ def test_a_compressed_file_is_read_whole_whatever_it_is_named(tmp_path: Path, pa
     assert read(path) == ROWS
     path.write_bytes(pack(ROWS[:1000]) + pack(b"") + pack(ROWS[1000:]))
     assert read(path) == ROWS, "of several members or frames, an empty one among them"
-    assert head_of(str(path)) == ("gzip" if pack is gzip.compress else "zstd", ROWS[:4096])
+    assert head_of(str(path)) == ("gzip" if pack is gzip.compress else "zstd", ROWS[:4096], False)
 
 
 def test_the_zeros_behind_a_gzip_file_that_tapes_and_disks_leave_are_no_data(tmp_path: Path) -> None:

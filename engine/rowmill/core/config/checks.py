@@ -49,6 +49,11 @@ def _retry_problems(retry: RetryConfig) -> Iterator[str]:
 
 
 def _path_problems(config: Config) -> Iterator[str]:
+    delimiter = config.input.separator
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n\0'):
+        yield 'input.delimiter: must be one character, as ";" or "\\t", and no quote and no line end'
+    if config.input.sheet is not None and not config.input.sheet:
+        yield "input.sheet: must not be empty"
     for key, text in (
         ("input.path", config.input.path),
         ("output.path", config.output.path),

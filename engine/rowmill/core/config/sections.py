@@ -21,10 +21,23 @@ class InputConfig(_ConfigSection, frozen=True):
     """`[input]`."""
 
     path: str  # a file, a directory, a glob, or a URL of a file system, as "s3://bucket/rows.parquet"
-    format: Literal["auto", "jsonl", "csv", "tsv", "parquet", "arrow", "batch"] = "auto"  # "auto": by name and content
+    # "auto": by name and content; "json" is an array, or objects over several lines; "xlsx" any workbook
+    format: Literal["auto", "jsonl", "json", "csv", "tsv", "xlsx", "parquet", "arrow", "batch"] = "auto"
     id: str | None = None  # the column copied to "id" of the output line
-    encoding: str = "utf-8"  # of CSV and TSV files
+    encoding: str = "auto"  # of text files; "auto": UTF-8, and a file that is plainly something else is refused
+    delimiter: str | None = None  # of CSV and TSV files; None: told by their first rows
+    sheet: str | None = None  # of a workbook; None: the first one that is shown
     split: str | None = None  # of a dataset directory that has several
+
+    @property
+    def codec(self) -> str:
+        """The encoding that text files are read by."""
+        return "utf-8" if self.encoding == "auto" else self.encoding
+
+    @property
+    def separator(self) -> str | None:
+        """The delimiter; a tab may be written as a shell passes it on."""
+        return "\t" if self.delimiter in ("\\t", "tab") else self.delimiter
 
 
 class TaskConfig(_ConfigSection, frozen=True):
@@ -246,7 +259,9 @@ def fingerprint(config: Config) -> dict[str, Any]:
         "task.strict_json": (config.task.strict_json, False),
         "task.rows_per_request": (config.task.rows_per_request, "auto"),
         "input.format": ("auto" if config.input.format == "jsonl" else config.input.format, "auto"),
-        "input.encoding": (config.input.encoding, "utf-8"),
+        "input.encoding": (config.input.codec, "utf-8"),
+        "input.delimiter": (config.input.delimiter, None),
+        "input.sheet": (config.input.sheet, None),
         "input.split": (config.input.split, None),
         # Of the formats only whether replies are kept whole: the others are made of the same lines.
         "output.format": ("batch" if config.output.format == "batch" else None, None),

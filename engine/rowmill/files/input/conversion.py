@@ -5,11 +5,14 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from rowmill.core.config.sections import InputConfig
 from rowmill.core.rows import Column, Shard
-from rowmill.files.input import delimited, jsonl
+from rowmill.files.input import delimited, json_values, jsonl
 from rowmill.files.input.batch_lines import CustomIds
 from rowmill.files.input.copies import Copies
+from rowmill.files.input.dialect import Columns
 from rowmill.files.input.discovery import Found
+from rowmill.files.input.encodings import as_utf8, is_utf8
 from rowmill.files.input.formats import HEAD, TABLES, Format, refuse_foreign
 from rowmill.files.input.streams import open_stream, shown
 
@@ -37,19 +40,25 @@ def table(format_: Format) -> _TableFormat:
     return arrow
 
 
-def header(found: Found, encoding: str) -> list[str]:
-    """Return the names of the columns of a CSV or TSV file. Raises `InputError`."""
+def header(found: Found, config: InputConfig) -> tuple[Columns, str]:
+    """Return the columns of a CSV or TSV file, and its delimiter. Raises `InputError`."""
     path = found.file.path
     with open_stream(path) as stream:
-        return delimited.header(stream, shown(path), delimiter=DELIMITERS[found.format], encoding=encoding)
+        return delimited.header(
+            stream,
+            shown(path),
+            encoding=config.codec,
+            delimiter=config.separator,
+            default=DELIMITERS[found.format],
+        )
 
 
 class Conversion:
     """Makes lines of the files of one input. They are to be asked for in their order."""
 
-    def __init__(self, format_: Format, encoding: str, copies: Copies) -> None:
+    def __init__(self, format_: Format, config: InputConfig, copies: Copies) -> None:
         self._format = format_
-        self._encoding = encoding
+        self._config = config
         self._copies = copies
         self._ids = CustomIds() if format_ == "batch" else None
 
@@ -59,7 +68,10 @@ class Conversion:
         on_read: told how many bytes of the user's files were read since its last call.
         """
         for found in files:
-            yield from self._table(found, on_read) if self._format in TABLES else self._text(found, on_read)
+            if self._format == "xlsx":
+                yield from self._workbook(found, on_read)
+            else:
+                yield from self._table(found, on_read) if self._format in TABLES else self._text(found, on_read)
 
     def _table(self, found: Found, on_read: Callable[[int], None]) -> Iterator[bytes]:
         with self._copies.local(found.file.path) as path:
@@ -68,16 +80,30 @@ class Conversion:
                     yield b"\n".join(lines) + b"\n"
         on_read(found.file.size)
 
+    def _workbook(self, found: Found, on_read: Callable[[int], None]) -> Iterator[bytes]:
+        from rowmill.files.input.workbook import Workbook
+
+        with self._copies.local(found.file.path) as path:
+            yield from Workbook(path, self._config.sheet).blocks()
+        on_read(found.file.size)
+
     def _text(self, found: Found, on_read: Callable[[int], None]) -> Iterator[bytes]:
         path = shown(found.file.path)
         with open_stream(found.file.path, on_read) as stream:
             assert isinstance(stream, io.BufferedReader)
-            refuse_foreign(path, stream.peek(HEAD), self._format, self._encoding)
+            codec = self._config.codec
+            refuse_foreign(path, stream.peek(HEAD), self._format, codec)
             if self._format in DELIMITERS:
-                delimiter = DELIMITERS[self._format]
-                blocks = delimited.blocks(stream, path, delimiter=delimiter, encoding=self._encoding)
+                default = DELIMITERS[self._format]
+                delimiter = self._config.separator
+                blocks = delimited.blocks(stream, path, encoding=codec, delimiter=delimiter, default=default)
+            elif self._format == "json":
+                blocks = json_values.blocks(stream, path, codec)
             else:
-                blocks = jsonl.whole_lines(jsonl.read_blocks(stream))
+                blocks = jsonl.read_blocks(stream)
+                if not is_utf8(codec):
+                    blocks = as_utf8(blocks, path, codec)
+                blocks = jsonl.whole_lines(blocks)
                 if self._ids is not None:
                     blocks = self._ids.blocks(blocks, path)
             yield from blocks

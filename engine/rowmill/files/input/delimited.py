@@ -1,9 +1,9 @@
 """CSV and TSV: rows as Python's csv module reads them, each turned into a JSON object of strings.
 
-The first line that is not blank is the header: its fields are the names of the columns. A blank line is no row, as for
-the csv module. A row with too many or too few fields, or with bytes that the encoding does not have, becomes a `BROKEN`
-line, which takes its place in the order. What would swallow rows ends the reading instead: a quote that is never
-closed, a field beyond all measure.
+The first line that is not blank is the header: its fields are the names of the columns; `dialect` tells the delimiter
+and what to call those without a name. A blank line is no row, as for the csv module. A row with too many or too few
+fields, or with bytes that the encoding does not have, becomes a `BROKEN` line, which takes its place in the order. What
+would swallow rows ends the reading instead: a quote that is never closed, a field beyond all measure.
 
 Undecodable bytes come through the decoder as lone surrogates, which have no UTF-8 form: the JSON encoder finds them, so
 that looking for them costs nothing.
@@ -21,6 +21,7 @@ import msgspec
 
 from rowmill.core.errors import InputError
 from rowmill.core.rows import BROKEN
+from rowmill.files.input.dialect import SAMPLE, Columns, columns_of, declared, rows_of, sniffed
 from rowmill.files.input.objects import object_maker
 
 _FIELD_CHARACTERS = 1 << 25  # of one field: the parser holds 4 bytes of each; beyond it a quote was not closed
@@ -39,47 +40,62 @@ def check_encoding(name: str) -> None:
         ) from None
 
 
-def header(stream: BinaryIO, path: str, *, delimiter: str, encoding: str) -> list[str]:
-    """Return the names of the columns, in order. Raises `InputError` where there are none, or no good ones."""
-    names = _Parser(stream, path, delimiter, encoding).names
-    if not names:
+def header(
+    stream: BinaryIO, path: str, *, encoding: str, delimiter: str | None = None, default: str = ","
+) -> tuple[Columns, str]:
+    """Return the columns, and the delimiter. Raises `InputError` where there are none, or no good ones.
+
+    delimiter: where it is known; otherwise it is told by the first rows, and is `default` where they do not tell.
+    """
+    parser = _Parser(stream, path, delimiter, default, encoding)
+    if not parser.columns.names:
         raise InputError(f"{path}: is empty; its first line must be a header with the names of the columns")
-    return names
+    return parser.columns, parser.delimiter
 
 
-def blocks(stream: BinaryIO, path: str, *, delimiter: str, encoding: str) -> Iterator[bytes]:
+def blocks(
+    stream: BinaryIO, path: str, *, encoding: str, delimiter: str | None = None, default: str = ","
+) -> Iterator[bytes]:
     """Yield the rows as JSON lines, some at a time. A file without any line has no rows. Raises `InputError`."""
-    yield from iter(_Parser(stream, path, delimiter, encoding).batch, b"")
+    yield from iter(_Parser(stream, path, delimiter, default, encoding).batch, b"")
 
 
 class _Parser:
-    """Reads one file. `names` are those of its columns; empty where it has no line."""
+    """Reads one file. `columns` has no names where it has no line."""
 
-    def __init__(self, stream: BinaryIO, path: str, delimiter: str, encoding: str) -> None:
+    def __init__(self, stream: BinaryIO, path: str, delimiter: str | None, default: str, encoding: str) -> None:
         self._path = path
         self._encoding = encoding
-        self._counted = _Counted(stream)
+        sample = stream.read(SAMPLE)
+        self._counted = _Counted(stream, sample)
         utf8 = codecs.lookup(encoding).name == "utf-8"
         self._text = io.TextIOWrapper(
             cast(BinaryIO, self._counted), "utf-8-sig" if utf8 else encoding, errors="surrogateescape", newline=""
         )
         self._ended = False
         csv.field_size_limit(max(csv.field_size_limit(), _FIELD_CHARACTERS))
-        self._reader = csv.reader(chain(self._text, self._end()), delimiter=delimiter)
-        self.names = self._header()
-        self._width = len(self.names)
-        self._row = object_maker(tuple(self.names))
+        text = codecs.getincrementaldecoder(encoding)("replace").decode(sample).removeprefix("\ufeff")
+        whole = len(sample) < SAMPLE
+        self.delimiter = sniffed(text, default, whole=whole) if delimiter is None else delimiter
+        self._reader = csv.reader(chain(self._text, self._end()), delimiter=self.delimiter)
+        self.columns = self._header(text, whole=whole)
+        self._names = self.columns.names
+        self._width = len(self._names)
+        self._row = object_maker(tuple(self._names))
 
     def batch(self) -> bytes:
         """Return the next rows as JSON lines; nothing at the end."""
         rows: list[Any] = []
         lines: list[int] = []  # of the file, where each row begins
         reader, row_of, width, counted = self._reader, self._row, self._width, self._counted
+        most = width + self.columns.surplus
         stop = counted.read_bytes + _BATCH
         line = reader.line_num + 1
         odd = False
         try:
             for row in reader:
+                if width < len(row) <= most and not any(row[width:]):
+                    del row[width:]
                 if len(row) == width and not self._ended:
                     rows.append(row_of(*row))
                     lines.append(line)
@@ -97,21 +113,20 @@ class _Parser:
                 return _encoder.encode_lines(rows)
         return b"".join(self._line(row, line) + b"\n" for row, line in zip(rows, lines, strict=True))
 
-    def _header(self) -> list[str]:
+    def _header(self, sample: str, *, whole: bool) -> Columns:
         line = 1
         try:
-            names = next((row for row in self._reader if row), [])
+            names = next((row for row in self._reader if any(row)), [])
+            if declared(self.delimiter.join(names)) is not None:
+                names = next((row for row in self._reader if any(row)), [])
         except (csv.Error, UnicodeError) as error:
             raise self._unreadable(error, line) from None
         if names and self._ended:
             self._odd(names, line)
+        rows = rows_of(sample, self.delimiter, whole=whole)
+        columns = columns_of(names, rows[rows.index(names) + 1 :] if names in rows else rows)
         seen: dict[str, int] = {}
-        for place, name in enumerate(names, 1):
-            if not name:
-                raise InputError(
-                    f"{self._path}: column {place} has no name in the header; name it there, or leave the column out "
-                    "(pandas: to_csv(index=False))"
-                )
+        for place, name in enumerate(columns.names, 1):
             if not _encodable(name):
                 raise InputError(f"{self._path}: the header is no {self._encoding}; set input.encoding to what it is")
             if name in seen:
@@ -119,7 +134,7 @@ class _Parser:
                     f"{self._path}: columns {seen[name]} and {place} of the header are both named {name!r}; rename one"
                 )
             seen[name] = place
-        return names
+        return columns
 
     def _odd(self, row: list[str], line: int) -> bytes:
         if self._ended:  # the parser met the end of the file within a row
@@ -128,7 +143,7 @@ class _Parser:
                 "rest of the file would be one field; close it, or double it"
             )
         reason = f"line {line}: {len(row)} fields where the header has {self._width}".encode()
-        known = dict(zip(self.names, row, strict=False))
+        known = dict(zip(self._names, row, strict=False))
         return BROKEN + reason + (BROKEN + _encoder.encode(known) if all(map(_encodable, row)) else b"")
 
     def _line(self, row: Any, line: int) -> bytes:
@@ -138,7 +153,7 @@ class _Parser:
             return _encoder.encode(row)
         except UnicodeEncodeError:
             values = row.values() if isinstance(row, dict) else msgspec.structs.astuple(row)
-            name = next(name for name, value in zip(self.names, values, strict=True) if not _encodable(value))
+            name = next(name for name, value in zip(self._names, values, strict=True) if not _encodable(value))
             return BROKEN + f"line {line}: column {name!r} is no {self._encoding}; see input.encoding".encode()
 
     def _unreadable(self, error: Exception, line: int) -> InputError:
@@ -158,18 +173,23 @@ class _Parser:
 
 
 class _Counted(io.BufferedIOBase):
-    """Passes a stream on and counts its bytes. Closes nothing."""
+    """Passes a stream on and counts its bytes. Closes nothing. start: what was read of it before."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, start: bytes) -> None:
         super().__init__()
         self._stream: Any = stream
+        self._start = start
         self.read_bytes = 0
 
     def readable(self) -> bool:
         return True
 
     def read1(self, size: int = -1, /) -> bytes:
-        data: bytes = self._stream.read1(size)
+        if self._start:
+            stop = len(self._start) if size < 0 else size
+            data, self._start = self._start[:stop], self._start[stop:]
+        else:
+            data = self._stream.read1(size)
         self.read_bytes += len(data)
         return data
 

@@ -11,10 +11,13 @@ from rowmill.core.errors import InputError
 from rowmill.core.rows import InputFile
 from rowmill.files import remote
 from rowmill.files.input import datasets
-from rowmill.files.input.formats import TABLES, Format, named, recognized, refuse_foreign, same
-from rowmill.files.input.streams import head_of, reading, shown
+from rowmill.files.input.encodings import is_wide, refuse_other
+from rowmill.files.input.formats import WHOLE, Format, named, recognized, refuse_foreign, same
+from rowmill.files.input.json_values import is_spread
+from rowmill.files.input.streams import head_of, reading, shown, start_of
 
 FEW = 256  # files that are all looked at, and read in place where they can be
+_LOOK, _LOOK_EACH = 1 << 26, (1 << 16, 1 << 22)  # bytes that are looked at: of all files, of each at least and at most
 
 _SIDECARS = frozenset(
     {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "README", "LICENSE"}
@@ -52,14 +55,16 @@ def find_files(config: InputConfig) -> list[Found]:
         files = [_stat(each) for each in paths]
     if not whole:
         files = [file for file in files if named(file.path)[0] is not None] or files
-    few = len(files) <= FEW
-    found = [each for file in files if (each := _found(file, config, few=few, sure=whole)) is not None]
+    look = min(max(_LOOK // max(len(files), 1), _LOOK_EACH[0]), _LOOK_EACH[1]) if len(files) <= FEW else 0
+    found = [each for file in files if (each := _found(file, config, look=look, sure=whole)) is not None]
     if not found:
         raise InputError(
-            f"{shown(path)}: holds no files of rows (.jsonl, .csv, .tsv, .parquet, .arrow, and .gz or .zst behind "
-            "these); set input.path to the file, directory or glob with the rows"
+            f"{shown(path)}: holds no files of rows (.jsonl, .csv, .tsv, .xlsx, .parquet, .arrow, and .gz or .zst "
+            "behind these); set input.path to the file, directory or glob with the rows"
         )
     _check_alike(found, config)
+    if any(each.format == "json" for each in found):
+        return [each._replace(format="json") for each in found]  # what reads that reads lines too
     return found
 
 
@@ -100,33 +105,57 @@ def _stat(path: str) -> InputFile:
     return InputFile(path, stat.st_size, stat.st_mtime_ns)
 
 
-def _found(file: InputFile, config: InputConfig, *, few: bool, sure: bool) -> Found | None:
+def _found(file: InputFile, config: InputConfig, *, look: int, sure: bool) -> Found | None:
     """Return what a file is; None where it is not `sure` to be of the input and its content tells nothing.
 
-    Where there are not a `few` files, those whose names tell their format are believed: the planner, which has to open
-    each of them anyway, finds the one that is not.
+    look: so many bytes of it are looked at. 0: there are very many files, and those whose names tell their format are
+    believed: the planner, which has to open each of them anyway, finds the one that is not.
     """
     wanted: Format | None = None if config.format == "auto" else config.format
     by_name, packed = named(file.path)
-    if not few and by_name is not None:
+    if not look and by_name is not None:
         return Found(file, wanted or by_name, packed is not None)
     if remote.is_remote(file.path) and (wanted or by_name) is not None:
         return Found(file, wanted or by_name or "jsonl", packed is not None)
-    compression, head = head_of(file.path)
+    path = shown(file.path)
+    compression, head, whole = head_of(file.path, _LOOK_EACH[0])
     format_ = wanted or by_name or recognized(head)
+    if format_ is None:
+        if head.strip():
+            if not sure:
+                return None
+            refuse_foreign(path, head, "jsonl", config.codec)
+        format_ = _json_in(head, config) if is_wide(config.codec) else None
     if format_ is None:
         if not sure:
             return None
         if head.strip():
-            refuse_foreign(shown(file.path), head, "jsonl")
-            raise InputError(
-                f"{shown(file.path)}: is of no known format; set input.format, or input.path to other files"
-            )
+            raise InputError(f"{path}: is of no known format; set input.format, or input.path to other files")
         format_ = "jsonl"  # without rows
-    refuse_foreign(shown(file.path), head, format_, config.encoding)
-    if compression is not None and format_ in TABLES:
-        raise InputError(f"{shown(file.path)}: is a {compression}-compressed {format_} file; decompress it first")
+    refuse_foreign(path, head, format_, config.codec)
+    if compression is not None and format_ in WHOLE:
+        raise InputError(f"{path}: is a {compression}-compressed {format_} file; decompress it first")
+    if format_ not in WHOLE and look and config.encoding == "auto":
+        refuse_other(path, start_of(file.path, look))
+    if format_ in ("jsonl", "batch"):
+        spread = is_spread(head.decode(config.codec, "replace"), whole=whole, document=_is_document(file.path))
+        if spread and wanted is not None:
+            what = "is one JSON array" if head.lstrip()[:1] == b"[" else "is JSON over several lines"
+            raise InputError(
+                f"{path}: {what}; write one object a line first, as `jq -c '.[]'` does, or set input.format = \"json\""
+            )
+        format_ = "json" if spread else format_
     return Found(file, format_, compression is not None)
+
+
+def _json_in(head: bytes, config: InputConfig) -> Format | None:
+    """Return the format of a text of two or four bytes a character."""
+    return recognized(head.decode(config.codec, "replace").removeprefix("\ufeff").encode(errors="replace"))
+
+
+def _is_document(path: str) -> bool:
+    """Tell whether a file is named as one JSON document."""
+    return ".json" in PurePath(path).suffixes[-2:]
 
 
 def _check_alike(found: list[Found], config: InputConfig) -> None:

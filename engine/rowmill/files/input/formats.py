@@ -2,12 +2,13 @@
 
 import codecs
 import os
-from pathlib import PurePath
+import re
 from typing import Literal
 
 from rowmill.core.errors import InputError
+from rowmill.files.input.encodings import is_wide, wide
 
-Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow", "batch"]
+Format = Literal["jsonl", "json", "csv", "tsv", "xlsx", "parquet", "arrow", "batch"]
 Compression = Literal["gzip", "zstd"]
 
 HEAD = 4096  # first bytes that are looked at
@@ -19,15 +20,37 @@ _FORMATS: dict[str, Format] = {
     ".json-lines": "jsonl",
     ".csv": "csv",
     ".tsv": "tsv",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
+    ".xlsb": "xlsx",
+    ".xls": "xlsx",
+    ".ods": "xlsx",
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 _PACKED: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _TABLES: dict[bytes, Format] = {b"PAR1": "parquet", b"ARROW1": "arrow"}
+_JSON: dict[bytes, Format] = {b"{": "jsonl", b"[": "json"}
 TABLES = frozenset(_TABLES.values())  # their rows are read by their numbers
-_ALIKE = {"batch": "jsonl"}  # formats that look the same from outside
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+WHOLE = TABLES | {"xlsx"}  # their readers jump to and fro, so they are not compressed once more
+_ALIKE = {"batch": "jsonl", "json": "jsonl"}  # formats that look the same from outside
+_ZIP = b"PK\x03\x04"
+_OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # of Excel before 2007, and of Word: its reader tells
+_OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
+# What people have under any name: how it begins, what it is, what to do.
+_FOREIGN = (
+    (re.compile(rb"BZh[1-9]1AY&SY|\xfd7zXZ\0|\x04\x22\x4d\x18"), "is compressed by other means; use gzip or zstd"),
+    (re.compile(rb"7z\xbc\xaf\x27|Rar!\x1a"), "is an archive; unpack it first"),
+    (re.compile(rb"(?s).{257}ustar"), "is a tar archive; unpack it first"),
+    (re.compile(rb"SQLite format 3\0"), "is an SQLite database; export the table as CSV"),
+    (re.compile(rb"Obj\x01|ORC[\0-\x1f]"), "is an Avro or ORC file; write it as Parquet"),
+    (re.compile(rb"%PDF-|\x89PNG|\xff\xd8\xff|GIF8"), "is a document or an image; rows are wanted"),
+    (
+        re.compile(rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)"),
+        "is HTML or XML, as an error page that was saved for the data; load it anew",
+    ),
+)
 
 
 def named(path: str) -> tuple[Format | None, Compression | None]:
@@ -55,24 +78,28 @@ def recognized(head: bytes) -> Format | None:
     for magic, what in _TABLES.items():
         if head.startswith(magic):
             return what
-    return "jsonl" if head.removeprefix(BOM).lstrip()[:1] == b"{" else None
+    if head.startswith(_OLD_WORKBOOK) or (head.startswith(_ZIP) and (b"xl/" in head or _OPEN_DOCUMENT in head[:200])):
+        return "xlsx"
+    return _JSON.get(head.removeprefix(BOM).lstrip()[:1])
 
 
-def refuse_foreign(path: str, head: bytes, format_: Format, encoding: str = "utf-8") -> None:
+def refuse_foreign(path: str, head: bytes, format_: Format, codec: str = "utf-8") -> None:
     """Raise `InputError` where the first bytes, not compressed, cannot be those of a file of this format."""
-    if format_ in TABLES:
+    if format_ in WHOLE:
         return  # their readers know better
-    if head.startswith(b"PK\x03\x04"):
-        raise InputError(f"{path}: is a zip archive; unpack it first")
-    if (what := recognized(head)) in TABLES:
+    if (what := recognized(head)) in WHOLE:
+        if what == "xlsx":
+            raise InputError(f'{path}: is a workbook, as Excel writes it; name it .xlsx, or set input.format = "xlsx"')
         raise InputError(f"{path}: is a file of format {what}; set input.format to it, or leave it out")
-    if head.startswith(_UTF16):
-        if format_ in {"jsonl", "batch"}:
-            raise InputError(f"{path}: is UTF-16; convert it to UTF-8 first")
-        if not encoding.lower().replace("_", "-").startswith(("utf-16", "utf16", "utf-32", "utf32")):
-            raise InputError(f'{path}: is UTF-16; set input.encoding = "utf-16"')
-    if format_ == "jsonl" and PurePath(path).suffix.lower() == ".json" and head.removeprefix(BOM).lstrip()[:1] == b"[":
-        raise InputError(f"{path}: is one JSON array; write one object a line first, as `jq -c '.[]'` does")
+    if head.startswith(_ZIP):
+        raise InputError(f"{path}: is a zip archive; unpack it first")
+    for begins, words in _FOREIGN:
+        if begins.match(head):
+            raise InputError(f"{path}: {words}")
+    if (name := wide(head)) is not None and not is_wide(codec):
+        raise InputError(
+            f'{path}: is {name[:6].upper()}; set input.encoding = "{name}", or write the file anew as UTF-8'
+        )
 
 
 def same(one: Format, other: Format) -> bool:

@@ -16,7 +16,9 @@ from rowmill.files.input import delimited, jsonl, selection
 from rowmill.files.input.batch_lines import looks_like_batch
 from rowmill.files.input.conversion import DELIMITERS, Conversion, header, table
 from rowmill.files.input.copies import Copies, naming
+from rowmill.files.input.dialect import NAMES, Columns
 from rowmill.files.input.discovery import FEW, Found, find_files
+from rowmill.files.input.encodings import is_utf8
 from rowmill.files.input.formats import TABLES
 from rowmill.files.input.layout import PlannedPart, cut_parts
 from rowmill.files.input.spool import ready, spooled
@@ -37,7 +39,7 @@ def find(config: InputConfig, *, limit: int | None = None, sample: int | None = 
     limit, sample: only so many rows, the first ones or any. Writes nothing. Raises `InputError`, and for files of other
     machines what `remote_file.download` raises.
     """
-    delimited.check_encoding(config.encoding)
+    delimited.check_encoding(config.codec)
     return Input(config, find_files(config), limit, sample)
 
 
@@ -58,6 +60,7 @@ class Input:
 
     where: what `input.path` says, for messages. files: the user's, in the order of their names. format: what they are.
     size: bytes of all, as far as can be told without reading them: decompressed, and of the chosen rows only.
+    delimiter: of CSV and TSV files, in words. notes: what was taken to be so and may be meant otherwise.
     """
 
     def __init__(self, config: InputConfig, found: list[Found], limit: int | None, sample: int | None) -> None:
@@ -66,14 +69,17 @@ class Input:
         self.files = [each.file for each in found]
         self.format = found[0].format
         self._found = found
-        self._encoding = config.encoding
+        self._config = config
         self._limit = limit
         self._sample = sample
         self._copies = Copies()
+        self.delimiter: str | None = None
+        self.notes: list[str] = []
         self._check()
         if self.format == "jsonl" and config.format == "auto" and any(map(looks_like_batch, self.first_rows(1))):
             self.format = "batch"
-        self._parts = cut_parts(found, self.format, chosen=limit is not None or sample is not None)
+        chosen = limit is not None or sample is not None
+        self._parts = cut_parts(found, self.format, chosen=chosen, utf8=is_utf8(config.codec))
         self.size = self._estimated_size()
 
     def first_rows(self, count: int) -> list[bytes]:
@@ -93,7 +99,7 @@ class Input:
     def columns(self) -> tuple[Column, ...]:
         """Return the columns. Those of JSON Lines are the keys of the first rows, and JSON unless always text there."""
         if self.format in DELIMITERS:
-            return tuple(Column(name) for name in header(self._found[0], self._encoding))
+            return tuple(Column(name) for name in header(self._found[0], self._config)[0].names)
         if self.format in TABLES:
             with self._copies.local(self.files[0].path) as path:
                 return table(self.format).columns(path)
@@ -183,21 +189,69 @@ class Input:
             local = [Path(each.file.path) for each in self._found if not each.remote]
             for path in local if len(local) <= FEW else local[:1]:  # of many the planner finds it out
                 table(self.format).check(path)
+        elif self.format == "xlsx":
+            self._check_sheets()
+        elif self.format == "json" or (self.format == "jsonl" and self._config.format == "auto"):
+            lines = [line for line in self.first_rows(_HEAD_ROWS) if line.strip()]
+            if lines and not any(line.lstrip()[:1] == b"{" for line in lines):
+                shown_line = lines[0][:60].decode(errors="replace")
+                raise InputError(
+                    f"{self.where}: none of the first {'lines' if self.format == 'jsonl' else 'values'} begins a JSON "
+                    f"object, the first is {shown_line!r}; set input.format to what it is, or input.path to other files"
+                )
 
     def _check_headers(self) -> None:
         """Refuse files of other columns than the first has. Of very many files only the first is looked at."""
-        first = header(self._found[0], self._encoding)
+        columns, delimiter = header(self._found[0], self._config)
+        first = columns.names
+        if first[0].startswith('{"'):
+            raise InputError(
+                f"{shown(self._found[0].file.path)}: the header begins as JSON does, {first[0][:60]!r}; name the file "
+                '.jsonl, or set input.format = "jsonl"'
+            )
+        self.delimiter = NAMES.get(delimiter, repr(delimiter))
+        self._note_unnamed(self._found[0], columns)
         others = self._found[1:] if len(self._found) <= FEW else []
         for each in others:
             if each.remote or not each.file.size:
                 continue
-            if different := set(first).symmetric_difference(header(each, self._encoding)):
+            if different := set(first).symmetric_difference(header(each, self._config)[0].names):
                 name = min(different)
                 has, lacks = (self._found[0], each) if name in first else (each, self._found[0])
                 raise InputError(
                     f"{each.file.path}: {shown(has.file.path)} has a column {name!r}, and {shown(lacks.file.path)} has "
                     "none; name files of the same columns, or write the missing ones"
                 )
+
+    def _check_sheets(self) -> None:
+        """Refuse workbooks of other columns than the first one has."""
+        from rowmill.files.input.workbook import Workbook
+
+        first: list[str] | None = None
+        for each in self._found[: FEW if len(self._found) <= FEW else 1]:
+            with self._copies.local(each.file.path) as path:
+                book = Workbook(path, self._config.sheet)
+            names = book.columns.names
+            if first is None:
+                first = names
+                if book.others:
+                    others = ", ".join(map(repr, book.others))
+                    self.notes.append(f"sheet {book.sheet!r} is read, and not {others}; input.sheet names another")
+            elif different := set(first).symmetric_difference(names):
+                name = min(different)
+                has = self._found[0] if name in first else each
+                raise InputError(
+                    f"{each.file.path}: only {shown(has.file.path)} has a column {name!r}; name workbooks of the same "
+                    "columns, or write the missing ones"
+                )
+            self._note_unnamed(each, book.columns)
+
+    def _note_unnamed(self, found: Found, columns: Columns) -> None:
+        path = shown(found.file.path)
+        self.notes += [
+            f"{path}: column {place} has no name in the header; it is called {columns.names[place - 1]}"
+            for place in columns.unnamed
+        ]
 
     def _estimated_size(self) -> int:
         size = sum(each.file.size for each in self._found)
@@ -213,7 +267,7 @@ class Input:
     # The plan
 
     def _conversion(self) -> Conversion:
-        return Conversion(self.format, self._encoding, self._copies)
+        return Conversion(self.format, self._config, self._copies)
 
     def _kept(self, spool: Path, shards: list[Shard]) -> frozenset[str]:
         """Return which files of the spool are whole, as far as their sizes tell."""

@@ -1,8 +1,9 @@
 """The parts of an input: local files whose rows lie together, as workers read them.
 
 Plain JSON Lines files, and Parquet and Arrow files, are parts by themselves and read where they lie. What has to be
-turned into lines (CSV, compressed files, batch files, lines on other machines) is spooled, neighbours into one part. Of
-more than 256 files the small ones are spooled too: each part has at least one shard, and every shard costs some syncs.
+turned into lines (CSV, workbooks, JSON documents, compressed files, batch files, lines on other machines) is spooled,
+neighbours into one part. Of more than 256 files the small ones are spooled too: each part has at least one shard, and
+every shard costs some syncs.
 
 Which parts there are depends on names, sizes and first bytes only, so workers can be told before anything is read.
 """
@@ -22,8 +23,11 @@ class PlannedPart(NamedTuple):
     spool: str | None  # name of its file in the spool; None where it is read in place
 
 
-def cut_parts(found: list[Found], format_: Format, *, chosen: bool) -> list[PlannedPart]:
-    """Return the parts of these files, in order. chosen: only some of the rows are wanted, so they are spooled."""
+def cut_parts(found: list[Found], format_: Format, *, chosen: bool, utf8: bool) -> list[PlannedPart]:
+    """Return the parts of these files, in order.
+
+    chosen: only some of the rows are wanted, so they are spooled. utf8: so is text that is anything else.
+    """
     if chosen:
         return [PlannedPart("lines", found, _spool_name(0, "jsonl"))]
     small = shard_bytes(sum(each.file.size for each in found)) if len(found) > FEW else 0
@@ -32,7 +36,7 @@ def cut_parts(found: list[Found], format_: Format, *, chosen: bool) -> list[Plan
         kind: Literal["lines", "parquet", "arrow"] = format_ if format_ in ("parquet", "arrow") else "lines"
         if each.remote and kind != "lines":
             parts.append(PlannedPart(kind, [each], _spool_name(len(parts), format_)))
-        elif _in_place(each, format_) and each.file.size >= small:
+        elif _in_place(each, format_, utf8=utf8) and each.file.size >= small:
             parts.append(PlannedPart(kind, [each], None))
         elif parts and parts[-1].kind == "lines" and parts[-1].spool is not None:
             parts[-1].files.append(each)
@@ -41,8 +45,9 @@ def cut_parts(found: list[Found], format_: Format, *, chosen: bool) -> list[Plan
     return parts
 
 
-def _in_place(found: Found, format_: Format) -> bool:
-    return format_ in ("jsonl", "parquet", "arrow") and not found.remote and not found.compressed
+def _in_place(found: Found, format_: Format, *, utf8: bool) -> bool:
+    readable = format_ in ("parquet", "arrow") or (format_ == "jsonl" and utf8)
+    return readable and not found.remote and not found.compressed
 
 
 def _spool_name(number: int, suffix: str) -> str:

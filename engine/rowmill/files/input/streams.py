@@ -13,7 +13,7 @@ import io
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from zlib_ng.zlib_ng import error as zlib_error
 
@@ -127,12 +127,35 @@ def open_stream(path: str, on_read: Callable[[int], None] | None = None) -> Bina
         raise
 
 
-def head_of(path: str) -> tuple[Compression | None, bytes]:
-    """Return how a file is compressed and its first bytes, decompressed. Raises `InputError`."""
+class Head(NamedTuple):
+    """The start of a file: how it is compressed, its first bytes, decompressed, and whether they are all of it."""
+
+    compression: Compression | None
+    data: bytes
+    whole: bool
+
+
+def head_of(path: str, size: int = HEAD) -> Head:
+    """Return the start of a file. Raises `InputError`; damage behind the first bytes is left to readers."""
     with open_stream(path) as stream:
         assert isinstance(stream, io.BufferedReader)
         assert isinstance(stream.raw, Stream)
-        return stream.raw.compression, stream.read(HEAD)
+        first = min(size, HEAD)
+        data = stream.read(first)
+        whole = len(data) < first
+        if not whole and size > first:
+            with contextlib.suppress(InputError):
+                rest = stream.read(size - first)
+                data, whole = data + rest, len(rest) < size - first
+        return Head(stream.raw.compression, data, whole)
+
+
+def start_of(path: str, size: int) -> Iterator[bytes]:
+    """Yield blocks from the start of a file, so many bytes in all, up to where it is damaged. Raises `InputError`."""
+    with open_stream(path) as stream, contextlib.suppress(InputError):
+        while size > 0 and (block := stream.read(min(size, _BUFFER))):
+            size -= len(block)
+            yield block
 
 
 def expansion(path: str) -> float:

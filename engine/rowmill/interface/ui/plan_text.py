@@ -43,7 +43,8 @@ def _input(plan: Plan) -> str:
     files = f" in {read.files:,} files" if read.files > 1 else ""
     shards = f"{read.shards:,} shard{'' if read.shards == 1 else 's'}"
     size = f"{read.size / _MB:,.1f} MB" if read.size >= _MB else f"{read.size / 1e3:,.1f} kB"
-    return f"{one_line(read.path)}: {read.rows:,} rows{files}, {size} of {read.format}, {shards}"
+    format_ = read.format if read.delimiter is None else f"{read.format} with {read.delimiter}"
+    return f"{one_line(read.path)}: {read.rows:,} rows{files}, {size} of {format_}, {shards}"
 
 
 def _rows(plan: Plan) -> list[str]:

@@ -66,6 +66,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
             size=sum(file.size for file in found.files),
             rows=surveyed.rows,
             shards=surveyed.shards,
+            delimiter=found.delimiter,
         ),
         request=_request(config, surveyed, task),
         counted=Counted(
@@ -82,7 +83,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
         batch=batch,
         budget=_budget(config, surveyed.rows, needs),
         trial=None if trial is None else trial.figures,
-        notices=_notices(config, trial),
+        notices=[*found.notes, *_notices(config, trial)],
     )
 
 
