@@ -26,6 +26,7 @@ def refused(data: bytes, size: int = 1 << 18) -> str:
         (GERMAN.encode("cp1252"), "line 2: byte 13 (0xf6) is no UTF-8, nor is what else is not ASCII; set input.enco"),
         (GERMAN.encode("cp1252"), 'input.encoding = "cp1252"'),
         (b'{"t":"it\x92s"}\n', '"cp1252"'),
+        (b'{"t":"\xe0 "\xe9""}\n', '"cp1252"'),
         ("a\né\n".encode() + b"\n".join([b"caf\xe9"] * 9), "line 3"),
         ("привет".encode("cp1251"), 'as "cp1251"'),
         ("日本語".encode("shift_jis"), '"shift_jis"'),

@@ -69,10 +69,10 @@ values = st.recursive(
     indent=st.sampled_from([None, 0, 2]),
     form=st.sampled_from(["array", "objects", "member"]),
     ascii_=st.booleans(),
-    block=st.sampled_from([1, 5, 64, 1 << 18]),
+    block=st.sampled_from([3, 16, 1 << 18]),
     look=st.sampled_from([1, 20, 1 << 20]),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_rows_are_read_however_they_are_written_and_cut(
     rows: list[dict[str, Any]], indent: int | None, form: str, block: int, look: int, *, ascii_: bool
 ) -> None:
@@ -125,10 +125,10 @@ def test_other_encodings_are_read_and_undecodable_bytes_are_the_rows() -> None:
 
 def test_a_large_array_is_read_in_little_memory() -> None:
     row = '{"text":"' + "x" * 1000 + '"},\n'
-    data = io.BytesIO(("[" + row * 20_000 + '{"a":1}]').encode())
+    data = io.BytesIO(("[" + row * 12_000 + '{"a":1}]').encode())
     tracemalloc.start()
     try:
-        assert sum(block.count(b"\n") for block in blocks(data, "in.json", "utf-8")) == 20_001
+        assert sum(block.count(b"\n") for block in blocks(data, "in.json", "utf-8")) == 12_001
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()

@@ -18,6 +18,7 @@ _BOMS = {  # the longer ones first: that of UTF-32 begins like that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _HIGH = re.compile(rb"[\x80-\xff]+")
+_ACCENTED = bytes(range(0xC0, 0xFF))  # letters of Western encodings, which may stand by themselves
 _LONG = 1 << 12  # bytes that are not ASCII, one behind the other
 _START = 512  # bytes by which UTF-16 without a mark is told
 _LETTER = re.compile(rb"[A-Za-z]")
@@ -95,7 +96,7 @@ class _Seen:
         self.line = self.place = self.byte = 0  # of the first broken byte
         self._right = self._broken = self._broken_bytes = self._high = self._letters = 0
         self._beside = False  # a letter stands beside the first broken bytes, as in a word
-        self._cp1252 = True
+        self._cp1252, self._longest = True, 0
         self._offset, self._lines = 0, 1
         self._cut = b""  # of the last block, which may go on in the next one
 
@@ -127,8 +128,9 @@ class _Seen:
                 self.line = self._lines + block.count(b"\n", 0, start)
                 self.place, self.byte = self._offset + start, block[start]
                 beside = block[max(0, start - 1) : start] + block[run.end() : run.end() + 1]
-                self._beside = _LETTER.search(beside) is not None
+                self._beside = _LETTER.search(beside) is not None or (len(data) == 1 and data in _ACCENTED)
         self._high += len(data)
+        self._longest = max(self._longest, len(data))
         try:
             data.decode("cp1252")
         except UnicodeDecodeError:
@@ -143,4 +145,4 @@ class _Seen:
     @property
     def is_latin(self) -> bool:
         """Whether it can be of a western language: some letters beyond ASCII among many."""
-        return self._cp1252 and self._high <= _SPARSE * (self._letters + self._high)
+        return self._cp1252 and (self._longest == 1 or self._high <= _SPARSE * (self._letters + self._high))
