@@ -61,6 +61,8 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "columns.csv": (b"PAR1....", {}, "is a file of format parquet"),
     "zip.jsonl": (b"PK\x03\x04....", {}, "is a zip archive; unpack it first"),
     "book.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1....", {}, "cannot be read as a workbook"),
+    "page.xls": ("<html><table>row 000000", {}, "is no workbook, whatever its name; set input.format to what it is"),
+    "table.xlsx": (CSV, {}, 'set input.format to what it is, as "csv"'),
     "empty.csv": (b"", {}, "is empty; its first line must be a header"),
     "other.txt": (CSV, {}, "is of no known format; set input.format"),
     "text.json": ('["a", "b"]', {}, "none of the first values begins a JSON object"),
@@ -175,3 +177,14 @@ def test_files_that_hold_no_row_are_told_from_those_that_are_none(tmp_path: Path
         assert rows(opened(write(tmp_path, name, content)), tmp_path / name[0]) == []
     with pytest.raises(InputError, match="is empty; its first line must be a header"):
         opened(write(tmp_path, "f.csv", "\n\n"))
+
+
+def test_a_file_of_another_machine_is_looked_at_too(tmp_path: Path) -> None:
+    import fsspec  # type: ignore[import-untyped]  # it ships no types
+
+    system = fsspec.filesystem("memory")
+    system.pipe("/field/in.jsonl", json.dumps(ROWS, indent=2).encode())
+    system.pipe("/field/latin.csv", CSV.encode("latin-1"))
+    assert rows(opened("memory://field/in.jsonl"), tmp_path) == ROWS
+    with pytest.raises(InputError, match=r'latin\.csv: line 3: .* set input\.encoding = "cp1252"'):
+        opened("memory://field/latin.csv")

@@ -56,7 +56,11 @@ def find_files(config: InputConfig) -> list[Found]:
     if not whole:
         files = [file for file in files if named(file.path)[0] is not None] or files
     look = min(max(_LOOK // max(len(files), 1), _LOOK_EACH[0]), _LOOK_EACH[1]) if len(files) <= FEW else 0
-    found = [each for file in files if (each := _found(file, config, look=look, sure=whole)) is not None]
+    found = [
+        each
+        for file in files
+        if (each := _found(file, config, look=look, sure=whole, alone=len(files) == 1)) is not None
+    ]
     if not found:
         raise InputError(
             f"{shown(path)}: holds no files of rows (.jsonl, .csv, .tsv, .xlsx, .parquet, .arrow, and .gz or .zst "
@@ -105,17 +109,18 @@ def _stat(path: str) -> InputFile:
     return InputFile(path, stat.st_size, stat.st_mtime_ns)
 
 
-def _found(file: InputFile, config: InputConfig, *, look: int, sure: bool) -> Found | None:
+def _found(file: InputFile, config: InputConfig, *, look: int, sure: bool, alone: bool) -> Found | None:
     """Return what a file is; None where it is not `sure` to be of the input and its content tells nothing.
 
     look: so many bytes of it are looked at. 0: there are very many files, and those whose names tell their format are
-    believed: the planner, which has to open each of them anyway, finds the one that is not.
+    believed: the planner, which has to open each of them anyway, finds the one that is not. alone: it is the only one;
+    of several on other machines each look is a request.
     """
     wanted: Format | None = None if config.format == "auto" else config.format
     by_name, packed = named(file.path)
     if not look and by_name is not None:
         return Found(file, wanted or by_name, packed is not None)
-    if remote.is_remote(file.path) and (wanted or by_name) is not None:
+    if remote.is_remote(file.path) and (wanted or by_name) is not None and not alone:
         return Found(file, wanted or by_name or "jsonl", packed is not None)
     path = shown(file.path)
     compression, head, whole = head_of(file.path, _LOOK_EACH[0])

@@ -85,6 +85,10 @@ def recognized(head: bytes) -> Format | None:
 
 def refuse_foreign(path: str, head: bytes, format_: Format, codec: str = "utf-8") -> None:
     """Raise `InputError` where the first bytes, not compressed, cannot be those of a file of this format."""
+    if format_ == "xlsx" and not head.startswith((_ZIP, _OLD_WORKBOOK)):
+        raise InputError(
+            f'{path}: is no workbook, whatever its name; set input.format to what it is, as "csv" or "tsv"'
+        )
     if format_ in WHOLE:
         return  # their readers know better
     if (what := recognized(head)) in WHOLE:
