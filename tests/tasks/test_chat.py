@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -191,7 +190,11 @@ def test_rows_of_texts_and_rows_of_other_things_are_rendered_alike(row: dict[str
     body = chat("!" + prompt).build(json.dumps(row).encode()).body
     got = strict(body)["messages"][0]["content"]
     shown = {
-        name: value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()
+        name: value
+        if isinstance(value, str)
+        else ""
+        if value is None
+        else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         for name, value in row.items()
     }
     assert got == "!" + "".join(shown.get(piece, piece) for piece in template)

@@ -171,9 +171,10 @@ class HandedOver(_Message, frozen=True):
 
 
 class Note(_Message, frozen=True):
-    """Worker to supervisor: a line for the log."""
+    """Worker to supervisor: a line for the log. once: it is about the run, and one worker's word is enough."""
 
     text: str
+    once: bool = False
 
 
 class Stop(_Message, frozen=True):

@@ -129,6 +129,7 @@ class Supervisor:
             log=observer.log,
         )
         self._endpoints: list[Endpoint] | None = None
+        self._said: set[str] = set()  # notes that are told once
         self._ticked = self._measured = now
 
     # The run
@@ -252,8 +253,12 @@ class Supervisor:
                 self._providers.take(member, message, member.heard)
             case ShardSealed(number=number):
                 self._shards.on_sealed(member.shards.pop(number))
-            case Note(text=text):
+            case Note(text=text, once=False):
                 self._observer.log(f"worker {member.place}: {text}")
+            case Note(text=text):
+                if text not in self._said:
+                    self._said.add(text)
+                    self._observer.log(text)
             case Stop(exit_code=code, reason=reason):
                 if member.state != "draining":
                     member.become("draining")  # it does so by itself, and is not to be taken for dead

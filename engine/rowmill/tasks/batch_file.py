@@ -17,7 +17,7 @@ from rowmill.core.wire import CONTENT, Answer, Request
 from rowmill.tasks.api import Api
 from rowmill.tasks.composed import tokens_of
 from rowmill.tasks.readers import reader
-from rowmill.tasks.rows import UNREADABLE, ColumnReader, encode, input_of, objects
+from rowmill.tasks.rows import UNREADABLE, ColumnReader, encode, input_of, objects, tolerant
 
 URLS = {f"/v1/{api.replace('.', '/')}": api for api in CONTENT}
 _MEMBERS = ["custom_id", "method", "url", "body"]
@@ -89,7 +89,7 @@ class BatchTask:
         try:
             if not line.isascii():
                 line.decode()  # the body is passed on unread
-            row = _decode_line(line)
+            row = tolerant(_decode_line, line)
         except UNREADABLE as error:
             raise self._unreadable(line, error) from None
         if not row.custom_id:

@@ -12,6 +12,7 @@ import msgspec
 
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import ConfigError, InvalidRow
+from rowmill.tasks import numbers
 from rowmill.tasks.images import image_urls
 from rowmill.tasks.rows import ColumnUse
 from rowmill.tasks.sharegpt import as_messages, held_list, is_sharegpt
@@ -130,7 +131,7 @@ class Question:
         where = f"task.messages: column {self._column!r}"
         if isinstance(value, str):  # tables of text hold it as JSON
             try:
-                value = msgspec.json.decode(value)
+                value = numbers.decode(value.encode())
             except (msgspec.DecodeError, RecursionError):
                 raise InvalidRow(f"{where} is a text, and no JSON list of messages") from None
         value = held_list(value)

@@ -11,14 +11,15 @@ identifiers). What differs from plain Jinja2, and why:
 - Nothing random: a row that is asked again after a crash must be asked the same (no `lipsum`, no `random`).
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rowmill.core.errors import ConfigError, InvalidRow
+from rowmill.tasks.numbers import encode
 from rowmill.tasks.rows import ColumnUse
 from rowmill.tasks.template import text_of
 
@@ -35,7 +36,7 @@ def _finalized(value: Any) -> Any:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return msgspec.json.format(encode(value), indent=indent or 0).decode()
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.errors import InvalidRow
+from rowmill.tasks import numbers
 from rowmill.tasks.rows import ColumnUse
 
 _NEVER_TEXT = frozenset({
@@ -38,7 +39,7 @@ class PerRow:
                 raise InvalidRow(f"task.per_row.model: column {column!r} holds no name of a model")
             if isinstance(value, str) and member in _NEVER_TEXT:
                 try:
-                    value = msgspec.json.decode(value)
+                    value = numbers.decode(value.encode())
                 except (msgspec.DecodeError, RecursionError):
                     raise InvalidRow(f"task.per_row.{member}: column {column!r} holds {value[:100]!r}") from None
             members[member] = value

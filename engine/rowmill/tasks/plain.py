@@ -14,8 +14,11 @@ from rowmill.core.errors import InvalidRow
 from rowmill.core.wire import Request
 from rowmill.tasks.api import CHARACTERS_A_TOKEN, Api
 from rowmill.tasks.api_task import ApiTask, Asking
-from rowmill.tasks.rows import UNREADABLE, Scalar, encode, row_decoder
+from rowmill.tasks.numbers import encode
+from rowmill.tasks.rows import UNREADABLE, row_decoder
 from rowmill.tasks.template import Template
+
+_ExactId = str | int | bool | None  # not a float, which the decoder would not give back as it was written
 
 
 def is_plain(config: TaskConfig) -> bool:
@@ -41,7 +44,7 @@ class PlainTask(ApiTask):
         columns = self._rows.columns
         assert columns is not None
         # Two decoders: a row whose columns are all there and all text, as nearly all are, needs no further look.
-        texts = [str] * len(template.columns) + [Scalar] * (len(columns) - len(template.columns))
+        texts = [str] * len(template.columns) + [_ExactId] * (len(columns) - len(template.columns))
         self._decode_texts = row_decoder(columns, texts)
         self._pattern = template.pattern
         # Without columns the prompt is the same for every row; an empty tuple then fills in nothing.

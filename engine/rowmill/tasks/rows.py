@@ -5,13 +5,16 @@ Decoders are made for the job, so that the columns nobody asked for cost nothing
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from rowmill.core.errors import ConfigError, InputError, InvalidRow
 from rowmill.core.rows import BROKEN
+from rowmill.tasks import numbers
 
+encode = numbers.encode
+_Decoded = TypeVar("_Decoded")
 Scalar = str | int | float | bool | None  # what an id may be
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding a line of any bytes may raise
 
@@ -44,7 +47,7 @@ class ColumnReader:
         self._names: list[str] = names
         self._decode_object: Callable[[bytes], dict[str, Any]] | None = None
         if whole:
-            self._decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+            self._decode_object = numbers.decoder(dict[str, Any])
             return
         for use in self._uses:
             if _UNDECODABLE.search(use.column):
@@ -56,7 +59,7 @@ class ColumnReader:
     def read(self, line: bytes) -> dict[str, Any]:
         """Return the values of the task's columns that the row has. Raises `InvalidRow` with what is wrong with it."""
         try:
-            values = self._values(line)
+            values = tolerant(self._values, line)
         except UNREADABLE as error:
             raise _unreadable(line, error) from None
         for column in self._required:
@@ -78,7 +81,7 @@ class ColumnReader:
         if self._id_column is None:
             return b"null"
         try:
-            value = self._values(_itself(line)).get(self._id_column)
+            value = tolerant(self._values, _itself(line)).get(self._id_column)
         except UNREADABLE:
             return b"null"
         return encode(value) if isinstance(value, Scalar) else b"null"
@@ -104,12 +107,10 @@ class ColumnReader:
 
 def input_of(line: bytes) -> bytes:
     """Return the line as JSON that can stand in an output line; null where it is no JSON."""
-    line = _itself(line)
     try:
-        msgspec.json.decode(line)
+        return tolerant(_checked, _itself(line)).strip()
     except UNREADABLE:
         return b"null"
-    return line.strip()
 
 
 def objects(lines: Iterable[bytes]) -> list[dict[str, Any]]:
@@ -117,7 +118,7 @@ def objects(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     rows = []
     for line in lines:
         try:
-            row = msgspec.json.decode(line)
+            row = tolerant(numbers.decode, line)
         except UNREADABLE:
             continue
         if isinstance(row, dict):
@@ -133,7 +134,24 @@ def row_decoder(columns: list[str], kinds: list[Any] | None) -> Callable[[bytes]
     names = [f"c{number}" for number in range(len(columns))]
     fields = [(name, Any, msgspec.UNSET) for name in names] if kinds is None else list(zip(names, kinds, strict=True))
     row = msgspec.defstruct("Row", fields, rename=dict(zip(names, columns, strict=True)), gc=False)
-    return msgspec.json.Decoder(row).decode
+    return numbers.decoder(row) if kinds is None else msgspec.json.Decoder(row).decode
+
+
+def tolerant(decode: Callable[[bytes], _Decoded], line: bytes) -> _Decoded:
+    """Decode a line; where it is no JSON for NaN or an infinity in it, with null in their place."""
+    try:
+        return decode(line)
+    except UNREADABLE:
+        if (mended := numbers.without_nan(line)) is None:
+            raise
+    decoded = decode(mended)
+    numbers.nulled.there = True
+    return decoded
+
+
+def _checked(line: bytes) -> bytes:
+    numbers.decode(line)
+    return line
 
 
 def _itself(line: bytes) -> bytes:
@@ -147,6 +165,3 @@ def _unreadable(line: bytes, error: Exception) -> InvalidRow:
     if not line.strip():
         return InvalidRow("the line is blank")
     return InvalidRow(f"the line is no JSON object: {error}")
-
-
-encode = msgspec.json.Encoder().encode

@@ -1,15 +1,14 @@
 """Prompts with `{column}` in them, compiled once to a format: rendering a row of texts is one operation.
 
-"{{" and "}}" stand for braces. A text column is put in as it is, a number or truth value as JSON, null as nothing,
-an object or a list as compact JSON.
+"{{" and "}}" stand for braces. A text column is put in as it is, a number as the file wrote it, a truth value as JSON,
+null as nothing, an object or a list as compact JSON.
 """
 
 import string
 from typing import Any, Protocol
 
-import msgspec
-
 from rowmill.core.errors import ConfigError
+from rowmill.tasks.numbers import encode
 from rowmill.tasks.rows import ColumnUse
 
 
@@ -78,4 +77,4 @@ def text_of(value: Any) -> str:
         return value
     if value is None:
         return ""
-    return msgspec.json.encode(value).decode()
+    return encode(value).decode()

@@ -13,6 +13,7 @@ from rowmill.files.output import open_codec
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Note, Setup, ShardSealed, Stop
 from rowmill.store.run_directory import RunDirectory
+from rowmill.tasks import numbers
 from rowmill.tasks.factory import open_task
 
 _HEARTBEAT_S = 0.25
@@ -62,8 +63,14 @@ class SupervisedWorker(ABC):
     def _left_alone(self) -> None:
         """Drain: the supervisor is gone."""
 
-    @abstractmethod
     def _tell_progress(self) -> None:
+        """Tell what was noticed in rows, and send a heartbeat."""
+        if (noticed := numbers.nulled.note()) is not None:
+            self._tell(Note(noticed, once=True))
+        self._send_progress()
+
+    @abstractmethod
+    def _send_progress(self) -> None:
         """Send a heartbeat."""
 
     @abstractmethod

@@ -194,7 +194,7 @@ class _BatchWorker(SupervisedWorker):
             self._note(f"{left:,.0f} requests are left, and the deadline {away}")
             self._scheduler.switch(deadline.cancel_seconds(whole_s))
 
-    def _tell_progress(self) -> None:
+    def _send_progress(self) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         counters = self._files.counters
         sent, before = request_counts(self._journal.tries.values()), self._sent_before

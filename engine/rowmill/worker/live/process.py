@@ -239,7 +239,7 @@ class _Worker(SupervisedWorker):
     def _between_heartbeats(self, seconds: float) -> None:
         self._dispatcher.backlog.look_ahead(seconds)
 
-    def _tell_progress(self) -> None:
+    def _send_progress(self) -> None:
         self._tell(self._progress())
         for provider in self._providers:
             provider.reported()
