@@ -23,6 +23,7 @@ from rowmill.files.input.jsonl import (
     read_blocks,
     shard_bytes,
     whole_lines,
+    without_blank_end,
 )
 
 BOM = b"\xef\xbb\xbf"
@@ -100,6 +101,30 @@ def test_the_row_limit_is_found_in_blocks_of_many_lines(lines: list[int], rows: 
     shards = planned(data, 1 << 30, rows)
     full, rest = divmod(len(lines), rows)
     assert [shard.rows for shard in shards] == [rows] * full + [rest] * (rest > 0)
+
+
+@given(
+    data=files,
+    blank=st.lists(st.sampled_from([b"\n", b"\r\n", b" \n", b"\t\n", b" ", b"\r"])),
+    block=st.integers(1, 40),
+)
+def test_blank_lines_at_the_end_are_no_rows_and_those_between_others_are(
+    data: bytes, blank: list[bytes], block: int
+) -> None:
+    whole = data + b"\n" * (not data.endswith(b"\n")) + b"".join(blank)
+    blocks = (whole[start : start + block] for start in range(0, len(whole), block))
+    found = b"".join(without_blank_end(blocks))
+    assert whole.startswith(found)
+    lines = lines_of(whole)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    assert lines_of(found) == lines
+    assert not whole.removeprefix(found).strip()
+
+
+def test_a_file_that_ends_as_files_do_is_taken_as_it_is() -> None:
+    for data in (b"", b"{}", b"{}\n", b"{}\r\n", b'\n\n{"a":1}\n', b"{}\n\n{}"):
+        assert b"".join(without_blank_end([data])) == data
 
 
 @given(data=files, size=sizes, read=st.integers(1, 40))

@@ -103,7 +103,7 @@ class Conversion:
                 blocks = jsonl.read_blocks(stream)
                 if not is_utf8(codec):
                     blocks = as_utf8(blocks, path, codec)
-                blocks = jsonl.whole_lines(blocks)
+                blocks = jsonl.whole_lines(jsonl.without_blank_end(blocks))
                 if self._ids is not None:
                     blocks = self._ids.blocks(blocks, path)
             yield from blocks

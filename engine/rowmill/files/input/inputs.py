@@ -287,7 +287,7 @@ class Input:
     ) -> Iterator[bytes]:
         """Yield a part's bytes, written to the spool where it is not in place and not kept."""
         if part.spool is None:
-            yield from _blocks_in_place(Path(part.files[0].file.path), on_read)
+            yield from jsonl.without_blank_end(_blocks_in_place(Path(part.files[0].file.path), on_read))
             return
         blocks: Iterator[bytes] = conversion.blocks(part.files, on_read)
         if self._limit is not None:

@@ -1,6 +1,7 @@
 """JSON Lines, by byte ranges.
 
-Every line is a row, a blank one too: it becomes a failed row rather than shift the numbers of those behind it. The
+Every line is a row, a blank one too: it becomes a failed row rather than shift the numbers of those behind it. Blank
+lines at the end of a file have none behind them, and are no rows. The
 plan reads the file once, in blocks, and cuts it into shards; workers then read their own ranges. Neither holds
 more than a block and the longest line.
 """
@@ -17,6 +18,7 @@ from rowmill.core.rows import Shard
 from rowmill.files.input.formats import BOM
 
 _BLOCK = 1 << 20  # bytes a read of the plan: large enough to run at the speed of the page cache
+_BLANK = 1 << 26  # bytes of blank lines that the plan holds
 _READ = 1 << 18  # bytes a read of a worker: some hundred rows for one switch to a thread
 
 # Beyond about 200 shards more of them only cost more syncs; below 32 KiB a shard costs more than its rows. Rows are
@@ -36,6 +38,29 @@ def read_blocks(file: BinaryIO) -> Iterator[bytes]:
     """Yield the bytes of an open file, in blocks."""
     while block := file.read(_BLOCK):
         yield block
+
+
+def without_blank_end(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a file's blocks up to the newline of the last line that is not blank.
+
+    Blank lines are held back until it shows that they are not the last ones; of more than 64 MiB nobody knows that.
+    """
+    held: list[bytes] = []
+    size = 0
+    any_text = False
+    for block in blocks:
+        text = block.rstrip()
+        if text or size > _BLANK:
+            yield from held
+            held, size, any_text = [], 0, True
+        if text:
+            yield text if len(text) < len(block) else block
+        if len(text) < len(block):
+            held.append(block[len(text) :])
+            size += len(block) - len(text)
+    end = b"".join(held)
+    if any_text and end:
+        yield end[: end.find(b"\n") + 1]
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
