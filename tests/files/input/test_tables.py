@@ -7,6 +7,7 @@ import json
 import uuid
 from typing import Any
 
+import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,11 @@ def lines_of(table: pa.Table, *, validate: bool = False) -> list[bytes]:
         ([2**63 - 1], pa.int64(), [2**63 - 1], "int64"),
         ([2**64 - 1], pa.uint64(), [2**64 - 1], "json"),
         ([1.5, float("nan"), float("inf"), None], pa.float64(), [1.5, None, None, None], "double"),
-        ([0.5], pa.float16(), [0.5], "double"),
+        ([0.1, None, 3.4e38, float("nan")], pa.float32(), [0.1, None, 3.4e38, None], "double"),
+        ([np.float16(0.1), np.float16(0.5)], pa.float16(), [0.1, 0.5], "double"),
+        ([[0.1, None], None], pa.list_(pa.float32()), [[0.1, None], None], "json"),
+        ([{"a": [0.1]}, None], pa.struct({"a": pa.list_(pa.float32())}), [{"a": [0.1]}, None], "json"),
+        ([[("k", 0.1)]], pa.map_(pa.string(), pa.float32()), [{"k": 0.1}], "json"),
         ([True, None], pa.bool_(), [True, None], "bool"),
         ([None], pa.null(), [None], "json"),
         ([b"\xff\x00"], pa.binary(), ["/wA="], "string"),
@@ -51,14 +56,16 @@ def lines_of(table: pa.Table, *, validate: bool = False) -> list[bytes]:
         ([decimal.Decimal("1.50")], pa.decimal128(9, 2), ["1.50"], "string"),
         ([dt.date(2024, 2, 29)], pa.date32(), ["2024-02-29"], "string"),
         ([dt.time(1, 2, 3, 4)], pa.time64("ns"), ["01:02:03.000004"], "string"),
+        ([1001], pa.time64("ns"), ["00:00:00.000001001"], "string"),
+        ([decimal.Decimal("1." + "0" * 40)], pa.decimal256(60, 40), ["1." + "0" * 40], "string"),
         ([NOON], pa.timestamp("us"), ["2024-02-29T12:00:00.123456"], "string"),
         ([NOON], pa.timestamp("s"), ["2024-02-29T12:00:00"], "string"),
-        ([1_700_000_000_123_456_789], pa.timestamp("ns"), ["2023-11-14T22:13:20.123456"], "string"),
-        ([1_700_000_000_123_456_789], BERLIN, ["2023-11-14T22:13:20.123456Z"], "string"),
+        ([1_700_000_000_123_456_789], pa.timestamp("ns"), ["2023-11-14T22:13:20.123456789"], "string"),
+        ([1_700_000_000_123_456_789], BERLIN, ["2023-11-14T22:13:20.123456789Z"], "string"),
         ([1500], pa.duration("ms"), ["PT1.5S"], "string"),
-        ([1500], pa.duration("ns"), ["PT0.000001S"], "string"),
+        ([1500], pa.duration("ns"), ["PT0.000001500S"], "string"),
         ([[1, None], []], pa.list_(pa.int64()), [[1, None], []], "json"),
-        ([[0, 1]], pa.list_(pa.timestamp("ns"), 2), [["1970-01-01T00:00:00"] * 2], "json"),
+        ([[0, 1]], pa.list_(pa.timestamp("ns"), 2), [["1970-01-01T00:00:00", "1970-01-01T00:00:00.000000001"]], "json"),
         ([["x"]], pa.large_list(pa.dictionary(pa.int8(), pa.string())), [["x"]], "json"),
         ([{"a": 0, "b": None}], pa.struct({"a": BERLIN, "b": pa.string()}),
          [{"a": "1970-01-01T00:00:00Z", "b": None}], "json"),

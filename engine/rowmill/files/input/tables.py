@@ -1,9 +1,10 @@
 """What Parquet and Arrow files have in common: tables become JSON lines, and a file is cut into shards by row numbers.
 
 A row becomes a JSON object with the columns in the file's order. Values that JSON has keep their type. NaN and the
-infinities, which it has not, become null. Bytes become base64 text, decimals text, dates, times and timestamps ISO
-8601: in UTC with a "Z" where they have a zone, without one where they have none, both cut to microseconds; durations
-ISO 8601 too. Structs and maps become objects, all kinds of lists become lists.
+infinities, which it has not, become null; floats of 32 and 16 bits become the shortest number that is the same there.
+Bytes become base64 text, decimals text, dates, times and timestamps ISO 8601, with all their digits: in UTC with a "Z"
+where they have a zone, without one where they have none; durations ISO 8601 too. Structs and maps become objects,
+all kinds of lists become lists.
 
 What a single row holds that Python or JSON cannot (text that is no UTF-8, the year 12345, a map with the same key
 twice) makes a `BROKEN` line of it: one bad row costs one row.
@@ -20,6 +21,8 @@ import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from zlib_ng.zlib_ng import crc32
 
+from rowmill.core import arrow_values
+from rowmill.core.arrow_values import is_exact
 from rowmill.core.errors import InputError
 from rowmill.core.rows import BROKEN, Column, Shard
 from rowmill.files.input.objects import object_maker
@@ -103,6 +106,7 @@ class LineEncoder:
         self._casts = [None if now.equals(kind) else now for now, kind in zip(plain, schema.types, strict=True)]
         # Asked for where there may be a map only: it makes every value a Scalar first, at seven times the cost.
         self._maps = ["strict" if "map<" in str(kind) else None for kind in plain]
+        self._exact = [is_exact(kind) for kind in plain]
         self._row = object_maker(tuple(self._names))
         self._validate = validate
 
@@ -140,7 +144,9 @@ class LineEncoder:
 
     def _values(self, number: int, column: pa.Array) -> list[Any]:
         if (cast := self._casts[number]) is not None:
-            column = column.cast(cast, safe=False)  # nanoseconds are cut off
+            column = column.cast(cast)
+        if not self._exact[number]:
+            return arrow_values.values(column)
         values: list[Any] = column.to_pylist(maps_as_pydicts=self._maps[number])
         return values
 
@@ -162,7 +168,7 @@ class LineEncoder:
 def _plain(kind: pa.DataType) -> pa.DataType:
     """Return the type that a column is cast to before Python sees it.
 
-    Nanoseconds would need pandas, zones a time zone database, and dictionaries are slow value by value.
+    Zones would need a time zone database, and dictionaries are slow value by value.
     """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -171,11 +177,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if types.is_dictionary(kind):
         return _plain(kind.value_type)
     if types.is_timestamp(kind):
-        return pa.timestamp("us" if kind.unit == "ns" else kind.unit, None if kind.tz is None else "+00:00")
-    if types.is_time64(kind):
-        return pa.time64("us")
-    if types.is_duration(kind) and kind.unit == "ns":
-        return pa.duration("us")
+        return pa.timestamp(kind.unit, None if kind.tz is None else "+00:00")
     if types.is_struct(kind):
         return pa.struct([field.with_type(_plain(field.type)) for field in kind])
     if types.is_map(kind):
