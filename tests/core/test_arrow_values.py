@@ -40,6 +40,7 @@ SHOWN: list[Any] = [
          [{"a": 0.1}, None, {"b": 0.2, "c": None}, {}]),
         ([[ROWS, None], None, []], pa.list_(pa.list_(STRUCT)), [[SHOWN, None], None, []]),
         ([1, None], pa.int64(), [1, None]),
+        ([0.1, None, 0.1], pa.dictionary(pa.int8(), pa.float32()), [0.1, None, 0.1]),
     ],
     ids=str,
 )  # fmt: skip

@@ -29,6 +29,8 @@ def values(array: pa.Array) -> list[Any]:
         return found
     if (make := _maker(kind)) is not None:
         return make(array)
+    if types.is_dictionary(kind):
+        return values(array.dictionary_decode())
     if types.is_struct(kind):
         columns = [values(column) for column in array.flatten()]  # of a struct that is null they are null
         names = [field.name for field in kind]
@@ -43,6 +45,8 @@ def values(array: pa.Array) -> list[Any]:
 
 
 def _children(kind: pa.DataType) -> list[pa.DataType]:
+    if pa.types.is_dictionary(kind):
+        return [kind.value_type]
     return [kind.field(number).type for number in range(kind.num_fields)]
 
 

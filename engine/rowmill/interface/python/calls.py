@@ -36,6 +36,7 @@ from rowmill.core.reports import RunReport, SessionReport, Snapshot
 from rowmill.interface.python import frames
 from rowmill.interface.python.frames import Result, RowError
 from rowmill.interface.python.place import MapPlace, map_place
+from rowmill.interface.python.row_lines import TEXT, lines
 from rowmill.interface.ui.lines import LogLines
 from rowmill.interface.ui.progress import open_progress
 from rowmill.interface.ui.report import summary
@@ -43,6 +44,7 @@ from rowmill.interface.ui.screen import ProgressDisplay
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
 from rowmill.tasks import schema as schemas
+from rowmill.tasks.factory import open_task
 from rowmill.tasks.readers import choices_asked
 
 __all__ = [
@@ -161,7 +163,7 @@ def map(  # noqa: A001 - rowmill.map is what it does
     table = frames.source(rows)
     task = {"api": api, "model": model, "prompt": prompt, "system": system, "schema": schema}
     if prompt is None and "messages" not in options:
-        task["prompt"] = f"{{{frames.TEXT}}}"
+        task["prompt"] = f"{{{TEXT}}}"
     provider = {"base_url": base_url, "api_key_env": api_key_env}
     with map_place(None if run_dir is None else Path(run_dir)) as place:
         config = configuration.parse(_tree(task, provider, options, place, id, include=include), "rowmill.map")
@@ -170,7 +172,8 @@ def map(  # noqa: A001 - rowmill.map is what it does
         fields = schemas.fields(resolved) if isinstance(resolved, dict) and choices_asked(config.task) == 1 else ()
         if table is not None:
             frames.check_names(table, fields, prefix, config.output.parts)
-        count = place.write(frames.lines(rows if table is None else table))
+        wanted = open_task(config.task, config.input).columns
+        count = place.write(lines(rows if table is None else table.rows(wanted), wanted))
         results = _answered(config, place, retry=retry_failed, progress=progress) if count else []
     if table is None:
         return results

@@ -1,10 +1,10 @@
-"""Rows as Python has them -> JSON lines, and answers back beside them: DataFrames, Series, Tables, any iterable.
+"""Tables as Python has them -> rows, and answers back beside them: DataFrames, Series, Tables.
 
 No library is imported for it: whoever hands in a DataFrame has imported its library.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -12,9 +12,10 @@ import msgspec
 from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column
+from rowmill.interface.python.row_lines import TEXT, NoValue, of_interest
 
-TEXT = "text"  # the column that a row of one text has
-
+_DOUBLE = 8  # bytes
+_INEXACT = ("Float32", "Float16", "'ns'", "Time")  # in the names of polars' types
 _BLOCK = 8192  # rows of a table turned into objects at a time: a table of millions is not doubled in memory
 
 
@@ -69,8 +70,8 @@ class Source(Protocol):
     def columns(self) -> Sequence[str]:
         """Names of its columns."""
 
-    def __iter__(self) -> Iterator[Any]:
-        """Go through the rows: objects, or texts."""
+    def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
+        """Go through the rows. wanted: the columns whose values are looked at; None: all. Others are null."""
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         """Return a table of the same kind with the columns added."""
@@ -94,22 +95,6 @@ def source(rows: Any) -> Source | None:
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
         raise InputError(f"rowmill.map: rows must be a table or an iterable of rows, not one {kind}")
     return None
-
-
-def lines(rows: Iterable[Any]) -> Iterator[bytes]:
-    """Turn each row into a line of JSON: an object as it is, a text as {"text": ...}.
-
-    Raises `InputError` with the row's number for one that is neither.
-    """
-    encode = msgspec.json.Encoder(enc_hook=_plain, decimal_format="number").encode
-    for number, row in enumerate(rows):
-        try:
-            line = encode({TEXT: row} if isinstance(row, str) else row)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:  # lone surrogates are a ValueError
-            raise InputError(f"rowmill.map: row {number} cannot be written as JSON: {error}") from None
-        if not line.startswith(b"{"):
-            raise InputError(f"rowmill.map: row {number} is a {type(row).__name__}; rows are mappings or texts")
-        yield line + b"\n"
 
 
 def check_names(table: Source, fields: Sequence[Column], prefix: str, parts: Sequence[ReplyPart] = ()) -> None:
@@ -158,18 +143,6 @@ def _typed(name: str, field: Column, values: list[Any]) -> AnswerColumn:
     return AnswerColumn(name, field.type, values)
 
 
-def _plain(value: Any) -> Any:
-    """Turn what the libraries put into cells into what JSON has."""
-    for name in ("tolist", "isoformat"):  # numpy's scalars and arrays, Series; pandas' time stamps
-        if (convert := getattr(value, name, None)) is not None:
-            return convert()
-    if (convert := getattr(value, "model_dump", None)) is not None:  # pydantic's
-        return convert(mode="json")
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} {value!r:.40}")
-
-
 def _names(columns: Iterable[Any]) -> list[str]:
     names = [str(name) for name in columns]
     if len(set(names)) != len(names):
@@ -183,15 +156,16 @@ class _Pandas:
         self._frame = rows if type(rows).__name__ == "DataFrame" else rows.to_frame(TEXT)
         self.columns: Sequence[str] = _names(self._frame.columns)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
+        """Go through the rows."""
+        chosen = of_interest(self.columns, wanted)
         for start in range(0, len(self._frame), _BLOCK):
             block = self._frame.iloc[start : start + _BLOCK]
-            cells = []
-            for place in range(len(self.columns)):
-                column = block.iloc[:, place]
-                # NaN, NaT and NA are all the absence of a value; a cell with a list is none of them.
-                cells.append(column.astype(object).where(column.notna(), None).tolist())
-            for values in zip(*cells, strict=True):
+            nothing = [None] * len(block)
+            cells = [
+                _cells(block.iloc[:, place]) if name in chosen else nothing for place, name in enumerate(self.columns)
+            ]
+            for values in zip(*cells, strict=True) if cells else [()] * len(block):
                 yield dict(zip(self.columns, values, strict=True))
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
@@ -210,9 +184,15 @@ class _Polars:
         self._frame = rows if type(rows).__name__ == "DataFrame" else rows.to_frame(TEXT)
         self.columns: Sequence[str] = self._frame.columns
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        rows: Iterator[dict[str, Any]] = self._frame.iter_rows(named=True, buffer_size=_BLOCK)
-        return rows
+    def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
+        """Go through the rows."""
+        chosen = of_interest(self.columns, wanted)
+        for start in range(0, len(self._frame), _BLOCK):
+            block = self._frame.slice(start, _BLOCK)
+            nothing = [None] * len(block)
+            cells = [_of_polars(block[name]) if name in chosen else nothing for name in self.columns]
+            for values in zip(*cells, strict=True) if cells else [()] * len(block):
+                yield dict(zip(self.columns, values, strict=True))
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         polars: Any = sys.modules["polars"]
@@ -245,9 +225,17 @@ class _Arrow:
         self._table = rows
         self.columns: Sequence[str] = _names(rows.column_names)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
+        """Go through the rows."""
+        chosen = of_interest(self.columns, wanted)
         for batch in self._table.to_batches(max_chunksize=_BLOCK):
-            yield from batch.to_pylist()
+            nothing = [None] * batch.num_rows
+            cells = [
+                _of_arrow(column) if name in chosen else nothing
+                for name, column in zip(self.columns, batch.columns, strict=True)
+            ]
+            for values in zip(*cells, strict=True) if cells else [()] * batch.num_rows:
+                yield dict(zip(self.columns, values, strict=True))
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         pyarrow: Any = sys.modules["pyarrow"]
@@ -272,6 +260,44 @@ def _holds(cell: Any, value: Any) -> bool:
     if isinstance(value, list):
         return isinstance(cell, list) and len(cell) == len(value) and all(map(_holds, cell, value))
     return bool(cell == value)
+
+
+def _cells(column: Any) -> list[Any]:
+    """Return the values of a column of pandas. NaN, NaT and NA are all the absence of one; a list is none of them."""
+    kind = column.dtype
+    if (of_arrow := getattr(kind, "pyarrow_dtype", None)) is not None:
+        pyarrow: Any = sys.modules["pyarrow"]
+        chunks = pyarrow.chunked_array([pyarrow.array(column.array)], of_arrow).chunks
+        return [value for chunk in chunks for value in _of_arrow(chunk)]
+    absent = column.isna()
+    if getattr(kind, "kind", "") == "f" and kind.itemsize < _DOUBLE:  # the scalars of numpy know their digits
+        floats = column.to_numpy(f"float{8 * kind.itemsize}", na_value=float("nan"))
+        return [None if is_absent else value for value, is_absent in zip(floats, absent, strict=True)]
+    found: list[Any] = column.astype(object).where(~absent, None).tolist()
+    return found
+
+
+def _of_polars(column: Any) -> list[Any]:
+    """Return the values of a Series, by way of Arrow where Python's would have other digits."""
+    if any(each in repr(column.dtype) for each in _INEXACT):
+        try:
+            return _of_arrow(column.to_arrow())
+        except Exception:  # noqa: BLE001, S110 - integers of 128 bits and objects are nothing that Arrow has
+            pass
+    found: list[Any] = column.to_list()
+    return found
+
+
+def _of_arrow(column: Any) -> list[Any]:
+    """Return the values of an Array; what is none stands as `NoValue`."""
+    from rowmill.core import arrow_values  # it imports pyarrow, as whoever hands in a table has done
+
+    try:
+        return arrow_values.values(column)
+    except (ValueError, KeyError, OverflowError, ArithmeticError) as error:
+        if len(column) == 1:
+            return [NoValue(" ".join(str(error).split()))]
+    return [value for place in range(len(column)) for value in _of_arrow(column.slice(place, 1))]
 
 
 def _texts(values: Iterable[Any]) -> list[str | None]:
