@@ -37,6 +37,7 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     type: Literal["string", "int64", "double", "bool", "json"] = "string"  # "json": any value, as JSON text
+    arrow: bytes = b""  # the type that a Parquet output has for it, where that says more: a schema of one field
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,8 @@ from pyarrow import feather
 from rowmill.core.errors import InputError, RunDirectoryError
 from rowmill.core.rows import BROKEN, Column, Shard
 from rowmill.files.input import arrow
-from rowmill.files.input.arrow import check, columns, lines, plan, shard_lines
+from rowmill.files.input.arrow import check, lines, plan, schema, shard_lines
+from rowmill.files.input.table_columns import columns_of
 from rowmill.files.input.tables import TableReader
 
 FORMS = ("file", "stream", "feather", "packed stream")
@@ -67,7 +68,12 @@ def numbers(found: list[bytes]) -> list[int]:
 def test_every_form_is_known_by_its_content(tmp_path: Path, form: str) -> None:
     path = written(tmp_path / "in", table_of(2500), form)
     check(path)
-    assert columns(path) == (Column("text", "string"), Column("kind", "string"), Column("n", "int64"))
+    found = columns_of(schema(path))
+    assert tuple(Column(each.name, each.type) for each in found) == (
+        Column("text", "string"),
+        Column("kind", "string"),
+        Column("n", "int64"),
+    )
     assert sum(shard.rows for shard in planned(path, 600)) == 2500
     assert next(lines(path))[:1] == [b'{"text":"row 0","kind":"kind 0","n":0}']
     assert numbers([line for batch in lines(path) for line in batch]) == list(range(2500))

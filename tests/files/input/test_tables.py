@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from rowmill.core.errors import InputError
 from rowmill.core.rows import BROKEN
+from rowmill.files.input.table_columns import columns_of
 from rowmill.files.input.tables import (
     BATCH_ROWS,
     LineEncoder,
     check_names,
-    columns_of,
     plan_shards,
     shard_crc,
 )

@@ -18,12 +18,11 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import InputError
-from rowmill.core.rows import Column, Shard
+from rowmill.core.rows import Shard
 from rowmill.files.input.jsonl import changed
 from rowmill.files.input.tables import (
     LineEncoder,
     check_names,
-    columns_of,
     plan_shards,
     shard_crc,
     translated,
@@ -40,10 +39,10 @@ def check(path: Path) -> None:
         mapped.groups()
 
 
-def columns(path: Path) -> tuple[Column, ...]:
-    """Return the file's columns, as the JSON values that they become. Raises `InputError`."""
+def schema(path: Path) -> pa.Schema:
+    """Return the file's schema. Raises `InputError`."""
     with _Mapped(str(path)) as mapped:
-        return columns_of(mapped.schema)
+        return mapped.schema
 
 
 def lines(path: Path) -> Iterator[list[bytes]]:

@@ -3,10 +3,10 @@
 import io
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rowmill.core.config.sections import InputConfig
-from rowmill.core.rows import Column, Shard
+from rowmill.core.rows import Shard
 from rowmill.files.input import delimited, json_values, jsonl
 from rowmill.files.input.batch_lines import CustomIds
 from rowmill.files.input.copies import Copies
@@ -23,7 +23,7 @@ class _TableFormat(Protocol):
     """What the modules of Parquet and Arrow have: see there."""
 
     def check(self, path: Path) -> None: ...
-    def columns(self, path: Path) -> tuple[Column, ...]: ...
+    def schema(self, path: Path) -> Any: ...
     def lines(self, path: Path) -> Iterator[list[bytes]]: ...
     def shard_lines(self, path: str, shard: Shard, columns: list[str] | None) -> Iterator[list[bytes]]: ...
     def plan(self, path: Path, shard_rows: int) -> Iterator[Shard]: ...

@@ -102,9 +102,18 @@ class Input:
         if self.format in DELIMITERS:
             return tuple(Column(name) for name in header(self._found[0], self._config)[0].names)
         if self.format in TABLES:
-            with self._copies.local(self.files[0].path) as path:
-                return table(self.format).columns(path)
+            return self._columns_of_tables()
         return _columns_of(self.first_rows(_HEAD_ROWS))
+
+    def _columns_of_tables(self) -> tuple[Column, ...]:
+        """Return the columns of all files, but of the first ones where they are many or on another machine."""
+        from rowmill.files.input.table_columns import columns_of
+
+        schemas = []
+        for each in self._found[: 1 if self._found[0].remote else FEW]:
+            with self._copies.local(each.file.path) as path:
+                schemas.append(table(self.format).schema(path))
+        return columns_of(*schemas)
 
     def parts(self, spool: Path) -> list[InputPart]:
         """Return where workers read, given the spool's directory."""

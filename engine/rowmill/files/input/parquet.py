@@ -21,14 +21,13 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import InputError
-from rowmill.core.rows import Column, Shard
+from rowmill.core.rows import Shard
 from rowmill.files.input.jsonl import changed
 from rowmill.files.input.tables import (
     BATCH_ROWS,
     FAILED,
     LineEncoder,
     check_names,
-    columns_of,
     plan_shards,
     shard_crc,
     translated,
@@ -48,9 +47,9 @@ def check(path: Path) -> None:
     _File(str(path))
 
 
-def columns(path: Path) -> tuple[Column, ...]:
-    """Return the file's columns, as the JSON values that they become. Raises `InputError`."""
-    return columns_of(_File(str(path)).schema)
+def schema(path: Path) -> pa.Schema:
+    """Return the file's schema. Raises `InputError`."""
+    return _File(str(path)).schema
 
 
 def lines(path: Path) -> Iterator[list[bytes]]:

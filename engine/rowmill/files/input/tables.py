@@ -24,7 +24,7 @@ from zlib_ng.zlib_ng import crc32
 from rowmill.core import arrow_values
 from rowmill.core.arrow_values import is_exact
 from rowmill.core.errors import InputError
-from rowmill.core.rows import BROKEN, Column, Shard
+from rowmill.core.rows import BROKEN, Shard
 from rowmill.files.input.objects import object_maker
 
 BATCH_ROWS = 512  # rows a read: a millisecond of work under the interpreter's lock, which the event loop also wants
@@ -38,34 +38,6 @@ _PIECE_ROWS = 65_536
 FAILED = (pa.ArrowException, OSError)  # reading a file of a table
 _UNREADABLE = (pa.ArrowException, ValueError, KeyError, TypeError, OverflowError, msgspec.MsgspecError)
 _encode = msgspec.json.Encoder().encode
-
-
-def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
-    """Return the columns of a table by the JSON values that they become.
-
-    What becomes text (dates, decimals, bytes) is a "string". Unsigned integers of 64 bits are "json": half of them are
-    no int64.
-    """
-    return tuple(Column(field.name, _column_type(field.type)) for field in schema)
-
-
-def _column_type(kind: pa.DataType) -> Any:  # one of the literals of Column.type
-    types = pa.types
-    kind = _plain(kind)
-    if types.is_boolean(kind) or isinstance(kind, pa.Bool8Type):
-        return "bool"
-    if types.is_integer(kind):
-        return "json" if types.is_uint64(kind) else "int64"
-    if types.is_floating(kind):
-        return "double"
-    texts = (
-        types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary,
-        types.is_binary_view, types.is_fixed_size_binary, types.is_decimal, types.is_date, types.is_time,
-        types.is_timestamp, types.is_duration,
-    )  # fmt: skip
-    if any(is_text(kind) for is_text in texts) or isinstance(kind, pa.UuidType | pa.JsonType):
-        return "string"
-    return "json"
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """Parquet: the columns of the table with their types, in one file or in a directory of files.
 
-Column types: "string" and "json" are strings, "int64", "double" and "bool" what they say; a vector is a list of
-float32, made from its bytes without a number in between. A list and not one of a fixed length, which Parquet does not
-know: all sections have one schema, however long their vectors.
+An input's columns that are kept have the types that they had there, and the schema stands in the file where Parquet
+itself has no word for them, as for zones and durations (see `arrow_columns`). Other column types: "string" and "json"
+are strings, "int64", "double" and "bool" what they say; a vector is a list of float32, made from its bytes without a
+number in between. A list and not one of a fixed length, which Parquet does not know: all sections have one schema,
+however long their vectors.
 
 A section is a whole Parquet file of its shard's rows, then a newline; joining copies row groups (see `parquet_join`).
 So a shard makes at least one row group. It has up to 20,000 rows, and an input of any size makes some 200 of them, so
@@ -20,9 +22,11 @@ from importlib.metadata import version
 from typing import Any
 
 from rowmill.core.config.sections import OutputConfig
+from rowmill.core.errors import InputError
 from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Layout
 from rowmill.files.output import vectors
+from rowmill.files.output.arrow_columns import ArrowColumn, type_of
 from rowmill.files.output.parquet_join import ParquetJoin
 from rowmill.files.output.table import ResultTable
 
@@ -75,17 +79,27 @@ class _ArrowEncoder:
             "bool": pa.bool_(),
         }
         columns = table.columns
-        types = [pa.list_(pa.float32()) if n == table.vector else kinds[c.type] for n, c in enumerate(columns)]
+        self._arrow = {n: ArrowColumn(type_of(c.arrow)) for n, c in enumerate(columns) if c.arrow}
+        types = [
+            pa.list_(pa.float32()) if n == table.vector else type_of(c.arrow) if c.arrow else kinds[c.type]
+            for n, c in enumerate(columns)
+        ]
         self._schema = pa.schema([pa.field(c.name, kind) for c, kind in zip(columns, types, strict=True)])
         self._vector = table.vector
         self._numpy: Any = vectors.load() if table.vector is not None else None
         paths = [f"{c.name}.{_VECTOR}" if n == table.vector else c.name for n, c in enumerate(columns)]
-        text = [n != table.vector and c.type in {"string", "json"} for n, c in enumerate(columns)]
+        text = [
+            n != table.vector and c.type in {"string", "json"} and n not in self._arrow for n, c in enumerate(columns)
+        ]
+        plain = [n for n in range(len(columns)) if n != table.vector and n not in self._arrow]
         self._options: dict[str, Any] = {
-            "compression": {path: "none" if n == table.vector else "zstd" for n, path in enumerate(paths)},
+            "compression": {
+                **dict.fromkeys(_leaves(self._schema) if self._arrow else (), "zstd"),
+                **{path: "none" if n == table.vector else "zstd" for n, path in enumerate(paths)},
+            },
             "use_dictionary": [path for n, path in enumerate(paths) if text[n] and path not in _UNIQUE],
-            "write_statistics": [path for n, path in enumerate(paths) if not text[n] and n != table.vector],
-            "store_schema": False,  # Parquet's own types say it all
+            "write_statistics": [path for n, path in enumerate(paths) if not text[n] and n in plain],
+            "store_schema": bool(self._arrow),  # else Parquet's own types say it all
         }
 
     def encode(self, batches: Iterator[tuple[int, list[list[Any]]]]) -> Iterator[bytes]:
@@ -118,10 +132,26 @@ class _ArrowEncoder:
     def _batch(self, values: list[list[Any]]) -> Any:
         pa = self._pa
         arrays = [
-            self._vectors(of_column) if number == self._vector else pa.array(of_column, kind)
+            self._vectors(of_column)
+            if number == self._vector
+            else self._kept(number, values)
+            if number in self._arrow
+            else pa.array(of_column, kind)
             for number, (of_column, kind) in enumerate(zip(values, self._schema.types, strict=True))
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+    def _kept(self, number: int, values: list[list[Any]]) -> Any:
+        """Return a column of the input as it was there."""
+        column, name, raws = self._arrow[number], self._schema.names[number], values[number]
+        try:
+            return column.array(raws)
+        except ValueError as error:
+            row = values[self._schema.names.index("index")][column.place_of_misfit(raws)]
+            raise InputError(
+                f"row {row}: the input's column {name!r} is {self._schema.types[number]}, and this is none: {error}. "
+                'Set output.format = "jsonl" (or "csv") and run the same command again: no reply is asked for twice'
+            ) from None
 
     def _vectors(self, values: list[bytes | None]) -> Any:
         """Return lists of float32 on the vectors' own bytes."""
@@ -132,6 +162,16 @@ class _ArrowEncoder:
         floats = pa.Array.from_buffers(pa.float32(), len(data) // 4, [None, pa.py_buffer(data)])
         buffers = [pa.py_buffer(there.tobytes()), pa.py_buffer(ends.tobytes())]
         return pa.Array.from_buffers(pa.list_(pa.float32()), len(values), buffers, children=[floats])
+
+
+def _leaves(schema: Any) -> list[str]:
+    """Return the paths of the columns that Parquet has for a schema: of a list, those of what is in it."""
+    from pyarrow import parquet
+
+    sink = io.BytesIO()
+    parquet.write_table(schema.empty_table(), sink)
+    found = parquet.read_metadata(sink).schema
+    return [found.column(number).path for number in range(len(found))]
 
 
 class _WithoutPandas:

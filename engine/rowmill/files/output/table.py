@@ -61,11 +61,15 @@ class ResultTable:
         self._meta = "meta" in config.include
         self._vectors = layout.vectors
         kept = layout.input_columns if "input" in config.include else ()
+        if typed:  # what a column's Arrow type is made of is any JSON
+            kept = tuple(Column(each.name, "json", each.arrow) if each.arrow else each for each in kept)
         self._parts = config.parts
         parts = tuple(Column(part, "string" if part == "reasoning" else "json") for part in config.parts)
         fixed = (*FIXED, *(META if self._meta else ()), *parts)
         names = _names(fixed, kept, layout.fields)
-        self._kept = [Column(name, column.type) for name, column in zip(names, kept, strict=False)]
+        self._kept = [
+            Column(name, column.type, column.arrow if typed else b"") for name, column in zip(names, kept, strict=False)
+        ]
         self._fields = [
             Column(name, column.type) for name, column in zip(names[len(kept) :], layout.fields, strict=True)
         ]
@@ -84,7 +88,8 @@ class ResultTable:
     def batches(self, lines: Iterator[bytes]) -> Iterator[tuple[int, list[list[Any]]]]:
         """Yield the values of the lines, some rows at a time: bytes of their lines, and for each column its values.
 
-        Values are str, int, float, bool and None; vectors are bytes. Where the batches end depends on the lines only.
+        Values are str, int, float, bool and None; vectors are bytes, and of columns with an Arrow type raw JSON. Where
+        the batches end depends on the lines only.
         """
         read = self._reader.read
         rows: list[OutputRow] = []
@@ -146,7 +151,7 @@ class ResultTable:
     def _of_members(self, members: Members, columns: list[Column], objects: list[Any]) -> Iterator[list[Any]]:
         for column, get in zip(columns, members.getters, strict=True):
             values = list(map(get, objects))
-            yield list(map(self._json, values)) if column.type == "json" else values
+            yield list(map(self._json, values)) if column.type == "json" and not column.arrow else values
 
 
 _NO_ERROR, _NO_USAGE, _NO_META = RowFailure(), RowUsage(), RowMeta()
