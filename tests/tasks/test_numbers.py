@@ -90,3 +90,12 @@ def test_what_is_no_json_for_another_reason_is_told_as_it_was(line: str) -> None
     with pytest.raises(InvalidRow, match="no JSON object"):
         FORMAT.build(line.encode())
     assert FORMAT.input_of(line.encode()) == b"null"
+
+
+def test_half_a_surrogate_pair_costs_the_row_only_where_its_column_is_named() -> None:
+    line = r'{"id":7,"x":1.10,"unused":"\ud800","more":["\\ud800 \ud83d\ude00"]}'
+    assert prompt(FORMAT, line) == "<1.10>"
+    for bad in (line.replace("1.10", r'"a\udc00"'), line.replace("1.10", r'["\ud83d"]')):
+        with pytest.raises(InvalidRow, match="column 'x' holds half a surrogate pair"):
+            FORMAT.build(bad.encode())
+        assert FORMAT.id_of(bad.encode()) == b"7"

@@ -21,6 +21,12 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what 
 _REASON_BYTES = 1000  # of a broken line that are shown: a user's own line of any length may begin like one
 _UNDECODABLE = re.compile(r'["\\\x00-\x1f]')  # the decoder matches names as they stand in the file, unescaped
 
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
+)
+_HALF = 6  # bytes of the escape of half a pair, as \ud83d
+_MARK = "\ufdd0"  # no character, and never to be one
+
 
 class ColumnUse(msgspec.Struct, frozen=True):
     """A column that a key of the configuration names."""
@@ -61,7 +67,7 @@ class ColumnReader:
         try:
             values = tolerant(self._values, line)
         except UNREADABLE as error:
-            raise _unreadable(line, error) from None
+            values = self._values_beside_halves(line, error)
         for column in self._required:
             if column not in values:
                 raise InvalidRow(f"the row has no column {column!r}")
@@ -81,7 +87,7 @@ class ColumnReader:
         if self._id_column is None:
             return b"null"
         try:
-            value = tolerant(self._values, _itself(line)).get(self._id_column)
+            value = tolerant(self._values, _marked(_itself(line))).get(self._id_column)
         except UNREADABLE:
             return b"null"
         return encode(value) if isinstance(value, Scalar) else b"null"
@@ -97,6 +103,19 @@ class ColumnReader:
                     f"{source}: no column {use.column!r}, which {use.key} names; "
                     f"the columns are {', '.join(map(str, rows[0]))}"
                 )
+
+    def _values_beside_halves(self, line: bytes, error: Exception) -> dict[str, Any]:
+        """Read a line that has half of a surrogate pair somewhere: in a column that nobody names it harms nobody."""
+        try:
+            if (marked := _marked(line)) == line:
+                raise error
+            values = tolerant(self._values, marked)
+        except UNREADABLE:
+            raise _unreadable(line, error) from None
+        for column, value in values.items():
+            if _MARK.encode() in encode(value):
+                raise InvalidRow(f"column {column!r} holds half a surrogate pair, which is no text")
+        return values
 
     def _values(self, line: bytes) -> dict[str, Any]:
         if self._decode_object is not None:
@@ -135,6 +154,11 @@ def row_decoder(columns: list[str], kinds: list[Any] | None) -> Callable[[bytes]
     fields = [(name, Any, msgspec.UNSET) for name in names] if kinds is None else list(zip(names, kinds, strict=True))
     row = msgspec.defstruct("Row", fields, rename=dict(zip(names, columns, strict=True)), gc=False)
     return numbers.decoder(row) if kinds is None else msgspec.json.Decoder(row).decode
+
+
+def _marked(line: bytes) -> bytes:
+    """Return a line with a mark in the place of each escape of half a surrogate pair, which msgspec does not read."""
+    return _ESCAPE.sub(lambda found: rb"\ufdd0" if len(found[0]) == _HALF else found[0], line)
 
 
 def tolerant(decode: Callable[[bytes], _Decoded], line: bytes) -> _Decoded:
