@@ -438,3 +438,21 @@ def test_no_retry_after_can_raise_or_leave_its_bounds(text: str) -> None:
     for name in ("retry-after", "retry-after-ms", "date"):
         wait = retry_after(reply(429, b"", {"retry-after": "x", name: text}))
         assert wait is None or 0 <= wait <= DAY_S
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Requested 45000, limit 30000", "too_large"),
+        ("on tokens per min (TPM): Limit 30000, Requested 45000.", "too_large"),
+        ("Limit: 30,000, Used: 12, Requested: 45,000. Please try again in 30s.", "too_large"),
+        ("limit 30000 / requested 30001", "too_large"),
+        ("Request too large for sim-small", "too_large"),
+        ("Limit 30000, Used 29000, Requested 1500. Please try again in 1s.", "rate_limited"),
+        ("Limit 30000, Requested 30000", "rate_limited"),
+        ("Limit " + "9" * 5000 + ", Requested " + "9" * 5000, "rate_limited"),
+        ("Limit ,, Requested ,", "rate_limited"),
+    ],
+)
+def test_a_429_for_more_than_the_whole_limit_is_the_rows_own(message: str, expected: str) -> None:
+    assert failure(429, {"error": {"message": message, "code": "rate_limit_exceeded"}}).fault.name == expected

@@ -28,6 +28,7 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     closed: bool = False  # the provider is done with for the rest of the session
     failing: bool = False  # its breaker is open: what is allowed is a probe
     proven: bool = False  # it has answered some worker in this session
+    silent: bool = False  # as far as is known, it lets nothing through now
 
 
 class LimitSample(msgspec.Struct, frozen=True, array_like=True):

@@ -161,12 +161,18 @@ class ProviderController:
             # Silence as long as what the rate is figured over. Shorter waits are how a limit paces, and belong to it.
             self._limits.paused(paused_s)
         self._limits.spent(
-            total.requests - before.requests, total.tokens - before.tokens, now, refused=total.limited - before.limited
+            total.requests - before.requests,
+            total.tokens - before.tokens,
+            now,
+            refused=total.limited - before.limited,
+            answered=answered,
         )
         self._traffic.remember(now)
         self.events += [f"provider {self.name}: {line}" for line in self._limits.learned()]
         if self._pause.ends(now):
             self._concurrency.restart(now, over_s=min(self._pause.length_s, _RELEASE_S))
+            if self._pause.length_s >= RATE_S:
+                self._limits.held()
         self._breaker.update(
             now,
             answered=answered,
@@ -202,6 +208,7 @@ class ProviderController:
             closed=self.closed is not None,
             failing=self._breaker.state in ("open", "probing"),
             proven=self._before.answered > 0,
+            silent=self._limits.silent,
         )
         self._allocator.set_capacity(capacity, now)
         return self._allocator.renew(now)

@@ -48,7 +48,9 @@ IN_FLIGHT = _any(r"in.flight.budget", r"current in-flight requests")
 # About this one prompt: a shorter one is covered.
 TOO_DEAR = _any(r"fewer max_tokens", r"prompt tokens limit exceeded", r"weight_exceeds_budget")
 TOO_LARGE = _any(r"request too large\b", r"request exceeds the maximum size", r"request entity too large")
-NEVER_FITS = re.compile(r"limit:? (\d+), (?!.*used)requested:? (\d+)", re.IGNORECASE)
+# Of a limit a minute: more than all of it is never let through, whatever is left.
+LIMIT = re.compile(r"\blimit\b\W{0,3}(?:(?:is|of)\W)?(\d[\d,]*)", re.IGNORECASE)
+REQUESTED = re.compile(r"\brequested\b\W{0,3}(?:about\W)?(\d[\d,]*)", re.IGNORECASE)
 
 CONTEXT_CODES = frozenset(
     {
@@ -265,9 +267,13 @@ def class_of(status: int, codes: AbstractSet[str], text: str, *, flagged: bool =
 
 
 def _of_429(folded: AbstractSet[str], text: str) -> str | None:
-    fits = NEVER_FITS.search(text)
-    if fits is not None and int(fits[2]) > int(fits[1]):
+    limit, requested = LIMIT.search(text), REQUESTED.search(text)
+    if (_count(requested[1]) > _count(limit[1])) if limit and requested else TOO_LARGE.search(text):
         return "too_large"
     if "slow_down" in folded:
         return "slow_down"
     return "overloaded" if OVERLOADED.search(text) else None
+
+
+def _count(digits: str) -> int:
+    return int(digits.replace(",", "")[:20])

@@ -46,7 +46,7 @@ class Model:
         rng = Random(self.seed)
         share: Share | None = self.limits.requests(self.now)
         credit = wanted = 0.0
-        unreported = told = 0
+        unreported = told = answers = 0
         due_refusals: list[tuple[float, bool]] = []
         replies: deque[float] = deque()
         samples: deque[tuple[float, LimitSample]] = deque()
@@ -75,12 +75,13 @@ class Model:
                 _, slow_down = heapq.heappop(due_refusals)
                 while replies and replies[0] < now - 2:
                     replies.popleft()
-                answered = sum(1 for due in replies if due <= now) / 2
+                lately = sum(1 for due in replies if due <= now) / 2
                 told += 1
-                self.limits.refused(now, slow_down=slow_down, requests_per_s=answered, tokens_per_s=0.0)
+                self.limits.refused(now, slow_down=slow_down, requests_per_s=lately, tokens_per_s=0.0)
             if now >= tick:
                 tick += TICK_S
-                self.limits.spent(unreported, 0, now, refused=told)
+                before, answers = answers, sum(at + self.reply_s <= now for at in self.taken)
+                self.limits.spent(unreported, 0, now, refused=told, answered=answers - before)
                 unreported = told = 0
                 latest = None
                 while samples and samples[0][0] <= now:

@@ -218,10 +218,13 @@ def test_a_429_is_seen_as_what_it_is_and_spends_no_attempt(work: Start) -> None:
     """A client that raises on every status but 200 never comes to its branch for 429."""
 
     async def story() -> None:
-        async with work(1, Wire(lambda _, nth: reply(429, error(429)) if nth <= 20 else reply()), attempts=1) as at:
+        def rule(row: int, nth: int) -> Result:
+            return reply(429, error(429)) if row and nth <= 20 else reply()
+
+        async with work(2, Wire(rule), concurrency=1, attempts=1) as at:
             at.feed()
             await at.done()
-            record = (await at.outcomes())[0]
+            record = (await at.outcomes())[1]
             assert (record["failed"], record["attempts"], record["requests"]) == (False, 1, 21)
             assert at.dispatcher.count().faults == {"rate_limited": 20}
 

@@ -273,6 +273,7 @@ class LeaseAllocator:
             closed=capacity.closed,
             failing=capacity.failing,
             proven=capacity.proven,
+            silent=capacity.silent,
         )
 
 

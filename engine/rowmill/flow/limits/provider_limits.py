@@ -7,7 +7,8 @@ Of each quantity, requests and tokens, the smallest of these counts:
 
 Refusals lower the ceiling of tokens where the known limit of tokens is what is nearly used up, more so than that of
 requests; otherwise that of requests, which also holds where nothing is known: then requests are all that is counted.
-Few refusals among many requests lower nothing: some servers refuse one now and then, whatever the rate.
+Few refusals among many requests lower nothing: some servers refuse one now and then, whatever the rate. Nor do those
+of a provider that lets nothing through at all (`silence`).
 """
 
 from rowmill.core.config import ProviderConfig
@@ -15,6 +16,7 @@ from rowmill.core.leases import LimitSample, Share
 from rowmill.flow.limits.ceiling import Ceiling
 from rowmill.flow.limits.day_budget import DayBudget
 from rowmill.flow.limits.learned import LONG_S, Evidence, Learned
+from rowmill.flow.limits.silence import Silence
 from rowmill.flow.limits.slow_down import SlowDown
 from rowmill.flow.limits.window import SlidingWindow
 
@@ -139,11 +141,17 @@ class ProviderLimits:
         self._requests = _Quantity("requests", provider.requests_per_minute, provider.requests_per_day, now)
         self._tokens = _Quantity("tokens", provider.tokens_per_minute, provider.tokens_per_day, now)
         self._window = SlidingWindow(now)
+        self._silence = Silence()
         self._start = now
         self._refused_at: float | None = None  # the first refusal that is not judged yet
         self._told = 0.0  # the rate that came with the latest refusal
         self._said_ceiling = False
         self._news: list[str] = []
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is let through, as far as is known."""
+        return self._silence.lasts
 
     @property
     def largest(self) -> float | None:
@@ -153,7 +161,9 @@ class ProviderLimits:
     def requests(self, now: float) -> Share | None:
         """Return what all workers together may send a second and at once; None where no limit is known."""
         self._judge(now)
-        return self._requests.share(now)
+        share = self._requests.share(now)
+        probes = self._silence.rate(now)
+        return share if probes is None or (share is not None and share.rate <= probes) else Share(probes, 1.0)
 
     def tokens(self, now: float) -> Share | None:
         """As `requests`, in tokens."""
@@ -175,12 +185,19 @@ class ProviderLimits:
         """Take note that the provider was paused for the last so many seconds: that says nothing of what it takes."""
         self._window.skip(seconds)
 
-    def spent(self, requests: int, tokens: int, now: float, *, refused: int = 0) -> None:
-        """Count what reports since the last call say was sent, and refused.
+    def held(self) -> None:
+        """Take note that a pause is over: whether anything is let through now has yet to be seen."""
+        self._silence.held()
 
-        Tokens may be below 0, where estimates were too high.
+    def spent(self, requests: int, tokens: int, now: float, *, refused: int = 0, answered: int | None = None) -> None:
+        """Count what reports since the last call say was sent, refused and answered.
+
+        Tokens may be below 0, where estimates were too high. `answered`: None where it is all that was not refused.
         """
         self._window.sent(requests, tokens, now, refused=refused)
+        if self._silence.spent(requests, refused, requests - refused if answered is None else answered, now):
+            self._window.forget(now)
+            self._refused_at = None
         for budget in self._requests.budgets:
             budget.spent(requests, requests, now)
         for budget in self._tokens.budgets:
@@ -208,6 +225,8 @@ class ProviderLimits:
         The rates are what was answered lately: used where nothing is known of what was sent.
         """
         self._told = requests_per_s
+        if now < self._silence.deaf_until or (slow_down and self._silence.lasts and not requests_per_s):
+            return
         if slow_down:
             lately = self._window.over(_TAKEN_S[0])
             if self._requests.slow_down.rate(now) is None:
@@ -227,6 +246,8 @@ class ProviderLimits:
         if not lately.sent and not self._told:
             return  # what was refused will be in a later report
         self._refused_at = None
+        if self._silence.lasts and not self._told:
+            return
         quantity = self._tokens if self._tokens_bind() else self._requests
         ceiling = quantity.ceiling.rate(now)
         if lately.refused < (_UNPROVEN if ceiling is None else _STRAY) * lately.sent:

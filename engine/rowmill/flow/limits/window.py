@@ -67,6 +67,11 @@ class SlidingWindow:
         while self._sums[1].seconds < now - _KEPT_S:
             self._sums.popleft()
 
+    def forget(self, now: float) -> None:
+        """Start anew: what was until now says nothing of what is let through."""
+        self._refused = 0
+        self._sums = deque([WindowSums(now - self._skipped_s)])
+
     def over(self, seconds: float) -> WindowSums:
         """Return what there was in at least so many seconds before the latest report; less where there was less."""
         last = first = self._sums[-1]

@@ -11,6 +11,7 @@ from rowmill.core.leases import Lease
 from rowmill.core.wire import Answer, Failure, Reply, Request
 from rowmill.flow.doubt import Doubt, Verdict
 from rowmill.flow.leases.lease import ClientLease
+from rowmill.flow.limits.silence import wait_s
 from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Transport, faults, limit_headers
 
@@ -70,6 +71,8 @@ class Provider:
         self.tripped = False
         self.doubt = Doubt()
         self._proven_elsewhere = False
+        self._silent = False
+        self._refused_since: float | None = None  # since it was known last to let something through
         self._alone = alone
         self.full = 0  # sends that took the last slot, since the last report
         self.same = 0
@@ -96,6 +99,9 @@ class Provider:
         self.closed = self.closed or lease.closed
         self.failing = lease.failing
         self._proven_elsewhere = lease.proven
+        self._silent = lease.silent
+        if lease.proven and not lease.silent:
+            self._refused_since = None
         # A worker that has stopped by itself goes on once the supervisor has seen it: then a lease says so.
         if self.tripped and (lease.failing or lease.in_flight == 0):
             self.tripped = False
@@ -212,9 +218,15 @@ class Provider:
         self._error = error
         return self.same
 
-    def pause(self, wait_s: float, now: float, rng: Random) -> None:
+    def wait_s(self, asked_s: float | None, now: float) -> float | None:
+        """Return how long to send nothing after a 429 that asks for so long; None where it is for the row to wait."""
+        if self._refused_since is None:
+            self._refused_since = now
+        return wait_s(asked_s, now - self._refused_since, silent=self._silent or not self.proven)
+
+    def pause(self, seconds: float, now: float, rng: Random) -> None:
         """Send nothing for so long: the server has said so."""
-        self.lease.pause(now + wait_s * (1.0 + rng.uniform(0.0, _PAUSE_JITTER)))
+        self.lease.pause(now + seconds * (1.0 + rng.uniform(0.0, _PAUSE_JITTER)))
 
     def look(self, reply: Reply, now: float) -> None:
         """Read what a reply's headers say of the limits."""

@@ -195,9 +195,10 @@ class Settler:
         if fault.unhealthy:
             self._on_less()
         if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
-            if failure.retry_after is not None:
-                provider.pause(failure.retry_after, now, self._rng)
-            self._tell(RateLimited(provider.number, failure.retry_after, fault is faults.SLOW_DOWN))
+            if (pause_s := provider.wait_s(failure.retry_after, now)) is not None:
+                provider.pause(pause_s, now, self._rng)
+                failure = msgspec.structs.replace(failure, retry_after=pause_s)
+            self._tell(RateLimited(provider.number, pause_s, fault is faults.SLOW_DOWN))
         if fault is faults.INVALID_OUTPUT:
             self._generate_again(job, provider, failure, now)
             return

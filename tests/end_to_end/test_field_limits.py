@@ -1,0 +1,101 @@
+"""Servers that refuse everything for a while: no evidence is no evidence, and the run is at full speed soon after."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.end_to_end.conftest import Arrival, Place, Server
+from tests.end_to_end.several import Answer, error
+
+BUSY = error("Rate limit reached", "rate_limit_exceeded")
+
+
+def header(left_s: float) -> Answer:
+    return 429, {"retry-after": f"{math.ceil(left_s)}"}, BUSY
+
+
+def no_hint(_left_s: float) -> Answer:
+    return 429, {}, BUSY
+
+
+def zero(_left_s: float) -> Answer:
+    return 429, {"retry-after": "0"}, BUSY
+
+
+def a_day(_left_s: float) -> Answer:
+    return 429, {"retry-after": "86400"}, BUSY
+
+
+def words(left_s: float) -> Answer:
+    return 429, {"retry-after": "soon"}, error(f"Please try again in {left_s:.1f}s.", "rate_limit_exceeded")
+
+
+def member(left_s: float) -> Answer:
+    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{math.ceil(left_s)}s"}
+    inner = {"code": 429, "message": "Resource exhausted", "status": "RESOURCE_EXHAUSTED", "details": [detail]}
+    return 429, {"retry-after": "-5"}, json.dumps({"error": inner}).encode()
+
+
+def date(left_s: float) -> Answer:
+    later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(math.ceil(time.time() + left_s)))
+    return 429, {"retry-after": later}, BUSY
+
+
+def refusing(seconds: float, answer: Callable[[float], Answer]) -> Callable[[Arrival], Answer | None]:
+    """Refuse everything for so long after the first request."""
+    began: list[float] = []
+
+    def decide(arrival: Arrival) -> Answer | None:
+        began.append(arrival.at)
+        left_s = seconds - (arrival.at - began[0])
+        return answer(left_s) if left_s > 0 else None
+
+    return decide
+
+
+CASES: dict[str, tuple[int, float, Callable[[float], Answer], float]] = {
+    # rows, seconds for which everything is refused, how, and the seconds that all may take
+    "header": (300, 3.0, header, 8.0),
+    "no hint": (300, 6.0, no_hint, 20.0),
+    "one row": (1, 2.0, no_hint, 6.0),
+    "zero": (100, 1.0, zero, 4.0),
+    "words": (100, 1.5, words, 5.0),
+    "member": (100, 1.0, member, 4.0),
+    "date": (100, 1.0, date, 6.0),
+    "a day": (30, 1.0, a_day, 10.0),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_server_that_refuses_everything_at_first_costs_little_more_than_that(
+    place: Place, server: Callable[..., Server], case: str
+) -> None:
+    rows, seconds, answer, within_s = CASES[case]
+    witness = server(refusing(seconds, answer))
+    place.configure(witness.url)
+    place.write_rows(rows)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert witness.arrivals[-1].at - witness.arrivals[0].at < within_s
+    assert len(place.lines) == rows
+    assert len(witness.arrivals) - rows < 150, "and it was not hammered"
+    assert "refused within every known limit" not in place.log
+
+
+def test_a_row_that_is_refused_for_its_own_size_fails_soon_and_lowers_nobodys_limit(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    own = error("on tokens per min (TPM): Requested 45,000, limit 30,000", "tokens")
+    witness = server(lambda arrival: (429, {"retry-after": "30"}, own) if arrival.row == 7 else None)
+    place.configure(witness.url)
+    place.write_rows(60)
+    began = time.monotonic()
+    assert place.run().code == 1
+    assert time.monotonic() - began < 8.0
+    assert [(row["index"], row["class"]) for row in place.failed] == [(7, "too_large")]
+    assert witness.counts[7] == 1
+    assert place.report["sessions"][0]["providers"]["main"]["limited"] == 0
+    assert "refused within every known limit" not in place.log
