@@ -41,6 +41,7 @@ TABLE = {
         FaultClass("invalid_output", False, "row", True, False, False),
         FaultClass("invalid_row", False, "row", True, False, False),
         FaultClass("poison_row", False, "row", True, False, False),
+        FaultClass("internal_error", False, "row", True, False, False),
     )
 }
 RATE_LIMITED = TABLE["rate_limited"]
@@ -56,6 +57,7 @@ AUTH = TABLE["auth"]
 NOT_FOUND = TABLE["not_found"]
 CONTENT_FILTER = TABLE["content_filter"]
 POISON_ROW = TABLE["poison_row"]
+INTERNAL_ERROR = TABLE["internal_error"]
 
 _BY_STATUS = {
     400: "invalid_request",

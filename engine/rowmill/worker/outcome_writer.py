@@ -15,6 +15,7 @@ from rowmill.store.in_flight import InflightBoard
 from rowmill.store.output_lines import failure_line, result_line
 from rowmill.tasks import Task
 from rowmill.worker import packs
+from rowmill.worker.defects import defect
 from rowmill.worker.job import DONE, Job
 
 GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
@@ -62,7 +63,7 @@ class OutcomeWriter:
     def result(self, job: Job, answer: Answer, now: float) -> None:
         """Record an answer that came at loop time `now`."""
         assert job.request is not None
-        job.state = DONE[job.state]
+        done = DONE[job.state]
         ms = int((now - job.started) * 1000)
         attempts = job.attempts + 1
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
@@ -82,6 +83,7 @@ class OutcomeWriter:
             prompt_tokens,
             completion_tokens,
         )
+        job.state = done  # not before: what raises until here has recorded nothing
         self._note(len(line))
         if job.key:
             self._shared_by(job).answered(job, answer, now)
@@ -92,14 +94,19 @@ class OutcomeWriter:
             self.failure(job, result, now)
         else:
             assert type(result) is Answer
-            self._copy(job, result)
+            try:
+                self._copy(job, result)
+            except Exception as error:  # noqa: BLE001 - those that wait beside it are not to hang for it
+                if job.state != "done":
+                    self.failure(job, defect(error), now)
 
     def _copy(self, job: Job, answer: Answer) -> None:
         """Record an answer that the row did not ask for itself: it took no request and no tokens."""
         assert job.request is not None
-        job.state = DONE[job.state]
+        done = DONE[job.state]
         line = result_line(job.index, job.request.id, answer, self._included(job, 0, 0, answer.more))
         job.shard.checkpoint.append(job.index, 0, 0, 0, "", line)
+        job.state = done
         self._note(len(line))
 
     def failure(self, job: Job, failure: Failure, now: float) -> None:
@@ -111,9 +118,14 @@ class OutcomeWriter:
                 self.failure(member, failure, now)
             return
         ms = int((now - job.started) * 1000) if job.requests else 0
-        id_ = job.request.id if job.request is not None else self._task.id_of(job.line)
         attempts = max(job.attempts + job.asked, 1)
-        line = failure_line(job.index, id_, failure, self._included(job, ms, attempts, failure.more))
+        try:
+            id_ = job.request.id if job.request is not None else self._task.id_of(job.line)
+            included = self._included(job, ms, attempts, failure.more)
+        except Exception as error:  # noqa: BLE001 - a row that cannot be shown is still a row that has failed
+            defect(error)
+            id_, included = b"null", b""
+        line = failure_line(job.index, id_, failure, included)
         prompt, completion = job.spent or (0, 0)
         job.shard.checkpoint.append(
             job.index, attempts, job.requests, ms, _provider(job), line, prompt, completion, failed=True

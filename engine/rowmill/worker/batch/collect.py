@@ -34,6 +34,7 @@ from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
+from rowmill.worker.defects import defect
 from rowmill.worker.failures import failure_of, may_be_one_row
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.stored_replies import tokens_of
@@ -239,6 +240,9 @@ class _Collector:
         except InvalidRow as error:
             self._fail(job, failure_of(error))
             return None
+        except Exception as error:  # noqa: BLE001 - it is this row's
+            self._fail(job, defect(error))
+            return None
         job.provider = self._provider
         job.requests = self._number
         job.attempts = max(self._tries(row) - len(stored), 0)
@@ -272,7 +276,11 @@ class _Collector:
                 continue
             if row != first:
                 job.requests = 0
-            self._writer.result(job, answer, monotonic())
+            try:
+                self._writer.result(job, answer, monotonic())
+            except Exception as error:  # noqa: BLE001 - it is this row's
+                self._fail(job, defect(error))
+                continue
             self.found.answered += 1
 
     def _ask_again(self, job: Job, invalid: InvalidOutput, *, alone: bool) -> None:

@@ -30,6 +30,7 @@ from rowmill.store.recovery import StoredReply
 from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import custom_id
 from rowmill.worker.batch.shards import ShardAccess
+from rowmill.worker.defects import defect
 from rowmill.worker.failures import failure_of
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.packs import Packer
@@ -176,6 +177,11 @@ class PartWriter:
             self._end_pack()
             if self._built.full is None:
                 self._fail(job, failure_of(error))
+            return
+        except Exception as error:  # noqa: BLE001 - it is this row's
+            self._end_pack()
+            if self._built.full is None:
+                self._fail(job, defect(error))
             return
         if self._packing and not stored:
             self._put_packs(self._packer.take([job]))

@@ -11,6 +11,7 @@ from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker.batch.results import RequestResult
+from rowmill.worker.defects import defect
 from rowmill.worker.failures import failure_of, redacted
 
 SERVER_ERROR = faults.TABLE["server_error"]
@@ -49,6 +50,8 @@ def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str,
         within = faults.inside(reply) if isinstance(error, BadReply) else None
         failure = redacted(within or failure_of(error, result.status), secrets)
         return Verdict(failure, paid(result.body), paid(result.body))
+    except Exception as error:  # noqa: BLE001 - it is these rows'
+        return Verdict(redacted(defect(error, status=result.status), secrets), paid(result.body), paid(result.body))
 
 
 def _priced(answers: Sequence[Answer | InvalidOutput]) -> Verdict:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from rowmill.core.amounts import Amount
 from rowmill.core.counts import Counters
-from rowmill.core.errors import InvalidRow
 from rowmill.core.leases import Lease
 from rowmill.core.wire import Failure, Request
 from rowmill.flow.retry import RetryBudget, RetryPolicy
@@ -28,7 +27,7 @@ from rowmill.ipc.messages import ToSupervisor
 from rowmill.store.in_flight import InflightBoard
 from rowmill.tasks import Task
 from rowmill.transport import faults
-from rowmill.worker.failures import failure_of
+from rowmill.worker.defects import Defects
 from rowmill.worker.job import IN_FLIGHT, Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.feeder import Feeder
@@ -62,11 +61,13 @@ class Dispatcher:
         writer: OutcomeWriter,
         tell: Callable[[ToSupervisor], None],
         rng: Random,
+        note: Callable[[str], None] = lambda _: None,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 
-        `asks`: how often a row is asked until its reply is a valid answer. `reservations`: where the run has a budget.
+        `asks`: how often a row is asked until its reply is a valid answer. `note`: is told of defects that rows
+        have met. `reservations`: where the run has a budget.
         """
         self._task = task
         self._router = Router(providers)
@@ -97,8 +98,10 @@ class Dispatcher:
             streak=streak,
             asks=asks,
             rng=rng,
+            defects=Defects(note),
             reservations=reservations,
         )
+        self.feeder.on_unbuilt = self._settler.unbuilt
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
         self._loop = asyncio.get_running_loop()
         self._slots: list[asyncio.Task[None]] = []
@@ -194,17 +197,25 @@ class Dispatcher:
                 continue
             provider: Provider = job.provider  # type: ignore[assignment]  # _admit has chosen it
             body = job.request.body  # type: ignore[union-attr]  # and built the request
-            if provider.rewrite is not None:
-                body = provider.rewrite(body)
             try:
-                settle(job, provider, await provider.send(body))
+                if provider.rewrite is not None:
+                    body = provider.rewrite(body)
+                try:
+                    reply = await provider.send(body)
+                except BaseException:
+                    cells[number] = 0
+                    raise
+                try:
+                    settle(job, provider, reply)
+                except Exception as error:  # noqa: BLE001 - it is this row's
+                    self._settler.defect(job, provider, error)  # raises what is not: then the board still names the row
             finally:
                 # The one place where a request stops being in flight, whatever became of it.
-                cells[number] = 0
                 provider.in_flight -= 1
                 self.in_flight -= 1
                 if job.alone or self.in_flight == 0:
                     self._left(job)
+            cells[number] = 0
 
     def _slot_ended(self, slot: asyncio.Task[None]) -> None:
         if not slot.cancelled() and not self.ended.done():
@@ -236,7 +247,7 @@ class Dispatcher:
             request = job.request
             if request is None:
                 if job.members is not None:
-                    request = self._pack(job, number, now)
+                    request = self._pack(job, number)
                     if request is None:
                         cells[number] = 0
                         job.become("done")  # none of its rows can be sent
@@ -244,10 +255,12 @@ class Dispatcher:
                 else:
                     try:
                         request = job.request = self._task.build(job.line)
-                    except InvalidRow as error:
+                    except Exception as error:  # noqa: BLE001 - as in `_slot`
+                        self._settler.unbuilt(job, error)
                         cells[number] = 0
-                        self._writer.failure(job, failure_of(error), now)
-                        continue
+                        if self._allowed:
+                            continue
+                        return None  # so did row after row
             if job.fallback is not None:
                 assert job.provider is not None
                 provider = self._router.providers[job.provider.number]
@@ -289,11 +302,11 @@ class Dispatcher:
             self.backlog.pace(job)
         self._allow()
 
-    def _pack(self, pack: Job, number: int, now: float) -> Request | None:
+    def _pack(self, pack: Job, number: int) -> Request | None:
         def building(index: int) -> None:
             self._board.cells[number] = index + 1
 
-        self.feeder.pack(pack, now, building=building)
+        self.feeder.pack(pack, building=building)
         building(pack.index)
         return pack.request
 

@@ -10,7 +10,6 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from rowmill.core.amounts import Spent
-from rowmill.core.errors import InvalidRow
 from rowmill.core.wire import Failure, Request
 from rowmill.store.recovery import StoredReply
 from rowmill.tasks import Task
@@ -41,6 +40,7 @@ class Feeder:
         self._asks = asks
         self._packer = packs.Packer(task.rows_per_request) if task.rows_per_request > 1 else None
         self._dedup: Dedup | None = None
+        self.on_unbuilt: Callable[[Job, Exception], None] = _raised
 
     def share(self, dedup: "Dedup") -> None:
         """Ask for nothing that somebody else asks for, from now on."""
@@ -93,7 +93,7 @@ class Feeder:
         if self._packer is not None:
             self._add(self._packer.flush())
 
-    def pack(self, pack: Job, now: float, *, building: Callable[[int], None]) -> None:
+    def pack(self, pack: Job, *, building: Callable[[int], None]) -> None:
         """Make the request of a pack; rows that cannot become one fail. It has none where that leaves no row.
 
         `building` is called with the index of each row before it is looked at.
@@ -103,22 +103,25 @@ class Feeder:
         requests = []
         for member in pack.members:
             building(member.index)
-            if (request := self._request(member, now)) is not None:
+            if (request := self._request(member)) is not None:
                 members.append(member)
                 requests.append(request)
         pack.members = members
-        pack.request = self._task.pack(requests) if members else None
+        try:
+            pack.request = self._task.pack(requests) if members else None
+        except Exception as error:  # noqa: BLE001 - as above, of all of them
+            for member in members:
+                self.on_unbuilt(member, error)
 
     def _built(self, jobs: list[Job]) -> list[Job]:
-        now = monotonic()
-        return [job for job in jobs if self._request(job, now) is not None]
+        return [job for job in jobs if self._request(job) is not None]
 
-    def _request(self, job: Job, now: float) -> Request | None:
+    def _request(self, job: Job) -> Request | None:
         if job.request is None:
             try:
                 job.request = self._task.build(job.line)
-            except InvalidRow as error:
-                self._writer.failure(job, failure_of(error), now)
+            except Exception as error:  # noqa: BLE001 - it is this row's; what is not is raised again
+                self.on_unbuilt(job, error)
         return job.request
 
     def _take_up(self, job: Job, replies: list[StoredReply]) -> None:
@@ -132,14 +135,18 @@ class Feeder:
             return
         job.asked = len(replies)
         now = monotonic()
-        if self._request(job, now) is None:
+        if self._request(job) is None:
             return
         if job.asked >= self._asks:
             self._writer.failure(job, failure_of(invalid_output(last)), now)
             return
-        for each in replies:
-            assert job.request is not None
-            job.request = self._task.again(job.request, invalid_output(each))
+        try:
+            for each in replies:
+                assert job.request is not None
+                job.request = self._task.again(job.request, invalid_output(each))
+        except Exception as error:  # noqa: BLE001 - as below
+            self.on_unbuilt(job, error)
+            return
         job.first = now
         job.put_off = True  # no retry: nothing has failed
         self._backlog.put_back(job)
@@ -154,6 +161,10 @@ class Feeder:
         if self._packer is not None:
             jobs = self._packer.take(jobs) + self._packer.flush()
         self._add(jobs)
+
+
+def _raised(_job: Job, error: Exception) -> None:
+    raise error
 
 
 def _poisonous() -> Failure:

@@ -96,6 +96,7 @@ class _Worker(SupervisedWorker):
             writer=self._writer,
             tell=self._tell,
             rng=rng,
+            note=self._note,
             reservations=self._reservations,
         )
         self._dedup = self._open_dedup()

@@ -20,7 +20,7 @@ _OK = 200
 class Reservations:
     """The credit of one worker, and what requests are expected to take out of it.
 
-    short: the supervisor was asked for more, and has not answered yet.
+    short: the supervisor was asked for more, and has not answered yet. settled: whose request was settled last.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class Reservations:
         """`prices`: of the providers, by number. `on_short` is told what goes back and what the next request needs."""
         self.credit = credit
         self.short = False
+        self.settled: Job | None = None
         self._prices = prices
         self._on_short = on_short
         self._estimates = [CostEstimate() for _ in prices]
@@ -56,6 +57,7 @@ class Reservations:
             return False
         self.credit.reserve(tokens, usd)
         job.reserved = (tokens, usd)
+        self.settled = None
         return True
 
     def answered(self, job: Job, provider: Provider, answer: Answer) -> None:
@@ -69,6 +71,7 @@ class Reservations:
             price = self._prices[provider.number]
             usd = 0.0 if price is None else price.usd(Spent(1, prompt, answer.cached_tokens, completion))
         self.credit.settle(*job.reserved, tokens, usd)
+        self.settled = job
 
     def failed(self, job: Job, failure: Failure) -> None:
         """Settle a request without a valid reply: by nothing, or by what was reserved where it may be billed.
@@ -77,3 +80,4 @@ class Reservations:
         """
         billed = failure.maybe_billed or failure.status == _OK
         self.credit.settle(*job.reserved, *(job.reserved if billed else (0.0, 0.0)))
+        self.settled = job

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rowmill.core.counts import Counters
-from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput
+from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.flow.retry import RetryPolicy
 from rowmill.ipc.messages import Closed, RateLimited, ToSupervisor, Tripped
@@ -19,6 +19,7 @@ from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker import packs
+from rowmill.worker.defects import Defects
 from rowmill.worker.failures import failure_of, may_be_one_row, redacted
 from rowmill.worker.job import Fallback, Job
 from rowmill.worker.live.backlog import Backlog
@@ -50,6 +51,7 @@ class Settler:
         streak: int,
         asks: int,
         rng: Random,
+        defects: Defects,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`tell` reaches the supervisor; `on_less` is called when a provider allows less than before.
@@ -67,6 +69,7 @@ class Settler:
         self._streak = streak
         self._asks = asks
         self._rng = rng
+        self._defects = defects
         self._reservations = reservations
 
     def settle(self, job: Job, provider: Provider, reply: Reply | Failure) -> None:
@@ -271,6 +274,51 @@ class Settler:
         if not faults.may_be_of_all(failure):
             return
         rows = provider.same_error((failure.fault.name, failure.code, failure.status))
+        if rows >= self._streak:
+            message = f"the same error on {rows} rows, one after the other: {failure.message}"
+            self._close(provider, msgspec.structs.replace(failure, message=message))
+
+    def defect(self, job: Job, provider: Provider, error: Exception) -> None:
+        """Fail a row whose reply could not be settled; raises what is of the run, not of a row.
+
+        Whatever was done before it was raised stays: a row that is recorded, or waits for another try, goes its way.
+        """
+        failure = self._defects.failure(error, job.index, sent=True)
+        if job.state != "in flight":
+            return
+        now = monotonic()
+        if job.members is not None:
+            job.members = [member for member in job.members if member.state != "done"]
+            if not job.members:
+                job.become("done")
+                return
+        self._count(failure)
+        provider.doubtful(job.request)  # type: ignore[arg-type]  # it was sent
+        if self._reservations is not None and self._reservations.settled is not job:
+            self._reservations.failed(job, failure)
+        job.attempts += 1
+        self._fail_for_good(job, provider, failure, now)
+        self._same_defect(provider, failure)
+
+    def unbuilt(self, job: Job, error: Exception) -> None:
+        """Fail a row of which no request could be made; raises what is of the run, not of a row."""
+        if isinstance(error, InvalidRow):
+            self._writer.failure(job, failure_of(error), monotonic())
+            return
+        failure = self._defects.failure(error, job.index)
+        self._count(failure)
+        if job.state != "done":
+            self._writer.failure(job, failure, monotonic())
+        for provider in self._router.providers:
+            self._same_defect(provider, failure)
+
+    def _count(self, failure: Failure) -> None:
+        seen = self._counters.faults
+        seen[failure.fault.name] = seen.get(failure.fault.name, 0) + 1
+
+    def _same_defect(self, provider: Provider, failure: Failure) -> None:
+        """Close a provider where row after row meets the same defect: so would all others."""
+        rows = provider.same_error((failure.fault.name, failure.code, None))
         if rows >= self._streak:
             message = f"the same error on {rows} rows, one after the other: {failure.message}"
             self._close(provider, msgspec.structs.replace(failure, message=message))
