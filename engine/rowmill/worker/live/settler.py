@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
 _OK = 200
+_USUAL_TOKENS = 4096  # of a request: no more is asked about those
+# What no request takes: a token is a byte at least, but for what gateways and images add, and a reply keeps to its cap.
+_ADDED_TOKENS = 65_536
+_LONGEST_REPLY = 1_048_576
 
 
 class Settler:
@@ -99,6 +103,7 @@ class Settler:
                 provider.declined(paid(reply.body))
             self._fail(job, provider, within or failure_of(error, reply.status), now)
         except InvalidOutput as invalid:
+            invalid.answer = _possible(job, provider, invalid.answer)
             provider.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
                 self._reservations.answered(job, provider, invalid.answer)
@@ -108,6 +113,8 @@ class Settler:
             if answer.finish_reason in faults.BROKEN_OFF and (failure := faults.inside(reply)) is not None:
                 self._fail(job, provider, failure, now)
                 return
+            if answer.prompt_tokens + answer.completion_tokens > _USUAL_TOKENS:
+                answer = _possible(job, provider, answer)
             provider.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
                 self._reservations.answered(job, provider, answer)
@@ -118,7 +125,7 @@ class Settler:
         members = pack.members
         assert members is not None
         assert pack.request is not None
-        together = _together(results)
+        together = _possible(pack, provider, _together(results))
         provider.answered(pack.request, pack.debit, together, pack.started, now)
         if self._reservations is not None:
             self._reservations.answered(pack, provider, together)
@@ -327,6 +334,19 @@ class Settler:
         """Record the failure that a row had where it went first: there is nobody left to ask instead."""
         assert job.fallback is not None
         self._writer.failure(job, job.fallback.failure, monotonic())
+
+
+def _possible(job: Job, provider: Provider, answer: Answer) -> Answer:
+    """Return the answer with usage that its request can have: what is impossible is no figure to end a budget by."""
+    assert job.request is not None
+    prompt, completion = answer.prompt_tokens, answer.completion_tokens
+    cap = provider.most_output
+    longest = 4 * cap + _ADDED_TOKENS if cap else _LONGEST_REPLY
+    if prompt <= len(job.request.body) + _ADDED_TOKENS and completion <= longest:
+        return answer
+    report = provider.report
+    usual = report.completion_tokens // report.answered if report.answered else cap
+    return msgspec.structs.replace(answer, prompt_tokens=job.request.tokens, completion_tokens=usual, cached_tokens=0)
 
 
 def _together(results: list[Answer | InvalidOutput]) -> Answer:
