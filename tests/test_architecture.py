@@ -92,6 +92,7 @@ CLOSED: dict[str, Ability] = {
             "worker.batch.lifecycle",  # files of a batch, once it is collected
             "simulator.batches.storage",  # its own files
             "interface.python.place",  # the temporary directory of one call
+            "core.private_files",  # the name of a file that is made anew: a link there is not written through
         },
     ),
     "print": Ability(("print", "sys.stdout", "sys.stdin"), {"interface.cli"}),

@@ -153,6 +153,57 @@ def test_what_a_killed_merge_left_is_not_in_the_output(tmp_path: Path, cut: Cut)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sections"]
 
 
+@pytest.mark.parametrize("name", [".out.rowmill-parts", ".out.rowmill-old"])
+def test_what_a_link_leads_to_is_not_removed(tmp_path: Path, cut: Cut, name: str) -> None:
+    made(tmp_path / "elsewhere", cut(b"-a")).publish()
+    (tmp_path / name).symlink_to("elsewhere")
+    with pytest.raises(InputError, match=rf"{name} is a link: remove it"):
+        made(tmp_path / "out", cut(b"-b")).publish()
+    assert content(tmp_path / "elsewhere") == {"part-00000.x": b"<a>1"}
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard", "pipe", "directory"])
+@pytest.mark.parametrize("directory", [False, True])
+def test_nothing_is_written_through_what_lies_where_the_output_grows(
+    tmp_path: Path, kind: str, *, directory: bool
+) -> None:
+    victim, path = tmp_path / "victim", tmp_path / ".out.rowmill-part"
+    victim.write_bytes(b"precious")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "hard":
+        path.hardlink_to(victim)
+    else:
+        path.symlink_to(victim if kind == "symbolic" else tmp_path / "none")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"\.out\.rowmill-part is no plain file: remove it"):
+        OutputDirectory(tmp_path / "out", ".x", Framed) if directory else OutputFile(tmp_path / "out", Framed())
+    assert victim.read_bytes() == b"precious"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_an_output_keeps_the_rights_of_the_one_that_it_replaces(
+    tmp_path: Path, cut: Cut, mode: int, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        target = tmp_path / "out"
+        for expected in (0o666 & ~umask, mode):
+            file = OutputFile(target, Join())
+            assert (tmp_path / ".out.rowmill-part").stat().st_mode & 0o777 == expected
+            file.take(cut(b"a"))
+            file.complete()
+            file.publish()
+            assert target.stat().st_mode & 0o777 == expected
+            target.chmod(mode)
+    finally:
+        os.umask(before)
+
+
 def test_abandoning_leaves_the_earlier_directory_and_nothing_else(tmp_path: Path, cut: Cut) -> None:
     made(tmp_path / "out", cut(b"-a")).publish()
     directory = OutputDirectory(tmp_path / "out", ".x", Framed)

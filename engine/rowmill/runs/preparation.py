@@ -15,6 +15,7 @@ import msgspec
 
 from rowmill.budget import prices as money
 from rowmill.core import config as configuration
+from rowmill.core import private_files
 from rowmill.core.config import Config
 from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
 from rowmill.core.rows import Column, InputFile, Layout, Shard
@@ -83,7 +84,7 @@ def _prepare(
     prices = lookup.wait()
     money.require(config, prices)
     cached = kept_replies.prepare(Path(config.cache.dir).expanduser()) if config.cache.use == "disk" else 0
-    directory = RunDirectory.open(config.run_dir)
+    directory = RunDirectory.open(config.run_dir, config.checkpoint.directory_mode)
     try:
         directory.wait_for_orphans(_ORPHANS_S)
         manifest = manifests.load(directory.manifest)  # again: another supervisor may have been at work until now
@@ -92,7 +93,7 @@ def _prepare(
         if manifest is None:
             manifest = _new_manifest(fingerprint, found, config)
             if delivery is not None:
-                config.output_path.parent.mkdir(exist_ok=True)
+                private_files.make_directory(config.output_path.parent)
             manifests.save(directory.manifest, manifest)
         else:
             _check_output(config, manifest)

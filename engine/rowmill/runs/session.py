@@ -1,13 +1,15 @@
 """One run from start to end: prepared, supervised, reported. What the command line calls."""
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.core.config import SIMULATOR, Config
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from rowmill.core.plain_text import one_line
@@ -65,6 +67,8 @@ def run(
         with _Log(directory.log, observer) as log:
             resumed = " resumed" if prepared.resumed else ""
             log.log(f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}")
+            for line in _seen_by_others(config):
+                log.log(line)
             found = _preflight(prepared, simulated=embedded(config) is not None)
             for line in found.lines:
                 log.log(line)
@@ -103,6 +107,19 @@ def run(
                 path.unlink(missing_ok=True)
             claims.discard(directory.claims)
         return report, session
+
+
+def _seen_by_others(config: Config) -> Iterator[str]:
+    """Yield a line for each directory that others can look into though that was not asked for.
+
+    They are left as they are, for somebody may share them on purpose.
+    """
+    asked = [config.run_dir] if not config.checkpoint.directory_mode & 0o077 else []
+    if config.cache.use == "disk":
+        asked.append(Path(config.cache.dir).expanduser())
+    for path in asked:
+        if private_files.seen_by_others(path):
+            yield f"others can look into {path}, which holds rows and replies: chmod -R go= {path} ends that"
 
 
 def _report(prepared: Prepared, asked: Config, supervisor: Supervisor, sessions: Sequence[SessionReport]) -> RunReport:
@@ -180,7 +197,8 @@ class _Log:
 
     def __init__(self, path: Path, observer: Observer) -> None:
         self._observer = observer
-        self._file = path.open("a", encoding="utf-8")
+        with durable.machine_errors(f"write {path}"):
+            self._file = os.fdopen(private_files.opened(path, private_files.APPEND), "a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
+from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 from rowmill.store import durable
 
@@ -50,7 +51,7 @@ class AppendLog:
         if fresh:
             durable.replace_durably(path, header)
         reading = read()
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+        fd = private_files.opened(path, os.O_WRONLY | os.O_APPEND)
         try:
             if reading.end < os.fstat(fd).st_size:
                 os.ftruncate(fd, reading.end)

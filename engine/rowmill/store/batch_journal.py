@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.core.amounts import Spent
 from rowmill.store import durable
 from rowmill.store.append_log import AppendLog
@@ -43,7 +44,7 @@ class BatchJournal:
         """
         with durable.machine_errors(f"open the batch journal {path}"):
             if not path.exists():
-                path.parent.mkdir(exist_ok=True)
+                private_files.make_directory(path.parent)
                 durable.sync_directory(path.parent.parent)
             log, reading = AppendLog.open(
                 "batch journal", path, header_record(run_id), lambda: JournalReading(path, path.read_bytes(), run_id)

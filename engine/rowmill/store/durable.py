@@ -30,6 +30,7 @@ from pathlib import Path
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 
 _COPY_BYTES = 256 << 20  # asked of the kernel in one call: it cannot be interrupted in the middle
@@ -54,6 +55,7 @@ _ADVICE = {
     errno.EROFS: _ACCESS,
     errno.EACCES: _ACCESS,
     errno.EPERM: _ACCESS,
+    errno.ELOOP: "remove the symbolic link that lies there and run the same command again",
     errno.ENOLCK: "put the run directory on a file system that has file locks",
 }
 _CANNOT_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
@@ -173,7 +175,7 @@ def replace_unsynced(path: Path, data: bytes) -> None:
 
 def _replace(path: Path, data: bytes, *, sync: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    fd = private_files.make_file(temporary)
     try:
         try:
             write_all(fd, data)
@@ -240,7 +242,10 @@ def _copy_by_reading(source: int, target: int, offset: int, count: int) -> int:
 
 
 def _copy_file(path: Path, copy: Path) -> None:
-    with path.open("rb") as source, copy.open("xb") as target:
+    with (
+        path.open("rb") as source,
+        os.fdopen(private_files.opened(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as target,
+    ):
         copy_range(source.fileno(), target.fileno(), 0, os.fstat(source.fileno()).st_size)
         sync_file(target.fileno())
 
@@ -260,7 +265,7 @@ def lock_file(path: Path, *, exclusive: bool, announce: bool = True) -> int:
     An exclusive holder writes who it is into the file, unless `announce` is False.
     Raise `Locked` with the holder where somebody else has it.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    fd = private_files.opened(path, os.O_RDWR | os.O_CREAT)
     try:
         locked = lock_descriptor(fd, exclusive=exclusive)
         holder = None if locked else read_holder(fd)

@@ -11,6 +11,7 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
+from rowmill.core import private_files
 from rowmill.store.durable import machine_errors
 
 
@@ -30,9 +31,9 @@ class InflightBoard:
 
     @classmethod
     def create(cls, path: Path, slots: int) -> "InflightBoard":
-        """Make the file for `slots` slots, all empty. What an earlier board left at `path` is overwritten."""
+        """Make the file for `slots` slots, all empty. What an earlier board left at `path` is replaced."""
         with machine_errors(f"make the in-flight board {path}"):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+            fd = private_files.make_file(path)
             try:
                 size = (slots + 1) * 8
                 os.posix_fallocate(fd, 0, size)  # a store into a hole of a full disk would be a SIGBUS

@@ -6,8 +6,10 @@ nothing has its name. Only files that are named as these are ever deleted in one
 before anything is touched.
 """
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -195,10 +197,10 @@ def _beside(target: Path, suffix: str) -> Path:
 def _claim(path: Path, target: Path) -> int:
     """Open, lock and empty the file; two runs that share an output would mix their bytes in it."""
     while True:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        fd = _open_beside(path, target)
         try:
             locked = durable.lock_descriptor(fd, exclusive=True)
-            ours = locked and path.exists() and os.path.samestat(os.fstat(fd), path.stat())
+            ours = locked and os.path.lexists(path) and os.path.samestat(os.fstat(fd), path.lstat())
             if ours:
                 os.ftruncate(fd, 0)
         except BaseException:
@@ -210,6 +212,40 @@ def _claim(path: Path, target: Path) -> int:
         if not locked:
             raise InputError(f"another run is writing {target}: wait for it, or set another output path")
         # Between our open and our lock it became somebody's finished output, which is not ours to empty.
+
+
+def _open_beside(path: Path, target: Path) -> int:
+    """Open the file that grows, made where it is absent, with the rights of the output that it replaces."""
+    refused = InputError(f"{path} is no plain file: remove it, for the output {target} grows there")
+    mode = _mode_of(target)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for its reader
+    try:
+        fd = os.open(path, flags, 0o666 if mode is None else mode)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise refused from None
+        raise
+    try:
+        status = os.fstat(fd)
+        usable = stat.S_ISREG(status.st_mode) and status.st_nlink == 1  # not a second name of a file, to be emptied
+        if usable and mode is not None and stat.S_IMODE(status.st_mode) != mode:
+            with suppress(PermissionError):
+                os.fchmod(fd, mode)
+    except BaseException:
+        os.close(fd)
+        raise
+    if not usable:
+        os.close(fd)
+        raise refused
+    return fd
+
+
+def _mode_of(target: Path) -> int | None:
+    """Return what may be done with the output that is there, None where there is none."""
+    try:
+        return stat.S_IMODE(target.stat().st_mode) & 0o777 | 0o200
+    except FileNotFoundError:
+        return None
 
 
 def _files_in(directory: Path) -> list[Path]:
@@ -225,6 +261,8 @@ def _files_in(directory: Path) -> list[Path]:
 
 
 def _remove_files(directory: Path) -> None:
+    if directory.is_symlink():
+        raise InputError(f"{directory} is a link: remove it, for the files that it leads to are none of ours")
     for file in _files_in(directory):
         file.unlink()
     with suppress(FileNotFoundError):

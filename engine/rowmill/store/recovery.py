@@ -24,6 +24,7 @@ Known gap: a file that was cut short at its end looks like a torn group. Its row
 no correctness.
 """
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,7 @@ from typing import Self
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.core.counts import Totals
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.rows import Shard
@@ -282,7 +284,7 @@ def _salvage(reading: CheckpointReading) -> None:
     path, shard = reading.path, reading.index.shard
     fresh = path.with_name(f".{path.name}.salvage.tmp")
     written = bytearray(shard.rows)
-    with path.open("rb", _BUFFER_BYTES) as old, fresh.open("wb", _BUFFER_BYTES) as new:
+    with path.open("rb", _BUFFER_BYTES) as old, os.fdopen(private_files.make_file(fresh), "wb", _BUFFER_BYTES) as new:
         new.write(header_record(shard))
         new.write(group_record(0, new.tell()))
         for record in old:

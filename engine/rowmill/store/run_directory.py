@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from rowmill.core import private_files
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.store import durable
@@ -55,23 +56,24 @@ class RunDirectory:
         self._lock: int | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, mode: int = private_files.PRIVATE) -> Self:
         """Lock the run directory at `path` for this supervisor, making it where it is absent.
 
+        mode: who may do what in one that is made; what lies in it follows from that (see `private_files`).
         Raise RunDirectoryError where another supervisor has it, or where something else than a run lies there; nothing
         is written then.
         """
         run = cls(path)
         with durable.machine_errors(f"use the run directory {path}"):
             run._refuse_foreign()
-            path.mkdir(parents=True, exist_ok=True)
+            private_files.make_directory(path, mode)
             try:
                 run._lock = durable.lock_file(path / _LOCK, exclusive=True)
             except durable.Locked as locked:
                 raise RunDirectoryError(run._describe_holder(locked.holder)) from None
             try:
                 for folder in _FOLDERS:
-                    (path / folder).mkdir(exist_ok=True)
+                    private_files.make_directory(path / folder)
                 durable.sync_directory(path)
                 durable.sync_directory(path.parent)
             except BaseException:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.core.counts import Totals
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.output_codec import OutputCodec
@@ -59,7 +60,7 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
     path = directory / seal_name(index.shard.number)
     temporary = directory / f".{path.name}.tmp"
     with durable.machine_errors(f"write the sealed shard {path}"):
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        fd = private_files.make_file(temporary)
         try:
             with checkpoint.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop

@@ -28,6 +28,7 @@ import aiofiles
 import httpx2
 from openai import omit
 
+from rowmill.core import private_files
 from rowmill.core.wire import Endpoint, Failure
 from rowmill.transport import faults
 from rowmill.transport.batch_retry import CallRetryPolicy
@@ -186,7 +187,10 @@ class BatchApi:
             async with self._errors.limited(retry.ends, one=f"file {file_id}") as deadline:
                 content = self._client.files.with_streaming_response.content
                 request = content(file_id, timeout=_timeout(retry.try_s))
-                async with request as streamed, aiofiles.open(temporary, "wb") as target:
+                async with (
+                    request as streamed,
+                    aiofiles.open(temporary, "wb", opener=private_files.make_file) as target,
+                ):
                     response = streamed.http_response
                     size = 0
                     async for piece in response.aiter_bytes(_PIECE_BYTES):

@@ -82,6 +82,7 @@ min_free_mb = 500
 [checkpoint]
 dir = "run"
 commit_ms = 50
+mode = "0750"
 
 [cache]
 use = "disk"
@@ -314,6 +315,7 @@ WRONG: dict[str, Any] = {
     "retry.attempts": True, "retry.deadline_s": "1h", "retry.share": "10%", "retry.floor_per_s": "10",
     "machine.memory": "90%", "machine.min_free_mb": "1g",
     "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
+    "checkpoint.mode": 0o700,
     "output.include": "input", "simulator.latency_ms": "50", "simulator.latency_sigma": "x",
     "simulator.requests_per_minute": "x", "simulator.tokens_per_minute": [], "simulator.faults": {"500": "1%"},
     "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5, "simulator.per_token_ms": "1",
@@ -454,6 +456,10 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(machine={"min_free_mb": -1}), "machine.min_free_mb"),
         (tree(checkpoint={"commit_ms": 0}), "checkpoint.commit_ms"),
         (tree(checkpoint={"commit_ms": 60_001}), "checkpoint.commit_ms"),
+        (tree(checkpoint={"mode": "0600"}), "checkpoint.mode"),
+        (tree(checkpoint={"mode": "4700"}), "checkpoint.mode"),
+        (tree(checkpoint={"mode": "rwx"}), "checkpoint.mode"),
+        (tree(checkpoint={"mode": ""}), "checkpoint.mode"),
         (tree(task={"model": " "}), "task.model"),
         (tree(task={"prompt": "\n"}), "task.prompt"),
         (tree(retry={"invalid_output": 0}), "retry.invalid_output"),

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rowmill.core import private_files
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import InputError, MachineError
 from rowmill.core.rows import BROKEN, Column, InputPart, Shard
@@ -416,14 +418,14 @@ def test_shards_before_the_damage_are_handed_out_and_stay_good(tmp_path: Path) -
     assert lines == jsonl(len(lines)).split(b"\n")[:-1]
 
 
-def test_a_spool_that_cannot_be_written_names_the_machine(tmp_path: Path) -> None:
+def test_a_spool_that_cannot_be_written_names_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.csv").write_bytes(b"a\n1\n")
     found = find(InputConfig(path=str(tmp_path / "in.csv")))
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MachineError, match=r"cannot write the input's rows to .*file"):
         plan(found, tmp_path / "file")
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "000000.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr(private_files, "make_file", lambda _: os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(MachineError, match=r"000000\.jsonl: No space left on device; free disk space and run the same"):
         plan(found, tmp_path / "full")
 

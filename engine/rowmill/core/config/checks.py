@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def problems(config: Config) -> Iterator[str]:
         yield 'machine.min_free_mb: must be 0 or more megabytes, or "auto"'
     if not 1 <= config.checkpoint.commit_ms <= 60_000:  # noqa: PLR2004
         yield "checkpoint.commit_ms: must be 1 to 60000 milliseconds"
+    if not re.fullmatch(r"0?[23]?7[0-7][0-7]", config.checkpoint.mode):
+        yield 'checkpoint.mode: must be a mode as "0700" or "2770" in which the owner may do all'
     if config.cache.max_mb < 1:
         yield "cache.max_mb: must be 1 or more megabytes"
     if not config.cache.dir.strip():

@@ -150,6 +150,12 @@ class CheckpointConfig(_ConfigSection, frozen=True):
 
     dir: str | None = None  # the run directory; "<output.path>.run" where left out
     commit_ms: int = 100  # at most this long after its reply a row is safe on disk
+    mode: str = "0700"  # who may do what in the run directory, as chmod takes it; its files are as it is
+
+    @property
+    def directory_mode(self) -> int:
+        """The mode of a run directory that is made."""
+        return int(self.mode, 8)
 
 
 class CacheConfig(_ConfigSection, frozen=True):

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 
 _ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -17,7 +18,7 @@ _ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 def spooled(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
     """Write each block to the file, which is made anew, then yield it. Raises `MachineError` where it cannot."""
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        file = private_files.make_file(path)
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
@@ -31,7 +32,7 @@ def spooled(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
 def ready(spool: Path) -> Path:
     """Return the spool's directory, which is made where it is missing. Raises `MachineError`."""
     try:
-        spool.mkdir(parents=True, exist_ok=True)
+        private_files.make_directory(spool)
     except OSError as error:
         raise cannot_write(spool, error) from error
     return spool

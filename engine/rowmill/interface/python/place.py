@@ -1,5 +1,6 @@
 """Where an `rowmill.map` keeps its run: the rows as it was given them, the results, and the run directory."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.core.errors import RunDirectoryError
 from rowmill.interface.python.frames import Result
 from rowmill.store import durable
@@ -37,9 +39,10 @@ class MapPlace:
         if not self.run.is_dir() and self.path.is_dir() and any(self.path.iterdir()):
             raise RunDirectoryError(f"{self.path} is no run_dir of rowmill.map, and not empty; name another run_dir")
         with durable.machine_errors(f"write {self.rows}"):
-            self.run.mkdir(parents=True, exist_ok=True)
+            private_files.make_directory(self.path, private_files.PRIVATE)
+            private_files.make_directory(self.run, private_files.PRIVATE)
             count = 0
-            with self.rows.open("wb") as file:
+            with os.fdopen(private_files.make_file(self.rows), "wb") as file:
                 for line in lines:
                     file.write(line)
                     count += 1

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.simulator.batches.objects import Entry, FileObject, Stored
 
 
@@ -48,8 +49,8 @@ class Archive:
         """Take `state` for this process; False where another has it. Raises OSError where it cannot be written."""
         if self._root is None:
             return True
-        self._root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        private_files.make_directory(self._root, private_files.PRIVATE)
+        lock = private_files.opened(self._root / "lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -87,9 +88,12 @@ class Storage:
         self._files = folder / "files"
         self._keys = folder / "keys"
         for each in (self._files, self._keys):
-            each.mkdir(parents=True, exist_ok=True)
+            private_files.make_directory(folder)
+            private_files.make_directory(each)
         whole = self._replay(folder / "journal.jsonl")
-        self._journal = (folder / "journal.jsonl").open("ab", buffering=0)
+        self._journal = os.fdopen(
+            private_files.opened(folder / "journal.jsonl", private_files.APPEND), "ab", buffering=0
+        )
         if not whole:  # its last line was torn: what follows must not be glued to it
             self._journal.write(b"\n")
         for path in self._files.iterdir():
@@ -147,7 +151,8 @@ class Storage:
 
     def keep_keys(self, batch_id: str, keys: "array[int]") -> None:
         """Keep the keys of the lines of a batch that had a valid reply, so that a new process knows them."""
-        (self._keys / batch_id).write_bytes(keys.tobytes())
+        with os.fdopen(private_files.make_file(self._keys / batch_id), "wb") as file:
+            file.write(keys.tobytes())
 
     def keys(self, batch_id: str) -> "array[int]":
         """Read them; none where there are none."""
@@ -192,7 +197,7 @@ class Writing:
         self.size = 0
         self.kept = False
         self._path = folder / file_id
-        self._file = self._path.open("wb")
+        self._file = os.fdopen(private_files.make_file(self._path), "wb")
         self._digest = blake2b(digest_size=16)
 
     @property

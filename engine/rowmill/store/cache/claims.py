@@ -39,6 +39,7 @@ from struct import Struct
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 from rowmill.core.wire import Answer, Failure
 from rowmill.store import durable
@@ -88,13 +89,13 @@ def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int
         before = None if fresh else _session(directory)
         if before is None or not boot or before.boot != boot:
             shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir()
+            private_files.make_directory(directory)
             first = 0
         else:
             first = 1 + max((int(path.name.partition("-")[2]) for path in directory.glob(f"{_RESULTS}*")), default=-1)
-        (directory / _LOCK).touch()
-        (directory / "dead").write_bytes(b"")
-        (directory / "session").write_bytes(msgspec.json.encode(_Session(boot, first, floor)))
+        for name, data in ((_LOCK, b""), ("dead", b""), ("session", msgspec.json.encode(_Session(boot, first, floor)))):
+            with os.fdopen(private_files.make_file(directory / name), "wb") as file:
+                file.write(data)
     return first
 
 
@@ -107,7 +108,10 @@ def _session(directory: Path) -> _Session | None:
 
 def forget(directory: Path, incarnation: int) -> None:
     """Void the claims of a worker that has ended. For the supervisor; waits for nobody."""
-    with _machine_errors(directory), (directory / "dead").open("ab", buffering=0) as file:
+    with (
+        _machine_errors(directory),
+        os.fdopen(private_files.opened(directory / "dead", private_files.APPEND), "ab", buffering=0) as file,
+    ):
         file.write(_DEAD.pack(incarnation))
 
 
@@ -204,7 +208,7 @@ class Claims:
         self._files.clear()
 
     def _open(self, name: str, flags: int) -> int:
-        fd = os.open(self._directory / name, flags | os.O_CLOEXEC, 0o666)
+        fd = private_files.opened(self._directory / name, flags)
         self._files.append(fd)
         return fd
 

@@ -13,12 +13,14 @@ process's write lock can give up.
 Nothing that happens here ends a run: at worst no more is looked up or kept, and `problem` says why.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from rowmill.core import private_files
 from rowmill.core.errors import ConfigError, MachineError
 
 FORMAT = 1
@@ -46,7 +48,9 @@ def prepare(directory: Path) -> int:
     """
     path = directory / _FILE
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        private_files.make_directory(directory, private_files.PRIVATE)
+        if not path.exists():
+            os.close(private_files.opened(path, os.O_RDWR | os.O_CREAT))  # sqlite's own files beside it are as it is
         with closing(_connect(path, _WRITE_S)) as connection:
             _check(connection, path)
             (last,) = connection.execute("SELECT coalesce(max(serial), 0) FROM replies").fetchone()

@@ -21,6 +21,7 @@ import aiofiles
 import msgspec
 from zlib_ng.zlib_ng import crc32
 
+from rowmill.core import private_files
 from rowmill.core.amounts import Amount
 from rowmill.core.errors import InvalidRow
 from rowmill.core.rows import Shard
@@ -123,7 +124,7 @@ class PartWriter:
         end = sys.maxsize if end_row is None else end_row
         built = self._built = Built(first_row=first_row, end_row=first_row)
         with durable.machine_errors(self._doing):
-            self._file = await aiofiles.open(self._path, "wb", buffering=0)
+            self._file = await aiofiles.open(self._path, "wb", buffering=0, opener=private_files.make_file)
         try:
             while built.full is None and built.end_row < end:
                 shard = await self._shards.shard_from(built.end_row)

@@ -1,12 +1,14 @@
 """What a batch means that the provider refused as a whole, before any of its requests was done."""
 
 import json
+import os
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
 import msgspec
 
+from rowmill.core import private_files
 from rowmill.core.plain_text import clipped
 from rowmill.transport.batch_api import BatchProblem
 
@@ -55,7 +57,7 @@ def write_failures(part: Path, problems: Sequence[BatchProblem], path: Path) -> 
     messages = {problem.line: problem for problem in problems if problem.line is not None}
     decode = msgspec.json.Decoder(_RequestLine).decode
     count = 0
-    with part.open("rb") as file, path.open("w", encoding="utf-8") as errors:
+    with part.open("rb") as file, os.fdopen(private_files.make_file(path), "w", encoding="utf-8") as errors:
         for number, line in enumerate(file, 1):
             if (problem := messages.get(number)) is None:
                 continue

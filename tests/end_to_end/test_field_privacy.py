@@ -1,0 +1,129 @@
+"""Who may read what a run keeps, and what a planted link or a row's own path can do."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.batching import batches
+from tests.end_to_end.conftest import Done, Place, Server, Witness, until
+
+Serve = Callable[..., Server]
+Simulate = Callable[..., Witness]
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """Everything that a program makes without a word is for all to read and write."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Return the mode of everything in a directory, itself included."""
+    return {str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode) for path in (folder, *folder.rglob("*"))}
+
+
+def assert_private(folder: Path, directory: int = 0o700) -> None:
+    assert {
+        name: oct(mode)
+        for name, mode in modes(folder).items()
+        if mode != (directory if (folder / name).is_dir() else directory & 0o666)
+    } == {}
+
+
+def refused(done: Done, *words: str) -> None:
+    """Hold that the command has ended with one line of these words, and no traceback."""
+    assert done.code not in (0, 1, 70), done.err
+    assert "Traceback" not in done.err
+    assert any(all(word in line for word in words) for line in done.lines), done.err
+
+
+@pytest.mark.usefixtures("open_umask")
+@pytest.mark.parametrize("mode", ["0700", "0750", "2770"])
+def test_what_a_live_run_keeps_is_private_whatever_the_umask(place: Place, simulator: Simulate, mode: str) -> None:
+    witness = simulator(latency_ms=60)
+    place.configure(witness.url)
+    place.input = place.folder / "in.csv"
+    place.write_lines([b"id,text\n", *(b"%d,row %06d %s\n" % (index, index, b"x" * 600) for index in range(200))])
+    words = ["input.path=in.csv", f'checkpoint.mode="{mode}"', "cache.use=disk", "cache.dir=kept"]
+    arguments = [f"--set={word}" for word in words]
+    started = place.start(*arguments)
+    until(place.recorded, "a row")
+    directory = int(mode, 8)
+    names = modes(place.run_dir)
+    started.kill_all()
+    assert {"boards/000000.board", "claims/session", "spool/000000.jsonl", "run.log", "plan", "lock"} <= set(names)
+    assert_private(place.run_dir, directory)
+    assert_private(place.folder / "kept")
+    assert stat.S_IMODE((place.folder / ".out.jsonl.rowmill-part").stat().st_mode) == 0o666
+    done = place.run(*arguments)
+    assert done.code == 0, done.err
+    assert "report.json" in modes(place.run_dir)
+    assert_private(place.run_dir, directory)
+    assert_private(place.folder / "kept")
+    assert stat.S_IMODE(place.output.stat().st_mode) == 0o666  # the user's own, as any program makes it
+    assert "others can look into" not in done.err
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_what_a_run_by_batches_keeps_is_private_and_so_is_the_embedded_simulators_state(place: Place) -> None:
+    place.configure("simulator")
+    place.write_rows(40)
+    done = place.run(*batches(), "--set=simulator.batch_s=0.3", "--set=retry.attempts=1")
+    assert done.code == 0, done.err
+    assert {"batches/journal", "simulator/lock", "simulator/default/files"} <= set(modes(place.run_dir))
+    assert_private(place.run_dir)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_a_directory_that_others_can_look_into_is_left_so_and_said(place: Place, simulator: Simulate) -> None:
+    place.configure(simulator().url)
+    place.write_rows(5)
+    place.run_dir.mkdir(mode=0o755)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert stat.S_IMODE(place.run_dir.stat().st_mode) == 0o755
+    assert done.err.count("others can look into out.jsonl.run") == 1
+
+
+def test_a_planted_link_is_never_written_through(place: Place, simulator: Simulate) -> None:
+    place.configure(simulator().url)
+    place.input = place.folder / "in.csv"
+    place.write_lines([b"text\n", *(b"row %06d\n" % index for index in range(20))])
+    victim = place.folder / "victim"
+    victim.write_bytes(b"precious")
+    for folder in ("boards", "sealed", "spool"):
+        (place.run_dir / folder).mkdir(parents=True)
+    csv = ("--set=input.path=in.csv", "--set=input.id=text")
+    part = place.folder / ".out.jsonl.rowmill-part"
+    part.symlink_to(victim)
+    refused(place.run(*csv), ".out.jsonl.rowmill-part is no plain file: remove it")
+    part.unlink()
+    for name in ("boards/000000.board", "boards/000001.board", "sealed/.000000.sealed.tmp", "spool/000000.jsonl"):
+        path = place.run_dir / name
+        path.unlink(missing_ok=True)
+        path.symlink_to(victim)
+    log = place.run_dir / "run.log"
+    log.unlink()
+    log.symlink_to(victim)
+    refused(place.run(*csv), "run.log", "link")
+    log.unlink()
+    done = place.run(*csv)
+    assert done.code == 0, done.err
+    assert len(place.lines) == 20
+    assert victim.read_bytes() == b"precious"
+
+
+def test_an_output_that_is_a_link_on_purpose_stays_one(place: Place, simulator: Simulate) -> None:
+    place.configure(simulator().url)
+    place.write_rows(5)
+    (place.folder / "elsewhere").mkdir()
+    place.output.symlink_to("elsewhere/real.jsonl")
+    done = place.run()
+    assert done.code == 0, done.err
+    assert place.output.is_symlink()
+    assert len((place.folder / "elsewhere" / "real.jsonl").read_bytes().splitlines()) == 5
