@@ -6,6 +6,7 @@ library would send.
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -14,11 +15,13 @@ import socket
 import struct
 import sys
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from rowmill.core.wire import Endpoint, Failure, Reply
@@ -402,6 +405,36 @@ def test_a_server_on_this_machine_is_reached_without_the_environments_proxy(kind
 
 
 # What comes back
+
+
+_PLAIN = json.dumps(COMPLETION).encode()
+ENCODED = {
+    "gzip": gzip.compress(_PLAIN),
+    "deflate": zlib.compress(_PLAIN),
+    "br": pa.compress(_PLAIN, codec="brotli", asbytes=True),
+    "zstd": pa.compress(_PLAIN, codec="zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [*(("direct", each) for each in ENCODED), ("sdk", "gzip"), ("sdk", "deflate")],  # what the package itself can
+)
+def test_a_compressed_reply_that_nobody_has_asked_for_is_read(kind: str, encoding: str) -> None:
+    headers = f"Content-Type: application/json\r\nContent-Encoding: {encoding}\r\n"
+    wire = Wire(bytes_then(http(200, ENCODED[encoding], headers=headers), close=False))
+    (reply,) = send(kind, wire)
+    assert isinstance(reply, Reply)
+    assert reply.body == _PLAIN
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compressed_reply_that_is_none_is_a_failure(kind: str) -> None:
+    headers = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n"
+    wire = Wire(bytes_then(http(200, b"no gzip at all", headers=headers), close=False))
+    (failure,) = send(kind, wire)
+    assert isinstance(failure, Failure)
+    assert failure.maybe_billed
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -33,6 +33,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     url: str = ""  # the full URL of the task's requests, as the openai package builds it
     headers: tuple[tuple[str, str], ...] = ()  # every header that the openai package sends, but those of one body
     extra_headers: tuple[tuple[str, str], ...] = ()  # those that the configuration adds to the package's, or puts over
+    ca: str = ""  # certificates in PEM that are trusted beside the machine's own
     secrets: tuple[str, ...] = ()  # what must not stand in any message: the key, and header values that are like one
 
     def __repr__(self) -> str:  # the default would show the secrets

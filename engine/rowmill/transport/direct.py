@@ -26,19 +26,22 @@ class DirectTransport:
     """Sends over a pooled pyreqwest client, with URL and headers fixed once."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        headers = list(endpoint.headers)
         builder = (
             ClientBuilder()
             .timeout(timedelta(seconds=endpoint.timeout_s))
             .connect_timeout(timedelta(seconds=min(_CONNECT_TIMEOUT_S, endpoint.timeout_s)))
             .follow_redirects(enable=False)
-            .default_headers(list(endpoint.headers))
         )
         if is_loopback(endpoint.url):
             # A proxy of the environment cannot reach this machine's own loopback, and a small local reply costs
-            # less to send than to compress.
-            builder = builder.no_proxy().gzip(enable=False).brotli(enable=False)
-            builder = builder.zstd(enable=False).deflate(enable=False)
+            # less to send than to compress. One that comes compressed all the same is decoded.
+            builder = builder.no_proxy()
+            headers.append(("accept-encoding", "identity"))
+        builder = builder.default_headers(headers)
         try:
+            if endpoint.ca:
+                builder = builder.add_root_certificate_pem(endpoint.ca.encode())
             self._client = builder.build()
             self._url = Url(endpoint.url)
         except (PyreqwestError, ValueError) as error:

@@ -7,8 +7,10 @@ then serve the direct transport, so that workers need not import `openai`, which
 
 import asyncio
 import os
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -43,6 +45,8 @@ def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
         http["event_hooks"] = {"request": [_headers_of(endpoint)]}
     if is_loopback(endpoint.base_url):
         http["trust_env"] = False  # a proxy of the environment cannot reach this machine's own loopback
+    if endpoint.base_url.lower().startswith("https:") and "transport" not in http:
+        http["verify"] = _trust(endpoint)
     base_url, _, query = endpoint.base_url.partition("?")
     with _account_hidden(hidden=not endpoint.openai_account):
         return AsyncOpenAI(
@@ -55,6 +59,22 @@ def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
             timeout=endpoint.timeout_s,
             http_client=DefaultAsyncHttpxClient(timeout=endpoint.timeout_s, follow_redirects=False, **http),
         )
+
+
+def _trust(endpoint: Endpoint) -> ssl.SSLContext:
+    """Return whom a client trusts: the same on loopback, where nothing else of the environment counts.
+
+    Of `SSL_CERT_DIR` every file counts, as for the direct transport, whatever its name.
+    """
+    context = httpx2.create_ssl_context()
+    for folder in filter(None, os.environ.get("SSL_CERT_DIR", "").split(os.pathsep)):
+        with suppress(OSError):
+            for path in Path(folder).iterdir():
+                with suppress(OSError):  # no certificate, or not for us to read
+                    context.load_verify_locations(path)
+    if endpoint.ca:
+        context.load_verify_locations(cadata=endpoint.ca)
+    return context
 
 
 @contextmanager

@@ -58,11 +58,13 @@ tokens_per_day = 1e9
 timeout_s = 30
 headers = { X-Team = "a" }
 headers_env = { api-key = "LOCAL_HEADER" }
+ca_file = "ca.pem"
 fallback = []
 fallback_on = ["context_length", "content_filter", "invalid_request"]
 
 [client]
 transport = "sdk"
+ca_file = "others.pem"
 
 [workers]
 count = 4
@@ -315,7 +317,7 @@ WRONG: dict[str, Any] = {
     "retry.attempts": True, "retry.deadline_s": "1h", "retry.share": "10%", "retry.floor_per_s": "10",
     "machine.memory": "90%", "machine.min_free_mb": "1g",
     "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
-    "checkpoint.mode": 0o700,
+    "checkpoint.mode": 0o700, "client.ca_file": True,
     "output.include": "input", "simulator.latency_ms": "50", "simulator.latency_sigma": "x",
     "simulator.requests_per_minute": "x", "simulator.tokens_per_minute": [], "simulator.faults": {"500": "1%"},
     "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5, "simulator.per_token_ms": "1",
@@ -330,7 +332,7 @@ WRONG: dict[str, Any] = {
 WRONG_OF_PROVIDER: dict[str, Any] = {
     "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,
     "timeout_s": "30", "model": 4, "weight": "2", "requests_per_day": "1", "tokens_per_day": [], "headers": ["a"],
-    "headers_env": {"a": 1}, "fallback": "b", "fallback_on": ["timeout"],
+    "headers_env": {"a": 1}, "ca_file": ["ca.pem"], "fallback": "b", "fallback_on": ["timeout"],
 }  # fmt: skip
 
 
@@ -457,6 +459,8 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(checkpoint={"commit_ms": 0}), "checkpoint.commit_ms"),
         (tree(checkpoint={"commit_ms": 60_001}), "checkpoint.commit_ms"),
         (tree(checkpoint={"mode": "0600"}), "checkpoint.mode"),
+        (tree(client={"ca_file": " "}), "client.ca_file"),
+        (tree(provider=[{"ca_file": ""}]), "provider.ca_file"),
         (tree(checkpoint={"mode": "4700"}), "checkpoint.mode"),
         (tree(checkpoint={"mode": "rwx"}), "checkpoint.mode"),
         (tree(checkpoint={"mode": ""}), "checkpoint.mode"),

@@ -14,6 +14,8 @@ from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 def problems(config: Config) -> Iterator[str]:
     """Yield what is wrong, each as a line that begins with the key."""
     yield from provider_checks.problems(config)
+    if config.client.ca_file is not None and not config.client.ca_file.strip():
+        yield "client.ca_file: must not be empty; leave it out to trust whom this machine trusts"
     if isinstance(config.workers.count, int) and not 1 <= config.workers.count <= 256:  # noqa: PLR2004
         yield 'workers.count: must be 1 to 256, or "auto"'
     # Beyond 16384 one loop is the limit, not the slots.

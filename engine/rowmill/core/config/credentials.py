@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rowmill.core.config import trust
 from rowmill.core.config.sections import OPENAI_URL, ProviderConfig
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint
@@ -65,8 +66,18 @@ def _value(provider: ProviderConfig, environ: Mapping[str, str], name: str, head
     return value
 
 
-def endpoint(provider: ProviderConfig, environ: Mapping[str, str]) -> Endpoint:
-    """Return where a provider's requests go and what they carry. Raises as the others do."""
+def endpoint(provider: ProviderConfig, environ: Mapping[str, str], ca_file: str | None = None) -> Endpoint:
+    """Return where a provider's requests go and what they carry. Raises as the others do.
+
+    ca_file: of `[client]`, where the provider names none. Raises `ConfigError` also where that is of no use.
+    """
+    ca = ""
+    if provider.base_url.lower().startswith("https:"):
+        trust.check_environment(environ)
+        if provider.ca_file is not None:
+            ca = trust.trusted(f"provider {provider.name!r}: provider.ca_file", provider.ca_file)
+        elif ca_file is not None:
+            ca = trust.trusted("client.ca_file", ca_file)
     return Endpoint(
         provider=provider.name,
         base_url=provider.base_url,
@@ -75,4 +86,5 @@ def endpoint(provider: ProviderConfig, environ: Mapping[str, str]) -> Endpoint:
         timeout_s=provider.timeout_s,
         extra_headers=extra_headers(provider, environ),
         secrets=secrets(provider, environ),
+        ca=ca,
     )

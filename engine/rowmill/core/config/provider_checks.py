@@ -47,6 +47,8 @@ def _problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
         yield "base_url", "must not hold a password; name the key's variable by provider.api_key_env"
     if provider.model is not None and not provider.model.strip():
         yield "model", "must not be empty; leave it out for task.model"
+    if provider.ca_file is not None and not provider.ca_file.strip():
+        yield "ca_file", "must not be empty; leave it out to trust whom this machine trusts"
     if not 0 <= provider.weight <= _HEAVIEST:
         yield "weight", f"must be 0 (only as a fallback) to {_HEAVIEST:.0f}"
     for key in _LIMITS:

@@ -72,6 +72,7 @@ class ProviderConfig(_ConfigSection, frozen=True):
     tokens_per_day: float | None = None
     timeout_s: float = 600.0  # whole request, from sending to the last byte of the reply
     headers: dict[str, str] = {}  # sent with every request
+    ca_file: str | None = None  # certificates in PEM of who vouches for its server, beside the machine's own
     headers_env: dict[str, str] = {}  # header -> environment variable that holds its value, which is a secret
     fallback: list[str] = []  # names of providers, the first choice first
     # Permanent failures of a row that send it there. Where a provider is closed, all of its rows go there.
@@ -84,6 +85,7 @@ class ClientConfig(_ConfigSection, frozen=True):
     """`[client]`."""
 
     transport: Literal["direct", "sdk"] = "direct"
+    ca_file: str | None = None  # the same for every provider that names none
 
 
 class WorkersConfig(_ConfigSection, frozen=True):
