@@ -1,5 +1,6 @@
 """Who may read what a run keeps, and what a planted link or a row's own path can do."""
 
+import json
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -8,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.batching import batches
-from tests.end_to_end.conftest import Done, Place, Server, Witness, until
+from tests.end_to_end.conftest import Done, Place, Witness, until
 
-Serve = Callable[..., Server]
 Simulate = Callable[..., Witness]
 
 
@@ -127,3 +127,51 @@ def test_an_output_that_is_a_link_on_purpose_stays_one(place: Place, simulator: 
     assert done.code == 0, done.err
     assert place.output.is_symlink()
     assert len((place.folder / "elsewhere" / "real.jsonl").read_bytes().splitlines()) == 5
+
+
+def test_rows_name_no_file_outside_of_the_directory_with_the_images(place: Place, simulator: Simulate) -> None:
+    secret = b"\x89PNG\r\n\x1a\n the secret of this machine"
+    outside = place.folder / "outside"
+    place.input = place.folder / "data" / "in.jsonl"
+    for folder in (outside, place.folder / "data"):
+        folder.mkdir()
+    (outside / "secret.png").write_bytes(secret)
+    (place.folder / "data" / "mine.png").write_bytes(secret.replace(b"secret", b"picture"))
+    (place.folder / "data" / "link.png").symlink_to(outside / "secret.png")
+    os.mkfifo(place.folder / "data" / "pipe")
+    (place.folder / "data" / "huge.png").touch()
+    os.truncate(place.folder / "data" / "huge.png", 1 << 40)
+    bad = {
+        "../outside/secret.png": "lies outside of data",
+        str(outside / "secret.png"): "lies outside of data",
+        (outside / "secret.png").as_uri(): "lies outside of data",
+        "link.png": "lies outside of data",
+        "/proc/self/environ": "lies outside of data",
+        "/dev/zero": "lies outside of data",
+        "pipe": "is no file",
+        "huge.png": "an image may have",
+        "none.png": "No such file",
+        "ftp://h/a.png": "neither an http(s)",
+    }
+    names = ["mine.png", *bad]
+    place.write_lines(
+        json.dumps({"id": name, "text": f"row {index:06d}", "photo": name}).encode() + b"\n"
+        for index, name in enumerate(names)
+    )
+    place.configure(simulator().url)
+    arguments = ["--set=input.path=data/in.jsonl", '--set=task.images=["photo"]', "--set=workers.count=1"]
+    done = place.run(*arguments)
+    assert done.code == 1, done.err
+    assert [line["id"] for line in place.lines if line.get("error") is None] == ["mine.png"]
+    told = {row["id"]: row["message"] for row in place.failed}
+    assert list(told) == list(bad)
+    for name, words in bad.items():
+        assert words in told[name]
+    done = place.run(*arguments, "--set=input.images_dir=outside", "--set=output.path=other.jsonl")
+    assert done.code == 1, done.err
+    lines = map(json.loads, (place.folder / "other.jsonl").read_bytes().splitlines())
+    assert {line["id"] for line in lines if line.get("error") is None} == {
+        "../outside/secret.png",
+        str(outside / "secret.png"),
+        (outside / "secret.png").as_uri(),
+    }

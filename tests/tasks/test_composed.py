@@ -20,7 +20,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 60
 
 
 def task(id_column: str | None = None, **config: Any) -> Task:
-    return open_task(TaskConfig(**{"model": "m"} | config), InputConfig(path="in.jsonl", id=id_column))
+    return open_task(TaskConfig(**{"model": "m"} | config), InputConfig(path="in.jsonl", id=id_column, images_dir="/"))
 
 
 def body(row: dict[str, Any], **config: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Unpack
 
 from rowmill.core.config import TaskConfig
@@ -20,10 +21,22 @@ _IMAGE_TOKENS = 1000  # about what a large image costs; its characters would be 
 class ComposedTask(ApiTask):
     """Builds the requests of one task. With rows_per_request above 1 a row's piece is its prompt as JSON."""
 
-    def __init__(self, api: Api, config: TaskConfig, id_column: str | None, **asking: Unpack[Asking]) -> None:
-        """Compile the task. Raises `ConfigError` where a template is none."""
+    def __init__(
+        self,
+        api: Api,
+        config: TaskConfig,
+        id_column: str | None,
+        *,
+        images_root: Path | None = None,
+        **asking: Unpack[Asking],
+    ) -> None:
+        """Compile the task. Raises `ConfigError` where a template is none.
+
+        images_root: the directory below which a row may name files of this machine; None: it may not.
+        """
         self._system = SystemText(config)
         self._question = api.question(config)
+        self._question.images_root = images_root
         self._per_row = PerRow(config.per_row)
         named = [*self._question.named, *self._system.named, *self._per_row.named]
         whole_row = self._question.whole or self._system.whole

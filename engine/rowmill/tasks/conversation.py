@@ -6,6 +6,7 @@ asked: chat completions and responses name the parts of a message differently.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -66,6 +67,7 @@ class Question:
         self._api = config.api
         self._parts = parts
         self._images = list(config.images)
+        self.images_root: Path | None = None  # no file that does not lie below it is read
         self.named = [ColumnUse(column, "task.images") for column in config.images]
         self.whole = False
         self._column: str | None = None
@@ -156,7 +158,7 @@ class Question:
         found = []
         for column in self._images:
             try:
-                found += [self._parts.image(url) for url in image_urls(values[column])]
+                found += [self._parts.image(url) for url in image_urls(values[column], self.images_root)]
             except InvalidRow as error:
                 raise InvalidRow(f"task.images: column {column!r}: {error}") from None
         return found

@@ -54,13 +54,13 @@ def open_task(
     if rows > 1 and config.api == "chat.completions":
         from rowmill.tasks.packing import PackedTask
 
-        return PackedTask(_opened(api, inner, input.id), config)
+        return PackedTask(_opened(api, inner, input), config)
     if isinstance(config.schema, dict):
         member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
         return StructuredTask(
-            _opened(api, inner, input.id, parts=parts), config.schema, member, strict=config.strict_json
+            _opened(api, inner, input, parts=parts), config.schema, member, strict=config.strict_json
         )
-    return _opened(api, config, input.id, whole_reply=whole_reply, parts=parts, rows_per_request=rows)
+    return _opened(api, config, input, whole_reply=whole_reply, parts=parts, rows_per_request=rows)
 
 
 def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:
@@ -70,14 +70,14 @@ def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:
     return EMBEDDINGS_A_REQUEST if config.api == "embeddings" and not config.per_row and not whole_reply else 1
 
 
-def _opened(api: Api, config: TaskConfig, id_column: str | None, **asking: Unpack[Asking]) -> Task:
+def _opened(api: Api, config: TaskConfig, rows: InputConfig, **asking: Unpack[Asking]) -> Task:
     from rowmill.tasks.plain import PlainTask, is_plain
 
     if is_plain(config):
-        return PlainTask(api, config, id_column, **asking)
+        return PlainTask(api, config, rows.id, **asking)
     from rowmill.tasks.composed import ComposedTask
 
-    return ComposedTask(api, config, id_column, **asking)
+    return ComposedTask(api, config, rows.id, images_root=rows.images_root, **asking)
 
 
 def _api(name: str) -> Api:

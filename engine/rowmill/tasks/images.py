@@ -2,12 +2,13 @@
 
 A value is a URL (http, https or data:), the path of a local file, the image itself as base64, or what Hugging Face
 datasets store: `{"bytes": base64 or null, "path": text or null}`; null and "" are no image, a list holds several.
-A file that is no image is refused whatever its name: a row of somebody else's data must not be able to send any
-file of this machine to a provider.
+A row of somebody else's data must not be able to send any file of this machine to a provider. So only files below one
+directory are read, wherever links lead; and a file that is no image is refused whatever its name.
 """
 
 import base64
 import binascii
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,19 @@ _BRANDS = {b"avif": "image/avif", b"avis": "image/avif"} | dict.fromkeys(
 _SHORTEST_BASE64 = 64  # characters; no image is smaller, and few paths are longer
 
 
-def image_urls(value: Any) -> list[str]:
-    """Return the URLs of the images that a column's value stands for. Raises `InvalidRow` with the reason."""
+def image_urls(value: Any, root: Path | None) -> list[str]:
+    """Return the URLs of the images that a column's value stands for. Raises `InvalidRow` with the reason.
+
+    root: the directory below which files are read, and which paths are relative to; None: no file is.
+    """
     if value is None or value == "":
         return []
     if isinstance(value, list):
-        return [url for each in value for url in image_urls(each)]
+        return [url for each in value for url in image_urls(each, root)]
     if isinstance(value, dict) and ("bytes" in value or "path" in value):
         data, path = value.get("bytes"), value.get("path")
         if data is None:
-            return image_urls(path)
+            return image_urls(path, root)
         if isinstance(data, str):
             return [_of_base64(data)]
     if not isinstance(value, str):
@@ -43,7 +47,7 @@ def image_urls(value: Any) -> list[str]:
         return [value]
     if len(value) >= _SHORTEST_BASE64 and _type_of(_start(value)) is not None:
         return [_of_base64(value)]
-    return [_of_file(value)]
+    return [_of_file(value, root)]
 
 
 def _of_base64(text: str) -> str:
@@ -59,18 +63,14 @@ def _of_base64(text: str) -> str:
     return f"data:{kind};base64,{text}"
 
 
-def _of_file(name: str) -> str:
+def _of_file(name: str, root: Path | None) -> str:
     if "://" in name and not name.lower().startswith("file://"):
         raise InvalidRow(f"holds {name[:100]!r}, which is neither an http(s) or data: URL nor a local file")
     shown = repr(name[:200])
+    if root is None:
+        raise InvalidRow(f"{shown} is a file of this machine, and the input is not: set input.images_dir to read it")
     try:
-        path = Path(unquote(urlsplit(name).path) if "://" in name else name)
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would hold up every row
-            raise InvalidRow(f"{shown} is no file")
-        if status.st_size > LARGEST_BYTES:
-            raise InvalidRow(f"{shown} {_too_large(status.st_size)}")
-        data = path.read_bytes()
+        data = _content(_found(Path(unquote(urlsplit(name).path) if "://" in name else name), root, shown), shown)
     except OSError as error:
         raise InvalidRow(f"the image {shown} cannot be read: {error.strerror}") from None
     except ValueError as error:  # a NUL character, a URL that is none
@@ -79,6 +79,32 @@ def _of_file(name: str) -> str:
     if kind is None:
         raise InvalidRow(f"{shown} is no image of a known type")
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _found(path: Path, root: Path, shown: str) -> Path:
+    """Return the real path of a file below the root. One that is not there may be named as the program sees it."""
+    top = root.resolve()
+    real = (top / path).resolve()
+    if not path.is_absolute() and not (real.is_relative_to(top) and real.exists()) and path.exists():
+        real = path.resolve()
+    if not real.is_relative_to(top):
+        # Not whether it is there: nobody's data is to find that out.
+        raise InvalidRow(f"{shown} lies outside of {root}: set input.images_dir to a directory that holds the images")
+    return real
+
+
+def _content(real: Path, shown: str) -> bytes:
+    if not stat.S_ISREG(real.stat().st_mode):  # a pipe would hold up every row, and a device may mind being opened
+        raise InvalidRow(f"{shown} is no file")
+    # Again what is opened: a link that has come to be since is not followed.
+    fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidRow(f"{shown} is no file")
+        if status.st_size > LARGEST_BYTES:
+            raise InvalidRow(f"{shown} {_too_large(status.st_size)}")
+        return file.read(status.st_size)
 
 
 def _too_large(size: int) -> str:

@@ -30,6 +30,7 @@ encoding = "latin-1"
 delimiter = ";"
 sheet = "Data"
 split = "train"
+images_dir = "photos"
 
 [task]
 mode = "live"
@@ -317,7 +318,7 @@ WRONG: dict[str, Any] = {
     "retry.attempts": True, "retry.deadline_s": "1h", "retry.share": "10%", "retry.floor_per_s": "10",
     "machine.memory": "90%", "machine.min_free_mb": "1g",
     "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
-    "checkpoint.mode": 0o700, "client.ca_file": True,
+    "checkpoint.mode": 0o700, "client.ca_file": True, "input.images_dir": ["photos"],
     "output.include": "input", "simulator.latency_ms": "50", "simulator.latency_sigma": "x",
     "simulator.requests_per_minute": "x", "simulator.tokens_per_minute": [], "simulator.faults": {"500": "1%"},
     "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5, "simulator.per_token_ms": "1",
@@ -460,6 +461,7 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(checkpoint={"commit_ms": 60_001}), "checkpoint.commit_ms"),
         (tree(checkpoint={"mode": "0600"}), "checkpoint.mode"),
         (tree(client={"ca_file": " "}), "client.ca_file"),
+        (tree(input={"images_dir": ""}), "input.images_dir"),
         (tree(provider=[{"ca_file": ""}]), "provider.ca_file"),
         (tree(checkpoint={"mode": "4700"}), "checkpoint.mode"),
         (tree(checkpoint={"mode": "rwx"}), "checkpoint.mode"),
@@ -967,3 +969,20 @@ def test_the_members_of_extra_body_are_put_on_top_of_the_others() -> None:
     config = parse(tree(task={"params": {"top_k": 1, "seed": 2, "extra_body": {"top_k": 5, "a": {"b": 1}}}}), "test")
     assert config.task.params == {"top_k": 5, "seed": 2, "a": {"b": 1}}
     assert parse(tree(task={"params": {"extra_body": {}}}), "test").task.params == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [
+        ("in.jsonl", "."), ("data/in.jsonl", "data"), ("/data/in.csv", "/data"), ("data/*/rows-[0-9].jsonl", "data"),
+        ("*.csv", "."), ("s3://bucket/rows.jsonl", None), ("https://h/rows.csv", None),
+    ],
+)  # fmt: skip
+def test_images_lie_beside_the_input(path: str, root: str | None) -> None:
+    assert parse(tree(input={"path": path}), "c.toml").input.images_root == (None if root is None else Path(root))
+    told = parse(tree(input={"path": path, "images_dir": "photos"}), "c.toml")
+    assert told.input.images_root == Path("photos")
+
+
+def test_images_of_a_directory_of_inputs_lie_in_it(tmp_path: Path) -> None:
+    assert parse(tree(input={"path": str(tmp_path)}), "c.toml").input.images_root == tmp_path

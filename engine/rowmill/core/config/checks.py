@@ -34,6 +34,8 @@ def problems(config: Config) -> Iterator[str]:
         yield "cache.max_mb: must be 1 or more megabytes"
     if not config.cache.dir.strip():
         yield "cache.dir: must not be empty"
+    if config.input.images_dir is not None and not config.input.images_dir.strip():
+        yield "input.images_dir: must not be empty; leave it out for the input's own directory"
     yield from money_checks.problems(config)
     yield from task_checks.problems(config)
     yield from _path_problems(config)

@@ -1,5 +1,7 @@
 """The sections of a configuration, as frozen values."""
 
+import glob
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,6 +30,20 @@ class InputConfig(_ConfigSection, frozen=True):
     delimiter: str | None = None  # of CSV and TSV files; None: told by their first rows
     sheet: str | None = None  # of a workbook; None: the first one that is shown
     split: str | None = None  # of a dataset directory that has several
+    images_dir: str | None = None  # where the image files lie that rows name: no other is read; None: beside the input
+
+    @property
+    def images_root(self) -> Path | None:
+        """The directory with the image files; None where no file of this machine may be read."""
+        if self.images_dir is not None:
+            return Path(self.images_dir).expanduser()
+        if "://" in self.path:
+            return None
+        path = Path(self.path)
+        if path.is_dir():
+            return path
+        fixed = takewhile(lambda part: not glob.has_magic(part), path.parts[:-1])
+        return Path(*(path.parts[:-1] if path.exists() else fixed))
 
     @property
     def codec(self) -> str:

@@ -146,8 +146,8 @@ def map(  # noqa: A001 - rowmill.map is what it does
     mappings or texts, a generator too: a list of `Result`s comes back. A text, and a Series, has the one column
     "text"; the prompt is "{text}" where none is given.
 
-    `options` are further keys of [task] (params, template, images, ...) and of [[provider]] (requests_per_minute,
-    timeout_s, ...) by their names, and other sections as dicts: `workers={"count": 4}`, `cache={"use": "disk"}`;
+    `options` are further keys of [task] (params, template, images, ...), `images_dir` of [input] (left out: the current
+    directory) and of [[provider]] (requests_per_minute, timeout_s, ...) by their names, and other sections as dicts: `workers={"count": 4}`, `cache={"use": "disk"}`;
     several providers as `provider=[{...}, {...}]`.
 
     `include`: what else of a reply is wanted, as members of the `Result`s, or as columns of JSON text: any of
@@ -260,15 +260,18 @@ def _tree(
     if wrong:
         raise ConfigError(f"rowmill.map: include: {wrong[0]!r}: must be a list of any of {', '.join(REPLY_PARTS)}")
     task, provider, sections = dict(task), dict(provider), dict[str, Any]()
+    images_dir: Any = "."  # the rows lie nowhere: what they name is seen from where the program is
     for name, value in options.items():
-        if name in _OF_TASK:
+        if name == "images_dir":
+            images_dir = value
+        elif name in _OF_TASK:
             task[name] = value
         elif name in _OF_PROVIDER:
             provider[name] = value
         elif name in _SECTIONS:
             sections[name] = value
         else:
-            known = [*_OF_TASK, *_OF_PROVIDER, *_SECTIONS]
+            known = ["images_dir", *_OF_TASK, *_OF_PROVIDER, *_SECTIONS]
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise ConfigError(f"rowmill.map: unknown option {name}; did you mean {nearest}?")
     provider = {name: value for name, value in provider.items() if value is not None}
@@ -281,7 +284,12 @@ def _tree(
             **({"provider": [provider]} if provider else {}),
             **sections,
             "checkpoint": {**checkpoint, "dir": place.run},
-            "input": {"path": place.rows, "format": "jsonl", **({} if id_ is None else {"id": id_})},
+            "input": {
+                "path": place.rows,
+                "format": "jsonl",
+                "images_dir": images_dir,
+                **({} if id_ is None else {"id": id_}),
+            },
             "task": {name: value for name, value in task.items() if value is not None},
             "output": {"path": place.results, "format": "jsonl", "include": list(include)},
         }
