@@ -57,9 +57,7 @@ def open_task(
         return PackedTask(_opened(api, inner, input), config)
     if isinstance(config.schema, dict):
         member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
-        return StructuredTask(
-            _opened(api, inner, input, parts=parts), config.schema, member, strict=config.strict_json
-        )
+        return StructuredTask(_opened(api, inner, input, parts=parts), config.schema, member, strict=config.strict_json)
     return _opened(api, config, input, whole_reply=whole_reply, parts=parts, rows_per_request=rows)
 
 

@@ -118,6 +118,7 @@ path = "out.csv"
 format = "csv"
 errors = "bad.jsonl"
 include = ["input", "meta"]
+escape_formulas = true
 
 [simulator]
 latency_ms = 10
@@ -319,6 +320,7 @@ WRONG: dict[str, Any] = {
     "machine.memory": "90%", "machine.min_free_mb": "1g",
     "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
     "checkpoint.mode": 0o700, "client.ca_file": True, "input.images_dir": ["photos"],
+    "output.escape_formulas": "yes",
     "output.include": "input", "simulator.latency_ms": "50", "simulator.latency_sigma": "x",
     "simulator.requests_per_minute": "x", "simulator.tokens_per_minute": [], "simulator.faults": {"500": "1%"},
     "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5, "simulator.per_token_ms": "1",

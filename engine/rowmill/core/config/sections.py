@@ -191,6 +191,7 @@ class OutputConfig(_ConfigSection, frozen=True):
     format: Literal["auto", "jsonl", "csv", "parquet", "batch"] = "auto"  # "auto": by the name
     errors: str | None = None  # "<output>.errors.jsonl" where left out
     include: list[Literal["input", "meta"] | ReplyPart] = []
+    escape_formulas: bool = False  # CSV: "'" before a text that a spreadsheet would take for a formula
 
     @property
     def parts(self) -> tuple[ReplyPart, ...]:

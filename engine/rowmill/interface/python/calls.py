@@ -147,8 +147,8 @@ def map(  # noqa: A001 - rowmill.map is what it does
     "text"; the prompt is "{text}" where none is given.
 
     `options` are further keys of [task] (params, template, images, ...), `images_dir` of [input] (left out: the current
-    directory) and of [[provider]] (requests_per_minute, timeout_s, ...) by their names, and other sections as dicts: `workers={"count": 4}`, `cache={"use": "disk"}`;
-    several providers as `provider=[{...}, {...}]`.
+    directory) and of [[provider]] (requests_per_minute, timeout_s, ...) by their names, and other sections as dicts:
+    `workers={"count": 4}`, `cache={"use": "disk"}`; several providers as `provider=[{...}, {...}]`.
 
     `include`: what else of a reply is wanted, as members of the `Result`s, or as columns of JSON text: any of
     "reasoning" (a plain text), "tool_calls", "logprobs", "choices" and "message", as `output.include` has them.
