@@ -40,7 +40,7 @@ def is_clean(place: Place, done: Done) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 422, 500, 418])
-@pytest.mark.parametrize("member", ["message", "code", "type"])
+@pytest.mark.parametrize("member", ["message", "code", "type", "param"])
 def test_every_text_of_an_error_is_redacted_clipped_and_steers_nothing(
     place: Place, server: Serve, status: int, member: str
 ) -> None:
@@ -54,7 +54,7 @@ def test_every_text_of_an_error_is_redacted_clipped_and_steers_nothing(
     done = place.run("--set", "retry.attempts=1")
     assert done.code == 1, done.err
     (row,) = place.failed
-    shown = row["message"] if member == "message" else row["code"]
+    shown = row["code" if member == "type" else member]
     assert "[redacted]" in shown
     assert len(shown.encode()) <= 1024
     is_clean(place, done)

@@ -6,7 +6,7 @@ import pytest
 from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
 from rowmill.core.wire import Answer, Failure
 from rowmill.transport import faults
-from rowmill.worker.failures import failure_of, may_be_one_row, redacted
+from rowmill.worker.failures import failure_of, may_be_one_row, redacted, told
 
 ANSWER = Answer(b'"as it came"', b'"stop"', b'"m"', b"null", 10, 7)
 
@@ -73,3 +73,10 @@ def test_no_secret_stands_in_a_message_and_nothing_else_changes() -> None:
 )
 def test_a_pack_may_have_failed_for_one_row_unless_another_try_may_help(name: str, expected: bool) -> None:
     assert may_be_one_row(Failure(fault=faults.TABLE[name], message="")) is expected
+
+
+def test_what_is_wrong_with_a_reply_is_told_without_the_key() -> None:
+    answer = Answer(b'"sk-1234567"', b'"stop"', b'"m"', b"null", 1, 1)
+    shown = told(InvalidOutput("the member 'sk-1234567' is not allowed", answer), ("sk-1234567",))
+    assert str(shown) == "the member '[redacted]' is not allowed"
+    assert shown.answer is answer, "it was paid for"

@@ -38,7 +38,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:  # the default would show the secrets
         """Name the endpoint without its secrets."""
-        return f"Endpoint({self.provider!r}, {self.base_url!r})"
+        return f"Endpoint({self.provider!r}, {self.base_url.partition('?')[0]!r})"
 
 
 class HeaderLookup(Protocol):
@@ -91,6 +91,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     fault: FaultClass
     message: str
     code: str | None = None  # the provider's own error code or type
+    param: str | None = None  # what of the request the provider names
     status: int | None = None  # HTTP status, None where no reply arrived
     retry_after: float | None = None  # seconds the server asked to wait, None where it did not say
     reply: bytes | None = None  # of invalid_output the content as it came, of empty_reply the reasoning: a JSON string

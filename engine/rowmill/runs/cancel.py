@@ -49,7 +49,7 @@ def cancel(config: Config, environ: Mapping[str, str], log: Callable[[str], None
         )
     # All that share the simulator count, for each has a path of its own there.
     providers = [config.batch_provider] if simulator is None else config.provider
-    endpoints = [configuration.endpoint(provider, environ, config.client.ca_file) for provider in providers]
+    endpoints = configuration.endpoints(providers, environ, config.client.ca_file)
     # As for the sdk transport: the openai package is asked here, and nobody needs to know what it would send.
     asked = msgspec.structs.replace(config, client=ClientConfig(transport="sdk"))
     starting = EndpointStart(asked, endpoints, simulator)

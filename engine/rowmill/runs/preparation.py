@@ -71,7 +71,7 @@ def _prepare(
     if delivery is not None:
         config = staged(config, delivery)
     checked_task(config, found)
-    endpoints = [configuration.endpoint(provider, environ, config.client.ca_file) for provider in config.provider]
+    endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file)
     if delivery is None:
         _check_places(config)
     fingerprint = configuration.fingerprint(config) | chosen

@@ -30,7 +30,7 @@ def result_line(index: int, id: bytes, answer: Answer, include: bytes) -> bytes:
 def failure_line(index: int, id: bytes, failure: Failure, include: bytes) -> bytes:  # noqa: A002 - as above
     """Return the output line of a row that failed; `id` and `include` as in `result_line`."""
     return _one_line(
-        b'{"index":%d,"id":%b,"output":null,"error":{"class":%b,"code":%b,"status":%b,"message":%b%b}'
+        b'{"index":%d,"id":%b,"output":null,"error":{"class":%b,"code":%b,"status":%b,"message":%b%b%b}'
         b',"finish_reason":null,"model":null,"usage":null%b}'
         % (
             index,
@@ -39,6 +39,7 @@ def failure_line(index: int, id: bytes, failure: Failure, include: bytes) -> byt
             _json(failure.code),
             _json(failure.status),
             _json(failure.message),
+            b"" if failure.param is None else b',"param":' + _json(failure.param),
             b"" if failure.reply is None else b',"reply":' + failure.reply,
             include,
         )
@@ -52,6 +53,7 @@ class FailureMembers(msgspec.Struct, rename={"fault": "class"}):
     code: msgspec.Raw
     status: msgspec.Raw
     message: msgspec.Raw
+    param: msgspec.Raw = msgspec.Raw()  # only where the provider named one
     reply: msgspec.Raw = msgspec.Raw()  # only where there was one that was no answer
 
 
@@ -80,7 +82,7 @@ def failed_row(line: bytes) -> FailedRow:
 def error_line(row: FailedRow, attempts: int) -> bytes:
     """Return the errors-file line of a failed row that took so many attempts."""
     error = row.error
-    return b'{"index":%d,"id":%b,"class":%b,"code":%b,"status":%b,"message":%b,"attempts":%d%b}' % (
+    return b'{"index":%d,"id":%b,"class":%b,"code":%b,"status":%b,"message":%b,"attempts":%d%b%b}' % (
         row.index,
         row.id,
         _json(error.fault),
@@ -88,6 +90,7 @@ def error_line(row: FailedRow, attempts: int) -> bytes:
         error.status,
         error.message,
         attempts,
+        b',"param":%b' % error.param if error.param else b"",
         b',"reply":%b' % error.reply if error.reply else b"",
     )
 

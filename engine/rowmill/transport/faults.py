@@ -137,6 +137,7 @@ def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
         fault=fault,
         message=_message(reply, error, words),
         code=next((str(each) for each in (error.get("code"), error.get("type")) if isinstance(each, str)), None),
+        param=param if isinstance(param := error.get("param"), str) and param else None,
         status=status,
         retry_after=None if fault.scope == "provider" else wait,  # no waiting brings credit
         # The work may have been done: the reply came from something between the model and us, or after the model.

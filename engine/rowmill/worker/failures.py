@@ -50,7 +50,13 @@ def redacted(failure: Failure, secrets: Iterable[str]) -> Failure:
     The content of a reply stays as it is: it was paid for.
     """
     code = None if failure.code is None else cleaned(failure.code, secrets)
-    return msgspec.structs.replace(failure, message=cleaned(failure.message, secrets), code=code)
+    param = None if failure.param is None else cleaned(failure.param, secrets)
+    return msgspec.structs.replace(failure, message=cleaned(failure.message, secrets), code=code, param=param)
+
+
+def told(invalid: InvalidOutput, secrets: Iterable[str]) -> InvalidOutput:
+    """Return what is wrong with a reply with none of the secrets in it: it quotes the reply. Its content stays."""
+    return InvalidOutput(faults.redacted(str(invalid), secrets), invalid.answer)
 
 
 def may_be_one_row(failure: Failure) -> bool:

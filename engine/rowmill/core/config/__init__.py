@@ -4,7 +4,7 @@ Paths are relative to the current directory. No secret is ever part of a `Config
 environment variable that has the key, and `credentials` reads it when the run starts.
 """
 
-from rowmill.core.config.credentials import endpoint
+from rowmill.core.config.credentials import endpoints
 from rowmill.core.config.reading import load, override, parse
 from rowmill.core.config.sections import (
     OPENAI_URL,
@@ -21,7 +21,7 @@ __all__ = [
     "Config",
     "ProviderConfig",
     "TaskConfig",
-    "endpoint",
+    "endpoints",
     "fingerprint",
     "load",
     "override",

@@ -1,11 +1,19 @@
 """What a provider's requests carry that no configuration may hold: the values of named environment variables."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
 
 from rowmill.core.config import trust
 from rowmill.core.config.sections import OPENAI_URL, ProviderConfig
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint
+
+_LIKE_A_KEY = re.compile(r"key|token|secret|passw|auth|sig|credential", re.IGNORECASE)
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_SHORTEST = 6  # characters of what is like a key: to take out shorter ones would spoil every message
 
 
 def api_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:
@@ -33,16 +41,30 @@ def extra_headers(provider: ProviderConfig, environ: Mapping[str, str]) -> tuple
 
 
 def secrets(provider: ProviderConfig, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return everything that no message may show: the key, and the values of `headers_env`.
+    """Return everything that no message may show: the key, the values of `headers_env`, and what else is like a key.
 
-    Of an authorization also what stands behind its scheme: servers echo the token without it.
+    Of an authorization also what stands behind its scheme: servers echo the token without it. Like a key are values of
+    `headers` and of the URL's query whose names say so, and the password of a proxy of the environment.
     """
     found = [api_key(provider, environ)]
     for header, value in _secret_headers(provider, environ):
         found.append(value)
         if header.lower() == "authorization":
             found.append(value.rpartition(" ")[2])
-    return tuple(dict.fromkeys(secret for secret in found if secret))
+    named = [*provider.headers.items(), *parse_qsl(urlsplit(provider.base_url).query)]
+    found += [value for name, value in named if _LIKE_A_KEY.search(name) and len(value) >= _SHORTEST]
+    found += [_password(environ.get(each, "")) for name in _PROXIES for each in (name, name.lower())]
+    known = dict.fromkeys(secret for secret in found if secret)
+    return tuple(sorted(known, key=len, reverse=True))  # the whole before what is a part of it
+
+
+def _password(url: str) -> str | None:
+    """Return the password in a URL, None where there is none that could be told from a word."""
+    try:
+        password = unquote(urlsplit(url).password or "")
+    except ValueError:  # no URL
+        return None
+    return password if len(password) >= _SHORTEST else None
 
 
 def _secret_headers(provider: ProviderConfig, environ: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -88,3 +110,12 @@ def endpoint(provider: ProviderConfig, environ: Mapping[str, str], ca_file: str 
         secrets=secrets(provider, environ),
         ca=ca,
     )
+
+
+def endpoints(
+    providers: Sequence[ProviderConfig], environ: Mapping[str, str], ca_file: str | None = None
+) -> list[Endpoint]:
+    """Return the endpoints of a run. What is a secret of one is shown of none: servers pass on to one another."""
+    each = [endpoint(provider, environ, ca_file) for provider in providers]
+    known = tuple(sorted({secret for one in each for secret in one.secrets}, key=lambda secret: (-len(secret), secret)))
+    return [msgspec.structs.replace(one, secrets=known) for one in each]

@@ -40,9 +40,9 @@ def _problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
         yield "name", f"{provider.name!r} must be 1 to 64 letters, digits, '-' or '_'"
     url = provider.base_url
     if url != SIMULATOR and not re.fullmatch(r"https?://[^/?#\s][^#\s]*", url):
-        yield "base_url", f'{url!r} must start with http:// or https://, or be "{SIMULATOR}"'
+        yield "base_url", f'{_shown(url)!r} must start with http:// or https://, or be "{SIMULATOR}"'
     if not _has_host_and_port(url):
-        yield "base_url", f"{url!r} has no usable host and port"
+        yield "base_url", f"{_shown(url)!r} has no usable host and port"
     if re.match(r"https?://[^/?\s]*@", url):
         yield "base_url", "must not hold a password; name the key's variable by provider.api_key_env"
     if provider.model is not None and not provider.model.strip():
@@ -58,6 +58,13 @@ def _problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
     if not 0 < provider.timeout_s <= 86_400:  # noqa: PLR2004 - a day
         yield "timeout_s", "must be above 0 and at most 86400 seconds"
     yield from _header_problems(provider)
+
+
+def _shown(url: str) -> str:
+    """Return a URL that may be wrong, without what may be a password or a key."""
+    scheme, slashes, rest = url.partition("//")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{place.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
 def _has_host_and_port(url: str) -> bool:

@@ -31,6 +31,7 @@ class _Failure(msgspec.Struct, gc=False, rename={"fault": "class"}):
     code: msgspec.Raw
     status: int | None
     message: msgspec.Raw
+    param: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _FailedRequest(msgspec.Struct, gc=False):
@@ -73,8 +74,8 @@ class BatchLines(OutputCodec):
             return head + b'"response":null,"error":{"code":%b,"message":%b}}' % (error.fault, error.message)
         return head + (
             b'"response":{"status_code":%d,"request_id":"req_%d","body":{"error":'
-            b'{"message":%b,"type":%b,"param":null,"code":%b}}},"error":null}'
-            % (error.status, row.index, error.message, error.fault, error.code)
+            b'{"message":%b,"type":%b,"param":%b,"code":%b}}},"error":null}'
+            % (error.status, row.index, error.message, error.fault, error.param, error.code)
         )
 
 

@@ -26,6 +26,7 @@ class RowError(msgspec.Struct, frozen=True):
     message: str = ""
     code: str | None = None
     status: int | None = None
+    param: str | None = None  # what of the request the provider names
 
     def __str__(self) -> str:
         """Return "class: message"."""

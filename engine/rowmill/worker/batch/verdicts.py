@@ -12,7 +12,7 @@ from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker.batch.results import RequestResult
 from rowmill.worker.defects import defect
-from rowmill.worker.failures import failure_of, redacted
+from rowmill.worker.failures import failure_of, redacted, told
 
 SERVER_ERROR = faults.TABLE["server_error"]
 NO_RESULT = "the batch brought no result for this row"
@@ -42,10 +42,11 @@ def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str,
         return Verdict(redacted(refusal, secrets))
     try:
         if task.rows_per_request > 1:
-            return _priced(task.unpack(result.body, rows))
+            unpacked = task.unpack(result.body, rows)
+            return _priced([told(each, secrets) if isinstance(each, InvalidOutput) else each for each in unpacked])
         return _priced([task.parse(result.body)])
     except InvalidOutput as invalid:
-        return _priced([invalid])
+        return _priced([told(invalid, secrets)])
     except (BadReply, Declined) as error:
         within = faults.inside(reply) if isinstance(error, BadReply) else None
         failure = redacted(within or failure_of(error, result.status), secrets)

@@ -20,7 +20,7 @@ from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker import packs
 from rowmill.worker.defects import Defects
-from rowmill.worker.failures import failure_of, may_be_one_row, redacted
+from rowmill.worker.failures import failure_of, may_be_one_row, redacted, told
 from rowmill.worker.job import Fallback, Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.provider import Provider
@@ -141,7 +141,7 @@ class Settler:
                 if len(members) == 1:
                     self._ask_again(pack, provider, result, now)
                 else:
-                    self._writer.reply(member, pack.requests, result)
+                    self._writer.reply(member, pack.requests, told(result, provider.secrets))
             else:
                 packs.tell(pack, member, requests=requests)
                 requests = 0
@@ -157,6 +157,7 @@ class Settler:
     def _ask_again(self, job: Job, provider: Provider, invalid: InvalidOutput, now: float) -> None:
         """Show the model what was wrong with its reply to this row, unless it was asked often enough."""
         row = job if job.members is None else job.members[0]
+        invalid = told(invalid, provider.secrets)
         self._writer.reply(row, job.requests, invalid)
         row.asked += 1
         if row.asked >= self._asks:
