@@ -1,6 +1,7 @@
 """Starting a process: it runs what it is told, by name, and its pipe says when it is gone."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rowmill
+from rowmill.core.errors import ExitCode
 from rowmill.ipc import processes
 from rowmill.ipc.processes import Child
 
@@ -81,13 +83,15 @@ def test_a_child_sees_the_end_of_its_parents_side(start: START) -> None:
     assert child.process.exitcode == 5
 
 
-def test_a_defect_ends_the_process_with_status_1_and_a_traceback(
-    start: START, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_defect_ends_the_process_with_status_70_and_one_line(start: START, capfd: pytest.CaptureFixture[str]) -> None:
     child = start("raise KeyError('of the test')")
     child.process.join(30)
-    assert child.process.exitcode == 1
-    assert "KeyError: 'of the test'" in capfd.readouterr().err
+    assert child.process.exitcode == ExitCode.DEFECT
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "a defect of Rowmill: KeyError: 'of the test'; the traceback is in " in line
+    kept = Path(re.search(r"the traceback is in (\S+):", line)[1])  # type: ignore[index]
+    assert "raise KeyError('of the test')" in kept.read_text()
+    kept.unlink()
 
 
 def test_a_child_finds_what_its_parent_finds_and_takes_no_file_of_the_program_for_a_module(

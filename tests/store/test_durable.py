@@ -240,5 +240,5 @@ def test_every_refusal_of_the_machine_has_advice(number: int) -> None:
 
 
 def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), durable.machine_errors("read it"):
+    with pytest.raises(FileNotFoundError), durable.machine_errors("read it", absent=True):
         (tmp_path / "absent").read_bytes()

@@ -218,6 +218,34 @@ def test_a_sealed_file_shorter_than_its_footer_said_is_refused(tmp_path: Path, s
         merger.abandon()
 
 
+@pytest.mark.parametrize("offset", [0, 10, -10])
+def test_a_sealed_file_that_was_changed_is_refused(tmp_path: Path, shard: MakeShard, seal: Seal, offset: int) -> None:
+    sealed = seal(tmp_path, shard(3), failed=frozenset({1}))
+    path = tmp_path / "000000.sealed"
+    data = bytearray(path.read_bytes())
+    data[offset if offset >= 0 else sealed.output_bytes + sealed.error_bytes + offset] ^= 1
+    path.write_bytes(data)
+    merger = Merger(tmp_path / "output", tmp_path / "errors", Lines())
+    with pytest.raises(RunDirectoryError, match=r"000000\.sealed is damaged: .* Move it out of the run directory"):
+        merger.append(path, sealed)
+    merger.abandon()
+
+
+def test_an_output_that_was_replaced_while_it_was_made_is_not_given_the_name(
+    tmp_path: Path, shard: MakeShard, seal: Seal
+) -> None:
+    sealed = seal(tmp_path, shard(3))
+    merger = Merger(tmp_path / "output", tmp_path / "errors", Lines())
+    merger.append(tmp_path / "000000.sealed", sealed)
+    part = tmp_path / ".output.rowmill-part"
+    part.unlink()
+    part.write_bytes(b"somebody else's")
+    with pytest.raises(MachineError, match="was replaced; put back what was moved"):
+        merger.finish()
+    assert not (tmp_path / "output").exists()
+    merger.abandon()
+
+
 def test_two_runs_with_one_output_do_not_mix(tmp_path: Path) -> None:
     first = Merger(tmp_path / "output", tmp_path / "errors", Lines())
     with pytest.raises(InputError, match=r"another run is writing .*/output"):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -35,10 +36,11 @@ def test_lines_come_in_row_order_then_errors_then_a_footer(
     output = b"".join(line(index, failed=index in {20, 23}) + b"\n" for index in range(20, 25))
     errors = b"".join(error_line(failed_row(line(index, failed=True)), 2) + b"\n" for index in (20, 23))
     totals = Totals(rows=5, failed=2, prompt_tokens=9, completion_tokens=12, requests=9)
-    assert sealed == Sealed(2, part, len(output), len(errors), totals, "jsonl", {"bad_reply": 2})
+    crc = zlib.crc32(output + errors)
+    assert sealed == Sealed(2, part, len(output), len(errors), totals, "jsonl", {"bad_reply": 2}, crc)
     assert (tmp_path / seal_name(4)).read_bytes() == output + errors + framed(
         b'{"rowmill":2,"shard":[4,20,5,2000,2500,12648430,0],"output_bytes":%d,"error_bytes":%d,"totals":%b,"format":"jsonl",'
-        b'"failures":{"bad_reply":2}}' % (len(output), len(errors), msgspec.json.encode(totals))
+        b'"failures":{"bad_reply":2},"crc":%d}' % (len(output), len(errors), msgspec.json.encode(totals), crc)
     )
     assert read_sealed(tmp_path / "000004.sealed") == sealed
 
@@ -48,8 +50,8 @@ def test_a_shard_without_failed_rows_has_no_error_bytes(tmp_path: Path, shard: M
 
 
 def test_a_shard_without_rows_is_sealed_empty(tmp_path: Path, shard: MakeShard, seal: Seal) -> None:
-    assert seal(tmp_path, shard(0)) == Sealed(2, shard(0), 0, 0, Totals(), "jsonl", {})
-    assert read_sealed(tmp_path / "000000.sealed") == Sealed(2, shard(0), 0, 0, Totals(), "jsonl", {})
+    assert seal(tmp_path, shard(0)) == Sealed(2, shard(0), 0, 0, Totals(), "jsonl", {}, 0)
+    assert read_sealed(tmp_path / "000000.sealed") == Sealed(2, shard(0), 0, 0, Totals(), "jsonl", {}, 0)
 
 
 class Reversed(OutputCodec):
@@ -242,7 +244,7 @@ def test_a_shard_sealed_before_failures_were_counted_is_read_and_counted(
     assert failures_of(path, sealed) == {"bad_reply": 3}
     make_old(path)
     old = read_sealed(path)
-    assert old == msgspec.structs.replace(sealed, failures=None)
+    assert old == msgspec.structs.replace(sealed, failures=None, crc=None)
     assert failures_of(path, old) == {"bad_reply": 3}
 
 

@@ -293,23 +293,61 @@ def test_workers_that_cannot_work_end_the_run(
     assert report.deaths == 6
 
 
-def test_a_worker_that_hangs_is_killed_and_its_work_done_by_another(home: Path, simulate: Callable[..., str]) -> None:
-    """Time is made to pass for the supervisor; the stopped process says nothing either way."""
-    late = 0.0
+class Passing:
+    """Stops the worker once some rows are done, and lets 40 s pass for the supervisor; then the worker may go on."""
 
-    def stop_and_wait(snapshot: Snapshot) -> bool:
-        nonlocal late
-        if not some_done(snapshot):
-            return False
-        os.kill(snapshot.workers[0].pid, signal.SIGSTOP)
-        late = 31.0
-        return True
+    def __init__(self, *, asleep: bool = False) -> None:
+        self.watcher = Watcher(self._stop)
+        self.noticed = False
+        self._asleep = asleep  # they pass in one go
+        self._pid: int | None = None
+        self._late = 0.0
+        self._going_on = False
 
-    watcher = Watcher(stop_and_wait)
-    report = session(configured(simulate(latency_ms=40), count=1), watcher, clock=lambda: time.monotonic() + late)
+    def _stop(self, snapshot: Snapshot) -> bool:
+        self.noticed = self.noticed or any("is stopped" in each for each in snapshot.notices)
+        if self._pid is None and some_done(snapshot):
+            self._pid = snapshot.workers[0].pid
+            os.kill(self._pid, signal.SIGSTOP)
+        return self._late >= 40.0 and (self.noticed or self._asleep)
+
+    def __call__(self) -> float:
+        if self._pid is not None and self._late < 40.0:
+            self._late += 40.0 if self._asleep else 0.5
+            if self._late >= 40.0 and self._asleep:
+                os.kill(self._pid, signal.SIGCONT)
+        if self.noticed and not self._going_on and self._pid is not None:
+            self._going_on = True
+            os.kill(self._pid, signal.SIGCONT)
+        return time.monotonic() + self._late
+
+
+def test_a_worker_that_hangs_is_killed_and_its_work_done_by_another(
+    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that says nothing stands for one that hangs, and time is made to pass for the supervisor."""
+    monkeypatch.setattr(pool, "_is_stopped", lambda _: False)
+    passing = Passing()
+    report = session(configured(simulate(latency_ms=40), count=1), passing.watcher, clock=passing)
     assert_whole()
     assert report.deaths == 1
-    assert len(watcher.told("is silent; killed")) == 1
+    assert len(passing.watcher.told("is silent; killed")) == 1
+
+
+def test_a_worker_that_was_stopped_is_waited_for(home: Path, simulate: Callable[..., str]) -> None:
+    passing = Passing()
+    report = session(configured(simulate(latency_ms=40), count=1), passing.watcher, clock=passing)
+    assert_whole()
+    assert (report.deaths, report.counters.retries) == (0, 0)
+    assert passing.noticed
+
+
+def test_a_supervisor_that_was_asleep_itself_calls_nobody_silent(home: Path, simulate: Callable[..., str]) -> None:
+    passing = Passing(asleep=True)
+    report = session(configured(simulate(latency_ms=40), count=1), passing.watcher, clock=passing)
+    assert_whole()
+    assert (report.deaths, report.counters.retries) == (0, 0)
+    assert len(passing.watcher.told("asleep for 4")) == 1
 
 
 def test_an_endpoint_that_cannot_be_made_is_told_and_no_worker_is_called_dead(

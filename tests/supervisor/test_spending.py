@@ -17,7 +17,7 @@ from rowmill.budget.ledger import Spending
 from rowmill.core import config as configuration
 from rowmill.core.amounts import Amount, Spent
 from rowmill.core.counts import Counters, ProviderReport, Totals
-from rowmill.core.errors import BudgetError
+from rowmill.core.errors import BudgetError, MachineError
 from rowmill.core.reports import Cost
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Allow, Heartbeat, Short, ToWorker
@@ -206,7 +206,7 @@ def test_credit_that_cannot_be_written_down_is_not_handed_out(home: Home) -> Non
     spending = home.session(max_tokens=10_000)
     member = home.hire(spending)
     home.block()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(MachineError, match="Is a directory"):
         ask(home, spending, member, ONE)
     assert home.said(member) == []
 

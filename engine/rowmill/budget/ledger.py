@@ -46,7 +46,7 @@ class Spending(msgspec.Struct, kw_only=True):
 def load(path: Path) -> Spending:
     """Read what was spent; nothing where there is no file. Raise RunDirectoryError for a damaged one."""
     try:
-        with durable.machine_errors(f"read {path}"):
+        with durable.machine_errors(f"read {path}", absent=True):
             data = path.read_bytes()
     except FileNotFoundError:
         return Spending()

@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     PROVIDER = 4  # stopped by the provider: credit, key or model
     RUN_DIRECTORY = 5  # damaged or mismatched run directory
     MACHINE = 6  # this machine: disk full, out of descriptors, workers that keep dying
+    DEFECT = 70  # Rowmill itself: what nobody has thought of
     INTERRUPTED = 130
 
 
@@ -70,6 +71,12 @@ class MachineError(RowmillError):
     """The machine cannot go on: disk full, out of descriptors, workers that keep dying."""
 
     exit_code = ExitCode.MACHINE
+
+
+class DefectError(RowmillError):
+    """Rowmill itself is wrong. The message names the file with the traceback."""
+
+    exit_code = ExitCode.DEFECT
 
 
 class InvalidRow(Exception):

@@ -177,6 +177,12 @@ class Note(_Message, frozen=True):
     once: bool = False
 
 
+class Defective(_Message, frozen=True):
+    """Worker to supervisor, last: a defect ends this worker. Its rows go to others, as those of any that dies."""
+
+    reason: str
+
+
 class Stop(_Message, frozen=True):
     """Worker to supervisor: the run cannot go on. The worker drains and exits."""
 
@@ -198,6 +204,7 @@ ToSupervisor = (
     | HandedOver
     | ShardSealed
     | Note
+    | Defective
     | Stop
 )
 

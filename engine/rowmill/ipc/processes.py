@@ -22,6 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, Protocol
 
+from rowmill.core.defects import told
+from rowmill.core.errors import ExitCode
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # What a child runs. It is told where this package lies and where other modules are found; `-P` keeps the current
@@ -155,8 +158,14 @@ def run_child(module: str, pipe: Connection) -> None:
     main = importlib.import_module(module).main
     gc.freeze()
     gc.enable()
-    status = main(pipe)
-    sys.stderr.flush()
+    try:
+        status = main(pipe)
+    except Exception as error:  # noqa: BLE001 - the last edge of a child: one line, and no traceback
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"rowmill: {module}: {told(error)}\n")
+        status = ExitCode.DEFECT
+    with suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it
+        sys.stderr.flush()
     # Not through the interpreter's end: threads of the HTTP client may still run, and taking the interpreter down
     # under them aborts the process. Everything worth keeping has been synced by now.
     os._exit(status)

@@ -11,6 +11,7 @@ import msgspec
 
 from rowmill.core import private_files
 from rowmill.core.config import SIMULATOR, Config
+from rowmill.core.defects import told
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from rowmill.core.plain_text import one_line
 from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, from_json, to_json
@@ -48,8 +49,27 @@ def run(
     retry: do the rows again that have failed, into the same output. limit, sample: do only so many rows of the input,
     its first ones or any.
 
-    Raises `RowmillError` only for what is found before the run starts; later ends are in the report.
+    Raises `RowmillError` only for what is found before the run starts; later ends are in the report. No other exception
+    leaves this but those that end a program.
     """
+    try:
+        return _run(config, environ, observer, salvage=salvage, retry=retry, limit=limit, sample=sample)
+    except RowmillError:
+        raise
+    except Exception as error:
+        raise told(error, RunDirectory(config.run_dir).log) from error
+
+
+def _run(
+    config: Config,
+    environ: Mapping[str, str],
+    observer: Observer,
+    *,
+    salvage: bool,
+    retry: bool,
+    limit: int | None,
+    sample: int | None,
+) -> tuple[RunReport, SessionReport | None]:
     embedded(config)  # to be told now what cannot be
     if retry and not RunDirectory(config.run_dir).manifest.exists():
         raise RunDirectoryError(f"{config.run_dir} holds no run whose rows could be retried: start it by rowmill run")
@@ -198,7 +218,9 @@ class _Log:
     def __init__(self, path: Path, observer: Observer) -> None:
         self._observer = observer
         with durable.machine_errors(f"write {path}"):
-            self._file = os.fdopen(private_files.opened(path, private_files.APPEND), "a", encoding="utf-8")
+            self._file = os.fdopen(
+                private_files.opened(path, private_files.APPEND), "a", encoding="utf-8", errors="backslashreplace"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -237,5 +259,5 @@ def _earlier_report(path: Path) -> RunReport | None:
     """Return the report of earlier sessions. It only tells people something: a damaged one is no reason to stop."""
     try:
         return from_json(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -72,12 +73,14 @@ class AppendLog:
         with self._writing(len(data)):
             durable.write_all(self._fd, data)
             self._sync()
+            self._check_name()
 
     async def append_in_thread(self, data: bytes) -> None:
         """Do as `append` does, while the event loop goes on. One call at a time; cancelled, it is the last one."""
         with self._writing(len(data)):
             await asyncio.to_thread(durable.write_all, self._fd, data)
             await asyncio.to_thread(self._sync)  # a step of its own: the thread of the first may hold the data a while
+            self._check_name()
 
     def check(self) -> None:
         """Raise MachineError where nothing can be written any more."""
@@ -105,6 +108,10 @@ class AppendLog:
             raise failure from error
         self.end += size
         self._broken = None
+
+    def _check_name(self) -> None:
+        if not os.fstat(self._fd).st_nlink:  # written and synced, into a file that nobody can find any more
+            raise OSError(errno.ENOENT, "it was removed")
 
     def _sync(self) -> None:
         try:

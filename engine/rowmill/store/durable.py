@@ -41,6 +41,7 @@ _ROOM = "free disk space and run the same command again"
 _FILES = "raise the limit on open files (ulimit -n) and run the same command again"
 _DISK = "check the disk, then run the same command again"
 _ACCESS = "make the place writable and run the same command again"
+_PLACE = "a file or a directory lies where the other should be: put that right and run the same command again"
 _ADVICE = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
@@ -55,7 +56,11 @@ _ADVICE = {
     errno.EROFS: _ACCESS,
     errno.EACCES: _ACCESS,
     errno.EPERM: _ACCESS,
+    errno.ENOENT: "put back what was moved or removed, and run the same command again",
+    errno.ENOTDIR: _PLACE,
+    errno.EISDIR: _PLACE,
     errno.ELOOP: "remove the symbolic link that lies there and run the same command again",
+    errno.ENAMETOOLONG: "choose a shorter name for output.path or checkpoint.dir",
     errno.ENOLCK: "put the run directory on a file system that has file locks",
 }
 _CANNOT_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
@@ -78,16 +83,16 @@ class Locked(Exception):
 
 
 @contextmanager
-def machine_errors(doing: str) -> Iterator[None]:
+def machine_errors(doing: str, *, absent: bool = False) -> Iterator[None]:
     """Turn what the machine refuses (disk full, no descriptors, no access, I/O) into a one-line `MachineError`.
 
     `doing` names the act and the path, in the form that follows "cannot": "write the checkpoint runs/a/000001.ckpt".
-    Other errors pass: they are defects, or mean something to the caller.
+    absent: that a file is not there means something to the caller, and passes. Other errors pass: they are defects.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _ADVICE:
+        if error.errno not in _ADVICE or (absent and error.errno == errno.ENOENT):
             raise
         raise machine_error(doing, error) from error
 

@@ -74,7 +74,7 @@ def read_board(path: Path) -> BoardReading:
     """Read a board; an empty reading where there is none."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:  # none, or what lies there is no board: it only counts what may be billed twice
         return BoardReading([], 0)
     cells = array("q", data[: len(data) // 8 * 8])
     return BoardReading([row - 1 for row in cells if row > 0], -sum(cell for cell in cells if cell < 0))

@@ -129,7 +129,7 @@ def _abbreviated(value: str, start: int) -> str:
 
 def _read(path: Path) -> bytes | None:
     try:
-        with durable.machine_errors(f"read {path}"):
+        with durable.machine_errors(f"read {path}", absent=True):
             return path.read_bytes()
     except FileNotFoundError:
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from rowmill.core.output_codec import Join, OutputCodec
 from rowmill.store import durable
 from rowmill.store.output_file import OutputDirectory, OutputFile, SealedSection
-from rowmill.store.seal import Sealed, failures_of
+from rowmill.store.seal import Sealed, check_sections, failures_of
 
 
 class Merger:
@@ -37,7 +37,7 @@ class Merger:
         self.failures: Counter[str] = Counter()  # their failed rows by class, in the order of the errors file
 
     def append(self, path: Path, sealed: Sealed) -> None:
-        """Append one sealed shard, whose footer is given. Raise RunDirectoryError where the file is shorter than it."""
+        """Append one sealed shard, whose footer is given. Raise RunDirectoryError where the file is not as it says."""
         if sealed.shard.number != self.shards:
             raise ValueError(f"shard {sealed.shard.number} given where {self.shards} is next")
         if sealed.format != self._key:
@@ -45,6 +45,7 @@ class Merger:
         with durable.machine_errors(f"read the sealed shard {path}"):
             source = os.open(path, os.O_RDONLY)
         try:
+            check_sections(source, path, sealed)
             self._output.take(SealedSection(source, 0, sealed.output_bytes, path))
             self._errors.take(SealedSection(source, sealed.output_bytes, sealed.error_bytes, path))
         finally:

@@ -97,6 +97,8 @@ class OutputFile(_OpenFile):
     def publish(self) -> None:
         """Give it its name."""
         with durable.machine_errors(f"write {self.target}"):
+            if not os.path.samestat(os.fstat(self._fd), self._path.stat()):
+                raise OSError(errno.ENOENT, f"{self._path} was replaced")
             durable.publish(self._path, self.target)
         self.close()
 

@@ -11,6 +11,7 @@ claims/             which requests are asked or have ended, where rows share the
 boards/             rows in flight, one file a worker      report.json    run.log
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -139,6 +140,15 @@ class RunDirectory:
             durable.lock_file(self.path / _WORKERS_LOCK, exclusive=False)
         if supervisor is not None and os.getppid() != supervisor:
             raise RunDirectoryError(f"the supervisor of the run in {self.path} is gone: run the same command again")
+
+    def check(self) -> None:
+        """Raise MachineError where the directory that this supervisor has locked does not lie at its path any more."""
+        if self._lock is None:
+            return
+        with durable.machine_errors(f"go on in the run directory {self.path}"):
+            there, ours = (self.path / _LOCK).stat(), os.fstat(self._lock)
+            if not os.path.samestat(there, ours):
+                raise OSError(errno.ENOENT, "it was moved or replaced")
 
     def holder(self) -> durable.LockHolder | None:
         """Return the supervisor that is at work here, None where there is none."""

@@ -4,8 +4,8 @@
 
 The output section is what the output's codec makes of the shard's lines; the errors section has one line for each
 failed row. The footer is `{"rowmill":2,"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...},"format":"jsonl",
-"failures":{...}}`. The file appears under its name whole and synced, or not at all. It can be made again from its
-checkpoint, whose records have their checksums; so can one of another format, where the user has changed his mind.
+"failures":{...},"crc":n}`. The file appears under its name whole and synced, or not at all. It can be made again from
+its checkpoint, whose records have their checksums; so can one of another format, where the user has changed his mind.
 """
 
 import mmap
@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
+from zlib_ng.zlib_ng import crc32
 
 from rowmill.core import private_files
 from rowmill.core.counts import Totals
@@ -29,6 +30,7 @@ from rowmill.store.recovery import attempts_of
 from rowmill.store.row_index import FAILED, RowIndex
 
 _CHUNK_BYTES = 1 << 17  # gathered before a write: a worker's memory is to be the same for small and large shards
+_CHECKED_BYTES = 1 << 20
 _FOOTER_BYTES = 4096  # more than any footer has
 
 
@@ -42,6 +44,7 @@ class Sealed(msgspec.Struct, frozen=True):
     totals: Totals
     format: str  # the key of the codec
     failures: dict[str, int] | None = None  # see `failures_of`; None where they were not counted
+    crc: int | None = None  # CRC-32 of both sections; None where an earlier version made it
 
 
 _decode_footer = msgspec.json.Decoder(Sealed).decode
@@ -65,11 +68,11 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
             with checkpoint.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop
                 # takes milliseconds for every row.
-                output_bytes = _write(fd, codec.encode(_output_lines(source, index)), codec.end)
+                output_bytes, crc = _write(fd, codec.encode(_output_lines(source, index)), codec.end, 0)
                 failures: Counter[str] = Counter()
-                error_bytes = _write(fd, _error_lines(source, index, codec, failures), b"\n")
+                error_bytes, crc = _write(fd, _error_lines(source, index, codec, failures), b"\n", crc)
             totals = msgspec.structs.replace(totals)
-            sealed = Sealed(FORMAT, index.shard, output_bytes, error_bytes, totals, codec.key, dict(failures))
+            sealed = Sealed(FORMAT, index.shard, output_bytes, error_bytes, totals, codec.key, dict(failures), crc)
             durable.write_all(fd, framed(msgspec.json.encode(sealed)))
             durable.sync_data(fd)
         except BaseException:
@@ -105,24 +108,26 @@ def _error_lines(source: mmap.mmap, index: RowIndex, codec: OutputCodec, failure
         place = index.states.find(FAILED, place + 1)
 
 
-def _write(fd: int, pieces: Iterable[bytes], end: bytes) -> int:
-    """Write the pieces, several at a time and each with the end, and return the bytes written."""
+def _write(fd: int, pieces: Iterable[bytes], end: bytes, crc: int) -> tuple[int, int]:
+    """Write the pieces, several at a time and each with the end; return the bytes written, and the CRC gone on with."""
     total = size = 0
     chunk: list[bytes] = []
     for piece in pieces:
         chunk.append(piece)
         size += len(piece)
         if size >= _CHUNK_BYTES:
-            total += _write_chunk(fd, chunk, end)
+            written, crc = _write_chunk(fd, chunk, end, crc)
+            total += written
             chunk.clear()
             size = 0
-    return total + _write_chunk(fd, chunk, end)
+    written, crc = _write_chunk(fd, chunk, end, crc)
+    return total + written, crc
 
 
-def _write_chunk(fd: int, pieces: list[bytes], end: bytes) -> int:
+def _write_chunk(fd: int, pieces: list[bytes], end: bytes, crc: int) -> tuple[int, int]:
     data = pieces[0] if len(pieces) == 1 and not end else end.join((*pieces, b"")) if pieces else b""
     durable.write_all(fd, data)
-    return len(data)
+    return len(data), crc32(data, crc)
 
 
 def read_sealed(path: Path) -> Sealed | None:
@@ -131,7 +136,7 @@ def read_sealed(path: Path) -> Sealed | None:
     Raise RunDirectoryError where the footer is damaged or does not fit the size of the file.
     """
     try:
-        with durable.machine_errors(f"read the sealed shard {path}"), path.open("rb") as file:
+        with durable.machine_errors(f"read the sealed shard {path}", absent=True), path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _FOOTER_BYTES))
             tail = file.read()
@@ -148,6 +153,22 @@ def read_sealed(path: Path) -> Sealed | None:
     if footer.rowmill != FORMAT or size != footer.output_bytes + footer.error_bytes + len(record):
         raise damaged(path, f"is damaged: it has {size} bytes, which its last record contradicts")
     return footer
+
+
+def check_sections(fd: int, path: Path, sealed: Sealed) -> None:
+    """Raise RunDirectoryError where the bytes of an open sealed shard are not those that were sealed. Blocks."""
+    if sealed.crc is None:
+        return
+    crc, size = 0, sealed.output_bytes + sealed.error_bytes
+    with durable.machine_errors(f"read the sealed shard {path}"):
+        for offset in range(0, size, _CHECKED_BYTES):
+            wanted = min(_CHECKED_BYTES, size - offset)
+            data = os.pread(fd, wanted, offset)
+            if len(data) < wanted:
+                return  # too short: what copies it says by how much
+            crc = crc32(data, crc)
+    if crc != sealed.crc:
+        raise damaged(path, "is damaged: its bytes are not those that its last record vouches for")
 
 
 def failures_of(path: Path, sealed: Sealed) -> dict[str, int]:

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import psutil
 
 from rowmill.core.counts import Totals
-from rowmill.core.errors import MachineError, ProviderError, RowmillError
+from rowmill.core.defects import told
+from rowmill.core.errors import DefectError, MachineError, ProviderError, RowmillError
 from rowmill.core.reports import Cost, Observer, SessionReport, Snapshot
 from rowmill.core.wire import Endpoint
 from rowmill.ipc import messages, processes
@@ -24,6 +25,7 @@ from rowmill.ipc.memory import peak_rss
 from rowmill.ipc.messages import (
     BatchHeartbeat,
     Closed,
+    Defective,
     HandedOver,
     Heartbeat,
     Leased,
@@ -53,6 +55,7 @@ from rowmill.supervisor.spending import SpendingTracker
 Mode = Literal["live", "batch"]
 
 _TICK_S = 0.25  # progress is shown and silence looked for this often
+_ASLEEP_S = 5.0  # a loop that has not ticked for so long did not run, whatever kept it
 
 
 class Supervisor:
@@ -152,10 +155,14 @@ class Supervisor:
                 self._endpoints = starting.wait()
                 for member in self._pool.members:
                     self._set_up(member)
+                self._ticked = self._clock()
                 while not self._over():
                     self._step()
-            except RowmillError as error:
-                self._shutdown.stopped_by = self._shutdown.stopped_by or error
+            except Exception as error:  # noqa: BLE001 - whatever it is: workers drain, and what is done is reported
+                failure = told(error, self._directory.log)
+                self._shutdown.stopped_by = self._shutdown.stopped_by or failure
+                if failure is not error:
+                    self._observer.log(f"stopping: {failure}")
             finally:
                 self._shards.stop_planning()
                 self._end_workers()
@@ -232,6 +239,7 @@ class Supervisor:
     def _on_pipe(self, member: Member) -> None:
         message = messages.receive_in_supervisor(member.child.pipe)
         member.heard = self._clock()
+        member.stopped = False
         match message:
             case None:
                 self._on_end(member)
@@ -259,6 +267,9 @@ class Supervisor:
                 if text not in self._said:
                     self._said.add(text)
                     self._observer.log(text)
+            case Defective(reason=reason):
+                member.defect = reason
+                self._observer.log(f"worker {member.place}: {reason}")
             case Stop(exit_code=code, reason=reason):
                 if member.state != "draining":
                     member.become("draining")  # it does so by itself, and is not to be taken for dead
@@ -285,10 +296,7 @@ class Supervisor:
                     self._shards.finished = True
                     self.failures = item.failures
             case Crashed(error=error):
-                if isinstance(error, RowmillError):
-                    self._shutdown.stop(error)
-                else:
-                    raise error
+                self._shutdown.stop(told(error, self._directory.log))
             case signal.Signals():
                 self._shutdown.interrupt(item)
 
@@ -321,6 +329,11 @@ class Supervisor:
             self._shutdown.stop(error)
 
     def _tick(self, now: float) -> None:
+        if (gap := now - self._ticked) > _ASLEEP_S:
+            # Stopped (Ctrl-Z), or the machine was: what nobody said meanwhile says nothing about the workers.
+            self._observer.log(f"asleep for {gap:.0f} s; going on")
+            self._pool.slept(now)
+            self._shutdown.slept(gap)
         self._ticked = now
         for member in self._pool.kill_silent(now):
             self._observer.log(f"worker {member.place} (pid {member.child.process.pid}) is silent; killed")
@@ -335,7 +348,8 @@ class Supervisor:
         self._observer.show(self._snapshot(now))
 
     def _look(self, now: float) -> None:
-        """Look at what this machine can still take."""
+        """Look at what this machine can still take, and whether the run directory is still ours."""
+        self._directory.check()
         self._condition = self._monitor.look(now, self._pool.lags())
         for event in self._condition.events:
             self._observer.log(event)
@@ -373,9 +387,9 @@ class Supervisor:
         if self._shutdown.over or self._shutdown.begun:
             return
         if self._pool.cannot_work:
-            self._shutdown.stop(
-                MachineError(f"workers keep dying without a row done ({death.how}); see the messages above")
-            )
+            ended_by = MachineError if death.defect is None else DefectError
+            how = death.how if death.defect is None else death.defect
+            self._shutdown.stop(ended_by(f"workers keep dying without a row done ({how}); see the messages above"))
             return
         with processes.signals_held():
             successor = self._pool.start(member.place, self._clock())
@@ -386,9 +400,13 @@ class Supervisor:
         """See every worker out. After a regular end they are on their way; after an error they are told."""
         self._shutdown.over = True
         self._pool.drain(0.0)
-        until = self._clock() + LATE_S
+        before = self._clock()
+        until = before + LATE_S
         while self._pool.members:
-            if self._clock() > until or self._shutdown.interrupted > 1:
+            now = self._clock()
+            until += now - before if now - before > _ASLEEP_S else 0.0
+            before = now
+            if now > until or self._shutdown.interrupted > 1:
                 self._pool.kill_all()
             pipes = {member.child.pipe: member for member in self._pool.members}
             ready: list[Any] = multiprocessing.connection.wait(list(pipes), _TICK_S)
@@ -399,7 +417,7 @@ class Supervisor:
                     self._on_end(member)
                 elif isinstance(message, Heartbeat | Short | BatchHeartbeat):
                     self._count(member, message)
-        with suppress(RowmillError):  # a full disk has no room for it either
+        with suppress(RowmillError, OSError):  # a full disk has no room for it either
             self._spending.write(sync=True)
 
     def _report(self) -> SessionReport:

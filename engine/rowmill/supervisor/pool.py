@@ -53,6 +53,8 @@ class Member:
     cpu_s: float = 0.0
     cpu_share: float = 0.0
     usage: psutil.Process | None = None
+    stopped: bool = False  # by somebody, as it was last seen silent
+    defect: str | None = None  # what it said of its end, where a defect ended it
 
     def __repr__(self) -> str:
         return f"<worker {self.place}: {self.state}, shards {sorted(self.shards)}>"
@@ -79,6 +81,11 @@ class Death:
     shards: list[Shard]  # that it had not sealed
     board: BoardReading  # what was in flight, and what was answered but not yet on disk
     how: str
+
+    @property
+    def defect(self) -> str | None:
+        """The defect that ended it, where it was one."""
+        return self.member.defect
 
     @property
     def report(self) -> str:
@@ -179,17 +186,29 @@ class Pool:
         return self._fruitless >= _FRUITLESS_DEATHS
 
     def kill_silent(self, now: float) -> list[Member]:
-        """Kill workers that have not been heard of for too long; their ends are then seen like any other."""
+        """Kill workers that have not been heard of for too long; their ends are then seen like any other.
+
+        One that somebody has stopped (SIGSTOP, a debugger) does not hang: it goes on when it is told to.
+        """
         silent = [
             member
             for member in self.members
             if member.state != "draining"
             and now - member.heard > (_START_S if member.state == "starting" else _SILENT_S)
         ]
+        killed = []
         for member in silent:
-            member.child.process.kill()
             member.heard = now
-        return silent
+            member.stopped = _is_stopped(member)
+            if not member.stopped:
+                member.child.process.kill()
+                killed.append(member)
+        return killed
+
+    def slept(self, now: float) -> None:
+        """Give every worker its whole time again: the supervisor itself did not run, and could hear nobody."""
+        for member in self.members:
+            member.heard = now
 
     def kill_all(self) -> None:
         """Kill every worker at once."""
@@ -204,12 +223,17 @@ class Pool:
 
     def notices(self) -> tuple[str, ...]:
         """Return what the workers are held back by, as short lines."""
+        stopped = [
+            f"worker {each.place} (pid {each.child.process.pid}) is stopped: kill -CONT lets it go on"
+            for each in self.members
+            if each.stopped
+        ]
         waiting = sum(
             each.heartbeat.waiting for each in self.members if each.heartbeat and each.heartbeat.retries_short
         )
         if not waiting:
-            return ()
-        return (f"retry budget used up: {waiting:,} rows wait (retry.share)",)
+            return tuple(stopped)
+        return (*stopped, f"retry budget used up: {waiting:,} rows wait (retry.share)")
 
     def measure(self, elapsed_s: float) -> None:
         """Read memory and CPU of every worker; `elapsed_s` since the last time."""
@@ -225,6 +249,13 @@ class Pool:
             cpu_s = times.user + times.system
             member.cpu_share = (cpu_s - member.cpu_s) / elapsed_s if elapsed_s > 0 else 0.0
             member.cpu_s = cpu_s
+
+
+def _is_stopped(member: Member) -> bool:
+    try:
+        return psutil.Process(member.child.process.pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+    except psutil.Error:
+        return False
 
 
 def left_in_flight(directory: RunDirectory) -> int:

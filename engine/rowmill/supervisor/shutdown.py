@@ -76,6 +76,11 @@ class Shutdown:
         if self._drain_until is not None and now > self._drain_until:
             self._pool.kill_all()
 
+    def slept(self, seconds: float) -> None:
+        """Give workers the time that the supervisor did not run: neither did they, or what they told was not heard."""
+        if self._drain_until is not None:
+            self._drain_until += seconds
+
     def outcome(self, *, finished: bool, failed: int) -> tuple[ExitCode, str | None]:
         """Return the exit code, and in a line why the session ended before its time.
 

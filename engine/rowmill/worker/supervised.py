@@ -2,16 +2,20 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import uvloop
 
 from rowmill.core.counts import Totals
-from rowmill.core.errors import ExitCode, RowmillError
+from rowmill.core.defects import told
+from rowmill.core.errors import DefectError, ExitCode
 from rowmill.files.output import open_codec
 from rowmill.ipc import messages
-from rowmill.ipc.messages import Note, Setup, ShardSealed, Stop
+from rowmill.ipc.messages import Defective, Note, Setup, ShardSealed, Stop
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import numbers
 from rowmill.tasks.factory import open_task
@@ -46,9 +50,14 @@ class SupervisedWorker(ABC):
         try:
             RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.get_loop().set_exception_handler(partial(_on_lost, RunDirectory(setup.run_directory).log))
                 runner.run(cls(setup, pipe).run())
-        except RowmillError as error:  # before there was anything to drain
-            messages.send(pipe, Stop(error.exit_code, str(error)))
+        except Exception as error:  # noqa: BLE001 - the last edge of a worker: its supervisor tells why it ended
+            failure = told(error, RunDirectory(setup.run_directory).log)
+            if isinstance(failure, DefectError):
+                messages.send(pipe, Defective(str(failure)))
+                return ExitCode.DEFECT
+            messages.send(pipe, Stop(failure.exit_code, str(failure)))
         return ExitCode.OK
 
     @abstractmethod
@@ -110,3 +119,9 @@ class SupervisedWorker(ABC):
             self._lag_ms = max(0.0, now - before - _HEARTBEAT_S) * 1000
             self._between_heartbeats(now - before)
             before = now
+
+
+def _on_lost(log: Path, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep what was raised where nobody awaits it; asyncio would write it to the terminal."""
+    if isinstance(error := context.get("exception"), Exception):
+        told(error, log)

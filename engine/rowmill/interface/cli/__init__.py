@@ -1,5 +1,7 @@
 """The `rowmill` command: reads the command line, shows what happens, exits. The only part that prints or exits.
 
+Every error ends here as one line, with the exit code of its kind.
+
 Data goes to stdout, everything else to stderr. Modules are imported where a command needs them: `--help` should not
 wait.
 """
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.plain_text import one_line
+from rowmill.interface.cli import streams
 from rowmill.interface.cli.arguments import parser
 
 if TYPE_CHECKING:
@@ -22,7 +25,15 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    options = parser().parse_args(arguments)
+    streams.make_whole()
+    try:
+        status = _status(arguments)
+    except KeyboardInterrupt:
+        status = ExitCode.INTERRUPTED
+    streams.end(status)
+
+
+def _status(arguments: Sequence[str] | None) -> int:
     commands = {
         "run": _run,
         "retry": _retry,
@@ -32,14 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         "simulate": _simulate,
     }
     try:
-        status = commands[options.command](options)
+        options = parser().parse_args(arguments)
+        return commands[options.command](options)
     except RowmillError as error:
-        # An address or a server's words can be in it: they must not steer the terminal.
-        print("rowmill: " + "\n".join(map(one_line, str(error).split("\n"))), file=sys.stderr)
-        status = error.exit_code
-    except KeyboardInterrupt:
-        status = ExitCode.INTERRUPTED
-    sys.exit(int(status))
+        streams.complain(str(error))
+        return error.exit_code
+    except SystemExit as asked:  # argparse has told its help, or what is wrong
+        return asked.code if isinstance(asked.code, int) else ExitCode.OK
+    except Exception as error:  # noqa: BLE001 - the last edge: nothing passes as a traceback
+        from rowmill.core.defects import told
+
+        failure = told(error)
+        streams.complain(str(failure))
+        return failure.exit_code
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -47,11 +63,10 @@ def _run(options: argparse.Namespace) -> int:
         return _trial(options)
     report, session = _at_work(options, retry=False)
     if session is None:
-        print(
-            f"rowmill: this run has finished: {report.output} is complete ({report.totals.rows} rows, "
+        streams.complain(
+            f"this run has finished: {report.output} is complete ({report.totals.rows} rows, "
             f"{report.totals.failed} failed). For a new run, name another output.path"
-            f"{'; to ask again for the failed rows: rowmill retry' if report.totals.failed else ''}.",
-            file=sys.stderr,
+            f"{'; to ask again for the failed rows: rowmill retry' if report.totals.failed else ''}."
         )
     return _ended(options, report, session)
 
@@ -59,10 +74,7 @@ def _run(options: argparse.Namespace) -> int:
 def _retry(options: argparse.Namespace) -> int:
     report, session = _at_work(options, retry=True)
     if session is None:
-        print(
-            f"rowmill: no row of this run has failed: {report.output} is complete ({report.totals.rows} rows).",
-            file=sys.stderr,
-        )
+        streams.complain(f"no row of this run has failed: {report.output} is complete ({report.totals.rows} rows).")
     return _ended(options, report, session)
 
 
@@ -80,10 +92,11 @@ def _trial(options: argparse.Namespace) -> int:
         progress.close()
     status = _ended(options, report, session)
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
-    print(
-        f"  trial    {rows} rows{'' if session else ', asked before'}: in {own.output.path} and {own.run_dir}; "
-        f"{config.output.path} is not touched",
-        file=sys.stderr,
+    streams.say(
+        one_line(
+            f"  trial    {rows} rows{'' if session else ', asked before'}: in {own.output.path} and {own.run_dir}; "
+            f"{config.output.path} is not touched"
+        )
     )
     return status
 
@@ -100,8 +113,7 @@ def _plan(options: argparse.Namespace) -> int:
             return ended
         trial = ended
     planned = plan(config, trial)
-    print(to_json(planned).decode() if options.json else f"{text(planned)}\n", end="", flush=True)
-    return ExitCode.OK
+    return streams.out(to_json(planned) if options.json else f"{text(planned)}\n")
 
 
 def _live_sample(config: "Config", rows: int) -> "Trial | int":
@@ -117,7 +129,7 @@ def _live_sample(config: "Config", rows: int) -> "Trial | int":
     finally:
         progress.close()
     if session is not None:
-        print(summary(report, session), file=sys.stderr)
+        streams.say(summary(report, session))
         if not report.finished:
             return session.exit_code
     return trial_of(own, report, rows, again=session is None)
@@ -126,7 +138,7 @@ def _live_sample(config: "Config", rows: int) -> "Trial | int":
 def _cancel(options: argparse.Namespace) -> int:
     from rowmill.runs.cancel import cancel
 
-    return cancel(_config(options), os.environ, lambda line: print(line, file=sys.stderr))
+    return cancel(_config(options), os.environ, streams.say)
 
 
 def _at_work(options: argparse.Namespace, *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
@@ -153,9 +165,9 @@ def _ended(options: argparse.Namespace, report: "RunReport", session: "SessionRe
     from rowmill.interface.ui.report import summary
 
     if session is not None:
-        print(summary(report, session), file=sys.stderr)
+        streams.say(summary(report, session))
     if options.json:
-        print(to_json(report).decode(), end="", flush=True)
+        streams.out(to_json(report))
     if session is None:
         return ExitCode.ROWS_FAILED if report.totals.failed else ExitCode.OK
     return session.exit_code
@@ -165,16 +177,14 @@ def _init(options: argparse.Namespace) -> int:
     from rowmill.interface.cli import recipes
 
     if options.recipe is None:
-        for name in recipes.names():
-            print(f"{name:<12} {recipes.about(name)}")
-        return ExitCode.OK
+        return streams.out("".join(f"{name:<12} {recipes.about(name)}\n" for name in recipes.names()))
     written = recipes.write(options.recipe, options.directory)
     here = os.path.realpath(options.directory) == os.path.realpath(".")
-    print(
-        f"wrote {', '.join(str(path) for path in written)}\n"
-        f"  next     {'' if here else f'cd {options.directory} && '}rowmill run: by the embedded simulator, until "
-        "config.toml names a provider",
-        file=sys.stderr,
+    wrote = ", ".join(str(path) for path in written)
+    enter = "" if here else f"cd {options.directory} && "
+    streams.say(
+        f"{one_line(f'wrote {wrote}')}\n"
+        f"  next     {one_line(enter)}rowmill run: by the embedded simulator, until config.toml names a provider"
     )
     return ExitCode.OK
 
@@ -184,11 +194,11 @@ def _simulate(options: argparse.Namespace) -> int:
     from rowmill.simulator.server import serve
 
     def ready(port: int) -> None:
-        print(f"http://127.0.0.1:{port}/v1", flush=True)
+        streams.out(f"http://127.0.0.1:{port}/v1\n")
 
     try:
         serve(settings(options), port=options.port, on_ready=ready)
     except (ValueError, OSError) as error:
-        print(f"rowmill simulate: {error}", file=sys.stderr)
+        streams.say(f"rowmill simulate: {one_line(str(error))}")
         return ExitCode.USAGE
     return ExitCode.OK

@@ -11,7 +11,8 @@ _EXIT_CODES = """exit codes:
   0  every row has a result               1  finished, some rows failed
   2  usage, configuration or input        3  stopped by a budget that you set
   4  stopped by the provider              5  damaged or mismatched run directory
-  6  this machine (disk full, ...)      130  interrupted
+  6  this machine (disk full, ...)       70  a defect of Rowmill itself
+  130  interrupted
 all but 2 can be resumed: run the same command again, after 3 with a higher cap in [budget]"""
 
 

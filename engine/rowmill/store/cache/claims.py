@@ -38,6 +38,7 @@ from pathlib import Path
 from struct import Struct
 
 import msgspec
+from zlib_ng.zlib_ng import crc32
 
 from rowmill.core import private_files
 from rowmill.core.errors import MachineError
@@ -49,6 +50,8 @@ from rowmill.store.cache.shared_results import decode
 _PLACE = Struct("<IIQ")  # incarnation, bytes of the result (0: being asked), its offset in the incarnation's file
 _LOCK, _RESULTS = "turn", "ends-"  # names on the disk, which runs begun by earlier versions have
 _SLOT_BYTES = 32
+_CRC = Struct("<I")  # before each result: of its key and itself
+_LARGEST = 1 << 40  # bytes; a place beyond that is none
 _EMPTY = bytes(KEY_BYTES)
 _HEAD = Struct("<Q")  # slots in use
 _HEAD_BYTES = 4096
@@ -185,11 +188,14 @@ class Claims:
         """Tell what has come of keys that this worker holds: (key, encoded result)."""
         incarnation, at = self._incarnation, self._own_bytes
         places = []
+        written = []
         for key, result in results:
-            places.append((key, _PLACE.pack(incarnation, len(result), at)))
-            at += len(result)
+            record = _CRC.pack(crc32(result, crc32(key))) + result
+            places.append((key, _PLACE.pack(incarnation, len(record), at)))
+            at += len(record)
+            written.append(record)
         with _machine_errors(self._directory):
-            durable.write_all(self._own_results, b"".join([result for _, result in results]))
+            durable.write_all(self._own_results, b"".join(written))
             self._own_bytes = at
             for key, place in places:
                 _put(place, self._places.pop(key))
@@ -256,15 +262,27 @@ class Claims:
 
     def _state(self, key: bytes, place: bytes, *, claiming: bool) -> Claim | Answer | Failure:
         incarnation, size, offset = _PLACE.unpack(place)
-        if size:
+        result = self._result(key, incarnation, size, offset) if size else None
+        if result is not None:
             del self._places[key]
-            return decode(os.pread(self._results_of(incarnation), size, offset))
-        if incarnation >= self._first and incarnation not in self._dead:
+            return result
+        # What is not as it was written is as good as none: it is asked for once more.
+        if not size and incarnation >= self._first and incarnation not in self._dead:
             return Claim.TAKEN
         if not claiming:
             return Claim.FREE
         _put(self._mine, self._places[key])
         return Claim.HELD
+
+    def _result(self, key: bytes, incarnation: int, size: int, offset: int) -> Answer | Failure | None:
+        """Return what came of a key; None where what lies there is not that."""
+        try:
+            data = os.pread(self._results_of(incarnation), min(size, _LARGEST), min(offset, _LARGEST))
+            if data[: _CRC.size] != _CRC.pack(crc32(data[_CRC.size :], crc32(key))):
+                return None
+            return decode(data[_CRC.size :])
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def _results_of(self, incarnation: int) -> int:
         fd = self._results.get(incarnation)

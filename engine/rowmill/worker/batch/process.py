@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from random import Random
 
 from rowmill.core.counts import ProviderReport
+from rowmill.core.defects import told
 from rowmill.core.errors import RowmillError
 from rowmill.core.rows import Shard
 from rowmill.flow import deadline
@@ -147,8 +148,9 @@ class _BatchWorker(SupervisedWorker):
         except End as end:
             self._tell_progress()
             self._tell(Stop(end.exit_code, str(end)))
-        except RowmillError as error:
-            self._tell(Stop(error.exit_code, str(error)))
+        except (RowmillError, OSError) as error:
+            failure = told(error, self._directory.log)
+            self._tell(Stop(failure.exit_code, str(failure)))
         else:
             await self._draining.wait()
         self._draining.set()

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rowmill.core.amounts import Amount
+from rowmill.core.defects import told
 from rowmill.core.errors import RowmillError
 from rowmill.files.input.inputs import open_reader
 from rowmill.flow.retry import RetryBudget, RetryPolicy
@@ -291,7 +292,7 @@ class _Worker(SupervisedWorker):
             await self._committer.close(self._writer)
             if self._dedup is not None:
                 await self._dedup.close()
-        except RowmillError as error:
+        except (RowmillError, OSError) as error:
             self._report(error)
         if self._reservations is not None:
             self._reservations.recalled()
@@ -299,12 +300,13 @@ class _Worker(SupervisedWorker):
         return abandoned
 
     def _report(self, error: BaseException) -> None:
-        """Tell the supervisor why no worker could go on. Defects go up and end the process with a traceback."""
-        if not isinstance(error, RowmillError):
-            raise error
+        """Tell the supervisor why no worker could go on. A defect goes up and ends this one, and no other."""
+        failure = told(error, self._directory.log) if isinstance(error, OSError) else error
+        if not isinstance(failure, RowmillError):
+            raise failure
         if not self._stopped:
             self._stopped = True
-            self._tell(Stop(error.exit_code, str(error)))
+            self._tell(Stop(failure.exit_code, str(failure)))
 
 
 main = _Worker.main
