@@ -10,8 +10,10 @@ and `InvalidOutput` are raised by tasks and end inside the worker.
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from rowmill.core.plain_text import one_line
+
 if TYPE_CHECKING:
-    from rowmill.core.wire import Answer  # at run time no module of the package: a command's start imports this one
+    from rowmill.core.wire import Answer  # at run time not that one: a command's start imports this module
 
 
 class ExitCode(IntEnum):
@@ -32,6 +34,10 @@ class RowmillError(Exception):
     """An end of the run that the user can act on."""
 
     exit_code = ExitCode.USAGE
+
+    def __str__(self) -> str:
+        """Return the text, in one line whatever names and words of others are in it."""
+        return one_line(super().__str__())
 
     @classmethod
     def of(cls, code: int, reason: str) -> "RowmillError":

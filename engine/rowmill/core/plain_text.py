@@ -1,5 +1,7 @@
 """Text of others, made fit to be shown: what a server sent must steer no terminal, forge no line and fill no log."""
 
+import os
+
 MOST_BYTES = 1024  # of one text of a server, in UTF-8: enough to understand; an HTML page is not worth keeping
 _SPACES = frozenset("\t\n\v\f\r\x85\u2028\u2029")
 
@@ -19,6 +21,11 @@ def stripped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(_shown(character) for character in text)
+
+
+def place_of(path: "str | os.PathLike[str]") -> str:
+    """Return where a file really lies, as text that can be written down whatever bytes are in its name."""
+    return os.fsencode(os.path.realpath(path)).decode("utf-8", "backslashreplace")
 
 
 def clipped(text: str) -> str:

@@ -38,6 +38,7 @@ def cancel(config: Config, environ: Mapping[str, str], log: Callable[[str], None
     if (delivery := delivery_of(config)) is not None:
         config = staged(config, delivery)
     directory = RunDirectory(config.run_dir)
+    directory.refuse_odd()
     manifest = manifests.load(directory.manifest)
     if manifest is None:
         raise RunDirectoryError(f"{config.run_dir} holds no run: there is nothing to cancel")

@@ -18,6 +18,7 @@ from rowmill.core import config as configuration
 from rowmill.core import private_files
 from rowmill.core.config import Config
 from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
+from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Column, InputFile, Layout, Shard
 from rowmill.files.input import inputs, jsonl
 from rowmill.files.input.inputs import Input
@@ -142,7 +143,7 @@ def _layout(config: Config, found: Input) -> Layout:
 def already_finished(config: Config, manifest: Manifest) -> bool:
     """Tell whether the run's output is in its place, whole."""
     done = manifest.finished
-    if done is None or done.output != os.path.realpath(config.output_path):
+    if done is None or done.output != place_of(config.output_path):
         return False
     return bytes_of(config.output_path) == done.output_bytes
 
@@ -164,6 +165,7 @@ def _check_places(config: Config) -> None:
 def _existing_manifest(directory: RunDirectory) -> Manifest | None:
     """Load the manifest of a run directory that need not exist, and need not be one."""
     try:
+        directory.refuse_odd()
         return manifests.load(directory.manifest)
     except OSError as error:
         raise RunDirectoryError(
@@ -178,7 +180,7 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
         ("output.path", config.output_path, done.output if done else None),
         ("output.errors", config.errors_path, done.errors if done else None),
     ):
-        if path.exists() and made != os.path.realpath(path):
+        if path.exists() and made != place_of(path):
             raise InputError(f"{key}: {path} exists and is not of this run; move it away, or choose another path")
     if done is None or manifest is None or not config.output_path.exists() or already_finished(config, manifest):
         return

@@ -34,6 +34,7 @@ _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "run.log",
 )
 _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
+_FILES = frozenset({_SPENDING, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
 
@@ -67,6 +68,7 @@ class RunDirectory:
         run = cls(path)
         with durable.machine_errors(f"use the run directory {path}"):
             run._refuse_foreign()
+            run.refuse_odd()
             private_files.make_directory(path, mode)
             try:
                 run._lock = durable.lock_file(path / _LOCK, exclusive=True)
@@ -96,6 +98,29 @@ class RunDirectory:
                 "Nothing was written there; set another checkpoint.dir"
             )
             raise RunDirectoryError(msg)
+
+    def refuse_odd(self) -> None:
+        """Raise RunDirectoryError where something lies in a file's or a directory's place that is none.
+
+        Before anything is opened: a named pipe would be waited for without end.
+        """
+        with durable.machine_errors(f"use the run directory {self.path}"):
+            if not self.path.is_dir():
+                return
+            for entry in os.scandir(self.path):
+                if entry.name in _FOLDERS or entry.name == self.batches.name:
+                    self._refuse_unless(entry, directory=True)
+                    for inner in os.scandir(entry.path):
+                        self._refuse_unless(inner, directory=False)
+                elif entry.name in _FILES:
+                    self._refuse_unless(entry, directory=False)
+
+    def _refuse_unless(self, entry: "os.DirEntry[str]", *, directory: bool) -> None:
+        if not (entry.is_dir() if directory else entry.is_file()):
+            raise RunDirectoryError(
+                f"{entry.path} is no {'directory' if directory else 'file'}: move it away, restore what was there from "
+                "a backup if you can, and run the same command again"
+            )
 
     def _describe_holder(self, holder: durable.LockHolder | None) -> str:
         who = f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "another process"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from rowmill.core.errors import MachineError
+from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Shard
 from rowmill.files.output import open_codec
 from rowmill.store import manifest as manifests
@@ -211,9 +212,9 @@ class ShardPipeline:
         errors = self._config.errors_path
         before = self._manifest.finished
         self._manifest.finished = Finished(
-            output=str(self._config.output_path.resolve()),
+            output=place_of(self._config.output_path),
             output_bytes=output_bytes,
-            errors=str(errors.resolve()) if error_bytes or errors.exists() else None,
+            errors=place_of(errors) if error_bytes or errors.exists() else None,
             error_bytes=error_bytes,
             replaces=None if before is None else bytes_of(self._config.output_path),
             at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

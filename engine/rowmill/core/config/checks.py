@@ -10,6 +10,10 @@ from rowmill.core.config import money_checks, provider_checks, task_checks
 from rowmill.core.config.sections import Config, RetryConfig
 from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 
+_NAME_BYTES = 255  # of a name, in every usual file system
+_MADE_OF_IT = 20  # bytes more than the output's has the name of what is made beside it
+_PATH_BYTES = 4000  # the kernel takes 4095; names of files in a directory come on top
+
 
 def problems(config: Config) -> Iterator[str]:
     """Yield what is wrong, each as a line that begins with the key."""
@@ -71,6 +75,15 @@ def _path_problems(config: Config) -> Iterator[str]:
             yield f"{key}: must not be empty, and name more than a root"
         if text is not None and "\0" in text:
             yield f"{key}: must not hold a NUL character"
+        if text is not None and "://" not in text and (problem := _too_long(text, key)):
+            yield problem
+    for key, value in (
+        ("cache.dir", config.cache.dir),
+        ("task.schema", config.task.schema),
+        ("simulator.state", config.simulator.state),
+    ):
+        if isinstance(value, str) and "\0" in value:
+            yield f"{key}: must not hold a NUL character"
     named = {
         "input.path": config.input_path,
         "output.path": config.output_path,
@@ -83,6 +96,16 @@ def _path_problems(config: Config) -> Iterator[str]:
         if real in seen:
             yield f"{key}: is the same file as {seen[real]} ({path}); choose another"
         seen[real] = key
+
+
+def _too_long(text: str, key: str) -> str | None:
+    """Say so where no file can have this name, nor one that is made of it."""
+    most = _NAME_BYTES - (_MADE_OF_IT if key in {"output.path", "output.errors"} else 0)
+    if max(len(os.fsencode(part)) for part in text.split("/")) > most:
+        return f"{key}: a name in it has more than {most} bytes; choose a shorter one"
+    if len(os.fsencode(text)) > _PATH_BYTES:
+        return f"{key}: has more than {_PATH_BYTES} bytes; choose a shorter path"
+    return None
 
 
 def _simulator_problems(simulator: SimulatorSettings, where: str = "simulator") -> Iterator[str]:

@@ -9,10 +9,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from rowmill.core.config import checks
+from rowmill.core.config import checks, texts
 from rowmill.core.config.sections import Config, PriceConfig, ProviderConfig
 from rowmill.core.errors import ConfigError
 
+_SHOWN = 200  # characters of an override in a message
 PRICES = "prices"  # the one section whose keys are the user's own: a table for each model
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     # Of [[provider]] it is the type of one.
@@ -36,6 +37,10 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: {texts.TOO_DEEP}") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for change in overrides:
         override(tree, change)
     return parse(tree, str(path))
@@ -43,6 +48,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 def parse(tree: Mapping[str, Any], source: str) -> Config:
     """Turn a decoded TOML document into a checked `Config`; `source` names it in error messages."""
+    texts.refuse_unusable(tree, source)
     _refuse_unknown_keys(tree, source)
     try:
         config = msgspec.convert(tree, Config)
@@ -72,6 +78,7 @@ def _unwrapped(config: Config) -> Config:
 def override(tree: dict[str, Any], change: str) -> None:
     """Change a decoded document by a "section.key=value" text."""
     key, equals, text = change.partition("=")
+    change = change if len(change) <= _SHOWN else f"{change[:_SHOWN]}..."
     parts = _parts(key)
     if not equals or len(parts) < 2 or not all(parts):  # noqa: PLR2004 - a section and a key
         raise ConfigError(f"--set {change}: write it as section.key=value, for example workers.count=4")
@@ -79,6 +86,10 @@ def override(tree: dict[str, Any], change: str) -> None:
         document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         document = {}
+    except RecursionError:
+        raise ConfigError(f"--set {key}: {texts.TOO_DEEP}") from None
+    except ValueError as error:
+        raise ConfigError(f"--set {key}: not valid TOML: {error}") from None
     # A bare word is a text: shells eat quotes, and the key's type is checked all the same. So is a text of several
     # lines that happens to be a document of its own.
     value = document["value"] if len(document) == 1 else text

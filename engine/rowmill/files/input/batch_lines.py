@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.rows import BROKEN
+from rowmill.files.input.jsonl import bounded_lines
 
 _SLOTS = 1 << 12
 _SHOWN = 100  # characters of an id in a message
@@ -43,16 +44,14 @@ class CustomIds:
         """Yield a file's blocks, which end with a newline, with broken lines in the place of rows without a good id."""
         self._files.append(path)
         self._first_rows.append(self._rows)
-        carry = b""
-        for block in blocks:
-            lines = (carry + block if carry else block).split(b"\n")
-            carry = lines.pop()
-            if lines:
-                yield b"\n".join([self._checked(line) for line in lines]) + b"\n"
+        for block in bounded_lines(blocks):
+            yield b"\n".join([self._checked(line) for line in block[:-1].split(b"\n")]) + b"\n"
 
     def _checked(self, line: bytes) -> bytes:
         row = self._rows
         self._rows += 1
+        if line.startswith(BROKEN):
+            return BROKEN + f"{self._place(row)}: ".encode() + line[len(BROKEN) :]
         try:
             custom_id = _decode(line).custom_id
         except _DECODE_ERRORS:

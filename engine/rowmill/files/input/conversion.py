@@ -104,6 +104,5 @@ class Conversion:
                 if not is_utf8(codec):
                     blocks = as_utf8(blocks, path, codec)
                 blocks = jsonl.whole_lines(jsonl.without_blank_end(blocks))
-                if self._ids is not None:
-                    blocks = self._ids.blocks(blocks, path)
+                blocks = jsonl.bounded_lines(blocks) if self._ids is None else self._ids.blocks(blocks, path)
             yield from blocks

@@ -25,6 +25,7 @@ from rowmill.files.input.dialect import SAMPLE, Columns, columns_of, declared, r
 from rowmill.files.input.objects import object_maker
 
 _FIELD_CHARACTERS = 1 << 25  # of one field: the parser holds 4 bytes of each; beyond it a quote was not closed
+_LINE_BYTES = 1 << 28  # between two line breaks
 _BATCH = 1 << 17  # bytes of the file whose rows are encoded together
 
 _encoder = msgspec.json.Encoder()
@@ -67,7 +68,7 @@ class _Parser:
         self._path = path
         self._encoding = encoding
         sample = stream.read(SAMPLE)
-        self._counted = _Counted(stream, sample)
+        self._counted = _Counted(stream, path, sample)
         utf8 = codecs.lookup(encoding).name == "utf-8"
         self._text = io.TextIOWrapper(
             cast(BinaryIO, self._counted), "utf-8-sig" if utf8 else encoding, errors="surrogateescape", newline=""
@@ -173,12 +174,18 @@ class _Parser:
 
 
 class _Counted(io.BufferedIOBase):
-    """Passes a stream on and counts its bytes. Closes nothing. start: what was read of it before."""
+    """Passes a stream on and counts its bytes. Closes nothing. start: what was read of it before.
 
-    def __init__(self, stream: BinaryIO, start: bytes) -> None:
+    What reads it holds a whole line, before anybody sees how long the fields in it are: one beyond all measure ends
+    here.
+    """
+
+    def __init__(self, stream: BinaryIO, path: str, start: bytes) -> None:
         super().__init__()
         self._stream: Any = stream
+        self._path = path
         self._start = start
+        self._line_bytes = 0  # since the last line break
         self.read_bytes = 0
 
     def readable(self) -> bool:
@@ -191,6 +198,13 @@ class _Counted(io.BufferedIOBase):
         else:
             data = self._stream.read1(size)
         self.read_bytes += len(data)
+        at = max(data.rfind(b"\n"), data.rfind(b"\r"))
+        self._line_bytes = len(data) - at - 1 if at >= 0 else self._line_bytes + len(data)
+        if self._line_bytes > _LINE_BYTES:
+            raise InputError(
+                f"{self._path}: near byte {self.read_bytes}: a line has more than {_LINE_BYTES >> 20} MiB; look for a "
+                "quote that is not closed, or a file that is no CSV"
+            )
         return data
 
 

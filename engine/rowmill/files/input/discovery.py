@@ -106,6 +106,11 @@ def _is_sidecar(path: str) -> bool:
 def _stat(path: str) -> InputFile:
     with reading(path):
         stat = os.stat(path)  # noqa: PTH116 - a Path for each of 100,000 files takes seconds
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown_path = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise InputError(f"{shown_path}: its name is no UTF-8 text; rename it, or use a link to it") from None
     return InputFile(path, stat.st_size, stat.st_mtime_ns)
 
 

@@ -90,6 +90,8 @@ class Input:
         size = newlines = 0
         with contextlib.closing(self._conversion().blocks(files, lambda _: None)) as blocks:
             for block in blocks:
+                if self.format not in TABLES and newlines and size + len(block) > _HEAD_BYTES:
+                    break
                 pieces.append(block)
                 size += len(block)
                 newlines += block.count(b"\n")

@@ -14,11 +14,13 @@ import aiofiles
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import RunDirectoryError
-from rowmill.core.rows import Shard
+from rowmill.core.rows import BROKEN, Shard
 from rowmill.files.input.formats import BOM
 
 _BLOCK = 1 << 20  # bytes a read of the plan: large enough to run at the speed of the page cache
 _BLANK = 1 << 26  # bytes of blank lines that the plan holds
+LONGEST_LINE = 1 << 26  # bytes; providers refuse requests of far less
+_TOO_LONG = BROKEN + b"the line is longer than %d MiB: no request could hold it" % (LONGEST_LINE >> 20)
 _READ = 1 << 18  # bytes a read of a worker: some hundred rows for one switch to a thread
 
 # Beyond about 200 shards more of them only cost more syncs; below 32 KiB a shard costs more than its rows. Rows are
@@ -61,6 +63,57 @@ def without_blank_end(blocks: Iterable[bytes]) -> Iterator[bytes]:
     end = b"".join(held)
     if any_text and end:
         yield end[: end.find(b"\n") + 1]
+
+
+class LineSplitter:
+    """Cuts blocks into lines, in linear time whatever their length.
+
+    A line that is longer than any request could be is not held: a `BROKEN` one that says so takes its place. What a
+    compressed file of zeros expands to, or a sparse one has, finds no room in memory.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []  # of the line that has not ended yet; nothing once that is too long
+        self._size = 0
+
+    def take(self, block: bytes) -> list[bytes]:
+        """Return the lines that end in this block, without their newlines."""
+        lines = block.split(b"\n")
+        rest = lines.pop()
+        if lines and self._size:
+            self._hold(lines[0])
+            lines[0] = self._line()
+        if lines or self._size:
+            self._hold(rest)
+        elif rest:
+            self._held, self._size = [rest], len(rest)
+        return lines
+
+    def end(self) -> list[bytes]:
+        """Return the last line, where no newline ended it."""
+        return [self._line()] if self._size else []
+
+    def _hold(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > LONGEST_LINE:
+            self._held.clear()
+        elif piece:
+            self._held.append(piece)
+
+    def _line(self) -> bytes:
+        line = _TOO_LONG if self._size > LONGEST_LINE else b"".join(self._held)
+        self._held, self._size = [], 0
+        return line
+
+
+def bounded_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield blocks that end with a newline, without lines that are too long."""
+    splitter = LineSplitter()
+    for block in blocks:
+        if lines := splitter.take(block):
+            yield b"\n".join(lines) + b"\n"
+    if last := splitter.end():
+        yield last[0] + b"\n"
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -135,7 +188,7 @@ class ShardReader:
         self._path = path
         self._shard = shard
         self._left = shard.end - shard.start
-        self._carry = b""
+        self._lines = LineSplitter()
         self._crc = 0
         self._rows = 0
 
@@ -161,11 +214,9 @@ class ShardReader:
                 raise changed(self._path, self._shard)
             self._left -= len(block)
             self._crc = crc32(block, self._crc)
-            lines = (self._carry + block if self._carry else block).split(b"\n")
-            self._carry = lines.pop()
+            lines = self._lines.take(block)
             if self._left == 0:
-                if self._carry:
-                    lines.append(self._carry)
+                lines += self._lines.end()
                 if self._crc != self._shard.crc:
                     raise changed(self._path, self._shard)
             if lines:

@@ -223,7 +223,9 @@ def _plain(value: Any) -> dict[str, Any]:
     """Copy a configuration into dicts and lists; paths may be `Path`s."""
     try:
         tree: dict[str, Any] = msgspec.to_builtins(value, enc_hook=os.fspath)
-    except TypeError as error:
+    except RecursionError:
+        raise ConfigError("the configuration lies in itself, or is nested too deep") from None
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"a value of the configuration is none that TOML has: {error}") from None
     return tree
 

@@ -91,11 +91,11 @@ def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int
         boot = _BOOT.read_text() if _BOOT.exists() else ""
         before = None if fresh else _session(directory)
         if before is None or not boot or before.boot != boot:
-            shutil.rmtree(directory, ignore_errors=True)
+            discard(directory)
             private_files.make_directory(directory)
             first = 0
         else:
-            first = 1 + max((int(path.name.partition("-")[2]) for path in directory.glob(f"{_RESULTS}*")), default=-1)
+            first = 1 + max((int(path.name.removeprefix(_RESULTS)) for path in _results(directory)), default=-1)
         for name, data in ((_LOCK, b""), ("dead", b""), ("session", msgspec.json.encode(_Session(boot, first, floor)))):
             with os.fdopen(private_files.make_file(directory / name), "wb") as file:
                 file.write(data)
@@ -103,10 +103,17 @@ def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int
 
 
 def _session(directory: Path) -> _Session | None:
+    """Return the session that was before; None where there was none, or what lies there is not all files."""
     try:
+        if not all(path.is_file() for path in directory.iterdir()):
+            return None
         return msgspec.json.decode((directory / "session").read_bytes(), type=_Session)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def _results(directory: Path) -> list[Path]:
+    return [path for path in directory.glob(f"{_RESULTS}*") if path.name.removeprefix(_RESULTS).isdecimal()]
 
 
 def forget(directory: Path, incarnation: int) -> None:
@@ -119,7 +126,9 @@ def forget(directory: Path, incarnation: int) -> None:
 
 
 def discard(directory: Path) -> None:
-    """Remove the claims of a finished run."""
+    """Remove the claims of a finished run, or whatever lies in their place."""
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        directory.unlink()
     shutil.rmtree(directory, ignore_errors=True)
 
 
