@@ -19,6 +19,8 @@ from scripts.proving import (
     batch_memory,
     batches,
     caps,
+    config_fuzz,
+    corruption,
     deadlines,
     duplicates,
     embeddings,
@@ -62,6 +64,8 @@ ITEMS: dict[str, Callable[[Path], bool]] = {
     "batches": batches.batches,
     "batch-memory": batch_memory.batch_memory,
     "deadline": deadlines.deadline,
+    "corruption": corruption.corruption,
+    "config-fuzz": config_fuzz.config_fuzz,
 }
 
 

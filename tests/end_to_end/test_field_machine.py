@@ -1,0 +1,195 @@
+"""The machine under a run: streams that take nothing, defects, files that go away, processes that are stopped."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rowmill.core.errors import ExitCode
+from tests.end_to_end.conftest import Place, Witness, until
+
+_ROWS = 60
+_SHELL = f"{sys.executable} -m rowmill"
+
+
+def shell(place: Place, command: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command line in which ROWMILL is the command; its last word of stderr is what a `; echo $?` says."""
+    return subprocess.run(
+        ["bash", "-c", command.replace("ROWMILL", _SHELL)],
+        cwd=place.folder,
+        env={**place.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def removed(path: Path) -> bool:
+    """Remove a directory into which others still write; returns whether it is gone."""
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
+
+
+@pytest.fixture
+def ready(place: Place, simulator: Callable[..., Witness]) -> Place:
+    place.configure(simulator(latency_ms=1).url)
+    place.write_rows(_ROWS)
+    return place
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ROWMILL run --json >&- 2>&- <&-; echo $? > code",
+        "{ ROWMILL run --json; echo $? > code; } | head -c 0",
+        "ROWMILL run --json > /dev/full; echo $? > code",
+        "{ ROWMILL run 2>&1; echo $? > code; } | head -c 0",
+        "ROWMILL run 2> /dev/full; echo $? > code",
+    ],
+)
+def test_streams_that_take_nothing_change_no_exit_code(
+    ready: Place, reference: Callable[[int], bytes], command: str
+) -> None:
+    done = shell(ready, command)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (ready.folder / "code").read_text() == "0\n"
+    assert ready.output.read_bytes() == reference(_ROWS)
+    assert ready.log.splitlines()[-1].endswith("ended with exit code 0")  # nobody else wrote into our files
+
+
+def test_words_that_the_terminals_encoding_lacks_are_shown_all_the_same(ready: Place) -> None:
+    asked = ["--set", "'task.prompt=\"µ→{text}\"'"]
+    ascii_ = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    done = shell(
+        ready, f"ROWMILL plan {' '.join(asked)}; ROWMILL plan --json {' '.join(asked)} | tail -c 100000", **ascii_
+    )
+    assert "\\xb5\\u2192" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "µ→" in json.loads(done.stdout[done.stdout.index("\n{") :])["request"]["body"]
+    for command, code in (("plan --json > /dev/full", 6), ("--help > /dev/full", 0), ("plan | head -c 0", 0)):
+        done = shell(ready, f"ROWMILL {command}")
+        assert (done.returncode, "Traceback" in done.stderr, "Exception" in done.stderr) == (code, False, False)
+
+
+def test_a_defect_is_one_line_and_exit_code_70_wherever_it_is(ready: Place) -> None:
+    program = (
+        "import sys; from rowmill.runs import preparation, cancel; from rowmill.supervisor.loop import Supervisor\n"
+        "def broken(*_, **__): raise KeyError('of the\\ntest')\n"
+        "where = sys.argv.pop(1)\n"
+        "if where == 'loop': Supervisor._assign = broken\n"
+        "else: preparation.checked_task = broken; cancel.delivery_of = broken\n"
+        "from rowmill.interface.cli import main; main(sys.argv[1:])\n"
+    )
+    for where, command in (("start", "cancel"), ("start", "run"), ("loop", "run")):
+        done = subprocess.run(
+            [sys.executable, "-c", program, where, command],
+            cwd=ready.folder,
+            env={**ready.environ, "TMPDIR": str(ready.folder)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == ExitCode.DEFECT, done.stderr
+        assert "Traceback" not in done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith(("rowmill: ", "Stopped: "))]
+        assert "a defect of Rowmill: KeyError: 'of the\\ntest'; the traceback is in " in line
+        kept = Path(ready.folder, line.partition("traceback is in ")[2].partition(":")[0])
+        assert kept.read_text().count("Traceback (most recent call last)") == 1
+    assert kept == ready.run_dir / "run.log"
+
+
+def test_a_worker_that_a_defect_ends_says_so_in_one_line(ready: Place) -> None:
+    (ready.folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Spoil:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'rowmill.worker.live.feeder':\n"
+        "            import rowmill.worker.live.backlog as module\n"
+        "            def broken(*_, **__): raise ZeroDivisionError('of the test')\n"
+        "            module.Backlog.look_ahead = broken\n"
+        "sys.meta_path.insert(0, Spoil())\n"
+    )
+    ready.environ["PYTHONPATH"] += os.pathsep + str(ready.folder)
+    done = ready.run("--set", "workers.count=1", "--set", "workers.concurrency=1", "--set", "provider.timeout_s=4")
+    assert "Traceback" not in done.err
+    if done.code:  # all rows may have been done before the first heartbeat
+        assert done.code == ExitCode.DEFECT
+        assert "ZeroDivisionError: of the test; the traceback is in " in done.err
+
+
+@pytest.mark.parametrize("what", ["run", "run/checkpoints", "part"])
+@pytest.mark.parametrize("moved", [True, False])
+def test_what_goes_away_in_mid_run_ends_it_with_one_line_and_loses_nothing_that_is_there(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes], what: str, moved: bool
+) -> None:
+    witness = simulator(latency_ms=15)
+    place.configure(witness.url)
+    place.write_rows(300)
+    path = place.folder / (".out.jsonl.rowmill-part" if what == "part" else what.replace("run", "out.jsonl.run"))
+    started = place.start("--set", "workers.count=1", "--set", "workers.concurrency=8")
+    until(lambda: len(place.recorded()) > 60, "some rows")
+    aside = place.folder / "aside"
+    if moved:
+        path.rename(aside)
+    elif path.is_dir():
+        until(lambda: removed(path), "gone")
+    else:
+        path.unlink()
+    done = started.wait()
+    assert done.code == ExitCode.MACHINE, done.err
+    assert "Traceback" not in done.err
+    assert len([line for line in done.lines if line.startswith("Stopped: ")]) == 1
+    assert "and run the same command again" in done.err
+    assert not place.output.exists()
+    if moved and what != "part":
+        if path.exists():
+            shutil.rmtree(path)
+        aside.rename(path)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(300)
+    if moved or what == "part":
+        assert witness.stats()["requests"] < 300 + 50  # what was recorded was not asked for again
+
+
+def test_a_group_that_is_stopped_and_goes_on_loses_nobody_and_pays_nothing_twice(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    """With the time after which a worker is silent shortened to what a test can wait for."""
+    witness = simulator(latency_ms=15)
+    place.configure(witness.url)
+    place.write_rows(200)
+    (place.folder / "short.py").write_text(
+        "import sys; from rowmill.supervisor import loop, pool; pool._SILENT_S = 0.8; loop._ASLEEP_S = 0.6\n"
+        "from rowmill.interface.cli import main; main(sys.argv[1:])\n"
+    )
+    words = [sys.executable, "short.py", "run", "--set", "workers.concurrency=4", "--set", "provider.timeout_s=60"]
+    process = subprocess.Popen(
+        words, cwd=place.folder, env=place.environ, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        until(lambda: len(place.recorded()) > 20, "some rows")
+        os.killpg(process.pid, signal.SIGSTOP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.2)
+        os.killpg(process.pid, signal.SIGCONT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 0, said
+    assert "asleep for 1 s; going on" in said
+    assert "silent" not in said
+    assert "died" not in said
+    assert place.output.read_bytes() == reference(200)
+    assert (witness.stats()["requests"], place.report["sessions"][0]["deaths"]) == (200, 0)
