@@ -105,8 +105,10 @@ class RunDirectory:
         Before anything is opened: a named pipe would be waited for without end.
         """
         with durable.machine_errors(f"use the run directory {self.path}"):
-            if not self.path.is_dir():
+            if not self.path.exists():
                 return
+            if not self.path.is_dir():
+                raise RunDirectoryError(f"{self.path} cannot be used as run directory: set another checkpoint.dir")
             for entry in os.scandir(self.path):
                 if entry.name in _FOLDERS or entry.name == self.batches.name:
                     self._refuse_unless(entry, directory=True)
