@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rowmill.core.config import ProviderConfig
-from rowmill.core.counts import ProviderReport
+from rowmill.core.counts import DeadEnd, ProviderReport
 from rowmill.core.leases import Lease
 from rowmill.flow.controller import ProviderController
 
@@ -192,6 +192,20 @@ def test_waiting_for_a_dead_provider_has_an_end(answered: int, patience: float) 
     reason = stage.controller.hopeless(stage.now)
     assert reason is not None
     assert "connection (refused)" in reason
+
+
+@pytest.mark.parametrize(("dead_end", "patience"), [("nothing", 3.0), ("another", 2.0)])
+def test_a_dead_end_is_told_within_seconds_unless_others_are_well_or_it_has_worked_before(
+    dead_end: DeadEnd, patience: float
+) -> None:
+    stage = Stage()
+    stage.controller.tripped("no answer from http://a/v1", dead_end, stage.now - 0.5)
+    stage.controller.tick(stage.now)
+    assert stage.controller.hopeless(stage.now + patience - 0.6) is None
+    assert stage.controller.hopeless(stage.now + patience) == "no answer from http://a/v1"
+    assert stage.controller.hopeless(stage.now + 50.0, others=True) is None
+    stage.controller.worked_before()
+    assert stage.controller.hopeless(stage.now + 3000.0) is None
 
 
 def test_a_closed_provider_has_no_slots_and_says_why_once() -> None:

@@ -1,5 +1,7 @@
 """What is counted while a run goes on: rows by their outcomes, what workers did, what providers and batches are at."""
 
+from typing import Literal
+
 import msgspec
 
 from rowmill.core.amounts import Spent
@@ -49,6 +51,10 @@ class ProviderSums(Sums, array_like=True):
     odd_headers: int = 0  # limit headers that make no sense
 
 
+# Of the way to a server that has never answered: nothing is there, which may yet start, or something else is.
+DeadEnd = Literal["", "nothing", "another"]
+
+
 class ProviderReport(ProviderSums, array_like=True):
     """What a worker tells of one provider, four times a second: its sums, and how it stands now.
 
@@ -63,6 +69,7 @@ class ProviderReport(ProviderSums, array_like=True):
     idle: bool = False  # there is no row in hand that could be sent now
     largest: int = 0  # tokens of the largest request since the last report
     trouble: str = ""  # the latest failure since the last report that speaks against the provider's health
+    dead_end: DeadEnd = ""  # whether it speaks of the way to a server that has never answered, as in `Tripped`
     requests_limit: LimitSample | None = None  # the latest that replies said
     tokens_limit: LimitSample | None = None
 

@@ -72,6 +72,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     more: bytes = b""  # parts that `output.include` asks for, as members of a line; empty where it asks for none
 
 
+# What of the way to a server can fail: its name, the connection, a proxy, TLS, or that it speaks HTTP.
+Part = Literal["name", "connection", "proxy", "tls", "http"]
+
+
 class FaultClass(msgspec.Struct, frozen=True):
     """One line of the fault table (`transport.faults`): what a kind of failure means for the row and the run."""
 
@@ -96,6 +100,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None  # seconds the server asked to wait, None where it did not say
     reply: bytes | None = None  # of invalid_output the content as it came, of empty_reply the reasoning: a JSON string
     maybe_billed: bool = False  # the server may have done the work although no reply arrived
+    part: Part | None = None  # of the way to the server, where that failed
     about_row: bool = False  # it names a member of the request that the row has made
     more: bytes = b""  # of a reply that was no answer, as in `Answer`
 

@@ -64,13 +64,15 @@ class Breaker:
     """The state of one provider.
 
     state: see above. opened: how often it has opened, bad probes aside. healthy: requests in flight before the outage,
-    at which half-open ends; measured over the last seconds before the opening, and may be set after it.
+    at which half-open ends; measured over the last seconds before the opening, and may be set after it. eager: probes
+    come no rarer with time, for the provider may be about to start.
     """
 
     def __init__(self, now: float) -> None:
         self.state: State = "closed"
         self.opened = 0
         self.healthy = 1
+        self.eager = False
         self._window: deque[tuple[float, int, int, int]] = deque()  # (time, answered, unhealthy, in flight)
         self._tripped = False
         self._since = -inf  # of the present state
@@ -183,7 +185,8 @@ class Breaker:
         )
 
     def _lengthen(self) -> None:
-        self._cooldown_s = min(_LONGEST_COOLDOWN_S, self._cooldown_s * _COOLDOWN_GROWTH)
+        if not self.eager:
+            self._cooldown_s = min(_LONGEST_COOLDOWN_S, self._cooldown_s * _COOLDOWN_GROWTH)
 
     def _open(self, now: float) -> None:
         self.opened += self.state != "probing"

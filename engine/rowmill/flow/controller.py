@@ -12,7 +12,7 @@ from math import ceil
 from random import Random
 
 from rowmill.core.config import ProviderConfig
-from rowmill.core.counts import ProviderReport, ProviderSums
+from rowmill.core.counts import DeadEnd, ProviderReport, ProviderSums
 from rowmill.core.leases import Lease
 from rowmill.core.reports import ProviderFigures, ProviderView
 from rowmill.flow.breaker import Breaker
@@ -29,7 +29,9 @@ _FEW = 4  # replies, before which their time says nothing
 _ROOM = 1.5  # times the requests in flight that a rate takes: reply times vary
 _SPENT = 0.98  # of a rate, the share from which on it is used up
 _FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
-_NEVER_ANSWERED_S = 60.0  # failing from the start for so long: wrong address or key, nothing that passes
+_NEVER_ANSWERED_S = 60.0  # failing from the start for so long: nothing that passes
+# Likewise where the way to it is what fails, and there is nobody else to ask: a server that starts gets the first.
+_DEAD_END_S = {"nothing": 3.0, "another": 2.0}
 _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
 
 
@@ -72,6 +74,8 @@ class ProviderController:
         self._machine_paused = self._saturated = False
         self._failing_since: float | None = None
         self._reason = ""  # the latest that a worker gave for a failing provider
+        self._dead_end: DeadEnd = ""  # what it says of the way there, where nothing was ever answered
+        self._worked_before = False
         self._paused_s = 0.0  # in all
         self._in_flight_max = 0
         self.allowed = 0
@@ -101,7 +105,8 @@ class ProviderController:
     def report(self, holder: int, report: ProviderReport, seconds: float, now: float) -> None:
         """Take in what a worker tells; its last report is so many seconds ago."""
         before = self._traffic.report(holder, report)
-        self._reason = report.trouble or self._reason
+        if report.trouble:
+            self._reason, self._dead_end = report.trouble, report.dead_end
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
         used = (report.requests - before.requests) / seconds, (report.tokens - before.tokens) / seconds
         self._allocator.report(holder, report, used, now)
@@ -129,10 +134,19 @@ class ProviderController:
         self._concurrency.pause(now)
         return True
 
-    def tripped(self, reason: str) -> None:
-        """Take note that a worker has stopped by itself: it saw nothing but failures."""
+    def worked_before(self) -> None:
+        """Take note that an earlier session of the run was answered: what fails now is an outage."""
+        self._worked_before = True
+
+    def tripped(self, reason: str, dead_end: DeadEnd = "", since: float = 0.0) -> None:
+        """Take note that a worker has stopped by itself: it saw nothing but failures.
+
+        dead_end: what they say of the way there, since when.
+        """
         self._tripped = True
-        self._reason = reason
+        self._reason, self._dead_end = reason, dead_end
+        if dead_end and self._failing_since is None:
+            self._failing_since = since
 
     def close(self, reason: str) -> None:
         """Send nothing more in this session."""
@@ -181,6 +195,7 @@ class ProviderController:
             in_flight=in_flight,
         )
         self._tripped = False
+        self._breaker.eager = self.at_dead_end
         self._follow(now)
         if not self._pause.active and self._breaker.state == "closed":
             if now < self._start + _START_S:
@@ -250,8 +265,8 @@ class ProviderController:
         state = self._breaker.state
         if state == self._state:
             return
-        if state == "open" and self._failing_since is None:
-            self._failing_since = now
+        if state == "open" and self._state == "closed":
+            self._failing_since = now if self._failing_since is None else self._failing_since
             self._concurrency.pause(now)
             self.events.append(f"provider {self.name}: failing; only probes are sent: {self._reason}")
         elif state == "half-open":
@@ -260,14 +275,29 @@ class ProviderController:
             self._failing_since = None
         self._state = state
 
-    def hopeless(self, now: float) -> str | None:
-        """Return why it is no use to wait any longer for a failing provider; None where it is."""
+    @property
+    def at_dead_end(self) -> bool:
+        """Whether nothing was ever answered, and the way there is what fails."""
+        return self._failing_since is not None and bool(self._dead_end) and not self._answered
+
+    @property
+    def _answered(self) -> bool:
+        return self._worked_before or self._before.answered > 0
+
+    def hopeless(self, now: float, *, others: bool = False) -> str | None:
+        """Return why it is no use to wait any longer for a failing provider; None where it is.
+
+        others: there are providers that may be well.
+        """
         since = self._failing_since
         if since is None:
             return None
-        patience = _ANSWERED_S if self._before.answered else _NEVER_ANSWERED_S
+        dead_end = self.at_dead_end and not others
+        patience = _DEAD_END_S[self._dead_end] if dead_end else _ANSWERED_S if self._answered else _NEVER_ANSWERED_S
         if now - since < patience:
             return None
+        if dead_end:
+            return self._reason
         return f"no valid reply for {now - since:.0f} s: {self._reason}"
 
     # How it stands

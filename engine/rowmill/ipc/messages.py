@@ -10,7 +10,7 @@ import msgspec
 
 from rowmill.core.amounts import Amount, Price, Spent
 from rowmill.core.config import Config
-from rowmill.core.counts import BatchView, Counters, ProviderReport, Totals
+from rowmill.core.counts import BatchView, Counters, DeadEnd, ProviderReport, Totals
 from rowmill.core.leases import Lease
 from rowmill.core.rows import InputPart, Layout, Shard
 from rowmill.core.wire import Endpoint
@@ -111,6 +111,8 @@ class Tripped(_Message, frozen=True):
 
     provider: int
     reason: str
+    dead_end: DeadEnd = ""
+    ago_s: float = 0.0  # when the request was sent that has failed
 
 
 class Closed(_Message, frozen=True):

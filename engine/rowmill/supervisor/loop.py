@@ -111,6 +111,7 @@ class Supervisor:
         )
         self._progress = Progress(now, notices)
         self._spending = SpendingTracker(prepared, mode=mode, workers=self._workers)
+        self._providers.worked_before(self._spending.answered_before)
         for session in earlier:
             self._providers.spent_before(session, seconds_since(session.ended))
         self._monitor = Monitor(

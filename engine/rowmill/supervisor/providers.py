@@ -1,6 +1,6 @@
 """The providers of a run as the supervisor handles them: a controller each, fed by messages, heard by leases."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 
 from rowmill.core.config import Config
@@ -47,6 +47,14 @@ class Providers:
             if (figures := session.providers.get(controller.name)) is not None:
                 tokens = figures.prompt_tokens + figures.completion_tokens
                 controller.spent_before(figures.requests, tokens, seconds_ago)
+                if figures.answered:
+                    controller.worked_before()
+
+    def worked_before(self, names: Iterable[str]) -> None:
+        """Take note of who has answered in an earlier session of the run, also one that left no report."""
+        for controller in self._controllers:
+            if controller.name in names:
+                controller.worked_before()
 
     def join(self, member: Member, now: float) -> None:
         """Count in a worker that is ready."""
@@ -84,7 +92,7 @@ class Providers:
                 if controller.refused(message.wait_s, slow_down=message.slow_down, now=now):
                     self.pressing = True
             case Tripped():
-                controller.tripped(message.reason)
+                controller.tripped(message.reason, message.dead_end, now - message.ago_s)
                 controller.tick(now)
                 self.pressing = True
             case Closed():
@@ -96,7 +104,11 @@ class Providers:
         for controller in self._controllers:
             controller.throttle(factor, paused=paused, saturated=saturated)
             controller.tick(now)
-            if (reason := controller.hopeless(now)) is not None:
+        for controller in self._controllers:
+            others = any(
+                each is not controller and each.closed is None and not each.at_dead_end for each in self._controllers
+            )
+            if (reason := controller.hopeless(now, others=others)) is not None:
                 controller.close(reason)
         self.pressing = True
 

@@ -63,6 +63,11 @@ class SpendingTracker:
             BudgetAllocator(cap, self._spent_at_start, workers=workers) if limited and mode == "live" else None
         )
 
+    @property
+    def answered_before(self) -> set[str]:
+        """Names of the providers whose replies earlier sessions of the run have paid for."""
+        return {line.provider for line in self._before.lines if line.spent.prompt_tokens}
+
     # What workers say
 
     def join(self, member: Member, now: float) -> None:

@@ -21,6 +21,17 @@ class Transport(Protocol):
         """Release the connections."""
 
 
+# A server that is there completes a handshake in well under this, across any ocean: three tries of TCP, or a first name
+# server that is dead. One that is not there is told of soon.
+_CONNECT_TIMEOUT_S = 5.5
+_CONNECT_SHARE = 0.9  # of the request's own time: which of the two has run out must be told apart
+
+
+def connect_timeout_s(timeout_s: float) -> float:
+    """Return how long a connection may take of a request that may take so long."""
+    return min(_CONNECT_TIMEOUT_S, _CONNECT_SHARE * timeout_s)
+
+
 def is_loopback(url: str) -> bool:
     """Tell whether the URL's server is this machine itself."""
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")

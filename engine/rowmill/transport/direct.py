@@ -10,16 +10,15 @@ from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import (
     BuilderError,
     ConnectError,
+    ConnectTimeoutError,
     PyreqwestError,
     RequestTimeoutError,
 )
 from pyreqwest.http import Url
 
 from rowmill.core.errors import ConfigError
-from rowmill.core.wire import Endpoint, Failure, Reply
-from rowmill.transport import faults, is_loopback
-
-_CONNECT_TIMEOUT_S = 10.0  # a server that is there completes a handshake in well under this, across any ocean
+from rowmill.core.wire import Endpoint, Failure, Part, Reply
+from rowmill.transport import connect_timeout_s, dead_ends, faults, is_loopback
 
 
 class DirectTransport:
@@ -30,7 +29,7 @@ class DirectTransport:
         builder = (
             ClientBuilder()
             .timeout(timedelta(seconds=endpoint.timeout_s))
-            .connect_timeout(timedelta(seconds=min(_CONNECT_TIMEOUT_S, endpoint.timeout_s)))
+            .connect_timeout(timedelta(seconds=connect_timeout_s(endpoint.timeout_s)))
             .follow_redirects(enable=False)
         )
         if is_loopback(endpoint.url):
@@ -57,20 +56,27 @@ class DirectTransport:
             response = await self._client.post(self._url).body_bytes(body).build().send()
             return Reply(response.status, bytes(await response.bytes()), response.get_header)
         except RequestTimeoutError as error:
-            # "connection timeout" is also what a server that accepts and never answers looks like.
+            # A `ConnectTimeoutError` is also what a server that accepts and never answers looks like.
+            if _never_connected(error):
+                return Failure(
+                    fault=faults.TIMEOUT, message="no connection in time", part=self._part(error, connected=False)
+                )
             return Failure(
-                fault=faults.TIMEOUT,
-                message=f"no whole reply within {self._timeout_s:g} s",
-                maybe_billed=not _never_connected(error),
+                fault=faults.TIMEOUT, message=f"no whole reply within {self._timeout_s:g} s", maybe_billed=True
             )
         except BuilderError as error:
             return Failure(fault=faults.CONNECTION, message=f"request could not be built: {_cause(error)}")
         except PyreqwestError as error:
+            connected = not _never_connected(error)
             return Failure(
                 fault=faults.CONNECTION,
                 message=f"connection failed: {_cause(error)}",
-                maybe_billed=not _never_connected(error),
+                maybe_billed=connected,
+                part=self._part(error, connected=connected),
             )
+
+    def _part(self, error: PyreqwestError, *, connected: bool) -> Part:
+        return dead_ends.part_of(_causes(error), str(self._url), connected=connected)
 
     async def close(self) -> None:
         """Close the client and its connections."""
@@ -91,4 +97,6 @@ def _cause(error: PyreqwestError) -> str:
 
 def _never_connected(error: PyreqwestError) -> bool:
     """Tell whether the failure is certain to have come before any byte of the request was sent."""
-    return isinstance(error, ConnectError) and any("(Connect)" in cause for cause in _causes(error))
+    return isinstance(error, ConnectError | ConnectTimeoutError) and any(
+        "(Connect)" in cause for cause in _causes(error)
+    )

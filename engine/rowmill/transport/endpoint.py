@@ -19,7 +19,7 @@ import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
 from rowmill.core.wire import CONTENT, Endpoint
-from rowmill.transport import is_loopback
+from rowmill.transport import connect_timeout_s, is_loopback
 
 # Account settings that the openai package takes from the environment and sends to whatever server it talks to.
 _ACCOUNT_VARIABLES = (
@@ -47,6 +47,7 @@ def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
         http["trust_env"] = False  # a proxy of the environment cannot reach this machine's own loopback
     if endpoint.base_url.lower().startswith("https:") and "transport" not in http:
         http["verify"] = _trust(endpoint)
+    timeout = httpx2.Timeout(endpoint.timeout_s, connect=connect_timeout_s(endpoint.timeout_s))
     base_url, _, query = endpoint.base_url.partition("?")
     with _account_hidden(hidden=not endpoint.openai_account):
         return AsyncOpenAI(
@@ -56,8 +57,8 @@ def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
                 parse_qsl(query, keep_blank_values=True)
             ),  # in the URL itself the package would append the path behind it
             max_retries=0,  # one retry layer, ours: the package's would hide failures and hold the slot
-            timeout=endpoint.timeout_s,
-            http_client=DefaultAsyncHttpxClient(timeout=endpoint.timeout_s, follow_redirects=False, **http),
+            timeout=timeout,
+            http_client=DefaultAsyncHttpxClient(timeout=timeout, follow_redirects=False, **http),
         )
 
 

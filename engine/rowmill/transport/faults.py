@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
+from rowmill.core.counts import DeadEnd
 from rowmill.core.wire import Failure, FaultClass, Reply
-from rowmill.transport import error_bodies, refusals
+from rowmill.transport import dead_ends, error_bodies, refusals
 
 # A server that cannot take more now says nothing about the row: rate_limited, slow_down and overloaded spend none
 # of the row's attempts. Otherwise a minute of 503 would fail every row that was in flight.
@@ -65,18 +66,23 @@ _BY_STATUS = {
     402: "quota_exhausted",
     403: "forbidden",
     404: "not_found",
+    405: "not_found",  # as a file server or a page answers, never an API that has this path
+    407: "auth",  # a proxy between
     408: "timeout",
     409: "server_error",
     413: "too_large",
+    421: "not_found",
     422: "invalid_request",
     424: "server_error",
     425: "overloaded",
+    426: "not_found",
     429: "rate_limited",
     498: "overloaded",
     499: "timeout",
     501: "invalid_request",
     503: "overloaded",
     504: "timeout",
+    511: "auth",  # of a network that wants a login first
     522: "timeout",
     524: "timeout",
     529: "overloaded",
@@ -86,6 +92,7 @@ _SEARCHED = 4_000  # characters of a message that are searched for words
 # Finish reasons, as JSON, of answers that may hold an error beside a part of a text.
 BROKEN_OFF = frozenset({b'"error"', b'"network_error"', b'"insufficient_system_resource"', b"null"})
 _OF_THE_ROW = ("messages", "input", "prompt")
+_BAD_REQUEST = 400
 _BETWEEN = frozenset({408, 499})  # something between the model and us has lost patience
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 _LONGEST_RETRY_AFTER_S = 86_400.0  # a day; beyond it the header is a mistake, not a wish
@@ -101,6 +108,13 @@ def classify(reply: Reply) -> Failure | None:
 def is_of_all(failure: Failure) -> bool:
     """Whether a refusal speaks of what all rows share: the key, or the model."""
     return failure.fault is AUTH or (failure.fault is NOT_FOUND and refusals.names_model(failure.code, failure.message))
+
+
+def dead_end(failure: Failure) -> DeadEnd:
+    """Say what a failure would mean at a server that has never answered: nothing is there, or something else is."""
+    if failure.part in ("name", "connection", "proxy"):
+        return "nothing"
+    return "another" if failure.part is not None or failure.fault is BAD_REPLY else ""
 
 
 def may_be_of_all(failure: Failure) -> bool:
@@ -122,7 +136,7 @@ def inside(reply: Reply) -> Failure | None:
         status = refusals.status_in(error_bodies.codes_of(error), words) or reply.status
     failure = _failure(reply, status, error)
     # Something may have been generated before it went wrong.
-    return msgspec.structs.replace(failure, status=reply.status, maybe_billed=True)
+    return msgspec.structs.replace(failure, status=reply.status, maybe_billed=failure.fault.spends_attempt)
 
 
 def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
@@ -132,6 +146,8 @@ def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
     wait = retry_after(reply)
     if wait is None and (told := error_bodies.wait_of(error)) is not None:
         wait = min(told, _LONGEST_RETRY_AFTER_S)
+    if status == _BAD_REQUEST and not words and dead_ends.wants_https(reply.body):
+        name = "not_found"  # TLS is spoken there
     fault = TABLE[name or _by_status(status)]
     return Failure(
         fault=fault,
@@ -141,7 +157,8 @@ def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
         status=status,
         retry_after=None if fault.scope == "provider" else wait,  # no waiting brings credit
         # The work may have been done: the reply came from something between the model and us, or after the model.
-        maybe_billed=status >= 500 or status in _BETWEEN,  # noqa: PLR2004
+        # What was refused for want of room was not begun.
+        maybe_billed=(status >= 500 or status in _BETWEEN) and fault.spends_attempt,  # noqa: PLR2004
         about_row=str(error.get("param") or "").startswith(_OF_THE_ROW),
     )
 

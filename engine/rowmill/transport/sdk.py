@@ -9,8 +9,8 @@ import httpx2
 import msgspec
 from openai import APIConnectionError, APIResponseValidationError, APIStatusError, APITimeoutError, OpenAIError
 
-from rowmill.core.wire import Endpoint, Failure, Reply
-from rowmill.transport import faults
+from rowmill.core.wire import Endpoint, Failure, Part, Reply
+from rowmill.transport import dead_ends, faults
 from rowmill.transport.endpoint import configured_client, create
 
 
@@ -33,7 +33,11 @@ class SdkTransport:
             response = error.response
         except APIResponseValidationError as error:
             response = error.response
-        except (APITimeoutError, TimeoutError):
+        except (APITimeoutError, TimeoutError) as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                return Failure(
+                    fault=faults.TIMEOUT, message="no connection in time", part=self._part(error, connected=False)
+                )
             return Failure(
                 fault=faults.TIMEOUT,
                 message=f"no whole reply within {self._timeout_s:g} s",
@@ -41,15 +45,31 @@ class SdkTransport:
             )
         except APIConnectionError as error:
             cause = error.__cause__
+            connected = not isinstance(cause, httpx2.ConnectError | httpx2.ProxyError)
             return Failure(
                 fault=faults.CONNECTION,
-                message=f"connection failed: {cause or error}",
-                maybe_billed=not isinstance(cause, httpx2.ConnectError),
+                message=f"connection failed: {_words(error)}",
+                maybe_billed=connected,
+                part=self._part(error, connected=connected),
             )
         except OpenAIError as error:
             return Failure(fault=faults.BAD_REPLY, message=f"the openai package could not read the reply: {error}")
         return Reply(response.status_code, response.content, response.headers.get)
 
+    def _part(self, error: BaseException, *, connected: bool) -> Part:
+        words = [type(error.__cause__).__name__, _words(error)]
+        return dead_ends.part_of(words, str(self._client.base_url), connected=connected)
+
     async def close(self) -> None:
         """Close the client and its connections."""
         await self._client.close()
+
+
+def _words(error: BaseException) -> str:
+    """Return what the innermost cause says: those around it say less, or nothing at all."""
+    words = str(error)
+    inner: BaseException | None = error
+    while inner is not None:
+        words = str(inner) or words
+        inner = inner.__cause__ or inner.__context__
+    return words

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _PENDING_BYTES = 16 << 20  # of outcomes not yet on disk: a slow disk slows admission, memory does not grow
 _CANCEL_S = 0.1  # a cancelled slot ends in the next turn of the loop
+_FEELING_S = 0.5  # a server that is no such server, or none, has said so by then
 
 
 class Dispatcher:
@@ -63,11 +64,13 @@ class Dispatcher:
         rng: Random,
         note: Callable[[str], None] = lambda _: None,
         reservations: "Reservations | None" = None,
+        feeling: int | None = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 
         `asks`: how often a row is asked until its reply is a valid answer. `note`: is told of defects that rows
         have met. `reservations`: where the run has a budget.
+        `feeling`: requests in flight of the first moment, until there is an answer; None: as many as leases allow.
         """
         self._task = task
         self._router = Router(providers)
@@ -102,6 +105,7 @@ class Dispatcher:
             reservations=reservations,
         )
         self.feeder.on_unbuilt = self._settler.unbuilt
+        self._feeling = feeling
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
         self._loop = asyncio.get_running_loop()
         self._slots: list[asyncio.Task[None]] = []
@@ -130,6 +134,11 @@ class Dispatcher:
     def apply(self, leases: Iterable[Lease]) -> list[tuple[Lease, tuple[float, float]]]:
         """Put leases in force; returns each with the credit that went back (requests, tokens)."""
         now = monotonic()
+        if self._feeling is not None:
+            for provider in self._router.providers:
+                provider.feel(self._feeling, self._allow)
+            self._loop.call_later(_FEELING_S, self._felt)
+            self._feeling = None
         returned = [(lease, self._router.providers[lease.provider].apply(lease, now)) for lease in leases]
         self._allow()
         return returned
@@ -139,6 +148,10 @@ class Dispatcher:
         assert self._reservations is not None
         self._reservations.allow(amount)
         self._allow()
+
+    def _felt(self) -> None:
+        for provider in self._router.providers:
+            provider.felt()
 
     def _allow(self) -> None:
         """Take in what the leases now allow: start the slots that this takes, and look for work."""

@@ -38,7 +38,7 @@ from rowmill.ipc.messages import (
 )
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.in_flight import InflightBoard
-from rowmill.transport import open_transport
+from rowmill.transport import dead_ends, open_transport
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live.committer import Committer
 from rowmill.worker.live.dispatcher import Dispatcher
@@ -53,6 +53,12 @@ if TYPE_CHECKING:
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
 _STREAK = 100  # rows, over all workers, that fail for good with one and the same error until their provider is closed
 _SHORTEST_STREAK = 25  # and in each
+_FEELING = 5  # requests in flight, over all workers, until the first answer or for the first half second
+
+
+def _feeling(worker: int, workers: int) -> int:
+    """Return this worker's part of the first requests."""
+    return _FEELING // workers + (worker < _FEELING % workers)
 
 
 class _Worker(SupervisedWorker):
@@ -99,6 +105,7 @@ class _Worker(SupervisedWorker):
             rng=rng,
             note=self._note,
             reservations=self._reservations,
+            feeling=_feeling(setup.worker, setup.workers),
         )
         self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
@@ -139,6 +146,7 @@ class _Worker(SupervisedWorker):
                 most_output=self._task.reply_tokens,
                 by_model=config.names_models,
                 alone=self._setup.workers == 1,
+                url=dead_ends.url_of(endpoint, config.task.api),
             )
             for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
         ]

@@ -6,20 +6,21 @@ from random import Random
 import msgspec
 
 from rowmill.core.amounts import Spent
-from rowmill.core.counts import ProviderReport
+from rowmill.core.counts import DeadEnd, ProviderReport
 from rowmill.core.leases import Lease
 from rowmill.core.wire import Answer, Failure, Reply, Request
 from rowmill.flow.doubt import Doubt, Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.silence import wait_s
 from rowmill.flow.limits.token_estimate import TokenEstimate
-from rowmill.transport import Transport, faults, limit_headers
+from rowmill.transport import Transport, dead_ends, faults, limit_headers
 
 _LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
 _TRIP = 20  # unhealthy results in a row, with no valid reply between, until a worker stops by itself
 _DIFFERENT = 20  # a valid reply takes so much off a streak of one error: "nearly every row" is 19 of 20
 _BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
-_REASON_CHARACTERS = 200
+_TRIP_UNPROVEN = 3  # and where nothing was ever answered, of what speaks of the way to the server
+_REASON_CHARACTERS = 500
 _PAUSE_JITTER = 0.05  # of a Retry-After, added at random: workers that were paused together come back one by one
 
 
@@ -48,10 +49,12 @@ class Provider:
         most_output: int = 0,
         by_model: bool = False,
         alone: bool = True,
+        url: str = "",
     ) -> None:
         """`rewrite` makes a built body ask this provider's own model; None where it is the task's.
 
-        by_model: count what each model costs that replies name. alone: no other worker asks this provider.
+        by_model: count what each model costs that replies name. alone: no other worker asks this provider. url: where
+        its requests go, as it may be shown; where it is not given, what fails is never taken for the way there.
         """
         self.number = number
         self.name = name
@@ -74,6 +77,9 @@ class Provider:
         self._silent = False
         self._refused_since: float | None = None  # since it was known last to let something through
         self._alone = alone
+        self._url = url
+        self._feeling: int | None = None  # requests in flight, while nothing was heard yet
+        self._on_felt: Callable[[], None] | None = None
         self.full = 0  # sends that took the last slot, since the last report
         self.same = 0
         self.look_at = 0.0
@@ -111,8 +117,22 @@ class Provider:
 
     def _allow(self) -> None:
         self.allowed = 0 if self.closed or self.tripped else self.lease.allowed
+        if self._feeling is not None:
+            self.allowed = min(self.allowed, self._feeling)
         if self.doubt.rows:
             self.allowed = min(self.allowed, self.doubt.room(proven=self.proven))
+
+    def feel(self, most: int, on_felt: Callable[[], None]) -> None:
+        """Send so few at a time until the first answer, or until `felt`: what is there may be no such server."""
+        self._feeling, self._on_felt = most, on_felt
+        self._allow()
+
+    def felt(self) -> None:
+        """Send as the lease says."""
+        if self._on_felt is not None:
+            on_felt, self._on_felt, self._feeling = self._on_felt, None, None
+            self._allow()
+            on_felt()
 
     @property
     def proven(self) -> bool:
@@ -155,6 +175,8 @@ class Provider:
             self._count_model(answer)
         if self._streak and started > self._streak_from:
             self._streak = 0  # a reply to a request from before the failures does not speak for the server's health now
+        if self._on_felt is not None:
+            self.felt()
         if self.same:
             self.same = max(0, self.same - _DIFFERENT)
         if self.doubt.rows and self.doubt.answered(started):
@@ -189,7 +211,10 @@ class Provider:
         report.doubtful.add(Spent(1, request.tokens, 0, completion))
 
     def failed(self, failure: Failure, now: float) -> bool:
-        """Count a failed request; True where it is the one that makes this worker stop by itself."""
+        """Count a failed request; True where it is the one that makes this worker stop by itself.
+
+        Where nothing was ever answered and the way to the server fails, that takes one failure, or three.
+        """
         report, fault = self.report, failure.fault
         report.lost += fault.lowers_concurrency
         report.limited += fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN
@@ -206,11 +231,29 @@ class Provider:
         if not self._streak:
             self._streak_from = now
         self._streak += 1
-        if self._streak < _TRIP or self.tripped:
+        if self._streak < self._trips_at(failure) or self.tripped:
             return False
         self.tripped = True
         self._allow()
         return True
+
+    def _trips_at(self, failure: Failure) -> int:
+        match self.dead_end(failure):
+            case "":
+                return _TRIP
+            case "nothing":
+                return 1
+            case "another":
+                return 1 if failure.part == "tls" else _TRIP_UNPROVEN
+
+    def dead_end(self, failure: Failure) -> DeadEnd:
+        """Say whether a failure speaks of the way to a server that has never answered, as far as is known here."""
+        return "" if self.proven or not self._url else faults.dead_end(failure)
+
+    def reason(self, failure: Failure) -> str:
+        """Return a failure for people: where nothing was ever answered, with what is to be changed."""
+        told = not self.proven and (faults.dead_end(failure) or failure.fault.scope == "either")
+        return dead_ends.told(failure, self._url) if told and self._url else failure.reason
 
     def same_error(self, error: object) -> int:
         """Count a permanent failure of a row; returns how many in a row, nearly, were the same."""
@@ -258,7 +301,8 @@ class Provider:
         report.wants_rate &= rows_wait
         report.idle = not rows_wait
         report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
-        report.trouble = self._trouble.reason[:_REASON_CHARACTERS] if self._trouble is not None else ""
+        report.trouble = self.reason(self._trouble)[:_REASON_CHARACTERS] if self._trouble is not None else ""
+        report.dead_end = self.dead_end(self._trouble) if self._trouble is not None else ""
         report.largest = self._largest
         self._largest = 0
         return report

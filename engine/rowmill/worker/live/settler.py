@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
 _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
+_DEAD_END_WAIT_S = 0.2  # times the tries of a row so far: the supervisor's probes are what is waited for
+_LONGEST_DEAD_END_WAIT_S = 0.8
 _OK = 200
 _USUAL_TOKENS = 4096  # of a request: no more is asked about those
 # What no request takes: a token is a byte at least, but for what gateways and images add, and a reply keeps to its cap.
@@ -198,7 +200,8 @@ class Settler:
         faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
         failure = redacted(failure, provider.secrets)
         if provider.failed(failure, now):
-            self._tell(Tripped(provider.number, failure.reason))
+            reason, dead_end = provider.reason(failure), provider.dead_end(failure)
+            self._tell(Tripped(provider.number, reason, dead_end, now - job.started))
         if failure.maybe_billed:
             provider.doubtful(job.request)  # type: ignore[arg-type]  # built
         if self._reservations is not None:
@@ -218,6 +221,13 @@ class Settler:
             return
         if fault.scope == "provider":
             self._refused(job, provider, failure)
+            return
+        if provider.dead_end(failure):
+            # It says nothing of the row, and the provider is told dead or alive within seconds.
+            job.put_off = True
+            self._counters.maybe_billed_twice += failure.maybe_billed
+            due = now + min(_DEAD_END_WAIT_S * job.requests, _LONGEST_DEAD_END_WAIT_S)
+            self._backlog.retry(job, due, put_off=True)
             return
         if fault.spends_attempt and not provider.failing:
             job.attempts += 1
@@ -263,7 +273,7 @@ class Settler:
         self._on_less()
         for _ in range(len(self._backlog.bound.get(provider.number, ()))):
             self._give_up(self._backlog.unbind(provider.number))
-        self._tell(Closed(provider.number, failure.reason))
+        self._tell(Closed(provider.number, provider.reason(failure)))
 
     def _fail_for_good(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         """Record a row's failure, unless a smaller pack or another model may do better."""

@@ -1,0 +1,112 @@
+"""What is wrong with the way to a server that has never answered, and what to change: in words, for whoever set it up.
+
+A server that has answered once is on the right address, and what then goes wrong there is its health. One that never
+has is most often not there at all, or something else is: a wrong port, a name that is not known, http for https, a
+page to log in. That is told in seconds, by the part of the way that failed.
+"""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import SplitResult, urlsplit
+
+from rowmill.core.wire import Endpoint, Failure, Part
+from rowmill.transport import is_loopback
+
+# The words of two HTTP clients, of OpenSSL and of rustls, in the order in which they decide.
+_WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
+    ("proxy", re.compile("tunnel|proxy", re.IGNORECASE)),
+    ("name", re.compile("dns error|name or service|name resolution|getaddrinfo|nodename|no address", re.IGNORECASE)),
+    ("tls", re.compile("certificate|ssl|tls|corrupt message|handshake|alert", re.IGNORECASE)),
+    ("http", re.compile("invalid http|illegal|parse|header|protocol", re.IGNORECASE)),
+)
+_NO_TLS = re.compile("corrupt message|wrong.version|record layer|packet length|http request", re.IGNORECASE)
+_CUT_OFF = re.compile("closed|disconnect|reset|eof|broken pipe|incomplete", re.IGNORECASE)
+_BAD_REQUEST = 400
+_APIS = ("/chat/completions", "/responses", "/completions", "/embeddings", "/moderations")
+_VERSION = re.compile(r"/(v[0-9]+[a-z0-9]*|openai|api)(/|$)")
+_SEARCHED = 4_000  # bytes of a page
+_HTTPS_WANTED = re.compile("plain http request|https port|requires? https|sent an http request", re.IGNORECASE)
+
+
+def url_of(endpoint: Endpoint, api: str) -> str:
+    """Return where the API's requests go, as it may be shown: without a user, a password or a query."""
+    split = urlsplit(endpoint.url or f"{endpoint.base_url.partition('?')[0].rstrip('/')}/{api.replace('.', '/')}")
+    host = split.netloc.rpartition("@")[2]
+    return f"{split.scheme}://{host}{split.path}"
+
+
+def wants_https(body: bytes) -> bool:
+    """Whether a page says that TLS is spoken where it came from."""
+    return _HTTPS_WANTED.search(body[:_SEARCHED].decode(errors="replace")) is not None
+
+
+def part_of(causes: Sequence[str], url: str, *, connected: bool) -> Part:
+    """Return which part of the way to the URL's server has failed, by what the client says, the innermost last."""
+    words = "; ".join(causes[1:] if len(causes) > 1 else causes)  # the first repeats the URL
+    for part, pattern in _WORDS:
+        if pattern.search(words):
+            return part
+    if connected:
+        return "http"
+    if url.startswith("https:") and _CUT_OFF.search(words) and "tcp connect" not in words:
+        return "tls"
+    return "proxy" if _proxy(url) is not None else "connection"
+
+
+def told(failure: Failure, url: str) -> str:
+    """Return in one line what failed on the way to the URL, and what to change."""
+    split = urlsplit(url)
+    return f"{failure.reason}: no answer from {url}. {_advice(failure, split, url)}"
+
+
+def _advice(failure: Failure, url: SplitResult, whole: str) -> str:
+    match failure.part:
+        case "name":
+            return f"The name {url.hostname!r} is not known: is base_url spelt right, and is this machine online?"
+        case "connection":
+            return "Is the server running, and are host and port of base_url right?"
+        case "proxy":
+            proxy = _proxy(whole)
+            named = f" {proxy}" if proxy else ""
+            return f"Is the proxy{named} of the environment right (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)?"
+        case "tls" if _NO_TLS.search(failure.message):
+            return "The server speaks no TLS there: http:// instead of https:// in base_url?"
+        case "tls" if _CUT_OFF.search(failure.message) and "certif" not in failure.message.lower():
+            return "The server speaks no TLS there: are host and port of base_url right, or is it http://?"
+        case "tls":
+            return "Is the host of base_url the one in its certificate? SSL_CERT_FILE names an authority of your own."
+        case "http" if url.scheme == "http" and _CUT_OFF.search(failure.message):
+            return "It closes the connection: are host and port of base_url right, or does it want https://?"
+        case "http":
+            return "What is there does not speak HTTP: are host and port of base_url right?"
+    if failure.status == _BAD_REQUEST:  # the one that is not the row's own, see `faults`
+        return "https:// instead of http:// in base_url?"
+    return _of_path(failure, url)
+
+
+def _of_path(failure: Failure, url: SplitResult) -> str:
+    """Return what to change where an HTTP server answers that is no such API, or refuses."""
+    if failure.fault.name == "auth":
+        return "Is the key right (api_key_env), and is it one for this server?"
+    base = next((url.path.removesuffix(api) for api in _APIS if url.path.endswith(api)), url.path)
+    if doubled := next((api for api in _APIS if base.endswith(api)), None):
+        return f"base_url must not end in {doubled}: that is added to it."
+    if re.search(r"(/v[0-9]+)\1(/|$)", base):
+        return "The version stands twice in the path: base_url ends in one /v1."
+    if not _VERSION.search(base):
+        return "The path of base_url should end in /v1, as of most servers."
+    if failure.fault.name == "bad_reply":
+        return "What is there is no OpenAI-compatible API: are host, port and path of base_url right?"
+    return "Are host and path of base_url those of the API, and task.model one that it has?"
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for this URL, without a password; None where it is asked directly."""
+    from urllib.request import getproxies, proxy_bypass  # a third of a worker's start, and needed after a failure only
+
+    split = urlsplit(url)
+    if is_loopback(url) or proxy_bypass(split.hostname or ""):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(split.scheme) or proxies.get("all")
+    return proxy and proxy.rpartition("@")[2].removeprefix("http://")

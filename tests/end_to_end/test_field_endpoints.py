@@ -1,0 +1,135 @@
+"""A dead or wrong endpoint is told in seconds, by the part of the way that failed, with almost nothing sent."""
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.end_to_end.conftest import Place, Server, until
+from tests.end_to_end.several import Answer
+
+PAGE = b"<!doctype html><html><body>Please log in</body></html>"
+ONE_WORKER = ("--set", "workers.count=1")
+
+
+@contextmanager
+def listener(answer: bytes | None) -> Iterator[tuple[int, list[float]]]:
+    """Accept connections, say something or nothing, and close them; gives the port and when each came."""
+    arrivals: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection = listening.accept()[0]
+                except OSError:
+                    return
+                arrivals.append(time.monotonic())
+                with connection:
+                    if answer is not None:
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1], arrivals
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+def told(place: Place, url: str, rows: int, *arguments: str) -> str:
+    """Run against the URL, and return why it stopped: within 8 s, by exit code 4, with no row that has failed."""
+    place.configure(url)
+    place.write_rows(rows)
+    began = time.monotonic()
+    done = place.run(*arguments)
+    assert done.code == 4, done.err
+    assert time.monotonic() - began < 8
+    assert not any(line.startswith("Done") for line in done.lines)
+    assert not place.output.exists()
+    assert place.report["totals"]["failed"] == 0
+    stopped: str = place.report["sessions"][-1]["stopped_by"]
+    assert stopped.count("\n") == 0
+    return stopped
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("rows", "arguments"),
+    [(1, (*ONE_WORKER, "--set", 'client.transport="sdk"')), (300, ())],
+)
+def test_a_server_that_is_not_there_is_told_with_its_url(place: Place, rows: int, arguments: tuple[str, ...]) -> None:
+    port = free_port()
+    stopped = told(place, f"http://127.0.0.1:{port}/v1", rows, *arguments)
+    assert f"no answer from http://127.0.0.1:{port}/v1/chat/completions" in stopped
+    assert "Connection refused" in stopped
+    assert "Is the server running" in stopped
+    assert place.report["sessions"][0]["counters"]["requests"] <= 12
+
+
+def test_what_speaks_no_tls_or_no_http_is_told(place: Place) -> None:
+    with listener(b"SSH-2.0-OpenSSH_9.6\r\n") as (port, arrivals):
+        assert "http:// instead of https://" in told(place, f"https://127.0.0.1:{port}/v1", 3, *ONE_WORKER)
+        assert len(arrivals) <= 10
+
+
+def test_a_server_that_closes_at_once_is_told(place: Place) -> None:
+    with listener(None) as (port, arrivals):
+        assert "does it want https://?" in told(place, f"http://127.0.0.1:{port}/v1", 300)
+        assert len(arrivals) <= 24
+
+
+@pytest.mark.parametrize(
+    ("answer", "path", "advice"),
+    [
+        ((200, {"content-type": "text/html"}, PAGE), "/v1", "is no OpenAI-compatible API"),
+        ((405, {}, PAGE), "/v1/chat/completions", "must not end in /chat/completions"),
+        ((301, {"location": "/login"}, PAGE), "/v1", "redirecting to /login"),
+    ],
+)
+def test_a_page_where_the_api_should_be_is_told_by_its_path(
+    place: Place, server: Callable[..., Server], answer: Answer, path: str, advice: str
+) -> None:
+    witness = server(lambda _: answer)
+    assert advice in told(place, witness.url.removesuffix("/v1") + path, 3, *ONE_WORKER)
+    assert len(witness.arrivals) <= 12
+
+
+def test_a_server_that_starts_meanwhile_is_waited_for(place: Place) -> None:
+    port = free_port()
+    place.configure(f"http://127.0.0.1:{port}/v1")
+    place.write_rows(30)
+    started = place.start(*ONE_WORKER)
+    until(lambda: (place.run_dir / "run.log").exists() and "only probes are sent" in place.log, "the first failure")
+    command = [sys.executable, "-m", "rowmill", "simulate", "--port", str(port)]
+    with subprocess.Popen(command, env=place.environ, stdout=subprocess.DEVNULL, start_new_session=True) as server:
+        try:
+            done = started.wait()
+        finally:
+            server.terminate()
+    assert done.code == 0, done.err
+    assert len(place.lines) == 30
+
+
+def test_with_another_provider_that_works_the_run_goes_on_there(place: Place, server: Callable[..., Server]) -> None:
+    witness = server()
+    place.configure(f"http://127.0.0.1:{free_port()}/v1")
+    with (place.folder / "config.toml").open("a") as file:
+        file.write(f'[[provider]]\nname = "other"\nbase_url = "{witness.url}"\n')
+    place.write_rows(60)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert len(witness.arrivals) == 60

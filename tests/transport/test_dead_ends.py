@@ -1,0 +1,71 @@
+"""Which part of the way to a server has failed, and what is told of it."""
+
+import pytest
+
+from rowmill.core.wire import Endpoint, Failure, Part, Reply
+from rowmill.transport import dead_ends, faults
+
+
+@pytest.mark.parametrize(
+    ("causes", "url", "connected", "part"),
+    [
+        (["u", "tcp connect error", "Connection refused (os error 111)"], "http", False, "connection"),
+        (["u", "tcp connect error", "No route to host (os error 113)"], "https", False, "connection"),
+        (["u", "client error (Connect)", "dns error", "failed to lookup address information"], "https", False, "name"),
+        (["ConnectError", "[Errno -3] Temporary failure in name resolution"], "https", False, "name"),
+        (["u", "client error (Connect)", "invalid peer certificate: UnknownIssuer"], "https", False, "tls"),
+        (["ConnectError", "[SSL: WRONG_VERSION_NUMBER] wrong version number"], "https", False, "tls"),
+        (["u", "client error (Connect)", "Connection reset by peer (os error 104)"], "https", False, "tls"),
+        (["u", "tunnel error: failed to create underlying connection", "tcp connect error"], "https", False, "proxy"),
+        (["ProxyError", "407 Proxy Authentication Required"], "https", False, "proxy"),
+        (["u", "client error (SendRequest)", "invalid HTTP version parsed"], "http", True, "http"),
+        (["u", "client error (SendRequest)", "connection closed before message completed"], "http", True, "http"),
+    ],
+)  # fmt: skip
+def test_the_part_is_told_by_the_words_of_both_clients(
+    causes: list[str], url: str, connected: bool, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert dead_ends.part_of(causes, f"{url}://api.example/v1", connected=connected) == part
+
+
+def test_a_refused_connection_by_way_of_a_proxy_names_the_proxy_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://me:pass@proxy.example:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    url = "https://api.example/v1/chat/completions"
+    assert dead_ends.part_of(["ConnectError", "Connection refused"], url, connected=False) == "proxy"
+    failure = Failure(fault=faults.CONNECTION, message="connection failed: Connection refused", part="proxy")
+    assert "Is the proxy proxy.example:3128 of the environment right" in dead_ends.told(failure, url)
+
+
+def test_the_url_is_shown_without_user_password_and_query() -> None:
+    endpoint = Endpoint("p", "https://me:pass@h.example:8/v1/?key=abc", None, openai_account=False, timeout_s=1.0)
+    assert dead_ends.url_of(endpoint, "chat.completions") == "https://h.example:8/v1/chat/completions"
+
+
+def test_https_is_asked_for_where_a_page_says_so() -> None:
+    assert dead_ends.wants_https(b"<html>The plain HTTP request was sent to HTTPS port</html>")
+    assert dead_ends.wants_https(b"Client sent an HTTP request to an HTTPS server.")
+    assert not dead_ends.wants_https(b"<html>Bad request</html>")
+
+
+@pytest.mark.parametrize(
+    ("status", "base", "advice"),
+    [
+        (404, "", "The path of base_url should end in /v1"),
+        (404, "/v1/chat/completions", "must not end in /chat/completions"),
+        (404, "/v1/v1", "stands twice"),
+        (404, "/v1", "task.model one that it has"),
+        (401, "/v1", "Is the key right"),
+        (511, "/v1", "Is the key right"),
+    ],
+)
+def test_what_to_change_is_told_by_the_status_and_the_path(status: int, base: str, advice: str) -> None:
+    failure = faults.classify(Reply(status, b"", lambda _: None))
+    assert failure is not None
+    assert advice in dead_ends.told(failure, f"https://api.example{base}/chat/completions")
