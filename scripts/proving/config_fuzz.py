@@ -140,8 +140,7 @@ def _prepared(config: Config) -> None:
         found = inputs.find(config.input)
         config = settled(config, found)
         task = checked_task(config, found)
-        for provider in config.provider:
-            configuration.endpoint(provider, _ENVIRON)
+        configuration.endpoints(config.provider, _ENVIRON, config.client.ca_file)
         msgspec.json.encode(configuration.fingerprint(config))
         msgspec.msgpack.encode(config)
         shard_bytes(config, found)

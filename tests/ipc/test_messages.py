@@ -36,6 +36,7 @@ from rowmill.ipc.messages import (
     Ready,
     Recall,
     Setup,
+    ShardLeft,
     ShardSealed,
     Short,
     Stop,
@@ -194,6 +195,7 @@ TO_SUPERVISOR: list[ToSupervisor] = [
     BATCH_BEAT,
     HandedOver("the deadline is near"),
     ShardSealed(7, TOTALS),
+    ShardLeft(7, TOTALS),
     Note("cut 12 bytes of a torn group: \0é"),
     Stop(ExitCode.PROVIDER, "no credit"),
 ]

@@ -147,6 +147,13 @@ class ShardSealed(_Message, frozen=True):
     totals: Totals
 
 
+class ShardLeft(_Message, frozen=True):
+    """Worker to supervisor: of this shard nothing is to be done in this session any more, though it is not complete."""
+
+    number: int
+    totals: Totals
+
+
 class Short(_Message, frozen=True):
     """Worker to supervisor: what was allowed does not cover the next request. All that is left of it goes back."""
 
@@ -205,6 +212,7 @@ ToSupervisor = (
     | BatchHeartbeat
     | HandedOver
     | ShardSealed
+    | ShardLeft
     | Note
     | Defective
     | Stop

@@ -157,6 +157,11 @@ class Checkpoint:
             self._index.forget_failed(self.acknowledged)
             self._states = self._index.states
 
+    def failed_before(self) -> frozenset[int]:
+        """Return the rows without an outcome that had failed before: the other ones were never asked to an end."""
+        index = self._index
+        return frozenset(self._first_row + place for place in index.again if index.states[place] == MISSING)
+
     def _append_record(self, record: bytes) -> int:
         if not self._pending:
             self._begin_group()

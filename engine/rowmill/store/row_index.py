@@ -12,16 +12,21 @@ MISSING, RESULT, FAILED = 0, 1, 2
 class RowIndex:
     """The recorded rows of one shard. All arrays are by the row's place in the shard, from 0."""
 
-    __slots__ = ("lengths", "offsets", "shard", "states")
+    __slots__ = ("again", "lengths", "offsets", "shard", "states")
 
     def __init__(self, shard: Shard) -> None:
         self.shard = shard
         self.states = bytearray(shard.rows)  # MISSING, RESULT or FAILED
+        self.again: set[int] = set()  # places of rows whose failure was taken back at any time
         self.offsets = array("Q", bytes(8 * shard.rows))  # of the output line in the file
         self.lengths = array("I", bytes(4 * shard.rows))  # of the output line
 
     def forget_failed(self, totals: Totals) -> None:
         """Take the failed rows for missing, here and in what the rows add up to. What they have cost stays counted."""
+        place = self.states.find(FAILED)
+        while place >= 0:
+            self.again.add(place)
+            place = self.states.find(FAILED, place + 1)
         self.states = self.states.replace(bytes([FAILED]), bytes([MISSING]))
         totals.rows -= totals.failed
         totals.failed = 0

@@ -34,6 +34,7 @@ from rowmill.ipc.messages import (
     RateLimited,
     Ready,
     Setup,
+    ShardLeft,
     ShardSealed,
     Short,
     Stop,
@@ -54,6 +55,7 @@ from rowmill.supervisor.spending import SpendingTracker
 
 Mode = Literal["live", "batch"]
 
+_LEFT = "the failed rows were asked again; others of the run are not asked yet"
 _TICK_S = 0.25  # progress is shown and silence looked for this often
 _ASLEEP_S = 5.0  # a loop that has not ticked for so long did not run, whatever kept it
 
@@ -229,6 +231,8 @@ class Supervisor:
         if self._scheduler.complete and not self._shards.finishing:
             self._pool.drain(0.0)
             self._shards.finish()
+        if self._scheduler.all_left and not self._shutdown.begun:
+            self._shutdown.leave(_LEFT)
         now = self._clock()
         if now - self._ticked >= _TICK_S:
             self._tick(now)
@@ -262,6 +266,9 @@ class Supervisor:
                 self._providers.take(member, message, member.heard)
             case ShardSealed(number=number):
                 self._shards.on_sealed(member.shards.pop(number))
+            case ShardLeft(number=number, totals=totals):
+                self._scheduler.leave(member.shards.pop(number))
+                self._progress.left(number, totals)
             case Note(text=text, once=False):
                 self._observer.log(f"worker {member.place}: {text}")
             case Note(text=text):
@@ -384,7 +391,8 @@ class Supervisor:
         self._scheduler.give_back(member.shards.values())
         if death is None or self._shards.finishing:
             return
-        self._observer.log(death.report)
+        if not death.wanted:
+            self._observer.log(death.report)
         if self._shutdown.over or self._shutdown.begun:
             return
         if self._pool.cannot_work:
@@ -407,7 +415,9 @@ class Supervisor:
             now = self._clock()
             until += now - before if now - before > _ASLEEP_S else 0.0
             before = now
-            if now > until or self._shutdown.interrupted > 1:
+            if self._shutdown.interrupted > 1:
+                self._pool.stop_all()
+            elif now > until:
                 self._pool.kill_all()
             pipes = {member.child.pipe: member for member in self._pool.members}
             ready: list[Any] = multiprocessing.connection.wait(list(pipes), _TICK_S)

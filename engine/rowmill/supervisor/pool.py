@@ -46,6 +46,7 @@ class Member:
     heard: float  # monotonic time of its last message, or of its start
     state: str = "starting"
     dismissed: bool = False  # ended by the pool before it was ready for any work
+    unwanted: bool = False  # ended by the pool because the user wants it so, whatever is in flight
     wants: bool = False
     shards: dict[int, Shard] = field(default_factory=dict)
     heartbeat: Heartbeat | None = None
@@ -81,6 +82,7 @@ class Death:
     shards: list[Shard]  # that it had not sealed
     board: BoardReading  # what was in flight, and what was answered but not yet on disk
     how: str
+    wanted: bool = False  # it did not die: the user has ended it
 
     @property
     def defect(self) -> str | None:
@@ -167,6 +169,8 @@ class Pool:
         board.unlink(missing_ok=True)
         if expected:
             return None
+        if member.unwanted:
+            return Death(member, list(member.shards.values()), left, "stopped", wanted=True)
         self.deaths += 1
         self._fruitless = 0 if rows_done > self._rows_at_death else self._fruitless + 1
         self._rows_at_death = rows_done
@@ -209,6 +213,12 @@ class Pool:
         """Give every worker its whole time again: the supervisor itself did not run, and could hear nobody."""
         for member in self.members:
             member.heard = now
+
+    def stop_all(self) -> None:
+        """Kill every worker at once because the user wants it so: none of them counts as dead."""
+        for member in self.members:
+            member.unwanted = True
+        self.kill_all()
 
     def kill_all(self) -> None:
         """Kill every worker at once."""

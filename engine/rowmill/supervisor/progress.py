@@ -50,6 +50,10 @@ class Progress:
             if number in member.shards:
                 self._open[number] = totals
 
+    def left(self, number: int, totals: Totals) -> None:
+        """Keep what a shard has come to of which nothing more is to be done in this session."""
+        self._open[number] = totals
+
     def sealed(self, number: int, totals: Totals) -> None:
         """Count a finished shard."""
         self._open.pop(number, None)

@@ -25,14 +25,15 @@ from rowmill.supervisor.prepared import Prepared, bytes_of
 from rowmill.supervisor.progress import Progress
 from rowmill.supervisor.threads import MergeThread, Planner
 
-State = Literal["planned", "assigned", "sealed", "merging"]
+State = Literal["planned", "assigned", "sealed", "merging", "left"]
 
 # state -> states that may follow
 _MOVES: dict[State, frozenset[State]] = {
     "planned": frozenset({"assigned", "sealed"}),
-    "assigned": frozenset({"planned", "sealed"}),
+    "assigned": frozenset({"planned", "sealed", "left"}),
     "sealed": frozenset({"merging"}),
     "merging": frozenset(),
+    "left": frozenset(),  # to a later session
 }
 
 
@@ -87,6 +88,15 @@ class ShardScheduler:
             ready.append(following)
             self._next_merge += 1
         return ready
+
+    def leave(self, shard: Shard) -> None:
+        """Note that nothing more of a shard is to be done in this session."""
+        self._become(shard, "left")
+
+    @property
+    def all_left(self) -> bool:
+        """Whether nothing is to be done in this session any more, though not every shard is sealed."""
+        return self.planned and "left" in self._states and not {"planned", "assigned"} & {*self._states}
 
     def _become(self, shard: Shard, state: State) -> None:
         before = self._states[shard.number]

@@ -14,7 +14,7 @@ class Shutdown:
     """What has spoken for the session's end so far, and what was done about it.
 
     stopped_by: the first reason that there was to end early. handed_over: why the rest is another phase's.
-    interrupted: signals so far. over: nothing is started any more.
+    interrupted: signals so far. left: the rest is a later session's. over: nothing is started any more.
     """
 
     def __init__(
@@ -24,6 +24,7 @@ class Shutdown:
         self.stopped_by: RowmillError | None = None
         self.handed_over: str | None = None
         self.interrupted = 0
+        self.left = False
         self.over = False
         self._pool = pool
         self._drain_s = drain_s
@@ -62,7 +63,7 @@ class Shutdown:
             self._log(f"{number.name}: {self._doing}; once more to stop at once")
             self._drain()
         else:
-            self._pool.kill_all()
+            self._pool.stop_all()
 
     def hand_over(self, member: Member, reason: str) -> None:
         """End this phase: what is left is the next one's. Its worker drains by itself."""
@@ -70,6 +71,13 @@ class Shutdown:
         self._log(reason)
         if member.state != "draining":
             member.become("draining")
+
+    def leave(self, reason: str) -> None:
+        """End the session: what it was for is done, and the rest of the run is for a later one."""
+        self.handed_over = reason
+        self.left = True
+        self._log(reason)
+        self._pool.drain(0.0)
 
     def look(self, now: float) -> None:
         """Kill workers that take longer than they were given."""
@@ -92,7 +100,7 @@ class Shutdown:
             return self.stopped_by.exit_code, str(self.stopped_by)
         if self.interrupted:
             return ExitCode.INTERRUPTED, "interrupted"
-        return ExitCode.OK, self.handed_over
+        return (ExitCode.ROWS_FAILED if failed and self.left else ExitCode.OK), self.handed_over
 
     def _drain(self) -> None:
         self._drain_until = self._clock() + self._drain_s + LATE_S

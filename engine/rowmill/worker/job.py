@@ -23,7 +23,7 @@ from rowmill.core.wire import Failure, FaultClass, Request
 from rowmill.store.checkpoint import Checkpoint
 
 RowState = Literal["ready", "following", "packed", "paced", "waiting", "bound", "aside", "in flight", "done"]
-ShardState = Literal["open", "sealing", "sealed"]
+ShardState = Literal["open", "sealing", "sealed", "left"]
 
 # state -> states that may follow. One that is taken up and cannot be sent after all is put back where it was.
 _MOVES: dict[RowState, frozenset[RowState]] = {
@@ -39,9 +39,10 @@ _MOVES: dict[RowState, frozenset[RowState]] = {
 }
 
 _SHARD_MOVES: dict[ShardState, frozenset[ShardState]] = {
-    "open": frozenset({"sealing"}),
+    "open": frozenset({"sealing", "left"}),
     "sealing": frozenset({"sealed"}),
     "sealed": frozenset(),
+    "left": frozenset(),
 }
 
 
@@ -75,12 +76,19 @@ class OpenShard:
     """A shard that this worker is working on."""
 
     def __init__(
-        self, shard: Shard, checkpoint: Checkpoint, suspects: frozenset[int], quarantined: frozenset[int]
+        self,
+        shard: Shard,
+        checkpoint: Checkpoint,
+        suspects: frozenset[int],
+        quarantined: frozenset[int],
+        only: frozenset[int] | None = None,
     ) -> None:
+        """`only`: of the rows without an outcome, those that are to be done; None: all of them."""
         self.shard = shard
         self.checkpoint = checkpoint
         self.suspects = suspects
         self.quarantined = quarantined
+        self.only = only
         self.state: ShardState = "open"
         self._recovered = checkpoint.acknowledged.rows
 
@@ -88,6 +96,11 @@ class OpenShard:
         return (
             f"<shard {self.shard.number}: {self.state}, {self.checkpoint.acknowledged.rows} of {self.shard.rows} rows>"
         )
+
+    @property
+    def left(self) -> bool:
+        """Whether what is to be done of it is on disk, and others of its rows are without an outcome still."""
+        return self.only is not None and not self.checkpoint.complete and self.new_rows == len(self.only)
 
     def become(self, state: ShardState) -> None:
         """Move to another state; an impossible move is a defect."""

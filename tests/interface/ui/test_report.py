@@ -407,3 +407,25 @@ def test_what_is_no_report_is_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(RunDirectoryError, match="report cannot be read") as caught:
         from_json(data)
     assert "\n" not in str(caught.value)
+
+
+def test_the_last_line_is_a_command_that_goes_on() -> None:
+    again = "config.toml --set 'task.prompt=\"a b\"'"
+    assert summary(DONE, SESSION, again=again).splitlines()[-1] == (
+        f"  next     rowmill retry {again}: asks again for the failed rows"
+    )
+    stopped = msgspec.structs.replace(
+        SESSION,
+        exit_code=ExitCode.PROVIDER,
+        stopped_by="provider 'a': invalid_request (HTTP 400, the same error on 25)",
+    )
+    unfinished = msgspec.structs.replace(DONE, finished=False, sessions=[stopped])
+    last = summary(unfinished, stopped, again=again, run_dir="out.jsonl.run").splitlines()[-1]
+    assert last.endswith(f"by another output.path, or by rm -r out.jsonl.run && rowmill run {again}")
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_lines_wrap_between_words(width: int) -> None:
+    narrow = summary(DONE, SESSION, again="config.toml", width=width)
+    assert all(len(line) <= width or len(line.split()) <= 2 for line in narrow.splitlines())
+    assert narrow.split() == summary(DONE, SESSION, again="config.toml").split()

@@ -161,11 +161,18 @@ def _config(options: argparse.Namespace) -> "Config":
 
 def _ended(options: argparse.Namespace, report: "RunReport", session: "SessionReport | None") -> int:
     """Say how it ended. No session: the run had finished before, and nothing was done."""
+    import shlex
+    import shutil
+
     from rowmill.core.reports import to_json
     from rowmill.interface.ui.report import summary
 
     if session is not None:
-        streams.say(summary(report, session))
+        whole = getattr(options, "limit", None) is None and getattr(options, "sample", None) is None
+        again = [str(options.config), *(word for each in options.set for word in ("--set", each))] if whole else []
+        run_dir = shlex.quote(str(_config(options).run_dir)) if whole else ""
+        width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+        streams.say(summary(report, session, again=shlex.join(again), run_dir=run_dir, width=width))
     if options.json:
         streams.out(to_json(report))
     if session is None:

@@ -62,8 +62,9 @@ def parser() -> argparse.ArgumentParser:
 
     retry = commands.add_parser(
         "retry",
-        help="ask again for the failed rows of a finished run",
-        description="Ask again for the rows that failed, and write the same output anew. Nothing else is asked for.",
+        help="ask again for the failed rows of a run",
+        description="Ask again for the rows that failed, and write the same output anew. Nothing else is asked for: in "
+        "a run that is not finished, rowmill run asks for the rows that were not asked yet.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

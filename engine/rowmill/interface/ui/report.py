@@ -1,5 +1,7 @@
 """The end of a run: the summary for a person, and `report.json` for a program."""
 
+import textwrap
+
 from rowmill.core.errors import ExitCode
 from rowmill.core.plain_text import one_line
 from rowmill.core.reports import ProviderFigures, RunReport, SessionReport
@@ -12,11 +14,15 @@ _NEXT = {
 }
 _MANY_LIMITED = 0.001  # of the requests; fewer 429s are what pacing by a limit of a server's own making costs
 _NOTICES = 10  # as many as are read; the report has them all
+_LABEL = 11  # characters before the text of a line
 _COLUMNS: tuple[str, ...] = ("provider", "requests", "answered", "429s", "tokens", "reply", "state")
 
 
-def summary(report: RunReport, session: SessionReport) -> str:
-    """Return the run's end in several short lines, without a final line break.
+def summary(report: RunReport, session: SessionReport, *, again: str = "", run_dir: str = "", width: int = 0) -> str:
+    """Return the run's end in several short lines, without a final line break, none wider than `width` but for words.
+
+    `again`: what stands behind a command that goes on with this run: its configuration and options, as for a shell;
+    "" where there is no such command. `run_dir`: its directory, likewise. width: 0 for no limit.
 
     `session` is the one that just ended; rows and tokens are those of the whole run, speed and requests its own.
     """
@@ -47,8 +53,10 @@ def summary(report: RunReport, session: SessionReport) -> str:
     lines += _notices(session)
     if not report.finished:
         lines += _block("batches", batches.left_behind(session.batches))
-        lines.append(_line("next", _advice(session)))
-    return "\n".join(lines)
+        lines.append(_line("next", _advice(session, again, run_dir)))
+    elif report.totals.failed and again:
+        lines.append(_line("next", f"rowmill retry {again}: asks again for the failed rows"))
+    return "\n".join(piece for line in lines for piece in line.split("\n") for piece in _wrapped(piece, width))
 
 
 def _headline(report: RunReport, session: SessionReport) -> str:
@@ -61,7 +69,26 @@ def _headline(report: RunReport, session: SessionReport) -> str:
     return f"Stopped{why}\n" + _line("done", done)
 
 
-def _advice(session: SessionReport) -> str:
+def _wrapped(line: str, width: int) -> list[str]:
+    """Break a line between words, and put the rest below the text of its label; rows of tables stay as they are."""
+    if not 0 < width < len(line):
+        return [line]
+    below = _LABEL if line.startswith("  ") else 2
+    if line.startswith("  ") and "  " in line[_LABEL:].strip():
+        return [line]  # a row of a table
+    indent = " " * min(below, width // 3)
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _advice(session: SessionReport, again: str, run_dir: str) -> str:
+    if again and session.exit_code in (ExitCode.OK, ExitCode.ROWS_FAILED):
+        return f"rowmill run {again}: asks for the rows that were not asked yet"
+    if again and session.exit_code == ExitCode.PROVIDER and "invalid_request (" in (session.stopped_by or ""):
+        # What is to be changed makes it another run, which the directory of this one would not take.
+        return (
+            "put right what is named above in the configuration, then begin anew: by another output.path, or by "
+            f"rm -r {run_dir} && rowmill run {again}"
+        )
     if session.exit_code == ExitCode.BUDGET:
         return f"raise {money.cap(session.stopped_by)}, then {_RESUME}"
     return _NEXT.get(ExitCode(session.exit_code), _RESUME) if session.exit_code in set(ExitCode) else _RESUME

@@ -1,7 +1,7 @@
 """The shards that a worker has open: outcomes go to the disk in groups, and a shard that is complete is sealed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from rowmill.core.counts import Totals
@@ -26,11 +26,13 @@ class Committer:
         delay_s: float,
         on_synced: Callable[[], None],
         on_sealed: Callable[[int, Totals], None],
+        on_left: Callable[[int, Totals], None] = lambda _number, _totals: None,
         on_failed: Callable[[], None],
     ) -> None:
         """`sealed`: the directory of sealed shards; `codec`: of the output.
 
-        `on_synced` is called after each group, `on_sealed` with each shard's number and totals.
+        `on_synced` is called after each group, `on_sealed` with each shard's number and totals, `on_left`
+        with those of a shard that keeps rows which are not to be done now.
         """
         self.open: dict[int, OpenShard] = {}
         self.failed: BaseException | None = None
@@ -39,6 +41,7 @@ class Committer:
         self._delay_s = delay_s
         self._on_synced = on_synced
         self._on_sealed = on_sealed
+        self._on_left = on_left
         self._on_failed = on_failed
         self._recorded = asyncio.Event()  # something waits for the disk
         self._group_full = asyncio.Event()
@@ -61,8 +64,15 @@ class Committer:
         """Take a shard; one that is complete already is sealed."""
         self.open[opened.shard.number] = opened
         self._note_room()
+        self._look(opened)
+
+    def _look(self, opened: OpenShard) -> None:
+        """Seal a shard that is complete, and let go of one in which nothing else is to be done."""
         if opened.checkpoint.complete:
             self._seal(opened)
+        elif opened.left:
+            opened.become("left")
+            self._end(self._close_shard(opened))
 
     async def room(self) -> None:
         """Wait until another shard may be opened."""
@@ -124,12 +134,14 @@ class Committer:
         if writer.pending_bytes:
             self._recorded.set()
         for opened in dirty:
-            if opened.checkpoint.complete:
-                self._seal(opened)
+            self._look(opened)
 
     def _seal(self, opened: OpenShard) -> None:
         opened.become("sealing")
-        task = asyncio.get_running_loop().create_task(self._seal_shard(opened))
+        self._end(self._seal_shard(opened))
+
+    def _end(self, ending: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(ending)
         self._sealing.add(task)
         task.add_done_callback(self._sealed)
 
@@ -138,10 +150,18 @@ class Committer:
         sealed = await opened.checkpoint.seal(self._sealed_directory, self._codec)
         await opened.checkpoint.close()
         opened.become("sealed")
-        del self.open[number]
+        self._let_go(opened)
+        self._on_sealed(number, sealed.totals)
+
+    async def _close_shard(self, opened: OpenShard) -> None:
+        await opened.checkpoint.close()
+        self._let_go(opened)
+        self._on_left(opened.shard.number, opened.checkpoint.acknowledged)
+
+    def _let_go(self, opened: OpenShard) -> None:
+        del self.open[opened.shard.number]
         self._sealed_rows += opened.new_rows
         self._note_room()
-        self._on_sealed(number, sealed.totals)
 
     def _sealed(self, task: asyncio.Task[None]) -> None:
         self._sealing.discard(task)

@@ -60,13 +60,14 @@ class Feeder:
             await self._dedup.room()
 
     def feed(self, shard: OpenShard, first_row: int, lines: list[bytes]) -> None:
-        """Take rows that have been read; those with an outcome are passed over."""
+        """Take rows that have been read; those with an outcome, or that are not to be done now, are passed over."""
         is_done = shard.checkpoint.is_done
         replies = shard.checkpoint.replies
+        only = shard.only
         jobs = []
         size = 0
         for index, line in enumerate(lines, first_row):
-            if is_done(index):
+            if is_done(index) or (only is not None and index not in only):
                 continue
             job = Job(index, line, len(line), shard)
             if index in shard.quarantined:

@@ -32,6 +32,7 @@ from rowmill.ipc.messages import (
     Ready,
     Recall,
     Setup,
+    ShardLeft,
     Short,
     Stop,
     Want,
@@ -70,6 +71,7 @@ class _Worker(SupervisedWorker):
             delay_s=setup.config.checkpoint.commit_ms / 1000,
             on_synced=self._on_synced,
             on_sealed=self._on_sealed,
+            on_left=lambda number, totals: self._tell(ShardLeft(number, totals)),
             on_failed=self._on_seal_failed,
         )
         self._assigned: asyncio.Queue[Assign] = asyncio.Queue()
@@ -226,10 +228,11 @@ class _Worker(SupervisedWorker):
                 self._note(f"{path.name}: cut {checkpoint.cut_bytes} bytes of a torn group; its rows are redone")
             if setup.retry_failed:
                 checkpoint.forget_failed()
-            opened = OpenShard(shard, checkpoint, frozenset(assign.suspects), frozenset(assign.quarantined))
-            complete = checkpoint.complete
+            only = checkpoint.failed_before() if setup.retry_failed else None
+            opened = OpenShard(shard, checkpoint, frozenset(assign.suspects), frozenset(assign.quarantined), only)
+            nothing = checkpoint.complete or opened.left
             self._committer.add(opened)
-            if not complete:
+            if not nothing:
                 async with open_reader(setup.parts[shard.part], shard, self._columns) as reader:
                     row = shard.first_row
                     while lines := await reader.read():
