@@ -146,7 +146,7 @@ def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
     wait = retry_after(reply)
     if wait is None and (told := error_bodies.wait_of(error)) is not None:
         wait = min(told, _LONGEST_RETRY_AFTER_S)
-    if status == _BAD_REQUEST and not words and dead_ends.wants_https(reply.body):
+    if status == _BAD_REQUEST and dead_ends.wants_https(reply.body):
         name = "not_found"  # TLS is spoken there
     fault = TABLE[name or _by_status(status)]
     return Failure(
