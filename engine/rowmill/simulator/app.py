@@ -25,7 +25,7 @@ from rowmill.simulator.batches.storage import Archive
 from rowmill.simulator.exchange import JSON, Exchange
 from rowmill.simulator.limits import Denial
 from rowmill.simulator.provider import SimulatedProvider
-from rowmill.simulator.replies import streams
+from rowmill.simulator.replies import event_stream
 from rowmill.simulator.replies.reply import encode
 from rowmill.simulator.routes import ROUTES, Route
 from rowmill.simulator.settings import DEFAULT_PROVIDER, PREFIX, check
@@ -188,7 +188,7 @@ class Simulator:
     ) -> None:
         try:
             _require_key(exchange.request)
-            if (stream := streams.asked(route.path, body)) is not None:
+            if (stream := event_stream.asked(route.path, body)) is not None:
                 body = stream.body
             completion = provider.compose(route, body, mark)
         except replies.RequestError as error:
@@ -217,8 +217,8 @@ class Simulator:
         headers = {**headers, **faults.headers_of(fault, time.time(), in_a_row)}
         answer = completion.body if fault.body is None else fault.body
         if stream is not None and fault.body is None:
-            answer = streams.events(route.path, answer, usage=stream.usage)
-            fault = msgspec.structs.replace(fault, content_type=streams.CONTENT_TYPE)
+            answer = event_stream.events(route.path, answer, usage=stream.usage)
+            fault = msgspec.structs.replace(fault, content_type=event_stream.CONTENT_TYPE)
         await exchange.deliver(fault, answer, headers)
 
     async def _produce(self, provider: SimulatedProvider, route: Route, completion: replies.Completion) -> None:

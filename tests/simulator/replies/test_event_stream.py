@@ -8,7 +8,7 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
 from rowmill.core.simulator import SimulatorSettings
-from rowmill.simulator.replies import streams
+from rowmill.simulator.replies import event_stream
 from rowmill.simulator.server import running
 
 FAST = SimulatorSettings(latency_ms=0)
@@ -100,7 +100,7 @@ def test_a_fault_is_answered_as_without_a_stream() -> None:
 
 @pytest.mark.parametrize("body", [b'{"model":"m","stream":false}', b'{"model":"m"}', b'{"stream":tru', b'["stream"]'])
 def test_only_what_asks_for_a_stream_gets_one(body: bytes) -> None:
-    assert streams.asked("/chat/completions", body) is None
+    assert event_stream.asked("/chat/completions", body) is None
 
 
 def test_a_model_by_its_name() -> None:
