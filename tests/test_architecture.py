@@ -86,7 +86,8 @@ CLOSED: dict[str, Ability] = {
         ("os.unlink", "os.remove", "os.rmdir", "shutil.rmtree", ".unlink()", ".rmdir()"),
         {
             "store",
-            "supervisor.pool",  # boards of requests in flight, once they have been read
+            "supervisor.pool",  # boards of requests in flight, once what they say is on the disk elsewhere
+            "supervisor.aftermath",  # the same of a session that was killed
             "runs.session",  # sealed shards, once the output has their lines
             "store.cache.claims",  # the run's own scratch
             "worker.batch.lifecycle",  # files of a batch, once it is collected

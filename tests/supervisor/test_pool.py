@@ -4,6 +4,7 @@ The processes are real but do nothing: what counts here is how they end, and wha
 """
 
 import signal
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,15 +12,16 @@ import psutil
 import pytest
 
 from rowmill.core import config as configuration
-from rowmill.core.counts import Counters
+from rowmill.core import tallies
+from rowmill.core.counts import Counters, ProviderReport
 from rowmill.core.rows import InputPart, Layout, Shard
 from rowmill.core.wire import Endpoint
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Assign, Drain, Heartbeat, Setup
-from rowmill.store.in_flight import InflightBoard
+from rowmill.store.in_flight import BoardHead, InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor import pool
-from rowmill.supervisor.pool import Death, Member, Pool, left_in_flight
+from rowmill.supervisor.pool import Death, Member, Pool
 
 IDLE_WORKER = """
 def main(pipe):
@@ -86,9 +88,16 @@ def assigned(workers: Pool, one: Shard) -> Assign:
     return told
 
 
-def heartbeat(*, lag_ms: float = 0.0, waiting: int = 0, retries_short: bool = False) -> Heartbeat:
+def heartbeat(
+    *,
+    lag_ms: float = 0.0,
+    waiting: int = 0,
+    retries_short: bool = False,
+    counters: Counters | None = None,
+    providers: int = 0,
+) -> Heartbeat:
     return Heartbeat(
-        counters=Counters(),
+        counters=counters or Counters(),
         in_flight=0,
         in_flight_max=0,
         waiting=waiting,
@@ -96,7 +105,7 @@ def heartbeat(*, lag_ms: float = 0.0, waiting: int = 0, retries_short: bool = Fa
         rss_max=0,
         cpu_s=0.0,
         shards={},
-        providers=[],
+        providers=[ProviderReport() for _ in range(providers)],
         lag_ms=lag_ms,
         retries_short=retries_short,
     )
@@ -237,7 +246,32 @@ def test_a_killed_worker_leaves_its_shards_and_the_rows_that_were_in_flight(
     assert death.shards == [shard(0), shard(1)]
     assert death.board.in_flight == [12, 3]
     assert workers.members == []
-    assert directory.boards() == [], "what it says is known now, and must not be counted again"
+    assert directory.boards() == [directory.board_path(0)], "until what it says is written down"
+    workers.forget_boards()
+    assert directory.boards() == []
+
+
+def test_what_a_killed_worker_has_not_told_is_read_from_its_board(workers: Pool, directory: RunDirectory) -> None:
+    names = tallies.names(2, ["timeout"])
+    counted = {name: number for number, name in enumerate(names)}
+    for beat in (None, heartbeat(counters=Counters(rows=3, faults={"timeout": 1}), providers=2)):
+        member = workers.start(0, 0.0)
+        member.heartbeat = beat
+        board = InflightBoard.create(
+            directory.board_path(member.incarnation), 4, BoardHead("s-0", 4, ["main", "other"], names)
+        )
+        board.counts[:] = memoryview(array("q", counted.values()))
+        member.child.process.kill()
+        death = workers.bury(member, 0)
+        assert death is not None
+        assert death.board.in_flight == [], "counts are no rows"
+        assert member.heartbeat is not None
+        told = tallies.told(member.heartbeat.counters, member.heartbeat.providers)
+        assert {name: told[name] for name in counted} == counted
+        counters = member.heartbeat.counters
+        assert counters.requests == counted["0.requests"] + counted["1.requests"]
+    assert beat is not None
+    assert beat.counters.faults == {"timeout": 1}, "what was told is left as it was"
 
 
 def test_a_worker_killed_before_it_had_a_board_had_nothing_in_flight(workers: Pool) -> None:
@@ -397,16 +431,3 @@ def test_rows_held_back_by_the_retry_budget_are_told_as_long_as_they_are(workers
     assert workers.notices() == ("retry budget used up: 1,200 rows wait (retry.share)",)
     one.heartbeat = heartbeat(waiting=1200)
     assert workers.notices() == ()
-
-
-# What an earlier session left
-
-
-def test_requests_in_flight_when_everything_was_killed_are_counted_once(directory: RunDirectory) -> None:
-    for number, rows in enumerate(([1, 2], [], [7])):
-        board = InflightBoard.create(directory.board_path(number), 4)
-        for slot, row in enumerate(rows):
-            board.cells[slot] = row + 1
-    assert left_in_flight(directory) == 3
-    assert left_in_flight(directory) == 0
-    assert directory.boards() == []

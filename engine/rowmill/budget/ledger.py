@@ -10,7 +10,10 @@ from pathlib import Path
 import msgspec
 
 from rowmill.core.amounts import Amount, Spent, limited
+from rowmill.core.counts import ProviderSums
 from rowmill.core.errors import RunDirectoryError
+from rowmill.core.reports import SessionReport
+from rowmill.core.tallies import Figures
 from rowmill.store import durable
 
 
@@ -26,13 +29,19 @@ class SpendingLine(msgspec.Struct, kw_only=True):
 
 
 class Spending(msgspec.Struct, kw_only=True):
-    """All that a run has spent."""
+    """All that a run has spent.
+
+    session: how the session stands that is at work, or that was killed. counted: of the boards of its workers, by the
+    names of boards, what `lines` and `session` have in them.
+    """
 
     lines: list[SpendingLine] = []
     outstanding: Amount = Amount()  # handed out when this was written: may be spent beyond `lines`
     lost: Amount = Amount()  # the same of killed sessions and of workers that died: it counts as spent
     spared: Spent = msgspec.field(default_factory=Spent)  # what the cache and duplicates have saved
     packed_tokens: int = 0  # that packing has saved
+    session: SessionReport | None = None
+    counted: dict[str, Figures] = {}
 
     def line(self, provider: str, model: str, mode: str) -> SpendingLine:
         """Return the line of a model, made where there is none."""
@@ -78,6 +87,20 @@ def save(path: Path, spending: Spending, *, sync: bool) -> None:
 def resumed(spending: Spending) -> Spending:
     """Return it as a session begins: what the one before had handed out when it was killed is lost."""
     return msgspec.structs.replace(spending, lost=spending.lost + _finite(spending.outstanding), outstanding=Amount())
+
+
+def count(line: SpendingLine, sums: ProviderSums) -> None:
+    """Add what a provider was asked for to its line."""
+    told = Spent(sums.requests, sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens)
+    line.spent = Spent.total([line.spent, told])
+    line.wasted = Spent.total([line.wasted, sums.wasted])
+    line.lost = Spent.total([line.lost, sums.doubtful])
+
+
+def usual(spent: Spent, requests: int) -> Spent:
+    """Return what so many requests have cost, if they cost what others did on average."""
+    share = requests / spent.requests if spent.requests else 0.0
+    return Spent(requests, round(share * spent.prompt_tokens), 0, round(share * spent.completion_tokens))
 
 
 def _finite(amount: Amount) -> Amount:

@@ -116,8 +116,8 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     """One start of the command on a run. A run that is interrupted and resumed has several."""
 
     started: str  # ISO 8601, UTC
-    ended: str
-    exit_code: int
+    ended: str  # of one that was killed, when its figures were last written
+    exit_code: int  # 137 where it was killed
     stopped_by: str | None  # one line: why it ended before its time; None where it finished
     elapsed_s: float
     rows: int  # acknowledged in this session
@@ -131,6 +131,7 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     billed_twice_max: int  # retries and resends of requests that the server may already have done: an upper bound
     cpu_s: float  # supervisor and workers
     rss_max_bytes: dict[str, int]  # highest of "supervisor" and of the largest "worker"
+    id: str = ""  # tells it from others; those of earlier versions have none
     mode: str = "live"  # or "batch"
     providers: dict[str, ProviderFigures] = {}
     notices: list[str] = []  # what held the session back at some time, or was changed before it started

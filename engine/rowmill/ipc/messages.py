@@ -40,6 +40,7 @@ class Setup(_Message, frozen=True):
     capped: bool = False  # there is a budget: nothing is sent but what an `Allow` covers
     left: Amount | None = None  # of it, for the batches of the whole run; None: no limit
     run: str = ""  # its id
+    session: str = ""  # its id
     until: float | None = None  # Unix time by which all answers are to be there; None: no deadline
 
     @property

@@ -23,10 +23,12 @@ from rowmill.store import durable
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.cache import claims
 from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.aftermath import take_in
 from rowmill.supervisor.endpoints import worker_count
 from rowmill.supervisor.loop import Mode, Supervisor
 from rowmill.supervisor.machine.preflight import Ask, Preflight, estimate_output, preflight
 from rowmill.supervisor.prepared import Delivery, Prepared
+from rowmill.supervisor.spending import SpendingTracker
 
 _AUTO_SLOTS = 1024  # requests in flight of one worker, where the right number is to be found: what one core can hold
 # Of a run in each mode, how it goes on once a phase hands over.
@@ -70,18 +72,25 @@ def _run(
     limit: int | None,
     sample: int | None,
 ) -> tuple[RunReport, SessionReport | None]:
-    embedded(config)  # to be told now what cannot be
+    embedded(config)  # to be before now what cannot be
     if retry and not RunDirectory(config.run_dir).manifest.exists():
         raise RunDirectoryError(f"{config.run_dir} holds no run whose rows could be retried: start it by rowmill run")
     prepared = prepare(config, environ, limit=limit, sample=sample)
     asked, config = config, prepared.config
     with prepared.directory as directory:
         earlier = _earlier_report(directory.report)
+        before = [] if earlier is None else earlier.sessions
+        found = take_in(prepared, frozenset(each.id for each in before if each.id))
         finished = already_finished(config, prepared.manifest) and earlier is not None
+        if earlier is not None and found.sessions:
+            # Killed between the end of the output and the report of it: all there is to do is to tell it.
+            finished = finished and (earlier.finished or prepared.delivery is not None)
+            earlier = _with_killed(prepared, earlier, found.sessions)
         if finished and earlier is not None and not (retry and earlier.totals.failed):
             if prepared.delivery is not None:
                 deliver(prepared.delivery, directory, prepared.manifest)
                 earlier = msgspec.structs.replace(earlier, finished=True)
+            if prepared.delivery is not None or found.sessions:
                 durable.replace_durably(directory.report, to_json(earlier))
             return earlier, None
         with _Log(directory.log, observer) as log:
@@ -89,19 +98,20 @@ def _run(
             log.log(f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}")
             for line in _seen_by_others(config):
                 log.log(line)
-            found = _preflight(prepared, simulated=embedded(config) is not None)
-            for line in found.lines:
+            seen = _preflight(prepared, simulated=embedded(config) is not None)
+            for line in seen.lines:
                 log.log(line)
-            sessions = [*(earlier.sessions if earlier is not None else [])]
+            sessions = [*before, *found.sessions]
             phases = _phases(prepared)
             for mode in phases:
                 supervisor = Supervisor(
                     prepared,
                     log,
                     mode=mode,
-                    slots=found.concurrency,
-                    notices=found.lines,
+                    slots=seen.concurrency,
+                    notices=seen.lines,
                     earlier=sessions,
+                    billed=found.billed if mode == phases[0] else 0,
                     salvage=salvage,
                     retry=retry and mode == phases[0],
                     embedded=embedded(config),
@@ -159,6 +169,13 @@ def _report(prepared: Prepared, asked: Config, supervisor: Supervisor, sessions:
         cost=supervisor.cost,
         sessions=[*sessions],
     )
+
+
+def _with_killed(prepared: Prepared, report: RunReport, killed: Sequence[SessionReport]) -> RunReport:
+    """Return the report with sessions that were killed, and with what they have cost."""
+    spending = SpendingTracker(prepared, mode="live", workers=1)
+    cost = spending.final(report.totals, report.rows)
+    return msgspec.structs.replace(report, cost=cost, sessions=[*report.sessions, *killed])
 
 
 def _as_it_was(report: RunReport, finished: RunReport) -> RunReport:

@@ -6,7 +6,7 @@ manifest.json       what the run is of                     plan           its sh
 spool/              rows of inputs that cannot be read in place, as JSON Lines
 checkpoints/        outcomes of rows, one file a shard     sealed/        finished shards in output form
 batches/            the journal of batches, and their files on their way
-spending.json       what was paid
+spending.json       what was paid                      sessions.json  the sessions that were killed
 claims/             which requests are asked or have ended, where rows share them
 boards/             rows in flight, one file a worker      report.json    run.log
 """
@@ -25,6 +25,7 @@ from rowmill.store import durable
 from rowmill.store.seal import seal_name
 
 _SPENDING = "spending.json"
+_KILLED = "sessions.json"
 _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "lock",
     "workers.lock",
@@ -52,6 +53,7 @@ class RunDirectory:
         self.batches = path / "batches"
         self.journal = self.batches / "journal"
         self.spending = path / _SPENDING
+        self.killed = path / _KILLED
         self.report = path / _REPORT
         self.log = path / _LOG
         self._boards = path / "boards"

@@ -45,7 +45,7 @@ from rowmill.supervisor.claims import ClaimCleanup
 from rowmill.supervisor.endpoints import EmbeddedEndpoint, EndpointStart, worker_count
 from rowmill.supervisor.machine.monitor import Condition, Monitor
 from rowmill.supervisor.mailbox import Crashed, Mailbox, Merged, Planned
-from rowmill.supervisor.pool import Member, Pool, left_in_flight
+from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.prepared import Prepared
 from rowmill.supervisor.progress import Progress, seconds_since
 from rowmill.supervisor.providers import Providers
@@ -77,13 +77,15 @@ class Supervisor:
         slots: int = 64,
         notices: Sequence[str] = (),
         earlier: Sequence[SessionReport] = (),
+        billed: int = 0,
         embedded: EmbeddedEndpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`mode`: the phase of the run, by live requests or by batches. `retry`: rows that have failed are done again.
 
         `embedded` is the endpoint to start where the configuration asks for the simulator; `slots`: the most requests
-        in flight of one worker; `notices`: what was found before the start; `earlier`: the run's sessions so far.
+        in flight of one worker; `notices`: what was found before the start; `earlier`: the run's sessions so far, and
+        `billed` requests that may have been answered in some that nobody knows of.
         """
         self._config = prepared.config
         self._directory = prepared.directory
@@ -112,8 +114,10 @@ class Supervisor:
             leased=not batch,
         )
         self._progress = Progress(now, notices)
+        self._progress.billed_twice = billed
         self._spending = SpendingTracker(prepared, mode=mode, workers=self._workers)
         self._providers.worked_before(self._spending.answered_before)
+        self._spending.session = self._session
         for session in earlier:
             self._providers.spent_before(session, seconds_since(session.ended))
         self._monitor = Monitor(
@@ -145,7 +149,7 @@ class Supervisor:
         starting: EndpointStart | None = None
         with processes.signals_noted(self._mailbox.put):
             try:
-                self._progress.billed_twice += left_in_flight(self._directory)
+                self._spending.begin()
                 self._claims.begin()
                 self._shards.open_output()
                 with processes.signals_held():
@@ -200,6 +204,7 @@ class Supervisor:
             capped=self._config.budget.limited,
             left=self._spending.left,
             run=self._manifest.run_id,
+            session=self._progress.id,
             until=self._prepared.deadline,
         )
         self._pool.set_up(member, setup)
@@ -387,6 +392,10 @@ class Supervisor:
         billed = death.board.maybe_billed if death else 0
         self._progress.ended(member, billed)
         self._spending.leave(member, billed)
+        with suppress(RowmillError):  # a full disk: its board stays where it is
+            self._spending.write(sync=False)
+            self._pool.forget_boards()
+            self._spending.buried()
         self._claims.forget(member.incarnation)
         self._scheduler.give_back(member.shards.values())
         if death is None or self._shards.finishing:
@@ -432,14 +441,17 @@ class Supervisor:
             self._spending.write(sync=True)
 
     def _report(self) -> SessionReport:
-        now = self._clock()
-        self._observer.show(self._snapshot(now))
+        self._observer.show(self._snapshot(self._clock()))
+        return self._session()
+
+    def _session(self) -> SessionReport:
+        """Return the report of the session as it stands."""
         code, reason = self._shutdown.outcome(finished=self._shards.finished, failed=self._progress.totals.failed)
         own = resource.getrusage(resource.RUSAGE_SELF)
         return self._progress.report(
             self._pool,
             self._providers,
-            now,
+            self._clock(),
             exit_code=code,
             stopped_by=reason,
             own_cpu_s=own.ru_utime + own.ru_stime,

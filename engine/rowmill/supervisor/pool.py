@@ -7,9 +7,14 @@ suspect: sent alone next time, and given up if the worker dies again with it.
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import msgspec
 import psutil
 
+from rowmill.core import tallies
+from rowmill.core.amounts import Spent
+from rowmill.core.counts import Counters, ProviderReport
 from rowmill.core.reports import WorkerView
 from rowmill.core.rows import Shard
 from rowmill.ipc import messages, processes
@@ -50,6 +55,7 @@ class Member:
     wants: bool = False
     shards: dict[int, Shard] = field(default_factory=dict)
     heartbeat: Heartbeat | None = None
+    board: BoardReading | None = None  # what it has left, once it is buried
     rss: int = 0
     cpu_s: float = 0.0
     cpu_share: float = 0.0
@@ -112,6 +118,7 @@ class Pool:
         self.members: list[Member] = []
         self.deaths = 0
         self.quarantined: set[int] = set()
+        self._read: list[Path] = []  # boards of workers that have been buried
 
     def __repr__(self) -> str:
         return f"<{self.members}, {self.deaths} deaths>"
@@ -163,10 +170,11 @@ class Pool:
         expected = member.dismissed or (member.state == "draining" and process.exitcode == 0)
         member.become("gone")
         self.members.remove(member)
-        board = self._directory.board_path(member.incarnation)
-        left = read_board(board)
+        left = member.board = read_board(self._directory.board_path(member.incarnation))
+        self._read.append(self._directory.board_path(member.incarnation))
         in_flight = left.in_flight
-        board.unlink(missing_ok=True)
+        if left.counts:
+            _hear_last(member, left)
         if expected:
             return None
         if member.unwanted:
@@ -183,6 +191,11 @@ class Pool:
         code = process.exitcode
         how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
         return Death(member, list(member.shards.values()), left, how)
+
+    def forget_boards(self) -> None:
+        """Remove the boards of those that were buried, once what they say is written down."""
+        while self._read:
+            self._read.pop().unlink(missing_ok=True)
 
     @property
     def cannot_work(self) -> bool:
@@ -268,10 +281,32 @@ def _is_stopped(member: Member) -> bool:
         return False
 
 
-def left_in_flight(directory: RunDirectory) -> int:
-    """Count and forget the rows that were in flight when workers of an earlier session ended with their machine."""
-    count = 0
-    for board in directory.boards():
-        count += read_board(board).maybe_billed
-        board.unlink(missing_ok=True)
-    return count
+def _hear_last(member: Member, left: BoardReading) -> None:
+    """Complete what a worker has told last by what it has counted since."""
+    last = member.heartbeat
+    counters = Counters() if last is None else Counters.total([last.counters])
+    reports = [ProviderReport() for _ in left.providers] if last is None else last.providers
+    before = tallies.told(counters, reports)
+    more = tallies.beyond(dict(left.counts), before)
+    if not more:
+        return
+    providers = [
+        msgspec.structs.replace(each, wasted=Spent.total([each.wasted]), doubtful=Spent.total([each.doubtful]))
+        for each in reports
+    ]
+    tallies.add(more, counters, dict(enumerate(providers)))
+    if last is None:
+        last = Heartbeat(
+            counters=counters,
+            in_flight=0,
+            in_flight_max=0,
+            waiting=0,
+            next_due_s=None,
+            rss_max=0,
+            cpu_s=0.0,
+            shards={},
+            providers=providers,
+            lag_ms=0.0,
+            retries_short=False,
+        )
+    member.heartbeat = msgspec.structs.replace(last, counters=counters, providers=providers)

@@ -8,6 +8,7 @@ import calendar
 import time
 from collections import deque
 from collections.abc import Iterable
+from uuid import uuid4
 
 from rowmill.core.counts import BatchView, Counters, Totals
 from rowmill.core.reports import Cost, SessionReport, Snapshot
@@ -25,6 +26,7 @@ class Progress:
 
     def __init__(self, now: float, notices: Iterable[str] = ()) -> None:
         self._began = now
+        self.id = uuid4().hex[:12]  # of the session
         self._started = _utc()
         self._allowed_max = 0
         self._sealed = Totals()
@@ -155,6 +157,7 @@ class Progress:
         counters = self.counters(pool)
         elapsed = now - self._began
         return SessionReport(
+            id=self.id,
             started=self._started,
             ended=_utc(),
             exit_code=exit_code,

@@ -6,7 +6,7 @@ handed out: that counts as spent, the safe side of what nobody knows. So does wh
 tells no usage is taken at the estimates.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 
 import msgspec
@@ -14,16 +14,19 @@ import msgspec
 from rowmill.budget import ledger as files
 from rowmill.budget.allocator import BudgetAllocator
 from rowmill.budget.cost import CostCalculator
-from rowmill.budget.ledger import Spending, SpendingLine
-from rowmill.core.amounts import NOTHING, Amount, Spent, each
+from rowmill.budget.ledger import Spending, SpendingLine, count
+from rowmill.core import tallies
+from rowmill.core.amounts import NOTHING, Amount, Spent, above, each, times
 from rowmill.core.config import Config
 from rowmill.core.counts import BatchView, ProviderSums, Totals
 from rowmill.core.errors import BudgetError
-from rowmill.core.reports import Cost
+from rowmill.core.reports import Cost, SessionReport
+from rowmill.core.tallies import Figures
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Allow, BatchHeartbeat, Heartbeat, Recall, Short
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.batch_records import doubtful
+from rowmill.supervisor.aftermath import known
 from rowmill.supervisor.pool import Member
 from rowmill.supervisor.prepared import Prepared
 
@@ -49,6 +52,9 @@ class SpendingTracker:
         self._spared = Spent()
         self._packed = 0
         self._written = 0.0
+        self._told: dict[int, Heartbeat] = {}  # by incarnation: the last word of each worker
+        self._buried: dict[str, Figures] = {}  # of boards that have been read and are still there: what they say
+        self.session: Callable[[], SessionReport] | None = None  # tells how the session stands
         self._wanted = False  # a worker has asked for credit
         self.batch = _told_by(prepared, mode)
         limited = self._config.budget.limited
@@ -78,6 +84,7 @@ class SpendingTracker:
 
     def heartbeat(self, member: Member, heartbeat: Heartbeat) -> None:
         """Take in what a worker has spent."""
+        self._told[member.incarnation] = heartbeat
         if self._allocator is not None:
             self._allocator.report(member.incarnation, heartbeat.spent, heartbeat.reserved)
 
@@ -90,7 +97,14 @@ class SpendingTracker:
     def leave(self, member: Member, billed: int) -> None:
         """Keep the figures of a worker that has ended; `billed` requests that may have been answered went with it."""
         self._members.pop(member.incarnation, None)
+        told = self._told.pop(member.incarnation, None)
+        board = member.board
+        if board is not None and board.counts:
+            self._buried[board.name] = known(board)
+            billed = min(billed, len(board.in_flight))  # the tokens of the others are counted
         if self._allocator is not None:
+            if member.heartbeat is not None and told is not member.heartbeat:
+                self._settle_last(member.incarnation, told, member.heartbeat)
             self._allocator.leave(member.incarnation)
         if member.heartbeat is None:
             return
@@ -100,6 +114,26 @@ class SpendingTracker:
         self._packed += member.heartbeat.counters.tokens_saved
         if self._allocator is None:  # which counts all that a worker has had in hand
             self._count_doubtful(member.heartbeat.providers, billed)
+
+    def _settle_last(self, incarnation: int, told: Heartbeat | None, last: Heartbeat) -> None:
+        """Count what a worker that was killed has spent since its last word: that much of its credit is not lost."""
+        assert self._allocator is not None
+        more = NOTHING
+        for number, provider in enumerate(self._config.provider):
+            for sign, heartbeat in ((1.0, last), (-1.0, told)):
+                if heartbeat is not None:
+                    line = SpendingLine(
+                        provider=provider.name, model=self._config.model_of(provider) or "", mode="live"
+                    )
+                    count(line, heartbeat.providers[number])
+                    line.lost = Spent()
+                    more += times(sign, self._calculator.amount(line))
+        spent, reserved = (NOTHING, NOTHING) if told is None else (told.spent, told.reserved)
+        self._allocator.report(incarnation, spent + above(more), reserved)
+
+    def buried(self) -> None:
+        """Forget what boards say that are not there any more."""
+        self._buried.clear()
 
     @property
     def pressing(self) -> bool:
@@ -131,7 +165,21 @@ class SpendingTracker:
 
     def write(self, *, sync: bool) -> None:
         """Write down what was spent so far."""
-        files.save(self._path, self._spending(), sync=sync)
+        spending = self._spending()
+        if self.session is not None:
+            spending.session = self.session()
+            spending.counted = {
+                **self._buried,
+                **{
+                    f"{spending.session.id}-{incarnation}": tallies.told(heartbeat.counters, heartbeat.providers)
+                    for incarnation, heartbeat in self._told.items()
+                },
+            }
+        files.save(self._path, spending, sync=sync)
+
+    def begin(self) -> None:
+        """Write down that the session begins, before anything is spent in it."""
+        self.write(sync=self._allocator is not None)
 
     # What it comes to
 
@@ -190,10 +238,14 @@ class SpendingTracker:
     ) -> None:
         if not report.requests:
             return
-        models = report.models or {
-            model: Spent(0, report.prompt_tokens, report.cached_tokens, report.completion_tokens)
-        }
-        unnamed = Spent(report.requests - sum(spent.requests for spent in models.values()))
+        models = report.models or {model: Spent()}
+        named = Spent.total(models.values())
+        unnamed = Spent(
+            report.requests - named.requests,
+            report.prompt_tokens - named.prompt_tokens,
+            report.cached_tokens - named.cached_tokens,
+            report.completion_tokens - named.completion_tokens,
+        )
         for place, (name, spent) in enumerate(models.items()):
             line = lines.setdefault((provider, name), SpendingLine(provider=provider, model=name, mode="live"))
             line.spent = Spent.total([line.spent, spent])

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from rowmill.core import config as configuration
+from rowmill.core import tallies
 from rowmill.core.errors import ExitCode
 from rowmill.core.leases import Lease, Share
 from rowmill.core.rows import InputPart, Layout, Shard
@@ -251,7 +252,10 @@ def test_a_worker_says_it_is_ready_asks_for_a_shard_and_seals_it(drive: DRIVE, f
     assert last.shards == {}
     assert last.rss_max > 10 << 20
     assert last.cpu_s > 0
-    assert driver.directory.boards() == [], "nothing was in flight at its end"
+    left = read_board(driver.directory.board_path(0))
+    assert left.maybe_billed == 0, "nothing was in flight at its end"
+    assert tallies.beyond(dict(left.counts), tallies.told(last.counters, last.providers)) == {}, "all of it is told"
+    assert (left.counts["0.requests"], left.counts[".rows"], left.counts[".replies"]) == (300, 300, 300)
 
 
 def test_a_beat_tells_of_every_open_shard_and_of_what_waits(drive: DRIVE, simulate: Callable[..., str]) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from rowmill.core.amounts import Amount
 from rowmill.core.counts import Counters
 from rowmill.core.leases import Lease
+from rowmill.core.tallies import REQUESTS, RETRIES
 from rowmill.core.wire import Failure, Request
 from rowmill.flow.retry import RetryBudget, RetryPolicy
 from rowmill.ipc.messages import ToSupervisor
@@ -39,6 +40,7 @@ from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
+    from rowmill.worker.live.tally import Tally
 
 _PENDING_BYTES = 16 << 20  # of outcomes not yet on disk: a slow disk slows admission, memory does not grow
 _CANCEL_S = 0.1  # a cancelled slot ends in the next turn of the loop
@@ -130,6 +132,10 @@ class Dispatcher:
         self.counters.cached, self.counters.duplicates, self.counters.spared = self.feeder.shared
         self.counters.retries = sum(provider.report.retries for provider in self._router.providers)
         return self.counters
+
+    def keep(self, tally: "Tally") -> None:
+        """Write down what is counted as it happens."""
+        self._settler.tally = tally
 
     def apply(self, leases: Iterable[Lease]) -> list[tuple[Lease, tuple[float, float]]]:
         """Put leases in force; returns each with the credit that went back (requests, tokens)."""
@@ -335,6 +341,7 @@ class Dispatcher:
         if job.requests:
             self.backlog.retried += not job.put_off
             report.retries += 1
+            provider.counts[RETRIES] = report.retries
         else:
             job.first = now
         job.state = IN_FLIGHT[job.state]
@@ -343,6 +350,7 @@ class Dispatcher:
         job.requests += 1
         self._alone = job.alone
         report.requests += 1
+        provider.counts[REQUESTS] = report.requests
         provider.in_flight += 1
         if provider.in_flight >= provider.allowed:
             provider.full += 1

@@ -15,7 +15,9 @@ from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from rowmill.core import tallies
 from rowmill.core.amounts import Amount
+from rowmill.core.counts import Counters
 from rowmill.core.defects import told
 from rowmill.core.errors import RowmillError
 from rowmill.files.input.inputs import open_reader
@@ -38,12 +40,13 @@ from rowmill.ipc.messages import (
     Want,
 )
 from rowmill.store.checkpoint import Checkpoint
-from rowmill.store.in_flight import InflightBoard
-from rowmill.transport import dead_ends, open_transport
+from rowmill.store.in_flight import BoardHead, InflightBoard
+from rowmill.transport import dead_ends, faults, open_transport
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live.committer import Committer
 from rowmill.worker.live.dispatcher import Dispatcher
 from rowmill.worker.live.provider import Provider
+from rowmill.worker.live.tally import Tally
 from rowmill.worker.outcome_writer import OutcomeWriter
 from rowmill.worker.supervised import SupervisedWorker
 
@@ -83,7 +86,7 @@ class _Worker(SupervisedWorker):
     async def run(self) -> None:
         setup = self._setup
         loop = asyncio.get_running_loop()
-        board = InflightBoard.create(self._directory.board_path(setup.incarnation), setup.slots)
+        board = self._open_board()
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
         config = setup.config
         self._writer = OutcomeWriter(
@@ -109,6 +112,8 @@ class _Worker(SupervisedWorker):
             reservations=self._reservations,
             feeling=_feeling(setup.worker, setup.workers),
         )
+        self._tally = Tally(board.counts, self._providers, self._count, list(faults.TABLE))
+        self._dispatcher.keep(self._tally)
         self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
         self._tell(Ready())
@@ -129,8 +134,17 @@ class _Worker(SupervisedWorker):
                 await provider.transport.close()
         if abandoned and self._orphaned:
             board.note_unsynced(abandoned)  # nobody is there to be told: the next session finds it on the board
-        else:
-            board.close()
+        self._tally.leave()
+        board.leave()
+
+    def _open_board(self) -> InflightBoard:
+        """Make the board. Whoever finds it there removes it, once what it says is written down."""
+        setup = self._setup
+        providers = [provider.name for provider in setup.config.provider]
+        head = BoardHead(
+            f"{setup.session}-{setup.incarnation}", setup.slots, providers, tallies.names(len(providers), faults.TABLE)
+        )
+        return InflightBoard.create(self._directory.board_path(setup.incarnation), setup.slots, head)
 
     def _open_providers(self) -> list[Provider]:
         config = self._setup.config
@@ -244,6 +258,7 @@ class _Worker(SupervisedWorker):
 
     def _on_synced(self) -> None:
         self._dispatcher.synced()
+        self._tally.keep()
         super()._on_synced()
 
     def _on_seal_failed(self) -> None:
@@ -257,12 +272,17 @@ class _Worker(SupervisedWorker):
         for provider in self._providers:
             provider.reported()
 
+    def _count(self) -> Counters:
+        counters = self._dispatcher.count()
+        counters.rows = self._committer.rows
+        return counters
+
     def _progress(self) -> Heartbeat:
         dispatcher = self._dispatcher
         backlog = dispatcher.backlog
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        counters = dispatcher.count()
-        counters.rows = self._committer.rows
+        counters = self._count()
+        self._tally.keep()
         rows_wait, paced = backlog.has_rows(monotonic()), backlog.paced is not None
         beat = Heartbeat(
             counters=counters,
@@ -295,7 +315,8 @@ class _Worker(SupervisedWorker):
         if failed is not None:
             self._report(failed)
         abandoned = await self._dispatcher.drained(0.0 if failed is not None else self._drain_s or 0.0)
-        self._dispatcher.counters.maybe_billed_twice += abandoned
+        if not self._orphaned:  # else the board says so
+            self._dispatcher.counters.maybe_billed_twice += abandoned
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)

@@ -1,13 +1,16 @@
 """A provider as a worker sees it: with its wire, its lease of the provider's budget, and its figures."""
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, MutableSequence, Sequence
 from random import Random
 
 import msgspec
 
+from rowmill.core import tallies
 from rowmill.core.amounts import Spent
 from rowmill.core.counts import DeadEnd, ProviderReport
 from rowmill.core.leases import Lease
+from rowmill.core.tallies import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS
 from rowmill.core.wire import Answer, Failure, Reply, Request
 from rowmill.flow.doubt import Doubt, Verdict
 from rowmill.flow.leases.lease import ClientLease
@@ -32,6 +35,7 @@ class Provider:
 
     in_flight, allowed: requests on the wire, and how many may be.
     report: the sums that go to the supervisor.
+    counts: where those of them go that are written down at once: on the worker's board, if it has one (see `tally`).
     same: how long the present streak of one and the same permanent error is.
     """
 
@@ -69,6 +73,7 @@ class Provider:
         self.in_flight = 0
         self.allowed = 0
         self.report = ProviderReport()
+        self.counts: MutableSequence[int] | memoryview[int] = array("q", bytes(8 * len(tallies.OF_PROVIDER)))
         self.closed = False
         self.failing = False
         self.tripped = False
@@ -169,8 +174,12 @@ class Provider:
         report.reply_s += now - started
         report.prompt_tokens += answer.prompt_tokens
         report.completion_tokens += answer.completion_tokens
+        counts = self.counts
+        counts[PROMPT_TOKENS] = report.prompt_tokens
+        counts[COMPLETION_TOKENS] = report.completion_tokens
         if answer.cached_tokens:
             report.cached_tokens += answer.cached_tokens
+            counts[CACHED_TOKENS] = report.cached_tokens
         if self._by_model:
             self._count_model(answer)
         if self._streak and started > self._streak_from:

@@ -29,6 +29,7 @@ from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
+    from rowmill.worker.live.tally import Tally
 
 _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
 _DEAD_END_WAIT_S = 0.2  # times the tries of a row so far: the supervisor's probes are what is waited for
@@ -77,6 +78,7 @@ class Settler:
         self._rng = rng
         self._defects = defects
         self._reservations = reservations
+        self.tally: Tally | None = None  # what is counted goes on a board too
 
     def settle(self, job: Job, provider: Provider, reply: Reply | Failure) -> None:
         """Record the outcome, or put the row back until its next try."""
@@ -197,7 +199,9 @@ class Settler:
     def _fail(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         fault = failure.fault
         faults_seen = self._counters.faults
-        faults_seen[fault.name] = faults_seen.get(fault.name, 0) + 1
+        faults_seen[fault.name] = seen = faults_seen.get(fault.name, 0) + 1
+        if self.tally is not None:
+            self.tally.failed(fault.name, seen)
         failure = redacted(failure, provider.secrets)
         if provider.failed(failure, now):
             reason, dead_end = provider.reason(failure), provider.dead_end(failure)
@@ -236,6 +240,8 @@ class Settler:
             self._fail_for_good(job, provider, failure, now)
             return
         self._counters.maybe_billed_twice += failure.maybe_billed
+        if failure.maybe_billed and self.tally is not None:
+            self.tally.doubtful(self._counters.maybe_billed_twice)
         if job.fallback is None and self._router.has_other(provider):
             wait = min(wait, self._rng.uniform(*_ELSEWHERE_S))
         # Waiting as long as a refusal says is what the server wants; the retry budget is for those that do not say.
