@@ -7,8 +7,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-import psutil
-
 from rowmill.core.errors import ExitCode
 from tests.end_to_end.conftest import Place, Witness, until
 
@@ -42,13 +40,13 @@ def agrees(place: Place, witness: Witness, kills: int) -> list[dict[str, Any]]:
 def test_the_report_counts_what_killed_sessions_and_workers_have_sent(
     place: Place, simulator: Callable[..., Witness]
 ) -> None:
-    rows = 700
+    rows = 500
     random = Random(1)
     witness = simulator(latency_ms=60, faults=FAULTS, seed=3)
     place.configure(witness.url)
     place.write_rows(rows)
     killed = 0
-    for share in (0.02, 0.25, 0.45):  # at first before anything but the boards can tell of it
+    for share in (0.02, 0.3):  # at first before anything but the boards can tell of it
         started = place.start(*SETTINGS)
         until(lambda: witness.stats()["requests"] > share * rows, "requests")  # noqa: B023 - used at once
         if share > 0.1:
@@ -56,7 +54,7 @@ def test_the_report_counts_what_killed_sessions_and_workers_have_sent(
             before = witness.stats()["requests"]
             until(lambda: witness.stats()["requests"] > before + SLOTS, "requests after it")  # noqa: B023
             killed += 1
-        if share > 0.3:
+            # The supervisor alone: its workers go on for a while, and count.
             started.process.send_signal(signal.SIGKILL)
             started.process.wait()
         else:
@@ -66,8 +64,8 @@ def test_the_report_counts_what_killed_sessions_and_workers_have_sent(
     assert done.code == 0, done.err
     assert [line["index"] for line in place.lines] == list(range(rows))
     sessions = agrees(place, witness, killed)
-    assert [session["exit_code"] for session in sessions] == [137, 137, 137, 0]
-    assert {session["stopped_by"] for session in sessions[:3]} == {"killed, or its machine failed"}
+    assert [session["exit_code"] for session in sessions] == [137, 137, 0]
+    assert {session["stopped_by"] for session in sessions[:2]} == {"killed, or its machine failed"}
     assert len({session["id"] for session in sessions}) == len(sessions)
     # What was on the disk, and not yet known to be when its worker was killed, no session has.
     assert rows - killed * 2 * SLOTS * WORKERS <= sum(session["rows"] for session in sessions) <= rows
@@ -104,22 +102,18 @@ def test_a_run_killed_before_its_report_tells_it_when_it_is_run_again(
     assert report["totals"] == told["totals"]
     assert [session["id"] for session in report["sessions"][:2]] == [session["id"] for session in told["sessions"]]
     agrees(place, witness, 0)
-    again = place.run(*SETTINGS)
-    assert again.code == 0
-    assert place.report == report, "and only once"
 
 
-def test_a_cap_holds_over_kills_and_what_is_counted_is_counted_against_it(
+def test_a_cap_holds_over_a_kill_and_what_was_sent_is_counted_against_it(
     place: Place, simulator: Callable[..., Witness]
 ) -> None:
     witness = simulator(latency_ms=40, faults=FAULTS, seed=5)
     place.configure(witness.url)
-    place.write_rows(500)
-    cap = 260
-    for least in (40, 120):
-        started = place.start(*SETTINGS, f"--set=budget.max_requests={cap}")
-        until(lambda: witness.stats()["requests"] > least or not psutil.pid_exists(started.process.pid), "requests")  # noqa: B023
-        started.kill_all()
-    assert place.run(*SETTINGS, f"--set=budget.max_requests={cap}").code == ExitCode.BUDGET
-    assert witness.stats()["requests"] <= cap
-    agrees(place, witness, 2)
+    place.write_rows(400)
+    capped = (*SETTINGS, "--set=budget.max_requests=200")
+    started = place.start(*capped)
+    until(lambda: witness.stats()["requests"] > 60, "requests")
+    started.kill_all()
+    assert place.run(*capped).code == ExitCode.BUDGET
+    assert witness.stats()["requests"] <= 200
+    agrees(place, witness, 1)

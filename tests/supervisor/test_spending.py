@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -413,3 +414,39 @@ def calls(what: Callable[[], object]) -> int:
     finally:
         sys.setprofile(before)
     return count
+
+
+# What a worker that was killed had not told
+
+
+def test_what_a_killed_worker_spent_since_its_last_word_is_spent_and_not_lost(home: Home) -> None:
+    spending = home.session(max_tokens=10_000.0)
+    member = home.hire(spending)
+    spending.short(member, Short(Amount(), Amount(1.0, 110.0)))
+    spending.tick(home.now, due=True)
+    granted = home.file.outstanding.tokens
+    assert granted >= 330
+    tell(spending, member, report(1))
+    assert member.heartbeat is not None
+    member.heartbeat = msgspec.structs.replace(member.heartbeat, providers=[report(3)])  # as its board says
+    spending.leave(member, 0)
+    assert cost(spending).tokens == 330
+    spending.write(sync=False)
+    assert home.file.lost.tokens == granted - 330
+    again = home.session(max_tokens=10_000.0)
+    assert again.left is not None
+    assert again.left.tokens == 10_000 - granted, "never less than it may have spent, and nothing twice"
+
+
+def test_outcomes_on_the_disk_whose_spending_was_lost_are_counted_at_the_end(home: Home) -> None:
+    spending = home.session()
+    totals = Totals(rows=7, prompt_tokens=700, completion_tokens=70, requests=9)
+    final = spending.final(totals, 7)
+    assert (final.requests, final.tokens) == (9, 770)
+    assert final.usd == pytest.approx((700 * IN + 70 * OUT) / 1e6)
+    member = home.hire(spending)
+    tell(spending, member, report(8))
+    final = spending.final(totals, 7)
+    assert (final.requests, final.tokens) == (9, 880), "each figure is at least what the outcomes took"
+    tell(spending, member, report(12))
+    assert spending.final(totals, 7).requests == 12

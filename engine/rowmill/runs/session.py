@@ -84,7 +84,7 @@ def _run(
         finished = already_finished(config, prepared.manifest) and earlier is not None
         if earlier is not None and found.sessions:
             # Killed between the end of the output and the report of it: all there is to do is to tell it.
-            finished = finished and (earlier.finished or prepared.delivery is not None)
+            finished = finished and not _ended_the_output(prepared, found.sessions[-1])
             earlier = _with_killed(prepared, earlier, found.sessions)
         if finished and earlier is not None and not (retry and earlier.totals.failed):
             if prepared.delivery is not None:
@@ -169,6 +169,12 @@ def _report(prepared: Prepared, asked: Config, supervisor: Supervisor, sessions:
         cost=supervisor.cost,
         sessions=[*sessions],
     )
+
+
+def _ended_the_output(prepared: Prepared, killed: SessionReport) -> bool:
+    """Tell whether it was in this session that the output came to its end: then the report is of before."""
+    finished = prepared.manifest.finished
+    return finished is not None and finished.at >= killed.started
 
 
 def _with_killed(prepared: Prepared, report: RunReport, killed: Sequence[SessionReport]) -> RunReport:

@@ -198,7 +198,25 @@ class SpendingTracker:
     def final(self, totals: Totals, total_rows: int | None) -> Cost:
         """Return what the run has cost, with the prices of all models that replies have named."""
         self._calculator.find(self._spending().lines)
-        return self.cost(totals, total_rows)
+        spending = self._spending()
+        if self.batch is None:
+            self._reconcile(spending, totals)
+        return self._calculator.cost(spending, self.batch, totals, total_rows)
+
+    def _reconcile(self, spending: Spending, totals: Totals) -> None:
+        """Count what the outcomes on the disk have taken and nobody has told, as after the machine has failed."""
+        told = Spent.total(line.spent for line in spending.lines)
+        less = Spent(
+            max(0, totals.requests - told.requests),
+            max(0, totals.prompt_tokens - told.prompt_tokens),
+            0,
+            max(0, totals.completion_tokens - told.completion_tokens),
+        )
+        if less != Spent():
+            provider = self._config.provider[0]
+            line = spending.lines[0] if spending.lines else None
+            line = line or spending.line(provider.name, self._config.model_of(provider) or "", "live")
+            line.spent = Spent.total([line.spent, less])
 
     def cost(self, totals: Totals, total_rows: int | None) -> Cost:
         """Return what the run has cost."""
