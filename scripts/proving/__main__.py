@@ -33,6 +33,7 @@ from scripts.proving import (
     pacing,
     packing,
     providers,
+    random_kills,
     recipes,
     sizes,
 )
@@ -45,6 +46,7 @@ ITEMS: dict[str, Callable[[Path], bool]] = {
     "short": sizes.short,
     "packages": faults.packages,
     "kills": faults.kills,
+    "random-kills": random_kills.random_kills,
     "large": sizes.large,
     "memory": sizes.memory,
     "merge": sizes.merge,
