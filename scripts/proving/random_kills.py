@@ -64,23 +64,27 @@ def random_kills(folder: Path) -> bool:
 
 
 CASES = (
-    Case("rows", 100_000, 210, 150.0, 11),
-    Case("cap on requests", 6_000, 25, 100.0, 12, cap=("max_requests", 4_000)),
+    Case("rows", 100_000, 210, 250.0, 11),
+    Case("cap on requests", 6_000, 20, 300.0, 12, cap=("max_requests", 4_000)),
     Case(
         "cap on dollars",
         6_000,
-        25,
-        100.0,
+        20,
+        300.0,
         13,
-        tables={"prices": {"sim-small": {"input": 1.0, "output": 2.0}}},
+        # What a kill leaves in hand counts as spent: with the most that a reply may take it would be all at once.
+        tables={
+            "task": {"params": {"max_tokens": 32}},
+            "prices": {"sim-small": {"input": 1.0, "output": 2.0}},
+        },
         cap=("max_usd", 0.1),
     ),
-    Case("packs", 12_000, 25, 100.0, 14, tables={"task": {"rows_per_request": 6}}),
-    Case("shared requests", 12_000, 25, 100.0, 15, tables={"cache": {"use": "run"}}, prompts=4_000),
+    Case("packs", 12_000, 20, 1000.0, 14, tables={"task": {"rows_per_request": 6}}),
+    Case("shared requests", 12_000, 20, 500.0, 15, tables={"cache": {"use": "run"}}, prompts=4_000),
     Case(
         "batches",
         6_000,
-        20,
+        12,
         100.0,
         16,
         tables={"task": {"mode": "batch"}, "batch": {"max_requests": 500, "poll_s": 0.1, "poll_max_s": 0.3}},
@@ -128,8 +132,8 @@ def kill_at_random(folder: Path, case: Case) -> bool:
 
 def _settings(case: Case) -> SimulatorSettings:
     faults = {} if case.batch else FAULTS
-    lines = {"500": 0.02} if case.batch else {}
-    return SimulatorSettings(latency_ms=case.latency_ms, faults=faults, batch_faults=lines, batch_s=2, seed=case.seed)
+    lines = {"500": 0.2} if case.batch else {}
+    return SimulatorSettings(latency_ms=case.latency_ms, faults=faults, batch_faults=lines, batch_s=6, seed=case.seed)
 
 
 def _lives(run: Run, random: Random, kills: int, done: Counter[str]) -> int:

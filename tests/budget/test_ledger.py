@@ -92,3 +92,13 @@ def test_on_a_full_disk_the_old_file_stays(small_disk: Path, sync: bool) -> None
         spending.save(path, many, sync=sync)
     assert spending.load(path) == made()
     assert list(small_disk.iterdir()) == [path]
+
+
+def test_a_session_that_cannot_be_read_is_no_reason_to_forget_what_was_spent(tmp_path: Path) -> None:
+    path = tmp_path / "spending.json"
+    spending.save(path, made(), sync=False)
+    path.write_bytes(path.read_bytes().replace(b'"session": null', b'"session": {"started": 7}'))
+    assert spending.load(path) == made()
+    path.write_bytes(path.read_bytes().replace(b'"packed_tokens": 77', b'"packed_tokens": "many"'))
+    with pytest.raises(RunDirectoryError, match="damaged"):
+        spending.load(path)

@@ -60,13 +60,24 @@ def load(path: Path) -> Spending:
     except FileNotFoundError:
         return Spending()
     try:
-        return msgspec.json.decode(data, type=Spending)
+        return _decoded(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         msg = (
             f"{path}, which says what this run has spent, is damaged ({error}): restore it from a backup, or move it "
             "away to go on; what was spent so far then counts as nothing, also for [budget]"
         )
         raise RunDirectoryError(msg) from error
+
+
+def _decoded(data: bytes) -> Spending:
+    """Read it; what is said of the session only tells people something, and is left out where it cannot be read."""
+    try:
+        return msgspec.json.decode(data, type=Spending)
+    except msgspec.ValidationError:
+        tree = msgspec.json.decode(data)
+        if not isinstance(tree, dict) or not tree.pop("session", None):
+            raise
+        return msgspec.convert(tree, Spending)
 
 
 def save(path: Path, spending: Spending, *, sync: bool) -> None:

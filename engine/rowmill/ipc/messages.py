@@ -41,6 +41,7 @@ class Setup(_Message, frozen=True):
     left: Amount | None = None  # of it, for the batches of the whole run; None: no limit
     run: str = ""  # its id
     session: str = ""  # its id
+    told: Counters = msgspec.field(default_factory=Counters)  # of batches: by workers before, in all sessions
     until: float | None = None  # Unix time by which all answers are to be there; None: no deadline
 
     @property

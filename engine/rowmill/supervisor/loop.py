@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import psutil
 
-from rowmill.core.counts import Totals
+from rowmill.core.counts import Counters, Totals
 from rowmill.core.defects import told
 from rowmill.core.errors import DefectError, MachineError, ProviderError, RowmillError
 from rowmill.core.reports import Cost, Observer, SessionReport, Snapshot
@@ -118,6 +118,8 @@ class Supervisor:
         self._spending = SpendingTracker(prepared, mode=mode, workers=self._workers)
         self._providers.worked_before(self._spending.answered_before)
         self._spending.session = self._session
+        # Of batches the journal has all requests: what a killed worker had not told, the next one tells.
+        self._told_before = Counters.total(each.counters for each in earlier if each.mode == mode == "batch")
         for session in earlier:
             self._providers.spent_before(session, seconds_since(session.ended))
         self._monitor = Monitor(
@@ -205,6 +207,7 @@ class Supervisor:
             left=self._spending.left,
             run=self._manifest.run_id,
             session=self._progress.id,
+            told=Counters.total((self._told_before, self._progress.counters(self._pool))),
             until=self._prepared.deadline,
         )
         self._pool.set_up(member, setup)

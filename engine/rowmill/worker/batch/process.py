@@ -83,7 +83,7 @@ class _BatchWorker(SupervisedWorker):
         self._journal = journal = BatchJournal.open(self._directory.journal, setup.run)
         price = setup.prices[self._number] if setup.prices else None
         self._reservations = reservations = BatchReservations(journal, setup.left, price, task.reply_tokens)
-        self._sent_before = request_counts(journal.tries.values())
+        self._sent_before = setup.told  # and not what the journal has: a killed worker may not have told of all of it
         self._files = files = BatchFiles(
             shards=shards,
             config=config,
@@ -201,9 +201,9 @@ class _BatchWorker(SupervisedWorker):
         counters = self._files.counters
         sent, before = request_counts(self._journal.tries.values()), self._sent_before
         counters.rows = self._shards.rows
-        counters.requests = sent.requests - before.requests
-        counters.retries = sent.retries - before.retries
-        counters.maybe_billed_twice = sent.maybe_billed_twice - before.maybe_billed_twice
+        counters.requests = max(0, sent.requests - before.requests)
+        counters.retries = max(0, sent.retries - before.retries)
+        counters.maybe_billed_twice = max(0, sent.maybe_billed_twice - before.maybe_billed_twice)
         report = ProviderReport(requests=counters.requests, answered=counters.replies, retries=counters.retries)
         none = ProviderReport()
         self._tell(
