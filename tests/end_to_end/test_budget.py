@@ -9,6 +9,7 @@ import pytest
 
 from tests.end_to_end.conftest import Arrival, Done, Place, Server, Started, Witness, until
 from tests.end_to_end.several import Answer, configure, stats_of, url_of
+from tests.end_to_end.test_kills import gone
 
 IN, CACHED, OUT = 1.0, 0.25, 4.0  # dollars a million tokens
 PRICES = ("--set", f"prices.sim-small={{input={IN}, cached_input={CACHED}, output={OUT}}}")
@@ -188,13 +189,16 @@ def test_what_a_killed_session_had_handed_out_counts_as_spent_by_the_next(
     place.write_rows(800)
     cap = 600 * ROW_USD
     started = under_way(place, witness, 150, *capped("max_usd", cap))
+    orphans = started.children()
     started.signal(signal.SIGKILL)
     started.wait()
+    until(lambda: all(map(gone, orphans)), "the end of its workers")
     killed = spending(place)
-    assert killed["outstanding"][2] > 0
+    since = usd(witness.stats()) - sum(usd(line["spent"]) for line in killed["lines"])  # which its workers' boards tell
+    assert killed["outstanding"][2] > since > 0
     stopped(place.run(*capped("max_usd", cap)), "max_usd")
     assert usd(witness.stats()) <= 1.01 * cap
-    assert lost_usd(place) == pytest.approx(killed["outstanding"][2])
+    assert lost_usd(place) == pytest.approx(killed["outstanding"][2] - since), "and the rest is in the lines"
     assert usd(spending(place)["lines"][0]["spent"]) + lost_usd(place) == pytest.approx(cap, rel=0.01)
     assert place.run(*capped("max_usd", 1.0)).code == 0
     assert place.output.read_bytes() == reference(800)
