@@ -12,15 +12,18 @@ from typing import Any
 import psutil
 import pytest
 
+from rowmill.budget import ledger
 from rowmill.core import config as configuration
 from rowmill.core.config import Config
 from rowmill.core.errors import ExitCode
 from rowmill.core.reports import SessionReport, Snapshot
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.runs.preparation import prepare
+from rowmill.store.in_flight import read_board
+from rowmill.supervisor import aftermath, pool
 from rowmill.supervisor import endpoints as startup
-from rowmill.supervisor import pool
 from rowmill.supervisor.loop import Supervisor
+from rowmill.supervisor.pool import Pool
 from tests.simulator_host import HostedSimulator, SimulatorHost
 
 ROWS = 600
@@ -137,8 +140,23 @@ def test_a_run_goes_to_its_end(home: Path, simulate: Callable[..., str]) -> None
     assert not watcher.told("died")
 
 
-def test_a_killed_worker_is_replaced_and_the_run_goes_on(home: Path, simulate: Callable[..., str]) -> None:
+def test_a_killed_worker_is_replaced_and_the_run_goes_on(
+    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     killed: list[int] = []
+    written: list[str] = []
+    forget = Pool.forget_boards
+
+    def forget_boards(workers: Pool) -> None:
+        spending = ledger.load(home / "out.jsonl.run" / "spending.json")
+        for board in workers.read:
+            reading = read_board(board)
+            if reading.name:
+                assert spending.counted[reading.name] == aftermath.known(reading), "written before it is removed"
+                written.append(reading.name)
+        forget(workers)
+
+    monkeypatch.setattr(Pool, "forget_boards", forget_boards)
 
     def kill(snapshot: Snapshot) -> bool:
         victims = [worker.pid for worker in snapshot.workers if worker.in_flight]
@@ -155,6 +173,8 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(home: Path, simulate: C
     assert report.rows <= ROWS
     assert 1 <= report.billed_twice_max <= 8 + 8 * 3, "what was in flight, and a group of 100 ms of replies"
     assert len(watcher.told(f"(pid {killed[0]}) died: killed by signal 9")) == 1
+    assert len(set(written)) == 3, "two workers, and a successor"
+    assert not list((home / "out.jsonl.run" / "boards").iterdir())
 
 
 def test_the_first_signal_drains_and_the_same_run_is_resumed(home: Path, simulate: Callable[..., str]) -> None:

@@ -105,7 +105,10 @@ class Death:
 
 
 class Pool:
-    """The workers, by place."""
+    """The workers, by place.
+
+    read: boards of workers that have been buried, until `forget_boards`.
+    """
 
     def __init__(self, directory: RunDirectory, *, batch: bool = False) -> None:
         """Make an empty pool; `batch`: of workers of batches."""
@@ -118,7 +121,7 @@ class Pool:
         self.members: list[Member] = []
         self.deaths = 0
         self.quarantined: set[int] = set()
-        self._read: list[Path] = []  # boards of workers that have been buried
+        self.read: list[Path] = []
 
     def __repr__(self) -> str:
         return f"<{self.members}, {self.deaths} deaths>"
@@ -171,7 +174,7 @@ class Pool:
         member.become("gone")
         self.members.remove(member)
         left = member.board = read_board(self._directory.board_path(member.incarnation))
-        self._read.append(self._directory.board_path(member.incarnation))
+        self.read.append(self._directory.board_path(member.incarnation))
         in_flight = left.in_flight
         if left.counts:
             _hear_last(member, left)
@@ -194,8 +197,8 @@ class Pool:
 
     def forget_boards(self) -> None:
         """Remove the boards of those that were buried, once what they say is written down."""
-        while self._read:
-            self._read.pop().unlink(missing_ok=True)
+        while self.read:
+            self.read.pop().unlink(missing_ok=True)
 
     @property
     def cannot_work(self) -> bool:
