@@ -19,7 +19,7 @@ import psutil
 
 from rowmill.core.errors import ExitCode
 from rowmill.core.simulator import SimulatorSettings
-from scripts.proving.runs import SOME_FAILED, ItemError, Run, Tables, Witness, check, simulator, workers
+from scripts.proving.runs import SOME_FAILED, ItemError, Run, Tables, Witness, check, simulator, until, workers
 
 PROMPT = "Say something about {text}"
 WORKERS = 2
@@ -162,8 +162,9 @@ def _lives(run: Run, random: Random, kills: int, done: Counter[str]) -> int:
 
 def _hit(process: "subprocess.Popen[bytes]", kind: str, random: Random) -> bool:
     """Kill what is named; False where there is none of it now."""
-    at_work = workers(process) if kind in ("worker", "workers") else []
     if kind in ("worker", "workers"):
+        until(lambda: process.poll() is not None or workers(process), "a worker that sends", 60)
+        at_work = workers(process)
         if not at_work:
             return False
         for each in at_work if kind == "workers" else [random.choice(at_work)]:
