@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rowmill.core.config import parse
@@ -54,6 +54,8 @@ def test_a_number_is_asked_as_it_was_written(text: str) -> None:
 
 
 @given(NUMBERS)
+@example("0E-0")
+@example("1e-0")
 def test_any_number_is_asked_as_it_was_written(text: str) -> None:
     assert prompt(FORMAT, f'{{"id":1,"x":{text}}}') == f"<{text}>"
     assert prompt(FORMAT, f'{{"id":1,"x":[{text},"-0 NaN"]}}') == f'<[{text},"-0 NaN"]>'

@@ -15,9 +15,9 @@ import msgspec
 
 # Python has no -0 among whole numbers: behind one this makes a float of it, as which it comes back.
 _AS_FLOAT = "e-00000"
-_MINUS_ZERO = re.compile(rb"-0(?=\s*(?:[,}\]]|\Z))")
+_MINUS_ZERO = re.compile(rb"(?<![eE])-0(?=\s*(?:[,}\]]|\Z))")
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
-_ZEROS = re.compile(rb"%b|-0(?![.eE\d])" % _STRING, re.DOTALL)
+_ZEROS = re.compile(rb"%b|(?<![eE])-0(?![.eE\d])" % _STRING, re.DOTALL)
 _NOT_JSON = rb"[-+]?\b(?:NaN|Inf(?:inity)?)\b"
 _HAS_NAN = re.compile(_NOT_JSON, re.IGNORECASE)
 _NAN = re.compile(rb"%b|%b" % (_STRING, _NOT_JSON), re.DOTALL | re.IGNORECASE)
