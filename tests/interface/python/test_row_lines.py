@@ -93,7 +93,7 @@ def cells_of(rows: Any, wanted: list[str] | None = None) -> list[str]:
         (Kind.SHARE, "1.5"),
         (b"ab", '"YWI="'),
         ((1, "a"), '[1,"a"]'),
-        ({"b", "a"}, '["a","b"]'),
+        pytest.param({"b", "a"}, '["a","b"]', id="a set"),
         (frozenset([2, 1]), "[1,2]"),
         (Path("a/b"), '"a/b"'),
         (ipaddress.ip_address("::1"), '"::1"'),
