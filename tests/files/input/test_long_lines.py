@@ -41,9 +41,11 @@ def test_a_file_of_zeros_that_was_compressed_takes_no_memory(tmp_path: Path) -> 
     with gzip.open(path, "wb", 1) as file:
         for _ in range(100):
             file.write(bytes(1 << 20))
+    with pytest.raises(InputError, match=r"in\.jsonl\.gz: none of the first lines begins .* longer than 64 MiB"):
+        find(InputConfig(path=str(path)))
     tracemalloc.start()
     try:
-        found = find(InputConfig(path=str(path)))
+        found = find(InputConfig(path=str(path), format="jsonl"))
         (shard,) = found.plan(tmp_path / "spool", shard_bytes=1 << 20, shard_rows=100)
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -12,7 +12,7 @@ import msgspec
 
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import InputError
-from rowmill.core.rows import Column, InputPart, Shard
+from rowmill.core.rows import BROKEN, Column, InputPart, Shard
 from rowmill.files.input import delimited, jsonl, selection
 from rowmill.files.input.batch_lines import looks_like_batch
 from rowmill.files.input.conversion import DELIMITERS, Conversion, header, table
@@ -206,7 +206,7 @@ class Input:
         elif self.format == "json" or (self.format == "jsonl" and self._config.format == "auto"):
             lines = [line for line in self.first_rows(_HEAD_ROWS) if line.strip()]
             if lines and not any(line.lstrip()[:1] == b"{" for line in lines):
-                shown_line = lines[0][:60].decode(errors="replace")
+                shown_line = lines[0].removeprefix(BROKEN)[:60].decode(errors="replace")
                 raise InputError(
                     f"{self.where}: none of the first {'lines' if self.format == 'jsonl' else 'values'} begins a JSON "
                     f"object, the first is {shown_line!r}; set input.format to what it is, or input.path to other files"
