@@ -90,7 +90,7 @@ def test_a_deadline_that_is_past_at_a_resume_makes_no_further_batch(
     seen(lambda: witness.stats()["requests"] > 0, "a live request")
     resumed.kill_all()
     sent = witness.stats()["requests"]
-    assert [session["mode"] for session in place.report["sessions"]] == ["batch"]  # the live one was killed
+    assert [session["mode"] for session in place.report["sessions"]] == ["batch", "batch"]  # that the live one was killed is told by the next
     done = place.run(*auto(1800))
 
     done_as(place, done, reference(ROWS))
@@ -104,4 +104,4 @@ def test_a_deadline_that_is_past_at_a_resume_makes_no_further_batch(
     stats = witness.stats()
     assert ROWS - by_batch <= stats["requests"] <= ROWS - by_batch + sent  # what was in flight at the kill
     assert stats["batches"]["same_try"] == 0
-    assert [session["mode"] for session in place.report["sessions"]] == ["batch", "batch", "live"]
+    assert [session["mode"] for session in place.report["sessions"]] == ["batch", "batch", "live", "batch", "live"]

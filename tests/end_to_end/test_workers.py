@@ -72,7 +72,7 @@ def test_workers_that_cannot_start_end_the_run(place: Place, simulator: Callable
 
 
 class _Stopper:
-    """Stops the first worker that is seen with requests in flight, as a debugger or a broken disk would."""
+    """Has the first worker that is seen with requests in flight hang, as a broken disk or a library of C would."""
 
     def __init__(self) -> None:
         self.stopped: int | None = None
@@ -82,16 +82,25 @@ class _Stopper:
         busy = [worker for worker in snapshot.workers if worker.in_flight]
         if self.stopped is None and snapshot.totals.rows and busy:
             self.stopped = busy[0].pid
-            os.kill(self.stopped, signal.SIGSTOP)
+            os.kill(self.stopped, signal.SIGUSR1)
 
     def log(self, line: str) -> None:
         self.events.append(line)
 
 
 def test_a_worker_that_hangs_is_killed_and_its_shards_go_to_others(
-    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+    place: Place,
+    simulator: Callable[..., Witness],
+    reference: Callable[[int], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """The supervisor's clock runs ten times as fast: its thirty seconds of silence are three."""
+    (tmp_path / "hangs").mkdir()
+    (tmp_path / "hangs" / "sitecustomize.py").write_text(
+        "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: time.sleep(1000))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hangs"), prepend=os.pathsep)
     witness = simulator(latency_ms=60)
     place.configure(witness.url)
     place.write_rows(1500)

@@ -85,6 +85,7 @@ def opened(path: str, **config: Any) -> Input:
 
 def rows(found: Input, folder: Path) -> list[Any]:
     """Plan the input and return all rows as they are then read, without a column that has no name."""
+    folder = folder.with_name(f"plan of {folder.name}")
     folder.mkdir(exist_ok=True)
     shards = list(found.plan(folder / "spool", shard_bytes=1 << 16, shard_rows=100))
     lines = found.first_rows(100)
