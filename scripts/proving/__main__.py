@@ -35,6 +35,7 @@ from scripts.proving import (
     providers,
     random_kills,
     recipes,
+    servers,
     sizes,
 )
 from scripts.proving.runs import ItemError
@@ -68,6 +69,7 @@ ITEMS: dict[str, Callable[[Path], bool]] = {
     "deadline": deadlines.deadline,
     "corruption": corruption.corruption,
     "config-fuzz": config_fuzz.config_fuzz,
+    "servers": servers.servers,
 }
 
 

@@ -90,7 +90,8 @@ def test_a_deadline_that_is_past_at_a_resume_makes_no_further_batch(
     seen(lambda: witness.stats()["requests"] > 0, "a live request")
     resumed.kill_all()
     sent = witness.stats()["requests"]
-    assert [session["mode"] for session in place.report["sessions"]] == ["batch", "batch"]  # that the live one was killed is told by the next
+    # That the live one was killed is told by the next.
+    assert [session["mode"] for session in place.report["sessions"]] == ["batch", "batch"]
     done = place.run(*auto(1800))
 
     done_as(place, done, reference(ROWS))
