@@ -85,6 +85,17 @@ def test_a_server_that_refuses_everything_at_first_costs_little_more_than_that(
     assert "refused within every known limit" not in place.log
 
 
+def test_refusals_and_first_answers_in_one_report_teach_no_limit(place: Place) -> None:
+    place.configure("simulator")
+    place.write_rows(100)
+    began = time.monotonic()
+    done = place.run("--set", 'simulator.script=["429", "429", "429"]')
+    assert done.code == 0, done.err
+    assert time.monotonic() - began < 15.0, "it took minutes: a limit of some a second was made of it"
+    assert place.report["sessions"][0]["providers"]["main"]["limited"] == 3
+    assert "refused within every known limit" not in place.log
+
+
 def test_a_row_that_is_refused_for_its_own_size_fails_soon_and_lowers_nobodys_limit(
     place: Place, server: Callable[..., Server]
 ) -> None:

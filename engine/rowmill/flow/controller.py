@@ -179,6 +179,7 @@ class ProviderController:
             total.tokens - before.tokens,
             now,
             refused=total.limited - before.limited,
+            early=total.early - before.early,
             answered=answered,
         )
         self._traffic.remember(now)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rowmill.core.config import ProviderConfig
 from rowmill.flow.limits.provider_limits import ProviderLimits
-from rowmill.flow.limits.silence import Silence, wait_s
+from rowmill.flow.limits.silence import Silence, Unheard, wait_s
 from rowmill.simulator.limits import Gcra
 from tests.flow.limits.provider_model import Model, between
 
@@ -73,6 +73,50 @@ def test_a_first_burst_that_is_refused_in_part_counts() -> None:
     known.spent(4, 0, 0.75, refused=3, answered=1)
     assert known.requests(0.75) is not None
     assert len(known.learned()) == 1
+
+
+def test_refusals_from_before_the_first_answer_are_no_evidence_although_one_report_tells_both() -> None:
+    known = limits()
+    known.refused(0.0, slow_down=False, requests_per_s=0.0, tokens_per_s=0.0)
+    known.spent(7, 0, 0.25, refused=3, early=3)
+    known.spent(12, 0, 0.75)
+    assert known.requests(0.75) is None
+    assert known.learned() == []
+
+
+def test_what_is_sent_after_the_first_that_is_let_through_and_refused_all_the_same_is_evidence() -> None:
+    unheard = Unheard()
+    for started in (1.0, 1.02, 1.5, 1.6):
+        unheard.refused(started)
+    assert unheard.early == 4, "as long as nothing is known"
+    unheard.answered(1.01)
+    assert unheard.early == 2
+    unheard.refused(1.04)  # late
+    unheard.refused(2.0)
+    assert unheard.early == 3
+    known = limits()
+    known.spent(32, 0, 0.25, refused=22, answered=0, early=22)
+    known.spent(0, 0, 0.5, answered=10, early=-20)  # the answers take long: that these came after them is seen now
+    known.refused(0.5, slow_down=False, requests_per_s=0.0, tokens_per_s=0.0)
+    known.spent(4, 0, 0.9, refused=3)
+    assert len(known.learned()) == 1
+
+
+def test_leases_tell_a_worker_what_the_others_have_heard() -> None:
+    slow, proven = Unheard(), Unheard()
+    for one in (slow, proven):
+        one.told(silent=True, proven=False)
+        one.refused(1.0)
+        one.refused(2.0)
+    slow.told(silent=False, proven=False)  # not refused within seconds: some was let through, and these were not
+    proven.told(silent=False, proven=True)
+    assert (slow.early, proven.early) == (0, 2)
+    for one in (slow, proven):
+        one.refused(3.0)
+        assert one.early in (0, 2), "others are let through: it speaks of the rate"
+        one.told(silent=True, proven=True)
+        one.refused(4.0)
+        assert one.early in (1, 3)
 
 
 def test_how_long_to_wait() -> None:

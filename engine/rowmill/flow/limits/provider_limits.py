@@ -189,12 +189,16 @@ class ProviderLimits:
         """Take note that a pause is over: whether anything is let through now has yet to be seen."""
         self._silence.held()
 
-    def spent(self, requests: int, tokens: int, now: float, *, refused: int = 0, answered: int | None = None) -> None:
+    def spent(
+        self, requests: int, tokens: int, now: float, *, refused: int = 0, answered: int | None = None, early: int = 0
+    ) -> None:
         """Count what reports since the last call say was sent, refused and answered.
 
         Tokens may be below 0, where estimates were too high. `answered`: None where it is all that was not refused.
+        `early`: of those refused, also earlier, so many came before anything was let through; below 0 where they did
+        not after all.
         """
-        self._window.sent(requests, tokens, now, refused=refused)
+        self._window.sent(requests - early, tokens, now, refused=refused - early)
         if self._silence.spent(requests, refused, requests - refused if answered is None else answered, now):
             self._window.forget(now)
             self._refused_at = None

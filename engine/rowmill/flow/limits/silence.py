@@ -20,6 +20,7 @@ _NO_WAIT_S = 0.2  # shorter ones are no word on when to come back
 # A server may mean a wait of hours, or it may be a mistake that holds a run for a day: asked now and then, it tells
 _BELIEVED_S = 600.0
 _FIRST_LOOK_S = 5.0
+_TOGETHER_S = 0.05  # what is sent so close together may arrive in any order
 
 
 class Silence:
@@ -70,6 +71,55 @@ class Silence:
         if answered > 0:
             self.deaf_until = now + _LONG_S
         return True
+
+
+class Unheard:
+    """Which refusals of one worker came before anything was let through, of what it has sent itself.
+
+    What was sent before the first request that was let through was refused for another reason than its rate, also
+    where the answer is told in the same report. What was sent later and refused all the same speaks of the rate.
+
+    early: how many were of the first kind. So are all until it is known better, by which the number falls.
+    """
+
+    def __init__(self) -> None:
+        self.early = 0
+        self._lasts = True  # nothing was heard
+        self._refused: list[float] = []  # when they were sent, meanwhile
+        self._let_through = float("-inf")  # when the first request was sent that was
+
+    def refused(self, started: float) -> None:
+        """Count a refusal of what was sent then."""
+        if self._lasts:
+            self._refused.append(started)
+            self.early += 1
+        elif started <= self._let_through + _TOGETHER_S:
+            self.early += 1
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next answer is the first."""
+        return self._lasts
+
+    def answered(self, started: float) -> None:
+        """Hear the first answer, to what was sent then."""
+        self.early -= sum(1 for each in self._refused if each > started + _TOGETHER_S)
+        self._let_through = started
+        self._end()
+
+    def told(self, *, silent: bool, proven: bool) -> None:
+        """Hear from all workers: whether nothing is let through, whether anything was ever answered."""
+        if silent:
+            self._lasts = True
+        elif self._lasts:
+            if not proven:
+                # What was let through takes its time: then what was refused meanwhile speaks of the rate.
+                self.early -= len(self._refused)
+            self._end()
+
+    def _end(self) -> None:
+        self._lasts = False
+        self._refused.clear()
 
 
 def wait_s(asked_s: float | None, refused_s: float, *, silent: bool) -> float | None:

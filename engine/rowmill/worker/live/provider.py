@@ -14,7 +14,7 @@ from rowmill.core.tallies import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS
 from rowmill.core.wire import Answer, Failure, Reply, Request
 from rowmill.flow.doubt import Doubt, Verdict
 from rowmill.flow.leases.lease import ClientLease
-from rowmill.flow.limits.silence import wait_s
+from rowmill.flow.limits.silence import Unheard, wait_s
 from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Transport, dead_ends, faults, limit_headers
 
@@ -80,6 +80,7 @@ class Provider:
         self.doubt = Doubt()
         self._proven_elsewhere = False
         self._silent = False
+        self._unheard = Unheard()
         self._refused_since: float | None = None  # since it was known last to let something through
         self._alone = alone
         self._url = url
@@ -111,6 +112,7 @@ class Provider:
         self.failing = lease.failing
         self._proven_elsewhere = lease.proven
         self._silent = lease.silent
+        self._unheard.told(silent=lease.silent, proven=lease.proven)
         if lease.proven and not lease.silent:
             self._refused_since = None
         # A worker that has stopped by itself goes on once the supervisor has seen it: then a lease says so.
@@ -186,6 +188,8 @@ class Provider:
             self._streak = 0  # a reply to a request from before the failures does not speak for the server's health now
         if self._on_felt is not None:
             self.felt()
+        if self._unheard.waits:
+            self._unheard.answered(started)
         if self.same:
             self.same = max(0, self.same - _DIFFERENT)
         if self.doubt.rows and self.doubt.answered(started):
@@ -219,14 +223,16 @@ class Provider:
         completion = report.completion_tokens // report.answered if report.answered else 0
         report.doubtful.add(Spent(1, request.tokens, 0, completion))
 
-    def failed(self, failure: Failure, now: float) -> bool:
+    def failed(self, failure: Failure, started: float, now: float) -> bool:
         """Count a failed request; True where it is the one that makes this worker stop by itself.
 
         Where nothing was ever answered and the way to the server fails, that takes one failure, or three.
         """
         report, fault = self.report, failure.fault
         report.lost += fault.lowers_concurrency
-        report.limited += fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN
+        if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
+            report.limited += 1
+            self._unheard.refused(started)
         report.unhealthy += fault.unhealthy
         if not fault.unhealthy:
             self._streak = 0
@@ -313,6 +319,7 @@ class Provider:
         report.trouble = self.reason(self._trouble)[:_REASON_CHARACTERS] if self._trouble is not None else ""
         report.dead_end = self.dead_end(self._trouble) if self._trouble is not None else ""
         report.largest = self._largest
+        report.early = self._unheard.early
         self._largest = 0
         return report
 

@@ -203,7 +203,7 @@ class Settler:
         if self.tally is not None:
             self.tally.failed(fault.name, seen)
         failure = redacted(failure, provider.secrets)
-        if provider.failed(failure, now):
+        if provider.failed(failure, job.started, now):
             reason, dead_end = provider.reason(failure), provider.dead_end(failure)
             self._tell(Tripped(provider.number, reason, dead_end, now - job.started))
         if failure.maybe_billed:
