@@ -4,11 +4,12 @@ import json
 import math
 import time
 from collections.abc import Callable
+from random import Random
 
 import pytest
 
 from tests.end_to_end.conftest import Arrival, Place, Server
-from tests.end_to_end.several import Answer, error
+from tests.end_to_end.several import Answer, configure, error
 
 BUSY = error("Rate limit reached", "rate_limit_exceeded")
 
@@ -93,6 +94,64 @@ def test_refusals_and_first_answers_in_one_report_teach_no_limit(place: Place) -
     assert done.code == 0, done.err
     assert time.monotonic() - began < 15.0, "it took minutes: a limit of some a second was made of it"
     assert place.report["sessions"][0]["providers"]["main"]["limited"] == 3
+    assert "refused within every known limit" not in place.log
+
+
+def test_a_server_that_refuses_now_and_then_whatever_the_rate_is_not_held_to_a_crawl(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    at_random = Random(1)
+
+    def decide(_: Arrival) -> Answer | None:
+        return (429, {"retry-after": "1"}, BUSY) if at_random.random() < 0.03 else None
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(300)
+    done = place.run()
+    assert done.code == 0, done.err
+    figures = place.report["sessions"][0]["providers"]["main"]
+    assert figures["limited"] == len(witness.arrivals) - 300 >= 5
+    assert figures["held_s"] <= 2.1, "each of them held everybody for a second, and let go of them in another"
+
+
+def test_a_resume_into_a_minute_that_is_used_up_goes_on_as_soon_as_the_next_begins(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    used_up: list[float] = []  # since when
+
+    def decide(arrival: Arrival) -> Answer | None:
+        if not used_up:
+            return None
+        left_s = 2.0 - (arrival.at - max(used_up[0], 0.0)) if used_up[0] else 2.0
+        used_up[0] = used_up[0] or arrival.at
+        return (429, {"retry-after-ms": f"{left_s * 1000:.0f}", "retry-after": "1"}, BUSY) if left_s > 0 else None
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(400)
+    assert place.run("--limit", "100").code == 0
+    asked = len(witness.arrivals)
+    used_up.append(0.0)
+    done = place.run()
+    assert done.code == 0, done.err
+    second = witness.arrivals[asked:]
+    assert second[-1].at - second[0].at < 8.0
+    assert len(place.lines) == 400
+    assert "refused within every known limit" not in place.log
+
+
+def test_a_provider_that_lets_nothing_through_holds_up_none_of_the_others(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    silent = server(refusing(3.0, no_hint))
+    fine = server()
+    configure(place, [{"name": "silent", "base_url": silent.url}, {"name": "fine", "base_url": fine.url}])
+    place.write_rows(400)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert fine.arrivals[-1].at - fine.arrivals[0].at < 8.0
+    assert len(fine.counts) + len(silent.counts) >= 400
     assert "refused within every known limit" not in place.log
 
 

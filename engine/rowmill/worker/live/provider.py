@@ -15,6 +15,7 @@ from rowmill.core.wire import Answer, Failure, Reply, Request
 from rowmill.flow.doubt import Doubt, Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.silence import Unheard, wait_s
+from rowmill.flow.limits.strays import Strays
 from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Transport, dead_ends, faults, limit_headers
 
@@ -81,6 +82,7 @@ class Provider:
         self._proven_elsewhere = False
         self._silent = False
         self._unheard = Unheard()
+        self._strays = Strays()
         self._refused_since: float | None = None  # since it was known last to let something through
         self._alone = alone
         self._url = url
@@ -280,7 +282,10 @@ class Provider:
         """Return how long to send nothing after a 429 that asks for so long; None where it is for the row to wait."""
         if self._refused_since is None:
             self._refused_since = now
-        return wait_s(asked_s, now - self._refused_since, silent=self._silent or not self.proven)
+        silent = self._silent or not self.proven
+        if self._strays.refused(asked_s, self.report.answered) and not silent:
+            return None
+        return wait_s(asked_s, now - self._refused_since, silent=silent)
 
     def pause(self, seconds: float, now: float, rng: Random) -> None:
         """Send nothing for so long: the server has said so."""
