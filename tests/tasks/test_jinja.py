@@ -107,3 +107,32 @@ def test_what_is_no_template_is_refused_by_its_key(text: str, reason: str) -> No
 def test_a_template_cannot_change_what_a_row_holds() -> None:
     with pytest.raises(InvalidRow, match="SecurityError"):
         rendered("{{ a.append(1) }}", a=[])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 'x' * 10 ** 10 }}",
+        "{{ 10 ** 10 * [0] }}",
+        "{{ 2 ** (10 ** 10) }}",
+        "{{ 'x'|center(10 ** 10) }}",
+        "{{ 'x'.ljust(10 ** 10) }}",
+        "{{ '%10000000000d' % 1 }}",
+        "{{ '%*d'|format(10 ** 10, 1) }}",
+        "{{ '{:>10000000000}'.format(1) }}",
+        "{{ 'a\nb'|indent(width=10 ** 10) }}",
+        "{{ [1]|slice(10 ** 10)|list }}",
+        "{% set x = 'x' * 9 ** 8 %}{{ x + x }}",
+        "{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}",
+    ],
+)
+def test_what_would_take_the_machine_with_it_fails_its_row(text: str) -> None:
+    with pytest.raises(InvalidRow, match=r"task.prompt: TooMuch: it makes a value of more than 67,108,864"):
+        JinjaTemplate(text, "task.prompt").render({})
+
+
+def test_what_is_bounded_still_does_its_work() -> None:
+    text = (
+        "{{ 'x'|center(5) }}{{ 'y' * 3 }}{{ 2 ** 10 }}{{ '%05.2f' % 3.1 }}{{ '%s'|format(a) }}{{ '{0:>3}'.format(a) }}"
+    )
+    assert JinjaTemplate(text, "task.prompt").render({"a": 1}) == "  x  yyy102403.101  1"

@@ -2,7 +2,7 @@
 
 A template sees the row's columns by their names, and the whole row as `row` (`row["a b"]` for names that are no
 identifiers). What differs from plain Jinja2, and why:
-- Sandboxed: a template may come with somebody else's recipe. No template can be included.
+- Sandboxed: a template may come with somebody else's recipe. No template can be included. What it makes is bounded.
 - A column that a row lacks is an error of that row (StrictUndefined), unless `is defined` or `default` allows for it.
 - Values are put in as in `{column}` templates: null as nothing, truth values, lists and objects as JSON. `tojson`
   escapes nothing for HTML.
@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rowmill.core.errors import ConfigError, InvalidRow
+from rowmill.tasks.bounded import BoundedEnvironment, joined
 from rowmill.tasks.numbers import encode
 from rowmill.tasks.rows import ColumnUse
 from rowmill.tasks.template import text_of
@@ -39,8 +39,8 @@ def _json(value: Any, indent: int | None = None) -> str:
     return msgspec.json.format(encode(value), indent=indent or 0).decode()
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment() -> BoundedEnvironment:
+    environment = BoundedEnvironment(
         undefined=StrictUndefined,
         finalize=_finalized,
         trim_blocks=True,
@@ -63,13 +63,16 @@ class JinjaTemplate:
         """Compile the text; `key` names it in errors. Raises `ConfigError` where it is no template."""
         try:
             tree = _ENVIRONMENT.parse(text)
-            self._render = _ENVIRONMENT.from_string(text).render
+            template = _ENVIRONMENT.from_string(text)
         except TemplateSyntaxError as error:
             raise ConfigError(f"{key}: line {error.lineno}: {error.message}") from None
         except (TemplateError, RecursionError) as error:
             raise ConfigError(f"{key}: {error}") from None
         if any(True for _ in meta.find_referenced_templates(tree)):
             raise ConfigError(f"{key}: a template cannot include, import or extend another; write it as one text")
+        # Without loops a text is as long as the template and its values, and pieces take a third more time.
+        self._render = template.render
+        self._pieces = template.generate if any(True for _ in tree.find_all(nodes.For)) else None
         self._key = key
         guarded = _guarded(tree)
         # A column wins over a global of its name, as over `range`.
@@ -88,7 +91,7 @@ class JinjaTemplate:
         # A column of that name stands for itself.
         context = {_ROW: values, **values} if self.whole else values
         try:
-            return self._render(context)
+            return self._render(context) if self._pieces is None else joined(self._pieces(context))
         except UndefinedError as error:
             told = error.message or "something is undefined"
             missing = next((use.column for use in self.named if told == f"{use.column!r} is undefined"), None)
