@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from rowmill.simulator import replies
 from tests.end_to_end.conftest import Arrival, Place, Server
 from tests.end_to_end.several import Answer, configure, error
 
@@ -169,3 +170,23 @@ def test_a_row_that_is_refused_for_its_own_size_fails_soon_and_lowers_nobodys_li
     assert witness.counts[7] == 1
     assert place.report["sessions"][0]["providers"]["main"]["limited"] == 0
     assert "refused within every known limit" not in place.log
+
+
+def test_one_absurd_usage_ends_no_budget_and_is_told(place: Place, server: Callable[..., Server]) -> None:
+    def decide(arrival: Arrival) -> Answer | None:
+        if arrival.row not in (7, 40):
+            return None
+        body = json.loads(replies.compose(arrival.body, replies.fingerprint(arrival.body)).body)
+        body["usage"] = {"prompt_tokens": 10**11 if arrival.row == 7 else -3, "completion_tokens": 10**11}
+        return 200, {}, json.dumps(body).encode()
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(100)
+    prices = ("--set", "prices.sim-small={input=1.0,output=4.0}")
+    done = place.run("--set", "budget.max_tokens=100000", "--set", "budget.max_usd=1.0", *prices)
+    assert done.code == 0, done.err
+    assert len(place.lines) == 100
+    assert place.report["sessions"][0]["providers"]["main"]["odd_usage"] == 2
+    assert 10_000 < place.report["cost"]["tokens"] < 40_000
+    assert "odd usage 2, counted as estimated" in done.err

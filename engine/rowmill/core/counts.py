@@ -49,6 +49,7 @@ class ProviderSums(Sums, array_like=True):
     doubtful: Spent = msgspec.field(default_factory=Spent)  # beside it, what may be billed without one, estimated
     models: dict[str, Spent] = msgspec.field(default_factory=dict)  # by the model that replies name, where rows name it
     odd_headers: int = 0  # limit headers that make no sense
+    odd_usage: int = 0  # replies whose usage is impossible, and was taken as an estimate
     early: int = 0  # of the 429s, those from before anything was let through: they say nothing of a rate
 
 

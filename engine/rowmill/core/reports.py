@@ -39,6 +39,7 @@ class ProviderFigures(msgspec.Struct, kw_only=True):
     opened: int = 0  # times that the breaker opened
     in_flight_max: int = 0
     odd_headers: int = 0  # limit headers that made no sense
+    odd_usage: int = 0  # replies whose usage was impossible, and counts as an estimate
     requests_per_minute: float | None = None  # in force at the end: configured or learned
     tokens_per_minute: float | None = None
 

@@ -351,6 +351,7 @@ class ProviderController:
             opened=self._breaker.opened,
             in_flight_max=self._in_flight_max,
             odd_headers=total.odd_headers,
+            odd_usage=total.odd_usage,
             requests_per_minute=None if requests is None else round(requests.rate * 60, 1),
             tokens_per_minute=None if tokens is None else round(tokens.rate * 60, 1),
         )

@@ -103,6 +103,14 @@ def counted(usage: bytes) -> tuple[int, int, int]:
     return prompt, tokens.completion_tokens + tokens.output_tokens, cached(usage, prompt)
 
 
+def readable_usage(usage: bytes) -> bool:
+    """Whether a usage can be counted; one that is not there is as good as one of nothing."""
+    try:
+        return usage == NULL or bool(_decode_usage(usage))
+    except msgspec.DecodeError:
+        return False
+
+
 def cached(usage: bytes, prompt_tokens: int) -> int:
     """Return how many of a usage's prompt tokens the provider had cached; 0 where it does not say."""
     if _CACHED not in usage:

@@ -152,6 +152,7 @@ def test_one_provider_with_nothing_unusual_adds_nothing() -> None:
         ({"opened": 1, "requests_per_minute": None}, "breaker opened once"),
         ({"opened": 12, "requests_per_minute": None}, "breaker opened 12 times"),
         ({"odd_headers": 1234, "requests_per_minute": None}, "odd limit headers 1,234"),
+        ({"odd_usage": 1, "requests_per_minute": None}, "odd usage 1, counted as estimated"),
         ({"state": "closed", "requests_per_minute": None}, "closed at the end"),
         (
             {"held_s": 2.0, "requests_per_minute": 0.5, "tokens_per_minute": 90_000.0},
@@ -305,6 +306,7 @@ provider_figures = st.builds(
     opened=counts,
     in_flight_max=counts,
     odd_headers=counts,
+    odd_usage=counts,
     requests_per_minute=st.none() | st.floats(0, 10**9),
     tokens_per_minute=st.none() | st.floats(0, 10**12),
 )

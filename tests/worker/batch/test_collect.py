@@ -82,6 +82,28 @@ def test_every_row_gets_the_bytes_that_the_live_path_writes(tmp_path: Path) -> N
     run(story())
 
 
+@pytest.mark.parametrize("packed", [1, 4])
+def test_a_usage_that_no_request_can_have_counts_as_what_the_others_cost(tmp_path: Path, packed: int) -> None:
+    async def story() -> None:
+        disk = RunOnDisk(tmp_path, texts(8), schema=SCHEMA, rows_per_request=packed)
+        process = disk.process()
+        part = await process.build()
+        lines = []
+        for number, line in enumerate(part.lines):
+            n = n_of(line)
+            rows = [{"id": str(place), "answer": {"n": n + place}} for place in range(1, packed + 1)]
+            tokens = (10**11, 10**11) if number == 1 else (10, 7)
+            lines.append(
+                answered(line["custom_id"], completion({"answers": rows} if packed > 1 else {"n": n}, tokens=tokens))
+            )
+        found = await process.collect(part, written(tmp_path / "output", lines))
+        assert (found.answered, found.odd_usage) == (8, 1)
+        assert found.spent == Spent(8 // packed, 80 // packed, 0, 56 // packed)
+        assert sum(record["usage"][0] for record in disk.records().values()) == 80 // packed
+
+    run(story())
+
+
 def test_what_the_output_includes_is_there(tmp_path: Path) -> None:
     async def story() -> None:
         disk = RunOnDisk(tmp_path, [{"id": 1, "text": "question 0", "more": [1]}])

@@ -163,6 +163,8 @@ def _incidents(provider: ProviderFigures) -> list[str]:
         parts.append(f"breaker opened {figures.times(provider.opened)}")
     if provider.odd_headers:
         parts.append(f"odd limit headers {provider.odd_headers:,}")
+    if provider.odd_usage:
+        parts.append(f"odd usage {provider.odd_usage:,}, counted as estimated")
     return parts
 
 

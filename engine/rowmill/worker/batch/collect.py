@@ -33,11 +33,12 @@ from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
-from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, verdict_on
+from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, priced, verdict_on
 from rowmill.worker.defects import defect
 from rowmill.worker.failures import failure_of, may_be_one_row
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.stored_replies import tokens_of
+from rowmill.worker.usage import is_possible, spread
 
 _FREE_TRIES = 20  # that spend no attempt of a row: a provider that refuses it more often means the row
 _STEP_ROWS = 1024  # that need no more than a look, until the loop may turn to other things
@@ -60,7 +61,7 @@ class Collected(msgspec.Struct):
     spent: what the results cost, all of them, whoever has recorded their rows; wasted: that of it which bought no
     answer. closed: what failed in a way in which every row would. tried: rows that are left after something that counts
     as an attempt. missing: rows that were asked for and have no result. unknown: results that are for no row of the
-    try.
+    try. odd_usage: results whose usage is impossible, and was taken as an estimate.
     """
 
     answered: int = 0  # rows, by this collection
@@ -76,6 +77,7 @@ class Collected(msgspec.Struct):
     wasted: Spent = msgspec.field(default_factory=Spent)
     closed: Failure | None = None
     unknown: int = 0
+    odd_usage: int = 0
     faults: dict[str, int] = msgspec.field(default_factory=dict)  # fault class -> results
 
 
@@ -164,6 +166,7 @@ class _Collector:
         self._sent = sent
         self._sent_from = self._sent_to = 0  # the rows of the line that was sent last
         self._number = t.number
+        self._size = t.size
         self._completed = t.status == "completed"  # then a row without a result has been tried
         self._earlier = earlier
         self._rules = rules
@@ -176,7 +179,7 @@ class _Collector:
         for name in names:
             result = self._results[name]
             if result.ok:
-                cost = paid(result.body)
+                cost = self._possible(Verdict(None, paid(result.body)), self._task.reply_tokens).spent
                 self.found.spent.add(cost)
                 self.found.wasted.add(cost)
 
@@ -226,9 +229,25 @@ class _Collector:
     def _read(self, row: int) -> _RequestRows:
         rows, name = self._starts[row]
         verdict = verdict_on(self._results[name], self._task, rows, self._rules.secrets)
+        verdict = self._possible(verdict, self._task.reply_tokens * rows)
         self.found.spent.add(verdict.spent)
         self.found.wasted.add(verdict.wasted)
         return _RequestRows(row, rows, verdict)
+
+    def _possible(self, verdict: Verdict, cap: int) -> Verdict:
+        """Return the verdict with usage that its request can have, by what is known whenever it is collected again."""
+        said = verdict.spent
+        if is_possible(said.prompt_tokens, said.completion_tokens, size=self._size, cap=cap):
+            return verdict
+        self.found.odd_usage += 1
+        before = self.found.spent
+        requests = max(before.requests, 1)
+        prompt = before.prompt_tokens // requests
+        completion = before.completion_tokens // requests if before.requests else cap
+        if verdict.found is None or isinstance(verdict.found, Failure):
+            usual = Spent(said.requests, prompt, 0, completion)
+            return Verdict(verdict.found, usual, usual)
+        return priced(spread(verdict.found, prompt, completion))
 
     # Rows
 

@@ -32,6 +32,7 @@ class BatchFiles:
     ) -> None:
         """`rewrite`: makes a body ask the provider's own model."""
         self.counters = Counters()
+        self.odd_usage = 0  # results whose usage was taken as an estimate
         self.url = url_of(config.task.api)
         self._shards = shards
         self._config = config
@@ -80,6 +81,7 @@ class BatchFiles:
         counters.replies += found.spent.requests
         counters.reasked += found.reasked
         counters.packed += found.packed
+        self.odd_usage += found.odd_usage
         counters.tokens_saved += found.tokens_saved
         for name, count in found.faults.items():
             counters.faults[name] = counters.faults.get(name, 0) + count

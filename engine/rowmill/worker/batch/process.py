@@ -204,7 +204,12 @@ class _BatchWorker(SupervisedWorker):
         counters.requests = max(0, sent.requests - before.requests)
         counters.retries = max(0, sent.retries - before.retries)
         counters.maybe_billed_twice = max(0, sent.maybe_billed_twice - before.maybe_billed_twice)
-        report = ProviderReport(requests=counters.requests, answered=counters.replies, retries=counters.retries)
+        report = ProviderReport(
+            requests=counters.requests,
+            answered=counters.replies,
+            retries=counters.retries,
+            odd_usage=self._files.odd_usage,
+        )
         none = ProviderReport()
         self._tell(
             Heartbeat(

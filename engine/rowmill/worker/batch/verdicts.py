@@ -43,10 +43,10 @@ def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str,
     try:
         if task.rows_per_request > 1:
             unpacked = task.unpack(result.body, rows)
-            return _priced([told(each, secrets) if isinstance(each, InvalidOutput) else each for each in unpacked])
-        return _priced([task.parse(result.body)])
+            return priced([told(each, secrets) if isinstance(each, InvalidOutput) else each for each in unpacked])
+        return priced([task.parse(result.body)])
     except InvalidOutput as invalid:
-        return _priced([told(invalid, secrets)])
+        return priced([told(invalid, secrets)])
     except (BadReply, Declined) as error:
         within = faults.inside(reply) if isinstance(error, BadReply) else None
         failure = redacted(within or failure_of(error, result.status), secrets)
@@ -55,7 +55,8 @@ def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str,
         return Verdict(redacted(defect(error, status=result.status), secrets), paid(result.body), paid(result.body))
 
 
-def _priced(answers: Sequence[Answer | InvalidOutput]) -> Verdict:
+def priced(answers: Sequence[Answer | InvalidOutput]) -> Verdict:
+    """Return the verdict of these results of one request, with what they have cost."""
     spent, wasted = Spent(1), Spent(1)
     for each in answers:
         answer = each.answer if isinstance(each, InvalidOutput) else each

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rowmill.core.amounts import Spent
 from rowmill.core.counts import Counters
 from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
 from rowmill.core.wire import Answer, Failure, Reply
@@ -26,6 +27,7 @@ from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
 from rowmill.worker.outcome_writer import OutcomeWriter
+from rowmill.worker.usage import USUAL_TOKENS, possible, spread
 
 if TYPE_CHECKING:
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
@@ -35,10 +37,6 @@ _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does n
 _DEAD_END_WAIT_S = 0.2  # times the tries of a row so far: the supervisor's probes are what is waited for
 _LONGEST_DEAD_END_WAIT_S = 0.8
 _OK = 200
-_USUAL_TOKENS = 4096  # of a request: no more is asked about those
-# What no request takes: a token is a byte at least, but for what gateways and images add, and a reply keeps to its cap.
-_ADDED_TOKENS = 65_536
-_LONGEST_REPLY = 1_048_576
 
 
 class Settler:
@@ -99,12 +97,12 @@ class Settler:
                 return
             answer = self._task.parse(reply.body)
         except Declined as error:
-            provider.declined(paid(reply.body))
+            provider.declined(_paid(job, provider, reply.body))
             self._fail(job, provider, failure_of(error, reply.status), now)
         except BadReply as error:
             within = faults.inside(reply)
             if within is None and isinstance(error, EmptyReply):
-                provider.declined(paid(reply.body))
+                provider.declined(_paid(job, provider, reply.body))
             self._fail(job, provider, within or failure_of(error, reply.status), now)
         except InvalidOutput as invalid:
             invalid.answer = _possible(job, provider, invalid.answer)
@@ -117,7 +115,7 @@ class Settler:
             if answer.finish_reason in faults.BROKEN_OFF and (failure := faults.inside(reply)) is not None:
                 self._fail(job, provider, failure, now)
                 return
-            if answer.prompt_tokens + answer.completion_tokens > _USUAL_TOKENS:
+            if not 0 < answer.prompt_tokens + answer.completion_tokens <= USUAL_TOKENS:
                 answer = _possible(job, provider, answer)
             provider.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
@@ -129,7 +127,10 @@ class Settler:
         members = pack.members
         assert members is not None
         assert pack.request is not None
-        together = _possible(pack, provider, _together(results))
+        told_ = _together(results)
+        together = _possible(pack, provider, told_, len(members))
+        if together is not told_:
+            results = spread(results, together.prompt_tokens, together.completion_tokens)
         provider.answered(pack.request, pack.debit, together, pack.started, now)
         if self._reservations is not None:
             self._reservations.answered(pack, provider, together)
@@ -353,17 +354,23 @@ class Settler:
         self._writer.failure(job, job.fallback.failure, monotonic())
 
 
-def _possible(job: Job, provider: Provider, answer: Answer) -> Answer:
-    """Return the answer with usage that its request can have: what is impossible is no figure to end a budget by."""
+def _possible(job: Job, provider: Provider, answer: Answer, rows: int = 1) -> Answer:
+    """Return the answer to so many rows with usage that its request can have (see `usage`)."""
     assert job.request is not None
-    prompt, completion = answer.prompt_tokens, answer.completion_tokens
-    cap = provider.most_output
-    longest = 4 * cap + _ADDED_TOKENS if cap else _LONGEST_REPLY
-    if prompt <= len(job.request.body) + _ADDED_TOKENS and completion <= longest:
-        return answer
     report = provider.report
+    cap = provider.most_output * rows
     usual = report.completion_tokens // report.answered if report.answered else cap
-    return msgspec.structs.replace(answer, prompt_tokens=job.request.tokens, completion_tokens=usual, cached_tokens=0)
+    found = possible(answer, size=len(job.request.body), cap=cap, estimate=(job.request.tokens, usual))
+    report.odd_usage += found is not answer
+    return found
+
+
+def _paid(job: Job, provider: Provider, body: bytes) -> Spent:
+    """Return what a reply cost that is no answer."""
+    said = paid(body)
+    answer = Answer(b"null", b"null", b"null", b"null", said.prompt_tokens, said.completion_tokens, said.cached_tokens)
+    found = _possible(job, provider, answer, 1 if job.members is None else len(job.members))
+    return Spent(1, found.prompt_tokens, found.cached_tokens, found.completion_tokens)
 
 
 def _together(results: list[Answer | InvalidOutput]) -> Answer:
