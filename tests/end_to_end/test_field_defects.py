@@ -1,5 +1,6 @@
 """Defects that rows meet, injected into the real worker: a row fails, the run goes on; or every row's, and it stops."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +66,48 @@ def test_a_defect_that_two_rows_meet_costs_two_rows(
     assert "died" not in place.log
     assert place.log.count("by way of") <= 2, "once a worker"
     assert sum(witness.counts.values()) <= 150, "nobody was asked twice"
+
+
+def test_a_row_that_kills_its_worker_is_given_up_and_nothing_else_is_lost(
+    place: Place, server: Callable[..., Server], tmp_path: Path
+) -> None:
+    witness = server()
+    place.configure(witness.url)
+    place.write_rows(150)
+    inject(place, tmp_path / "injected", "tasks.plain:PlainTask.build", "__import__('os')._exit(9)")
+    done = place.run()
+    assert done.code == 1, done.err
+    assert [(row["index"], row["class"]) for row in place.failed] == [(3, "poison_row"), (77, "poison_row")]
+    assert len(place.lines) == 150
+    assert set(witness.counts) == set(range(150)) - {3, 77}
+    session = place.report["sessions"][0]
+    assert session["deaths"] <= 6, "three each"
+    again = sum(witness.counts.values()) - 148
+    assert again <= session["billed_twice_max"], "what was in flight, or not on disk yet"
+
+
+def test_whatever_a_template_raises_for_a_row_is_that_rows_failure(place: Place, server: Callable[..., Server]) -> None:
+    witness = server()
+    place.configure(witness.url)
+    bad = {
+        1: "{{ x.y.z }}",
+        2: "{{ 1 // 0 }}",
+        3: "{{ [1, 'a']|sum }}",
+        4: "{{ m(m) }}",
+        5: "{{ 'x' * 10 ** 10 }}",
+        6: "{{ row['missing'] }}",
+        7: "{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}",
+        8: "{{ text.__class__ }}",
+        9: "{{ 'x'|tojson(indent='a') }}",
+        10: "{{ range(10 ** 9)|list }}",
+    }
+    cases = "".join(f"{{% elif n == {n} %}}{text}" for n, text in bad.items())
+    macro = "{% macro m(f) %}{{ f(f) }}{% endmacro %}"
+    prompt = f"{macro}Summarise in one line:\n{{{{ text }}}}{{% if n == 0 %}}{cases}{{% endif %}}"
+    place.write_lines(json.dumps({"id": n, "n": n, "x": 1, "text": f"row {n:06d}"}).encode() + b"\n" for n in range(60))
+    done = place.run("--set", "task.template=jinja", "--set", f"task.prompt={prompt}")
+    assert done.code == 1, done.err
+    assert {row["index"]: row["class"] for row in place.failed} == dict.fromkeys(bad, "invalid_row")
+    assert set(witness.counts) == set(range(60)) - set(bad)
+    assert "Traceback" not in done.err
+    assert place.report["sessions"][0]["deaths"] == 0

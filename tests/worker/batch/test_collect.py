@@ -104,6 +104,38 @@ def test_a_usage_that_no_request_can_have_counts_as_what_the_others_cost(tmp_pat
     run(story())
 
 
+@pytest.mark.parametrize("place", ["build", "parse", "result", "reply", "classify"])
+def test_a_defect_is_the_failure_of_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    async def story() -> None:
+        disk = RunOnDisk(tmp_path, texts(8), schema=SCHEMA)
+        process = disk.process()
+        holder: Any = {"result": process.shards.writer, "reply": process.shards.writer, "classify": faults}.get(
+            place, disk.task
+        )
+        real = getattr(holder, place)
+
+        def broken(*arguments: Any) -> Any:
+            for each in arguments:
+                index, text = getattr(each, "index", None), getattr(each, "body", each)
+                if index == 3 or (isinstance(text, bytes) and (b"question 3" in text or b'\\"n\\": 3' in text)):
+                    raise KeyError("x")
+            return real(*arguments)
+
+        monkeypatch.setattr(holder, place, broken)
+        part = await process.build()
+        lines = []
+        for line in part.lines:
+            n = n_of(line)
+            lines.append(answered(line["custom_id"], completion("no" if place == "reply" and n == 3 else {"n": n})))
+        found = await process.collect(part, written(tmp_path / "output", lines))
+        assert found.answered == 7
+        failed = {row: record["line"]["error"] for row, record in disk.records().items() if record["failed"]}
+        assert [(row, error["class"]) for row, error in failed.items()] == [(3, "internal_error")]
+        assert "KeyError at test_collect.py" in failed[3]["message"]
+
+    run(story())
+
+
 def test_what_the_output_includes_is_there(tmp_path: Path) -> None:
     async def story() -> None:
         disk = RunOnDisk(tmp_path, [{"id": 1, "text": "question 0", "more": [1]}])

@@ -422,3 +422,35 @@ def test_four_processes_ask_once_for_what_none_of_them_died_asking(place: Path, 
     by_the_living = Counter(content for who, content in sent if who not in killed)
     assert max(by_the_living.values()) == 1
     assert len(sent) <= DISTINCT + 600 * kills  # what a dead worker had asked for and not yet told
+
+
+def test_a_leader_whose_end_cannot_be_told_leaves_nobody_waiting(
+    start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = start()
+    assert worker.take((0, "a"), (1, "a"), (2, "a")) == [0]
+
+    def broken(_: Any) -> bytes:
+        raise KeyError("x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rowmill.worker.live.dedup.encode", broken)
+        with pytest.raises(KeyError):
+            worker.answer(0, "for a")
+    assert list(worker.leads) == [1], "the next one asks"
+    worker.answer(1, "for a")
+    assert set(worker.recorded) == {2}
+
+
+def test_a_row_that_has_no_key_fails_and_the_others_are_taken(start: Callable[[], Worker]) -> None:
+    worker = start()
+    key_of = worker.dedup._key
+
+    def broken(body: bytes) -> bytes:
+        if body == b"b?":
+            raise KeyError("x")
+        return key_of(body)
+
+    worker.dedup._key = broken
+    assert worker.take((0, "a"), (1, "b"), (2, "c")) == [0, 2]
+    assert set(worker.recorded) == {1}

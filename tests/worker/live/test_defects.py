@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rowmill.core.errors import MachineError
-from tests.worker.live.conftest import Start, Wire, reply, run
+from rowmill.transport import faults
+from tests.worker.live.conftest import Start, Wire, at_work, failure, reply, run
+from tests.worker.live.test_second_asks import SCHEMA, Model, answers, results, task
 
 BAD = 3
 ERRORS = [
@@ -105,3 +108,93 @@ def test_a_defect_that_every_row_meets_stops_the_run_soon(
             assert "the same error on 20 rows" in at.told.closed[0].reason
 
     run(story())
+
+
+def test_a_pack_that_a_defect_meets_in_one_row_costs_that_row(work: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        model = Model(lambda rows, _nth: answers(rows))
+        async with work(8, model, task=task(schema=SCHEMA, rows_per_request=4)) as at:
+            of_three = failing(at.dispatcher._task.unpack, KeyError("x"), lambda body, _: b'\\"n\\": 3' in body)
+            monkeypatch.setattr(at.dispatcher._task, "unpack", of_three)
+            at.feed()
+            await at.done()
+            assert await results(at) == {row: "internal_error" if row == BAD else {"n": row} for row in range(8)}
+            assert at.in_flight_rows() == []
+
+    run(story())
+
+
+def test_a_pack_that_is_recorded_by_half_is_asked_for_its_other_half_and_counted_once(
+    work: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        model = Model(lambda rows, _nth: answers(rows))
+        async with work(4, model, task=task(schema=SCHEMA, rows_per_request=4), concurrency=1) as at:
+            once = iter([True])
+            broken = failing(at.writer.result, KeyError("x"), lambda job, *_: job.index == 2 and next(once, False))
+            monkeypatch.setattr(at.writer, "result", broken)
+            at.feed()
+            await at.done()
+            assert await results(at) == {row: {"n": row} for row in range(4)}
+            assert model.asked == [[0, 1, 2, 3], [2], [3]]
+            report = at.providers[0].report
+            assert (report.answered, report.prompt_tokens, report.doubtful.requests) == (3, 30, 0)
+
+    run(story())
+
+
+@pytest.mark.parametrize("place", ["again", "result", "reply"])
+def test_a_defect_after_a_reply_was_counted_counts_it_no_second_time(
+    work: Start, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    async def story() -> None:
+        say = "no" if place != "result" else {"n": BAD}
+        model = Model(lambda rows, _nth: say if rows == [BAD] else answers(rows))
+        async with work(6, model, task=task(schema=SCHEMA)) as at:
+            holder = at.dispatcher._task if place == "again" else at.writer
+            broken = failing(getattr(holder, place), KeyError("x"), lambda *all_: place == "again" or of_bad(*all_))
+            monkeypatch.setattr(holder, place, broken)
+            at.feed()
+            await at.done()
+            assert await results(at) == {row: "internal_error" if row == BAD else {"n": row} for row in range(6)}
+            report = at.providers[0].report
+            assert (report.answered, report.prompt_tokens, report.doubtful.requests) == (6, 60, 0)
+
+    run(story())
+
+
+def test_a_body_that_cannot_be_made_a_providers_own_fails_its_row_unsent(work: Start) -> None:
+    async def story() -> None:
+        wire = Wire(lambda *_: reply())
+        async with work(6, wire) as at:
+            at.providers[0].rewrite = failing(bytes, KeyError("model"), lambda body: b"row %d" % BAD in body)
+            at.feed()
+            await at.done()
+            records = await at.outcomes()
+            assert [row for row, record in records.items() if record["failed"]] == [BAD]
+            assert BAD not in {row for row, _ in wire.sent}
+            assert at.providers[0].report.doubtful.requests == 0
+            assert at.dispatcher.in_flight == 0
+
+    run(story())
+
+
+def test_a_defect_in_what_was_stored_of_a_row_fails_that_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def killed() -> None:
+        hanging = Model(lambda rows, nth: "no" if nth == 1 else failure(faults.RATE_LIMITED, retry_after=500.0))
+        async with at_work(tmp_path)(1, hanging, task=task(schema=SCHEMA)) as at:
+            at.feed()
+            await at.until(lambda: len(hanging.asked) == 2)
+            await at.shard.checkpoint.commit()
+
+    async def resumed() -> None:
+        async with at_work(tmp_path)(1, Model(lambda rows, _nth: answers(rows)), task=task(schema=SCHEMA)) as at:
+            broken = failing(len, KeyError("x"), lambda *_: True)
+            monkeypatch.setattr("rowmill.worker.live.feeder.invalid_output", broken)
+            at.feed()
+            await at.done()
+            assert await results(at) == {0: "internal_error"}
+            assert (await at.outcomes())[0]["usage"] == [10, 7]
+
+    run(killed())
+    run(resumed())

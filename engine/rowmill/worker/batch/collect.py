@@ -290,17 +290,16 @@ class _Collector:
             job = request.jobs.get(row)
             if job is None:
                 continue
-            if isinstance(answer, InvalidOutput):
-                self._ask_again(job, answer, alone=request.rows == 1)
-                continue
-            if row != first:
+            if not isinstance(answer, InvalidOutput) and row != first:
                 job.requests = 0
             try:
-                self._writer.result(job, answer, monotonic())
+                if isinstance(answer, InvalidOutput):
+                    self._ask_again(job, answer, alone=request.rows == 1)
+                else:
+                    self._writer.result(job, answer, monotonic())
+                    self.found.answered += 1
             except Exception as error:  # noqa: BLE001 - it is this row's
                 self._fail(job, defect(error))
-                continue
-            self.found.answered += 1
 
     def _ask_again(self, job: Job, invalid: InvalidOutput, *, alone: bool) -> None:
         """Store a reply that is no valid answer, unless the row was asked often enough."""

@@ -202,9 +202,13 @@ class PartWriter:
             job.asked = len(stored)
             self._fail(job, failure_of(invalid_output(last)))
             return False
-        for each in stored:
-            assert job.request is not None
-            job.request = self._task.again(job.request, invalid_output(each))
+        try:
+            for each in stored:
+                assert job.request is not None
+                job.request = self._task.again(job.request, invalid_output(each))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(job, defect(error))
+            return False
         return True
 
     def _fail(self, job: Job, failure: Failure) -> None:

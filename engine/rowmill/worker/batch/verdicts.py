@@ -32,6 +32,13 @@ class Verdict(msgspec.Struct):
 
 def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
     """Read the result of a request of so many rows, as a live reply is (see `failures`). `secrets` are redacted."""
+    try:
+        return _read(result, task, rows, secrets)
+    except Exception as error:  # noqa: BLE001 - it is these rows'
+        return Verdict(redacted(defect(error, status=result.status), secrets), paid(result.body), paid(result.body))
+
+
+def _read(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
     if result.unasked:
         return Verdict()
     if not result.status:
@@ -51,8 +58,6 @@ def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str,
         within = faults.inside(reply) if isinstance(error, BadReply) else None
         failure = redacted(within or failure_of(error, result.status), secrets)
         return Verdict(failure, paid(result.body), paid(result.body))
-    except Exception as error:  # noqa: BLE001 - it is these rows'
-        return Verdict(redacted(defect(error, status=result.status), secrets), paid(result.body), paid(result.body))
 
 
 def priced(answers: Sequence[Answer | InvalidOutput]) -> Verdict:

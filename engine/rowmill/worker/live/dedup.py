@@ -29,6 +29,7 @@ from rowmill.store.cache.claims import Claim, Claims
 from rowmill.store.cache.kept_replies import Replies
 from rowmill.store.cache.keys import keying
 from rowmill.store.cache.shared_results import decode, encode
+from rowmill.worker.defects import defect
 from rowmill.worker.job import FOLLOWING, READY, Job
 
 _TICK_S = 0.05  # results are published, and claims of others looked up, this often
@@ -101,8 +102,14 @@ class Dedup:
         key_of = self._key
         led, elsewhere, unclaimed = self._led, self._elsewhere, self._unclaimed
         fresh: dict[bytes, list[Job]] = {}
+        taken: list[Job] = []
         for job in jobs:
-            key = key_of(job.request.body)  # type: ignore[union-attr]  # built, as the docstring says
+            job.state = FOLLOWING[job.state]
+            try:
+                key = key_of(job.request.body)  # type: ignore[union-attr]  # built, as the docstring says
+            except Exception as error:  # noqa: BLE001 - it is this row's
+                self._record(job, defect(error), now)
+                continue
             if key in led:
                 followers = led[key]
                 if followers is None:
@@ -111,9 +118,9 @@ class Dedup:
                 followers = elsewhere.get(key) or unclaimed.get(key) or fresh.get(key)
                 if followers is None:
                     followers = fresh[key] = []
-            job.state = FOLLOWING[job.state]
             followers.append(job)
-        self._hold(jobs)
+            taken.append(job)
+        self._hold(taken)
         if fresh and self._replies is not None:
             self._take_hits(self._replies, fresh, now)
         unclaimed.update(fresh)
@@ -214,7 +221,7 @@ class Dedup:
 
     def answered(self, job: Job, answer: Answer, now: float) -> None:
         """Hear that a row that leads has its answer."""
-        data = encode(answer)
+        data = self._encoded(job, answer)
         if self._replies is not None and not self._told:
             self._to_store.append((job.key, data))
             self._to_store_bytes += len(data)
@@ -223,7 +230,14 @@ class Dedup:
 
     def failed(self, job: Job, failure: Failure, now: float) -> None:
         """Hear that a row that leads has failed for good."""
-        self._over(job, failure, encode(failure), now)
+        self._over(job, failure, self._encoded(job, failure), now)
+
+    def _encoded(self, job: Job, result: Answer | Failure) -> bytes:
+        try:
+            return encode(result)
+        except Exception:
+            self.release(job)  # or those that follow would wait for ever
+            raise
 
     def release(self, job: Job) -> None:
         """Hear that a row that leads will not be sent, and has no outcome: the next one that asks the same leads."""

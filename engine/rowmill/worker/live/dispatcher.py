@@ -217,17 +217,21 @@ class Dispatcher:
             provider: Provider = job.provider  # type: ignore[assignment]  # _admit has chosen it
             body = job.request.body  # type: ignore[union-attr]  # and built the request
             try:
-                if provider.rewrite is not None:
-                    body = provider.rewrite(body)
                 try:
-                    reply = await provider.send(body)
-                except BaseException:
-                    cells[number] = 0
-                    raise
-                try:
-                    settle(job, provider, reply)
+                    if provider.rewrite is not None:
+                        body = provider.rewrite(body)
                 except Exception as error:  # noqa: BLE001 - it is this row's
-                    self._settler.defect(job, provider, error)  # raises what is not: then the board still names the row
+                    self._settler.defect(job, provider, error, sent=False)
+                else:
+                    try:
+                        reply = await provider.send(body)
+                    except BaseException:
+                        cells[number] = 0
+                        raise
+                    try:
+                        settle(job, provider, reply)
+                    except Exception as error:  # noqa: BLE001 - as above
+                        self._settler.defect(job, provider, error)  # raises what is not: the board still names the row
             finally:
                 # The one place where a request stops being in flight, whatever became of it.
                 provider.in_flight -= 1

@@ -127,6 +127,12 @@ class Feeder:
 
     def _take_up(self, job: Job, replies: list[StoredReply]) -> None:
         """Go on with a row where an earlier process left it: replied to, but with no valid answer."""
+        try:
+            self._taken_up(job, replies)
+        except Exception as error:  # noqa: BLE001 - as below
+            self.on_unbuilt(job, error)
+
+    def _taken_up(self, job: Job, replies: list[StoredReply]) -> None:
         last = replies[-1]
         job.requests = last.requests
         job.spent = tokens_of(replies)
@@ -141,13 +147,9 @@ class Feeder:
         if job.asked >= self._asks:
             self._writer.failure(job, failure_of(invalid_output(last)), now)
             return
-        try:
-            for each in replies:
-                assert job.request is not None
-                job.request = self._task.again(job.request, invalid_output(each))
-        except Exception as error:  # noqa: BLE001 - as below
-            self.on_unbuilt(job, error)
-            return
+        for each in replies:
+            assert job.request is not None
+            job.request = self._task.again(job.request, invalid_output(each))
         job.first = now
         job.put_off = True  # no retry: nothing has failed
         self._backlog.put_back(job)

@@ -75,6 +75,7 @@ class Settler:
         self._asks = asks
         self._rng = rng
         self._defects = defects
+        self._counted = 0.0  # when the request was sent whose reply was counted last
         self._reservations = reservations
         self.tally: Tally | None = None  # what is counted goes on a board too
 
@@ -98,14 +99,17 @@ class Settler:
             answer = self._task.parse(reply.body)
         except Declined as error:
             provider.declined(_paid(job, provider, reply.body))
+            self._counted = job.started
             self._fail(job, provider, failure_of(error, reply.status), now)
         except BadReply as error:
             within = faults.inside(reply)
             if within is None and isinstance(error, EmptyReply):
                 provider.declined(_paid(job, provider, reply.body))
+                self._counted = job.started
             self._fail(job, provider, within or failure_of(error, reply.status), now)
         except InvalidOutput as invalid:
             invalid.answer = _possible(job, provider, invalid.answer)
+            self._counted = job.started
             provider.answered(job.request, job.debit, invalid.answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
                 self._reservations.answered(job, provider, invalid.answer)
@@ -117,6 +121,7 @@ class Settler:
                 return
             if not 0 < answer.prompt_tokens + answer.completion_tokens <= USUAL_TOKENS:
                 answer = _possible(job, provider, answer)
+            self._counted = job.started
             provider.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
                 self._reservations.answered(job, provider, answer)
@@ -131,6 +136,7 @@ class Settler:
         together = _possible(pack, provider, told_, len(members))
         if together is not told_:
             results = spread(results, together.prompt_tokens, together.completion_tokens)
+        self._counted = pack.started
         provider.answered(pack.request, pack.debit, together, pack.started, now)
         if self._reservations is not None:
             self._reservations.answered(pack, provider, together)
@@ -303,12 +309,12 @@ class Settler:
             message = f"the same error on {rows} rows, one after the other: {failure.message}"
             self._close(provider, msgspec.structs.replace(failure, message=message))
 
-    def defect(self, job: Job, provider: Provider, error: Exception) -> None:
-        """Fail a row whose reply could not be settled; raises what is of the run, not of a row.
+    def defect(self, job: Job, provider: Provider, error: Exception, *, sent: bool = True) -> None:
+        """Fail a row whose reply could not be settled, or that was not sent; raises what is of the run, not of a row.
 
         Whatever was done before it was raised stays: a row that is recorded, or waits for another try, goes its way.
         """
-        failure = self._defects.failure(error, job.index, sent=True)
+        failure = self._defects.failure(error, job.index, sent=sent)
         if job.state != "in flight":
             return
         now = monotonic()
@@ -318,7 +324,8 @@ class Settler:
                 job.become("done")
                 return
         self._count(failure)
-        provider.doubtful(job.request)  # type: ignore[arg-type]  # it was sent
+        if sent and self._counted != job.started:
+            provider.doubtful(job.request)  # type: ignore[arg-type]  # it was sent
         if self._reservations is not None and self._reservations.settled is not job:
             self._reservations.failed(job, failure)
         job.attempts += 1
