@@ -9,13 +9,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from rowmill.core.errors import RowmillError
+from rowmill.core.errors import DefectError, RowmillError
 from rowmill.core.wire import Failure
 from rowmill.transport import faults
 from rowmill.transport.foreign_words import cleaned
 
 _CHARACTERS = 200
 _FRAMES = 12
+_STREAK = 100
 
 
 class Defects:
@@ -38,6 +39,27 @@ class Defects:
             self._told.add(failure.code or "")
             self.tell(f"row {row}: {failure.message}; by way of {_way(error)}")
         return failure
+
+
+class SameDefect:
+    """How many rows, one after the other, have met one defect: of the worker of batches, which closes no provider."""
+
+    def __init__(self) -> None:
+        self._code: str | None = None
+        self._rows = 0
+
+    def fine(self) -> None:
+        """Hear of a row that has met none."""
+        self._rows = 0
+
+    def failed(self, failure: Failure) -> None:
+        """Hear why a row has failed. Raises `DefectError` where so many have met the same that all others would."""
+        if failure.fault is not faults.INTERNAL_ERROR:
+            return
+        self._rows = self._rows + 1 if failure.code == self._code else 1
+        self._code = failure.code
+        if self._rows >= _STREAK:
+            raise DefectError(f"the same error on {self._rows} rows, one after the other: {failure.message}")
 
 
 def defect(error: Exception, *, status: int | None = None, sent: bool = False) -> Failure:

@@ -14,6 +14,7 @@ import pytest
 
 import rowmill.worker.batch.shards
 from rowmill.core.amounts import Spent
+from rowmill.core.errors import DefectError
 from rowmill.core.wire import Reply
 from rowmill.store.output_lines import failure_line, result_line
 from rowmill.store.run_directory import RunDirectory
@@ -132,6 +133,25 @@ def test_a_defect_is_the_failure_of_its_row(tmp_path: Path, monkeypatch: pytest.
         failed = {row: record["line"]["error"] for row, record in disk.records().items() if record["failed"]}
         assert [(row, error["class"]) for row, error in failed.items()] == [(3, "internal_error")]
         assert "KeyError at test_collect.py" in failed[3]["message"]
+
+    run(story())
+
+
+@pytest.mark.parametrize("place", ["build", "pack", "parse"])
+def test_a_defect_that_every_row_meets_ends_the_run_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    async def story() -> None:
+        disk = RunOnDisk(tmp_path, texts(150), schema=SCHEMA, rows_per_request=4 if place == "pack" else 1)
+        process = disk.process()
+        part = await process.build() if place == "parse" else None
+
+        def broken(*_: Any) -> Any:
+            raise KeyError("x")
+
+        monkeypatch.setattr(disk.task, place, broken)
+        with pytest.raises(DefectError, match=r"the same error on 100 rows, one after the other: .*KeyError at"):
+            await (process.collect(part, written(tmp_path / "output", answers(part))) if part else process.build())
 
     run(story())
 

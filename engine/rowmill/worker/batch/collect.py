@@ -34,7 +34,7 @@ from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, priced, verdict_on
-from rowmill.worker.defects import defect
+from rowmill.worker.defects import SameDefect, defect
 from rowmill.worker.failures import failure_of, may_be_one_row
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.stored_replies import tokens_of
@@ -165,6 +165,7 @@ class _Collector:
         self._starts = starts
         self._sent = sent
         self._sent_from = self._sent_to = 0  # the rows of the line that was sent last
+        self._same = SameDefect()
         self._number = t.number
         self._size = t.size
         self._completed = t.status == "completed"  # then a row without a result has been tried
@@ -298,6 +299,7 @@ class _Collector:
                 else:
                     self._writer.result(job, answer, monotonic())
                     self.found.answered += 1
+                self._same.fine()
             except Exception as error:  # noqa: BLE001 - it is this row's
                 self._fail(job, defect(error))
 
@@ -370,6 +372,7 @@ class _Collector:
     def _fail(self, job: Job, failure: Failure) -> None:
         self._writer.failure(job, failure, monotonic())
         self.found.failed += 1
+        self._same.failed(failure)
 
 
 class _Named(msgspec.Struct):

@@ -25,13 +25,13 @@ from rowmill.core import private_files
 from rowmill.core.amounts import Amount
 from rowmill.core.errors import InvalidRow
 from rowmill.core.rows import Shard
-from rowmill.core.wire import Failure
+from rowmill.core.wire import Failure, Request
 from rowmill.store import durable
 from rowmill.store.recovery import StoredReply
 from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import custom_id
 from rowmill.worker.batch.shards import ShardAccess
-from rowmill.worker.defects import defect
+from rowmill.worker.defects import SameDefect, defect
 from rowmill.worker.failures import failure_of
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.packs import Packer
@@ -104,6 +104,7 @@ class PartWriter:
         self._estimate = estimate
         self._asks = asks
         self._rewrite = rewrite
+        self._same = SameDefect()
         self._packing = shards.task.rows_per_request > 1
         self._packer = Packer(shards.task.rows_per_request)
         self._block: list[bytes] = []
@@ -214,6 +215,7 @@ class PartWriter:
     def _fail(self, job: Job, failure: Failure) -> None:
         now = job.started = monotonic()
         self._writer.failure(job, failure, now)
+        self._same.failed(failure)
 
     # Lines
 
@@ -230,10 +232,13 @@ class PartWriter:
         """Put the request of these rows into the file, or say why it has no room; after one that had none, nothing."""
         if self._built.full is not None:
             return
-        requests = [job.request for job in jobs if job.request is not None]
-        request = self._task.pack(requests) if self._packing else requests[0]
-        body = request.body if self._rewrite is None else self._rewrite(request.body)
-        line = b'{"custom_id":"%b%b%b}\n' % (custom_id(jobs[0].index, len(jobs)).encode(), self._head, _one_line(body))
+        try:
+            request, line = self._line(jobs)
+        except Exception as error:  # noqa: BLE001 - it is these rows'
+            failure = defect(error)
+            for job in jobs:
+                self._fail(job, failure)
+            return
         if len(line) > self._limits.size:
             self._put_less(jobs, len(line))
             return
@@ -250,6 +255,14 @@ class PartWriter:
         built.rows += len(jobs)
         built.tokens += request.tokens
         built.reserved += need
+        self._same.fine()
+
+    def _line(self, jobs: list[Job]) -> tuple[Request, bytes]:
+        requests = [job.request for job in jobs if job.request is not None]
+        request = self._task.pack(requests) if self._packing else requests[0]
+        body = request.body if self._rewrite is None else self._rewrite(request.body)
+        name = custom_id(jobs[0].index, len(jobs)).encode()
+        return request, b'{"custom_id":"%b%b%b}\n' % (name, self._head, _one_line(body))
 
     def _put_less(self, jobs: list[Job], size: int) -> None:
         """Put a pack that is larger than a whole file in two halves; a row like that has failed."""
