@@ -167,7 +167,7 @@ CLOSED: dict[str, Ability] = {
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),
     "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.reply_schema"}),
-    "know Jinja2": Ability(("jinja2.",), {"tasks.jinja"}),
+    "know Jinja2": Ability(("jinja2.",), {"tasks.bounded", "tasks.jinja"}),
 }  # fmt: skip
 
 # Decisions only: the time and the randomness come in as arguments. (`random.Random` is the type of one.)
