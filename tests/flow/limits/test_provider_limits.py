@@ -223,6 +223,24 @@ def test_stray_refusals_cost_nothing() -> None:
     assert known.learned() == []
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("stray", [0.02, 0.05])
+def test_strays_while_a_run_still_grows_hold_it_to_nothing(stray: float, seed: int) -> None:
+    """They came when little was sent: a limit made of them was a tenth of what is let through, for a minute."""
+    model = Model(
+        limits(), Gcra(600_000), demand=lambda now: min(500, 20 * 2 ** (now / 1.5)), unpaced=500, stray=stray, seed=seed
+    )
+    model.run(60)
+    assert model.rate_taken(30, 60) > 450
+
+
+def test_a_limit_that_is_met_while_a_run_still_grows_is_kept() -> None:
+    model = Model(limits(), Gcra(60 * 60), demand=lambda now: min(500, 20 * 2 ** (now / 1.5)), unpaced=500)
+    model.run(90)
+    assert model.rate_taken(20, 90) > 54
+    assert model.share_refused(20, 90) < 0.05
+
+
 def refused_of(known: ProviderLimits, sent: int, refused: int, now: float) -> float | None:
     """Send so many in ten seconds, a part of which is refused in the middle of them; return the rate afterwards."""
     for second in range(10):

@@ -16,6 +16,7 @@ memory fades with time, and is halved where part of what is sent is refused agai
 Noise. Some servers refuse a share of requests whatever the rate. To follow that would go down for ever, since what
 is taken is always less than what is sent. But a real limit refuses nothing once it is kept. So where refusals go on
 as before although the rate has fallen, the fall is undone, and only more refusals than those lower the rate again.
+Where there was no ceiling before, there is none again.
 
 Known gaps: a random share above a half is taken for an outage. A server that also bursts less than a second's worth
 loses up to a tenth at rates of one a second and below, where a single refusal is a large share.
@@ -30,6 +31,7 @@ _BURST_S = 1.5  # refusals within it are one burst: a new lease takes a second t
 _SETTLED_S = 4.0  # after a burst; before, the last two seconds still have a part of it
 _CLEARLY_BELOW = 0.98
 _MOST_NOISE = 0.15  # a share of refusals as large as this is followed at once, whatever it may turn out to be
+_MOST_STRAY = 0.25  # and of the first burst of all, which may be a few requests
 _SERIES_S = 8.0  # bursts that come faster are a series
 _FAR_BELOW = 0.6  # of where the series began, ...
 _AS_BAD = 0.7  # ... and still this much of its worst share is refused: the rate is not the reason
@@ -55,6 +57,7 @@ class Ceiling:
         self._from = 0.0  # where it started after the latest burst
         self.changed_at = float("-inf")  # when that was
         self._before = 0.0  # where it was until then
+        self._free = False  # whether there was none until then, and it may all be noise
         self._share = 0.0  # of what was sent was refused then
         self._first = 0.0  # where it was before the first of a series of bursts
         self._worst = 0.0  # of the shares in that series
@@ -89,7 +92,11 @@ class Ceiling:
             return
         share = 1 - taken / sent if sent > 0 else 0.0
         current = self.rate(now)
+        free = share < _MOST_NOISE and self._free
         if current is None or self._plateau is None:
+            if share <= self._noise * _OVER_NOISE + _FEW and self._noise:
+                return
+            free = share < _MOST_STRAY
             current = max(sent, self._floor)
             if taken >= sent * _FIRST:
                 self._start(taken, taken, now)
@@ -114,6 +121,7 @@ class Ceiling:
             self._first, self._worst = current, 0.0
         self._worst = max(self._worst, share)
         self._before = current
+        self._free = free
         self._share = share
         if not self._noisy:
             self._noise /= 2
@@ -139,6 +147,9 @@ class Ceiling:
         if share < self._share / 2:
             return False
         self._restore(self._before, share, now)
+        if self._free:
+            # What was sent until then was no more than a run had come to, and may have been little.
+            self._plateau = None
         return True
 
     def _restore(self, rate: float, share: float, now: float) -> None:

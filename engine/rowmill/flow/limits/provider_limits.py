@@ -256,7 +256,7 @@ class ProviderLimits:
         ceiling = quantity.ceiling.rate(now)
         if lately.refused < (_UNPROVEN if ceiling is None else _STRAY) * lately.sent:
             return
-        if ceiling is None and lately.sent > _OF and lately.refused <= _STRAYS:
+        if ceiling is None and lately.sent and lately.refused <= (_STRAYS if lately.sent > _OF else 1):
             return
         if ceiling is None and not self._said_ceiling:
             self._said_ceiling = True

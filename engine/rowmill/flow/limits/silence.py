@@ -80,26 +80,22 @@ class Unheard:
     where the answer is told in the same report. What was sent later and refused all the same speaks of the rate.
 
     early: how many were of the first kind. So are all until it is known better, by which the number falls.
+    waits: nothing was heard, so the next answer is the first.
     """
 
     def __init__(self) -> None:
         self.early = 0
-        self._lasts = True  # nothing was heard
+        self.waits = True
         self._refused: list[float] = []  # when they were sent, meanwhile
         self._let_through = float("-inf")  # when the first request was sent that was
 
     def refused(self, started: float) -> None:
         """Count a refusal of what was sent then."""
-        if self._lasts:
+        if self.waits:
             self._refused.append(started)
             self.early += 1
         elif started <= self._let_through + _TOGETHER_S:
             self.early += 1
-
-    @property
-    def waits(self) -> bool:
-        """Whether the next answer is the first."""
-        return self._lasts
 
     def answered(self, started: float) -> None:
         """Hear the first answer, to what was sent then."""
@@ -110,15 +106,15 @@ class Unheard:
     def told(self, *, silent: bool, proven: bool) -> None:
         """Hear from all workers: whether nothing is let through, whether anything was ever answered."""
         if silent:
-            self._lasts = True
-        elif self._lasts:
+            self.waits = True
+        elif self.waits:
             if not proven:
                 # What was let through takes its time: then what was refused meanwhile speaks of the rate.
                 self.early -= len(self._refused)
             self._end()
 
     def _end(self) -> None:
-        self._lasts = False
+        self.waits = False
         self._refused.clear()
 
 
