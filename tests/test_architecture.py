@@ -155,7 +155,10 @@ CLOSED: dict[str, Ability] = {
     # Each foreign library stands behind the modules that translate its errors; importing one costs start-up time.
     "know the openai package": Ability(
         ("openai.", "httpx2."),
-        {"transport.endpoint", "transport.sdk", "transport.batch_api", "transport.batch_trouble"},
+        {
+            "transport.endpoint", "transport.sdk", "transport.bounded_replies", "transport.batch_api",
+            "transport.batch_trouble",
+        },
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
     "know rich": Ability(("rich.",), {"interface.ui.live"}),

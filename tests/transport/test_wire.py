@@ -7,6 +7,7 @@ library would send.
 import asyncio
 import contextlib
 import gzip
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import struct
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import pytest
 from rowmill.core.wire import Endpoint, Failure, Reply
 from rowmill.transport import Transport, open_transport
 from rowmill.transport.endpoint import resolve
+from rowmill.transport.reply_size import LONGEST
 
 API = "chat.completions"
 KINDS = ["direct", "sdk"]
@@ -318,6 +320,7 @@ import asyncio, os, sys
 from rowmill.core.wire import Endpoint, Reply
 from rowmill.transport import open_transport
 from rowmill.transport.endpoint import resolve
+from rowmill.transport.reply_size import LONGEST
 
 kind, url, key, *accounts = sys.argv[1:]
 
@@ -435,6 +438,80 @@ def test_a_compressed_reply_that_is_none_is_a_failure(kind: str) -> None:
     (failure,) = send(kind, wire)
     assert isinstance(failure, Failure)
     assert failure.maybe_billed
+
+
+def chunked(status: int, pieces: Iterable[bytes], headers: str = "") -> Answer:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 {status} Text\r\nTransfer-Encoding: chunked\r\n{headers}\r\n".encode())
+        for piece in pieces:
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+
+    return answer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reply_comes_whole_whatever_it_says_of_its_length(kind: str) -> None:
+    edges = (1, 1 << 16, 999_999, 1 << 20)
+    sizes = sorted({0, 5 << 20, *(edge + off for edge in edges for off in (-1, 0, 1))})
+    bodies = [bytes(index % 251 for index in range(256)) * (size // 256 + 1) for size in sizes]
+    bodies = [body[:size] for body, size in zip(bodies, sizes, strict=True)]
+    answers = [
+        answer
+        for body in bodies
+        for answer in (
+            bytes_then(http(200, body), close=False),
+            chunked(200, [body[start : start + 50_000] for start in range(0, len(body), 50_000)]),
+        )
+    ]
+    wire = Wire()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answers[len(wire.requests) - 1](reader, writer)
+
+    wire.answer = answer
+    replies = send(kind, wire, times=len(answers))
+    assert all(isinstance(reply, Reply) and reply.body == bodies[at // 2] for at, reply in enumerate(replies))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_more_is_read_than_a_reply_may_have(kind: str) -> None:
+    piece = b"x" * (1 << 20)
+    encoded = "Content-Encoding: gzip\r\n"
+    bomb = gzip.compress(b" " * (LONGEST + 1), 1)
+    answers = [
+        chunked(200, itertools.repeat(piece)),
+        bytes_then(http(200, b"", length=1 << 40) + piece * 66, close=False),
+        bytes_then(http(200, bomb, headers=encoded), close=False),
+        chunked(500, itertools.repeat(piece), "Retry-After: 7\r\n"),
+        bytes_then(http(429, bomb, headers=encoded), close=False),
+        fine,
+    ]
+    wire = Wire()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answers[len(wire.requests) - 1](reader, writer)
+
+    wire.answer = answer
+    target = endpoint(wire.url())
+    resolved = resolve(target, API) if kind == "direct" else target
+
+    async def run() -> list[Reply | Failure]:
+        async with wire.serve(), opened(kind, resolved) as transport:
+            found = [await transport.send(json.dumps(BODY).encode()) for _ in answers[:-1]]
+            await wire.all_closed()  # what was left is not kept waiting
+            return [*found, await transport.send(json.dumps(BODY).encode())]
+
+    *long, server_error, limited, good = asyncio.run(run())
+    assert [each.fault.name for each in long if isinstance(each, Failure)] == ["reply_too_large"] * 3
+    assert all(isinstance(each, Failure) and each.maybe_billed and each.status == 200 for each in long)
+    assert isinstance(server_error, Reply)
+    assert (server_error.status, server_error.header("retry-after"), server_error.body) == (500, "7", piece[: 1 << 16])
+    assert isinstance(limited, Reply)
+    assert (limited.status, limited.body) == (429, b" " * (1 << 16))
+    assert isinstance(good, Reply)
+    assert good.status == 200
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -105,6 +105,10 @@ class EmptyReply(BadReply):
         self.more = b""  # see `Answer.more`
 
 
+class DeepReply(BadReply):
+    """A reply that is nested more deeply than can be read. Worth one more try, and no sign of the server's health."""
+
+
 class Declined(Exception):
     """A valid reply in which the model declined to answer; the text is the model's."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from rowmill.core.amounts import Spent
-from rowmill.core.errors import BadReply, Declined, InvalidOutput
+from rowmill.core.errors import BadReply, Declined, DeepReply, InvalidOutput
 from rowmill.core.wire import Answer
 from rowmill.tasks.mended import first_value, mended_text, text_in
 from rowmill.tasks.rows import UNREADABLE
@@ -68,6 +68,8 @@ def decoded_mended(decode: Callable[[bytes], Decoded], body: bytes, what: str) -
     try:
         body = _mended_reply(body)
         return decode(body), body
+    except RecursionError:
+        raise DeepReply(f"no {what}: it is nested more deeply than can be read") from None
     except UNREADABLE as error:
         raise BadReply(f"no {what}: {error}") from None
 

@@ -2,8 +2,12 @@
 
 Redirects are not followed: following one would carry the key's headers and the paid request to a server that
 the user did not name.
+
+A reply is read to its end by the client, in Rust, up to 1 MiB; what is longer is taken piece by piece, and
+left where it is longer than any reply is.
 """
 
+import asyncio
 from datetime import timedelta
 
 from pyreqwest.client import ClientBuilder
@@ -15,10 +19,15 @@ from pyreqwest.exceptions import (
     RequestTimeoutError,
 )
 from pyreqwest.http import Url
+from pyreqwest.request import StreamRequest
+from pyreqwest.response import Response
 
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
 from rowmill.transport import connect_timeout_s, dead_ends, faults, is_loopback
+from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, longest, too_long
+
+_PIECE = 1 << 16  # bytes that are asked for where nobody says how many there are
 
 
 class DirectTransport:
@@ -49,12 +58,19 @@ class DirectTransport:
                 f"provider {endpoint.provider!r}: base_url or a header cannot be used ({type(error).__name__})"
             ) from None
         self._timeout_s = endpoint.timeout_s
+        self._turns = asyncio.Semaphore(LONG_REPLIES)
 
     async def send(self, body: bytes) -> Reply | Failure:
         """Send one JSON body; see `Transport.send`."""
         try:
-            response = await self._client.post(self._url).body_bytes(body).build().send()
-            return Reply(response.status, bytes(await response.bytes()), response.get_header)
+            built = self._client.post(self._url).body_bytes(body).streamed_read_buffer_limit(AT_ONCE)
+            request = built.build_streamed()
+            # Left only where something was not read: a reply that has come whole holds nothing.
+            response = await request.__aenter__()
+            length = response.get_header("content-length")
+            if length is not None and len(length) < 7:  # noqa: PLR2004 - digits: under 1 MB, which is all here
+                return Reply(response.status, bytes(await response.bytes()), response.get_header)
+            return await self._gathered(request, response)
         except RequestTimeoutError as error:
             # A `ConnectTimeoutError` is also what a server that accepts and never answers looks like.
             if _never_connected(error):
@@ -74,6 +90,23 @@ class DirectTransport:
                 maybe_billed=connected,
                 part=self._part(error, connected=connected),
             )
+
+    async def _gathered(self, request: StreamRequest, response: Response) -> Reply | Failure:
+        """Read a reply that does not say how long it is, or that is long."""
+        reader = response.body_reader
+        pieces = [piece] if (piece := await reader.read(_PIECE)) else []
+        if piece is not None and len(piece) == _PIECE:
+            most = longest(response.status)
+            async with self._turns:
+                size = _PIECE
+                while size <= most and (piece := await reader.read(AT_ONCE)):
+                    pieces.append(piece)
+                    size += len(piece)
+                if size > most:
+                    await request.__aexit__(None, None, None)
+                    return too_long(response.status, b"".join(pieces), response.get_header)
+                return Reply(response.status, b"".join(pieces), response.get_header)
+        return Reply(response.status, b"".join(pieces), response.get_header)
 
     def _part(self, error: PyreqwestError, *, connected: bool) -> Part:
         return dead_ends.part_of(_causes(error), str(self._url), connected=connected)

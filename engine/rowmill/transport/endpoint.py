@@ -20,6 +20,7 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
 from rowmill.core.wire import CONTENT, Endpoint
 from rowmill.transport import connect_timeout_s, is_loopback
+from rowmill.transport.bounded_replies import reply_reader
 
 # Account settings that the openai package takes from the environment and sends to whatever server it talks to.
 _ACCOUNT_VARIABLES = (
@@ -41,8 +42,9 @@ def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
     For every server but OpenAI's own, the account settings of this process's environment are out of its sight: a
     key, organisation or custom header meant for OpenAI must not reach another server.
     """
+    http["event_hooks"] = {"response": [reply_reader()]}
     if endpoint.key is None or endpoint.extra_headers:
-        http["event_hooks"] = {"request": [_headers_of(endpoint)]}
+        http["event_hooks"]["request"] = [_headers_of(endpoint)]
     if is_loopback(endpoint.base_url):
         http["trust_env"] = False  # a proxy of the environment cannot reach this machine's own loopback
     if endpoint.base_url.lower().startswith("https:") and "transport" not in http:

@@ -39,6 +39,7 @@ TABLE = {
         FaultClass("connection", True, "row", True, True, True),
         FaultClass("bad_reply", True, "row", True, False, True),
         FaultClass("empty_reply", True, "row", True, False, False, once=True),
+        FaultClass("reply_too_large", True, "row", True, False, False, once=True),
         FaultClass("invalid_output", False, "row", True, False, False),
         FaultClass("invalid_row", False, "row", True, False, False),
         FaultClass("poison_row", False, "row", True, False, False),
@@ -51,6 +52,7 @@ TIMEOUT = TABLE["timeout"]
 CONNECTION = TABLE["connection"]
 BAD_REPLY = TABLE["bad_reply"]
 EMPTY_REPLY = TABLE["empty_reply"]
+REPLY_TOO_LARGE = TABLE["reply_too_large"]
 INVALID_OUTPUT = TABLE["invalid_output"]
 INVALID_ROW = TABLE["invalid_row"]
 INVALID_REQUEST = TABLE["invalid_request"]

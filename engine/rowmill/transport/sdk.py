@@ -11,6 +11,7 @@ from openai import APIConnectionError, APIResponseValidationError, APIStatusErro
 
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
 from rowmill.transport import dead_ends, faults
+from rowmill.transport.bounded_replies import ReplyTooLarge
 from rowmill.transport.endpoint import configured_client, create
 
 
@@ -52,6 +53,8 @@ class SdkTransport:
                 maybe_billed=connected,
                 part=self._part(error, connected=connected),
             )
+        except ReplyTooLarge as error:
+            return error.failure
         except OpenAIError as error:
             return Failure(fault=faults.BAD_REPLY, message=f"the openai package could not read the reply: {error}")
         return Reply(response.status_code, response.content, response.headers.get)

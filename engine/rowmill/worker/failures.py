@@ -10,11 +10,13 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
+from rowmill.core.errors import BadReply, Declined, DeepReply, EmptyReply, InvalidOutput, InvalidRow
 from rowmill.core.plain_text import clipped
 from rowmill.core.wire import Failure
 from rowmill.transport import faults
 from rowmill.transport.foreign_words import cleaned
+
+_OF_A_REPLY = (faults.BAD_REPLY, faults.EMPTY_REPLY, faults.REPLY_TOO_LARGE)
 
 
 def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: int | None = None) -> Failure:
@@ -41,7 +43,8 @@ def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: 
     if isinstance(error, EmptyReply):  # what it cost is known
         return Failure(fault=faults.EMPTY_REPLY, message=str(error), status=status, reply=error.rest, more=error.more)
     # The work was done and will be done again: this one is certain to be billed twice.
-    return Failure(fault=faults.BAD_REPLY, message=str(error), status=status, maybe_billed=True)
+    fault = faults.REPLY_TOO_LARGE if isinstance(error, DeepReply) else faults.BAD_REPLY
+    return Failure(fault=fault, message=str(error), status=status, maybe_billed=True)
 
 
 def redacted(failure: Failure, secrets: Iterable[str]) -> Failure:
@@ -61,4 +64,4 @@ def told(invalid: InvalidOutput, secrets: Iterable[str]) -> InvalidOutput:
 
 def may_be_one_row(failure: Failure) -> bool:
     """Whether a pack may have failed for what is in one of its rows, or for its size."""
-    return not failure.fault.retryable or failure.fault in (faults.BAD_REPLY, faults.EMPTY_REPLY)
+    return not failure.fault.retryable or failure.fault in _OF_A_REPLY

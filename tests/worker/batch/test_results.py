@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from rowmill.transport.reply_size import LONGEST
 from rowmill.worker.batch.results import RequestResult, Results
 from tests.worker.batch.run_on_disk import answered, refused, unasked, written
 
@@ -116,6 +117,19 @@ def test_lines_may_be_longer_than_a_block_and_the_last_without_a_newline(tmp_pat
     with opened(tmp_path / "output") as results:
         bodies = [results[f"r{n}"] for n in range(3)]
         assert [json.loads(body.body)["text"] for body in bodies] == ["a", long, "b"]
+
+
+def test_a_line_longer_than_a_reply_may_be_is_a_result_that_says_so(tmp_path: Path) -> None:
+    long = json.dumps(answered("r1", {"text": "@"})).encode().replace(b"@", b"y" * (LONGEST + 1))
+    path = tmp_path / "output"
+    path.write_bytes(
+        b"\n".join([json.dumps(answered("r0", {})).encode(), long, json.dumps(answered("r2", {})).encode()])
+    )
+    with opened(path) as results:
+        assert list(results) == ["r0", "r1", "r2"]
+        assert (results["r0"].status, results["r2"].status) == (200, 200)
+        assert (results["r1"].status, results["r1"].ok, results["r1"].body) == (0, False, b"")
+        assert "64 MiB, more than the 64 that a reply may have" in (results["r1"].message or "")
 
 
 def test_memory_holds_places_and_no_lines(tmp_path: Path) -> None:

@@ -76,6 +76,21 @@ def test_a_shard_is_sealed_once_its_last_row_is_recorded(tmp_path: Path) -> None
     run(story())
 
 
+def test_parts_that_end_in_the_same_shards_at_once_seal_each_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        disk = RunOnDisk(tmp_path, texts(6), shard_rows=2)
+        process = disk.process()
+        process.shards._may_seal = lambda _: False  # their batches are not over
+        for number in range(3):
+            await fill(process, number, 2 * number, 2 * number + 1)
+        del process.shards.acknowledged[2]  # it was added, and is not looked at yet
+        process.shards._may_seal = lambda _: True
+        await asyncio.gather(process.shards.seal_range(0, 6), process.shards.seal_range(0, 4))
+        assert process.sealed == {0: Totals(2, 0, 20, 14, 2), 1: Totals(2, 0, 20, 14, 2)}
+
+    run(story())
+
+
 def test_what_an_earlier_session_has_left_is_told_and_sealed(tmp_path: Path) -> None:
     async def story() -> None:
         disk = RunOnDisk(tmp_path, texts(6), shard_rows=2)

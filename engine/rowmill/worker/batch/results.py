@@ -6,6 +6,7 @@ a line stands is kept of it; a line is read again where it is asked for.
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,9 +16,13 @@ import msgspec
 
 from rowmill.store import durable
 from rowmill.tasks.mended import mended
+from rowmill.transport.reply_size import LONGEST
 
 _BLOCK_BYTES = 1 << 20
 _OK = range(200, 300)
+_ID = re.compile(
+    rb'"custom_id"\s*:\s*"([rx0-9]{1,64})"'
+)  # where it is looked for in a line that is too long to be read
 _NULL = msgspec.Raw(b"null")
 Line = TypeVar("Line")
 
@@ -108,6 +113,9 @@ class Results:
     def __getitem__(self, custom_id: str) -> RequestResult:
         """Read a request's result again. Raises `KeyError` where there is none."""
         place = self._places[custom_id]
+        if place.length > LONGEST:
+            message = f"the result has {place.length >> 20} MiB, more than the {LONGEST >> 20} that a reply may have"
+            return RequestResult(0, b"", None, message)
         try:
             return _result(_read(_decode_line, os.pread(place.file.fileno(), place.length, place.offset)))
         except _UNREADABLE as error:
@@ -116,16 +124,25 @@ class Results:
     async def _scan(self, file: BinaryIO) -> None:
         offset = 0  # of the line that is being read
         pieces: list[bytes] = []  # of it, where it is longer than a block
+        before = 0  # bytes of it in earlier blocks, of which only the first is kept once they are too many
         while block := await asyncio.to_thread(file.read, _BLOCK_BYTES):
             lines = block.split(b"\n")
             for line in lines[:-1]:
-                whole = b"".join((*pieces, line)) if pieces else line
-                pieces = []
-                self._note(whole, file, offset)
-                offset += len(whole) + 1
-            if lines[-1]:
+                self._note_pieces([*pieces, line], before + len(line), file, offset)
+                offset += before + len(line) + 1
+                pieces, before = [], 0
+            before += len(lines[-1])
+            if before > LONGEST:
+                del pieces[1:]
+            elif lines[-1]:
                 pieces.append(lines[-1])
-        self._note(b"".join(pieces), file, offset)
+        self._note_pieces(pieces, before, file, offset)
+
+    def _note_pieces(self, pieces: list[bytes], length: int, file: BinaryIO, offset: int) -> None:
+        if length <= LONGEST:
+            self._note(pieces[0] if len(pieces) == 1 else b"".join(pieces), file, offset)
+        elif found := _ID.search(pieces[0]):
+            self._places.setdefault(found[1].decode(), _ResultPlace(file, offset, length, answered=False))
 
     def _note(self, line: bytes, file: BinaryIO, offset: int) -> None:
         """Note where a line stands, unless it is the result of no request. Of several results an answer counts."""

@@ -138,7 +138,9 @@ class ShardAccess:
     async def seal_range(self, first_row: int, end_row: int) -> None:
         """Seal the complete shards of a range that were held back."""
         for shard, _, _ in list(self.stretches(first_row, end_row)):
-            if shard is not None and self.acknowledged[shard.number].rows == shard.rows:
+            # Not there: sealed meanwhile, for another part that ends in it too, or just being looked at.
+            known = None if shard is None else self.acknowledged.get(shard.number)
+            if shard is not None and known is not None and known.rows == shard.rows:
                 await self.seal_if_complete(shard)
 
     @property
