@@ -132,7 +132,7 @@ def test_encodings_that_exist_are_taken(name: str) -> None:
     check_encoding(name)
 
 
-@pytest.mark.parametrize("name", ["utf-9", "", "base64", "a\0b"])
+@pytest.mark.parametrize("name", ["utf-9", "", "base64", "a\0b", "idna", "punycode", "undefined"])
 def test_an_encoding_that_does_not_exist_names_the_key(name: str) -> None:
     with pytest.raises(InputError, match=r"input\.encoding: there is no encoding"):
         check_encoding(name)

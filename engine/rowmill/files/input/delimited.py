@@ -35,6 +35,7 @@ def check_encoding(name: str) -> None:
     """Raise `InputError` where there is no such encoding of text."""
     try:
         io.TextIOWrapper(io.BytesIO(), encoding=name)
+        b"\xff".decode(name, "replace")  # those of names of hosts take no text but a right one
     except (LookupError, ValueError):  # ValueError: a null character in the name
         raise InputError(
             f'input.encoding: there is no encoding {name!r}; set "utf-8", "cp1252", "utf-16" or another that Python has'
