@@ -6,13 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rowmill.core.errors import ExitCode
-from tests.end_to_end.conftest import Place, Witness, until
+from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 
 _ROWS = 60
 _SHELL = f"{sys.executable} -m rowmill"
@@ -193,3 +195,43 @@ def test_a_group_that_is_stopped_and_goes_on_loses_nobody_and_pays_nothing_twice
     assert "died" not in said
     assert place.output.read_bytes() == reference(200)
     assert (witness.stats()["requests"], place.report["sessions"][0]["deaths"]) == (200, 0)
+
+
+def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
+    place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
+) -> None:
+    """The supervisor stops, its workers do not: they send nothing more, and take what comes until the request's end."""
+    hold = threading.Event()
+
+    def decide(arrival: Arrival) -> None:
+        if arrival.row >= 8:
+            hold.wait(10)
+
+    asked = server(decide)
+    place.configure(asked.url)
+    place.write_rows(40)
+    options = ("workers.count=1", "workers.concurrency=8", "provider.timeout_s=1.5", "retry.floor_per_s=100")
+    words = [sys.executable, "-m", "rowmill", "run", *(word for option in options for word in ("--set", option))]
+    # A process group in this session, as a shell makes it: the kernel stops no group that nobody could wake.
+    process = subprocess.Popen(
+        words, cwd=place.folder, env=place.environ, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    try:
+        until(lambda: len(asked.arrivals) >= 8 + 8, "requests on their way")
+        os.killpg(process.pid, signal.SIGTSTP)
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "stopped")
+        hold.set()
+        sent = {arrival.row for arrival in asked.arrivals}
+        until(lambda: place.recorded() >= sent, "brought home")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.6)  # longer than a request may take
+        assert {arrival.row for arrival in asked.arrivals} == sent
+        os.killpg(process.pid, signal.SIGCONT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 0, said
+    assert place.output.read_bytes() == reference(40)
+    assert (len(asked.arrivals), place.report["sessions"][0]["deaths"]) == (40, 0)

@@ -54,6 +54,7 @@ DESIGN = {
     "connection": (True, "row", True, True),
     "bad_reply": (True, "row", True, False),
     "empty_reply": (True, "row", True, False),
+    "asleep": (True, "row", False, False),
     "reply_too_large": (True, "row", True, False),
     "invalid_output": (False, "row", True, False),  # after its own attempts: until then the row is asked again
 }

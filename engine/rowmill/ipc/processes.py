@@ -7,6 +7,7 @@ a `Pool` or a `Queue`: a process killed while it holds one of their locks hangs 
 imported, so that the supervisor does not carry what only its children need.
 """
 
+import asyncio
 import gc
 import importlib
 import multiprocessing
@@ -148,6 +149,18 @@ class _Started:
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+
+def stay_awake(on_stop: Callable[[], None] | None = None) -> None:
+    """Go on where a terminal's Ctrl-Z stops the process group: for a child that brings home what is on its way.
+
+    What a server has begun is paid for, and its reply would be lost in a stop that is longer than the request may take.
+    `on_stop` is called in the running event loop.
+    """
+    if on_stop is None:
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    else:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, on_stop)
 
 
 def run_child(module: str, pipe: Connection) -> None:

@@ -79,6 +79,7 @@ def main(pipe: Connection) -> int:
     """Be the child: serve until the pipe closes."""
     from rowmill.simulator.server import serve
 
+    processes.stay_awake()  # as a server of somebody else would
     try:
         settings, port = pipe.recv()
     except EOFError:  # the parent was killed at once

@@ -37,6 +37,7 @@ TABLE = {
         FaultClass("server_error", True, "row", True, False, True),
         FaultClass("timeout", True, "row", True, True, True),
         FaultClass("connection", True, "row", True, True, True),
+        FaultClass("asleep", True, "row", False, False, False),
         FaultClass("bad_reply", True, "row", True, False, True),
         FaultClass("empty_reply", True, "row", True, False, False, once=True),
         FaultClass("reply_too_large", True, "row", True, False, False, once=True),
@@ -50,6 +51,8 @@ RATE_LIMITED = TABLE["rate_limited"]
 SLOW_DOWN = TABLE["slow_down"]
 TIMEOUT = TABLE["timeout"]
 CONNECTION = TABLE["connection"]
+NO_REPLY = (TIMEOUT, CONNECTION)
+ASLEEP = TABLE["asleep"]  # one of these two, of a request that was on its way while this process did not run
 BAD_REPLY = TABLE["bad_reply"]
 EMPTY_REPLY = TABLE["empty_reply"]
 REPLY_TOO_LARGE = TABLE["reply_too_large"]

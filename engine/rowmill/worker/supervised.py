@@ -1,6 +1,7 @@
 """A worker as its supervisor has it: how it starts, what it is told and tells, how it shows that it is alive."""
 
 import asyncio
+import select
 from abc import ABC, abstractmethod
 from functools import partial
 from multiprocessing.connection import Connection
@@ -113,7 +114,9 @@ class SupervisedWorker(ABC):
     async def _send_heartbeats(self) -> None:
         before = monotonic()
         while True:
-            self._tell_progress()
+            # A supervisor that is stopped reads nothing: a pipe that is full would stop this process too.
+            if select.select((), (self._pipe,), (), 0.0)[1]:
+                self._tell_progress()
             await asyncio.sleep(_HEARTBEAT_S)
             now = monotonic()
             self._lag_ms = max(0.0, now - before - _HEARTBEAT_S) * 1000

@@ -32,6 +32,7 @@ from rowmill.worker.defects import Defects
 from rowmill.worker.job import IN_FLIGHT, Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.feeder import Feeder
+from rowmill.worker.live.gaps import Gaps
 from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
@@ -91,6 +92,7 @@ class Dispatcher:
         self._parked = self._parking_lot.parked
         self.backlog = Backlog(self._parking_lot, budget, slots, sent=self._router.sent)
         self.feeder = Feeder(task=task, backlog=self.backlog, writer=writer, parking_lot=self._parking_lot, asks=asks)
+        self.gaps = Gaps()
         self._settler = Settler(
             task=task,
             router=self._router,
@@ -104,6 +106,7 @@ class Dispatcher:
             asks=asks,
             rng=rng,
             defects=Defects(note),
+            gaps=self.gaps,
             reservations=reservations,
         )
         self.feeder.on_unbuilt = self._settler.unbuilt
@@ -170,6 +173,12 @@ class Dispatcher:
             self._slots.append(slot)
         self.backlog.slots = self._allowed
         self._parking_lot.wake()
+
+    def halt(self) -> None:
+        """Send nothing more under the leases in force: the supervisor is stopped. The next ones are for after that."""
+        for provider in self._router.providers:
+            provider.halt()
+        self._allow()
 
     def synced(self) -> None:
         """Look again: what was recorded is on disk, and no longer holds up admission."""

@@ -22,7 +22,7 @@ from rowmill.core.defects import told
 from rowmill.core.errors import RowmillError
 from rowmill.files.input.inputs import open_reader
 from rowmill.flow.retry import RetryBudget, RetryPolicy
-from rowmill.ipc import messages
+from rowmill.ipc import messages, processes
 from rowmill.ipc.memory import peak_rss
 from rowmill.ipc.messages import (
     Allow,
@@ -116,6 +116,7 @@ class _Worker(SupervisedWorker):
         self._dispatcher.keep(self._tally)
         self._dedup = self._open_dedup()
         loop.add_reader(self._pipe.fileno(), self._on_message)
+        processes.stay_awake(self._dispatcher.halt)
         self._tell(Ready())
         parts = [
             loop.create_task(part)
@@ -265,6 +266,7 @@ class _Worker(SupervisedWorker):
         self._stop(0.0)
 
     def _between_heartbeats(self, seconds: float) -> None:
+        self._dispatcher.gaps.tick()
         self._dispatcher.backlog.look_ahead(seconds)
 
     def _send_progress(self) -> None:

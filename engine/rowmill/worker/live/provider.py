@@ -131,6 +131,11 @@ class Provider:
         if self.doubt.rows:
             self.allowed = min(self.allowed, self.doubt.room(proven=self.proven))
 
+    def halt(self) -> None:
+        """Send nothing more until the next lease."""
+        self.lease.allowed = 0
+        self._allow()
+
     def feel(self, most: int, on_felt: Callable[[], None]) -> None:
         """Send so few at a time until the first answer, or until `felt`: what is there may be no such server."""
         self._feeling, self._on_felt = most, on_felt

@@ -24,6 +24,7 @@ from rowmill.worker.defects import Defects
 from rowmill.worker.failures import failure_of, may_be_one_row, redacted, told
 from rowmill.worker.job import Fallback, Job
 from rowmill.worker.live.backlog import Backlog
+from rowmill.worker.live.gaps import Gaps
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
 from rowmill.worker.outcome_writer import OutcomeWriter
@@ -57,6 +58,7 @@ class Settler:
         asks: int,
         rng: Random,
         defects: Defects,
+        gaps: Gaps,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`tell` reaches the supervisor; `on_less` is called when a provider allows less than before.
@@ -75,6 +77,7 @@ class Settler:
         self._asks = asks
         self._rng = rng
         self._defects = defects
+        self._gaps = gaps
         self._counted = 0.0  # when the request was sent whose reply was counted last
         self._reservations = reservations
         self.tally: Tally | None = None  # what is counted goes on a board too
@@ -204,6 +207,8 @@ class Settler:
         self._send_again(halves)
 
     def _fail(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
+        if failure.fault in faults.NO_REPLY and self._gaps.since(job.started):
+            failure = msgspec.structs.replace(failure, fault=faults.ASLEEP)
         fault = failure.fault
         faults_seen = self._counters.faults
         faults_seen[fault.name] = seen = faults_seen.get(fault.name, 0) + 1
@@ -242,7 +247,8 @@ class Settler:
             return
         if fault.spends_attempt and not provider.failing:
             job.attempts += 1
-        wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=now - job.first)
+        age_s = self._gaps.age_s(job.first, now)
+        wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=age_s)
         if wait is None or job.ends_with(fault):
             self._fail_for_good(job, provider, failure, now)
             return
