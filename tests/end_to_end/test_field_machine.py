@@ -235,3 +235,34 @@ def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
     assert process.returncode == 0, said
     assert place.output.read_bytes() == reference(40)
     assert (len(asked.arrivals), place.report["sessions"][0]["deaths"]) == (40, 0)
+
+
+def test_a_terminal_that_closes_ends_the_run_after_what_is_on_its_way(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    """Also where a worker was stopped: the terminal wakes the process that it is the terminal of, and no other."""
+    witness = simulator(latency_ms=40)
+    place.configure(witness.url)
+    place.write_rows(100)
+    words = [sys.executable, "-m", "rowmill", "run", "--set", "workers.count=1", "--set", "workers.concurrency=4"]
+    terminal, other = os.openpty()
+    with subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *words],
+        cwd=place.folder,
+        env=place.environ,
+        stdin=other,
+        stdout=other,
+        stderr=other,
+    ) as process:
+        os.close(other)
+        until(lambda: len(place.recorded()) > 10, "some rows")
+        (command,) = psutil.Process(process.pid).children() or [psutil.Process(process.pid)]
+        for child in command.children():
+            child.send_signal(signal.SIGSTOP)
+        os.close(terminal)
+        assert process.wait(20) in (ExitCode.INTERRUPTED, -signal.SIGHUP)
+    assert place.log.splitlines()[-1].endswith("ended with exit code 130: interrupted")
+    assert place.report["sessions"][0]["deaths"] == 0
+    assert place.run().code == 0
+    assert place.output.read_bytes() == reference(100)
+    assert witness.stats()["requests"] == 100

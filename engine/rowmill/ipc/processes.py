@@ -94,6 +94,9 @@ class Process(Protocol):
     def kill(self) -> None:
         """End it at once."""
 
+    def wake(self) -> None:
+        """Have it go on where somebody has stopped it."""
+
     def is_alive(self) -> bool:
         """Tell whether it still runs."""
 
@@ -146,6 +149,9 @@ class _Started:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def wake(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def is_alive(self) -> bool:
         return self._process.poll() is None

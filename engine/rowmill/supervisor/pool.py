@@ -225,6 +225,11 @@ class Pool:
                 killed.append(member)
         return killed
 
+    def wake(self) -> None:
+        """Have stopped workers go on: a terminal that closes wakes the supervisor alone."""
+        for member in self.members:
+            member.child.process.wake()
+
     def slept(self, now: float) -> None:
         """Give every worker its whole time again: the supervisor itself did not run, and could hear nobody."""
         for member in self.members:

@@ -61,6 +61,7 @@ class Shutdown:
         self.interrupted += 1
         if self.interrupted == 1:
             self._log(f"{number.name}: {self._doing}; once more to stop at once")
+            self._pool.wake()
             self._drain()
         else:
             self._pool.stop_all()
