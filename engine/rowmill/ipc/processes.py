@@ -94,9 +94,6 @@ class Process(Protocol):
     def kill(self) -> None:
         """End it at once."""
 
-    def wake(self) -> None:
-        """Have it go on where somebody has stopped it."""
-
     def is_alive(self) -> bool:
         """Tell whether it still runs."""
 
@@ -121,6 +118,12 @@ def start(module: str, name: str) -> Child:
             pass_fds=(theirs.fileno(),),
         )
     return Child(_Started(process), ours)
+
+
+def wake(process: Process) -> None:
+    """Have a process go on where somebody has stopped it."""
+    if process.pid is not None and process.is_alive():
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def _module_path() -> list[str]:
@@ -149,9 +152,6 @@ class _Started:
 
     def kill(self) -> None:
         self._process.kill()
-
-    def wake(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
 
     def is_alive(self) -> bool:
         return self._process.poll() is None

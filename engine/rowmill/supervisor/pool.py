@@ -228,7 +228,7 @@ class Pool:
     def wake(self) -> None:
         """Have stopped workers go on: a terminal that closes wakes the supervisor alone."""
         for member in self.members:
-            member.child.process.wake()
+            processes.wake(member.child.process)
 
     def slept(self, now: float) -> None:
         """Give every worker its whole time again: the supervisor itself did not run, and could hear nobody."""
