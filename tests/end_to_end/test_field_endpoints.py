@@ -108,6 +108,20 @@ def test_a_page_where_the_api_should_be_is_told_by_its_path(
     assert len(witness.arrivals) <= 12
 
 
+@pytest.mark.parametrize("where", ["nobody", "a page", "a key that is refused"])
+def test_it_is_told_as_soon_by_batches(place: Place, where: str) -> None:
+    batch = ("--set", 'task.mode="batch"')
+    if where == "nobody":
+        port = free_port()
+        stopped = told(place, f"http://127.0.0.1:{port}/v1", 3, *batch)
+        assert f"no answer from http://127.0.0.1:{port}/v1/files. Is the server running" in stopped
+        return
+    head = b"200 OK\r\ncontent-type: text/html" if where == "a page" else b"401 Unauthorized"
+    with listener(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(PAGE), PAGE)) as (port, _):
+        stopped = told(place, f"http://127.0.0.1:{port}/v1", 3, *batch)
+    assert ("is no OpenAI-compatible API" if where == "a page" else "the key of provider 'main' is refused") in stopped
+
+
 def test_a_server_that_starts_meanwhile_is_waited_for(place: Place) -> None:
     port = free_port()
     place.configure(f"http://127.0.0.1:{port}/v1")

@@ -19,7 +19,7 @@ _ROWS_UNPROVEN = 8  # different rows, where the provider has never answered
 _ROWS_PROVEN = 16  # and where it has, but not since the first of them
 _TIMES = 3  # that one row is refused where nobody was ever answered
 _TIMES_PROVEN = 4
-_FIRST_WAIT_S = 0.3
+_FIRST_WAIT_S = 0.2
 _NEWS_S = 2.0  # by then a lease has brought word of what other workers were answered
 
 

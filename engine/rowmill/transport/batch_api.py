@@ -30,7 +30,7 @@ from openai import omit
 
 from rowmill.core import private_files
 from rowmill.core.wire import Endpoint, Failure
-from rowmill.transport import faults
+from rowmill.transport import connect_timeout_s, dead_ends, faults
 from rowmill.transport.batch_retry import CallRetryPolicy
 from rowmill.transport.batch_states import (
     BatchProblem,
@@ -48,7 +48,7 @@ from rowmill.transport.endpoint import configured_client
 __all__ = ["BatchApi", "BatchProblem", "BatchState", "BatchTrouble"]
 
 _SLOWEST = 32 * 1024.0  # bytes a second: a quarter of a megabit, 200 MB in under two hours
-_CONNECT_S = 15.0
+_REACH_S = 5.5  # for what is asked only to see who is there
 _PIECE_BYTES = 1 << 20  # aiofiles costs about 0.1 ms a write, whatever its size
 _CLOCK_SKEW_S = 600.0  # by which the provider's clock may be wrong, or ours
 _PAGE = 100  # batches in a page of their list: the most that OpenAI gives
@@ -71,6 +71,7 @@ class BatchApi:
         rng: Random,
         publish: Callable[[Path, Path], None],
         retry_s: float = 60.0,
+        known: bool = True,
         **http: Any,
     ) -> None:
         """Make the client; `http` goes to its httpx2 client.
@@ -78,8 +79,12 @@ class BatchApi:
         publish: brings a whole temporary file (the first path) to the disk and gives it its name (the second), as
             `store.durable` does. It may block, and is called in a thread.
         retry_s: what is retried is given up after so many seconds.
+        known: it has answered before; where nobody ever did, what says that nobody is there is given up at once.
+        url: where files go, as it may be shown.
         """
         self._client = configured_client(endpoint, **http)
+        self.url = dead_ends.url_of(endpoint, "files")
+        self._heard = known
         self._errors = ErrorMapping(endpoint)
         self._read_state = partial(state_of, clean=self._errors.clean)
         self._timeout_s = endpoint.timeout_s
@@ -212,6 +217,11 @@ class BatchApi:
         await asyncio.to_thread(self._publish, temporary, path)
         return size
 
+    async def reach(self) -> None:
+        """Ask for something small, once, to see who is there."""
+        request = self._client.batches.with_raw_response.list(limit=1, timeout=_timeout(_REACH_S))
+        await self._once(request, _REACH_S, partial(page_of, read=self._read_state))
+
     async def close(self) -> None:
         """Close the client and its connections."""
         await self._client.close()
@@ -253,7 +263,11 @@ class BatchApi:
         return await self._retried(attempt)
 
     async def _retried(self, attempt: Callable[[CallRetryPolicy], Awaitable[T]]) -> T:
-        return await CallRetryPolicy(self._retry_s, self._rng).run(attempt)
+        return await CallRetryPolicy(self._retry_s, self._rng, worth=self._worth).run(attempt)
+
+    def _worth(self, failure: Failure) -> bool:
+        """Whether another try may help. What has never been there is the caller's to wait for."""
+        return failure.fault.retryable and (self._heard or not faults.dead_end(failure))
 
     async def _once(self, request: Awaitable[Any], limit_s: float, read: _Read[T], *, about: str = "") -> T:
         return await self._call(request, asyncio.get_running_loop().time() + limit_s, read, about=about)
@@ -264,12 +278,14 @@ class BatchApi:
         """Return what `read` makes of a 2xx reply; the other arguments are those of `ErrorMapping.limited`."""
         async with self._errors.limited(until, one=one, about=about):
             response: httpx2.Response = (await request).http_response
-            return read(object_of(response.content))
+            result = read(object_of(response.content))
+            self._heard = True
+            return result
 
 
 def _timeout(limit_s: float) -> httpx2.Timeout:
     """Return the limits of single operations. The whole call has one of its own, which the package does not know."""
-    return httpx2.Timeout(limit_s, connect=min(limit_s, _CONNECT_S))
+    return httpx2.Timeout(limit_s, connect=connect_timeout_s(limit_s))
 
 
 def _is_upload(file: StoredFile, name: str, size: int) -> bool:

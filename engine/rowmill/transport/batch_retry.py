@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import tenacity
 
+from rowmill.core.wire import Failure
 from rowmill.transport.batch_trouble import BatchTrouble
 
 _FIRST_WAIT_S = 0.5
@@ -19,9 +20,11 @@ T = TypeVar("T")
 class CallRetryPolicy:
     """The policy for one call: all its tries and the waits between them together. The clock is the event loop's."""
 
-    def __init__(self, seconds: float, rng: Random) -> None:
+    def __init__(self, seconds: float, rng: Random, *, worth: Callable[[Failure], bool]) -> None:
+        """Allow so many seconds; `worth`: whether another try may end what has failed."""
         self._clock = asyncio.get_running_loop().time
         self._rng = rng
+        self._worth = worth
         self._backoff = tenacity.wait_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)
         self.ends = self._clock() + seconds
         self.try_s = seconds / 2  # of one silent try: it must leave time for another
@@ -42,7 +45,7 @@ class CallRetryPolicy:
 
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, BatchTrouble) and error.failure.fault.retryable
+                lambda error: isinstance(error, BatchTrouble) and self._worth(error.failure)
             ),
             wait=self._wait_s,
             stop=self._given_up,

@@ -8,8 +8,8 @@ import httpx2
 import msgspec
 from openai import APIStatusError, OpenAIError
 
-from rowmill.core.wire import Endpoint, Failure, Reply
-from rowmill.transport import faults
+from rowmill.core.wire import Endpoint, Failure, Part, Reply
+from rowmill.transport import dead_ends, faults
 from rowmill.transport.batch_states import Unreadable
 from rowmill.transport.bounded_replies import ReplyTooLarge
 from rowmill.transport.foreign_words import cleaned
@@ -39,6 +39,7 @@ class ErrorMapping:
     def __init__(self, endpoint: Endpoint) -> None:
         self._provider = endpoint.provider
         self._secrets = endpoint.secrets
+        self._url = dead_ends.url_of(endpoint, "files")
 
     @asynccontextmanager
     async def limited(self, until: float, *, one: str = "", about: str = "") -> AsyncIterator[asyncio.Timeout]:
@@ -84,6 +85,8 @@ class ErrorMapping:
         elif not one and reply.status in _NO_SUCH_API:
             fault = faults.TABLE["not_found"]
             words = f'provider {self._provider!r} has no Batch API: set task.mode = "live"; it answered: {words}'
+            if advice := dead_ends.of_path(self._url):
+                words += f". Or is it the path? {advice}"
         elif reply.status == _UNAUTHORIZED and not any(word in words.lower() for word in _OF_PERMISSIONS):
             words = f"the key of provider {self._provider!r} is refused; it answered: {words}"
         elif fault.name == "auth":
@@ -97,13 +100,18 @@ class ErrorMapping:
     def _failed(self, error: Exception) -> BatchTrouble:
         """Return what a call failed of that no whole reply came to."""
         cause = error.__cause__ if isinstance(error, OpenAIError) else error
-        words = self.clean(str(cause or error)) or type(cause or error).__name__
+        words = self.clean(dead_ends.innermost(cause or error)) or type(cause or error).__name__
+        part: Part | None = None
         if isinstance(cause, TimeoutError | httpx2.TimeoutException):
             fault, words = faults.TIMEOUT, "no whole reply in time"
+            if isinstance(cause, httpx2.ConnectTimeout):
+                part, words = dead_ends.part_of([words], self._url, connected=False), "no connection in time"
         elif isinstance(cause, httpx2.HTTPError):
+            connected = not isinstance(cause, httpx2.ConnectError | httpx2.ProxyError)
+            part = dead_ends.part_of([type(cause).__name__, words], self._url, connected=connected)
             fault, words = faults.CONNECTION, f"connection failed: {words}"
         elif isinstance(cause, OSError):
             raise cause  # of the file that is uploaded: those of the network are the client's own by now
         else:
             fault, words = faults.BAD_REPLY, f"the openai package could not read the reply: {words}"
-        return BatchTrouble(Failure(fault=fault, message=words))
+        return BatchTrouble(Failure(fault=fault, message=words, part=part))

@@ -22,7 +22,7 @@ _WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
 _NO_TLS = re.compile("corrupt message|wrong.version|record layer|packet length|http request", re.IGNORECASE)
 _CUT_OFF = re.compile("closed|disconnect|reset|eof|broken pipe|incomplete", re.IGNORECASE)
 _BAD_REQUEST = 400
-_APIS = ("/chat/completions", "/responses", "/completions", "/embeddings", "/moderations")
+_APIS = ("/chat/completions", "/responses", "/completions", "/embeddings", "/moderations", "/files")
 _VERSION = re.compile(r"/(v[0-9]+[a-z0-9]*|openai|api)(/|$)")
 _SEARCHED = 4_000  # bytes of a page
 _HTTPS_WANTED = re.compile("plain http request|https port|requires? https|sent an http request", re.IGNORECASE)
@@ -38,6 +38,16 @@ def url_of(endpoint: Endpoint, api: str) -> str:
 def wants_https(body: bytes) -> bool:
     """Whether a page says that TLS is spoken where it came from."""
     return _HTTPS_WANTED.search(body[:_SEARCHED].decode(errors="replace")) is not None
+
+
+def innermost(error: BaseException) -> str:
+    """Return what the innermost cause says: those around it say less, or nothing at all."""
+    words = str(error)
+    inner: BaseException | None = error
+    while inner is not None:
+        words = str(inner) or words
+        inner = inner.__cause__ or inner.__context__
+    return words
 
 
 def part_of(causes: Sequence[str], url: str, *, connected: bool) -> Part:
@@ -88,16 +98,24 @@ def _of_path(failure: Failure, url: SplitResult) -> str:
     """Return what to change where an HTTP server answers that is no such API, or refuses."""
     if failure.fault.name == "auth":
         return "Is the key right (api_key_env), and is it one for this server?"
-    base = next((url.path.removesuffix(api) for api in _APIS if url.path.endswith(api)), url.path)
+    if wrong := of_path(url.path):
+        return wrong
+    if failure.fault.name == "bad_reply":
+        return "What is there is no OpenAI-compatible API: are host, port and path of base_url right?"
+    return "Are host and path of base_url those of the API, and task.model one that it has?"
+
+
+def of_path(url: str) -> str:
+    """Return what looks wrong in the path of a request's URL, and what to change; "" where nothing does."""
+    path = urlsplit(url).path
+    base = next((path.removesuffix(api) for api in _APIS if path.endswith(api)), path)
     if doubled := next((api for api in _APIS if base.endswith(api)), None):
         return f"base_url must not end in {doubled}: that is added to it."
     if re.search(r"(/v[0-9]+)\1(/|$)", base):
         return "The version stands twice in the path: base_url ends in one /v1."
     if not _VERSION.search(base):
         return "The path of base_url should end in /v1, as of most servers."
-    if failure.fault.name == "bad_reply":
-        return "What is there is no OpenAI-compatible API: are host, port and path of base_url right?"
-    return "Are host and path of base_url those of the API, and task.model one that it has?"
+    return ""
 
 
 def _proxy(url: str) -> str | None:

@@ -49,7 +49,7 @@ class SdkTransport:
             connected = not isinstance(cause, httpx2.ConnectError | httpx2.ProxyError)
             return Failure(
                 fault=faults.CONNECTION,
-                message=f"connection failed: {_words(error)}",
+                message=f"connection failed: {dead_ends.innermost(error)}",
                 maybe_billed=connected,
                 part=self._part(error, connected=connected),
             )
@@ -60,19 +60,9 @@ class SdkTransport:
         return Reply(response.status_code, response.content, response.headers.get)
 
     def _part(self, error: BaseException, *, connected: bool) -> Part:
-        words = [type(error.__cause__).__name__, _words(error)]
+        words = [type(error.__cause__).__name__, dead_ends.innermost(error)]
         return dead_ends.part_of(words, str(self._client.base_url), connected=connected)
 
     async def close(self) -> None:
         """Close the client and its connections."""
         await self._client.close()
-
-
-def _words(error: BaseException) -> str:
-    """Return what the innermost cause says: those around it say less, or nothing at all."""
-    words = str(error)
-    inner: BaseException | None = error
-    while inner is not None:
-        words = str(inner) or words
-        inner = inner.__cause__ or inner.__context__
-    return words

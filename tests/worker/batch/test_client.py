@@ -2,11 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rowmill.core.config.sections import BatchConfig
 from rowmill.core.errors import ExitCode
+from rowmill.core.wire import Failure
+from rowmill.transport import faults
+from rowmill.transport.batch_trouble import BatchTrouble
 from rowmill.worker.batch.client import BatchClient, End, Gone
 from tests.worker.batch.provider_in_memory import Life, trouble
 from tests.worker.batch.virtual_time import START, VirtualClock
@@ -156,3 +160,42 @@ def test_trouble_that_turned_out_to_be_none_is_forgotten() -> None:
 
     clock.run(story())
     assert len(line.times) == 5
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("comes", [False, True])
+def test_where_nobody_was_ever_there_it_is_told_in_seconds(known: bool, comes: bool) -> None:
+    clock, notes = VirtualClock(), list[str]()
+    looks: list[float] = []
+
+    class Nobody:
+        url = "http://h.example/v1/files"
+
+        async def reach(self) -> None:
+            looks.append(clock.time() - START)
+            if not comes or len(looks) < 3:
+                raise refused
+
+    refused = BatchTrouble(Failure(fault=faults.CONNECTION, message="Connection refused", part="connection"))
+
+    async def call() -> str:
+        if comes and len(looks) >= 3:
+            return "yes"
+        raise refused
+
+    api: Any = Nobody()
+    config = BatchConfig(poll_s=5.0, poll_max_s=60.0)
+    client = BatchClient(api, provider="main", config=config, clock=clock, note=notes.append, known=known)
+    if comes and not known:
+        assert clock.run(client.sure(call)) == "yes"
+        assert clock.time() - START < 10
+        return
+    with pytest.raises(End) as caught:
+        clock.run(client.sure(call))
+    assert caught.value.exit_code == ExitCode.PROVIDER
+    if known:
+        assert clock.time() - START > 60, "an outage of somebody known"
+        assert not looks
+    else:
+        assert 2 < clock.time() - START < 4
+        assert "no answer from http://h.example/v1/files. Is the server running" in str(caught.value)

@@ -8,10 +8,14 @@ from typing import TypeVar
 from rowmill.core.config.sections import BatchConfig
 from rowmill.core.errors import ExitCode
 from rowmill.store.batch_journal import Try
+from rowmill.transport import dead_ends, faults
 from rowmill.transport.batch_api import BatchApi, BatchTrouble
 
 _SILENT_S = 60.0  # a provider that has never answered is given up after this,
 _LOST_S = 6 * 3600.0  # and one that has, after this
+# Where nobody was ever there, or something else is: a server that starts gets the first. As for live requests.
+_DEAD_END_S = {"nothing": 2.5, "another": 1.5}
+_LOOK_S = 0.7  # between two looks whether somebody is there
 
 _T = TypeVar("_T")
 
@@ -44,14 +48,23 @@ class BatchClient:
     """The client of one provider: what all calls to it have in common, and what those who call go by."""
 
     def __init__(
-        self, api: BatchApi, *, provider: str, config: BatchConfig, clock: Clock, note: Callable[[str], None]
+        self,
+        api: BatchApi,
+        *,
+        provider: str,
+        config: BatchConfig,
+        clock: Clock,
+        note: Callable[[str], None],
+        known: bool = False,
     ) -> None:
+        """`known`: it has answered in an earlier session of the run."""
         self.api = api
         self.provider = provider
         self.config = config
         self.clock = clock
         self.note = note
-        self._answered = False  # it has, ever
+        self._answered = False  # it has, in this session
+        self._known = known
         # Since when, by kind: a provider that lists batches and creates none must not look like one that is well.
         self._trouble_since: dict[str, float] = {}
 
@@ -73,9 +86,13 @@ class BatchClient:
         where there is none. `kind`: of call, where that can be in trouble by itself. `refusable`: a refusal of this one
         call is no more than no answer. Raises `End` where asking again is of no use.
         """
+        began = self.clock.time()
         try:
             answer = await call()
-        except BatchTrouble as trouble:
+        except BatchTrouble as met:
+            trouble = met
+            if not (self._answered or self._known):
+                trouble = await self._find_out(trouble, began)
             fault = trouble.failure.fault
             if not (refusable and fault.scope == "row" and not fault.retryable):
                 self._note_trouble(trouble, batch, kind)
@@ -83,6 +100,22 @@ class BatchClient:
         self._answered = True
         self._trouble_since.pop(kind, None)
         return answer
+
+    async def _find_out(self, trouble: BatchTrouble, since: float) -> BatchTrouble:
+        """Wait for who was never there yet, and return the trouble as it is known then; `End` within seconds."""
+        while dead_end := faults.dead_end(failure := trouble.failure):
+            if self.clock.time() - since >= _DEAD_END_S[dead_end]:
+                reason = dead_ends.told(failure, self.api.url)
+                raise End(ExitCode.PROVIDER, f"provider {self.provider!r}: {reason}")
+            await self.clock.sleep(_LOOK_S)
+            try:
+                await self.api.reach()
+            except BatchTrouble as latest:
+                trouble = latest
+            else:
+                self._answered = True
+                break
+        return trouble
 
     async def sure(self, call: Callable[[], Awaitable[_T]], batch: Try | None = None) -> _T:
         """Ask until there is an answer: for what can be asked twice without harm. Raises as `ask` does."""

@@ -91,8 +91,16 @@ class _BatchWorker(SupervisedWorker):
             rewrite=None if provider.model is None else task.asking(provider.model),
             secrets=endpoint.secrets,
         )
-        api = BatchApi(endpoint, rng=rng, publish=durable.publish_written)
-        client = BatchClient(api, provider=provider.name, config=config.batch, clock=clock, note=self._note)
+        known = any(t.file_id is not None for t in journal.tries.values())
+        api = BatchApi(endpoint, rng=rng, publish=durable.publish_written, known=known)
+        client = BatchClient(
+            api,
+            provider=provider.name,
+            config=config.batch,
+            clock=clock,
+            note=self._note,
+            known=known,
+        )
         self._lifecycle = BatchLifecycle(
             journal=journal,
             client=client,
