@@ -132,3 +132,29 @@ def test_where_nobody_is_answered_the_run_stops_soon_and_fails_no_row(
     assert not place.output.exists()
     assert place.recorded() == set()
     assert place.report["totals"]["failed"] == 0
+
+
+def test_the_same_refusal_of_all_rows_is_no_success_and_the_same_command_asks_again(
+    place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
+) -> None:
+    """As a gateway without its database answers a wrong key, and a server a parameter that it does not know."""
+    broken = True
+    refusal: Answer = (400, {}, error("No connected db.", "no_db_connection"))
+    witness = server(lambda _: refusal if broken else None)
+    place.configure(witness.url)
+    place.write_rows(10)
+    done = place.run()
+    assert done.code == 4, done.err
+    assert not any(line.startswith("Done") for line in done.lines)
+    why = "o row was answered: all 10 failed: invalid_request (HTTP 400, No connected db.)"
+    assert f"N{why}" in done.lines
+    assert place.report["sessions"][-1]["stopped_by"] == f"n{why}"
+    assert {row["class"] for row in place.failed} == {"invalid_request"}, "no row is lost"
+    assert "rowmill run config.toml" in done.lines[-1]
+
+    broken = False
+    done = place.run()
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(10)
+    assert place.run().code == 0
+    assert len(witness.arrivals) == 20

@@ -248,3 +248,15 @@ def test_what_ended_workers_did_stays_in_the_figures() -> None:
     assert figures.prompt_tokens == 200
     assert figures.mean_reply_s == pytest.approx(0.5)
     assert set(stage.leases) == {1, 7}
+
+
+def test_where_nothing_was_ever_answered_few_failures_are_waited_for_no_longer_than_many() -> None:
+    stage = Stage()
+    stage.pass_time(1.0, requests=2, unhealthy=2, in_flight=0)
+    assert stage.controller.hopeless(stage.now + 58.0) is None, "no breaker has opened: there are three rows"
+    assert "no valid reply for 6" in (stage.controller.hopeless(stage.now + 60.0) or "")
+    stage.pass_time(1.0, in_flight=1)
+    assert stage.controller.hopeless(stage.now + 60.0) is None, "somebody is at work"
+    stage.controller.worked_before()
+    stage.pass_time(1.0, in_flight=0)
+    assert stage.controller.hopeless(stage.now + 600.0) is None

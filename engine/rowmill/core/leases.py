@@ -29,6 +29,7 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     failing: bool = False  # its breaker is open: what is allowed is a probe
     proven: bool = False  # it has answered some worker in this session
     silent: bool = False  # as far as is known, it lets nothing through now
+    known: bool = False  # it has answered, in this session or an earlier one of the run
 
 
 class LimitSample(msgspec.Struct, frozen=True, array_like=True):

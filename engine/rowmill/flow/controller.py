@@ -73,6 +73,7 @@ class ProviderController:
         self._factor = 1.0
         self._machine_paused = self._saturated = False
         self._failing_since: float | None = None
+        self._unanswered_since: float | None = None  # the first failure came, where nothing was ever answered
         self._reason = ""  # the latest that a worker gave for a failing provider
         self._dead_end: DeadEnd = ""  # what it says of the way there, where nothing was ever answered
         self._worked_before = False
@@ -196,6 +197,8 @@ class ProviderController:
             in_flight=in_flight,
         )
         self._tripped = False
+        if self._unanswered_since is None and total.unhealthy > before.unhealthy:
+            self._unanswered_since = now
         self._breaker.eager = self.at_dead_end
         self._follow(now)
         if not self._pause.active and self._breaker.state == "closed":
@@ -225,6 +228,7 @@ class ProviderController:
             failing=self._breaker.state in ("open", "probing"),
             proven=self._before.answered > 0,
             silent=self._limits.silent,
+            known=self._answered,
         )
         self._allocator.set_capacity(capacity, now)
         return self._allocator.renew(now)
@@ -291,6 +295,8 @@ class ProviderController:
         others: there are providers that may be well.
         """
         since = self._failing_since
+        if not self._answered and self._unanswered_since is not None and (since is not None or not self.in_flight):
+            since = self._unanswered_since if since is None else min(since, self._unanswered_since)
         if since is None:
             return None
         dead_end = self.at_dead_end and not others

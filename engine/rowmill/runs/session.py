@@ -62,6 +62,11 @@ def run(
         raise told(error, RunDirectory(config.run_dir).log) from error
 
 
+def _none_answered(report: RunReport) -> bool:
+    """Whether a finished run is none: its provider had no answer for any row."""
+    return report.sessions[-1].exit_code == ExitCode.PROVIDER and report.totals.failed == report.totals.rows
+
+
 def _run(
     config: Config,
     environ: Mapping[str, str],
@@ -86,6 +91,8 @@ def _run(
             # Killed between the end of the output and the report of it: all there is to do is to tell it.
             finished = finished and not _ended_the_output(prepared, found.sessions[-1])
             earlier = _with_killed(prepared, earlier, found.sessions)
+        if finished and earlier is not None and _none_answered(earlier):
+            retry = True  # resumed, it asks for all of them
         if finished and earlier is not None and not (retry and earlier.totals.failed):
             if prepared.delivery is not None:
                 deliver(prepared.delivery, directory, prepared.manifest)

@@ -17,7 +17,7 @@ import psutil
 
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.defects import told
-from rowmill.core.errors import DefectError, MachineError, ProviderError, RowmillError
+from rowmill.core.errors import DefectError, ExitCode, MachineError, ProviderError, RowmillError
 from rowmill.core.reports import Cost, Observer, SessionReport, Snapshot
 from rowmill.core.wire import Endpoint
 from rowmill.ipc import messages, processes
@@ -450,6 +450,9 @@ class Supervisor:
     def _session(self) -> SessionReport:
         """Return the report of the session as it stands."""
         code, reason = self._shutdown.outcome(finished=self._shards.finished, failed=self._progress.totals.failed)
+        if code == ExitCode.ROWS_FAILED and self._shards.finished:
+            reason = self._progress.none_answered(self.failures)
+            code = code if reason is None else ExitCode.PROVIDER
         own = resource.getrusage(resource.RUSAGE_SELF)
         return self._progress.report(
             self._pool,

@@ -7,7 +7,7 @@ worker; counters come from the worker processes and are kept when these end.
 import calendar
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import uuid4
 
 from rowmill.core.counts import BatchView, Counters, Totals
@@ -17,6 +17,11 @@ from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.providers import Providers
 
 _SPEED_WINDOW_S = 5.0
+_SAME_ROWS = 3
+# Classes of failures that all rows meet where an endpoint or what it is asked for is wrong; others are of their rows.
+_OF_THE_ENDPOINT = frozenset(
+    {"invalid_request", "auth", "forbidden", "not_found", "server_error", "timeout", "connection", "bad_reply"}
+)
 _LONG_AGO_S = 1e9
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 
@@ -41,12 +46,14 @@ class Progress:
         self.total_rows: int | None = None
         self.shards_sealed = 0
         self.shards_merged = 0
+        self._refusal = ""  # the latest that a worker told
         self.billed_twice = 0  # requests that went with workers that died, and may have been answered
 
     def heartbeat(self, member: Member, heartbeat: Heartbeat) -> None:
         """Take in what a worker says of itself."""
         member.heartbeat = heartbeat
         self._worker_rss_max = max(self._worker_rss_max, heartbeat.rss_max)
+        self._refusal = next((each.refusal for each in heartbeat.providers if each.refusal), self._refusal)
         self._in_flight_max[member.place] = max(self._in_flight_max.get(member.place, 0), heartbeat.in_flight_max)
         for number, totals in heartbeat.shards.items():
             if number in member.shards:
@@ -77,6 +84,17 @@ class Progress:
         for opened in self._open.values():
             totals.add(opened)
         return totals
+
+    def none_answered(self, failures: Mapping[str, int]) -> str | None:
+        """Return why a finished run with so many failed rows by class is none: all have met the same. None: it is one.
+
+        A row or two may be bad themselves.
+        """
+        totals = self.totals
+        if totals.failed < max(_SAME_ROWS, totals.rows) or not failures.keys() <= _OF_THE_ENDPOINT or len(failures) > 1:
+            return None
+        why = self._refusal or next(iter(failures), "")
+        return f"no row was answered: all {totals.failed:,} failed: {why}"
 
     def counters(self, pool: Pool) -> Counters:
         """Return this session's counters, of workers at work and gone."""

@@ -99,6 +99,7 @@ BROKEN_OFF = frozenset({b'"error"', b'"network_error"', b'"insufficient_system_r
 _OF_THE_ROW = ("messages", "input", "prompt")
 _BAD_REQUEST = 400
 _BETWEEN = frozenset({408, 499})  # something between the model and us has lost patience
+_NOBODY_BEHIND = frozenset({502, 503, 504, 520, 521, 522, 523, 529, 530})
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 _LONGEST_RETRY_AFTER_S = 86_400.0  # a day; beyond it the header is a mistake, not a wish
 
@@ -120,6 +121,11 @@ def dead_end(failure: Failure) -> DeadEnd:
     if failure.part in ("name", "connection", "proxy"):
         return "nothing"
     return "another" if failure.part is not None or failure.fault is BAD_REPLY else ""
+
+
+def nobody_behind(failure: Failure) -> bool:
+    """Whether something in front of a server says that there is none now: the row was not looked at."""
+    return failure.status in _NOBODY_BEHIND and failure.fault.unhealthy
 
 
 def may_be_of_all(failure: Failure) -> bool:

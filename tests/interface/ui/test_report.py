@@ -431,3 +431,17 @@ def test_lines_wrap_between_words(width: int) -> None:
     narrow = summary(DONE, SESSION, again="config.toml", width=width)
     assert all(len(line) <= width or len(line.split()) <= 2 for line in narrow.splitlines())
     assert narrow.split() == summary(DONE, SESSION, again="config.toml").split()
+
+
+def test_a_run_in_which_no_row_was_answered_does_not_read_as_done() -> None:
+    totals = Totals(rows=10, failed=10, requests=10)
+    report = msgspec.structs.replace(DONE, rows=10, totals=totals, failures={"invalid_request": 10})
+    why = "no row was answered: all 10 failed: invalid_request (HTTP 400, No connected db.)"
+    session = msgspec.structs.replace(SESSION, exit_code=ExitCode.PROVIDER, stopped_by=why)
+    lines = summary(report, session, again="c.toml", run_dir="out.jsonl.run").splitlines()
+    assert lines[0] == "N" + why[1:]
+    assert lines[-1].endswith("rm -r out.jsonl.run out.jsonl out.errors.jsonl && rowmill run c.toml")
+    one = msgspec.structs.replace(report, totals=Totals(rows=1, failed=1, requests=1))
+    lines = summary(one, SESSION, again="c.toml").splitlines()
+    assert lines[0] == "No row was answered: the only one failed"
+    assert "rowmill retry c.toml" in lines[-1]

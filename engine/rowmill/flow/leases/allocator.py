@@ -274,6 +274,7 @@ class LeaseAllocator:
             failing=capacity.failing,
             proven=capacity.proven,
             silent=capacity.silent,
+            known=capacity.known,
         )
 
 

@@ -1,5 +1,6 @@
 """The end of a run: the summary for a person, and `report.json` for a program."""
 
+import shlex
 import textwrap
 
 from rowmill.core.errors import ExitCode
@@ -54,6 +55,9 @@ def summary(report: RunReport, session: SessionReport, *, again: str = "", run_d
     if not report.finished:
         lines += _block("batches", batches.left_behind(session.batches))
         lines.append(_line("next", _advice(session, again, run_dir)))
+    elif again and session.exit_code == ExitCode.PROVIDER:
+        made = " ".join(shlex.quote(each) for each in (report.output, report.errors) if each)
+        lines.append(_line("next", _anew(f"rm -r {run_dir} {made} && rowmill run {again}", again)))
     elif report.totals.failed and again:
         lines.append(_line("next", f"rowmill retry {again}: asks again for the failed rows"))
     return "\n".join(piece for line in lines for piece in line.split("\n") for piece in _wrapped(piece, width))
@@ -63,8 +67,11 @@ def _headline(report: RunReport, session: SessionReport) -> str:
     rows = f"{report.totals.rows:,}{'' if report.finished or report.rows is None else f' of {report.rows:,}'}"
     own = f", {session.rows:,} of them in this session," if len(report.sessions) > 1 else ""
     done = f"{rows} rows{own} in {figures.duration(session.elapsed_s)} ({figures.rate(session.rows_per_s)})"
-    if report.finished:
+    if report.finished and not 0 < report.totals.failed == report.totals.rows:
         return f"Done: {done}"
+    if report.finished:
+        why = session.stopped_by or f"no row was answered: {_all(report.totals.failed)} failed"
+        return f"{one_line(why[0].upper() + why[1:])}\n" + _line("done", done)
     why = f": {one_line(session.stopped_by)}" if session.stopped_by else ""
     return f"Stopped{why}\n" + _line("done", done)
 
@@ -85,13 +92,22 @@ def _advice(session: SessionReport, again: str, run_dir: str) -> str:
         return f"rowmill run {again}: asks for the rows that were not asked yet"
     if again and session.exit_code == ExitCode.PROVIDER and "invalid_request (" in (session.stopped_by or ""):
         # What is to be changed makes it another run, which the directory of this one would not take.
-        return (
-            "put right what is named above in the configuration, then begin anew: by another output.path, or by "
-            f"rm -r {run_dir} && rowmill run {again}"
-        )
+        return _anew(f"rm -r {run_dir} && rowmill run {again}", again)
     if session.exit_code == ExitCode.BUDGET:
         return f"raise {money.cap(session.stopped_by)}, then {_RESUME}"
     return _NEXT.get(ExitCode(session.exit_code), _RESUME) if session.exit_code in set(ExitCode) else _RESUME
+
+
+def _all(rows: int) -> str:
+    return f"all {rows:,}" if rows > 1 else "the only one"
+
+
+def _anew(command: str, again: str) -> str:
+    """Return what goes on where the cause may be at the provider, or in what the configuration asks it for."""
+    return (
+        f"put right what is named above, then rowmill run {again}; where that changes the configuration it is another "
+        f"run, by another output.path, or by {command}"
+    )
 
 
 def _requests(report: RunReport, session: SessionReport) -> str:

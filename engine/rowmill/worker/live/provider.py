@@ -80,6 +80,7 @@ class Provider:
         self.tripped = False
         self.doubt = Doubt()
         self._proven_elsewhere = False
+        self._known = False
         self._silent = False
         self._unheard = Unheard()
         self._strays = Strays()
@@ -96,6 +97,8 @@ class Provider:
         self._streak = 0  # unhealthy results in a row
         self._streak_from = 0.0  # since when
         self._error: object = None
+        self._refusal: Failure | None = None  # that failed rows here before there was any answer
+        self._refusals = 0  # of different kinds
         self._estimate = TokenEstimate()
         self.most_output = most_output
         self._by_model = by_model
@@ -115,6 +118,7 @@ class Provider:
         self._proven_elsewhere = lease.proven
         self._silent = lease.silent
         self._unheard.told(silent=lease.silent, proven=lease.proven)
+        self._known = lease.known
         if lease.proven and not lease.silent:
             self._refused_since = None
         # A worker that has stopped by itself goes on once the supervisor has seen it: then a lease says so.
@@ -272,6 +276,12 @@ class Provider:
         """Say whether a failure speaks of the way to a server that has never answered, as far as is known here."""
         return "" if self.proven or not self._url else faults.dead_end(failure)
 
+    def is_not_there(self, failure: Failure) -> bool:
+        """Whether a failure says nothing of its row: it speaks of a server that has never answered in this run."""
+        if self.dead_end(failure):
+            return True
+        return bool(self._url) and not self._known and not self.proven and faults.nobody_behind(failure)
+
     def reason(self, failure: Failure) -> str:
         """Return a failure for people: where nothing was ever answered, with what is to be changed."""
         told = not self.proven and (faults.dead_end(failure) or failure.fault.scope == "either")
@@ -282,6 +292,14 @@ class Provider:
         self.same = self.same + 1 if error == self._error else 1
         self._error = error
         return self.same
+
+    def refused(self, failure: Failure) -> None:
+        """Take note of what a row has failed for, for good."""
+        if not self.proven:
+            kind = failure.fault, failure.code, failure.status
+            seen = self._refusal
+            self._refusals += seen is None or kind != (seen.fault, seen.code, seen.status)
+            self._refusal = failure
 
     def wait_s(self, asked_s: float | None, now: float) -> float | None:
         """Return how long to send nothing after a 429 that asks for so long; None where it is for the row to wait."""
@@ -328,6 +346,8 @@ class Provider:
         report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
         report.trouble = self.reason(self._trouble)[:_REASON_CHARACTERS] if self._trouble is not None else ""
         report.dead_end = self.dead_end(self._trouble) if self._trouble is not None else ""
+        alike = self._refusal is not None and self._refusals == 1 and not self.proven
+        report.refusal = self._refusal.reason[:_REASON_CHARACTERS] if alike and self._refusal is not None else ""
         report.largest = self._largest
         report.early = self._unheard.early
         self._largest = 0

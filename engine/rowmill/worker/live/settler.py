@@ -238,12 +238,12 @@ class Settler:
         if fault.scope == "provider":
             self._refused(job, provider, failure)
             return
-        if provider.dead_end(failure):
-            # It says nothing of the row, and the provider is told dead or alive within seconds.
+        if provider.is_not_there(failure):
+            # It says nothing of the row, and the provider is told dead or alive within seconds, or a minute.
             job.put_off = True
             self._counters.maybe_billed_twice += failure.maybe_billed
-            due = now + min(_DEAD_END_WAIT_S * job.requests, _LONGEST_DEAD_END_WAIT_S)
-            self._backlog.retry(job, due, put_off=True)
+            least = min(_DEAD_END_WAIT_S * job.requests, _LONGEST_DEAD_END_WAIT_S)
+            self._backlog.retry(job, now + max(least, failure.retry_after or 0.0), put_off=True)
             return
         if fault.spends_attempt and not provider.failing:
             job.attempts += 1
@@ -308,6 +308,7 @@ class Settler:
                 self._backlog.bind(job)
                 return
         self._writer.failure(job, failure, now)
+        provider.refused(failure)
         if not faults.may_be_of_all(failure):
             return
         rows = provider.same_error((failure.fault.name, failure.code, failure.status))
