@@ -156,5 +156,15 @@ def test_the_same_refusal_of_all_rows_is_no_success_and_the_same_command_asks_ag
     done = place.run()
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(10)
-    assert place.run().code == 0
     assert len(witness.arrivals) == 20
+
+
+def test_several_workers_find_out_together(place: Place, server: Callable[..., Server]) -> None:
+    witness = server(lambda _: (404, {}, error("no", "invalid_request_error")))
+    place.configure(witness.url)
+    place.write_rows(600)
+    done = place.run("--set", "workers.count=3")
+    assert done.code == 4, done.err
+    assert len(witness.arrivals) <= 10
+    assert place.report["totals"]["failed"] == 0
+    assert sum("of base_url" in line or "api_key_env" in line for line in done.lines) <= 2, "advice, once and once more"

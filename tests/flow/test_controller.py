@@ -53,7 +53,7 @@ class Stage:
             self.now += TICK_S
             for holder, report in self.reports.items():
                 for name, value in grown.items():
-                    if name in {"in_flight", "wants_slots", "wants_rate", "largest"}:
+                    if name in {"in_flight", "wants_slots", "wants_rate", "largest", "refusal"}:
                         setattr(report, name, value)
                     else:
                         setattr(report, name, getattr(report, name) + value * TICK_S)
@@ -256,7 +256,26 @@ def test_where_nothing_was_ever_answered_few_failures_are_waited_for_no_longer_t
     assert stage.controller.hopeless(stage.now + 58.0) is None, "no breaker has opened: there are three rows"
     assert "no valid reply for 6" in (stage.controller.hopeless(stage.now + 60.0) or "")
     stage.pass_time(1.0, in_flight=1)
-    assert stage.controller.hopeless(stage.now + 60.0) is None, "somebody is at work"
+    assert stage.controller.hopeless(stage.now + 60.0) is None, "somebody may be at work"
     stage.controller.worked_before()
     stage.pass_time(1.0, in_flight=0)
     assert stage.controller.hopeless(stage.now + 600.0) is None
+
+
+def test_a_server_that_took_requests_and_said_nothing_for_their_whole_time_is_given_up_then() -> None:
+    stage = Stage(timeout_s=120.0)
+    stage.pass_time(0.25, requests=12, in_flight=3)
+    stage.pass_time(119.5, in_flight=3)
+    assert stage.controller.hopeless(stage.now) is None, "a slow model"
+    stage.pass_time(0.25, unhealthy=12, in_flight=0)
+    assert "no valid reply for 120 s" in (stage.controller.hopeless(stage.now) or "")
+
+
+@pytest.mark.parametrize("answered", [0, 4])
+def test_so_many_rows_refused_over_all_workers_close_a_provider_that_has_answered_none(answered: int) -> None:
+    stage = Stage(workers=3)
+    stage.pass_time(0.25, requests=16, answered=answered, in_flight=1, doubted=12, refusal="auth (HTTP 401, no)")
+    stage.pass_time(1.0, in_flight=1)
+    assert stage.controller.closed is None, "another answer may come"
+    stage.pass_time(1.0, in_flight=0)
+    assert stage.controller.closed == (None if answered else "auth (HTTP 401, no)")

@@ -69,3 +69,34 @@ def test_what_to_change_is_told_by_the_status_and_the_path(status: int, base: st
     failure = faults.classify(Reply(status, b"", lambda _: None))
     assert failure is not None
     assert advice in dead_ends.told(failure, f"https://api.example{base}/chat/completions")
+
+
+@pytest.mark.parametrize(
+    ("status", "scheme", "advice"),
+    [
+        (407, "http", "The proxy proxy.example:3128 wants a login"),
+        (403, "http", "Or was it the proxy proxy.example:3128"),
+        (
+            503,
+            "http",
+            "Something in front of the server speaks for it: is the server itself running? Or was it the proxy",
+        ),
+        (403, "https", "Are host and path of base_url those of the API"),
+    ],
+)
+def test_a_proxy_that_speaks_for_the_server_is_named(
+    status: int, scheme: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://me:hunter2@proxy.example:3128")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "direct.example")
+    failure = faults.classify(Reply(status, b"<html>no</html>", lambda _: None))
+    assert failure is not None
+    told = dead_ends.told(failure, f"{scheme}://api.example/v1/chat/completions")
+    assert advice in told, told
+    assert ("proxy" in told) == (scheme == "http"), "no proxy can speak for who speaks TLS"
+    assert "hunter2" not in told
+    if status != 407:
+        assert "proxy" not in dead_ends.told(failure, "http://direct.example/v1/chat/completions")
+    assert "the proxy proxy.example:3128" in dead_ends.silent(f"{scheme}://api.example/v1", 8.0, 600.0)

@@ -72,7 +72,8 @@ class ProviderReport(ProviderSums, array_like=True):
     largest: int = 0  # tokens of the largest request since the last report
     trouble: str = ""  # the latest failure since the last report that speaks against the provider's health
     dead_end: DeadEnd = ""  # whether it speaks of the way to a server that has never answered, as in `Tripped`
-    refusal: str = ""  # why rows have failed here, all for the same reason, where it has answered none
+    doubted: int = 0  # rows that were refused since its last answer for what may be the provider's
+    refusal: str = ""  # why, or why rows have failed, all for the same reason, where it has answered none
     requests_limit: LimitSample | None = None  # the latest that replies said
     tokens_limit: LimitSample | None = None
 

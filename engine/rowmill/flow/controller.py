@@ -17,6 +17,7 @@ from rowmill.core.leases import Lease
 from rowmill.core.reports import ProviderFigures, ProviderView
 from rowmill.flow.breaker import Breaker
 from rowmill.flow.concurrency.control import Concurrency
+from rowmill.flow.doubt import ROWS_UNPROVEN
 from rowmill.flow.leases.allocator import LeaseAllocator
 from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.limits.provider_limits import ProviderLimits
@@ -27,11 +28,13 @@ _RELEASE_S = 5.0  # a release takes as long as the pause did, and no longer than
 _START_S = 10.0  # from its first lease; after that what a rate takes has been found
 _FEW = 4  # replies, before which their time says nothing
 _ROOM = 1.5  # times the requests in flight that a rate takes: reply times vary
+_WHOLE = 0.9  # of a request's time
 _SPENT = 0.98  # of a rate, the share from which on it is used up
 _FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
 _NEVER_ANSWERED_S = 60.0  # failing from the start for so long: nothing that passes
 # Likewise where the way to it is what fails, and there is nobody else to ask: a server that starts gets the first.
 _DEAD_END_S = {"nothing": 2.5, "another": 1.5}
+_DOUBT_S = 0.5  # by then every worker has said what it was answered
 _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
 
 
@@ -73,8 +76,14 @@ class ProviderController:
         self._factor = 1.0
         self._machine_paused = self._saturated = False
         self._failing_since: float | None = None
+        self._refusal = ""  # the latest that a worker gave for what may be the provider's refusal
+        self._timeout_s = provider.timeout_s
+        self._returned = 0  # requests that were in flight and are not, at the last tick
+        self._heard_at = now  # and when that last changed, or nothing was in flight
+        self._doubted_since: float | None = None  # so many rows were refused, and none answered
         self._unanswered_since: float | None = None  # the first failure came, where nothing was ever answered
         self._reason = ""  # the latest that a worker gave for a failing provider
+        self._told = ""  # of these, the latest that is in the log
         self._dead_end: DeadEnd = ""  # what it says of the way there, where nothing was ever answered
         self._worked_before = False
         self._paused_s = 0.0  # in all
@@ -106,6 +115,8 @@ class ProviderController:
     def report(self, holder: int, report: ProviderReport, seconds: float, now: float) -> None:
         """Take in what a worker tells; its last report is so many seconds ago."""
         before = self._traffic.report(holder, report)
+        if report.doubted and report.refusal:
+            self._refusal = report.refusal
         if report.trouble:
             self._reason, self._dead_end = report.trouble, report.dead_end
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
@@ -153,7 +164,9 @@ class ProviderController:
         """Send nothing more in this session."""
         if self.closed is None:
             self.closed = reason
-            self.events.append(f"provider {self.name}: closed: {reason}")
+            # Once is enough for what may be a line of advice; the end of the session says it again.
+            told = reason if reason != self._told else "nothing has changed"
+            self.events.append(f"provider {self.name}: closed: {told.removesuffix(f': {self._told}')}")
 
     # What follows
 
@@ -197,8 +210,8 @@ class ProviderController:
             in_flight=in_flight,
         )
         self._tripped = False
-        if self._unanswered_since is None and total.unhealthy > before.unhealthy:
-            self._unanswered_since = now
+        self._doubt(now)
+        self._listen(now, total, before)
         self._breaker.eager = self.at_dead_end
         self._follow(now)
         if not self._pause.active and self._breaker.state == "closed":
@@ -213,6 +226,27 @@ class ProviderController:
                 busy=in_flight >= _FULL * self.allowed and self._traffic.wants_slots,
                 paced=self._saturated or self._paced(now),
             )
+
+    def _listen(self, now: float, total: ProviderSums, before: ProviderSums) -> None:
+        """Find out since when there are nothing but failures, where nothing was ever answered.
+
+        Requests that were out for their whole time and brought nothing have been a failure since they were sent.
+        """
+        if self._unanswered_since is None and total.unhealthy > before.unhealthy:
+            whole = now - self._heard_at >= _WHOLE * self._timeout_s
+            self._unanswered_since = self._heard_at if whole else now
+        returned = total.requests - self.in_flight
+        if returned != self._returned or not self.in_flight:
+            self._returned, self._heard_at = returned, now
+
+    def _doubt(self, now: float) -> None:
+        """Close a provider that has refused so many rows, over all workers, and answered none."""
+        if self._before.answered or self._traffic.doubted < ROWS_UNPROVEN:
+            self._doubted_since = None
+        elif self._doubted_since is None:
+            self._doubted_since = now
+        elif now >= self._doubted_since + _DOUBT_S and not self.in_flight and self._refusal:
+            self.close(self._refusal)
 
     def leases(self, now: float) -> list[tuple[int, Lease]]:
         """Return the leases to send now, with their holders."""
@@ -274,6 +308,7 @@ class ProviderController:
             self._failing_since = now if self._failing_since is None else self._failing_since
             self._concurrency.pause(now)
             self.events.append(f"provider {self.name}: failing; only probes are sent: {self._reason}")
+            self._told = self._reason
         elif state == "half-open":
             self.events.append(f"provider {self.name}: answers again")
         elif state == "closed":

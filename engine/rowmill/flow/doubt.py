@@ -9,13 +9,17 @@ statuses say that the key is wrong, or the URL. What becomes of the other rows t
   provider.
 - Refused without an answer between: so many different rows, or one row so often that nothing else is left to tell,
   and it is the provider. The rows that waited have no outcome then: nothing was wrong with them.
+
+Several workers that ask the same provider find out together: each tries its share of rows and then waits for word of
+the others' answers, while the supervisor counts what all of them were refused.
 """
 
+from math import ceil
 from typing import Literal
 
 Verdict = Literal["row", "again", "provider"]
 
-_ROWS_UNPROVEN = 8  # different rows, where the provider has never answered
+ROWS_UNPROVEN = 8  # different rows, where the provider has never answered
 _ROWS_PROVEN = 16  # and where it has, but not since the first of them
 _TIMES = 3  # that one row is refused where nobody was ever answered
 _TIMES_PROVEN = 4
@@ -29,7 +33,9 @@ class Doubt:
     rows: row -> how often. Sending is held down while there are any, see `room`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        """`workers`: so many ask the provider."""
+        self._share = ceil(ROWS_UNPROVEN / workers)
         self.rows: dict[int, int] = {}
         self._since = 0.0  # the first of them came
         self._before: set[int] = set()  # rows that were refused before the last answer, and have come to no end
@@ -60,7 +66,7 @@ class Doubt:
         if not self.rows:
             self._since = now
         times = self.rows[row] = self.rows.get(row, 0) + 1
-        if len(self.rows) >= (_ROWS_PROVEN if proven else _ROWS_UNPROVEN):
+        if len(self.rows) >= (_ROWS_PROVEN if proven else ROWS_UNPROVEN):
             return "again" if news and not proven and now < self._since + _NEWS_S else "provider"
         if times < (_TIMES_PROVEN if proven else _TIMES):
             return "again"
@@ -76,13 +82,13 @@ class Doubt:
 
     def room(self, *, proven: bool) -> int:
         """Return how many requests in flight are enough to find out."""
-        most = _ROWS_PROVEN if proven else _ROWS_UNPROVEN
+        most = _ROWS_PROVEN if proven else self._share
         return max(1, most - len(self.rows))
 
     @property
     def quiet_until(self) -> float:
         """When sending goes on: where so many rows were refused, only word of other workers' answers can clear it."""
-        return self._since + _NEWS_S if len(self.rows) >= _ROWS_UNPROVEN else 0.0
+        return self._since + _NEWS_S if len(self.rows) >= self._share else 0.0
 
     def wait_s(self, row: int) -> float:
         """Return for how long a row waits until it is tried again: longer each time, and others are tried meanwhile."""

@@ -50,6 +50,11 @@ class Traffic:
         return sum(report.in_flight for report in self._reports.values())
 
     @property
+    def doubted(self) -> int:
+        """Rows that were refused for what may be the provider's, since it answered them last."""
+        return sum(report.doubted for report in self._reports.values())
+
+    @property
     def wants_rate(self) -> bool:
         """Whether rows wait for the rate anywhere."""
         return any(report.wants_rate for report in self._reports.values())

@@ -124,9 +124,7 @@ def _run(
                     embedded=embedded(config),
                 )
                 session = supervisor.run()
-                log.log(
-                    f"ended with exit code {session.exit_code}{': ' + session.stopped_by if session.stopped_by else ''}"
-                )
+                log.log(f"ended with exit code {session.exit_code}")  # why stands above
                 if supervisor.finished and prepared.delivery is not None:
                     session = _delivered(prepared, prepared.delivery, session, log)
                 sessions.append(session)

@@ -331,11 +331,11 @@ class Supervisor:
 
     def _lease(self, now: float) -> None:
         """Divide anew what the providers let through. With none of them left the run cannot go on."""
-        if (reason := self._providers.none_left) is not None:
-            self._shutdown.stop(ProviderError(reason))
-        self._providers.send_leases(now)
         for event in self._providers.events():
             self._observer.log(event)
+        if (reason := self._providers.none_left) is not None:
+            self._shutdown.stop(ProviderError(reason), "no provider is left to ask")
+        self._providers.send_leases(now)
 
     def _pay(self, now: float, *, due: bool) -> None:
         """Hand out what the budget covers. Where that is nothing the run cannot go on."""
@@ -452,7 +452,9 @@ class Supervisor:
         code, reason = self._shutdown.outcome(finished=self._shards.finished, failed=self._progress.totals.failed)
         if code == ExitCode.ROWS_FAILED and self._shards.finished:
             reason = self._progress.none_answered(self.failures)
-            code = code if reason is None else ExitCode.PROVIDER
+            if reason is not None:
+                code = ExitCode.PROVIDER
+                self._observer.log(reason)
         own = resource.getrusage(resource.RUSAGE_SELF)
         return self._progress.report(
             self._pool,

@@ -49,11 +49,11 @@ class Shutdown:
         """Whether workers were told to finish."""
         return self._drain_until is not None
 
-    def stop(self, error: RowmillError) -> None:
-        """End the run early, for the first reason that there was."""
+    def stop(self, error: RowmillError, told: str = "") -> None:
+        """End the run early, for the first reason that there was; `told`: instead of it, where the log has it."""
         if self.stopped_by is None:
             self.stopped_by = error
-            self._log(f"stopping: {error}")
+            self._log(f"stopping: {told or error}")
             self._drain()
 
     def interrupt(self, number: signal.Signals) -> None:

@@ -22,6 +22,7 @@ _WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
 _NO_TLS = re.compile("corrupt message|wrong.version|record layer|packet length|http request", re.IGNORECASE)
 _CUT_OFF = re.compile("closed|disconnect|reset|eof|broken pipe|incomplete", re.IGNORECASE)
 _BAD_REQUEST = 400
+_PROXY_LOGIN = 407
 _APIS = ("/chat/completions", "/responses", "/completions", "/embeddings", "/moderations", "/files")
 _VERSION = re.compile(r"/(v[0-9]+[a-z0-9]*|openai|api)(/|$)")
 _SEARCHED = 4_000  # bytes of a page
@@ -66,7 +67,8 @@ def part_of(causes: Sequence[str], url: str, *, connected: bool) -> Part:
 def told(failure: Failure, url: str) -> str:
     """Return in one line what failed on the way to the URL, and what to change."""
     split = urlsplit(url)
-    return f"{failure.reason}: no answer from {url}. {_advice(failure, split, url)}"
+    said = "no answer from" if failure.status is None else "said by"
+    return f"{failure.reason}: {said} {url}. {_advice(failure, split, url)}"
 
 
 def _advice(failure: Failure, url: SplitResult, whole: str) -> str:
@@ -91,15 +93,35 @@ def _advice(failure: Failure, url: SplitResult, whole: str) -> str:
             return "What is there does not speak HTTP: are host and port of base_url right?"
     if failure.status == _BAD_REQUEST:  # the one that is not the row's own, see `faults`
         return "https:// instead of http:// in base_url?"
-    return _of_path(failure, url)
+    advice = _of_path(failure, url)
+    if url.scheme == "http" and failure.status != _PROXY_LOGIN and (proxy := _proxy(whole)):
+        # It speaks for the server: of https it would only carry what nobody else can read.
+        advice += f" Or was it the proxy {proxy} of the environment (HTTP_PROXY, NO_PROXY) that said so?"
+    return advice
+
+
+def silent(url: str, seconds: float, timeout_s: float) -> str:
+    """Return what to say where a server has taken requests and said nothing for so long."""
+    proxy = _proxy(url)
+    through = f" through the proxy {proxy} of the environment" if proxy else ""
+    return (
+        f"no answer yet from {url}{through} after {seconds:.0f} s. A slow model may take longer, up to timeout_s "
+        f"({timeout_s:g} s); is it an HTTP API that listens there, and are host and port of base_url right?"
+    )
 
 
 def _of_path(failure: Failure, url: SplitResult) -> str:
     """Return what to change where an HTTP server answers that is no such API, or refuses."""
+    if failure.status == _PROXY_LOGIN:
+        proxy = _proxy(f"{url.scheme}://{url.netloc}")
+        named = f" {proxy}" if proxy else ""
+        return f"The proxy{named} wants a login: user:password@ before its name in HTTPS_PROXY or HTTP_PROXY."
     if failure.fault.name == "auth":
         return "Is the key right (api_key_env), and is it one for this server?"
     if wrong := of_path(url.path):
         return wrong
+    if failure.fault.unhealthy and failure.status is not None and failure.status > _BAD_REQUEST:
+        return "Something in front of the server speaks for it: is the server itself running?"
     if failure.fault.name == "bad_reply":
         return "What is there is no OpenAI-compatible API: are host, port and path of base_url right?"
     return "Are host and path of base_url those of the API, and task.model one that it has?"

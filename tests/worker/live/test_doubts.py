@@ -1,10 +1,16 @@
 """Refusals that may be the row's or the provider's: what becomes of other rows tells, and nobody fails for the key."""
 
 import json
+from math import inf
+from typing import Any
 
 import pytest
 
+from rowmill.core.leases import Lease
+from rowmill.core.wire import Failure, Reply
 from rowmill.ipc.messages import Closed
+from rowmill.transport import faults
+from rowmill.worker.live.provider import Provider
 from tests.worker.live.conftest import SECRET, Result, Start, Wire, reply, run
 from tests.worker.live.test_providers import Wires, fine
 
@@ -138,3 +144,38 @@ def test_a_provider_whose_key_is_wrong_leaves_its_rows_to_the_other(work: Start)
             assert wires.sent()[0] <= 8 + 4
 
     run(story())
+
+
+def failing(status: int) -> Failure:
+    failure = faults.classify(Reply(status, b"", lambda _: None))
+    assert failure is not None
+    return failure
+
+
+def test_what_a_gateway_says_is_no_word_of_a_row_until_somebody_has_answered_in_the_run() -> None:
+    wire: Any = Wire(lambda *_: reply())
+    provider = Provider(0, "main", wire, url="http://h.example/v1/chat/completions")
+    assert provider.is_not_there(failing(502))
+    assert not provider.is_not_there(failing(500)), "that may be the row's"
+    provider.apply(Lease(0, 1, inf, 1, known=True), 0.0)
+    assert not provider.is_not_there(failing(502))
+
+
+def test_silence_is_told_of_a_provider_from_which_nothing_has_come() -> None:
+    wire: Any = Wire(lambda *_: reply())
+    provider = Provider(0, "main", wire, url="http://h.example/v1/chat/completions")
+    assert not provider.silence(8.0, 600.0), "nothing was sent"
+    provider.in_flight = provider.report.requests = 2
+    assert "main: no answer yet from http://h.example/v1/chat/completions after 8 s" in provider.silence(8.0, 600.0)
+    provider.in_flight = 1
+    assert not provider.silence(8.0, 600.0), "something has come back"
+
+
+def test_why_rows_failed_before_any_answer_is_told_while_it_is_the_same_for_all() -> None:
+    wire: Any = Wire(lambda *_: reply())
+    provider = Provider(0, "main", wire)
+    provider.refused(failing(400))
+    provider.refused(failing(400))
+    assert "HTTP 400" in provider.taken(rows_wait=False, paced=False).refusal
+    provider.refused(failing(422))
+    assert not provider.taken(rows_wait=False, paced=False).refusal

@@ -31,6 +31,7 @@ from rowmill.ipc.messages import (
     Heartbeat,
     Leased,
     Leases,
+    Note,
     Ready,
     Recall,
     Setup,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
+_SILENT_S = 8.0  # after the first lease: where nothing has come by then, people want to know
 _STREAK = 100  # rows, over all workers, that fail for good with one and the same error until their provider is closed
 _SHORTEST_STREAK = 25  # and in each
 _FEELING = 5  # requests in flight, over all workers, until the first answer or for the first half second
@@ -81,6 +83,7 @@ class _Worker(SupervisedWorker):
         self._drain_s: float | None = None
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._orphaned = False  # the supervisor is gone
+        self._leased = False  # ever
         self._reservations = self._open_reservations() if setup.capped else None
 
     async def run(self) -> None:
@@ -162,7 +165,7 @@ class _Worker(SupervisedWorker):
                 rewrite=None if provider.model is None else self._task.asking(provider.model),
                 most_output=self._task.reply_tokens,
                 by_model=config.names_models,
-                alone=self._setup.workers == 1,
+                workers=self._setup.workers,
                 url=dead_ends.url_of(endpoint, config.task.api),
             )
             for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
@@ -200,6 +203,9 @@ class _Worker(SupervisedWorker):
 
     def _hear(self, message: messages.ToWorker) -> None:
         if isinstance(message, Leases):
+            if not self._leased:
+                self._leased = True
+                asyncio.get_running_loop().call_later(_SILENT_S, self._tell_silence)
             for lease, returned in self._dispatcher.apply(message.leases):
                 self._tell(Leased(lease.provider, lease.serial, returned))
         elif isinstance(message, Allow):
@@ -211,6 +217,12 @@ class _Worker(SupervisedWorker):
             self._assigned.put_nowait(message)
         elif isinstance(message, Drain):
             self._stop(message.seconds)
+
+    def _tell_silence(self) -> None:
+        """Say of whom nothing has come yet: there may be nobody, or a model that takes its time."""
+        for provider, configured in zip(self._providers, self._setup.config.provider, strict=True):
+            if text := provider.silence(_SILENT_S, configured.timeout_s):
+                self._tell(Note(text, once=True))
 
     def _left_alone(self) -> None:
         self._orphaned = True

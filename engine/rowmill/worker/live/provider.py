@@ -53,12 +53,12 @@ class Provider:
         rewrite: Callable[[bytes], bytes] | None = None,
         most_output: int = 0,
         by_model: bool = False,
-        alone: bool = True,
+        workers: int = 1,
         url: str = "",
     ) -> None:
         """`rewrite` makes a built body ask this provider's own model; None where it is the task's.
 
-        by_model: count what each model costs that replies name. alone: no other worker asks this provider. url: where
+        by_model: count what each model costs that replies name. workers: so many ask this provider. url: where
         its requests go, as it may be shown; where it is not given, what fails is never taken for the way there.
         """
         self.number = number
@@ -78,14 +78,14 @@ class Provider:
         self.closed = False
         self.failing = False
         self.tripped = False
-        self.doubt = Doubt()
+        self.doubt = Doubt(workers)
         self._proven_elsewhere = False
         self._known = False
         self._silent = False
         self._unheard = Unheard()
         self._strays = Strays()
         self._refused_since: float | None = None  # since it was known last to let something through
-        self._alone = alone
+        self._alone = workers == 1
         self._url = url
         self._feeling: int | None = None  # requests in flight, while nothing was heard yet
         self._on_felt: Callable[[], None] | None = None
@@ -98,6 +98,7 @@ class Provider:
         self._streak_from = 0.0  # since when
         self._error: object = None
         self._refusal: Failure | None = None  # that failed rows here before there was any answer
+        self._doubted: Failure | None = None  # the latest refusal that may be its own
         self._refusals = 0  # of different kinds
         self._estimate = TokenEstimate()
         self.most_output = most_output
@@ -157,8 +158,9 @@ class Provider:
         """Whether the provider has answered in this session, as far as is known here."""
         return self._proven_elsewhere or self.report.answered > 0
 
-    def doubted(self, row: int, now: float, *, whole: bool, single: bool) -> Verdict:
+    def doubted(self, row: int, failure: Failure, now: float, *, whole: bool, single: bool) -> Verdict:
         """Say whose a refusal is that may be the row's or the provider's; see `flow.doubt`."""
+        self._doubted = failure
         verdict = self.doubt.refused(
             row, now, proven=self.proven, whole=whole and not self._by_model, single=single, news=not self._alone
         )
@@ -282,9 +284,16 @@ class Provider:
             return True
         return bool(self._url) and not self._known and not self.proven and faults.nobody_behind(failure)
 
+    def silence(self, seconds: float, timeout_s: float) -> str:
+        """Return what to say where requests were taken and nothing came back for so long; "" where something did."""
+        waits = self.in_flight > 0 and self.report.requests == self.in_flight
+        if not waits or not self._url or self._known or self.proven:
+            return ""
+        return f"provider {self.name}: {dead_ends.silent(self._url, seconds, timeout_s)}"
+
     def reason(self, failure: Failure) -> str:
         """Return a failure for people: where nothing was ever answered, with what is to be changed."""
-        told = not self.proven and (faults.dead_end(failure) or failure.fault.scope == "either")
+        told = not self.proven and (self.is_not_there(failure) or failure.fault.scope == "either")
         return dead_ends.told(failure, self._url) if told and self._url else failure.reason
 
     def same_error(self, error: object) -> int:
@@ -346,12 +355,20 @@ class Provider:
         report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
         report.trouble = self.reason(self._trouble)[:_REASON_CHARACTERS] if self._trouble is not None else ""
         report.dead_end = self.dead_end(self._trouble) if self._trouble is not None else ""
-        alike = self._refusal is not None and self._refusals == 1 and not self.proven
-        report.refusal = self._refusal.reason[:_REASON_CHARACTERS] if alike and self._refusal is not None else ""
+        report.doubted = len(self.doubt.rows)
+        report.refusal = self._refused()
         report.largest = self._largest
         report.early = self._unheard.early
         self._largest = 0
         return report
+
+    def _refused(self) -> str:
+        """Return why rows were refused here before there was any answer; "" where that differs."""
+        if self.proven:
+            return ""
+        if self.doubt.rows and self._doubted is not None:
+            return self.reason(self._doubted)[:_REASON_CHARACTERS]
+        return self._refusal.reason[:_REASON_CHARACTERS] if self._refusal is not None and self._refusals == 1 else ""
 
     def reported(self) -> None:
         """Forget what stood for the time up to the report that has now been sent."""
