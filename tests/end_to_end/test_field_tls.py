@@ -1,5 +1,7 @@
 """Servers with a certificate of a private authority: trusted where somebody says so, on every way that is sent."""
 
+import datetime as dt
+import ipaddress
 import json
 import ssl
 import threading
@@ -8,9 +10,16 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.end_to_end.conftest import Place, Server
 from tests.end_to_end.test_field_secrets import BATCH, BatchServer
+
+DAY = dt.timedelta(days=1)
 
 
 class Authority:
@@ -105,6 +114,42 @@ def test_so_it_is_by_batches_and_for_cancel(
     assert "heard over TLS" in done.err
     done = place.start(*trust(place, authority.path), *BATCH, command="cancel").wait()
     assert done.code == 0, done.err
+
+
+def own_authority(folder: Path) -> Path:
+    """Make a key and a certificate of this machine that is its own authority's, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + DAY)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    made = made.add_extension(names, critical=False)
+    path = folder / "own.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    )
+    return path
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_certificate_that_is_its_own_authority_serves_where_somebody_vouches_for_it(
+    place: Place, server: Callable[..., Server], trusted: bool
+) -> None:
+    """As `openssl req -x509` makes them, which is what people do."""
+    path = own_authority(place.folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    witness = server()
+    witness.socket = context.wrap_socket(witness.socket, server_side=True)
+    place.configure(witness.url.replace("http:", "https:"))
+    place.write_rows(3)
+    done = place.run(*(_provider(place, path) if trusted else ()))
+    assert done.code == (0 if trusted else 4), done.err
+    assert len(witness.arrivals) == (3 if trusted else 0)
+    assert ("so the openai package asks it" in done.err) == trusted
+    assert ("names your own authority" in done.err) != trusted
 
 
 def test_whom_nobody_vouches_for_is_sent_nothing(

@@ -5,6 +5,7 @@ package). What a request looks like is settled once, by the openai package itsel
 means stands in one table (`faults`).
 """
 
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -37,12 +38,21 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
-def open_transport(kind: str, endpoint: Endpoint, *, api: str, concurrency: int) -> Transport:
-    """Return the transport of that kind, "direct" or "sdk". Needs a running event loop."""
-    if kind == "sdk":
+def open_transport(
+    kind: str, endpoint: Endpoint, *, api: str, concurrency: int, note: Callable[[str], None] = lambda _: None
+) -> Transport:
+    """Return the transport of that kind, "direct" or "sdk". Needs a running event loop.
+
+    `note`: is told in a line where requests take another way than that.
+    """
+
+    def by_package() -> Transport:
         from rowmill.transport.sdk import SdkTransport
 
         return SdkTransport(endpoint, api=api, concurrency=concurrency)
+
+    if kind == "sdk":
+        return by_package()
     from rowmill.transport.direct import DirectTransport
 
-    return DirectTransport(endpoint)
+    return DirectTransport(endpoint, by_package=by_package, note=note)

@@ -86,7 +86,7 @@ def _advice(failure: Failure, url: SplitResult, whole: str) -> str:
         case "tls" if _CUT_OFF.search(failure.message) and "certif" not in failure.message.lower():
             return "The server speaks no TLS there: are host and port of base_url right, or is it http://?"
         case "tls":
-            return "Is the host of base_url the one in its certificate? SSL_CERT_FILE names an authority of your own."
+            return "Is base_url's host the one in its certificate? ca_file or SSL_CERT_FILE names your own authority."
         case "http" if url.scheme == "http" and _CUT_OFF.search(failure.message):
             return "It closes the connection: are host and port of base_url right, or does it want https://?"
         case "http":

@@ -3,11 +3,15 @@
 Redirects are not followed: following one would carry the key's headers and the paid request to a server that
 the user did not name.
 
+A certificate that is its own authority's (`openssl req -x509` makes such) is none of a server to rustls, whoever
+vouches for it. OpenSSL takes it, so requests to such a server go by the openai package, as the sdk transport's do.
+
 The client reads a reply to its end, in Rust, up to 64 KiB; what is longer is taken piece by piece, and left where it is
 longer than any reply is.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from pyreqwest.client import ClientBuilder
@@ -24,17 +28,19 @@ from pyreqwest.response import Response
 
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
-from rowmill.transport import connect_timeout_s, dead_ends, faults, is_loopback
+from rowmill.transport import Transport, connect_timeout_s, dead_ends, faults, is_loopback
 from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, longest, too_long
 
 _PIECE = 1 << 16  # bytes of a reply that the client reads before it gives it back
 _DIGITS = 5  # of a length that is certainly less: counting them costs less than reading them
+_OWN_AUTHORITY = "CaUsedAsEndEntity"  # rustls' word
 
 
 class DirectTransport:
     """Sends over a pooled pyreqwest client, with URL and headers fixed once."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, by_package: Callable[[], Transport], note: Callable[[str], None]) -> None:
+        """`by_package` opens the sdk transport; `note`: is told in a line that it was needed."""
         headers = list(endpoint.headers)
         builder = (
             ClientBuilder()
@@ -60,9 +66,16 @@ class DirectTransport:
             ) from None
         self._timeout_s = endpoint.timeout_s
         self._turns = asyncio.Semaphore(LONG_REPLIES)
+        self._provider = endpoint.provider
+        self._by_package = by_package
+        self._note = note
+        self._package: Transport | None = None
+        self._told = False
 
     async def send(self, body: bytes) -> Reply | Failure:
         """Send one JSON body; see `Transport.send`."""
+        if self._package is not None:
+            return await self._send_by_package(self._package, body)
         try:
             request = self._client.post(self._url).body_bytes(body).build_streamed()
             # Left only where something was not read: a reply that has come whole holds nothing.
@@ -83,13 +96,15 @@ class DirectTransport:
         except BuilderError as error:
             return Failure(fault=faults.CONNECTION, message=f"request could not be built: {_cause(error)}")
         except PyreqwestError as error:
-            connected = not _never_connected(error)
-            return Failure(
-                fault=faults.CONNECTION,
-                message=f"connection failed: {_cause(error)}",
-                maybe_billed=connected,
-                part=self._part(error, connected=connected),
-            )
+            if _OWN_AUTHORITY not in _cause(error):
+                connected = not _never_connected(error)
+                return Failure(
+                    fault=faults.CONNECTION,
+                    message=f"connection failed: {_cause(error)}",
+                    maybe_billed=connected,
+                    part=self._part(error, connected=connected),
+                )
+        return await self._send_by_package(None, body)  # out of the handler: what fails there has causes of its own
 
     async def _gathered(self, request: StreamRequest, response: Response) -> Reply | Failure:
         """Read a reply that does not say how long it is, or that is long."""
@@ -114,6 +129,20 @@ class DirectTransport:
     async def close(self) -> None:
         """Close the client and its connections."""
         await self._client.close()
+        if self._package is not None:
+            await self._package.close()
+
+    async def _send_by_package(self, package: Transport | None, body: bytes) -> Reply | Failure:
+        if package is None:
+            package = self._package = self._package or self._by_package()
+        reply = await package.send(body)
+        if not self._told and isinstance(reply, Reply):
+            self._told = True
+            self._note(
+                f"provider {self._provider}: its certificate is an authority's own, so the openai package asks it, at "
+                "40 times the CPU a request; one that an authority has signed for the server is faster"
+            )
+        return reply
 
 
 def _causes(error: PyreqwestError) -> list[str]:

@@ -157,7 +157,13 @@ class _Worker(SupervisedWorker):
             Provider(
                 number,
                 provider.name,
-                open_transport(config.client.transport, endpoint, api=config.task.api, concurrency=self._setup.slots),
+                open_transport(
+                    config.client.transport,
+                    endpoint,
+                    api=config.task.api,
+                    concurrency=self._setup.slots,
+                    note=lambda text: self._tell(Note(text, once=True)),
+                ),
                 weight=provider.weight,
                 secrets=endpoint.secrets,
                 fallback=[numbers[name] for name in provider.fallback],
