@@ -1,6 +1,10 @@
 """`rowmill retry` in the middle of a run, and what a run says of itself at its end."""
 
+import re
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 from tests.end_to_end.conftest import Arrival, Place, Server, until
@@ -74,3 +78,48 @@ def test_a_second_interrupt_reports_no_worker_as_dead(place: Place, server: Call
     session = place.report["sessions"][-1]
     assert session["deaths"] == 0
     assert session["billed_twice_max"] >= 1, "what was in flight may have been done"
+
+
+def typed(place: Place, line: str) -> subprocess.CompletedProcess[str]:
+    """Run what stands in a line of advice in a shell, from `rm` or `rowmill` on, up to where words follow."""
+    command = line[line.rindex("rm -r " if "rm -r " in line else "rowmill ") :]
+    command = command.partition(": asks")[0]
+    rowmill = f'rowmill() {{ {shlex.quote(sys.executable)} -m rowmill "$@"; }}; '
+    return subprocess.run(
+        ["bash", "-c", rowmill + command],
+        check=False,
+        cwd=place.folder,
+        env=place.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_what_is_advised_at_the_end_goes_on_when_it_is_typed(place: Place, server: Callable[..., Server]) -> None:
+    state = "a parameter that it does not know"
+
+    def decide(arrival: Arrival) -> Answer | None:
+        if state == "a parameter that it does not know":
+            return 400, {}, b'{"error":{"message":"Unrecognized request argument: temprature"}}'
+        if state == "two bad rows" and arrival.row in (2, 5):
+            return 400, {}, b'{"error":{"message":"no","param":"messages"}}'
+        return (402, {}, b"") if state == "two bad rows" and arrival.row >= 150 else None
+
+    place.configure(server(decide).url)
+    name = 'it\'s "mine" & more.toml'
+    (place.folder / "config.toml").rename(place.folder / name)
+    place.write_rows(200)
+    done = typed(place, f"rowmill run {shlex.quote(name)} --set 'output.path=\"the out put.jsonl\"'")
+    assert done.returncode == 4, done.stderr
+    state = "two bad rows"
+    done = typed(place, done.stderr.splitlines()[-1])  # rm -r ... && rowmill run ...
+    assert done.returncode == 4, done.stderr
+    assert not (place.folder / "the out put.jsonl").exists()
+    state = "all is well"
+    done = typed(place, f"rowmill retry {shlex.quote(name)} --set 'output.path=\"the out put.jsonl\"'")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"asks for the \d+ rows that were not asked yet$", done.stderr)
+    done = typed(place, done.stderr.splitlines()[-1])  # rowmill run ...
+    assert done.returncode == 0, done.stderr
+    assert len((place.folder / "the out put.jsonl").read_bytes().splitlines()) == 200

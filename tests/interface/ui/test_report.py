@@ -445,3 +445,10 @@ def test_a_run_in_which_no_row_was_answered_does_not_read_as_done() -> None:
     lines = summary(one, SESSION, again="c.toml").splitlines()
     assert lines[0] == "No row was answered: the only one failed"
     assert "rowmill retry c.toml" in lines[-1]
+
+
+def test_a_command_stays_on_one_line_to_be_copied() -> None:
+    again = "'a long directory of many words/and a configuration with a name as long.toml' --set 'output.path=\"a b\"'"
+    narrow = summary(DONE, SESSION, again=again, width=80)
+    assert any(f"rowmill retry {again}" in line for line in narrow.splitlines())
+    assert "\0" not in narrow

@@ -15,6 +15,8 @@ _NEXT = {
 }
 _MANY_LIMITED = 0.001  # of the requests; fewer 429s are what pacing by a limit of a server's own making costs
 _NOTICES = 10  # as many as are read; the report has them all
+_KEPT = "\0"  # a space at which no line is broken
+_COMMAND_WIDTH = 60  # of a terminal, from which on commands stay whole
 _LABEL = 11  # characters before the text of a line
 _COLUMNS: tuple[str, ...] = ("provider", "requests", "answered", "429s", "tokens", "reply", "state")
 
@@ -54,13 +56,14 @@ def summary(report: RunReport, session: SessionReport, *, again: str = "", run_d
     lines += _notices(session)
     if not report.finished:
         lines += _block("batches", batches.left_behind(session.batches))
-        lines.append(_line("next", _advice(session, again, run_dir)))
+        lines.append(_line("next", _advice(report, session, again, run_dir)))
     elif again and session.exit_code == ExitCode.PROVIDER:
         made = " ".join(shlex.quote(each) for each in (report.output, report.errors) if each)
-        lines.append(_line("next", _anew(f"rm -r {run_dir} {made} && rowmill run {again}", again)))
+        lines.append(_line("next", _anew(f"{run_dir} {made}", again)))
     elif report.totals.failed and again:
-        lines.append(_line("next", f"rowmill retry {again}: asks again for the failed rows"))
-    return "\n".join(piece for line in lines for piece in line.split("\n") for piece in _wrapped(piece, width))
+        lines.append(_line("next", f"{_command('retry', again)}: asks again for the failed rows"))
+    pieces = (piece for line in lines for piece in line.split("\n"))
+    return "\n".join(narrow for piece in pieces for narrow in _wrapped(piece, width)).replace(_KEPT, " ")
 
 
 def _headline(report: RunReport, session: SessionReport) -> str:
@@ -77,7 +80,12 @@ def _headline(report: RunReport, session: SessionReport) -> str:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """Break a line between words, and put the rest below the text of its label; rows of tables stay as they are."""
+    """Break a line between words, and put the rest below the text of its label; rows of tables stay as they are.
+
+    So does a command, where the terminal is as wide as most: it is to be copied.
+    """
+    if width < _COMMAND_WIDTH:
+        line = line.replace(_KEPT, " ")
     if not 0 < width < len(line):
         return [line]
     below = _LABEL if line.startswith("  ") else 2
@@ -87,12 +95,13 @@ def _wrapped(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _advice(session: SessionReport, again: str, run_dir: str) -> str:
+def _advice(report: RunReport, session: SessionReport, again: str, run_dir: str) -> str:
     if again and session.exit_code in (ExitCode.OK, ExitCode.ROWS_FAILED):
-        return f"rowmill run {again}: asks for the rows that were not asked yet"
+        left = "" if report.rows is None else f"{report.rows - report.totals.rows:,} "
+        return f"{_command('run', again)}: asks for the {left}rows that were not asked yet"
     if again and session.exit_code == ExitCode.PROVIDER and "invalid_request (" in (session.stopped_by or ""):
         # What is to be changed makes it another run, which the directory of this one would not take.
-        return _anew(f"rm -r {run_dir} && rowmill run {again}", again)
+        return _anew(run_dir, again)
     if session.exit_code == ExitCode.BUDGET:
         return f"raise {money.cap(session.stopped_by)}, then {_RESUME}"
     return _NEXT.get(ExitCode(session.exit_code), _RESUME) if session.exit_code in set(ExitCode) else _RESUME
@@ -102,12 +111,20 @@ def _all(rows: int) -> str:
     return f"all {rows:,}" if rows > 1 else "the only one"
 
 
-def _anew(command: str, again: str) -> str:
-    """Return what goes on where the cause may be at the provider, or in what the configuration asks it for."""
+def _anew(files: str, again: str) -> str:
+    """Return what goes on where the cause may be at the provider, or in what the configuration asks it for.
+
+    `files`: of this run, as for a shell: they are in the way of another one.
+    """
+    anew = f"rm -r {files} && rowmill run {again}".replace(" ", _KEPT)
     return (
-        f"put right what is named above, then rowmill run {again}; where that changes the configuration it is another "
-        f"run, by another output.path, or by {command}"
+        f"put right what is named above, then {_command('run', again)}; where that changes the configuration it is "
+        f"another run, by another output.path, or by {anew}"
     )
+
+
+def _command(name: str, again: str) -> str:
+    return f"rowmill {name} {again}".replace(" ", _KEPT)
 
 
 def _requests(report: RunReport, session: SessionReport) -> str:
