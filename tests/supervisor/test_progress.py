@@ -345,3 +345,18 @@ def test_a_session_that_did_nothing_has_a_report_too(pool: Pool, providers: Prov
     report = summed_up(Progress(10.0), pool, providers, now=10.0)
     assert (report.rows, report.rows_per_s, report.in_flight_max, report.workers) == (0, 0.0, 0, 0)
     assert report.counters == Counters()
+
+
+def test_a_resume_begins_where_the_run_stood_and_its_speed_with_its_first_row(
+    pool: Pool, providers: Providers, hire: HIRE
+) -> None:
+    progress = Progress(0.0, before=Totals(rows=300, failed=2))
+    progress.total_rows = 1000
+    member = hire(0, 0)
+    for now in (0.0, 3.0):
+        shown = progress.snapshot(pool, providers, now, draining=False)
+        assert (shown.totals.rows, shown.totals.failed, shown.session_rows, shown.eta_s) == (300, 2, 0, None)
+    assert progress.totals.rows == 0, "the report says what is found"
+    progress.heartbeat(member, heartbeat(100, shards={0: totals(400)}))
+    shown = progress.snapshot(pool, providers, 4.0, draining=False)
+    assert (shown.totals.rows, shown.rows_per_s, shown.eta_s) == (400, 100, 6)

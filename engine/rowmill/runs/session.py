@@ -119,6 +119,7 @@ def _run(
                     notices=seen.lines,
                     earlier=sessions,
                     billed=found.billed if mode == phases[0] else 0,
+                    before=None if earlier is None or retry or salvage else earlier.totals,
                     salvage=salvage,
                     retry=retry and mode == phases[0],
                     embedded=embedded(config),

@@ -78,14 +78,16 @@ class Supervisor:
         notices: Sequence[str] = (),
         earlier: Sequence[SessionReport] = (),
         billed: int = 0,
+        before: Totals | None = None,
         embedded: EmbeddedEndpoint | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`mode`: the phase of the run, by live requests or by batches. `retry`: rows that have failed are done again.
 
         `embedded` is the endpoint to start where the configuration asks for the simulator; `slots`: the most requests
-        in flight of one worker; `notices`: what was found before the start; `earlier`: the run's sessions so far, and
-        `billed` requests that may have been answered in some that nobody knows of.
+        in flight of one worker; `notices`: what was found before the start; `earlier`: the run's sessions so far,
+        `billed` requests that may have been answered in some that nobody knows of, and `before` what the sessions have
+        come to, where nothing of it is done again.
         """
         self._config = prepared.config
         self._directory = prepared.directory
@@ -113,7 +115,7 @@ class Supervisor:
             rng=Random(),  # noqa: S311 - jitter, no secret
             leased=not batch,
         )
-        self._progress = Progress(now, notices)
+        self._progress = Progress(now, notices, before)
         self._progress.billed_twice = billed
         self._spending = SpendingTracker(prepared, mode=mode, workers=self._workers)
         self._providers.worked_before(self._spending.answered_before)

@@ -29,7 +29,9 @@ _MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 class Progress:
     """The figures of one session of a run."""
 
-    def __init__(self, now: float, notices: Iterable[str] = ()) -> None:
+    def __init__(self, now: float, notices: Iterable[str] = (), before: Totals | None = None) -> None:
+        """`before`: what earlier sessions had come to, where all of it still stands; shown until it is found again."""
+        self._before = before or Totals()
         self._began = now
         self.id = uuid4().hex[:12]  # of the session
         self._started = _utc()
@@ -122,6 +124,8 @@ class Progress:
         heartbeats = [member.heartbeat for member in pool.members if member.heartbeat is not None]
         counters = self.counters(pool)
         totals = self.totals
+        if totals.rows < self._before.rows:
+            totals = self._before  # shards that were open then are opened again one after the other
         self._workers_max = max(self._workers_max, len(pool.members))
         rate = self._rate(now, counters.rows)
         left = None if self.total_rows is None else self.total_rows - totals.rows
@@ -151,6 +155,8 @@ class Progress:
         )
 
     def _rate(self, now: float, rows: int) -> float:
+        if not rows:
+            self._speed.clear()  # processes start, and the first reply takes its time: no speed of rows
         self._speed.append((now, rows))
         while len(self._speed) > 2 and self._speed[0][0] < now - _SPEED_WINDOW_S:  # noqa: PLR2004 - two ends of a slope
             self._speed.popleft()
