@@ -7,7 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from tests.end_to_end.conftest import Arrival, Place, Server, until
+from tests.end_to_end.batching import batches, done_as, figures, nothing_twice
+from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 from tests.end_to_end.several import Answer
 
 BAD = (3, 70, 130)  # in three shards
@@ -123,3 +124,29 @@ def test_what_is_advised_at_the_end_goes_on_when_it_is_typed(place: Place, serve
     done = typed(place, done.stderr.splitlines()[-1])  # rowmill run ...
     assert done.returncode == 0, done.stderr
     assert len((place.folder / "the out put.jsonl").read_bytes().splitlines()) == 200
+
+
+def test_by_batches_too_rows_that_were_never_asked_are_left_to_run(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    witness = simulator(batch_s=0.3, batch_faults={"500": 0.2})
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    options = batches(max_requests=50)
+    # The cap covers two parts of six.
+    done = place.run(*options, "--set=retry.attempts=1", "--set=budget.max_requests=100")
+    assert done.code == 3, done.err
+    recorded, failed = place.recorded(), place.report["totals"]["failed"]
+    assert failed
+    assert len(recorded) < ROWS
+    before = figures(witness)["requests"]
+
+    done = place.retry(*options, "--set=retry.attempts=12")
+    assert done.code == 0, done.err
+    assert place.report["totals"]["failed"] == 0
+    assert place.recorded() == recorded
+    assert f"asks for the {ROWS - len(recorded)} rows that were not asked yet" in done.lines[-1]
+    assert figures(witness)["requests"] - before < 2 * failed
+
+    done_as(place, place.run(*options, "--set=retry.attempts=12"), reference(ROWS))
+    nothing_twice(witness, ROWS)

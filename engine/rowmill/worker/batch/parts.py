@@ -147,7 +147,7 @@ class PartWriter:
         end = min(shard.first_row + shard.rows, end_row)
         if not self._shards.sealed(shard):
             async with self._shards.open(shard) as opened:
-                if not opened.checkpoint.complete:
+                if not opened.checkpoint.complete and opened.only != frozenset():
                     await self._write_rows(opened, max(self._built.end_row, shard.first_row), end)
         if self._built.full is None:
             self._built.end_row = end
@@ -162,9 +162,9 @@ class PartWriter:
         self._end_pack()
 
     def _look_at(self, opened: OpenShard, first_row: int, lines: Sequence[bytes]) -> None:
-        is_done, replies = opened.checkpoint.is_done, opened.checkpoint.replies
+        is_done, replies, only = opened.checkpoint.is_done, opened.checkpoint.replies, opened.only
         for index, line in enumerate(lines, first_row):
-            if is_done(index):
+            if is_done(index) or (only is not None and index not in only):
                 self._end_pack()
             else:
                 self._take(Job(index, line, len(line), opened), replies.get(index, ()))

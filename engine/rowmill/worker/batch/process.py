@@ -28,6 +28,7 @@ from rowmill.ipc.messages import (
     NoMore,
     Ready,
     Setup,
+    ShardLeft,
     Stop,
     Want,
 )
@@ -150,6 +151,8 @@ class _BatchWorker(SupervisedWorker):
                     await self._shards.reach(inf)
                     self._look_at_deadline()
                 await self._scheduler.run()
+                if self._setup.retry_failed and self._setup.config.task.mode == "batch":
+                    await self._leave_the_rest()
         except HandOver as over:
             self._tell_progress()
             self._tell(HandedOver(str(over)))
@@ -162,6 +165,15 @@ class _BatchWorker(SupervisedWorker):
         else:
             await self._draining.wait()
         self._draining.set()
+
+    async def _leave_the_rest(self) -> None:
+        """Tell of the shards whose failed rows were asked again, and whose others were never asked."""
+        await self._shards.reach(inf)
+        left = self._shards.unsealed
+        if left:
+            self._tell_progress()
+        for shard in left:
+            self._tell(ShardLeft(shard.number, self._shards.acknowledged[shard.number]))
 
     # Messages
 

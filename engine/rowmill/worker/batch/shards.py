@@ -148,6 +148,11 @@ class ShardAccess:
         """Rows that this process has brought to an outcome on disk."""
         return self._rows + (self._open.new_rows if self._open is not None else 0)
 
+    @property
+    def unsealed(self) -> list[Shard]:
+        """The shards that have rows without an outcome, or whose batches are not over."""
+        return [shard for shard in self.added if shard.number not in self._sealed]
+
     def sealed(self, shard: Shard) -> bool:
         """Whether this process has sealed the shard: all of its rows have their outcome."""
         return shard.number in self._sealed
@@ -187,7 +192,8 @@ class ShardAccess:
             if self._retry_failed and shard.number not in self._seen:
                 checkpoint.forget_failed()
             self._seen.add(shard.number)
-            opened = OpenShard(shard, checkpoint, frozenset(), frozenset())
+            only = checkpoint.failed_before() if self._retry_failed else None
+            opened = OpenShard(shard, checkpoint, frozenset(), frozenset(), only)
             self._open = opened
             if not self.sealed(shard):
                 self.acknowledged[shard.number] = checkpoint.acknowledged
