@@ -150,3 +150,37 @@ def test_by_batches_too_rows_that_were_never_asked_are_left_to_run(
 
     done_as(place, place.run(*options, "--set=retry.attempts=12"), reference(ROWS))
     nothing_twice(witness, ROWS)
+
+
+def test_a_retry_that_was_killed_in_an_unfinished_run_is_gone_on_with_by_the_next(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    bad = frozenset(range(0, 120, 3))
+    state = "bad rows"
+
+    def decide(arrival: Arrival) -> Answer | None:
+        if state == "bad rows":
+            if arrival.row in bad:
+                return 400, {}, b'{"error":{"message":"no","param":"messages"}}'
+            return None if arrival.row < 150 else (402, {}, b"")
+        if state == "slow" and arrival.row >= 60:
+            until(lambda: state != "slow", "the kill")
+        return None
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    assert place.run("--set", "workers.count=1").code == 4, "the credit is used up"
+    recorded, before = place.recorded(), witness.counts.copy()
+    assert bad <= recorded
+
+    state = "slow"
+    killed = place.start("--set", "workers.concurrency=8", command="retry")
+    until(lambda: any(witness.counts[row] > before[row] for row in bad if row >= 60), "a row that hangs")
+    killed.kill_all()
+    state = "all is well"
+    done = place.retry()
+    assert done.code == 0, done.err
+    assert place.report["totals"]["failed"] == 0
+    assert place.recorded() == recorded
+    assert {row for row, n in witness.counts.items() if n > before[row]} == bad, "and no other"
