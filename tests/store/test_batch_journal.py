@@ -231,7 +231,11 @@ def test_only_batches_that_ran_to_their_end_count_and_as_far_as_they_asked(path:
         for event in ("uploading", "uploaded", "creating", "created"):
             STEPS[event](journal, t, 101.0)
         journal.ended(t, status, "out", None, 102.0)
-        journal.collected(t, Spent(), Spent(), 0, 0, 8, 103.0)
+        journal.collected(t, Spent(), Spent(), 0, 0, 8, 103.0, [number])
+    journal.close()
+    journal = BatchJournal.open(path, RUN)
+    assert journal.once(build(journal, number=6)) == {1, 2, 4, 5}
+    assert journal.once(build(journal, number=6, counted_from=5)) == {5}
     assert journal.earlier(build(journal, number=6)) == [5, 6, 9]
     assert journal.earlier(build(journal, number=6, counted_from=5)) == [5]
     assert journal.earlier(build(journal, number=6, counted_from=6)) == []

@@ -7,6 +7,7 @@ Every method that writes blocks for a write and a sync, a millisecond or two, th
 about eight of them in its whole life of minutes to hours.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,6 +86,11 @@ class BatchJournal:
         tries = (self.tries[t.part, number] for number in range(t.counted_from, t.number))
         return sorted(each.asked_to for each in tries if each.phase == "collected" and each.status == "completed")
 
+    def once(self, t: Try) -> frozenset[int]:
+        """Return the rows that an earlier try, which counts, has left to be tried again once at most."""
+        tries = (self.tries[t.part, number] for number in range(t.counted_from, t.number))
+        return frozenset(row for each in tries for row in each.once)
+
     def built(self, t: Try) -> Try:
         """Note that the file of a new try is there, and return the try. One that is "built" already is replaced."""
         earlier = self.tries.get((t.part, t.number - 1))
@@ -136,11 +142,20 @@ class BatchJournal:
         self._note("ended", t, now, status=status, output_file_id=output_file_id, error_file_id=error_file_id)
 
     def collected(  # noqa: PLR0917 - the figures of a try, in the order of its members
-        self, t: Try, spent: Spent, wasted: Spent, answered: int, failed: int, left: int, now: float
+        self,
+        t: Try,
+        spent: Spent,
+        wasted: Spent,
+        answered: int,
+        failed: int,
+        left: int,
+        now: float,
+        once: Sequence[int] = (),
     ) -> None:
-        """Note that every outcome of it is in the checkpoints, and what it cost."""
+        """Note that every outcome of it is in the checkpoints, and what it cost. `once`: see `Try`."""
         spent, wasted = msgspec.structs.replace(spent), msgspec.structs.replace(wasted)  # the caller's go on growing
-        self._note("collected", t, now, spent=spent, wasted=wasted, answered=answered, failed=failed, left=left)
+        figures = {"answered": answered, "failed": failed, "left": left}
+        self._note("collected", t, now, spent=spent, wasted=wasted, once=[*once], **figures)
 
     def given_up(self, t: Try, reason: str, now: float) -> None:
         """Note that nothing comes of it any more: its rows are asked again, and may be paid twice."""

@@ -87,6 +87,7 @@ class Try(msgspec.Struct):
     answered: int = 0  # rows
     failed: int = 0  # rows that failed for good
     left: int = 0  # rows that the next try must ask
+    once: list[int] = []  # those that failed in a way for which they are tried again once at most
 
     def file_name(self, run: str) -> str:
         """Return what its file is called at the provider, of the run with this id."""

@@ -125,6 +125,7 @@ class Process:
         most: int = 6,
         asks: int = 3,
         end_row: int | None = None,
+        once: Sequence[int] = (),
     ) -> Collected:
         built = part.built
         t = Try(
@@ -145,7 +146,7 @@ class Process:
         )
         rules = Rules(provider="main", attempts=most, asks=asks, secrets=("sk-secret",))
         async with Results.read(files) as results:
-            return await collect(self.shards, t, results, rules, file=part.path, earlier=earlier)
+            return await collect(self.shards, t, results, rules, file=part.path, earlier=earlier, once=frozenset(once))
 
 
 class RunOnDisk:

@@ -441,12 +441,15 @@ def test_a_reply_without_an_answer_is_tried_again_once_and_kept_with_what_the_ou
         part = await process.build()
         thought = {"content": None, "reasoning_content": "hm"}
         empty = {"choices": [{"message": thought, "finish_reason": "stop"}], "model": "m"}
-        lines = [answered("r0", empty), answered("r1", completion("a"))]
+        lines = [refused("r0", 500, "no"), answered("r1", completion("a"))]
         found = await process.collect(part, written(tmp_path / "output", lines))
-        assert (found.answered, found.left, found.failed) == (1, 1, 0)
+        assert (found.answered, found.left, found.failed, found.once) == (1, 1, 0, [])
         part = await process.build()
         output = written(tmp_path / "output", [answered("r0", empty)])
         found = await process.collect(part, output, number=2, earlier=[10])
+        assert (found.left, found.once) == (1, [0]), "what failed before was of another kind"
+        part = await process.build()
+        found = await process.collect(part, output, number=3, earlier=[10, 10], once=found.once)
         assert (found.left, found.failed, found.faults) == (0, 1, {"empty_reply": 1})
         failed, good = (disk.records()[row]["line"] for row in (0, 1))
         assert (failed["error"]["class"], failed["error"]["reply"]) == ("empty_reply", "hm")

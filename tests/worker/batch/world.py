@@ -83,7 +83,9 @@ class FilesInMemory:
     async def seal(self, t: Try) -> None:
         self._world.point("a part is sealed")
 
-    async def collect(self, t: Try, earlier: list[int], file: Path, files: list[Path]) -> Collected:
+    async def collect(
+        self, t: Try, earlier: list[int], file: Path, files: list[Path], once: frozenset[int]
+    ) -> Collected:
         world, found = self._world, Collected()
         world.point("results are taken in")
         sent = {line["custom_id"] for line in _lines(file)}

@@ -78,16 +78,24 @@ class Collected(msgspec.Struct):
     closed: Failure | None = None
     unknown: int = 0
     odd_usage: int = 0
+    once: list[int] = []  # rows that are left, and are tried again once at most
     faults: dict[str, int] = msgspec.field(default_factory=dict)  # fault class -> results
 
 
 async def collect(
-    shards: ShardAccess, t: Try, results: Results, rules: Rules, *, file: Path, earlier: Sequence[int]
+    shards: ShardAccess,
+    t: Try,
+    results: Results,
+    rules: Rules,
+    *,
+    file: Path,
+    earlier: Sequence[int],
+    once: frozenset[int] = frozenset(),
 ) -> Collected:
     """Give every row of a try whose batch is over the outcome that the results have for it.
 
     `file`: that was sent; it may be gone. `earlier`: of each earlier try that counts, the row up to which it asked;
-    ascending.
+    ascending. `once`: rows that have failed in one of these in a way for which they are tried again once at most.
 
     Shards of the range that were never added are taken for sealed ones. Raises what opening and reading shards raises;
     what was recorded until then stays.
@@ -99,7 +107,7 @@ async def collect(
     elif t.status == "completed" and await asyncio.to_thread(file.exists):
         async with Results.read([file]) as lines:
             sent, _ = _starts(lines, t, shards.task.rows_per_request)
-    collector = _Collector(shards, t, results, rules, earlier=earlier, starts=starts, sent=sent)
+    collector = _Collector(shards, t, results, rules, earlier=earlier, once=once, starts=starts, sent=sent)
     collector.pass_over(unknown)
     for shard, first, end in shards.stretches(t.first_row, t.end_row):
         if shard is None:
@@ -153,6 +161,7 @@ class _Collector:
         rules: Rules,
         *,
         earlier: Sequence[int],
+        once: frozenset[int],
         starts: _Starts,
         sent: _Starts | None,
     ) -> None:
@@ -170,6 +179,7 @@ class _Collector:
         self._size = t.size
         self._completed = t.status == "completed"  # then a row without a result has been tried
         self._earlier = earlier
+        self._once = once
         self._rules = rules
         self._provider = _Named(rules.provider)
         self._request: _RequestRows | None = None
@@ -267,6 +277,7 @@ class _Collector:
         job.requests = self._number
         job.attempts = max(self._tries(row) - len(stored), 0)
         job.asked = self._asks(len(stored))
+        job.once = row in self._once
         if stored:
             job.spent = tokens_of(stored)
         return job
@@ -344,9 +355,11 @@ class _Collector:
         job.attempts += fault.spends_attempt
         most = self._rules.attempts
         out = (fault.spends_attempt and job.attempts >= most) or self._tries(job.index) + 1 >= most + _FREE_TRIES
-        if out or not fault.retryable or (fault.once and job.attempts > 1):
+        if job.ends_with(fault) or out or not fault.retryable:
             self._fail(job, failure)
             return
+        if fault.once:
+            self.found.once.append(job.index)
         self.found.left += 1
         self.found.tried += fault.spends_attempt
 

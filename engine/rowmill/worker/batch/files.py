@@ -72,11 +72,13 @@ class BatchFiles:
         )
         return await writer.build(first_row, end_row)
 
-    async def collect(self, t: Try, earlier: list[int], file: Path, files: list[Path]) -> Collected:
-        """Record what came of a try whose `file` was sent; `files` hold its results. `earlier`: see `collect`."""
+    async def collect(
+        self, t: Try, earlier: list[int], file: Path, files: list[Path], once: frozenset[int] = frozenset()
+    ) -> Collected:
+        """Record what came of a try whose `file` was sent; `files` hold its results. For the rest see `collect`."""
         await self._shards.reach(t.end_row)
         async with Results.read(files) as results:
-            found = await collect(self._shards, t, results, self._rules, file=file, earlier=earlier)
+            found = await collect(self._shards, t, results, self._rules, file=file, earlier=earlier, once=once)
         counters = self.counters
         counters.replies += found.spent.requests
         counters.reasked += found.reasked

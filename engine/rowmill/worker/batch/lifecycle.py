@@ -251,12 +251,12 @@ class BatchLifecycle:
                 files.append(await self._downloaded(t, kind, file_id))
         self.at_hand.add(t.part)
         try:
-            earlier = self._journal.earlier(t)
-            found = await self._files.collect(t, earlier, self.path(t.part, t.number), files)
+            earlier, once = self._journal.earlier(t), self._journal.once(t)
+            found = await self._files.collect(t, earlier, self.path(t.part, t.number), files, once)
         finally:
             self.at_hand.discard(t.part)
         now = self._clock.time()
-        self._journal.collected(t, found.spent, found.wasted, found.answered, found.failed, found.left, now)
+        self._journal.collected(t, found.spent, found.wasted, found.answered, found.failed, found.left, now, found.once)
         for file in (self.path(t.part, t.number), *files):
             file.unlink(missing_ok=True)
         if found.closed is not None:
