@@ -218,6 +218,45 @@ def test_rows_that_ask_the_same_and_runs_that_find_a_reply_have_its_parts(
         assert [line["reasoning"] for line in lines] == ["hm"] * 300
 
 
+def test_replies_of_another_shape_are_read_for_what_they_are(place: Place, server: Callable[..., Server]) -> None:
+    """As a stream has it, as of another API, or read by the server already: nothing is paid for twice."""
+    choices: list[tuple[dict[str, Any], Any]] = [
+        ({"index": 0, "delta": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}, "a"),
+        ({"delta": {"content": None, "tool_calls": CALLS}, "finish_reason": "tool_calls"}, CALLS),
+        ({"text": "a", "finish_reason": "stop"}, "a"),
+        (choice({"content": "a"}), "a"),
+        (choice({"content": 5}), 5),
+        (choice({"content": True}), True),
+        (choice({"content": {"a": 1, "b": [2]}}), {"a": 1, "b": [2]}),
+    ]
+    served = server()
+    asked = asked_at(served, lambda row, _: {"model": "m", "choices": [choices[row][0]], "usage": USAGE})
+    one_worker(place, served.url)
+    place.write_rows(len(choices))
+    apis = {"a.jsonl": "chat.completions", "b.csv": "completions", "c.jsonl": "responses"}
+    started = [
+        place.start(f"--set=task.api={api}", f"--set=output.path={name}", '--set=output.include=["message"]')
+        for name, api in apis.items()
+    ]
+    for each in started:
+        done = each.wait()
+        assert done.code == 0, done.err
+    assert len(asked) == 3 * len(choices)
+    expected = [output for _, output in choices]
+    for name in ("a.jsonl", "c.jsonl"):
+        lines = [json.loads(line) for line in (place.folder / name).read_bytes().splitlines()]
+        assert [line["output"] for line in lines] == expected
+        assert [line["message"] for line in lines[:4]] == [
+            {"role": "assistant", "content": "a"},
+            {"content": None, "tool_calls": CALLS},
+            choices[2][0],
+            {"content": "a"},
+        ]
+    with (place.folder / "b.csv").open(newline="") as file:
+        texts = [row["output"] for row in csv.DictReader(file)]
+    assert texts == [each if isinstance(each, str) else json.dumps(each) for each in expected]
+
+
 def test_whole_replies_in_odd_clothes_are_read_and_not_paid_for_again(
     place: Place, server: Callable[..., Server]
 ) -> None:

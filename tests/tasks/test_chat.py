@@ -502,7 +502,7 @@ def test_a_reply_cut_before_its_first_word_is_a_result(reason: str) -> None:
         (b'{"choices":[]}', "a chat completion without choices"),
         (b'{"choices":[null]}', "no chat completion: "),
         (b'{"choices":[{"message":null}]}', "no chat completion: "),
-        (b'{"choices":[{"text":"a completion, not a chat"}]}', "no chat completion: "),
+        (b'{"choices":[{"words":"no text"}]}', "no chat completion: "),
         (reply(), "a chat completion without content"),
         (reply(tool_calls=[]), "a chat completion without content"),
         (reply(refusal=""), "a chat completion without content"),

@@ -37,12 +37,20 @@ def test_the_output_of_several_choices_is_the_list_of_all() -> None:
     assert parse(b'{"choices":[{"text":"a"},{"text":null}]}').output == b'["a",null]'
 
 
+def test_a_reply_of_a_chat_is_read_as_one() -> None:
+    body = b'{"choices":[{"%b":{"content":"a"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
+    for name in (b"message", b"delta"):
+        answer = parse(body % name)
+        assert (answer.output, answer.prompt_tokens) == (b'"a"', 1)
+    assert parse(b'{"choices":[{"text":5}]}').output == b"5"
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         (b"", "the reply is empty"),
         (b'{"choices":[]}', "a completion without choices"),
-        (b'{"choices":[{"message":{"content":"a chat"}}]}', "no completion: "),
+        (b'{"choices":[{"words":"a chat"}]}', "a completion whose text is none"),
         (reply(None), "a completion whose text is none"),
     ],
 )

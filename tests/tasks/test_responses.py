@@ -111,7 +111,7 @@ def test_a_refusal_is_told_in_the_models_words() -> None:
     [
         (b"", "the reply is empty"),
         (b"<html>", "no response: "),
-        (b'{"choices":[]}', "no response: "),
+        (b'{"choices":[]}', "a chat completion without choices"),
         (b'{"output":[5]}', "no response: "),
         (b'{"output":[{"type":"message","content":[{"type":"output_text","text":5}]}]}', "no response: "),
         (reply(), "a response without text"),

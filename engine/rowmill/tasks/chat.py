@@ -30,6 +30,18 @@ class _ChatChoice(msgspec.Struct, gc=False):
     finish_reason: msgspec.Raw = NULL
 
 
+class _OddChoice(msgspec.Struct, gc=False):
+    """A choice whose message stands under another name."""
+
+    delta: _ReplyMessage | None = None  # as in a stream
+    text: msgspec.Raw = NULL  # as of a completion
+    content: msgspec.Raw = NULL
+
+
+class _OddCompletion(msgspec.Struct, gc=False):
+    choices: list[_OddChoice]
+
+
 class _ChatCompletion(Outside, gc=False, kw_only=True):
     choices: list[_ChatChoice]
 
@@ -116,6 +128,8 @@ def _output(body: bytes, choice: _ChatChoice, place: int) -> tuple[bytes, bytes]
     """Return what stands for the text of a choice, and why it ends."""
     message, reason = choice.message, bytes(choice.finish_reason)
     if message is None:
+        message = _elsewhere(body, place)
+    if message is None:
         if reason == b"null" or b'"text"' in body:
             raise BadReply("no chat completion: its choice has no message")
         message = _ReplyMessage()
@@ -125,8 +139,7 @@ def _output(body: bytes, choice: _ChatChoice, place: int) -> tuple[bytes, bytes]
         refusal = content.refusal
         if not content.other:
             text = encode(content.text) if content.texts else b"null"
-    elif text[:1] != b'"' and text != b"null":
-        raise BadReply("a chat completion whose content is no text")
+    # Any other is a text, none, or a number or a truth value, which the server has read out of the text already.
     if isinstance(message.refusal, str):
         refusal = refusal or message.refusal
     members = {
@@ -165,10 +178,23 @@ def _no_choice(body: bytes) -> _ChatChoice:
     raise BadReply("a chat completion without choices")
 
 
+def _elsewhere(body: bytes, place: int) -> _ReplyMessage | None:
+    """Return the message of a choice that has it under another name; None where there is none."""
+    try:
+        choices = _decode_odd(body).choices
+    except UNREADABLE:
+        return None
+    choice = choices[place] if place < len(choices) else _OddChoice()
+    if choice.delta is not None:
+        return choice.delta
+    text = next((bytes(each) for each in (choice.text, choice.content) if bytes(each) != b"null"), b"")
+    return _ReplyMessage(msgspec.Raw(text)) if text else None
+
+
 def _message_in(body: bytes, place: int) -> dict[str, Any]:
     choices = decoded_object(body).get("choices")
     choice = choices[place] if isinstance(choices, list) and place < len(choices) else None
-    message = choice.get("message") if isinstance(choice, dict) else None
+    message = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
     return message if isinstance(message, dict) else {}
 
 
@@ -196,6 +222,7 @@ class Chat(Api):
 _NOTHING = frozenset({b"null", b"[]", b"{}", b'""'})
 _NO_CONTENT = "a chat completion without content"
 _decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
+_decode_odd = msgspec.json.Decoder(_OddCompletion).decode
 _decode_usage = msgspec.json.Decoder(_ChatUsage).decode
 
 

@@ -4,13 +4,14 @@ import msgspec
 
 from rowmill.core.errors import BadReply
 from rowmill.core.wire import Answer
+from rowmill.tasks import chat
 from rowmill.tasks.api import Api
 from rowmill.tasks.contents import filtered, listed
 from rowmill.tasks.replies import NULL, Outside, counted, decoded
 
 
 class _TextChoice(msgspec.Struct, gc=False):
-    text: msgspec.Raw
+    text: msgspec.Raw = NULL
     finish_reason: msgspec.Raw = NULL
 
 
@@ -32,8 +33,10 @@ class Completions(Api):
             raise BadReply("a completion without choices")
         choice = completion.choices[0]
         text, reason = bytes(choice.text), bytes(choice.finish_reason)
-        if text[:1] != b'"':
-            if text != b"null" or not filtered(reason):
+        if text == b"null":
+            if b'"message"' in body or b'"delta"' in body:
+                return chat.parse(body)  # a server that answers as a chat, wherever it was asked
+            if not filtered(reason):
                 raise BadReply("a completion whose text is none")
             text, reason = b'""', b'"content_filter"'  # held back: a result that says so
         if len(completion.choices) > 1:

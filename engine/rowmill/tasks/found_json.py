@@ -37,7 +37,7 @@ def json_in(output: bytes, *, strict: bool = False, fits: Fits | None = None) ->
     """
     output = text_of(output)
     if output[0] != _QUOTE:
-        if output[:1] == b"{" and not is_beside(output):  # some servers have read it already
+        if output[:1] not in (b"[", b"n") and not is_beside(output):  # some servers have read it already
             return one_line(output.decode()), _decode(output)
         raise NoJson("the reply is no text")
     try:

@@ -29,6 +29,7 @@ class _PartsMessage(msgspec.Struct, gc=False):
 
 class _PartsChoice(msgspec.Struct, gc=False):
     message: msgspec.Raw = NULL
+    delta: msgspec.Raw = NULL  # in the place of the message, as in a stream
     logprobs: msgspec.Raw = NULL
 
 
@@ -79,10 +80,13 @@ def _of_choices(reply: _PartsReply) -> dict[ReplyPart, Callable[[], bytes]]:
 
     def message() -> bytes:
         # A completion has no message; its choice is all that there is of it.
-        return _first(bytes(choice.message) if b'"message"' in whole else whole for choice, whole in both)
+        return _first(
+            _message(choice) if _message(choice) != b"null" or b'"message"' in whole else whole
+            for choice, whole in both
+        )
 
     def tool_calls() -> bytes:
-        return _first(_calls(bytes(choice.message)) for choice in choices)
+        return _first(_calls(_message(choice)) for choice in choices)
 
     def reasoning() -> bytes:
         return _first(encode(_thoughts(each)) for each in raw)
@@ -99,6 +103,11 @@ def _of_choices(reply: _PartsReply) -> dict[ReplyPart, Callable[[], bytes]]:
     }
 
 
+def _message(choice: _PartsChoice) -> bytes:
+    message = bytes(choice.message)
+    return bytes(choice.delta) if message == b"null" else message
+
+
 def _calls(message: bytes) -> bytes:
     read = _read(_decode_message, message)
     if read is None:
@@ -112,7 +121,7 @@ def _calls(message: bytes) -> bytes:
 
 def _thoughts(choice: bytes) -> str:
     read = decoded_object(choice)
-    message = read.get("message")
+    message = read.get("message") or read.get("delta")
     if isinstance(message, dict) and (thought := reasoning_of(message)):
         return thought
     # Beside the message, as some servers have it; or of a completion, whose text may begin with a block of them.

@@ -10,6 +10,7 @@ import msgspec
 from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, Declined, EmptyReply
 from rowmill.core.wire import Answer
+from rowmill.tasks import chat
 from rowmill.tasks.api import Api
 from rowmill.tasks.contents import CALLS, Content, beside, decoded_object, filtered, texts_in
 from rowmill.tasks.conversation import Parts
@@ -71,7 +72,12 @@ class Responses(Api):
     @staticmethod
     def parse(body: bytes) -> Answer:
         """Read the body of a 2xx reply. Raises `BadReply` where it is none, `Declined` where the model declined."""
-        response = decoded(_decode, body, "response")
+        try:
+            response = decoded(_decode, body, "response")
+        except BadReply:
+            if b'"choices"' not in body:
+                raise
+            return chat.parse(body)  # a server that answers as a chat, wherever it was asked
         if response.status not in (None, "completed", "incomplete"):
             told = (
                 response.error.message if response.error is not None and response.error.message else "no more is told"
