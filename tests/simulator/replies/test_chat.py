@@ -52,6 +52,27 @@ def test_usage_is_counted_from_characters_and_sums_up() -> None:
     assert _reply(_body(""))["usage"]["prompt_tokens"] == 1
 
 
+def test_several_choices_differ_by_their_place_and_are_billed_with_one_prompt() -> None:
+    one, three = _reply(_body("x" * 400)), _reply(_body("x" * 400, n=3))
+    assert [choice["index"] for choice in three["choices"]] == [0, 1, 2]
+    texts = [choice["message"]["content"] for choice in three["choices"]]
+    assert len(set(texts)) == 3
+    assert texts[0] == one["choices"][0]["message"]["content"]
+    assert three["usage"]["prompt_tokens"] == one["usage"]["prompt_tokens"] == 100
+    assert three["usage"]["completion_tokens"] == sum(max(1, len(text) // 4) for text in texts)
+    body = _body("x" * 400, n=3, max_tokens=5)
+    completion = compose(body, fingerprint(body))
+    assert (completion.prompt_tokens, completion.completion_tokens, completion.charge) == (100, 15, 115)
+    assert compose(body, fingerprint(body), 50.0) == compose(body, fingerprint(body), 50.0)
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    contents = [choice["message"]["content"] for choice in _reply(_body(n=2, response_format=form))["choices"]]
+    assert len({json.loads(content)["a"] for content in contents}) == 2
+    for n in (0, 129):
+        assert _refusal(_body(n=n))[0] == 400
+    assert len(_reply(_body(n=None))["choices"]) == 1
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_token_cap_cuts_the_text_and_says_length(name: str) -> None:
     choice = _reply(_body(**{name: 3}))["choices"][0]

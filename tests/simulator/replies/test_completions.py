@@ -35,6 +35,18 @@ def test_several_prompts_are_several_choices_and_are_billed_together() -> None:
     assert (completion.prompt_tokens, completion.inputs) == (30, 2)
 
 
+def test_each_prompt_has_so_many_choices() -> None:
+    completion = compose(_body(["a" * 40, "b" * 80], n=2), bytes(16))
+    reply = Completion.model_validate_json(completion.body)
+    assert [choice.index for choice in reply.choices] == [0, 1, 2, 3]
+    assert len({choice.text for choice in reply.choices}) == 4
+    assert [reply.choices[place].text[-10:] for place in (0, 2)] == [
+        f"[{digest(text)}]" for text in ("a" * 40, "b" * 80)
+    ]
+    assert completion.prompt_tokens == 30
+    assert completion.charge == 30 + completion.completion_tokens
+
+
 def test_a_cap_cuts_and_says_length() -> None:
     choice = _reply(_body(max_tokens=2)).choices[0]
     assert (len(choice.text), choice.finish_reason) == (8, "length")

@@ -53,6 +53,23 @@ def test_a_chat_completion(text: str) -> None:
     _with_client(talk)
 
 
+def test_several_choices_of_a_chat_completion() -> None:
+    async def talk(client: openai.AsyncOpenAI) -> None:
+        create = client.chat.completions.create
+        whole = await create(model="sim-small", messages=[_user("a b")], n=3)
+        texts = dict.fromkeys(range(3), "")
+        stream = await create(
+            model="sim-small", messages=[_user("a b")], n=3, stream=True, stream_options={"include_usage": True}
+        )
+        async for chunk in stream:
+            for choice in chunk.choices:
+                texts[choice.index] += choice.delta.content or ""
+        assert [*texts.values()] == [choice.message.content for choice in whole.choices]
+        assert chunk.usage == whole.usage
+
+    _with_client(talk)
+
+
 def test_a_completion() -> None:
     async def talk(client: openai.AsyncOpenAI) -> None:
         whole = await client.completions.create(model="sim-small", prompt=["a b", "c"], max_tokens=5)

@@ -2,8 +2,17 @@
 
 import msgspec
 
-from rowmill.simulator.replies.dialogue import ChatMessage, form_of, say
-from rowmill.simulator.replies.reply import Completion, Damage, RequestError, created, encode, read, require_possible
+from rowmill.simulator.replies.dialogue import ChatMessage, Said, choices, form_of
+from rowmill.simulator.replies.reply import (
+    Completion,
+    Damage,
+    RequestError,
+    created,
+    encode,
+    read,
+    require_choices,
+    require_possible,
+)
 
 
 class _JsonSchema(msgspec.Struct, frozen=True, gc=False):
@@ -26,6 +35,7 @@ class ChatRequest(msgspec.Struct, gc=False):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     stream: bool | None = None
+    n: int | None = None
     response_format: _ResponseFormat | None = None
 
 
@@ -64,7 +74,7 @@ class _ChatReply(msgspec.Struct, gc=False):  # as structs, for a dict takes the 
     id: str
     created: int
     model: str
-    choices: tuple[_AssistantChoice]
+    choices: list[_AssistantChoice]
     usage: CompletionUsage
     object: str = "chat.completion"
     service_tier: str = "default"
@@ -87,13 +97,19 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
     require_possible(request.model, cap, request.stream)
     wanted = request.response_format or _PLAIN
     form = form_of(wanted.type, wanted.json_schema.schema, "response_format.json_schema")
-    said = say(request.messages, mark, cap=cap, mean_tokens=mean_tokens, form=form, damage=damage)
-    message = _AssistantMessage(None, said.text) if said.refused else _AssistantMessage(said.text, None)
+    n = require_choices(request.n)
+    said, *others = choices(request.messages, mark, n, cap=cap, mean_tokens=mean_tokens, form=form, damage=damage)
+    tokens = said.tokens + sum(each.tokens for each in others)
     reply = _ChatReply(
         f"chatcmpl-{mark.hex()}",
         created(mark),
         request.model,
-        (_AssistantChoice(message, "length" if said.cut else "stop"),),
-        CompletionUsage(said.prompt_tokens, said.tokens, said.prompt_tokens + said.tokens),
+        [_choice(each, index) for index, each in enumerate([said, *others])],
+        CompletionUsage(said.prompt_tokens, tokens, said.prompt_tokens + tokens),
     )
-    return said.put_into(encode(reply))
+    return said.put_into(encode(reply), others)
+
+
+def _choice(said: Said, index: int) -> _AssistantChoice:
+    message = _AssistantMessage(None, said.text) if said.refused else _AssistantMessage(said.text, None)
+    return _AssistantChoice(message, "length" if said.cut else "stop", index)

@@ -3,8 +3,17 @@
 import msgspec
 
 from rowmill.simulator.replies.chat import CompletionUsage
-from rowmill.simulator.replies.dialogue import ChatMessage, say
-from rowmill.simulator.replies.reply import Completion, Damage, RequestError, created, encode, read, require_possible
+from rowmill.simulator.replies.dialogue import ChatMessage, choices
+from rowmill.simulator.replies.reply import (
+    Completion,
+    Damage,
+    RequestError,
+    created,
+    encode,
+    read,
+    require_choices,
+    require_possible,
+)
 
 
 class CompletionsRequest(msgspec.Struct, gc=False):
@@ -14,6 +23,7 @@ class CompletionsRequest(msgspec.Struct, gc=False):
     prompt: str | list[str]
     max_tokens: int | None = None
     stream: bool | None = None
+    n: int | None = None
 
 
 _decoder = msgspec.json.Decoder(CompletionsRequest)
@@ -27,10 +37,10 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, _damage: Damage 
         raise RequestError(400, "[] is too short - 'prompt'", param="prompt")
     cap = request.max_tokens
     require_possible(request.model, cap, request.stream)
-    said = [
-        say([ChatMessage("user", prompt)], mark, cap=cap, mean_tokens=mean_tokens, param="prompt") for prompt in prompts
-    ]
-    prompt_tokens = sum(one.prompt_tokens for one in said)
+    n = require_choices(request.n)
+    how = {"cap": cap, "mean_tokens": mean_tokens, "param": "prompt"}
+    said = [one for prompt in prompts for one in choices([ChatMessage("user", prompt)], mark, n, **how)]
+    prompt_tokens = sum(one.prompt_tokens for one in said[::n])
     completion_tokens = sum(one.tokens for one in said)
     reply = {
         "id": f"cmpl-{mark.hex()}",
@@ -44,5 +54,5 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, _damage: Damage 
         "usage": CompletionUsage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
         "system_fingerprint": "fp_rowmill",
     }
-    charge = sum(one.charge for one in said)
+    charge = prompt_tokens + sum(one.charge - one.prompt_tokens for one in said)
     return Completion(encode(reply), prompt_tokens, completion_tokens, charge, len(prompts))

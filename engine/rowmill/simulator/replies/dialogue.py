@@ -1,9 +1,12 @@
 """What chat completions and responses have in common: messages in, something said out."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
 from rowmill.simulator.replies import wording
-from rowmill.simulator.replies.reply import CONTEXT_TOKENS, Completion, Damage, RequestError
+from rowmill.simulator.replies.reply import CONTEXT_TOKENS, Completion, Damage, RequestError, fingerprint
 
 
 class ContentPart(msgspec.Struct, gc=False):
@@ -38,9 +41,33 @@ class Said(msgspec.Struct, gc=False):
     inputs: int
     structured: bool
 
-    def put_into(self, body: bytes) -> Completion:
-        """Return the reply that says it, given its body."""
-        return Completion(body, self.prompt_tokens, self.tokens, self.charge, self.inputs, self.structured)
+    def put_into(self, body: bytes, others: Sequence["Said"] = ()) -> Completion:
+        """Return the reply that says it, given its body; `others` are further choices, of the same prompt."""
+        tokens = self.tokens + sum(each.tokens for each in others)
+        charge = self.charge + sum(each.charge - each.prompt_tokens for each in others)
+        return Completion(body, self.prompt_tokens, tokens, charge, self.inputs, self.structured)
+
+
+def choices(messages: list[ChatMessage], mark: bytes, n: int, **how: Any) -> list[Said]:
+    """Answer messages as often as a request asks for it; `how`: see `say`. Each choice but the first has its number.
+
+    So what it says depends on the request and on its place alone, and no two are the same. A content fault strikes the
+    first one.
+    """
+    others = how | {"damage": None}
+    return [
+        say(messages, mark, **how),
+        *(say(_numbered(messages, number), fingerprint(mark + bytes([number])), **others) for number in range(1, n)),
+    ]
+
+
+def _numbered(messages: list[ChatMessage], number: int) -> list[ChatMessage]:
+    """Return the messages with the number of a choice behind the question."""
+    last = max((place for place, message in enumerate(messages) if message.role == "user"), default=None)
+    return [
+        ChatMessage(message.role, f"{message.text()} #{number}") if place == last else message
+        for place, message in enumerate(messages)
+    ]
 
 
 def say(

@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 
 CONTEXT_TOKENS = 128_000  # prompt and nothing else: a longer prompt is refused
+MOST_CHOICES = 128  # of one prompt
 MODELS = ("sim-small", "sim-large")  # what /v1/models lists; any other name is answered too
 UNKNOWN_MODEL = "unknown"  # a model whose name starts so does not exist
 
@@ -91,6 +92,14 @@ def require_model(model: str) -> None:
     if model.startswith(UNKNOWN_MODEL):
         message = f"The model `{model}` does not exist or you do not have access to it."
         raise RequestError(404, message, code="model_not_found", param="model")
+
+
+def require_choices(n: int | None) -> int:
+    """Return how many choices a request asks for. Refuses what is no such number."""
+    if n is not None and not 1 <= n <= MOST_CHOICES:
+        message = f"Expected a value from 1 to {MOST_CHOICES}, but got {n}."
+        raise RequestError(400, message, code="invalid_value", param="n")
+    return n or 1
 
 
 def require_possible(model: str, cap: int | None, stream: bool | None, least_cap: int = 1) -> None:
