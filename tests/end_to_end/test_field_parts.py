@@ -3,13 +3,16 @@
 import csv
 import json
 import re
+import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from tests.end_to_end.conftest import Arrival, Place, Server
+from tests.end_to_end.conftest import Arrival, Place, Server, until
 
 ALL = 'output.include=["meta","reasoning","tool_calls","logprobs","choices","message"]'
 PARTS = ("reasoning", "tool_calls", "logprobs", "choices", "message")
@@ -216,6 +219,53 @@ def test_rows_that_ask_the_same_and_runs_that_find_a_reply_have_its_parts(
     for name in ("b.jsonl", "c.jsonl"):
         lines = [json.loads(line) for line in (place.folder / name).read_bytes().splitlines()]
         assert [line["reasoning"] for line in lines] == ["hm"] * 300
+
+
+def test_parts_and_kept_columns_of_a_run_that_was_killed_are_those_of_one_that_was_not(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    rows = 300
+
+    def decide(arrival: Arrival) -> Any:
+        time.sleep(0.01)  # so that there is time to kill it; the order of arrival is by chance
+        row = arrival.row
+        if row % 7 == 0:
+            return completion(choice({"content": None, "tool_calls": CALLS, "reasoning": f"hm {row}"}))
+        return completion(choice({"content": f"<think>t{row}</think>a", "logprobs": None}, logprobs=LOGPROBS))
+
+    table = pa.table(
+        {
+            "id": [str(row) for row in range(rows)],
+            "text": [f"row {row:06d}" for row in range(rows)],
+            "price": pa.array([Decimal(row) / 100 for row in range(rows)], pa.decimal128(9, 2)),
+            "when": pa.array(range(rows), pa.timestamp("ns", "UTC")),
+            "list": pa.array([[row / 10, None] for row in range(rows)], pa.list_(pa.float32())),
+        }
+    )
+    pq.write_table(table, place.folder / "in.parquet", row_group_size=20)
+    served = server(decide)
+    one_worker(place, served.url)
+    keys = [
+        "--set=input.path=in.parquet",
+        '--set=output.include=["input","reasoning","tool_calls","logprobs","choices","message"]',
+    ]  # fmt: skip
+    for name, killed in (("killed", True), ("whole", False)):
+        more = [*keys, f"--set=checkpoint.dir={name}.run"]
+        if killed:
+            started = place.start(*more, f"--set=output.path={name}.parquet")
+            until(lambda: len(served.arrivals) > rows // 2, "half of the rows")
+            started.kill_all()
+            assert not (place.folder / "killed.parquet").exists()
+        before = len(served.arrivals)
+        for ending in (".parquet", ".jsonl"):
+            done = place.run(*more, f"--set=output.path={name}{ending}")
+            assert done.code == 0, done.err
+        assert (len(served.arrivals) - before < rows) == killed, "what was on the disk is not asked for again"
+    for ending in (".parquet", ".jsonl"):
+        assert (place.folder / f"killed{ending}").read_bytes() == (place.folder / f"whole{ending}").read_bytes()
+    found = pq.read_table(place.folder / "killed.parquet")
+    assert found.select(table.column_names).equals(table)
+    assert found.column("reasoning").to_pylist()[:2] == ["hm 0", "t1"]
 
 
 def test_replies_of_another_shape_are_read_for_what_they_are(place: Place, server: Callable[..., Server]) -> None:
