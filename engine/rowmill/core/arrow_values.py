@@ -2,6 +2,7 @@
 
 0.1 in 32 bits is 0.10000000149011612 as a float of Python; here it becomes 0.1, the shortest number that is the same in
 32 bits. Timestamps, times and durations with nanoseconds become texts in ISO 8601; without, what Python has for them.
+Dates, timestamps and durations that Python has not, as those beyond the year 9999, are texts where they are asked for.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,12 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 
+from rowmill.core import far_times
+
+Make = Callable[[pa.Array], list[Any]]
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
 _THOUSAND = 1000  # nanoseconds a microsecond
 _DAY_NS = 86_400 * 10**9
 
@@ -20,19 +26,24 @@ def is_exact(kind: pa.DataType) -> bool:
     return _maker(kind) is None and not any(not is_exact(child) for child in _children(kind))
 
 
-def values(array: pa.Array) -> list[Any]:
-    """Return the values, None for null. Raises what pyarrow does for those that Python has not."""
+def values(array: pa.Array, *, far: bool = False) -> list[Any]:
+    """Return the values, None for null. Raises what pyarrow does for those that Python has not.
+
+    far: dates, timestamps and durations are texts, whatever their year.
+    """
     kind = array.type
     types = pa.types
-    if is_exact(kind):
+    if is_exact(kind) and not far:
         found: list[Any] = array.to_pylist(maps_as_pydicts="strict" if "map<" in str(kind) else None)
         return found
-    if (make := _maker(kind)) is not None:
+    if (make := (_far_maker(kind) if far else None) or _maker(kind)) is not None:
         return make(array)
     if types.is_dictionary(kind):
-        return values(array.dictionary_decode())
+        return values(array.dictionary_decode(), far=far)
+    if not _children(kind):
+        return array.to_pylist()  # type: ignore[no-any-return]
     if types.is_struct(kind):
-        columns = [values(column) for column in array.flatten()]  # of a struct that is null they are null
+        columns = [values(column, far=far) for column in array.flatten()]  # of a struct that is null they are null
         names = [field.name for field in kind]
         rows = zip(*columns, strict=True)
         return [
@@ -40,8 +51,27 @@ def values(array: pa.Array) -> list[Any]:
             for row, there in zip(rows, array.is_valid().to_pylist(), strict=True)
         ]
     if types.is_map(kind):
-        return [None if row is None else _object(row) for row in _lists(array, _entries(array))]
-    return _lists(array, values(array.flatten()))
+        return [None if row is None else _object(row) for row in _lists(array, _entries(array, far=far))]
+    return _lists(array, values(array.flatten(), far=far))
+
+
+def holds_floats(kind: pa.DataType) -> bool:
+    """Tell whether there are floats in values of a type."""
+    return pa.types.is_floating(kind) or any(map(holds_floats, _children(kind)))
+
+
+def has_odd(array: pa.Array) -> bool:
+    """Tell whether there is NaN or an infinity somewhere in floats, however they are nested."""
+    kind = array.type
+    if pa.types.is_floating(kind):
+        return not pc.all(pc.is_finite(array), min_count=0).as_py()
+    if pa.types.is_dictionary(kind):
+        return has_odd(array.dictionary)
+    if pa.types.is_map(kind):
+        return has_odd(array.keys) or has_odd(array.items)
+    if pa.types.is_struct(kind):
+        return any(map(has_odd, array.flatten()))
+    return bool(_children(kind)) and has_odd(array.flatten())
 
 
 def _children(kind: pa.DataType) -> list[pa.DataType]:
@@ -50,7 +80,7 @@ def _children(kind: pa.DataType) -> list[pa.DataType]:
     return [kind.field(number).type for number in range(kind.num_fields)]
 
 
-def _maker(kind: pa.DataType) -> Callable[[pa.Array], list[Any]] | None:
+def _maker(kind: pa.DataType) -> Make | None:
     """Return what makes the values of a type that is not exact by itself; None for one that is, or has children."""
     types = pa.types
     if types.is_float32(kind) or types.is_float16(kind):
@@ -62,6 +92,25 @@ def _maker(kind: pa.DataType) -> Callable[[pa.Array], list[Any]] | None:
     if types.is_duration(kind) and kind.unit == "ns":
         return _durations
     return None
+
+
+def _far_maker(kind: pa.DataType) -> Make | None:
+    """Return what makes texts of dates, timestamps and durations; None for any other type."""
+    types = pa.types
+    if types.is_date(kind):
+        return lambda array: _each(array.cast(pa.date32()).cast(pa.int32()), far_times.day_text)
+    if types.is_timestamp(kind):
+        zone = "" if kind.tz is None else "Z"
+        parts = UNITS[kind.unit]
+        return lambda array: _each(array.cast(pa.int64()), lambda count: far_times.moment_text(count, parts) + zone)
+    if types.is_duration(kind):
+        nanos = 10**9 // UNITS[kind.unit]
+        return lambda array: _each(array.cast(pa.int64()), lambda count: _duration(count * nanos))
+    return None
+
+
+def _each(counts: pa.Array, make: Callable[[int], str]) -> list[Any]:
+    return [None if count is None else make(count) for count in counts.to_pylist()]
 
 
 def _floats(array: pa.Array) -> list[Any]:
@@ -116,14 +165,14 @@ def _with_rest(value: Any, rest: int) -> Any:
 def _duration(count: int) -> str:
     days, rest = divmod(abs(count), _DAY_NS)
     seconds, nanos = divmod(rest, 10**9)
-    return f"{'-' * (count < 0)}P{f'{days}D' if days else ''}T{seconds}.{nanos:09}S"
+    return f"{'-' * (count < 0)}P{f'{days}D' if days else ''}T{seconds}{f'.{nanos:09}' if nanos else ''}S"
 
 
-def _entries(array: pa.Array) -> list[Any]:
+def _entries(array: pa.Array, *, far: bool) -> list[Any]:
     """Return the keys and values of all maps that are not null, one behind the other."""
     ends = array.offsets.to_pylist()
     span = slice(ends[0], ends[-1]) if ends else slice(0, 0)
-    return list(zip(values(array.keys[span]), values(array.items[span]), strict=True))
+    return list(zip(values(array.keys[span], far=far), values(array.items[span], far=far), strict=True))
 
 
 def _object(entries: list[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -65,7 +65,8 @@ def _stored(kind: pa.DataType) -> pa.DataType:
         return pa.bool_()
     if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType | pa.JsonType):
         return _stored(kind.storage_type)
-    return _stored(kind.value_type) if pa.types.is_dictionary(kind) else kind
+    encoded = pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind)
+    return _stored(kind.value_type) if encoded else kind
 
 
 def _joined(one: pa.DataType | None, other: pa.DataType) -> pa.DataType | None:

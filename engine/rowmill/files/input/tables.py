@@ -1,13 +1,16 @@
 """What Parquet and Arrow files have in common: tables become JSON lines, and a file is cut into shards by row numbers.
 
 A row becomes a JSON object with the columns in the file's order. Values that JSON has keep their type. NaN and the
-infinities, which it has not, become null; floats of 32 and 16 bits become the shortest number that is the same there.
+infinities, which it has not, become null (see `core.odd_floats`); floats of 32 and 16 bits become the shortest number
+that is the same there.
 Bytes become base64 text, decimals text, dates, times and timestamps ISO 8601, with all their digits: in UTC with a "Z"
 where they have a zone, without one where they have none; durations ISO 8601 too. Structs and maps become objects,
 all kinds of lists become lists.
 
-What a single row holds that Python or JSON cannot (text that is no UTF-8, the year 12345, a map with the same key
-twice) makes a `BROKEN` line of it: one bad row costs one row.
+Dates in years that Python has not are ISO 8601 all the same, as +12345-01-01 (see `core.far_times`).
+
+What a single row holds that Python or JSON cannot (text that is no UTF-8, a map with the same key twice) makes a
+`BROKEN` line of it: one bad row costs one row.
 """
 
 import asyncio
@@ -19,11 +22,13 @@ from typing import Any, Self
 
 import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core import arrow_values
-from rowmill.core.arrow_values import is_exact
+from rowmill.core.arrow_values import has_odd, holds_floats, is_exact
 from rowmill.core.errors import InputError
+from rowmill.core.odd_floats import nulls_of
 from rowmill.core.rows import BROKEN, Shard
 from rowmill.files.input.objects import object_maker
 
@@ -74,8 +79,10 @@ class LineEncoder:
 
     def __init__(self, schema: pa.Schema, *, validate: bool = False) -> None:
         self._names: list[str] = schema.names
-        plain = [_plain(kind) for kind in schema.types]
-        self._casts = [None if now.equals(kind) else now for now, kind in zip(plain, schema.types, strict=True)]
+        kinds = [kind.value_type if pa.types.is_run_end_encoded(kind) else kind for kind in schema.types]
+        plain = [_plain(kind) for kind in kinds]
+        self._casts = [None if now.equals(kind) else now for now, kind in zip(plain, kinds, strict=True)]
+        self._floats = [holds_floats(kind) for kind in plain]
         # Asked for where there may be a map only: it makes every value a Scalar first, at seven times the cost.
         self._maps = ["strict" if "map<" in str(kind) else None for kind in plain]
         self._exact = [is_exact(kind) for kind in plain]
@@ -114,27 +121,43 @@ class LineEncoder:
         values = [self._values(number, column) for number, column in enumerate(batch.columns)]
         return list(map(_encode, map(self._row, *values)))
 
-    def _values(self, number: int, column: pa.Array) -> list[Any]:
+    def _values(self, number: int, column: pa.Array, *, far: bool = False) -> list[Any]:
+        """Return a column's values; `far`: see `arrow_values.values`."""
+        if pa.types.is_run_end_encoded(column.type):
+            column = pc.run_end_decode(column)
         if (cast := self._casts[number]) is not None:
             column = column.cast(cast)
-        if not self._exact[number]:
-            return arrow_values.values(column)
-        values: list[Any] = column.to_pylist(maps_as_pydicts=self._maps[number])
-        return values
+        values: list[Any]
+        if far or not self._exact[number]:
+            values = arrow_values.values(column, far=far)
+        else:
+            values = column.to_pylist(maps_as_pydicts=self._maps[number])
+        return nulls_of(values) if self._floats[number] and has_odd(column) else values
 
     def _row_by_row(self, batch: pa.RecordBatch) -> list[bytes]:
         return [self._encoded_or_broken(batch.slice(number, 1)) for number in range(batch.num_rows)]
 
     def _encoded_or_broken(self, row: pa.RecordBatch) -> bytes:
+        values = []
         for number, column in enumerate(row.columns):
             try:
                 if self._validate:
                     column.validate(full=True)
-                _encode(self._values(number, column))
+                values += self._value(number, column)
             except _UNREADABLE as error:
                 reason = f"column {self._names[number]!r} cannot be read: {' '.join(str(error).split())}"
                 return BROKEN + reason.encode(errors="replace")
-        return self._encoded(row)[0]
+        return _encode(self._row(*values))
+
+    def _value(self, number: int, column: pa.Array) -> list[Any]:
+        """Return the one value of a column. Raises what is to be told of the row."""
+        try:
+            values = self._values(number, column)
+            _encode(values)
+        except _UNREADABLE:
+            values = self._values(number, column, far=True)
+            _encode(values)
+        return values
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

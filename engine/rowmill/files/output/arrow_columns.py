@@ -7,17 +7,18 @@ Parquet file of results has the input's columns as they were: of the same types,
 import base64
 import re
 from collections.abc import Callable
-from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
+from rowmill.core import far_times
+
 Converter = Callable[[Any], Any]
 
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - what is read is UTC, or has no zone
-_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z?")
+_DAY = re.compile(r"[+-]?\d{4,}-\d\d-\d\d")
+_TIMESTAMP = re.compile(rf"({_DAY.pattern})T(\d\d):(\d\d):(\d\d)(?:\.(\d{{1,9}}))?Z?")
 _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
 _DURATION = re.compile(r"(-?)P(?:(\d+)D)?(?:T(\d+)(?:\.(\d{1,9}))?S)?")
 _WRONG = (ValueError, TypeError, OverflowError, LookupError, AttributeError, InvalidOperation, msgspec.MsgspecError)
@@ -81,7 +82,7 @@ def _converter(kind: Any) -> Converter:
     if types.is_floating(kind):
         return _float
     if types.is_date(kind):
-        return date.fromisoformat
+        return _day
     if types.is_timestamp(kind):
         return lambda value: _timestamp(value, kind.unit)
     if types.is_time(kind):
@@ -128,15 +129,22 @@ def _float(value: Any) -> float:
     return number
 
 
+def _day(value: str) -> int:
+    return far_times.days_of(_matched(_DAY, value)[0])
+
+
 def _timestamp(value: str, unit: str) -> int:
-    found = _matched(_TIMESTAMP, value)
-    since = datetime.fromisoformat(found[1]) - _EPOCH
-    return _counted(since.days * 86_400 + since.seconds, found[2], unit)
+    day, hours, minutes, seconds, fraction = _matched(_TIMESTAMP, value).groups()
+    return _counted(far_times.days_of(day) * 86_400 + _seconds(hours, minutes, seconds), fraction, unit)
 
 
 def _time(value: str, unit: str) -> int:
     hours, minutes, seconds, fraction = _matched(_TIME, value).groups()
-    return _counted(int(hours) * 3600 + int(minutes) * 60 + int(seconds), fraction, unit)
+    return _counted(_seconds(hours, minutes, seconds), fraction, unit)
+
+
+def _seconds(hours: str, minutes: str, seconds: str) -> int:
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
 
 
 def _duration(value: str, unit: str) -> int:

@@ -24,6 +24,7 @@ _TYPES: dict[str, Any] = {
     "bool": bool | None,
     "json": msgspec.Raw,
 }
+_ODD = frozenset({b'"NaN"', b'"Infinity"', b'"-Infinity"'})  # see `core.odd_floats`
 _QUOTE = ord('"')
 
 _decode_text = msgspec.json.Decoder(str).decode
@@ -66,6 +67,8 @@ def fitted(raw: msgspec.Raw, kind: str) -> Any:
     data = bytes(raw)
     if data == b"null":
         return None
+    if kind == "double" and data in _ODD:
+        return float(data.strip(b'"'))
     if kind == "bool":
         if data in {b"true", b"false"}:
             return data == b"true"

@@ -31,6 +31,7 @@ import msgspec
 
 from rowmill.core.config.sections import OutputConfig
 from rowmill.core.errors import InputError
+from rowmill.core.odd_floats import MARK, words_of
 from rowmill.core.rows import Column, Layout
 from rowmill.files.output.members import Members, json_text, plain_text
 from rowmill.files.output.table_rows import OutputRow, OutputRowReader, RowFailure, RowMeta, RowUsage
@@ -78,7 +79,13 @@ class ResultTable:
         self._input = Members(kept, _refused if typed else _as_text) if kept else None
         self._reply = Members(layout.fields, _lost if typed else _as_text) if layout.fields else None
         self._json = json_text if typed else plain_text
+        # A table with types holds what JSON cannot.
+        self._marked = typed and any(each.arrow or each.type == "double" for each in kept)
         self._reader = OutputRowReader(self._input, raw_output=self._reply is not None)
+
+    def _read_marked(self, line: bytes) -> OutputRow:
+        """Read a line in which NaN and the infinities of the input are to be found again."""
+        return self._reader.read(words_of(line) if MARK in line else line)
 
     def digest(self, *more: object) -> str:
         """Return what names all that the values depend on, and whatever else the format's bytes do."""
@@ -91,7 +98,7 @@ class ResultTable:
         Values are str, int, float, bool and None; vectors are bytes, and of columns with an Arrow type raw JSON. Where
         the batches end depends on the lines only.
         """
-        read = self._reader.read
+        read = self._read_marked if self._marked else self._reader.read
         rows: list[OutputRow] = []
         size = 0
         for line in lines:
