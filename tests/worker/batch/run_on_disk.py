@@ -157,9 +157,7 @@ class RunOnDisk:
     ) -> None:
         """`rows`: objects, or bytes for lines that are none; None of them where the input is at `path` already."""
         self.folder = folder
-        config = InputConfig(
-            path=str(path or folder / "in.jsonl"), format=task.pop("format", "auto"), id=task.pop("id", "id")
-        )
+        config = InputConfig(path=str(path or folder / "in.jsonl"), id=task.pop("id", "id"))
         if path is None:
             lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
             (folder / "in.jsonl").write_bytes(b"\n".join(lines) + b"\n")

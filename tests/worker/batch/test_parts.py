@@ -160,9 +160,7 @@ def test_parts_ask_for_every_row_without_an_outcome_exactly_once(
         invalid = data.draw(st.sets(st.integers(0, rows - 1), max_size=rows - 1))  # one at least shows what the file is
         lines = [b"no row" if row in invalid else each for row, each in enumerate(texts(rows))]
         shard_rows = data.draw(st.integers(1, 12))
-        disk = RunOnDisk(
-            tmp_path_factory.mktemp("part"), lines, shard_rows=shard_rows, rows_per_request=packed, format="jsonl"
-        )
+        disk = RunOnDisk(tmp_path_factory.mktemp("part"), lines, shard_rows=shard_rows, rows_per_request=packed)
         process = disk.process()
         done = data.draw(st.sets(st.integers(0, rows - 1)))
         await end(process, *done)

@@ -204,7 +204,7 @@ class Input:
         elif self.format == "xlsx":
             self._check_sheets()
         elif self.format == "json" or (self.format == "jsonl" and self._config.format == "auto"):
-            lines = [line for line in self.first_rows(_HEAD_ROWS) if line.strip() and not line.startswith(BROKEN)]
+            lines = [line for line in self.first_rows(_HEAD_ROWS) if line.strip()]
             if lines and not any(line.lstrip()[:1] == b"{" for line in lines):
                 shown_line = lines[0].removeprefix(BROKEN)[:60].decode(errors="replace")
                 raise InputError(
