@@ -53,6 +53,9 @@ def test_a_table_of_excel_is_asked_field_by_field(place: Place, server: Callable
     assert "column 1 has no name in the header; it is called column_1" in told
     done = place.run("--set=input.path=in.csv", "--set=input.encoding=cp1252", '--set=output.include=["input"]')
     assert done.code == 1, done.err
+    said = "input: read with semicolons between fields; input.delimiter settles it; in.csv: column 1 has no name in the"
+    assert done.lines[1].startswith(said)
+    assert place.log.count(said) == 1
     assert prompts(served) == {number: f"Summarise in one line:\n{text}" for number, text in enumerate(TEXTS)}
     assert [line["id"] for line in place.lines[:4]] == [f"id-{number}" for number in range(4)]
     assert place.lines[1]["input"] == {"column_1": "1", "id": "id-1", "text": TEXTS[1]}

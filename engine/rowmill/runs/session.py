@@ -103,6 +103,8 @@ def _run(
         with _Log(directory.log, observer) as log:
             resumed = " resumed" if prepared.resumed else ""
             log.log(f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}")
+            if not prepared.resumed and (taken_so := prepared.input.taken_so()):
+                log.log(f"input: {taken_so}")
             for line in _seen_by_others(config):
                 log.log(line)
             seen = _preflight(prepared, simulated=embedded(config) is not None)

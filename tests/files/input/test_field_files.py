@@ -51,6 +51,7 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "windows.jsonl": ('{"id":1,"text":"row 000000 café"}\n'.encode("latin-1"), {}, 'set input.encoding = "cp1252"'),
     "wide.csv": (CSV.encode("utf-16"), {}, 'wide.csv: is UTF-16; set input.encoding = "utf-16"'),
     "wide.jsonl": (OBJECTS[0].encode("utf-16-be"), {}, 'is UTF-16; set input.encoding = "utf-16-be"'),
+    "one.csv": ("text\nplain\na, b\n", {}, "one name, 'text', and rows have more fields, the first 'a, b'"),
     "twice.csv": ("id,text,id\n1,row 000000,2\n", {}, "columns 1 and 3 of the header are both named 'id'"),
     "broken.json": ("[" + OBJECTS[0] + "\n" + OBJECTS[1] + "]", {}, "broken.json: line 2: no JSON as it goes on"),
     "array.json": ("[" + OBJECTS[0] + "]", {"format": "jsonl"}, "is one JSON array; write one object a line first"),
@@ -158,6 +159,16 @@ def test_a_directory_of_lines_and_documents_is_one_input(tmp_path: Path) -> None
     assert rows(opened(str(tmp_path)), tmp_path / "spool") == ROWS
 
 
+def test_one_column_with_commas_is_read_where_they_stand_in_quotes_or_part_nothing(tmp_path: Path) -> None:
+    texts = ["plain", "a, b", "c"]
+    quoted = "text\n" + "".join(f'"{text}"\n' for text in texts)
+    bare = "text\n" + "".join(f"{text}\n" for text in texts)
+    for name, content, config in (("q.csv", quoted, {}), ("b.csv", bare, {"delimiter": "\t"}), ("t.tsv", bare, {})):
+        assert rows(opened(write(tmp_path, name, content), **config), tmp_path) == [{"text": text} for text in texts]
+    one_in_many = "text\n" + "plain\n" * 30 + "a, b\n" + "c,,,\n"
+    assert len(opened(write(tmp_path, "many.csv", one_in_many)).first_rows(99)) == 32, "a row that is wrong fails alone"
+
+
 def test_a_broken_row_among_right_ones_is_one_row(tmp_path: Path) -> None:
     for name, content in (
         ("in.csv", CSV.encode() + b"i2;caf\xe9\n"),
@@ -176,7 +187,7 @@ def test_the_encoding_is_looked_for_in_the_first_megabytes(tmp_path: Path) -> No
 
 def test_files_that_hold_no_row_are_told_from_those_that_are_none(tmp_path: Path) -> None:
     for name, content in (("a.jsonl", ""), ("b.json", "[]"), ("c.csv", "id,text\n"), ("d.json", "[\n]\n"), ("e", "")):
-        assert rows(opened(write(tmp_path, name, content)), tmp_path / name[0]) == []
+        assert rows(opened(write(tmp_path, name, content)), tmp_path / f"of-{name}") == []
     with pytest.raises(InputError, match="is empty; its first line must be a header"):
         opened(write(tmp_path, "f.csv", "\n\n"))
 

@@ -21,11 +21,13 @@ import msgspec
 
 from rowmill.core.errors import InputError
 from rowmill.core.rows import BROKEN
-from rowmill.files.input.dialect import SAMPLE, Columns, columns_of, declared, rows_of, sniffed
+from rowmill.files.input.dialect import NAMES, SAMPLE, Columns, columns_of, declared, rows_of, sniffed
 from rowmill.files.input.objects import object_maker
 
 _FIELD_CHARACTERS = 1 << 25  # of one field: the parser holds 4 bytes of each; beyond it a quote was not closed
 _LINE_BYTES = 1 << 28  # between two line breaks
+_TORN = 0.05  # of the first rows of one column that have more: then it is no single row that is wrong
+_SHOWN = 40  # characters of a row in a message
 _BATCH = 1 << 17  # bytes of the file whose rows are encoded together
 
 _encoder = msgspec.json.Encoder()
@@ -52,6 +54,12 @@ def header(
     parser = _Parser(stream, path, delimiter, default, encoding)
     if not parser.columns.names:
         raise InputError(f"{path}: is empty; its first line must be a header with the names of the columns")
+    if parser.torn is not None:
+        raise InputError(
+            f"{path}: the header has one name, {parser.columns.names[0]!r}, and rows have more fields, the first "
+            f"{parser.torn!r}: put texts with {NAMES.get(parser.delimiter, repr(parser.delimiter))} in them in quotes; "
+            'or, where each line is one text, set input.delimiter to a sign that none of them has, as "\\t"'
+        )
     return parser.columns, parser.delimiter
 
 
@@ -63,7 +71,11 @@ def blocks(
 
 
 class _Parser:
-    """Reads one file. `columns` has no names where it has no line."""
+    """Reads one file.
+
+    columns: has no names where it has no line. torn: how the first row begins that has more fields than there is a
+    name, where there is one name and one row in twenty has more; None where all is well.
+    """
 
     def __init__(self, stream: BinaryIO, path: str, delimiter: str | None, default: str, encoding: str) -> None:
         self._path = path
@@ -75,6 +87,7 @@ class _Parser:
             cast(BinaryIO, self._counted), "utf-8-sig" if utf8 else encoding, errors="surrogateescape", newline=""
         )
         self._ended = False
+        self.torn: str | None = None
         csv.field_size_limit(max(csv.field_size_limit(), _FIELD_CHARACTERS))
         text = codecs.getincrementaldecoder(encoding)("replace").decode(sample).removeprefix("\ufeff")
         whole = len(sample) < SAMPLE
@@ -126,7 +139,11 @@ class _Parser:
         if names and self._ended:
             self._odd(names, line)
         rows = rows_of(sample, self.delimiter, whole=whole)
-        columns = columns_of(names, rows[rows.index(names) + 1 :] if names in rows else rows)
+        rows = rows[rows.index(names) + 1 :] if names in rows else rows
+        columns = columns_of(names, rows)
+        torn = [row for row in rows if any(row[1:])] if len(names) == 1 else []
+        if len(torn) > len(rows) * _TORN:
+            self.torn = self.delimiter.join(torn[0])[:_SHOWN]
         seen: dict[str, int] = {}
         for place, name in enumerate(columns.names, 1):
             if not _encodable(name):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
 _HEAD_ROWS = 100
+_SAID = 4  # notes that a run says in its one line
 
 _OnRead = Callable[[int], None]
 
@@ -76,6 +77,7 @@ class Input:
         self._copies = Copies()
         self.delimiter: str | None = None
         self.notes: list[str] = []
+        self._is_guess = False  # the delimiter is not that of the format's name, and nobody has said so
         self._check()
         if self.format == "jsonl" and config.format == "auto" and any(map(looks_like_batch, self.first_rows(1))):
             self.format = "batch"
@@ -193,6 +195,13 @@ class Input:
 
     # The start
 
+    def taken_so(self) -> str:
+        """Return in one line what was taken to be so, for who starts a run; "" where all is as it is called."""
+        guess = [f"read with {self.delimiter} between fields; input.delimiter settles it"] if self._is_guess else []
+        said = [*guess, *self.notes]
+        more = f"; and {len(said) - _SAID} more, see rowmill plan" if len(said) > _SAID else ""
+        return "; ".join(said[:_SAID]) + more
+
     def _check(self) -> None:
         """Look at what only some formats have. Raises `InputError`."""
         if self.format in DELIMITERS:
@@ -222,6 +231,7 @@ class Input:
                 '.jsonl, or set input.format = "jsonl"'
             )
         self.delimiter = NAMES.get(delimiter, repr(delimiter))
+        self._is_guess = self._config.delimiter is None and delimiter != DELIMITERS[self.format]
         self._note_unnamed(self._found[0], columns)
         others = self._found[1:] if len(self._found) <= FEW else []
         for each in others:
