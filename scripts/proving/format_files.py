@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import openpyxl  # type: ignore[import-untyped]  # it ships no types
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # the same
 
@@ -50,6 +51,23 @@ def _gzip(rows: Sequence[Row], path: Path) -> Path:
 def _zstd(rows: Sequence[Row], path: Path) -> Path:
     with pa.CompressedOutputStream(str(path), "zstd") as file:
         file.write(_jsonl(rows))
+    return path
+
+
+def _document(rows: Sequence[Row], path: Path) -> Path:
+    """Write one array over many lines, as `json.dump` does it."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(rows, file, ensure_ascii=False, indent=2)
+    return path
+
+
+def _workbook(rows: Sequence[Row], path: Path) -> Path:
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("Rows")
+    sheet.append(list(rows[0]))
+    for row in rows:
+        sheet.append(list(row.values()))
+    book.save(path)
     return path
 
 
@@ -105,6 +123,8 @@ INPUTS: Mapping[str, tuple[str, Callable[[Sequence[Any], Path], Path]]] = {
     "jsonl": ("rows.jsonl", _lines),
     "jsonl.gz": ("rows.jsonl.gz", _gzip),
     "jsonl.zst": ("rows.jsonl.zst", _zstd),
+    "json": ("rows.json", _document),
+    "xlsx": ("rows.xlsx", _workbook),
     "csv": ("rows.csv", _delimited),
     "tsv": ("rows.tsv", _delimited),
     "parquet": ("rows.parquet", _parquet),
