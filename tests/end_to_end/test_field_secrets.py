@@ -1,5 +1,6 @@
 """Secrets and privacy among strangers: what a server says, who may read what a run leaves, what a cell can do."""
 
+import base64
 import json
 import re
 import threading
@@ -69,6 +70,48 @@ def test_what_ends_the_run_steers_no_terminal_either(place: Place, server: Serve
     assert done.code == 4, done.err
     assert "[redacted]" in done.err
     is_clean(place, done)
+
+
+def test_secrets_are_known_in_base64_in_parameters_and_where_a_wrong_reply_is_quoted(
+    place: Place, server: Serve
+) -> None:
+    basic = base64.b64encode(f"user:{KEY}".encode()).decode()
+    secrets = [KEY, basic, basic.rstrip("="), f"user:{KEY}", base64.b64encode(KEY.encode()).decode(), "param-1234567"]
+
+    def decide(arrival: Arrival) -> tuple[int, dict[str, str], bytes]:
+        assert arrival.authorization == f"Basic {basic}"
+        assert json.loads(arrival.body)["gateway"]["api_key"] == secrets[-1]
+        if arrival.row == 0:
+            return 400, {}, json.dumps({"error": {"message": " | ".join(secrets)}}).encode()
+        content = json.dumps({"n": secrets if arrival.row == 1 else 1})
+        return 200, {}, json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+
+    place.configure(server(decide).url)
+    path = place.folder / "config.toml"
+    text = path.read_text().replace('name = "main"', 'name = "main"\nheaders = { X-Api-Key = "static-7654321" }')
+    text = text.replace("timeout_s", 'headers_env = { Authorization = "FIELD_BASIC" }\ntimeout_s')
+    text += f'[task.params.gateway]\napi_key = "{secrets[-1]}"\n'
+    path.write_text(text)
+    place.environ["FIELD_BASIC"] = f"Basic {basic}"
+    (place.folder / "schema.json").write_text('{"type":"object","properties":{"n":{"type":"integer"}}}')
+    place.write_rows(3)
+    keys = ("--set=task.schema=schema.json", "--set=retry.invalid_output=1")
+    done = place.run(*keys)
+    assert done.code == 1, done.err
+    assert [row["class"] for row in place.failed] == ["invalid_request", "invalid_output"]
+    assert place.failed[0]["message"].count("[redacted]") == len(secrets)
+    kept = [place.log, done.err, *(row["message"] for row in place.failed)]
+    kept += [(place.run_dir / name).read_text() for name in ("manifest.json", "report.json", "plan", "spending.json")]
+    for each in kept:
+        assert not [secret for secret in (*secrets, "static-7654321") if secret in each], each
+    path.write_text(text.replace(secrets[-1], "another-key"))
+    done = place.run(*keys)
+    assert (done.code, "task.params" in done.err, "another-key" in done.err) == (5, True, False), done.err
+    path.write_text(text)
+    # A manifest of before has the key itself; the run is the same.
+    manifest = place.run_dir / "manifest.json"
+    manifest.write_text(re.sub(r"\[hidden [0-9a-f]+\]", secrets[-1], manifest.read_text()))
+    assert place.run(*keys).code == 1
 
 
 class _BatchHandler(BaseHTTPRequestHandler):

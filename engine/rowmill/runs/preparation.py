@@ -17,6 +17,7 @@ from rowmill.budget import prices as money
 from rowmill.core import config as configuration
 from rowmill.core import private_files
 from rowmill.core.config import Config
+from rowmill.core.config.hidden import hidden
 from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Column, InputFile, Layout, Shard
@@ -72,7 +73,7 @@ def _prepare(
     if delivery is not None:
         config = staged(config, delivery)
     checked_task(config, found)
-    endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file)
+    endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
     if delivery is None:
         _check_places(config)
     fingerprint = configuration.fingerprint(config) | chosen
@@ -193,7 +194,8 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
 
 def _check_same_run(config: Config, manifest: Manifest, fingerprint: dict[str, Any], found: Input) -> None:
     """Refuse to go on with another input, prompt or model than the run has begun with."""
-    changed = manifests.differences(manifest.fingerprint, fingerprint)
+    before = {key: hidden(value) if key == "task.params" else value for key, value in manifest.fingerprint.items()}
+    changed = manifests.differences(before, fingerprint)
     changed += _changed_files(manifest.input, found.files)
     if changed:
         raise RunDirectoryError(

@@ -1,5 +1,7 @@
 """What is a secret, and of whom: nothing like a key may stand in a message of any provider."""
 
+import base64
+
 import pytest
 
 from rowmill.core.config import OPENAI_URL, endpoints, parse
@@ -28,7 +30,11 @@ def test_what_is_a_secret_of_one_provider_is_one_of_all_the_longest_first() -> N
         ProviderConfig(name="b", base_url="http://h/v1", api_key_env="OTHER"),
     ]
     for endpoint in endpoints(providers, environ):
-        assert endpoint.secrets == ("sk-one-and-more", "sk-one")
+        assert [each for each in endpoint.secrets if each[:3] == "sk-"] == ["sk-one-and-more", "sk-one"]
+        assert sorted(endpoint.secrets, key=len, reverse=True) == [*endpoint.secrets]
+        for before in ("", "u:", "us:", "user:"):  # in base64, whatever stands before it and behind
+            code = base64.b64encode(f"{before}sk-one{before}".encode()).decode()
+            assert any(each in code for each in endpoint.secrets)
 
 
 @pytest.mark.parametrize(

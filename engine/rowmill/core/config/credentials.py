@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from rowmill.core.config import trust
+from rowmill.core.config import hidden, trust
 from rowmill.core.config.sections import OPENAI_URL, ProviderConfig
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint
@@ -52,7 +53,8 @@ def secrets(provider: ProviderConfig, environ: Mapping[str, str]) -> tuple[str, 
         if header.lower() == "authorization":
             found.append(value.rpartition(" ")[2])
     named = [*provider.headers.items(), *parse_qsl(urlsplit(provider.base_url).query)]
-    found += [value for name, value in named if _LIKE_A_KEY.search(name) and len(value) >= _SHORTEST]
+    like_keys = [value for name, value in named if _LIKE_A_KEY.search(name)]
+    found += [each for value in like_keys for each in (value, value.rpartition(" ")[2]) if len(each) >= _SHORTEST]
     found += [_password(environ.get(each, "")) for name in _PROXIES for each in (name, name.lower())]
     known = dict.fromkeys(secret for secret in found if secret)
     return tuple(sorted(known, key=len, reverse=True))  # the whole before what is a part of it
@@ -113,9 +115,18 @@ def endpoint(provider: ProviderConfig, environ: Mapping[str, str], ca_file: str 
 
 
 def endpoints(
-    providers: Sequence[ProviderConfig], environ: Mapping[str, str], ca_file: str | None = None
+    providers: Sequence[ProviderConfig],
+    environ: Mapping[str, str],
+    ca_file: str | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> list[Endpoint]:
-    """Return the endpoints of a run. What is a secret of one is shown of none: servers pass on to one another."""
+    """Return the endpoints of a run. What is a secret of one is shown of none: servers pass on to one another.
+
+    Secrets are also what `params`, those of the requests, name like keys, and what is seen of each in base64.
+    """
     each = [endpoint(provider, environ, ca_file) for provider in providers]
-    known = tuple(sorted({secret for one in each for secret in one.secrets}, key=lambda secret: (-len(secret), secret)))
+    found = {secret for one in each for secret in one.secrets} | set(hidden.keys_in(params or {}))
+    found |= {text for secret in found for text in hidden.decoded(secret)}
+    found |= set(hidden.encoded(found))
+    known = tuple(sorted(found, key=lambda secret: (-len(secret), secret)))
     return [msgspec.structs.replace(one, secrets=known) for one in each]

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from rowmill.core.config.hidden import hidden
 from rowmill.core.simulator import SimulatorSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -270,7 +271,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
         "task.model": models[0] if len(models) == 1 else models,
         "task.system": config.task.system,
         "task.prompt": config.task.prompt,
-        "task.params": config.task.params,
+        "task.params": hidden(config.task.params),
         "input.id": config.input.id,
         "output.include": sorted(config.output.include),
     }
