@@ -165,7 +165,9 @@ CLOSED: dict[str, Ability] = {
     "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.batch_retry", "worker.batch.polling"}),
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
-    "know pyarrow": Ability(("pyarrow.",), {"core.arrow_values", "files.input", "files.output"}),
+    "know pyarrow": Ability(
+        ("pyarrow.",), {"core.arrow_values", "files.input", "files.output", "transport.compressed"}
+    ),
     "know python_calamine": Ability(("python_calamine.",), {"files.input.workbook"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),

@@ -10,7 +10,7 @@ import msgspec
 from openai import APIConnectionError, APIResponseValidationError, APIStatusError, APITimeoutError, OpenAIError
 
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
-from rowmill.transport import dead_ends, faults
+from rowmill.transport import compressed, dead_ends, faults
 from rowmill.transport.bounded_replies import ReplyTooLarge
 from rowmill.transport.endpoint import configured_client, create
 
@@ -57,7 +57,11 @@ class SdkTransport:
             return error.failure
         except OpenAIError as error:
             return Failure(fault=faults.BAD_REPLY, message=f"the openai package could not read the reply: {error}")
-        return Reply(response.status_code, response.content, response.headers.get)
+        try:
+            content = compressed.content(response.content, response.headers.get("content-encoding", ""))
+        except compressed.Undecodable as error:
+            return Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True)
+        return Reply(response.status_code, content, response.headers.get)
 
     def _part(self, error: BaseException, *, connected: bool) -> Part:
         words = [type(error.__cause__).__name__, dead_ends.innermost(error)]
