@@ -5,9 +5,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import rowmill
 from tests.end_to_end.batching import batches
 from tests.end_to_end.conftest import Done, Place, Witness, until
 
@@ -127,6 +129,23 @@ def test_an_output_that_is_a_link_on_purpose_stays_one(place: Place, simulator: 
     assert done.code == 0, done.err
     assert place.output.is_symlink()
     assert len((place.folder / "elsewhere" / "real.jsonl").read_bytes().splitlines()) == 5
+
+
+def test_rows_of_a_program_name_images_below_the_current_directory_or_the_one_that_is_said(
+    place: Place, simulator: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.folder / "here").mkdir()
+    for name in ("here/mine.png", "other.png"):
+        (place.folder / name).write_bytes(b"\x89PNG\r\n\x1a\n a picture")
+    monkeypatch.chdir(place.folder / "here")
+    rows = [{"photo": name} for name in ("mine.png", "../other.png", str(place.folder / "other.png"))]
+    how: dict[str, Any] = {"prompt": "What is it?", "model": "m", "base_url": simulator().url, "images": ["photo"]}
+    by_default = rowmill.map(rows, **how)
+    assert [result.error is None for result in by_default] == [True, False, False]
+    assert "lies outside of" in str(by_default[1].error)
+    assert "images_dir" in str(by_default[1].error)
+    said = rowmill.map(rows, **how, images_dir=place.folder)
+    assert [result.error for result in said] == [None] * 3
 
 
 def test_rows_name_no_file_outside_of_the_directory_with_the_images(place: Place, simulator: Simulate) -> None:

@@ -8,6 +8,7 @@ identifiers). What differs from plain Jinja2, and why:
   escapes nothing for HTML.
 - Lines that hold only a block tag leave no line behind (trim_blocks, lstrip_blocks, as chat templates have it), and
   the last newline stays.
+- What would take the worker's memory or time is an error: see `bounded`.
 - Nothing random: a row that is asked again after a crash must be asked the same (no `lipsum`, no `random`).
 """
 
