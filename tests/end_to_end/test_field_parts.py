@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from tests.end_to_end.conftest import Arrival, Place, Server, until
+from tests.end_to_end.conftest import Arrival, Place, Server, Started, until
 
 ALL = 'output.include=["meta","reasoning","tool_calls","logprobs","choices","message"]'
 PARTS = ("reasoning", "tool_calls", "logprobs", "choices", "message")
@@ -224,7 +224,7 @@ def test_rows_that_ask_the_same_and_runs_that_find_a_reply_have_its_parts(
 def test_parts_and_kept_columns_of_a_run_that_was_killed_are_those_of_one_that_was_not(
     place: Place, server: Callable[..., Server]
 ) -> None:
-    rows = 300
+    rows = 200
 
     def decide(arrival: Arrival) -> Any:
         time.sleep(0.01)  # so that there is time to kill it; the order of arrival is by chance
@@ -243,24 +243,31 @@ def test_parts_and_kept_columns_of_a_run_that_was_killed_are_those_of_one_that_w
         }
     )
     pq.write_table(table, place.folder / "in.parquet", row_group_size=20)
-    served = server(decide)
+    served, other = server(decide), server(decide)
     one_worker(place, served.url)
-    keys = [
-        "--set=input.path=in.parquet",
-        '--set=output.include=["input","reasoning","tool_calls","logprobs","choices","message"]',
-    ]  # fmt: skip
-    for name, killed in (("killed", True), ("whole", False)):
-        more = [*keys, f"--set=checkpoint.dir={name}.run"]
-        if killed:
-            started = place.start(*more, f"--set=output.path={name}.parquet")
-            until(lambda: len(served.arrivals) > rows // 2, "half of the rows")
-            started.kill_all()
-            assert not (place.folder / "killed.parquet").exists()
-        before = len(served.arrivals)
-        for ending in (".parquet", ".jsonl"):
-            done = place.run(*more, f"--set=output.path={name}{ending}")
+    include = '["input","reasoning","tool_calls","logprobs","choices","message"]'
+
+    def start(name: str, ending: str, url: str) -> Started:
+        where = [
+            f"--set=output.path={name}{ending}",
+            f"--set=checkpoint.dir={name}.run",
+            f"--set=provider.base_url={url}",
+        ]
+        return place.start("--set=input.path=in.parquet", f"--set=output.include={include}", *where)
+
+    killed, whole = start("killed", ".parquet", served.url), start("whole", ".parquet", other.url)
+    until(lambda: len(served.arrivals) > rows // 2, "half of the rows")
+    killed.kill_all()
+    before = len(served.arrivals)
+    assert not (place.folder / "killed.parquet").exists()
+    for ending in (".parquet", ".jsonl"):
+        resumed = start("killed", ending, served.url)
+        for each in (resumed, whole):
+            done = each.wait()
             assert done.code == 0, done.err
-        assert (len(served.arrivals) - before < rows) == killed, "what was on the disk is not asked for again"
+        whole = start("whole", ".jsonl", other.url) if ending == ".parquet" else whole
+    assert len(served.arrivals) - before < rows, "what was on the disk is not asked for again"
+    assert len(other.arrivals) == rows
     for ending in (".parquet", ".jsonl"):
         assert (place.folder / f"killed{ending}").read_bytes() == (place.folder / f"whole{ending}").read_bytes()
     found = pq.read_table(place.folder / "killed.parquet")
