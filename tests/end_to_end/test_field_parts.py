@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -92,10 +93,12 @@ def test_parts_stand_in_the_lines_and_in_the_columns_of_every_format(
     ]  # fmt: skip
     assert [line["error"]["class"] for line in lines[4:]] == ["content_filter", "empty_reply"]
     asked = len(served.arrivals)
+    started = []
     for name in ("out.csv", "out.parquet"):
-        assert (
-            place.run("--set", ALL, "--set", f"output.path={name}", "--set", "checkpoint.dir=out.jsonl.run").code == 1
-        )
+        shutil.copytree(place.run_dir, place.folder / f"{name}.run")
+        where = [f"--set=output.path={name}", f"--set=output.errors={name}.errors.jsonl"]
+        started.append(place.start("--set", ALL, *where))
+    assert [each.wait().code for each in started] == [1, 1]
     assert len(served.arrivals) == asked, "another format is made of the same lines"
     with (place.folder / "out.csv").open(newline="") as file:
         records = list(csv.DictReader(file))

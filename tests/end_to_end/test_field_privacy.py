@@ -11,7 +11,7 @@ import pytest
 
 import rowmill
 from tests.end_to_end.batching import batches
-from tests.end_to_end.conftest import Done, Place, Witness, until
+from tests.end_to_end.conftest import Done, Place, Started, Witness, until
 
 Simulate = Callable[..., Witness]
 
@@ -45,30 +45,41 @@ def refused(done: Done, *words: str) -> None:
 
 
 @pytest.mark.usefixtures("open_umask")
-@pytest.mark.parametrize("mode", ["0700", "0750", "2770"])
-def test_what_a_live_run_keeps_is_private_whatever_the_umask(place: Place, simulator: Simulate, mode: str) -> None:
-    witness = simulator(latency_ms=60)
+def test_what_a_live_run_keeps_is_private_whatever_the_umask(place: Place, simulator: Simulate) -> None:
+    witness = simulator(latency_ms=150)
     place.configure(witness.url)
     place.input = place.folder / "in.csv"
-    place.write_lines([b"id,text\n", *(b"%d,row %06d %s\n" % (index, index, b"x" * 600) for index in range(200))])
-    words = ["input.path=in.csv", f'checkpoint.mode="{mode}"', "cache.use=disk", "cache.dir=kept"]
-    arguments = [f"--set={word}" for word in words]
-    started = place.start(*arguments)
-    until(place.recorded, "a row")
-    directory = int(mode, 8)
-    names = modes(place.run_dir)
-    started.kill_all()
-    assert {"boards/000000.board", "claims/session", "spool/000000.jsonl", "run.log", "plan", "lock"} <= set(names)
-    assert_private(place.run_dir, directory)
-    assert_private(place.folder / "kept")
-    assert stat.S_IMODE((place.folder / ".out.jsonl.rowmill-part").stat().st_mode) == 0o666
-    done = place.run(*arguments)
-    assert done.code == 0, done.err
-    assert "report.json" in modes(place.run_dir)
-    assert_private(place.run_dir, directory)
-    assert_private(place.folder / "kept")
-    assert stat.S_IMODE(place.output.stat().st_mode) == 0o666  # the user's own, as any program makes it
-    assert "others can look into" not in done.err
+    place.write_lines([b"id,text\n", *(b"%d,row %06d %s\n" % (index, index, b"x" * 600) for index in range(150))])
+    modes_ = {"0700": 0o700, "0750": 0o750, "2770": 0o2770}
+
+    def start(mode: str) -> Started:
+        own = ["checkpoint.dir=%s.run", "output.path=%s.jsonl", "cache.dir=%s.kept"]
+        words = [*(each % mode for each in own), "input.path=in.csv", f'checkpoint.mode="{mode}"', "cache.use=disk"]
+        return place.start(*(f"--set={word}" for word in words), "--set=workers.count=1")
+
+    started = {mode: start(mode) for mode in modes_}
+    found = {}
+    for mode in modes_:
+        place.run_dir = place.folder / f"{mode}.run"
+        until(place.recorded, "a row")
+        found[mode] = modes(place.run_dir)
+        started[mode].kill_all()
+    for mode, directory in modes_.items():
+        run_dir, names = place.folder / f"{mode}.run", found[mode]
+        assert {"boards/000000.board", "claims/session", "spool/000000.jsonl", "run.log", "plan", "lock"} <= set(names)
+        assert_private(run_dir, directory)
+        assert_private(place.folder / f"{mode}.kept")
+        assert stat.S_IMODE((place.folder / f".{mode}.jsonl.rowmill-part").stat().st_mode) == 0o666
+    started = {mode: start(mode) for mode in modes_}
+    for mode, directory in modes_.items():
+        done = started[mode].wait()
+        assert done.code == 0, done.err
+        assert "report.json" in modes(place.folder / f"{mode}.run")
+        assert_private(place.folder / f"{mode}.run", directory)
+        assert_private(place.folder / f"{mode}.kept")
+        output = place.folder / f"{mode}.jsonl"
+        assert stat.S_IMODE(output.stat().st_mode) == 0o666  # the user's own, as any program makes it
+        assert "others can look into" not in done.err
 
 
 @pytest.mark.usefixtures("open_umask")
@@ -179,15 +190,18 @@ def test_rows_name_no_file_outside_of_the_directory_with_the_images(place: Place
     )
     place.configure(simulator().url)
     arguments = ["--set=input.path=data/in.jsonl", '--set=task.images=["photo"]', "--set=workers.count=1"]
-    done = place.run(*arguments)
-    assert done.code == 1, done.err
+    started = [
+        place.start(*arguments),
+        place.start(*arguments, "--set=input.images_dir=outside", "--set=output.path=other.jsonl"),
+    ]
+    for each in started:
+        done = each.wait()
+        assert done.code == 1, done.err
     assert [line["id"] for line in place.lines if line.get("error") is None] == ["mine.png"]
     told = {row["id"]: row["message"] for row in place.failed}
     assert list(told) == list(bad)
     for name, words in bad.items():
         assert words in told[name]
-    done = place.run(*arguments, "--set=input.images_dir=outside", "--set=output.path=other.jsonl")
-    assert done.code == 1, done.err
     lines = map(json.loads, (place.folder / "other.jsonl").read_bytes().splitlines())
     assert {line["id"] for line in lines if line.get("error") is None} == {
         "../outside/secret.png",
