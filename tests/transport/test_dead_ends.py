@@ -100,3 +100,16 @@ def test_a_proxy_that_speaks_for_the_server_is_named(
     if status != 407:
         assert "proxy" not in dead_ends.told(failure, "http://direct.example/v1/chat/completions")
     assert "the proxy proxy.example:3128" in dead_ends.silent(f"{scheme}://api.example/v1", 8.0, 600.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "advice"),
+    [
+        (b"400 The plain HTTP request was sent to HTTPS port", "https:// instead of http://"),
+        (b'{"error":{"message":"Invalid model name passed in model=m"}}', "Is task.model (or the provider's model)"),
+    ],
+)
+def test_a_400_that_is_of_all_rows_has_its_own_advice(body: bytes, advice: str) -> None:
+    failure = faults.classify(Reply(400, body, lambda _: None))
+    assert failure is not None
+    assert advice in dead_ends.told(failure, "http://api.example/v1/chat/completions")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from rowmill.core.wire import Endpoint, Failure, Part
-from rowmill.transport import is_loopback
+from rowmill.transport import is_loopback, refusals
 
 # The words of two HTTP clients, of OpenSSL and of rustls, in the order in which they decide.
 _WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
@@ -91,8 +91,10 @@ def _advice(failure: Failure, url: SplitResult, whole: str) -> str:
             return "It closes the connection: are host and port of base_url right, or does it want https://?"
         case "http":
             return "What is there does not speak HTTP: are host and port of base_url right?"
-    if failure.status == _BAD_REQUEST:  # the one that is not the row's own, see `faults`
+    if failure.status == _BAD_REQUEST and url.scheme == "http" and _HTTPS_WANTED.search(failure.message):
         return "https:// instead of http:// in base_url?"
+    if refusals.names_model(failure.code, failure.message):
+        return "Is task.model (or the provider's model) one that this server has, and is the key one for it?"
     advice = _of_path(failure, url)
     if url.scheme == "http" and failure.status != _PROXY_LOGIN and (proxy := _proxy(whole)):
         # It speaks for the server: of https it would only carry what nobody else can read.
