@@ -143,6 +143,7 @@ class ProviderController:
         )
         if wait_s is None or not self._pause.extend(wait_s, now):
             return False
+        self._limits.holds()
         self._concurrency.pause(now)
         return True
 

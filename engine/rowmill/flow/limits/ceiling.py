@@ -157,6 +157,10 @@ class Ceiling:
         self._noisy = True
         self._start(rate, rate, now)
 
+    def paces(self) -> None:
+        """Take note that refusals hold everybody while there is a ceiling: they are no noise."""
+        self._free = False
+
     def relax(self, used: float, limit: float | None, now: float) -> None:
         """Drop a ceiling that no longer holds anything back: far above what is used, or above the known limit."""
         rate = self.rate(now)

@@ -185,6 +185,11 @@ class ProviderLimits:
         """Take note that the provider was paused for the last so many seconds: that says nothing of what it takes."""
         self._window.skip(seconds)
 
+    def holds(self) -> None:
+        """Take note that a refusal holds everybody."""
+        for quantity in (self._requests, self._tokens):
+            quantity.ceiling.paces()
+
     def held(self) -> None:
         """Take note that a pause is over: whether anything is let through now has yet to be seen."""
         self._silence.held()

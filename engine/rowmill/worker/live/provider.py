@@ -203,6 +203,8 @@ class Provider:
             self.felt()
         if self._unheard.waits:
             self._unheard.answered(started)
+        if self._strays.asks:
+            self._strays.answered(started)
         if self.same:
             self.same = max(0, self.same - _DIFFERENT)
         if self.doubt.rows and self.doubt.answered(started):
@@ -310,12 +312,12 @@ class Provider:
             self._refusals += seen is None or kind != (seen.fault, seen.code, seen.status)
             self._refusal = failure
 
-    def wait_s(self, asked_s: float | None, now: float) -> float | None:
+    def wait_s(self, asked_s: float | None, started: float, now: float) -> float | None:
         """Return how long to send nothing after a 429 that asks for so long; None where it is for the row to wait."""
         if self._refused_since is None:
             self._refused_since = now
         silent = self._silent or not self.proven
-        if self._strays.refused(asked_s, self.report.answered) and not silent:
+        if self._strays.refused(asked_s, started, self.report.answered, now) and not silent:
             return None
         return wait_s(asked_s, now - self._refused_since, silent=silent)
 

@@ -225,7 +225,7 @@ class Settler:
         if fault.unhealthy:
             self._on_less()
         if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
-            if (pause_s := provider.wait_s(failure.retry_after, now)) is not None:
+            if (pause_s := provider.wait_s(failure.retry_after, job.started, now)) is not None:
                 provider.pause(pause_s, now, self._rng)
                 failure = msgspec.structs.replace(failure, retry_after=pause_s)
             self._tell(RateLimited(provider.number, pause_s, fault is faults.SLOW_DOWN))
