@@ -89,9 +89,9 @@ def corruption(folder: Path) -> bool:
     return proved(home, CASES, SEED, workers=os.cpu_count() or 1)
 
 
-def proved(home: Path, cases: int, seed: int, *, workers: int) -> bool:
-    """Do so many cases, print what came of them, and return whether all were right."""
-    found = states(home)
+def proved(home: Path, cases: int, seed: int, *, workers: int, only: str = "") -> bool:
+    """Do so many cases, print what came of them, and return whether all were right. `only`: a run in that state."""
+    found = states(home, only)
     dice = random.Random(seed)  # noqa: S311 - no secret
     jobs = [(found[case % len(found)], home / f"case-{case}", dice.randrange(1 << 30)) for case in range(cases)]
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:  # each waits for its command
@@ -104,8 +104,8 @@ def proved(home: Path, cases: int, seed: int, *, workers: int) -> bool:
     return check(f"{cases} corruptions", not wrong, f"{figures}; {len(wrong)} wrong")
 
 
-def states(home: Path) -> list[State]:
-    """Make the runs that are to be spoilt."""
+def states(home: Path, only: str = "") -> list[State]:
+    """Make the runs that are to be spoilt, or that one."""
     made = []
     for name, source, mode, cache, half in (
         ("half", "in.jsonl", "live", "off", True),
@@ -115,6 +115,8 @@ def states(home: Path) -> list[State]:
         ("batches", "in.jsonl", "batch", "off", True),
         ("finished", "in.jsonl", "live", "off", False),
     ):
+        if only not in ("", name):
+            continue
         folder = home / f"state-{name}"
         _write(folder, source, mode, cache)
         _configure(folder, source, mode, cache, latency=0)
