@@ -161,3 +161,20 @@ def test_a_document_may_be_one_object_that_holds_the_rows() -> None:
     cut = '{"data":[{"a":1},{"a":'
     assert is_spread(cut, whole=False, document=True)
     assert not is_spread(cut, whole=False, document=False), "a long first row"
+
+
+@pytest.mark.parametrize("document", [False, True])
+def test_a_number_of_a_million_digits_is_read_past_and_kept(document: bool) -> None:
+    digits = "1" * 1_000_000
+    for text in (f'{{"a": {digits}}}\n{{"a": 1}}\n', f'[{{"a": {digits}}}]', f'[{{"a": {digits}', f'{{"a": {digits}'):
+        is_spread(text, whole=True, document=document)
+        is_spread(text, whole=False, document=document)
+    (block,) = blocks(io.BytesIO(f'[{{"a": {digits}}}]'.encode()), "in.json", "utf-8")
+    assert block == f'{{"a": {digits}}}\n'.encode()
+
+
+def test_a_value_that_no_request_could_hold_ends_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowmill.files.input.json_values._MOST", 1 << 20)
+    text = b'[{"a": "' + b"x" * (3 << 20) + b'"}]'
+    with pytest.raises(InputError, match="a value of more than 1 million characters"):
+        list(blocks(io.BytesIO(text), "in.json", "utf-8"))

@@ -11,16 +11,19 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from rowmill.core.errors import InputError
+from rowmill.files.input.jsonl import LONGEST_LINE
 
 _BLOCK = 1 << 18  # bytes a read
 _LOOK = 1 << 20  # characters of an object that are looked at to tell whether it holds the rows
-_MOST = 1 << 28  # characters of one value
+_MOST = LONGEST_LINE  # characters of one value: no request could hold it
 _PACK = 1 << 17  # bytes of rows that are passed on together
 _OF_NUMBERS = ("", *"0123456789.eE+-")  # with which a number may go on: the text may end within it
 _SPACE = " \t\r\n\x1e"  # the last one stands between values of JSON text sequences
 _CONVERSATIONS = frozenset({"messages", "conversations", "conversation", "turns"})  # lists that a row itself has
 
-_scan = json.JSONDecoder().raw_decode
+# Where values begin and end is what is looked for, and what members are called: what a number comes to takes time that
+# grows with the square of its digits, and beyond some thousand Python refuses it.
+_scan = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw_decode
 
 
 def blocks(stream: BinaryIO, path: str, encoding: str) -> Iterator[bytes]:
@@ -51,7 +54,7 @@ def is_spread(text: str, *, whole: bool, document: bool) -> bool:
     second = rest.lstrip(_SPACE).partition("\n")[0]
     alone = whole and not second
     try:
-        value = json.loads(line)
+        value = _whole(line)
     except (ValueError, RecursionError):
         return _goes_on(text, line, second, whole=whole, document=document and not newline)
     if isinstance(value, list):
@@ -79,9 +82,18 @@ def _goes_on(text: str, line: str, second: str, *, whole: bool, document: bool) 
     return True
 
 
+def _whole(line: str) -> Any:
+    """Return the value that is all of a line, but for its numbers. Raises `ValueError` where there is more, or none."""
+    line = line.strip()
+    value, end = _scan(line)
+    if end < len(line):
+        raise ValueError("there is more")
+    return value
+
+
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(_whole(line), dict)
     except (ValueError, RecursionError):
         return False
 
