@@ -194,7 +194,7 @@ def test_waiting_for_a_dead_provider_has_an_end(answered: int, patience: float) 
     assert "connection (refused)" in reason
 
 
-@pytest.mark.parametrize(("dead_end", "patience"), [("nothing", 2.5), ("another", 1.5)])
+@pytest.mark.parametrize(("dead_end", "patience"), [("nothing", 3.0), ("another", 2.0)])
 def test_a_dead_end_is_told_within_seconds_unless_others_are_well_or_it_has_worked_before(
     dead_end: DeadEnd, patience: float
 ) -> None:

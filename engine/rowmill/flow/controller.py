@@ -33,7 +33,7 @@ _SPENT = 0.98  # of a rate, the share from which on it is used up
 _FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
 _NEVER_ANSWERED_S = 60.0  # failing from the start for so long: nothing that passes
 # Likewise where the way to it is what fails, and there is nobody else to ask: a server that starts gets the first.
-_DEAD_END_S = {"nothing": 2.5, "another": 1.5}
+_DEAD_END_S = {"nothing": 3.0, "another": 2.0}
 _DOUBT_S = 0.5  # by then every worker has said what it was answered
 _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
 

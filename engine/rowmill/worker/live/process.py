@@ -113,7 +113,8 @@ class _Worker(SupervisedWorker):
             rng=rng,
             note=self._note,
             reservations=self._reservations,
-            feeling=_feeling(setup.worker, setup.workers),
+            # Of several providers each has its part by weight from the first request on.
+            feeling=_feeling(setup.worker, setup.workers) if len(config.provider) == 1 else None,
         )
         self._tally = Tally(board.counts, self._providers, self._count, list(faults.TABLE))
         self._dispatcher.keep(self._tally)
