@@ -131,7 +131,7 @@ def test_the_key_goes_into_the_endpoint_and_nowhere_else(configure: CONFIGURE) -
     (endpoint,) = prepared.endpoints
     assert (endpoint.provider, endpoint.base_url, endpoint.key) == ("mine", "http://127.0.0.1:1/v1", "sk-secret")
     assert (endpoint.timeout_s, endpoint.openai_account) == (7.5, False)
-    assert endpoint.secrets == ("sk-secret",)
+    assert "sk-secret" in endpoint.secrets
     assert "sk-" not in repr(prepared)
     assert not any(b"sk-" in content for _, _, content in listing(Path()).values())
 
@@ -173,7 +173,7 @@ def test_every_provider_has_its_own_key_headers_and_time_and_no_other_gets_them(
     assert (b.key, b.extra_headers) == (None, (("api-key", "az-secret"),))
     assert (c.key, c.extra_headers) == ("sk-openai", ())
     # What one server says may hold another's key: routers pass on what they were told.
-    assert [set(each.secrets) for each in prepared.endpoints] == [{"sk-a", "az-secret", "sk-openai"}] * 3
+    assert all({"sk-a", "az-secret", "sk-openai"} <= set(each.secrets) for each in prepared.endpoints)
     assert [each.openai_account for each in prepared.endpoints] == [False, False, True]
     for secret in ("sk-a", "az-secret", "sk-openai"):
         assert secret not in repr(prepared)
