@@ -8,7 +8,7 @@ from pathlib import Path
 from scripts.proving.runs import check
 
 ROOT = Path(__file__).parents[2]
-TESTS = ("tests/flow/leases/test_lives.py", "tests/budget/test_lives.py")
+TESTS = ("tests/flow/leases/test_lives.py", "tests/budget/test_lives.py", "tests/worker/live/test_outcomes.py")
 
 
 def lives(_folder: Path) -> bool:

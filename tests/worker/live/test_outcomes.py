@@ -17,6 +17,7 @@ from rowmill.core.leases import Share
 from rowmill.core.wire import FaultClass
 from rowmill.ipc.messages import Closed
 from rowmill.transport import faults
+from tests.lives import examples
 from tests.worker.live.conftest import SECRET, Result, Start, Wire, at_work, failure, reply, run
 
 REFUSAL = json.dumps({"choices": [{"message": {"content": None, "refusal": f"No. {SECRET}"}}]}).encode()
@@ -358,7 +359,7 @@ RESULTS: list[Callable[[], Result]] = [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     script=st.lists(st.lists(st.sampled_from(RESULTS), max_size=4), min_size=1, max_size=40),
     concurrency=st.integers(1, 6),
