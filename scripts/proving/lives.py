@@ -1,4 +1,4 @@
-"""Whole lives of workers under leases and under budgets, with all their examples: the tests run a quarter of them."""
+"""The longest tests, such as whole lives of workers, with all their examples and variants: the suite runs a part."""
 
 import os
 import subprocess
@@ -8,7 +8,13 @@ from pathlib import Path
 from scripts.proving.runs import check
 
 ROOT = Path(__file__).parents[2]
-TESTS = ("tests/flow/leases/test_lives.py", "tests/budget/test_lives.py", "tests/worker/live/test_outcomes.py")
+TESTS = (
+    "tests/flow/leases/test_lives.py",
+    "tests/budget/test_lives.py",
+    "tests/worker/live/test_outcomes.py",
+    "tests/end_to_end/test_field_refusals.py",
+    "tests/end_to_end/test_field_secrets.py",
+)
 
 
 def lives(_folder: Path) -> bool:

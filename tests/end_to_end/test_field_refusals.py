@@ -9,6 +9,7 @@ import pytest
 
 from tests.end_to_end.conftest import Arrival, Place, Server
 from tests.end_to_end.several import Answer, error
+from tests.lives import combined
 
 WALL = b"<!DOCTYPE html><html><head><title>Attention Required!</title></head><body>You have been blocked</body></html>"
 VLLM = (
@@ -38,8 +39,7 @@ ALONE: dict[str, tuple[int, dict[str, str], bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", ALONE)
-@pytest.mark.parametrize("bad", [0, 77, ROWS - 1])
+@pytest.mark.parametrize(("name", "bad"), combined(list(ALONE), [0, 77, ROWS - 1]))
 def test_what_one_row_is_refused_for_costs_that_row(
     place: Place, server: Callable[..., Server], name: str, bad: int
 ) -> None:
@@ -116,8 +116,7 @@ def test_what_passes_is_tried_again_and_is_never_an_answer(
     assert place.report["sessions"][0]["counters"]["faults"] == {fault: 1}
 
 
-@pytest.mark.parametrize("rows", [1, 5, 300])
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize(("rows", "status"), combined([1, 5, 300], [404, 401, 403]))
 def test_where_nobody_is_answered_the_run_stops_soon_and_fails_no_row(
     place: Place, server: Callable[..., Server], rows: int, status: int
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.batching import phases, seen
 from tests.end_to_end.conftest import Arrival, Done, Place, Server
+from tests.lives import combined
 
 KEY = "sk-field-0123456789abcdef"
 STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
@@ -40,8 +41,7 @@ def is_clean(place: Place, done: Done) -> None:
             assert max(map(len, text.splitlines())) < 2000
 
 
-@pytest.mark.parametrize("status", [400, 422, 500, 418])
-@pytest.mark.parametrize("member", ["message", "code", "type", "param"])
+@pytest.mark.parametrize(("status", "member"), combined([400, 422, 500, 418], ["message", "code", "type", "param"]))
 def test_every_text_of_an_error_is_redacted_clipped_and_steers_nothing(
     place: Place, server: Serve, status: int, member: str
 ) -> None:
