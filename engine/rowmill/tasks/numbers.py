@@ -57,7 +57,9 @@ def decoder(kind: Any) -> Callable[[bytes], Any]:
     decode = msgspec.json.Decoder(kind, float_hook=written).decode
 
     def decoded(line: bytes) -> Any:
-        return decode(line if _MINUS_ZERO.search(line) is None else _ZEROS.sub(_as_float, line))
+        if b"-0" not in line or _MINUS_ZERO.search(line) is None:  # a search for bytes costs a tenth of one for a pattern
+            return decode(line)
+        return decode(_ZEROS.sub(_as_float, line))
 
     return decoded
 
