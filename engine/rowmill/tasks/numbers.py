@@ -57,7 +57,8 @@ def decoder(kind: Any) -> Callable[[bytes], Any]:
     decode = msgspec.json.Decoder(kind, float_hook=written).decode
 
     def decoded(line: bytes) -> Any:
-        if b"-0" not in line or _MINUS_ZERO.search(line) is None:  # a search for bytes costs a tenth of one for a pattern
+        # The search for two bytes costs a tenth of the one for the pattern.
+        if b"-0" not in line or _MINUS_ZERO.search(line) is None:
             return decode(line)
         return decode(_ZEROS.sub(_as_float, line))
 
