@@ -1,6 +1,6 @@
 """Holds the promises at full size: real rows with faults and kills, a million others, limits, formats, money, batches.
 
-Each item prints its figures and PASS or FAIL. All of them take about an hour and 8 GB of disk.
+Each item prints its figures and PASS or FAIL. All of them take about an hour and a half, and 10 GB of disk.
 """
 
 import argparse
