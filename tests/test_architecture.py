@@ -166,7 +166,7 @@ CLOSED: dict[str, Ability] = {
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
     "know pyarrow": Ability(
-        ("pyarrow.",), {"core.arrow_values", "files.input", "files.output", "transport.compressed"}
+        ("pyarrow.",), {"core.arrow_values", "files.input", "files.output", "transport.bounded_replies"}
     ),
     "know python_calamine": Ability(("python_calamine.",), {"files.input.workbook"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),

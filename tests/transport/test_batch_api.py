@@ -18,6 +18,7 @@ from traceback import format_exception
 from typing import Any
 
 import httpx2
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from aiohttp import web
 
@@ -523,6 +524,15 @@ def test_a_look_that_failed_is_taken_again(answer: Answer) -> None:
     provider = Provider([answer, answer, json_of(BATCH)])
     assert use(provider, lambda api: api.retrieve("batch_1")).id == "batch_1"
     assert provider.calls == ["GET /v1/batches/batch_1"] * 3
+
+
+def test_a_state_that_comes_compressed_unasked_is_read() -> None:
+    packed = pa.compress(json.dumps(BATCH).encode(), codec="brotli", asbytes=True)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=packed, headers={"content-encoding": "br", "content-type": "application/json"})
+
+    assert use(Provider([answer]), lambda api: api.retrieve("batch_1")).id == "batch_1"
 
 
 def test_a_look_that_nobody_answers_is_taken_again() -> None:

@@ -11,7 +11,7 @@ from openai import APIStatusError, OpenAIError
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
 from rowmill.transport import dead_ends, faults
 from rowmill.transport.batch_states import Unreadable
-from rowmill.transport.bounded_replies import ReplyTooLarge
+from rowmill.transport.bounded_replies import UnreadReply
 from rowmill.transport.foreign_words import cleaned
 
 _NO_SUCH_THING = frozenset({404, 410})
@@ -57,7 +57,7 @@ class ErrorMapping:
             raise self.unreadable(str(error)) from None
         except APIStatusError as error:
             raise self._refused(error.response, one, about) from None
-        except ReplyTooLarge as error:
+        except UnreadReply as error:
             raise BatchTrouble(error.failure) from None
         except (OpenAIError, httpx2.HTTPError, TimeoutError) as error:
             raise self._failed(error) from None

@@ -11,17 +11,17 @@ AT_ONCE = 1 << 20  # bytes of a reply that may be in memory for each request in 
 LONG_REPLIES = 4  # that have more, and are gathered at the same time
 _LONGEST_ERROR = 1 << 20
 _KEPT = 1 << 16  # of an error that is longer
-_OK = range(200, 300)
+OK = range(200, 300)  # statuses of a reply that is no error
 
 
 def longest(status: int) -> int:
     """Return the bytes that a reply with this status may have."""
-    return LONGEST if status in _OK else _LONGEST_ERROR
+    return LONGEST if status in OK else _LONGEST_ERROR
 
 
 def too_long(status: int, beginning: bytes, header: HeaderLookup) -> Reply | Failure:
     """Return what a longer reply is: a failure of its row, or an error of which the beginning is enough."""
-    if status not in _OK:
+    if status not in OK:
         return Reply(status, beginning[:_KEPT], header)
     message = f"the reply has more than {LONGEST >> 20} MiB, and was not read to its end"
     return Failure(fault=faults.REPLY_TOO_LARGE, message=message, status=status, maybe_billed=True)

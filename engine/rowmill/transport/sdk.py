@@ -10,8 +10,8 @@ import msgspec
 from openai import APIConnectionError, APIResponseValidationError, APIStatusError, APITimeoutError, OpenAIError
 
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
-from rowmill.transport import compressed, dead_ends, faults
-from rowmill.transport.bounded_replies import ReplyTooLarge
+from rowmill.transport import dead_ends, faults
+from rowmill.transport.bounded_replies import UnreadReply
 from rowmill.transport.endpoint import configured_client, create
 
 
@@ -53,15 +53,11 @@ class SdkTransport:
                 maybe_billed=connected,
                 part=self._part(error, connected=connected),
             )
-        except ReplyTooLarge as error:
+        except UnreadReply as error:
             return error.failure
         except OpenAIError as error:
             return Failure(fault=faults.BAD_REPLY, message=f"the openai package could not read the reply: {error}")
-        try:
-            content = compressed.content(response.content, response.headers.get("content-encoding", ""))
-        except compressed.Undecodable as error:
-            return Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True)
-        return Reply(response.status_code, content, response.headers.get)
+        return Reply(response.status_code, response.content, response.headers.get)
 
     def _part(self, error: BaseException, *, connected: bool) -> Part:
         words = [type(error.__cause__).__name__, dead_ends.innermost(error)]
