@@ -13,7 +13,6 @@ TESTS = (
     "tests/budget/test_lives.py",
     "tests/worker/live/test_outcomes.py",
     "tests/end_to_end/test_field_refusals.py",
-    "tests/end_to_end/test_field_secrets.py",
 )
 
 

@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from tests.end_to_end.conftest import Arrival, Place, Server
 from tests.end_to_end.several import Answer, error
-from tests.lives import combined
+from tests.lives import WHOLE, combined
 
 WALL = b"<!DOCTYPE html><html><head><title>Attention Required!</title></head><body>You have been blocked</body></html>"
 VLLM = (
@@ -39,20 +40,37 @@ ALONE: dict[str, tuple[int, dict[str, str], bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "bad"), combined(list(ALONE), [0, 77, ROWS - 1]))
-def test_what_one_row_is_refused_for_costs_that_row(
-    place: Place, server: Callable[..., Server], name: str, bad: int
-) -> None:
-    status, headers, body, kind = ALONE[name]
-    witness = server(lambda arrival: (status, headers, body) if arrival.row == bad else None)
+# What could as well be said of the provider: all are tried alone by the proof of lives, here all together and these.
+OF_PROVIDERS = ("403 JSON", "404", "401", "308")
+
+
+def run_with_refused(place: Place, server: Callable[..., Server], refused: Mapping[int, str]) -> Server:
+    """Run with some rows refused, each as its name says, and hold that this costs these rows alone."""
+    witness = server(lambda arrival: ALONE[refused[arrival.row]][:3] if arrival.row in refused else None)
     place.configure(witness.url)
     place.write_rows(ROWS)
     done = place.run()
     assert done.code == 1, done.err
-    assert [row["index"] for row in place.failed] == [bad]
-    assert (place.failed[0]["class"], place.failed[0]["status"]) == (kind, status)
-    assert sum(line["error"] is None for line in place.lines) == ROWS - 1
-    assert witness.counts[bad] <= 4
+    expected = [(row, ALONE[name][3], ALONE[name][0]) for row, name in sorted(refused.items())]
+    assert [(row["index"], row["class"], row["status"]) for row in place.failed] == expected
+    assert sum(line["error"] is None for line in place.lines) == ROWS - len(refused)
+    assert max(witness.counts[row] for row in refused) <= 4
+    return witness
+
+
+@pytest.mark.parametrize(("name", "bad"), combined(list(ALONE) if WHOLE else OF_PROVIDERS, [0, 77, ROWS - 1]))
+def test_what_one_row_is_refused_for_costs_that_row(
+    place: Place, server: Callable[..., Server], name: str, bad: int
+) -> None:
+    run_with_refused(place, server, {bad: name})
+
+
+def test_rows_that_are_refused_each_for_something_else_cost_these_rows_once(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    rows = (0, ROWS - 1, *range(3, ROWS, 19))
+    witness = run_with_refused(place, server, dict(zip(rows, ALONE, strict=False)))
+    assert len(place.failed) == len(ALONE)
     before = len(witness.arrivals)
     assert place.run().code == 1, "finished: a resume asks for nothing"
     assert len(witness.arrivals) == before
@@ -72,10 +90,6 @@ def test_400_blocked_rows_in_the_middle_are_400_failed_rows_in_seconds(
     assert time.monotonic() - began < 20
 
 
-def _once(first: Answer) -> Callable[[Arrival], Answer | None]:
-    return lambda arrival: first if arrival.row == 5 and arrival.nth == 1 else None
-
-
 PARTIAL = {
     "choices": [
         {
@@ -88,32 +102,30 @@ PARTIAL = {
 }
 
 
-@pytest.mark.parametrize(
-    ("first", "fault"),
-    [
-        ((200, {}, openrouter(429, "Rate limit exceeded")), "rate_limited"),
-        ((200, {}, openrouter(502, "Provider returned error")), "server_error"),
-        ((200, {}, json.dumps(PARTIAL).encode()), "server_error"),
-        ((200, {}, json.dumps(PARTIAL).replace('"a part of"', "null").encode()), "server_error"),
-        ((401, {}, error("Unauthorized", "invalid_request_error")), "auth"),
-        ((498, {}, error("at capacity", "server_error")), "overloaded"),
-        ((520, {}, b"<html>520</html>"), "server_error"),
-        (
-            (400, {}, error("Failed to validate JSON", "invalid_request_error", "json_validate_failed")),
-            "invalid_output",
-        ),
-    ],
-)
+PASSING: list[tuple[Answer, str]] = [
+    ((200, {}, openrouter(429, "Rate limit exceeded")), "rate_limited"),
+    ((200, {}, openrouter(502, "Provider returned error")), "server_error"),
+    ((200, {}, json.dumps(PARTIAL).encode()), "server_error"),
+    ((200, {}, json.dumps(PARTIAL).replace('"a part of"', "null").encode()), "server_error"),
+    ((401, {}, error("Unauthorized", "invalid_request_error")), "auth"),
+    ((498, {}, error("at capacity", "server_error")), "overloaded"),
+    ((520, {}, b"<html>520</html>"), "server_error"),
+    ((400, {}, error("Failed to validate JSON", "invalid_request_error", "json_validate_failed")), "invalid_output"),
+]
+
+
 def test_what_passes_is_tried_again_and_is_never_an_answer(
-    place: Place, server: Callable[..., Server], first: Answer, fault: str
+    place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:
-    witness = server(_once(first))
+    first = {5 + 4 * at: answer for at, (answer, _) in enumerate(PASSING)}
+    witness = server(lambda arrival: first.get(arrival.row) if arrival.nth == 1 else None)
     place.configure(witness.url)
     place.write_rows(40)
     done = place.run()
     assert done.code == 0, done.err
-    assert witness.counts[5] == 2
-    assert place.report["sessions"][0]["counters"]["faults"] == {fault: 1}
+    assert place.output.read_bytes() == reference(40)
+    assert witness.counts == {row: 2 if row in first else 1 for row in range(40)}
+    assert place.report["sessions"][0]["counters"]["faults"] == Counter(fault for _, fault in PASSING)
 
 
 @pytest.mark.parametrize(("rows", "status"), combined([1, 5, 300], [404, 401, 403]))
