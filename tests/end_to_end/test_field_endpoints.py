@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.end_to_end.conftest import Place, Server, until
+from tests.end_to_end.conftest import Done, Place, Server, until
 from tests.end_to_end.several import Answer
 
 PAGE = b"<!doctype html><html><body>Please log in</body></html>"
@@ -56,8 +56,12 @@ def told(place: Place, url: str, rows: int, *arguments: str) -> str:
     place.write_rows(rows)
     began = time.monotonic()
     done = place.run(*arguments)
-    assert done.code == 4, done.err
     assert time.monotonic() - began < 8
+    return why_stopped(place, done)
+
+
+def why_stopped(place: Place, done: Done) -> str:
+    assert done.code == 4, done.err
     assert not any(line.startswith("Done") for line in done.lines)
     assert not place.output.exists()
     assert place.report["totals"]["failed"] == 0
@@ -67,17 +71,24 @@ def told(place: Place, url: str, rows: int, *arguments: str) -> str:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(
-    ("rows", "arguments"),
-    [(1, (*ONE_WORKER, "--set", 'client.transport="sdk"')), (300, ())],
-)
-def test_a_server_that_is_not_there_is_told_with_its_url(place: Place, rows: int, arguments: tuple[str, ...]) -> None:
+def test_a_server_that_is_not_there_is_told_with_its_url(place: Place) -> None:
+    """To one row by the sdk transport, and to 300 rows by two workers."""
     port = free_port()
-    stopped = told(place, f"http://127.0.0.1:{port}/v1", rows, *arguments)
-    assert f"no answer from http://127.0.0.1:{port}/v1/chat/completions" in stopped
-    assert "Connection refused" in stopped
-    assert "Is the server running" in stopped
-    assert place.report["sessions"][0]["counters"]["requests"] <= 12
+    place.configure(f"http://127.0.0.1:{port}/v1")
+    place.write_rows(300)
+    began = time.monotonic()
+    (place.folder / "one.in.jsonl").write_bytes(place.input.read_bytes().splitlines(keepends=True)[0])
+    one = ("--set", "input.path=one.in.jsonl", "--set", "output.path=one.jsonl", "--set", 'client.transport="sdk"')
+    started = {"out.jsonl": place.start(), "one.jsonl": place.start(*ONE_WORKER, *one)}
+    ended = {name: each.wait() for name, each in started.items()}
+    assert time.monotonic() - began < 8
+    for name, done in ended.items():
+        place.output, place.run_dir = place.folder / name, place.folder / f"{name}.run"
+        stopped = why_stopped(place, done)
+        assert f"no answer from http://127.0.0.1:{port}/v1/chat/completions" in stopped
+        assert "Connection refused" in stopped
+        assert "Is the server running" in stopped
+        assert place.report["sessions"][0]["counters"]["requests"] <= 12
 
 
 def test_what_speaks_no_tls_or_no_http_is_told(place: Place) -> None:

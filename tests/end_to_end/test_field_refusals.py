@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import Arrival, Place, Server
+from tests.end_to_end.conftest import Place, Server
 from tests.end_to_end.several import Answer, error
 from tests.lives import WHOLE, combined
 

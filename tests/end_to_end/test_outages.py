@@ -96,7 +96,6 @@ def free_port() -> int:
     return port
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["resets", "is not there"])
 def test_a_server_that_never_answers_is_not_hammered_and_costs_no_row(
     place: Place,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.conftest import Place, Witness
+from tests.end_to_end.several import last_session
 
 pytestmark = pytest.mark.alone
 
@@ -16,8 +17,11 @@ def seconds_of(stats: dict[str, Any]) -> int:
     return int(last - first)
 
 
-def test_requests_a_minute_are_neither_exceeded_nor_wasted(place: Place, simulator: Callable[..., Witness]) -> None:
-    witness = simulator(requests_per_minute=9000, latency_ms=30)
+def test_requests_a_minute_are_neither_exceeded_nor_wasted(
+    place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    """Of a server that tells no limit in its headers; that of the tokens does."""
+    witness = simulator(requests_per_minute=9000, limit_headers=False, latency_ms=30)
     place.configure(witness.url)
     place.write_rows(450)
     done = place.run("--set", "provider.requests_per_minute=9000")
@@ -28,6 +32,12 @@ def test_requests_a_minute_are_neither_exceeded_nor_wasted(place: Place, simulat
     # 450 at 150 a second: one second's worth is no opening burst.
     assert max(count for _, count in stats["per_second"]) <= 150 * 1.25 + 1
     assert 2 <= seconds_of(stats) <= 5
+    assert 450 / 150 * 0.75 <= stats["last"] - stats["first"] <= 450 / 150 * 1.3 + 0.5
+    assert place.output.read_bytes() == reference(450)
+    figures = last_session(place)["providers"]["main"]
+    assert (figures["requests_per_minute"], figures["tokens_per_minute"]) == (9000, None)
+    assert figures["odd_headers"] == 0
+    assert "odd limit headers" not in done.err
 
 
 def test_tokens_a_minute_are_neither_exceeded_nor_wasted(place: Place, simulator: Callable[..., Witness]) -> None:
