@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from itertools import cycle
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from rowmill.simulator import replies
 from tests.end_to_end.conftest import Arrival, Place, Server
 from tests.end_to_end.several import Answer, configure, error
+from tests.lives import WHOLE
 
 BUSY = error("Rate limit reached", "rate_limit_exceeded")
 
@@ -58,6 +60,11 @@ def refusing(seconds: float, answer: Callable[[float], Answer]) -> Callable[[Arr
     return decide
 
 
+def each_in_turn(left_s: float) -> Answer:
+    return next(_IN_TURN)(left_s)
+
+
+_IN_TURN = cycle((zero, words, member, date))
 CASES: dict[str, tuple[int, float, Callable[[float], Answer], float]] = {
     # rows, seconds for which everything is refused, how, and the seconds that all may take
     "header": (300, 3.0, header, 8.0),
@@ -68,10 +75,12 @@ CASES: dict[str, tuple[int, float, Callable[[float], Answer], float]] = {
     "member": (100, 1.0, member, 4.0),
     "date": (100, 1.0, date, 6.0),
     "a day": (30, 1.0, a_day, 10.0),
+    "each in turn": (100, 1.5, each_in_turn, 5.0),
 }
+TOGETHER = ("zero", "words", "member", "date")  # in turn, where not everything is tried
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if WHOLE or case not in TOGETHER])
 def test_a_server_that_refuses_everything_at_first_costs_little_more_than_that(
     place: Place, server: Callable[..., Server], case: str
 ) -> None:

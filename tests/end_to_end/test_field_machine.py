@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -32,6 +34,18 @@ def shell(place: Place, command: str, **environ: str) -> "subprocess.CompletedPr
         timeout=60,
         check=False,
     )
+
+
+@contextmanager
+def in_a_group(place: Place, words: list[str], **how: Any) -> "Iterator[subprocess.Popen[str]]":
+    """Start a command as the first of a process group; what is left of the group at the end is killed."""
+    process = subprocess.Popen(words, cwd=place.folder, env=place.environ, stderr=subprocess.PIPE, text=True, **how)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def removed(path: Path) -> bool:
@@ -172,20 +186,13 @@ def test_a_group_that_is_stopped_and_goes_on_loses_nobody_and_pays_nothing_twice
         "from rowmill.interface.cli import main; main(sys.argv[1:])\n"
     )
     words = [sys.executable, "short.py", "run", "--set", "workers.concurrency=4", "--set", "provider.timeout_s=60"]
-    process = subprocess.Popen(
-        words, cwd=place.folder, env=place.environ, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
+    with in_a_group(place, words, start_new_session=True) as process:
         until(lambda: len(place.recorded()) > 20, "some rows")
         os.killpg(process.pid, signal.SIGSTOP)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1.2)
         os.killpg(process.pid, signal.SIGCONT)
         _, said = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
     assert process.returncode == 0, said
     assert "asleep for 1 s; going on" in said
     assert "silent" not in said
@@ -210,10 +217,7 @@ def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
     options = ("workers.count=1", "workers.concurrency=8", "provider.timeout_s=1.5", "retry.floor_per_s=100")
     words = [sys.executable, "-m", "rowmill", "run", *(word for option in options for word in ("--set", option))]
     # A process group in this session, as a shell makes it: the kernel stops no group that nobody could wake.
-    process = subprocess.Popen(
-        words, cwd=place.folder, env=place.environ, stderr=subprocess.PIPE, text=True, process_group=0
-    )
-    try:
+    with in_a_group(place, words, process_group=0) as process:
         until(lambda: len(asked.arrivals) >= 8 + 8, "requests on their way")
         os.killpg(process.pid, signal.SIGTSTP)
         until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "stopped")
@@ -225,10 +229,6 @@ def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
         assert {arrival.row for arrival in asked.arrivals} == sent
         os.killpg(process.pid, signal.SIGCONT)
         _, said = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
     assert process.returncode == 0, said
     assert place.output.read_bytes() == reference(40)
     assert (len(asked.arrivals), place.report["sessions"][0]["deaths"]) == (40, 0)

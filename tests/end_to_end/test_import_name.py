@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Place, Server, Started
+from tests.lives import combined
 
 # What a project of that name may look like: a file, and where it stands what the project's own programs import.
 LAYOUTS = {
@@ -31,12 +32,12 @@ print(rows[0].error, bool(rows[0].output), OWNER)
 NOT_OURS = "[[this is no configuration of rowmill's"
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["working directory", "PYTHONPATH"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layout", "where"), combined(list(LAYOUTS), ["working directory", "PYTHONPATH"]))
 def test_a_projects_own_engine_neither_hides_rowmill_nor_is_hidden(
-    place: Place, server: Callable[..., Server], layout: str, elsewhere: bool
+    place: Place, server: Callable[..., Server], layout: str, where: str
 ) -> None:
     path, module = LAYOUTS[layout]
+    elsewhere = where == "PYTHONPATH"
     project = place.folder / "lib" if elsewhere else place.folder
     theirs = {project / path: THEIRS, project / "rowmill.toml": NOT_OURS, place.folder / "rowmill.toml": NOT_OURS}
     for file, text in theirs.items():

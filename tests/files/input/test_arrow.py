@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
@@ -18,6 +16,7 @@ from rowmill.files.input import arrow
 from rowmill.files.input.arrow import check, lines, plan, schema, shard_lines
 from rowmill.files.input.table_columns import columns_of
 from rowmill.files.input.tables import TableReader
+from tests.files.input.measured import ROWS, great_values, read_alone
 
 FORMS = ("file", "stream", "feather", "packed stream")
 
@@ -185,35 +184,8 @@ def test_garbage_in_a_batch_breaks_rows_and_never_the_process(tmp_path: Path, fo
     ]
 
 
-MEASURE = """
-import asyncio, sys
-from pathlib import Path
-from rowmill.files.input.arrow import lines, plan, shard_lines
-from rowmill.files.input.tables import TableReader
-path = Path(sys.argv[1])
-next(lines(path))
-def peak():  # KiB; ru_maxrss would begin with the parent's
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-before = peak()
-async def go():
-    count = 0
-    for shard in plan(path, 1000):
-        async with TableReader(shard_lines(str(path), shard, None)) as reader:
-            while lines := await reader.read():
-                count += len(lines)
-    return count
-print(asyncio.run(go()), peak() - before)
-"""
-
-
 def test_a_file_of_one_great_batch_is_never_held_whole(tmp_path: Path) -> None:
-    noise = bytes(range(256)) * 16
-    values = [noise[number % 256 :] + str(number).encode() for number in range(12_000)]
-    path = written(tmp_path / "in", pa.table({"data": values}), "file", batch=12_000)
-    assert path.stat().st_size > 45 << 20
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True, timeout=60
-    )
-    count, grown = map(int, done.stdout.split())
-    assert count == 12_000
+    path = written(tmp_path / "in", pa.table({"data": great_values()}), "file", batch=ROWS)
+    count, grown = read_alone("arrow", path)
+    assert count == ROWS
     assert grown < 24 << 10, "KiB: a shard's pages and lines, not the file"

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from rowmill.files.input import parquet
 from rowmill.files.input.parquet import check, lines, plan, schema, shard_lines
 from rowmill.files.input.table_columns import columns_of
 from rowmill.files.input.tables import TableReader
+from tests.files.input.measured import ROWS, great_values, read_alone
 
 
 def table_of(count: int) -> pa.Table:
@@ -250,35 +249,9 @@ def test_a_read_that_is_cancelled_does_no_harm(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
-MEASURE = """
-import asyncio, sys
-from pathlib import Path
-from rowmill.files.input.parquet import lines, plan, shard_lines
-from rowmill.files.input.tables import TableReader
-path = Path(sys.argv[1])
-next(lines(path))
-def peak():  # KiB; ru_maxrss would begin with the parent's
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-before = peak()
-async def go():
-    count = 0
-    for shard in plan(path, 1000):
-        async with TableReader(shard_lines(str(path), shard, None)) as reader:
-            while lines := await reader.read():
-                count += len(lines)
-    return count
-print(asyncio.run(go()), peak() - before)
-"""
-
-
 def test_a_file_of_one_great_row_group_is_never_held_whole(tmp_path: Path) -> None:
-    noise = bytes(range(256)) * 16
-    values = [noise[number % 256 :] + str(number).encode() for number in range(12_000)]
-    path = written(tmp_path / "in.parquet", pa.table({"data": values}), use_dictionary=False, compression="none")
-    assert path.stat().st_size > 45 << 20
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True, timeout=60
-    )
-    count, grown = map(int, done.stdout.split())
-    assert count == 12_000
+    table = pa.table({"data": great_values()})
+    path = written(tmp_path / "in.parquet", table, use_dictionary=False, compression="none")
+    count, grown = read_alone("parquet", path)
+    assert count == ROWS
     assert grown < 32 << 10, "KiB: some buffers and batches, not the file"

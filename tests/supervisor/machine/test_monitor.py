@@ -1,7 +1,6 @@
 """One look a second at a machine that gets into trouble, and out of it."""
 
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,15 +142,8 @@ def test_lagging_workers_stop_growth() -> None:
 
 
 @pytest.fixture
-def tmpfs(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"mounting a small tmpfs needs root here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def tmpfs(disk_of: Callable[[str], Path]) -> Path:
+    return disk_of("8m")
 
 
 def test_a_real_disk_fills_and_gets_room_again(tmpfs: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -104,15 +104,8 @@ def test_without_a_tighter_group_it_is_the_memory_that_programs_of_this_machine_
 
 
 @pytest.fixture
-def tmpfs(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"mounting a small tmpfs needs root here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def tmpfs(disk_of: Callable[[str], Path]) -> Path:
+    return disk_of("4m")
 
 
 def test_a_file_system_is_known_by_any_path_on_it_also_of_what_is_not_there_yet(tmpfs: Path) -> None:

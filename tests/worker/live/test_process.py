@@ -564,18 +564,6 @@ def test_a_refused_key_stops_the_run_with_a_reason_that_does_not_show_it(
     assert b'"row":' not in driver.directory.checkpoint_path(shard).read_bytes(), "no row has failed"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"mounting a small tmpfs needs root here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 def test_a_full_disk_stops_the_run_as_this_machines_fault(drive: DRIVE, fast_url: str, small_disk: Path) -> None:
     driver = drive(fast_url, rows=3000, home=small_disk, concurrency=16)
     driver.set_up()
