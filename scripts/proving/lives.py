@@ -13,8 +13,10 @@ TESTS = (
     "tests/budget/test_lives.py",
     "tests/worker/live/test_outcomes.py",
     "tests/end_to_end/test_field_limits.py",
+    "tests/end_to_end/test_field_machine.py",
     "tests/end_to_end/test_field_refusals.py",
     "tests/end_to_end/test_field_tls.py",
+    "tests/end_to_end/test_finish.py",
     "tests/end_to_end/test_import_name.py",
 )
 

@@ -17,6 +17,7 @@ import pytest
 
 from rowmill.core.errors import ExitCode
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
+from tests.lives import WHOLE
 
 _ROWS = 60
 _SHELL = f"{sys.executable} -m rowmill"
@@ -140,7 +141,10 @@ def test_a_worker_that_a_defect_ends_says_so_in_one_line(ready: Place) -> None:
         assert "ZeroDivisionError: of the test; the traceback is in " in done.err
 
 
-@pytest.mark.parametrize(("what", "moved"), [("run", True), ("run", False), ("run/checkpoints", False), ("part", True)])
+AWAY = [("run", True), ("run/checkpoints", False), ("part", True)]
+
+
+@pytest.mark.parametrize(("what", "moved"), [*AWAY, ("run", False)] if WHOLE else AWAY)
 def test_what_goes_away_in_mid_run_ends_it_with_one_line_and_loses_nothing_that_is_there(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes], what: str, moved: bool
 ) -> None:

@@ -343,18 +343,6 @@ class Passing:
         return time.monotonic() + self._late
 
 
-def test_a_worker_that_hangs_is_killed_and_its_work_done_by_another(
-    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that says nothing stands for one that hangs, and time is made to pass for the supervisor."""
-    monkeypatch.setattr(pool, "_is_stopped", lambda _: False)
-    passing = Passing()
-    report = session(configured(simulate(latency_ms=40), count=1), passing.watcher, clock=passing)
-    assert_whole()
-    assert report.deaths == 1
-    assert len(passing.watcher.told("is silent; killed")) == 1
-
-
 def test_a_worker_that_was_stopped_is_waited_for(home: Path, simulate: Callable[..., str]) -> None:
     passing = Passing()
     report = session(configured(simulate(latency_ms=40), count=1), passing.watcher, clock=passing)
