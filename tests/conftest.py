@@ -1,5 +1,6 @@
 """What tests of several rooms need."""
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,14 @@ import pytest
 
 from tests import simulator_host
 from tests.simulator_host import SimulatorHost
+
+# What is imported and collected lives to the end of the session: the collector need not walk it, now or later.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
