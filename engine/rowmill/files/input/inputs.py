@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rowmill.core.config.sections import InputConfig
-from rowmill.core.errors import InputError
-from rowmill.core.rows import BROKEN, Column, InputPart, Shard
+from rowmill.core.rows import Column, InputPart, Shard
 from rowmill.files.input import delimited, jsonl, selection
 from rowmill.files.input.batch_lines import looks_like_batch
 from rowmill.files.input.conversion import DELIMITERS, Conversion, header, table
 from rowmill.files.input.copies import Copies, naming
-from rowmill.files.input.dialect import NAMES, Columns
 from rowmill.files.input.discovery import FEW, Found, find_files
 from rowmill.files.input.encodings import is_utf8
+from rowmill.files.input.first_look import HEAD_ROWS, FirstLook
 from rowmill.files.input.formats import TABLES
 from rowmill.files.input.layout import PlannedPart, cut_parts
 from rowmill.files.input.spool import ready, spooled
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from rowmill.files.input.tables import TableReader
 
 _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
-_HEAD_ROWS = 100
-_SAID = 4  # notes that a run says in its one line
 
 _OnRead = Callable[[int], None]
 
@@ -62,7 +59,8 @@ class Input:
 
     where: what `input.path` says, for messages. files: the user's, in the order of their names. format: what they are.
     size: bytes of all, as far as can be told without reading them: decompressed, and of the chosen rows only.
-    delimiter: of CSV and TSV files, in words. notes: what was taken to be so and may be meant otherwise.
+    delimiter: of CSV and TSV files, in words. notes: what was taken to be so and may be meant otherwise; taken_so: the
+    same in one line, for who starts a run.
     """
 
     def __init__(self, config: InputConfig, found: list[Found], limit: int | None, sample: int | None) -> None:
@@ -75,10 +73,8 @@ class Input:
         self._limit = limit
         self._sample = sample
         self._copies = Copies()
-        self.delimiter: str | None = None
-        self.notes: list[str] = []
-        self._is_guess = False  # the delimiter is not that of the format's name, and nobody has said so
-        self._check()
+        look = FirstLook(found, config, self._copies, self.first_rows)
+        self.delimiter, self.notes, self.taken_so = look.delimiter, look.notes, look.taken_so
         if self.format == "jsonl" and config.format == "auto" and any(map(looks_like_batch, self.first_rows(1))):
             self.format = "batch"
         chosen = limit is not None or sample is not None
@@ -107,7 +103,7 @@ class Input:
             return tuple(Column(name) for name in header(self._found[0], self._config)[0].names)
         if self.format in TABLES:
             return self._columns_of_tables()
-        return _columns_of(self.first_rows(_HEAD_ROWS))
+        return _columns_of(self.first_rows(HEAD_ROWS))
 
     def _columns_of_tables(self) -> tuple[Column, ...]:
         """Return the columns of all files, but of the first ones where they are many or on another machine."""
@@ -193,88 +189,6 @@ class Input:
                     os.truncate(path, 0)
         return differing
 
-    # The start
-
-    def taken_so(self) -> str:
-        """Return in one line what was taken to be so, for who starts a run; "" where all is as it is called."""
-        guess = [f"read with {self.delimiter} between fields; input.delimiter settles it"] if self._is_guess else []
-        said = [*guess, *self.notes]
-        more = f"; and {len(said) - _SAID} more, see rowmill plan" if len(said) > _SAID else ""
-        return "; ".join(said[:_SAID]) + more
-
-    def _check(self) -> None:
-        """Look at what only some formats have. Raises `InputError`."""
-        if self.format in DELIMITERS:
-            self._check_headers()
-        elif self.format in TABLES:
-            local = [Path(each.file.path) for each in self._found if not each.remote]
-            for path in local if len(local) <= FEW else local[:1]:  # of many the planner finds it out
-                table(self.format).check(path)
-        elif self.format == "xlsx":
-            self._check_sheets()
-        elif self.format == "json" or (self.format == "jsonl" and self._config.format == "auto"):
-            lines = [line for line in self.first_rows(_HEAD_ROWS) if line.strip()]
-            if lines and not any(line.lstrip()[:1] == b"{" for line in lines):
-                shown_line = lines[0].removeprefix(BROKEN)[:60].decode(errors="replace")
-                raise InputError(
-                    f"{self.where}: none of the first {'lines' if self.format == 'jsonl' else 'values'} begins a JSON "
-                    f"object, the first is {shown_line!r}; set input.format to what it is, or input.path to other files"
-                )
-
-    def _check_headers(self) -> None:
-        """Refuse files of other columns than the first has. Of very many files only the first is looked at."""
-        columns, delimiter = header(self._found[0], self._config)
-        first = columns.names
-        if first[0].startswith('{"'):
-            raise InputError(
-                f"{shown(self._found[0].file.path)}: the header begins as JSON does, {first[0][:60]!r}; name the file "
-                '.jsonl, or set input.format = "jsonl"'
-            )
-        self.delimiter = NAMES.get(delimiter, repr(delimiter))
-        self._is_guess = self._config.delimiter is None and delimiter != DELIMITERS[self.format]
-        self._note_unnamed(self._found[0], columns)
-        others = self._found[1:] if len(self._found) <= FEW else []
-        for each in others:
-            if each.remote or not each.file.size:
-                continue
-            if different := set(first).symmetric_difference(header(each, self._config)[0].names):
-                name = min(different)
-                has, lacks = (self._found[0], each) if name in first else (each, self._found[0])
-                raise InputError(
-                    f"{each.file.path}: {shown(has.file.path)} has a column {name!r}, and {shown(lacks.file.path)} has "
-                    "none; name files of the same columns, or write the missing ones"
-                )
-
-    def _check_sheets(self) -> None:
-        """Refuse workbooks of other columns than the first one has."""
-        from rowmill.files.input.workbook import Workbook
-
-        first: list[str] | None = None
-        for each in self._found[: FEW if len(self._found) <= FEW else 1]:
-            with self._copies.local(each.file.path) as path:
-                book = Workbook(path, self._config.sheet)
-            names = book.columns.names
-            if first is None:
-                first = names
-                if book.others:
-                    others = ", ".join(map(repr, book.others))
-                    self.notes.append(f"sheet {book.sheet!r} is read, and not {others}; input.sheet names another")
-            elif different := set(first).symmetric_difference(names):
-                name = min(different)
-                has = self._found[0] if name in first else each
-                raise InputError(
-                    f"{each.file.path}: only {shown(has.file.path)} has a column {name!r}; name workbooks of the same "
-                    "columns, or write the missing ones"
-                )
-            self._note_unnamed(each, book.columns)
-
-    def _note_unnamed(self, found: Found, columns: Columns) -> None:
-        path = shown(found.file.path)
-        self.notes += [
-            f"{path}: column {place} has no name in the header; it is called {columns.names[place - 1]}"
-            for place in columns.unnamed
-        ]
-
     def _estimated_size(self) -> int:
         size = sum(each.file.size for each in self._found)
         compressed = [each.file for each in self._found if each.compressed]
@@ -283,7 +197,7 @@ class Input:
         if self._limit is None and self._sample is None:
             return size
         rows = min(count for count in (self._limit, self._sample) if count is not None)
-        seen = self.first_rows(min(rows, _HEAD_ROWS))
+        seen = self.first_rows(min(rows, HEAD_ROWS))
         return min(size, sum(len(line) + 1 for line in seen) * rows // max(len(seen), 1))
 
     # The plan
