@@ -17,15 +17,15 @@ from rowmill.budget import prices as money
 from rowmill.core import config as configuration
 from rowmill.core import private_files
 from rowmill.core.config import Config
-from rowmill.core.config.hidden import hidden
 from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Column, InputFile, Layout, Shard
-from rowmill.files.input import inputs, jsonl
+from rowmill.files.input import jsonl
 from rowmill.files.input.inputs import Input
 from rowmill.files.input.streams import shown
 from rowmill.files.output import format_of
 from rowmill.runs import delivery as deliveries
+from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.delivery import delivery_of, staged
 from rowmill.store import durable
 from rowmill.store import manifest as manifests
@@ -54,7 +54,7 @@ def prepare(
     limit, sample: only so many rows of the input, its first ones or any.
     Raises `RowmillError`s; before the run directory is opened nothing has been written.
     """
-    found = inputs.find(config.input, limit=limit, sample=sample)
+    found = find_input(config, limit=limit, sample=sample)
     config = settled(config, found)
     if config.task.mode != "live" and config.names_models:
         raise ConfigError(
@@ -82,7 +82,7 @@ def _prepare(
         deliveries.check(delivery, manifest)
     _check_output(config, manifest)
     if manifest is not None:
-        _check_same_run(config, manifest, fingerprint, found)
+        check_same_run(config, manifest, fingerprint, found)
     prices = lookup.wait()
     money.require(config, prices)
     cached = kept_replies.prepare(Path(config.cache.dir).expanduser()) if config.cache.use == "disk" else 0
@@ -99,7 +99,7 @@ def _prepare(
             manifests.save(directory.manifest, manifest)
         else:
             _check_output(config, manifest)
-            _check_same_run(config, manifest, fingerprint, found)
+            check_same_run(config, manifest, fingerprint, found)
             shards = _frozen_plan(directory, manifest, found)
     except BaseException:
         directory.close()
@@ -111,7 +111,7 @@ def _prepare(
 
 def settled(config: Config, found: Input) -> Config:
     """Put what was found in the place of every "auto" and of the schema's path: workers look for nothing."""
-    output_format = format_of(config.output)
+    output_format = format_of(config.output, plain=found.plain)
     task = schemas.resolved(config.task)
     if found.format == "batch":
         if config.output.format == "auto" and output_format == "jsonl":
@@ -192,29 +192,6 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
         )
 
 
-def _check_same_run(config: Config, manifest: Manifest, fingerprint: dict[str, Any], found: Input) -> None:
-    """Refuse to go on with another input, prompt or model than the run has begun with."""
-    before = {key: hidden(value) if key == "task.params" else value for key, value in manifest.fingerprint.items()}
-    changed = manifests.differences(before, fingerprint)
-    changed += _changed_files(manifest.input, found.files)
-    if changed:
-        raise RunDirectoryError(
-            f"{config.run_dir} is a run of something else: {'; '.join(changed)}. "
-            "Put it back to resume, or name another checkpoint.dir and output.path for a new run"
-        )
-
-
-def _changed_files(before: list[InputFile], now: list[InputFile]) -> list[str]:
-    """Say in which file the input differs in what can be seen without reading it. Files may have moved together."""
-    if len(before) != len(now):
-        return [f"the input: {len(before)} -> {len(now)} files"]
-    for old, new in zip(before, now, strict=True):
-        if old.size != new.size:
-            where = f" {new.path}" if len(now) > 1 else ""
-            return [f"the input{where}: {old.size} -> {new.size} bytes"]
-    return []
-
-
 def _frozen_plan(directory: RunDirectory, manifest: Manifest, found: Input) -> list[Shard] | None:
     """Return the plan, once it is certain that the input is the one that was planned.
 
@@ -264,4 +241,5 @@ def _new_manifest(fingerprint: dict[str, Any], found: Input, config: Config) -> 
         input=_noted(found.files),
         shard_bytes=shard_bytes(config, found),
         shard_rows=shard_rows(config),
+        reading=manifests.READING,
     )

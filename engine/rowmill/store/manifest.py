@@ -11,6 +11,8 @@ from rowmill.core.version import __version__
 from rowmill.store import durable
 from rowmill.store.framing import FORMAT, framed, unframed
 
+READING = 2  # before there was a number, files were taken for what they are called: see `inputs.find`
+
 _SHOWN_CHARACTERS = 80  # of a value in a difference
 _SHOWN_BEFORE = 20  # of them, what stands before the first difference of a long value
 
@@ -38,6 +40,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     input: list[InputFile]
     shard_bytes: int  # how the plan was cut: bytes of input and rows that a shard has at most
     shard_rows: int
+    reading: int | None = None  # how the input is read: `READING`; None where an earlier version began the run
     finished: Finished | None = None
 
 

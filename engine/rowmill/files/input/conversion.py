@@ -40,7 +40,7 @@ def table(format_: Format) -> _TableFormat:
     return arrow
 
 
-def header(found: Found, config: InputConfig) -> tuple[Columns, str]:
+def header(found: Found, config: InputConfig, *, plain: bool) -> tuple[Columns, str]:
     """Return the columns of a CSV or TSV file, and its delimiter. Raises `InputError`."""
     path = found.file.path
     with open_stream(path) as stream:
@@ -50,16 +50,21 @@ def header(found: Found, config: InputConfig) -> tuple[Columns, str]:
             encoding=config.codec,
             delimiter=config.separator,
             default=DELIMITERS[found.format],
+            plain=plain,
         )
 
 
 class Conversion:
-    """Makes lines of the files of one input. They are to be asked for in their order."""
+    """Makes lines of the files of one input. They are to be asked for in their order.
 
-    def __init__(self, format_: Format, config: InputConfig, copies: Copies) -> None:
+    plain: by what they are called alone, see `inputs.find`.
+    """
+
+    def __init__(self, format_: Format, config: InputConfig, copies: Copies, *, plain: bool) -> None:
         self._format = format_
         self._config = config
         self._copies = copies
+        self._plain = plain
         self._ids = CustomIds() if format_ == "batch" else None
 
     def blocks(self, files: list[Found], on_read: Callable[[int], None]) -> Generator[bytes]:
@@ -92,17 +97,19 @@ class Conversion:
         with open_stream(found.file.path, on_read) as stream:
             assert isinstance(stream, io.BufferedReader)
             codec = self._config.codec
-            refuse_foreign(path, stream.peek(HEAD), self._format, codec)
+            if not self._plain:
+                refuse_foreign(path, stream.peek(HEAD), self._format, codec)
             if self._format in DELIMITERS:
                 default = DELIMITERS[self._format]
-                delimiter = self._config.separator
-                blocks = delimited.blocks(stream, path, encoding=codec, delimiter=delimiter, default=default)
+                blocks = delimited.blocks(
+                    stream, path, encoding=codec, delimiter=self._config.separator, default=default, plain=self._plain
+                )
             elif self._format == "json":
                 blocks = json_values.blocks(stream, path, codec)
             else:
                 blocks = jsonl.read_blocks(stream)
-                if not is_utf8(codec):
-                    blocks = as_utf8(blocks, path, codec)
-                blocks = jsonl.whole_lines(jsonl.without_blank_end(blocks))
+                if not self._plain:
+                    blocks = jsonl.without_blank_end(blocks if is_utf8(codec) else as_utf8(blocks, path, codec))
+                blocks = jsonl.whole_lines(blocks)
                 blocks = jsonl.bounded_lines(blocks) if self._ids is None else self._ids.blocks(blocks, path)
             yield from blocks

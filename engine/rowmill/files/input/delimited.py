@@ -45,13 +45,14 @@ def check_encoding(name: str) -> None:
 
 
 def header(
-    stream: BinaryIO, path: str, *, encoding: str, delimiter: str | None = None, default: str = ","
+    stream: BinaryIO, path: str, *, encoding: str, delimiter: str | None = None, default: str = ",", plain: bool = False
 ) -> tuple[Columns, str]:
     """Return the columns, and the delimiter. Raises `InputError` where there are none, or no good ones.
 
     delimiter: where it is known; otherwise it is told by the first rows, and is `default` where they do not tell.
+    plain: they are not asked, as before there was anything to tell.
     """
-    parser = _Parser(stream, path, delimiter, default, encoding)
+    parser = _Parser(stream, path, delimiter, default, encoding, plain=plain)
     if not parser.columns.names:
         raise InputError(f"{path}: is empty; its first line must be a header with the names of the columns")
     if parser.torn is not None:
@@ -64,10 +65,10 @@ def header(
 
 
 def blocks(
-    stream: BinaryIO, path: str, *, encoding: str, delimiter: str | None = None, default: str = ","
+    stream: BinaryIO, path: str, *, encoding: str, delimiter: str | None = None, default: str = ",", plain: bool = False
 ) -> Iterator[bytes]:
     """Yield the rows as JSON lines, some at a time. A file without any line has no rows. Raises `InputError`."""
-    yield from iter(_Parser(stream, path, delimiter, default, encoding).batch, b"")
+    yield from iter(_Parser(stream, path, delimiter, default, encoding, plain=plain).batch, b"")
 
 
 class _Parser:
@@ -77,7 +78,9 @@ class _Parser:
     name, where there is one name and one row in twenty has more; None where all is well.
     """
 
-    def __init__(self, stream: BinaryIO, path: str, delimiter: str | None, default: str, encoding: str) -> None:
+    def __init__(
+        self, stream: BinaryIO, path: str, delimiter: str | None, default: str, encoding: str, *, plain: bool
+    ) -> None:
         self._path = path
         self._encoding = encoding
         sample = stream.read(SAMPLE)
@@ -91,9 +94,11 @@ class _Parser:
         csv.field_size_limit(max(csv.field_size_limit(), _FIELD_CHARACTERS))
         text = codecs.getincrementaldecoder(encoding)("replace").decode(sample).removeprefix("\ufeff")
         whole = len(sample) < SAMPLE
+        if plain:
+            delimiter = default
         self.delimiter = sniffed(text, default, whole=whole) if delimiter is None else delimiter
         self._reader = csv.reader(chain(self._text, self._end()), delimiter=self.delimiter)
-        self.columns = self._header(text, whole=whole)
+        self.columns = self._header(text, whole=whole, plain=plain)
         self._names = self.columns.names
         self._width = len(self._names)
         self._row = object_maker(tuple(self._names))
@@ -128,11 +133,11 @@ class _Parser:
                 return _encoder.encode_lines(rows)
         return b"".join(self._line(row, line) + b"\n" for row, line in zip(rows, lines, strict=True))
 
-    def _header(self, sample: str, *, whole: bool) -> Columns:
+    def _header(self, sample: str, *, whole: bool, plain: bool) -> Columns:
         line = 1
         try:
             names = next((row for row in self._reader if any(row)), [])
-            if declared(self.delimiter.join(names)) is not None:
+            if not plain and declared(self.delimiter.join(names)) is not None:
                 names = next((row for row in self._reader if any(row)), [])
         except (csv.Error, UnicodeError) as error:
             raise self._unreadable(error, line) from None
@@ -141,7 +146,7 @@ class _Parser:
         rows = rows_of(sample, self.delimiter, whole=whole)
         rows = rows[rows.index(names) + 1 :] if names in rows else rows
         columns = columns_of(names, rows)
-        torn = [row for row in rows if any(row[1:])] if len(names) == 1 else []
+        torn = [row for row in rows if any(row[1:])] if len(names) == 1 and not plain else []
         if len(torn) > len(rows) * _TORN:
             self.torn = self.delimiter.join(torn[0])[:_SHOWN]
         seen: dict[str, int] = {}

@@ -38,8 +38,10 @@ class Found(NamedTuple):
         return remote.is_remote(self.file.path)
 
 
-def find_files(config: InputConfig) -> list[Found]:
+def find_files(config: InputConfig, *, plain: bool = False) -> list[Found]:
     """Return the files that the configuration names, all of one format. Raises `InputError`.
+
+    plain: by what they are called alone, see `inputs.find`.
 
     Of a directory those at its top are taken (and below it where it is a dataset's): the files named for a known
     format, or where there are none, those whose content is. Files beside the data, as `_SUCCESS` or `state.json`, are
@@ -54,12 +56,12 @@ def find_files(config: InputConfig) -> list[Found]:
         paths, whole = _local(path, config.split)
         files = [_stat(each) for each in paths]
     if not whole:
-        files = [file for file in files if named(file.path)[0] is not None] or files
+        files = [file for file in files if named(file.path)[0] not in ((None, "xlsx") if plain else (None,))] or files
     look = min(max(_LOOK // max(len(files), 1), _LOOK_EACH[0]), _LOOK_EACH[1]) if len(files) <= FEW else 0
     found = [
         each
         for file in files
-        if (each := _found(file, config, look=look, sure=whole, alone=len(files) == 1)) is not None
+        if (each := _found(file, config, look=look, sure=whole, alone=len(files) == 1, plain=plain)) is not None
     ]
     if not found:
         raise InputError(
@@ -114,7 +116,7 @@ def _stat(path: str) -> InputFile:
     return InputFile(path, stat.st_size, stat.st_mtime_ns)
 
 
-def _found(file: InputFile, config: InputConfig, *, look: int, sure: bool, alone: bool) -> Found | None:
+def _found(file: InputFile, config: InputConfig, *, look: int, sure: bool, alone: bool, plain: bool) -> Found | None:
     """Return what a file is; None where it is not `sure` to be of the input and its content tells nothing.
 
     look: so many bytes of it are looked at. 0: there are very many files, and those whose names tell their format are
@@ -130,6 +132,10 @@ def _found(file: InputFile, config: InputConfig, *, look: int, sure: bool, alone
     path = shown(file.path)
     compression, head, whole = head_of(file.path, _LOOK_EACH[0])
     format_ = wanted or by_name or recognized(head)
+    if plain:
+        if format_ in ("json", "xlsx"):  # they were not read
+            raise InputError(f"{path}: is of no known format; set input.format, or input.path to other files")
+        return Found(file, format_ or "jsonl", compression is not None) if format_ is not None or sure else None
     if format_ is None:
         if head.strip():
             if not sure:

@@ -27,13 +27,23 @@ class FirstLook:
     """
 
     def __init__(
-        self, found: list[Found], config: InputConfig, copies: Copies, first_rows: Callable[[int], list[bytes]]
+        self,
+        found: list[Found],
+        config: InputConfig,
+        copies: Copies,
+        first_rows: Callable[[int], list[bytes]],
+        *,
+        plain: bool,
     ) -> None:
-        """Look. first_rows: gives up to so many rows from the start, as lines. Raises `InputError`."""
+        """Look. Raises `InputError`.
+
+        first_rows: gives up to so many rows from the start, as lines. plain: see `inputs.find`.
+        """
         self._found = found
         self._format = found[0].format
         self._config = config
         self._copies = copies
+        self._plain = plain
         self.delimiter: str | None = None
         self.notes: list[str] = []
         self._is_guess = False  # the delimiter is not that of the format's name, and nobody has said so
@@ -56,7 +66,7 @@ class FirstLook:
                 table(self._format).check(path)
         elif self._format == "xlsx":
             self._check_sheets()
-        elif self._format == "json" or (self._format == "jsonl" and self._config.format == "auto"):
+        elif self._format == "json" or (self._format == "jsonl" and self._config.format == "auto" and not self._plain):
             lines = [line for line in first_rows(HEAD_ROWS) if line.strip()]
             if lines and not any(line.lstrip()[:1] == b"{" for line in lines):
                 kind, first = "lines" if self._format == "jsonl" else "values", lines[0].removeprefix(BROKEN)[:60]
@@ -67,9 +77,9 @@ class FirstLook:
 
     def _check_headers(self) -> None:
         """Refuse files of other columns than the first has. Of very many files only the first is looked at."""
-        columns, delimiter = header(self._found[0], self._config)
+        columns, delimiter = header(self._found[0], self._config, plain=self._plain)
         first = columns.names
-        if first[0].startswith('{"'):
+        if first[0].startswith('{"') and not self._plain:
             raise InputError(
                 f"{shown(self._found[0].file.path)}: the header begins as JSON does, {first[0][:60]!r}; name the file "
                 '.jsonl, or set input.format = "jsonl"'
@@ -81,7 +91,7 @@ class FirstLook:
         for each in others:
             if each.remote or not each.file.size:
                 continue
-            if different := set(first).symmetric_difference(header(each, self._config)[0].names):
+            if different := set(first).symmetric_difference(header(each, self._config, plain=self._plain)[0].names):
                 name = min(different)
                 has, lacks = (self._found[0], each) if name in first else (each, self._found[0])
                 raise InputError(

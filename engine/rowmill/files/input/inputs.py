@@ -20,8 +20,8 @@ from rowmill.files.input.discovery import FEW, Found, find_files
 from rowmill.files.input.encodings import is_utf8
 from rowmill.files.input.first_look import HEAD_ROWS, FirstLook
 from rowmill.files.input.formats import TABLES
-from rowmill.files.input.layout import PlannedPart, cut_parts
-from rowmill.files.input.spool import ready, spooled
+from rowmill.files.input.layout import PlannedPart, cut_parts, spool_name
+from rowmill.files.input.spool import first_row, ready, spooled
 from rowmill.files.input.streams import expansion, open_file, reading, shown
 
 if TYPE_CHECKING:
@@ -32,14 +32,16 @@ _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be
 _OnRead = Callable[[int], None]
 
 
-def find(config: InputConfig, *, limit: int | None = None, sample: int | None = None) -> "Input":
+def find(config: InputConfig, *, limit: int | None = None, sample: int | None = None, plain: bool = False) -> "Input":
     """Find out what the input is: `input.path` is a file, a directory, a glob, a dataset's directory or a URL.
 
-    limit, sample: only so many rows, the first ones or any. Writes nothing. Raises `InputError`, and for files of other
-    machines what `remote_file.download` raises.
+    limit, sample: only so many rows, the first ones or any. plain: read as by releases before manifests said how: a
+    file is what its name or `input.format` says, whatever its first rows show; `input.encoding` is of CSV and TSV files
+    alone, commas or tabs stand between their fields; and every blank line of JSON Lines is a row. Writes nothing.
+    Raises `InputError`, and for files of other machines what `remote_file.download` raises.
     """
     delimited.check_encoding(config.codec)
-    return Input(config, find_files(config), limit, sample)
+    return Input(config, find_files(config, plain=plain), limit, sample, plain=plain)
 
 
 def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> "jsonl.ShardReader | TableReader":
@@ -60,10 +62,12 @@ class Input:
     where: what `input.path` says, for messages. files: the user's, in the order of their names. format: what they are.
     size: bytes of all, as far as can be told without reading them: decompressed, and of the chosen rows only.
     delimiter: of CSV and TSV files, in words. notes: what was taken to be so and may be meant otherwise; taken_so: the
-    same in one line, for who starts a run.
+    same in one line, for who starts a run. plain: it is read as by earlier releases.
     """
 
-    def __init__(self, config: InputConfig, found: list[Found], limit: int | None, sample: int | None) -> None:
+    def __init__(
+        self, config: InputConfig, found: list[Found], limit: int | None, sample: int | None, *, plain: bool
+    ) -> None:
         """Look at the first bytes. Raises `InputError`."""
         self.where = shown(config.path)
         self.files = [each.file for each in found]
@@ -73,12 +77,13 @@ class Input:
         self._limit = limit
         self._sample = sample
         self._copies = Copies()
-        look = FirstLook(found, config, self._copies, self.first_rows)
+        self.plain = plain
+        look = FirstLook(found, config, self._copies, self.first_rows, plain=plain)
         self.delimiter, self.notes, self.taken_so = look.delimiter, look.notes, look.taken_so
         if self.format == "jsonl" and config.format == "auto" and any(map(looks_like_batch, self.first_rows(1))):
             self.format = "batch"
         chosen = limit is not None or sample is not None
-        self._parts = cut_parts(found, self.format, chosen=chosen, utf8=is_utf8(config.codec))
+        self._parts = cut_parts(found, self.format, chosen=chosen, utf8=plain or is_utf8(config.codec))
         self.size = self._estimated_size()
 
     def first_rows(self, count: int) -> list[bytes]:
@@ -100,7 +105,7 @@ class Input:
     def columns(self) -> tuple[Column, ...]:
         """Return the columns. Those of JSON Lines are the keys of the first rows, and JSON unless always text there."""
         if self.format in DELIMITERS:
-            return tuple(Column(name) for name in header(self._found[0], self._config)[0].names)
+            return tuple(Column(name) for name in header(self._found[0], self._config, plain=self.plain)[0].names)
         if self.format in TABLES:
             return self._columns_of_tables()
         return _columns_of(self.first_rows(HEAD_ROWS))
@@ -113,7 +118,8 @@ class Input:
         for each in self._found[: 1 if self._found[0].remote else FEW]:
             with self._copies.local(each.file.path) as path:
                 schemas.append(table(self.format).schema(path))
-        return columns_of(*schemas)
+        columns = columns_of(*schemas)
+        return tuple(Column(each.name, each.type) for each in columns) if self.plain else columns
 
     def parts(self, spool: Path) -> list[InputPart]:
         """Return where workers read, given the spool's directory."""
@@ -125,6 +131,35 @@ class Input:
     def spooled(self, spool: Path) -> list[Path]:
         """Return the files that the plan makes: they are to be synced before they are trusted."""
         return [spool / part.spool for part in self._parts if part.spool is not None]
+
+    def separated_by(self, delimiter: str | None) -> list[str]:
+        """Return what stands between the fields of each of the first files, with this `input.delimiter`.
+
+        Nothing for files that have none. Raises `InputError`.
+        """
+        files = self._found[:FEW] if self.format in DELIMITERS else []
+        config = msgspec.structs.replace(self._config, delimiter=delimiter)
+        return [config.separator or header(each, config, plain=self.plain)[1] for each in files]
+
+    def agrees(self, spool: Path, shards: list[Shard] | None) -> bool:
+        """Tell whether a plan, as far as it had come, can be of this input as it is read now.
+
+        Told by what is cheap: which parts are spooled, what the columns in the spool are called, and whether the last
+        lines of the files are in the plan; a plan of another reading can pass, and is found out by `verify`.
+        """
+        ends = {shard.part: shard.end for shard in shards or ()}
+        for number, part in enumerate(self._parts):
+            if part.kind != "lines":
+                continue
+            if part.spool is None:
+                size = part.files[0].file.size
+                right = not (spool / spool_name(number)).exists() and ends.get(number, size) >= size
+            else:
+                row = first_row(spool / part.spool) if self.format in DELIMITERS else None
+                right = row is None or list(row) == header(part.files[0], self._config, plain=self.plain)[0].names
+            if not right:
+                return False
+        return True
 
     def plan(
         self,
@@ -203,7 +238,7 @@ class Input:
     # The plan
 
     def _conversion(self) -> Conversion:
-        return Conversion(self.format, self._config, self._copies)
+        return Conversion(self.format, self._config, self._copies, plain=self.plain)
 
     def _kept(self, spool: Path, shards: list[Shard]) -> frozenset[str]:
         """Return which files of the spool are whole, as far as their sizes tell."""
@@ -222,7 +257,8 @@ class Input:
     ) -> Iterator[bytes]:
         """Yield a part's bytes, written to the spool where it is not in place and not kept."""
         if part.spool is None:
-            yield from jsonl.without_blank_end(_blocks_in_place(Path(part.files[0].file.path), on_read))
+            in_place = _blocks_in_place(Path(part.files[0].file.path), on_read)
+            yield from in_place if self.plain else jsonl.without_blank_end(in_place)
             return
         blocks: Iterator[bytes] = conversion.blocks(part.files, on_read)
         if self._limit is not None:

@@ -29,19 +29,19 @@ def cut_parts(found: list[Found], format_: Format, *, chosen: bool, utf8: bool) 
     chosen: only some of the rows are wanted, so they are spooled. utf8: so is text that is anything else.
     """
     if chosen:
-        return [PlannedPart("lines", found, _spool_name(0, "jsonl"))]
+        return [PlannedPart("lines", found, spool_name(0))]
     small = shard_bytes(sum(each.file.size for each in found)) if len(found) > FEW else 0
     parts: list[PlannedPart] = []
     for each in found:
         kind: Literal["lines", "parquet", "arrow"] = format_ if format_ in ("parquet", "arrow") else "lines"
         if each.remote and kind != "lines":
-            parts.append(PlannedPart(kind, [each], _spool_name(len(parts), format_)))
+            parts.append(PlannedPart(kind, [each], spool_name(len(parts), format_)))
         elif _in_place(each, format_, utf8=utf8) and each.file.size >= small:
             parts.append(PlannedPart(kind, [each], None))
         elif parts and parts[-1].kind == "lines" and parts[-1].spool is not None:
             parts[-1].files.append(each)
         else:
-            parts.append(PlannedPart("lines", [each], _spool_name(len(parts), "jsonl")))
+            parts.append(PlannedPart("lines", [each], spool_name(len(parts))))
     return parts
 
 
@@ -50,5 +50,6 @@ def _in_place(found: Found, format_: Format, *, utf8: bool) -> bool:
     return readable and not found.remote and not found.compressed
 
 
-def _spool_name(number: int, suffix: str) -> str:
+def spool_name(number: int, suffix: str = "jsonl") -> str:
+    """Return what a part's file in the spool is called."""
     return f"{number:06}.{suffix}"

@@ -5,13 +5,16 @@ be read by another process as soon as it is known. Nothing is synced here. The s
 """
 
 import errno
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 
+_FIRST = 1 << 20  # bytes of a first row that are looked at
 _ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -36,6 +39,16 @@ def ready(spool: Path) -> Path:
     except OSError as error:
         raise cannot_write(spool, error) from error
     return spool
+
+
+def first_row(path: Path) -> dict[str, Any] | None:
+    """Return the first row of a spool's file; None where there is none, or none that is whole and can be read."""
+    try:
+        with path.open("rb") as file:
+            row = json.loads(file.readline(_FIRST))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def cannot_write(path: Path, error: OSError) -> MachineError:

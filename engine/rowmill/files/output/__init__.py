@@ -24,11 +24,12 @@ _NAMED: dict[str, Literal["jsonl", "csv", "parquet"]] = {
 }
 
 
-def format_of(config: OutputConfig) -> Literal["jsonl", "csv", "parquet", "batch"]:
+def format_of(config: OutputConfig, *, plain: bool = False) -> Literal["jsonl", "csv", "parquet", "batch"]:
     """Return the output's format, where it is "auto" by its name.
 
-    Raise ConfigError for a directory of another one, and for a name that tells none: what is written as JSON Lines
-    under the name of a workbook is found out when it is opened, after everything was paid.
+    plain: a run of an earlier release goes on, which wrote JSON Lines under any other name. Raise ConfigError for a
+    directory of another format, and for a name that tells none: what is written as JSON Lines under the name of a
+    workbook is found out when it is opened, after everything was paid.
     """
     name = config.path.lower()
     directory = name.endswith("/")
@@ -42,7 +43,7 @@ def format_of(config: OutputConfig) -> Literal["jsonl", "csv", "parquet", "batch
         return "parquet"
     if (found := _NAMED.get(suffix := PurePath(name).suffix)) is not None:
         return found
-    if os.path.isdir(config.path):  # noqa: PTH112 - whatever the name, this tells and does not raise
+    if plain or os.path.isdir(config.path):  # noqa: PTH112 - whatever the name, this tells and does not raise
         return "jsonl"  # it is that which is wrong with it, and is told when the places are looked at
     what = f"ends with {suffix}" if suffix else "has no suffix"
     raise ConfigError(

@@ -23,7 +23,7 @@ from rowmill.core.plan import (
     Range,
     Tokens,
 )
-from rowmill.files.input import inputs
+from rowmill.runs.begun import find_input
 from rowmill.runs.plan import pace, sizes
 from rowmill.runs.plan.costs import ModelTokens, PlanCosts
 from rowmill.runs.plan.preview import shortened
@@ -39,7 +39,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
 
     Raises `RowmillError`s for a configuration or an input that cannot be run, as the run would.
     """
-    found = inputs.find(config.input)
+    found = find_input(config)
     config = settled(config, found)
     task = checked_task(config, found)
     surveyed = survey_input(config, found, task)

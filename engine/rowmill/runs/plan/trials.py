@@ -13,8 +13,8 @@ from rowmill.core.plan import TrialFigures
 from rowmill.core.reports import RunReport
 from rowmill.core.rows import InputPart, Shard
 from rowmill.core.wire import Request
-from rowmill.files.input import inputs
 from rowmill.files.input.inputs import Input, open_reader
+from rowmill.runs.begun import find_input
 from rowmill.runs.plan.sizes import size_of
 from rowmill.runs.preparation import settled
 from rowmill.store import manifest as manifests
@@ -54,7 +54,7 @@ def trial_of(own: Config, report: RunReport, rows: int, *, again: bool) -> Trial
 
     again: it had been asked before. Raises `RunDirectoryError` where its files are damaged.
     """
-    found = inputs.find(own.input, sample=rows)
+    found = find_input(own, sample=rows)
     config = settled(own, found)
     totals = report.totals
     spent = Spent(totals.requests, totals.prompt_tokens, 0, totals.completion_tokens)
