@@ -117,3 +117,57 @@ def test_without_the_reader_its_extra_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(InputError, match=r'is a workbook; pip install "rowmill\[xlsx\]" to read it, or save the sheet'):
         Workbook(book(tmp_path, Data=[["a"], [1]]), None)
+
+
+def test_a_cell_at_the_far_corner_is_refused_before_it_is_made_room_for(tmp_path: Path) -> None:
+    """The reader would take 549 GB, and end the process. What only has a format there is no cell."""
+    path = book(tmp_path, Data=[["a", "b"], [1, 2]])
+    for cell, refused in ((b'<c r="XFD1048576"><v>1</v></c>', True), (b'<c r="XFD1048576" s="0"/>', False)):
+        far = changed(path, b"</sheetData>", b'<row r="1048576">' + cell + b"</row></sheetData>")
+        if refused:
+            with pytest.raises(InputError, match="sheet 'Data' has 5 cells, up to row 1,048,576 and column XFD, which"):
+                Workbook(far, None, first=True)
+        else:
+            assert Workbook(far, None, first=True).columns.names == ["a", "b"]
+
+
+def test_formulas_without_a_value_and_merged_rows_are_told(tmp_path: Path) -> None:
+    made = openpyxl.Workbook()
+    for row in (["id", "twice"], [1, "=A2*2"], [2, "=A3*2"]):
+        made.active.append(row)
+    made.active.merge_cells("A1:B1")
+    made.save(tmp_path / "in.xlsx")
+    found = Workbook(tmp_path / "in.xlsx", None, first=True)
+    (note,) = found.notes
+    assert "formulas of sheet 'Sheet' have no value that was saved" in note
+    made = openpyxl.load_workbook(book(tmp_path, Sheet=[["id", "text"], [1, "a"], [2, None]]))
+    made.active.merge_cells("B2:B3")
+    made.save(tmp_path / "in.xlsx")
+    (note,) = Workbook(tmp_path / "in.xlsx", None, first=True).notes
+    assert "merged over rows, 1 of them, as in row 2, column 2" in note
+    calculated = changed(
+        book(tmp_path, Data=[["a"], [1]]), b"<v>1</v>", b"<f>1</f><v>1</v>", b'fullCalcOnLoad="1"', b'x="1"'
+    )
+    assert Workbook(calculated, None, first=True).notes == []
+
+
+def test_what_makes_the_reader_panic_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    head = "d0cf11e0a1b11ae1" + "00" * 16 + "3e000300feff09000600" + "00" * 10 + "01000000" + "09000000" + "00" * 4
+    head += "00100000" + "feffffff" + "00" * 4 + "feffffff" + "00" * 4 + "08000000"
+    path = tmp_path / "in.xls"
+    path.write_bytes(bytes.fromhex(head).ljust(512, b"\xff") + bytes(4000))  # its allocation table is cut off
+    with pytest.raises(InputError, match=r"cannot be read as a workbook: .*; save it anew"):
+        Workbook(path, None, first=True)
+    assert capfd.readouterr().err == ""
+
+
+def changed(path: Path, *pairs: bytes) -> Path:
+    """Write a workbook anew with other bytes in its parts: what, by what, and so on."""
+    to = path.with_name("changed.xlsx")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(to, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            for before, after in zip(pairs[::2], pairs[1::2], strict=True):
+                data = data.replace(before, after)
+            new.writestr(name, data)
+    return to

@@ -106,8 +106,9 @@ class FirstLook:
         first: list[str] | None = None
         for each in self._found[: FEW if len(self._found) <= FEW else 1]:
             with self._copies.local(each.file.path) as path:
-                book = Workbook(path, self._config.sheet)
+                book = Workbook(path, self._config.sheet, first=True)
             names = book.columns.names
+            self.notes += book.notes
             if first is None:
                 first = names
                 if book.others:

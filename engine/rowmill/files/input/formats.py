@@ -3,6 +3,7 @@
 import codecs
 import os
 import re
+from pathlib import PurePath
 from typing import Literal
 
 from rowmill.core.errors import InputError
@@ -36,8 +37,10 @@ TABLES = frozenset(_TABLES.values())  # their rows are read by their numbers
 WHOLE = TABLES | {"xlsx"}  # their readers jump to and fro, so they are not compressed once more
 _ALIKE = {"batch": "jsonl", "json": "jsonl"}  # formats that look the same from outside
 _ZIP = b"PK\x03\x04"
+_ZIPS = (_ZIP, b"PK\x05\x06")  # an empty one
 _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # of Excel before 2007, and of Word: its reader tells
 _OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
+_DOCUMENTS = frozenset({".docx", ".pptx", ".odt", ".odp", ".epub", ".pages", ".key"})
 # What people have under any name: how it begins, what it is, what to do.
 _FOREIGN = (
     (re.compile(rb"BZh[1-9]1AY&SY|\xfd7zXZ\0|\x04\x22\x4d\x18"), "is compressed by other means; use gzip or zstd"),
@@ -45,7 +48,17 @@ _FOREIGN = (
     (re.compile(rb"(?s).{257}ustar"), "is a tar archive; unpack it first"),
     (re.compile(rb"SQLite format 3\0"), "is an SQLite database; export the table as CSV"),
     (re.compile(rb"Obj\x01|ORC[\0-\x1f]"), "is an Avro or ORC file; write it as Parquet"),
-    (re.compile(rb"%PDF-|\x89PNG|\xff\xd8\xff|GIF8"), "is a document or an image; rows are wanted"),
+    (
+        re.compile(
+            rb"(?s)\x89HDF|\x93NUMPY|FEA1|.{8}DUCK|<stata_dta>|\$FL[23]@"
+            rb"|\0\x01\0\0Standard (Jet|ACE)|.{12}\xc2\xea\x81\x60"
+        ),
+        "is a table of another program; write it as CSV or Parquet",
+    ),
+    (
+        re.compile(rb"%PDF-|\{\\rtf|\x89PNG|\xff\xd8\xff|GIF8"),
+        "is a document or an image; rows are wanted: save its table as CSV",
+    ),
     (
         re.compile(rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)"),
         "is HTML or XML, as an error page that was saved for the data; load it anew",
@@ -85,6 +98,8 @@ def recognized(head: bytes) -> Format | None:
 
 def refuse_foreign(path: str, head: bytes, format_: Format, codec: str = "utf-8") -> None:
     """Raise `InputError` where the first bytes, not compressed, cannot be those of a file of this format."""
+    if format_ == "xlsx" and not head:
+        raise InputError(f"{path}: is empty; copy or write it anew")
     if format_ == "xlsx" and not head.startswith((_ZIP, _OLD_WORKBOOK)):
         raise InputError(
             f'{path}: is no workbook, whatever its name; set input.format to what it is, as "csv" or "tsv"'
@@ -95,8 +110,8 @@ def refuse_foreign(path: str, head: bytes, format_: Format, codec: str = "utf-8"
         if what == "xlsx":
             raise InputError(f'{path}: is a workbook, as Excel writes it; name it .xlsx, or set input.format = "xlsx"')
         raise InputError(f"{path}: is a file of format {what}; set input.format to it, or leave it out")
-    if head.startswith(_ZIP):
-        raise InputError(f"{path}: is a zip archive; unpack it first")
+    if head.startswith(_ZIPS):
+        raise InputError(f"{path}: {_in_zip(path, head)}")
     for begins, words in _FOREIGN:
         if begins.match(head):
             raise InputError(f"{path}: {words}")
@@ -104,6 +119,16 @@ def refuse_foreign(path: str, head: bytes, format_: Format, codec: str = "utf-8"
         raise InputError(
             f'{path}: is {name[:6].upper()}; set input.encoding = "{name}", or write the file anew as UTF-8'
         )
+
+
+def _in_zip(path: str, head: bytes) -> str:
+    """Say what a zip archive is, and what to do."""
+    suffix = PurePath(path).suffix.lower()
+    if suffix == ".numbers" or b"Index/Document.iwa" in head:
+        return "is a spreadsheet of Numbers; export it as CSV or Excel"
+    if suffix in _DOCUMENTS or b"mimetypeapplication/" in head or b"word/" in head or b"ppt/" in head:
+        return "is a document; rows are wanted: save its table as CSV"
+    return "is a zip archive; unpack it first"
 
 
 def same(one: Format, other: Format) -> bool:

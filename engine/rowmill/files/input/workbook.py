@@ -6,7 +6,9 @@ reader holds the sheet in memory: a million rows of ten columns are about a giga
 """
 
 import datetime as dt
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -15,10 +17,12 @@ from typing import Any
 import msgspec
 
 from rowmill.core.errors import InputError
+from rowmill.files.input import sheet_xml
 from rowmill.files.input.dialect import Columns, columns_of
 from rowmill.files.input.objects import object_maker
 
 _ROWS = 1000  # that are encoded together
+_PANIC = "PanicException"  # of the reader, on damaged files: no Exception, and its class has no address
 _WHOLE = 1e21  # whole numbers below are written out
 
 _encoder = msgspec.json.Encoder()
@@ -27,11 +31,16 @@ _encoder = msgspec.json.Encoder()
 class Workbook:
     """Reads one sheet of one file.
 
-    sheet: its name. others: of the sheets beside it that are shown, where none was asked for.
+    sheet: its name. others: of the sheets beside it that are shown, where none was asked for. notes: what may be other
+    than its cells look, where it was looked at.
     """
 
-    def __init__(self, path: Path, sheet: str | None) -> None:
-        """Open it. sheet: its name; None for the first one that is shown. Raises `InputError`."""
+    def __init__(self, path: Path, sheet: str | None, *, first: bool = False) -> None:
+        """Open it. Raises `InputError`.
+
+        sheet: its name; None for the first one that is shown. first: it was not opened before, so that it is looked
+        through before it is taken into memory, and what a defect of the reader writes to stderr is not shown.
+        """
         try:
             import python_calamine
         except ImportError:
@@ -39,30 +48,50 @@ class Workbook:
                 f'{path}: is a workbook; pip install "rowmill[xlsx]" to read it, or save the sheet as CSV'
             ) from None
         self._path = path
+        self.notes: list[str] = []
         try:
-            book = python_calamine.CalamineWorkbook.from_path(path)
-            shown = [
-                each.name
-                for each in book.sheets_metadata
-                if each.visible == python_calamine.SheetVisibleEnum.Visible
-                and each.typ == python_calamine.SheetTypeEnum.WorkSheet
-            ]
-            names = book.sheet_names
-            if sheet is not None and sheet not in names:
-                raise InputError(f"{path}: has no sheet {sheet!r}; set input.sheet to one of {', '.join(names)}")
-            chosen = sheet if sheet is not None else next(iter(shown or names), None)
-            if chosen is None:
-                raise InputError(f"{path}: has no sheets; set input.path to another file")
-            self._rows = book.get_sheet_by_name(chosen).to_python(skip_empty_area=True)
+            with _silent() if first else nullcontext():
+                self._open(python_calamine, sheet, first=first)
         except python_calamine.PasswordError:
             raise InputError(f"{path}: is protected by a password; save it without one") from None
         except (python_calamine.CalamineError, OSError) as error:
-            raise InputError(
-                f"{path}: cannot be read as a workbook: {' '.join(str(error).split())}; save it anew, or as CSV"
-            ) from None
+            raise _unreadable(path, error) from None
+        except BaseException as error:
+            if type(error).__name__ != _PANIC:
+                raise
+            raise _unreadable(path, error) from None
+        self.columns = self._header()
+
+    def _open(self, python_calamine: Any, sheet: str | None, *, first: bool) -> None:
+        path = self._path
+        book = python_calamine.CalamineWorkbook.from_path(path)
+        shown = [
+            each.name
+            for each in book.sheets_metadata
+            if each.visible == python_calamine.SheetVisibleEnum.Visible
+            and each.typ == python_calamine.SheetTypeEnum.WorkSheet
+        ]
+        names = book.sheet_names
+        if sheet is not None and sheet not in names:
+            raise InputError(f"{path}: has no sheet {sheet!r}; set input.sheet to one of {', '.join(names)}")
+        chosen = sheet if sheet is not None else next(iter(shown or names), None)
+        if chosen is None:
+            raise InputError(f"{path}: has no sheets; set input.path to another file")
+        if first and sheet_xml.look(path, chosen).unsaved:
+            self.notes.append(
+                f"{path}: formulas of sheet {chosen!r} have no value that was saved, and are empty or 0; open it in a "
+                "spreadsheet program and save it there"
+            )
+        cells = book.get_sheet_by_name(chosen)
+        if first and (merged := [area for area in cells.merged_cell_ranges or () if area[0][0] < area[1][0]]):
+            row, column = merged[0][0]
+            self.notes.append(
+                f"{path}: sheet {chosen!r} has cells that are merged over rows, {len(merged)} of them, as in row "
+                f"{row + 1}, column {column + 1}: only the first row of each has the value"
+            )
+        self._rows = cells.to_python(skip_empty_area=True)
         self.sheet = chosen
         self.others = [name for name in shown if name != chosen] if sheet is None else []
-        self.columns = self._header()
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the rows as JSON lines, some at a time."""
@@ -91,6 +120,28 @@ class Workbook:
                 )
             seen[name] = place
         return columns
+
+
+def _unreadable(path: Path, error: BaseException) -> InputError:
+    said = " ".join(str(error).split())
+    return InputError(f"{path}: cannot be read as a workbook: {said}; save it anew, or as CSV")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what the reader's library itself writes from stderr: a panic's words, or a backtrace, beside the error."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no file of ours
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _is_value(cell: Any) -> bool:
