@@ -208,3 +208,18 @@ def test_memory_does_not_grow_with_the_file() -> None:
         tracemalloc.stop()
     assert count == (12 << 20) // len(piece)
     assert peak < 3 << 20
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("lines", [63, 64, 65, 1000, 300_000])
+def test_rows_behind_ever_so_many_blank_lines_are_read(newline: str, lines: int) -> None:
+    """No line is lost, none is counted wrong, and blank lines within quotes stay."""
+    blank = newline * lines
+    text = f'{blank}a,b{newline}{blank}1,"x{newline * 200}"{newline}{blank}2,y{newline}3{newline}{blank}4,"z"{blank}'
+    first, second, broken, last = converted(text.encode())
+    assert [json.loads(line) for line in (first, second, last)] == [
+        {"a": "1", "b": f"x{newline * 200}"},
+        {"a": "2", "b": "y"},
+        {"a": "4", "b": "z"},
+    ]
+    assert broken.startswith(BROKEN + f"line {3 * lines + 204}: 1 fields".encode())

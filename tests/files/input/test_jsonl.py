@@ -237,3 +237,19 @@ def test_planning_200_megabytes_takes_a_few_and_the_first_shard_needs_one_block(
 def test_shards_grow_with_the_input_between_their_bounds(size: int) -> None:
     assert 1 << 15 <= shard_bytes(size) <= 1 << 23
     assert shard_bytes(size) <= shard_bytes(size + (1 << 20))
+
+
+def test_gigabytes_of_blank_lines_are_held_in_little_memory() -> None:
+    """At the end they are no rows; in the middle the plan counts them, a shard for each 20,000."""
+    block = b"\n" * (1 << 20)
+    tracemalloc.start()
+    try:
+        assert b"".join(without_blank_end(block if n else b"{}" + block for n in range(100))) == b"{}\n"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 << 20
+    lines = without_blank_end([*[block] * 3, b"{}\n"])
+    shards = list(plan_blocks(lines, shard_bytes=1 << 20, shard_rows=SHARD_ROWS))
+    assert {shard.rows for shard in shards[:-1]} == {SHARD_ROWS}
+    assert sum(shard.rows for shard in shards) == (3 << 20) + 1

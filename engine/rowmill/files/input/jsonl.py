@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 import aiofiles
+from zlib_ng import zlib_ng
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import RunDirectoryError
@@ -18,7 +19,7 @@ from rowmill.core.rows import BROKEN, Shard
 from rowmill.files.input.formats import BOM
 
 _BLOCK = 1 << 20  # bytes a read of the plan: large enough to run at the speed of the page cache
-_BLANK = 1 << 26  # bytes of blank lines that the plan holds
+_COUNTED = 1 << 16  # bytes whose lines are counted at once: a shard of 20,000 short lines is no more
 LONGEST_LINE = 1 << 26  # bytes; providers refuse requests of far less
 _TOO_LONG = BROKEN + b"the line is longer than %d MiB: no request could hold it" % (LONGEST_LINE >> 20)
 _READ = 1 << 18  # bytes a read of a worker: some hundred rows for one switch to a thread
@@ -45,24 +46,26 @@ def read_blocks(file: BinaryIO) -> Iterator[bytes]:
 def without_blank_end(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield a file's blocks up to the newline of the last line that is not blank.
 
-    Blank lines are held back until it shows that they are not the last ones; of more than 64 MiB nobody knows that.
+    Blank lines are held back until it shows that they are not the last ones, compressed where they are many: gigabytes
+    of them are some megabytes.
     """
     held: list[bytes] = []
-    size = 0
     any_text = False
     for block in blocks:
         text = block.rstrip()
-        if text or size > _BLANK:
-            yield from held
-            held, size, any_text = [], 0, True
         if text:
+            yield from map(zlib_ng.decompress, held)
+            held, any_text = [], True
             yield text if len(text) < len(block) else block
         if len(text) < len(block):
-            held.append(block[len(text) :])
-            size += len(block) - len(text)
-    end = b"".join(held)
-    if any_text and end:
-        yield end[: end.find(b"\n") + 1]
+            held.append(zlib_ng.compress(block[len(text) :], 1))
+    if any_text and held:
+        for each in held:
+            blank = zlib_ng.decompress(each)
+            if newline := blank.find(b"\n") + 1:
+                yield blank[:newline]
+                return
+            yield blank
 
 
 class LineSplitter:
@@ -147,10 +150,18 @@ def plan_blocks(blocks: Iterable[bytes], *, shard_bytes: int, shard_rows: int) -
             wanted = max(position, position + shard_bytes - (offset - start) - 1)
             newline = block.find(b"\n", wanted)
             stop = len(block) if newline < 0 else newline + 1
-            found = block.count(b"\n", position, stop)
             ends = newline >= 0
+            found, at = 0, position
+            while at < stop and rows + found <= shard_rows:
+                here, at = at, min(at + _COUNTED, stop)
+                found += block.count(b"\n", here, at)
             if rows + found > shard_rows or (rows + found == shard_rows and not ends):
-                stop = after_newline(block, position, stop, shard_rows - rows)
+                over = rows + found - shard_rows
+                stop = (
+                    after_newline(block, here, at, block.count(b"\n", here, at) - over)
+                    if over
+                    else block.rfind(b"\n", position, stop) + 1
+                )
                 found = shard_rows - rows
                 ends = True
             crc = crc32(view[position:stop], crc)
