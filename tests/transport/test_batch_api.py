@@ -24,6 +24,7 @@ from aiohttp import web
 
 import rowmill
 from rowmill.core.wire import Endpoint
+from rowmill.transport import results_size
 from rowmill.transport.batch_api import BatchApi, BatchProblem, BatchState, BatchTrouble
 
 KEY = "sk-very-secret-0123456789"
@@ -336,7 +337,7 @@ def test_a_provider_without_a_batch_api_is_said_to_have_none(call: str, answer: 
 def test_a_key_without_permission_is_told_so(call: str, status: int, target: Path) -> None:
     more: dict[str, Use] = {
         "GET /v1/batches/batch_1": lambda api: api.retrieve("batch_1"),
-        "GET /v1/files/file-1/content": lambda api: api.download("file-1", target),
+        "GET /v1/files/file-1/content": lambda api: api.download("file-1", target, requests=9, rows=9),
     }
     provider = Provider([error_of(status, f"Missing scopes: api.files.write for key {KEY}")])
     caught = trouble(provider, {**CALLS, **more}[call])
@@ -577,7 +578,7 @@ def test_a_batch_or_file_that_is_unknown_is_gone(status: int, target: Path) -> N
     calls: dict[str, Use] = {
         "batch batch_1": lambda api: api.retrieve("batch_1"),
         "batch batch_2": lambda api: api.cancel("batch_2"),
-        "file file-1": lambda api: api.download("file-1", target),
+        "file file-1": lambda api: api.download("file-1", target, requests=9, rows=9),
     }
     for name, call in calls.items():
         provider = Provider([error_of(status, "No such thing")])
@@ -616,7 +617,7 @@ def test_a_batch_that_goes_on_although_cancelled_is_trouble() -> None:
 @pytest.mark.parametrize("data", [b"", b"whole", b"x" * 3_000_000])
 def test_a_file_comes_down_whole(data: bytes, target: Path) -> None:
     provider = Provider([content(data)])
-    assert use(provider, lambda api: api.download("file-1", target)) == len(data)
+    assert use(provider, lambda api: api.download("file-1", target, requests=9, rows=9)) == len(data)
     assert target.read_bytes() == data
     assert provider.calls == ["GET /v1/files/file-1/content"]
     assert list(target.parent.iterdir()) == [target]
@@ -625,7 +626,7 @@ def test_a_file_comes_down_whole(data: bytes, target: Path) -> None:
 @pytest.mark.parametrize("answer", [html(502), html(200), error_of(503), reset, cut_length, cut_chunks, error_of(429)])
 def test_a_download_that_failed_is_taken_again_from_its_start(answer: Answer, target: Path) -> None:
     provider = Provider([answer, answer, content(b"0123456789")])
-    assert use(provider, lambda api: api.download("file-1", target)) == 10
+    assert use(provider, lambda api: api.download("file-1", target, requests=9, rows=9)) == 10
     assert target.read_bytes() == b"0123456789"
     assert len(provider.asked) == 3
 
@@ -633,7 +634,7 @@ def test_a_download_that_failed_is_taken_again_from_its_start(answer: Answer, ta
 def test_a_content_of_unknown_length_is_measured_by_the_files_description(target: Path) -> None:
     size = json_of({**FILE, "bytes": 10})
     provider = Provider([unmeasured, size, unmeasured, html(502), content(b"0123456789"), size])
-    assert use(provider, lambda api: api.download("file-1", target)) == 10
+    assert use(provider, lambda api: api.download("file-1", target, requests=9, rows=9)) == 10
     assert provider.calls == ["GET /v1/files/file-1/content", "GET /v1/files/file-1"] * 2 + [
         "GET /v1/files/file-1/content"
     ]
@@ -642,7 +643,7 @@ def test_a_content_of_unknown_length_is_measured_by_the_files_description(target
 @pytest.mark.parametrize("answer", [json_of({**FILE, "bytes": 5}), json_of({**FILE, "bytes": 0}), error_of(404)])
 def test_a_content_that_nothing_measures_is_taken_as_it_comes(answer: Answer, target: Path) -> None:
     provider = Provider([unmeasured, answer])
-    assert use(provider, lambda api: api.download("file-1", target)) == 5
+    assert use(provider, lambda api: api.download("file-1", target, requests=9, rows=9)) == 5
 
 
 def test_a_length_that_the_wire_does_not_hold_is_found(target: Path) -> None:
@@ -658,7 +659,7 @@ def test_a_length_that_the_wire_does_not_hold_is_found(target: Path) -> None:
     with pytest.raises(BatchTrouble, match="the content of file file-1 is cut: 5 of 10 bytes came"):
         use(
             Provider(),
-            lambda api: api.download("file-1", target),
+            lambda api: api.download("file-1", target, requests=9, rows=9),
             retry_s=1.0,
             transport=httpx2.MockTransport(answer),
         )
@@ -669,9 +670,38 @@ def test_a_length_that_the_wire_does_not_hold_is_found(target: Path) -> None:
 )
 def test_a_download_that_never_ends_well_leaves_what_was_there(answer: Answer, fault: str, target: Path) -> None:
     target.write_bytes(b"before")
-    caught = trouble(Provider([answer]), lambda api: api.download("file-1", target), retry_s=1.0)
+    caught = trouble(Provider([answer]), lambda api: api.download("file-1", target, requests=9, rows=9), retry_s=1.0)
     assert caught.failure.fault.name == fault
     assert target.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("piece", "words"),
+    [
+        (b'{"custom_id":"r1"}\n' * 50_000, "more than 10,090 lines for 9 requests"),
+        (b"x" * (1 << 20), "a line of more than 8 MiB"),
+    ],
+)
+def test_results_that_do_not_end_are_given_up(
+    piece: bytes, words: str, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They leave nothing on the disk, and are not asked for again."""
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await response.write(piece)
+        return response
+
+    monkeypatch.setattr(results_size, "_LINE_BYTES", 1 << 23)
+    provider = Provider([endless])
+    caught = trouble(provider, lambda api: api.download("file-1", target, requests=9, rows=9))
+    assert caught.gone
+    assert caught.failure.message == f"file file-1 has {words}, and was not read to its end"
+    assert len(provider.asked) == 1
+    assert sum(path.stat().st_size for path in target.parent.iterdir()) == 0
 
 
 def test_a_slow_line_is_given_its_time(target: Path) -> None:
@@ -684,13 +714,16 @@ def test_a_slow_line_is_given_its_time(target: Path) -> None:
         return response
 
     provider = Provider([slow])
-    assert use(provider, lambda api: api.download("file-1", target), retry_s=1.0) == 10 << 20
+    assert use(provider, lambda api: api.download("file-1", target, requests=9, rows=9), retry_s=1.0) == 10 << 20
     assert len(provider.asked) == 1
 
 
 def test_a_place_that_cannot_be_written_is_the_machines_trouble(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        use(Provider([content(b"whole")]), lambda api: api.download("file-1", tmp_path / "absent" / "file"))
+        use(
+            Provider([content(b"whole")]),
+            lambda api: api.download("file-1", tmp_path / "absent" / "file", requests=9, rows=9),
+        )
 
 
 # Memory
@@ -713,11 +746,11 @@ async def main():
     endpoint = Endpoint("main", url, None, openai_account=False, timeout_s=60.0)
     api = BatchApi(endpoint, rng=Random(1), publish=lambda temporary, final: temporary.replace(final))
     await api.upload(small, "small")
-    await api.download("small", target)
+    await api.download("small", target, requests=9, rows=9)
     start = peak()
     await api.upload(big, "big")
     up = peak()
-    size = await api.download("big", target)
+    size = await api.download("big", target, requests=9, rows=9)
     print(up - start, peak() - up, size)
     await api.close()
 

@@ -107,7 +107,7 @@ async def _bring_home(api: BatchApi, folder: Path, t: Try, run: str) -> None:
     for kind, file_id in (("output", t.output_file_id), ("errors", t.error_file_id)):
         path = folder / f"{t.file_name(run)}.{kind}"
         if file_id is not None and not path.exists():
-            await api.download(file_id, path)
+            await api.download(file_id, path, requests=t.requests, rows=t.end_row - t.first_row)
 
 
 async def _cancel_one(api: BatchApi, journal: BatchJournal, t: Try, run: str, log: Callable[[str], None]) -> None:

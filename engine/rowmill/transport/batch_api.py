@@ -44,6 +44,7 @@ from rowmill.transport.batch_states import (
 )
 from rowmill.transport.batch_trouble import BatchTrouble, ErrorMapping
 from rowmill.transport.endpoint import configured_client
+from rowmill.transport.results_size import ResultsSize
 
 __all__ = ["BatchApi", "BatchProblem", "BatchState", "BatchTrouble"]
 
@@ -180,11 +181,12 @@ class BatchApi:
 
         return await self._retried(attempt)
 
-    async def download(self, file_id: str, path: Path) -> int:
-        """Bring a file's content to `path`, whole and durably, and return its bytes.
+    async def download(self, file_id: str, path: Path, *, requests: int, rows: int) -> int:
+        """Bring the results of so many requests for so many rows to `path`, whole and durably; return their bytes.
 
-        Raise OSError where it cannot be written. What a download that failed has left lies beside it, under a name of
-        its own, and is overwritten by the next.
+        A file that is longer than they can be is given up, and is as good as gone. Raise OSError where it cannot be
+        written. What a download that failed has left lies beside it, under a name of its own, and is overwritten by
+        the next.
         """
         temporary = path.with_name(f".{path.name}.tmp")
 
@@ -197,8 +199,12 @@ class BatchApi:
                     aiofiles.open(temporary, "wb", opener=private_files.make_file) as target,
                 ):
                     response = streamed.http_response
-                    size = 0
+                    size, counted = 0, ResultsSize(requests, rows)
                     async for piece in response.aiter_bytes(_PIECE_BYTES):
+                        if (too_much := counted.take(piece)) is not None:
+                            await target.truncate(0)
+                            message = f"file {file_id} has {too_much}, and was not read to its end"
+                            raise BatchTrouble(Failure(fault=faults.TABLE["not_found"], message=message), gone=True)
                         await target.write(piece)
                         size += len(piece)
                         retry.ends += len(piece) / _SLOWEST  # something came of it

@@ -196,7 +196,7 @@ class Provider:
 
         return await self._call("cancel", cancel)
 
-    async def download(self, file_id: str, path: Path) -> int:
+    async def download(self, file_id: str, path: Path, *, requests: int, rows: int) -> int:
         def write(now: float) -> int:
             kind, number = file_id.split("_")
             batch = self.batches[int(number)]

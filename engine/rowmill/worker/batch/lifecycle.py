@@ -274,8 +274,9 @@ class BatchLifecycle:
     async def _downloaded(self, t: Try, kind: str, file_id: str) -> Path:
         path = self._folder / f"{t.file_name(self._run)}.{kind}"
         if not path.exists():
+            rows = t.end_row - t.first_row
             try:
-                await self._client.sure(lambda: self._api.download(file_id, path))
+                await self._client.sure(lambda: self._api.download(file_id, path, requests=t.requests, rows=rows))
             except Gone as gone:
                 raise End(
                     ExitCode.PROVIDER,
