@@ -20,7 +20,8 @@ from rowmill.store.framing import FRAME_BYTES
 from rowmill.store.in_flight import InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks.factory import open_task
-from rowmill.worker.batch.collect import Collected, Rules, collect
+from rowmill.worker.batch.collect import collect
+from rowmill.worker.batch.collected import Collected, Rules
 from rowmill.worker.batch.parts import Built, PartLimits, PartWriter
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess

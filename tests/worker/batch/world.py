@@ -15,7 +15,7 @@ from rowmill.core.wire import Failure
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.transport import faults
 from rowmill.worker.batch.client import BatchClient, End
-from rowmill.worker.batch.collect import Collected
+from rowmill.worker.batch.collected import Collected
 from rowmill.worker.batch.lifecycle import BatchLifecycle
 from rowmill.worker.batch.parts import Built
 from rowmill.worker.batch.reservations import BatchReservations

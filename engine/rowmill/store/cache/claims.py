@@ -44,22 +44,15 @@ from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 from rowmill.core.wire import Answer, Failure
 from rowmill.store import durable
-from rowmill.store.cache.keys import KEY_BYTES
 from rowmill.store.cache.shared_results import decode
+from rowmill.store.cache.slots import SlotFile, put
 
 _PLACE = Struct("<IIQ")  # incarnation, bytes of the result (0: being asked), its offset in the incarnation's file
 _LOCK, _RESULTS = "turn", "ends-"  # names on the disk, which runs begun by earlier versions have
-_SLOT_BYTES = 32
 _CRC = Struct("<I")  # before each result: of its key and itself
 _LARGEST = 1 << 40  # bytes; a place beyond that is none
-_EMPTY = bytes(KEY_BYTES)
-_HEAD = Struct("<Q")  # slots in use
-_HEAD_BYTES = 4096
 _FIRST_SLOTS = 1 << 17  # of the first file: 4 MiB
 _GROWTH = 4
-_FULL = 0.5  # of a file's slots; above it a search takes more than one read
-_SEARCH_SLOTS = 8  # read at once
-_SPARE_SLOTS = 1024  # after the last: a search need not go round
 _VOID = 0xFFFF_FFFF  # an incarnation that nobody has: the claim was given back
 _DEAD = Struct("<I")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one after every start of the machine
@@ -144,7 +137,7 @@ class Claims:
         self._incarnation = incarnation
         self._mine = _PLACE.pack(incarnation, 0, 0)
         self._dead = {_VOID}
-        self._slot_files: list[_SlotFile] = []
+        self._slot_files: list[SlotFile] = []
         self._places: dict[bytes, tuple[int, int]] = {}  # key -> descriptor and offset of its place
         self._results: dict[int, int] = {}  # incarnation -> descriptor of its results
         self._files: list[int] = []
@@ -207,14 +200,14 @@ class Claims:
             durable.write_all(self._own_results, b"".join(written))
             self._own_bytes = at
             for key, place in places:
-                _put(place, self._places.pop(key))
+                put(place, self._places.pop(key))
 
     def release(self, keys: Sequence[bytes]) -> None:
         """Give back keys that this worker holds and will not ask."""
         void = _PLACE.pack(_VOID, 0, 0)
         with _machine_errors(self._directory):
             for key in keys:
-                _put(void, self._places.pop(key))
+                put(void, self._places.pop(key))
 
     def close(self) -> None:
         """Close the files."""
@@ -245,10 +238,10 @@ class Claims:
         number = len(self._slot_files)
         slots = _FIRST_SLOTS * _GROWTH**number
         fd = self._open(f"slots-{number:02d}", os.O_RDWR | os.O_CREAT)
-        size = _HEAD_BYTES + (slots + _SPARE_SLOTS) * _SLOT_BYTES
+        size = SlotFile.size(slots)
         if os.fstat(fd).st_size < size:
             os.ftruncate(fd, size)
-        self._slot_files.append(_SlotFile(fd, slots))
+        self._slot_files.append(SlotFile(fd, slots))
         self._slot_files[-1].read_used()
 
     def _claim(self, key: bytes) -> Claim | Answer | Failure:
@@ -260,8 +253,7 @@ class Claims:
                 return self._state(key, place, claiming=True)
             free = at
         file = self._slot_files[-1]
-        os.pwrite(file.fd, key + self._mine, free - KEY_BYTES)
-        file.used += 1
+        file.add(key, self._mine, free)
         self._places[key] = (file.fd, free)
         return Claim.HELD
 
@@ -280,7 +272,7 @@ class Claims:
             return Claim.TAKEN
         if not claiming:
             return Claim.FREE
-        _put(self._mine, self._places[key])
+        put(self._mine, self._places[key])
         return Claim.HELD
 
     def _result(self, key: bytes, incarnation: int, size: int, offset: int) -> Answer | Failure | None:
@@ -298,47 +290,6 @@ class Claims:
         if fd is None:
             fd = self._results[incarnation] = self._open(f"{_RESULTS}{incarnation:06d}", os.O_RDONLY)
         return fd
-
-
-class _SlotFile:
-    """One file of slots."""
-
-    def __init__(self, fd: int, slots: int) -> None:
-        self.fd = fd
-        self._slots = slots
-        self.used = 0
-
-    @property
-    def full(self) -> bool:
-        return self.used > _FULL * self._slots
-
-    def read_used(self) -> None:
-        (self.used,) = _HEAD.unpack(os.pread(self.fd, _HEAD.size, 0))
-
-    def note_used(self) -> None:
-        # A holder of the lock that dies before this leaves at most a block of rows uncounted.
-        os.pwrite(self.fd, _HEAD.pack(self.used), 0)
-
-    def find(self, key: bytes) -> tuple[bool, int, bytes]:
-        """Return whether the key is there, the offset of its place (or of a free slot's), and what stands there."""
-        at = _HEAD_BYTES + int.from_bytes(key[:8], "little") % self._slots * _SLOT_BYTES
-        while True:
-            data = os.pread(self.fd, _SEARCH_SLOTS * _SLOT_BYTES, at)
-            for start in range(0, len(data), _SLOT_BYTES):
-                middle = start + KEY_BYTES
-                there = data[start:middle]
-                if there == key:
-                    return True, at + middle, data[middle : start + _SLOT_BYTES]
-                if there == _EMPTY:
-                    return False, at + middle, b""
-            if not data:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))  # cannot be: the spare slots are never full
-            at += len(data)
-
-
-def _put(place: bytes, at: tuple[int, int]) -> None:
-    fd, offset = at
-    os.pwrite(fd, place, offset)
 
 
 @contextmanager

@@ -21,8 +21,6 @@ from contextlib import aclosing
 from pathlib import Path
 from time import monotonic
 
-import msgspec
-
 from rowmill.core.amounts import Spent
 from rowmill.core.errors import InvalidOutput, InvalidRow
 from rowmill.core.wire import Answer, Failure
@@ -30,7 +28,7 @@ from rowmill.store.batch_journal import Try
 from rowmill.store.recovery import StoredReply
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
-from rowmill.worker.batch.custom_ids import rows_of
+from rowmill.worker.batch.collected import Collected, Named, RequestRows, Rules, Starts, starts_of
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, priced, verdict_on
@@ -42,44 +40,6 @@ from rowmill.worker.usage import is_possible, spread
 
 _FREE_TRIES = 20  # that spend no attempt of a row: a provider that refuses it more often means the row
 _STEP_ROWS = 1024  # that need no more than a look, until the loop may turn to other things
-
-_Starts = dict[int, tuple[int, str]]  # first row -> rows of the request, and its custom_id
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the configuration says of rows that have failed, and of whom was asked."""
-
-    provider: str  # its name
-    attempts: int  # tries that count and in which a row was asked for, until it has failed
-    asks: int  # times that a row is asked until its reply is a valid answer
-    secrets: tuple[str, ...] = ()  # that must not stand in any message
-
-
-class Collected(msgspec.Struct):
-    """What came of a try.
-
-    spent: what the results cost, all of them, whoever has recorded their rows; wasted: that of it which bought no
-    answer. closed: what failed in a way in which every row would. tried: rows that are left after something that counts
-    as an attempt. missing: rows that were asked for and have no result. unknown: results that are for no row of the
-    try. odd_usage: results whose usage is impossible, and was taken as an estimate.
-    """
-
-    answered: int = 0  # rows, by this collection
-    failed: int = 0
-    left: int = 0  # rows of the range without an outcome; the next three are among them
-    expired: int = 0
-    missing: int = 0
-    tried: int = 0
-    reasked: int = 0  # rows to be asked again, for a reply that was no valid answer
-    packed: int = 0  # rows that shared a request
-    tokens_saved: int = 0  # by that
-    spent: Spent = msgspec.field(default_factory=Spent)
-    wasted: Spent = msgspec.field(default_factory=Spent)
-    closed: Failure | None = None
-    unknown: int = 0
-    odd_usage: int = 0
-    once: list[int] = []  # rows that are left, and are tried again once at most
-    faults: dict[str, int] = msgspec.field(default_factory=dict)  # fault class -> results
 
 
 async def collect(
@@ -100,13 +60,13 @@ async def collect(
     Shards of the range that were never added are taken for sealed ones. Raises what opening and reading shards raises;
     what was recorded until then stays.
     """
-    starts, unknown = _starts(results, t, shards.task.rows_per_request)
-    sent: _Starts | None = None
+    starts, unknown = starts_of(results, t, shards.task.rows_per_request)
+    sent: Starts | None = None
     if len(starts) >= t.requests:
         sent = starts  # no result is missing: rows without one were not asked for in this try
     elif t.status == "completed" and await asyncio.to_thread(file.exists):
         async with Results.read([file]) as lines:
-            sent, _ = _starts(lines, t, shards.task.rows_per_request)
+            sent, _ = starts_of(lines, t, shards.task.rows_per_request)
     collector = _Collector(shards, t, results, rules, earlier=earlier, once=once, starts=starts, sent=sent)
     collector.pass_over(unknown)
     for shard, first, end in shards.stretches(t.first_row, t.end_row):
@@ -118,36 +78,6 @@ async def collect(
                 collector.take(opened, row, lines_)
             collector.end_request()
     return collector.found
-
-
-def _starts(results: Results, t: Try, most_rows: int) -> tuple[_Starts, list[str]]:
-    """Return the requests of a try by their first row, with their rows and custom_ids; and the ids of all others."""
-    starts: _Starts = {}
-    others = []
-    for name in results:
-        rows = rows_of(name)
-        if (
-            rows is not None
-            and t.first_row <= rows[0] <= t.end_row - rows[1]
-            and rows[1] <= most_rows
-            and rows[0] not in starts
-        ):
-            starts[rows[0]] = (rows[1], name)
-        else:
-            others.append(name)
-    return starts, others
-
-
-class _RequestRows(msgspec.Struct):
-    """The rows of one request."""
-
-    first_row: int
-    rows: int
-    verdict: Verdict
-    jobs: dict[int, Job] = {}  # those that have no outcome yet, by row
-
-    def __contains__(self, row: int) -> bool:
-        return self.first_row <= row < self.first_row + self.rows
 
 
 class _Collector:
@@ -162,8 +92,8 @@ class _Collector:
         *,
         earlier: Sequence[int],
         once: frozenset[int],
-        starts: _Starts,
-        sent: _Starts | None,
+        starts: Starts,
+        sent: Starts | None,
     ) -> None:
         """Take `starts`, the results by their first row, and `sent`, what was asked for; None where it is not known."""
         self.found = Collected()
@@ -181,8 +111,8 @@ class _Collector:
         self._earlier = earlier
         self._once = once
         self._rules = rules
-        self._provider = _Named(rules.provider)
-        self._request: _RequestRows | None = None
+        self._provider = Named(rules.provider)
+        self._request: RequestRows | None = None
 
     def pass_over(self, names: Sequence[str]) -> None:
         """Count what is for nobody."""
@@ -237,13 +167,13 @@ class _Collector:
 
     # Results
 
-    def _read(self, row: int) -> _RequestRows:
+    def _read(self, row: int) -> RequestRows:
         rows, name = self._starts[row]
         verdict = verdict_on(self._results[name], self._task, rows, self._rules.secrets)
         verdict = self._possible(verdict, self._task.reply_tokens * rows)
         self.found.spent.add(verdict.spent)
         self.found.wasted.add(verdict.wasted)
-        return _RequestRows(row, rows, verdict)
+        return RequestRows(row, rows, verdict)
 
     def _possible(self, verdict: Verdict, cap: int) -> Verdict:
         """Return the verdict with usage that its request can have, by what is known whenever it is collected again."""
@@ -291,7 +221,7 @@ class _Collector:
         # Where rows are packed, the first reply was the pack's.
         return max(replies - 1, 0) if self._packing else replies
 
-    def _answered(self, request: _RequestRows, answers: Sequence[Answer | InvalidOutput]) -> None:
+    def _answered(self, request: RequestRows, answers: Sequence[Answer | InvalidOutput]) -> None:
         if request.rows > 1:
             self.found.packed += request.rows
             self.found.tokens_saved += (request.rows - 1) * self._task.shared_tokens
@@ -331,7 +261,7 @@ class _Collector:
         self.found.reasked += 1
         self.found.left += 1
 
-    def _failed(self, request: _RequestRows, failure: Failure) -> None:
+    def _failed(self, request: RequestRows, failure: Failure) -> None:
         """Fail the rows of a request, or leave them to the next try."""
         fault = failure.fault
         self.found.faults[fault.name] = self.found.faults.get(fault.name, 0) + 1
@@ -386,10 +316,3 @@ class _Collector:
         self._writer.failure(job, failure, monotonic())
         self.found.failed += 1
         self._same.failed(failure)
-
-
-class _Named(msgspec.Struct):
-    """Who has answered, as far as the writer asks."""
-
-    name: str
-    number: int = 0  # a run by batches asks one provider

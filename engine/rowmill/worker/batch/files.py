@@ -9,7 +9,8 @@ from rowmill.core.config import Config
 from rowmill.core.counts import Counters
 from rowmill.store.batch_journal import Try
 from rowmill.tasks.batch_file import url_of
-from rowmill.worker.batch.collect import Collected, Rules, collect
+from rowmill.worker.batch.collect import collect
+from rowmill.worker.batch.collected import Collected, Rules
 from rowmill.worker.batch.parts import Built, PartLimits, PartWriter
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.results import Results
