@@ -68,8 +68,8 @@ def parse(body: bytes) -> Answer:
     output = b"" if message is None else bytes(message.content)
     # A member that is not there is the default itself. A reply that is one text, as nearly all are, is not looked at.
     if (
-        output[:1] != b'"'
-        or output == b'""'
+        len(output) <= len(_NO_TEXT)
+        or output[0] != _QUOTE
         or message.tool_calls is not NULL  # type: ignore[union-attr]  # there is a content
         or message.function_call is not NULL  # type: ignore[union-attr]
         or message.audio is not NULL  # type: ignore[union-attr]
@@ -219,7 +219,9 @@ class Chat(Api):
         return {self.member: with_system(system, question)}
 
 
-_NOTHING = frozenset({b"null", b"[]", b"{}", b'""'})
+_QUOTE = ord('"')
+_NO_TEXT = b'""'
+_NOTHING = frozenset({b"null", b"[]", b"{}", _NO_TEXT})
 _NO_CONTENT = "a chat completion without content"
 _decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
 _decode_odd = msgspec.json.Decoder(_OddCompletion).decode
