@@ -4,6 +4,7 @@ Part of the hot path (see `dispatcher`).
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -58,12 +59,13 @@ class OutcomeWriter:
         self._on_recorded = on_recorded
         self.pending_bytes = 0
         self.pending_rows = 0
+        self._tell_from = _next_told(0)
         self.shared: Followed | None = None  # whom to tell of rows that lead others
 
     def result(self, job: Job, answer: Answer, now: float) -> None:
         """Record an answer that came at loop time `now`."""
         assert job.request is not None
-        done = DONE[job.state]
+        done = "done" if job.state == "in flight" else DONE[job.state]  # without the look-up, for nearly all
         ms = int((now - job.started) * 1000)
         attempts = job.attempts + 1
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
@@ -84,7 +86,11 @@ class OutcomeWriter:
             completion_tokens,
         )
         job.state = done  # not before: what raises until here has recorded nothing
-        self._note(len(line))
+        self.pending_rows = rows = self.pending_rows + 1  # as `_note`, without the calls
+        self._board.cells[-1] = -rows
+        self.pending_bytes = pending = self.pending_bytes + len(line)
+        if pending >= self._tell_from:
+            self._tell(pending)
         if job.key:
             self._shared_by(job).answered(job, answer, now)
 
@@ -146,6 +152,7 @@ class OutcomeWriter:
         """Take note that so many recorded bytes, of so many rows, are on disk."""
         self.pending_bytes -= count
         self.pending_rows -= rows
+        self._tell_from = _next_told(self.pending_bytes)
         self._board.note_unsynced(self.pending_rows)
 
     def _shared_by(self, job: Job) -> Followed:
@@ -153,18 +160,18 @@ class OutcomeWriter:
         return self.shared
 
     def _note(self, count: int) -> None:
-        before = self.pending_bytes
-        self.pending_bytes = after = before + count
         self.pending_rows += 1
-        self._board.cells[-1] = -self.pending_rows  # as note_unsynced, and the next as _note_bytes, without the calls
-        if before == 0 or before < GROUP_BYTES <= after:
-            self._on_recorded(after >= GROUP_BYTES)
+        self._board.note_unsynced(self.pending_rows)
+        self._note_bytes(count)
 
     def _note_bytes(self, count: int) -> None:
-        before = self.pending_bytes
-        self.pending_bytes = after = before + count
-        if before == 0 or before < GROUP_BYTES <= after:
-            self._on_recorded(after >= GROUP_BYTES)
+        self.pending_bytes += count
+        if self.pending_bytes >= self._tell_from:
+            self._tell(self.pending_bytes)
+
+    def _tell(self, pending: int) -> None:
+        self._tell_from = _next_told(pending)
+        self._on_recorded(pending >= GROUP_BYTES)
 
     def _included(self, job: Job, ms: int, attempts: int, parts: bytes) -> bytes:
         """Encode the further members of the output line that `output.include` asks for.
@@ -178,6 +185,11 @@ class OutcomeWriter:
             meta = {"provider": _provider(job) or None, "attempts": attempts, "requests": job.requests, "ms": ms}
             members += b',"meta":' + msgspec.json.encode(meta)
         return members + (parts or self._no_parts)
+
+
+def _next_told(pending: int) -> float:
+    """Return at how many pending bytes there is something to tell next: there are any, or enough for a group."""
+    return inf if pending >= GROUP_BYTES else GROUP_BYTES if pending else 1
 
 
 def _provider(job: Job) -> str:
