@@ -155,10 +155,10 @@ def failing(status: int) -> Failure:
 def test_what_a_gateway_says_is_no_word_of_a_row_until_somebody_has_answered_in_the_run() -> None:
     wire: Any = Wire(lambda *_: reply())
     provider = Provider(0, "main", wire, url="http://h.example/v1/chat/completions")
-    assert provider.is_not_there(failing(502))
-    assert not provider.is_not_there(failing(500)), "that may be the row's"
+    assert provider.standing.is_not_there(failing(502))
+    assert not provider.standing.is_not_there(failing(500)), "that may be the row's"
     provider.apply(Lease(0, 1, inf, 1, known=True), 0.0)
-    assert not provider.is_not_there(failing(502))
+    assert not provider.standing.is_not_there(failing(502))
 
 
 def test_silence_is_told_of_a_provider_from_which_nothing_has_come() -> None:
@@ -174,8 +174,8 @@ def test_silence_is_told_of_a_provider_from_which_nothing_has_come() -> None:
 def test_why_rows_failed_before_any_answer_is_told_while_it_is_the_same_for_all() -> None:
     wire: Any = Wire(lambda *_: reply())
     provider = Provider(0, "main", wire)
-    provider.refused(failing(400))
-    provider.refused(failing(400))
+    provider.standing.refused(failing(400))
+    provider.standing.refused(failing(400))
     assert "HTTP 400" in provider.taken(rows_wait=False, paced=False).refusal
-    provider.refused(failing(422))
+    provider.standing.refused(failing(422))
     assert not provider.taken(rows_wait=False, paced=False).refusal

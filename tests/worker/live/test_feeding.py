@@ -8,7 +8,7 @@ import pytest
 from rowmill.store.in_flight import read_board
 from rowmill.transport import faults
 from rowmill.worker import outcome_writer as writers
-from rowmill.worker.live import dispatcher as pipelines
+from rowmill.worker.live import admission as pipelines
 from tests.worker.live.conftest import Result, Start, Wire, failure, reply, run
 
 # Feeding

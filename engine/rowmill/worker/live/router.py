@@ -30,7 +30,7 @@ class Router:
 
     def sent(self) -> int:
         """Return how many requests all of them have been sent so far."""
-        return sum(provider.report.requests for provider in self.providers)
+        return sum(provider.sums.requests for provider in self.providers)
 
     def choose(self, request: Request, last: Asked | None, now: float) -> Provider | None:
         """Return who takes this request now; None where nobody may send it. `last` is where it failed before."""
@@ -80,7 +80,7 @@ class Router:
         due = lease.ready_at(provider.debit(request) if lease.limited else 0, now)
         # A lease of no rate at all, out of its turn, is waited for as well; a lease that is over is not.
         if due > now and (due < inf or (lease.limited and now < lease.expires)):
-            provider.report.wants_rate = True
+            provider.sums.wants_rate = True
         return due
 
     def due(self, provider: Provider, request: Request, now: float) -> float:
