@@ -31,6 +31,7 @@ from rowmill.store.cache.keys import keying
 from rowmill.store.cache.shared_results import decode, encode
 from rowmill.worker.defects import defect
 from rowmill.worker.job import FOLLOWING, READY, Job
+from rowmill.worker.live.keeper import Keeper
 
 _TICK_S = 0.05  # results are published, and claims of others looked up, this often
 _MISSED_S = 0.002  # after the lock was missed: about as long as another holds it
@@ -38,7 +39,6 @@ _LOOKS = 2_000  # claims of others that are looked up at a time: the lock must n
 _ROWS = 10_000  # that wait here, until feeding stops
 _BYTES = 32 << 20  # of their lines and requests
 _STORE_S = 0.25  # answers are put into the store this often: a larger group writes fewer pages
-_STORE_BYTES = 32 << 20  # of answers that wait for the store, until feeding stops
 
 
 class Dedup:
@@ -66,10 +66,8 @@ class Dedup:
         """
         self._key = keying(salt)
         self._claims = claims
-        self._replies = replies
         self._record = record
         self._send = send
-        self._note = note
         self.hits = 0
         self.duplicates = 0
         self.spared = Spent()
@@ -82,13 +80,10 @@ class Dedup:
         self._looked = 0  # of those elsewhere, so many have been looked up in this round
         self._unpublished: list[tuple[bytes, bytes]] = []  # (key, result)
         self._released: list[bytes] = []
-        self._to_store: list[tuple[bytes, bytes]] = []
-        self._to_store_bytes = 0
-        self._told = False  # that answers were not kept
+        self._keeper = None if replies is None else Keeper(replies, on_room=self._note_room, note=note)
         self._missed = False
         self._work = asyncio.Event()  # something waits for the lock
         self._urgent = asyncio.Event()  # the lock was missed
-        self._stored = asyncio.Event()  # something waits for the store
         self._room = asyncio.Event()
         self._room.set()
 
@@ -121,8 +116,8 @@ class Dedup:
             followers.append(job)
             taken.append(job)
         self._hold(taken)
-        if fresh and self._replies is not None:
-            self._take_hits(self._replies, fresh, now)
+        if fresh and self._keeper is not None:
+            self._take_hits(self._keeper, fresh, now)
         unclaimed.update(fresh)
         return self._exchange(now, look=False) if unclaimed else []
 
@@ -133,14 +128,13 @@ class Dedup:
         """
         return self._exchange(now, look=True)
 
-    def _take_hits(self, replies: Replies, fresh: dict[bytes, list[Job]], now: float) -> None:
-        for key, (serial, data) in replies.get(list(fresh)).items():
+    def _take_hits(self, keeper: Keeper, fresh: dict[bytes, list[Job]], now: float) -> None:
+        for key, (serial, data) in keeper.get(list(fresh)).items():
             jobs = fresh.pop(key)
             self._pass_on(jobs, decode(data), now)
             if serial <= self._claims.floor:
                 self.hits += len(jobs)
                 self.duplicates -= len(jobs)
-        self._note_loss(replies)
 
     def _exchange(self, now: float, *, look: bool) -> list[Job]:
         """Take the lock, if nobody has it: tell what has ended here, then claim."""
@@ -222,10 +216,8 @@ class Dedup:
     def answered(self, job: Job, answer: Answer, now: float) -> None:
         """Hear that a row that leads has its answer."""
         data = self._encoded(job, answer)
-        if self._replies is not None and not self._told:
-            self._to_store.append((job.key, data))
-            self._to_store_bytes += len(data)
-            self._stored.set()
+        if self._keeper is not None:
+            self._keeper.keep(job.key, data)
         self._over(job, answer, data, now)
 
     def failed(self, job: Job, failure: Failure, now: float) -> None:
@@ -279,7 +271,7 @@ class Dedup:
         self._note_room()
 
     def _note_room(self) -> None:
-        if self.rows < _ROWS and self.bytes < _BYTES and self._to_store_bytes < _STORE_BYTES:
+        if self.rows < _ROWS and self.bytes < _BYTES and (self._keeper is None or self._keeper.keeps_up):
             self._room.set()
         else:
             self._room.clear()
@@ -288,7 +280,10 @@ class Dedup:
 
     async def run(self) -> None:
         """Poll, and put answers into the store, until cancelled. Raises `MachineError`."""
-        await asyncio.gather(self._poll_often(), self._store())
+        parts = [self._poll_often()]
+        if self._keeper is not None:
+            parts.append(self._store_often(self._keeper))
+        await asyncio.gather(*parts)
 
     async def _poll_often(self) -> None:
         while True:
@@ -305,31 +300,16 @@ class Dedup:
             if leaders := self.poll(monotonic()):
                 self._send(leaders)
 
-    async def _store(self) -> None:
+    async def _store_often(self, keeper: Keeper) -> None:
         while True:
-            await self._stored.wait()
+            await keeper.wanted()
             await asyncio.sleep(_STORE_S)
-            await self.flush()
+            await keeper.flush()
 
     async def flush(self) -> None:
         """Put the answers that wait for it into the persistent store."""
-        replies, answers, size = self._replies, self._to_store, self._to_store_bytes
-        self._stored.clear()
-        if replies is None or not answers:
-            return
-        self._to_store = []
-        kept = await asyncio.get_running_loop().run_in_executor(None, replies.put, answers)
-        self._to_store_bytes -= size
-        self._note_room()
-        self._note_loss(replies)
-        if not kept and not self._told:
-            self._told = True
-            self._note("another process was writing to the reply cache for too long: nothing is kept")
-
-    def _note_loss(self, replies: Replies) -> None:
-        if replies.problem is not None and not self._told:
-            self._told = True
-            self._note(replies.problem)
+        if self._keeper is not None:
+            await self._keeper.flush()
 
     def _published(self) -> bool:
         """Tell what has ended here, if nobody else has the lock."""
@@ -346,9 +326,8 @@ class Dedup:
         """Publish and store what is left, and close everything. For the worker's end, when `run` has been cancelled."""
         while self._unpublished and not self._published():  # noqa: ASYNC110 - no event tells that another process is through
             await asyncio.sleep(_MISSED_S)
-        await self.flush()
-        if self._replies is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._replies.close)
+        if self._keeper is not None:
+            await self._keeper.close()
         self._claims.close()
 
 

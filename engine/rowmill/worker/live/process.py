@@ -10,12 +10,10 @@ error that would stop any worker, which it reports before it goes.
 import asyncio
 import resource
 from multiprocessing.connection import Connection
-from pathlib import Path
 from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from rowmill.core import tallies
 from rowmill.core.amounts import Amount
 from rowmill.core.counts import Counters
 from rowmill.core.defects import told
@@ -41,19 +39,17 @@ from rowmill.ipc.messages import (
     Want,
 )
 from rowmill.store.checkpoint import Checkpoint
-from rowmill.store.in_flight import BoardHead, InflightBoard
-from rowmill.transport import dead_ends, faults, open_transport
+from rowmill.transport import faults
 from rowmill.worker.job import OpenShard
+from rowmill.worker.live import opening
 from rowmill.worker.live.committer import Committer
 from rowmill.worker.live.dispatcher import Dispatcher
-from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.tally import Tally
 from rowmill.worker.outcome_writer import OutcomeWriter
 from rowmill.worker.supervised import SupervisedWorker
 
 if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
-    from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
 _SILENT_S = 8.0  # after the first lease: where nothing has come by then, people want to know
@@ -84,12 +80,12 @@ class _Worker(SupervisedWorker):
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._orphaned = False  # the supervisor is gone
         self._leased = False  # ever
-        self._reservations = self._open_reservations() if setup.capped else None
+        self._reservations = opening.reservations(setup, self._on_short) if setup.capped else None
 
     async def run(self) -> None:
         setup = self._setup
         loop = asyncio.get_running_loop()
-        board = self._open_board()
+        board = opening.board(setup, self._directory)
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
         config = setup.config
         self._writer = OutcomeWriter(
@@ -98,7 +94,7 @@ class _Worker(SupervisedWorker):
             include=frozenset(config.output.include),
             on_recorded=self._committer.on_recorded,
         )
-        self._providers = self._open_providers()
+        self._providers = opening.providers(setup, self._task, lambda text: self._tell(Note(text, once=True)))
         self._dispatcher = Dispatcher(
             task=self._task,
             providers=self._providers,
@@ -118,7 +114,7 @@ class _Worker(SupervisedWorker):
         )
         self._tally = Tally(board.counts, self._providers, self._count, list(faults.TABLE))
         self._dispatcher.keep(self._tally)
-        self._dedup = self._open_dedup()
+        self._dedup = self._share() if config.cache.use != "off" else None
         loop.add_reader(self._pipe.fileno(), self._on_message)
         processes.stay_awake(self._dispatcher.halt)
         self._tell(Ready())
@@ -142,68 +138,13 @@ class _Worker(SupervisedWorker):
         self._tally.leave()
         board.leave()
 
-    def _open_board(self) -> InflightBoard:
-        """Make the board. Whoever finds it there removes it, once what it says is written down."""
-        setup = self._setup
-        providers = [provider.name for provider in setup.config.provider]
-        head = BoardHead(
-            f"{setup.session}-{setup.incarnation}", setup.slots, providers, tallies.names(len(providers), faults.TABLE)
+    def _share(self) -> "Dedup":
+        """Share requests with the other workers."""
+        feeder = self._dispatcher.feeder
+        dedup = opening.dedup(
+            self._setup, self._directory.claims, record=self._writer.follow, send=feeder.lead, note=self._note
         )
-        return InflightBoard.create(self._directory.board_path(setup.incarnation), setup.slots, head)
-
-    def _open_providers(self) -> list[Provider]:
-        config = self._setup.config
-        numbers = {provider.name: number for number, provider in enumerate(config.provider)}
-        return [
-            Provider(
-                number,
-                provider.name,
-                open_transport(
-                    config.client.transport,
-                    endpoint,
-                    api=config.task.api,
-                    concurrency=self._setup.slots,
-                    note=lambda text: self._tell(Note(text, once=True)),
-                ),
-                weight=provider.weight,
-                secrets=endpoint.secrets,
-                fallback=[numbers[name] for name in provider.fallback],
-                fallback_on=provider.fallback_on,
-                rewrite=None if provider.model is None else self._task.asking(provider.model),
-                most_output=self._task.reply_tokens,
-                by_model=config.names_models,
-                workers=self._setup.workers,
-                url=dead_ends.url_of(endpoint, config.task.api),
-            )
-            for number, (provider, endpoint) in enumerate(zip(config.provider, self._setup.endpoints, strict=True))
-        ]
-
-    def _open_reservations(self) -> "Reservations":
-        from rowmill.budget.credit import Credit
-        from rowmill.worker.live.reservations import Reservations
-
-        return Reservations(Credit(), self._setup.prices, self._on_short)
-
-    def _open_dedup(self) -> "Dedup | None":
-        """Share requests with the other workers, where the configuration says so."""
-        config = self._setup.config
-        cache = config.cache
-        if cache.use == "off":
-            return None
-        from rowmill.store.cache.claims import Claims
-        from rowmill.store.cache.kept_replies import Replies
-        from rowmill.store.cache.keys import salt
-        from rowmill.worker.live.dedup import Dedup
-
-        dedup = Dedup(
-            salt=salt(config),
-            claims=Claims(self._directory.claims, self._setup.claimant),
-            replies=Replies(Path(cache.dir).expanduser(), cache.max_mb) if cache.use == "disk" else None,
-            record=self._writer.follow,
-            send=self._dispatcher.feeder.lead,
-            note=self._note,
-        )
-        self._dispatcher.feeder.share(dedup)
+        feeder.share(dedup)
         return dedup
 
     # Messages

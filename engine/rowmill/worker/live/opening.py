@@ -1,0 +1,84 @@
+"""What a worker has open while it runs, made of its setup: board, providers, and what not every run needs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rowmill.core import tallies
+from rowmill.core.amounts import Amount
+from rowmill.core.wire import Answer, Failure
+from rowmill.ipc.messages import Setup
+from rowmill.store.in_flight import BoardHead, InflightBoard
+from rowmill.store.run_directory import RunDirectory
+from rowmill.tasks import Task
+from rowmill.transport import dead_ends, faults, open_transport
+from rowmill.worker.job import Job
+from rowmill.worker.live.provider import Provider
+
+if TYPE_CHECKING:
+    from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
+    from rowmill.worker.live.reservations import Reservations  # only where there is a budget
+
+
+def board(setup: Setup, directory: RunDirectory) -> InflightBoard:
+    """Make the board. Whoever finds it there removes it, once what it says is written down."""
+    names = [provider.name for provider in setup.config.provider]
+    counts = tallies.names(len(names), faults.TABLE)
+    head = BoardHead(f"{setup.session}-{setup.incarnation}", setup.slots, names, counts)
+    return InflightBoard.create(directory.board_path(setup.incarnation), setup.slots, head)
+
+
+def providers(setup: Setup, task: Task, note: Callable[[str], None]) -> list[Provider]:
+    """Open the transports of all providers. `note`: is told what is to be said once of one."""
+    config = setup.config
+    numbers = {provider.name: number for number, provider in enumerate(config.provider)}
+    return [
+        Provider(
+            number,
+            provider.name,
+            open_transport(config.client.transport, endpoint, api=config.task.api, concurrency=setup.slots, note=note),
+            weight=provider.weight,
+            secrets=endpoint.secrets,
+            fallback=[numbers[name] for name in provider.fallback],
+            fallback_on=provider.fallback_on,
+            rewrite=None if provider.model is None else task.asking(provider.model),
+            most_output=task.reply_tokens,
+            by_model=config.names_models,
+            workers=setup.workers,
+            url=dead_ends.url_of(endpoint, config.task.api),
+        )
+        for number, (provider, endpoint) in enumerate(zip(config.provider, setup.endpoints, strict=True))
+    ]
+
+
+def reservations(setup: Setup, on_short: Callable[[Amount, Amount], None]) -> "Reservations":
+    """Open what is reserved of the budget."""
+    from rowmill.budget.credit import Credit
+    from rowmill.worker.live.reservations import Reservations
+
+    return Reservations(Credit(), setup.prices, on_short)
+
+
+def dedup(
+    setup: Setup,
+    claims: Path,
+    *,
+    record: Callable[[Job, Answer | Failure, float], None],
+    send: Callable[[list[Job]], None],
+    note: Callable[[str], None],
+) -> "Dedup":
+    """Open what the workers share of their requests; `record`, `send` and `note` as in `Dedup`."""
+    from rowmill.store.cache.claims import Claims
+    from rowmill.store.cache.kept_replies import Replies
+    from rowmill.store.cache.keys import salt
+    from rowmill.worker.live.dedup import Dedup
+
+    cache = setup.config.cache
+    return Dedup(
+        salt=salt(setup.config),
+        claims=Claims(claims, setup.claimant),
+        replies=Replies(Path(cache.dir).expanduser(), cache.max_mb) if cache.use == "disk" else None,
+        record=record,
+        send=send,
+        note=note,
+    )
