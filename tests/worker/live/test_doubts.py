@@ -165,7 +165,7 @@ def test_silence_is_told_of_a_provider_from_which_nothing_has_come() -> None:
     wire: Any = Wire(lambda *_: reply())
     provider = Provider(0, "main", wire, url="http://h.example/v1/chat/completions")
     assert not provider.silence(8.0, 600.0), "nothing was sent"
-    provider.in_flight = provider.report.requests = 2
+    provider.in_flight = provider.sent = 2
     assert "main: no answer yet from http://h.example/v1/chat/completions after 8 s" in provider.silence(8.0, 600.0)
     provider.in_flight = 1
     assert not provider.silence(8.0, 600.0), "something has come back"

@@ -120,8 +120,9 @@ class Admission:
         job.provider = provider
         job.started = now
         job.requests += 1
-        self.alone = job.alone
-        provider.sums.requests = provider.counts[REQUESTS] = provider.sums.requests + 1
+        if job.alone:
+            self.alone = True
+        provider.sent = provider.counts[REQUESTS] = provider.sent + 1
         provider.in_flight += 1
         if provider.in_flight >= provider.allowed:
             provider.full += 1

@@ -30,7 +30,8 @@ class Provider:
     """One provider in one worker.
 
     in_flight, allowed: requests on the wire, and how many may be.
-    sums: the report that goes to the supervisor, but for what every answer adds to: `report` has all.
+    sent: requests so far.
+    sums: the report that goes to the supervisor, but for what every request adds to: `report` has all.
     counts: where those sums go that are written down at once: on the worker's board, if it has one (see `tally`).
     standing: what its failures and refusals have shown so far.
     """
@@ -38,8 +39,8 @@ class Provider:
     __slots__ = (
         "_answered", "_by_model", "_completion_tokens", "_estimate", "_largest", "_prompt_tokens", "_reply_s",
         "_sent_before", "allowed", "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "full",
-        "in_flight", "lease", "look_at", "most_output", "name", "number", "rewrite", "secrets", "send", "standing",
-        "stride", "sums", "transport", "tripped", "turn",
+        "in_flight", "lease", "look_at", "most_output", "name", "number", "rewrite", "secrets", "send", "sent",
+        "standing",         "stride", "sums", "transport", "tripped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +77,7 @@ class Provider:
         self.in_flight = 0
         self.allowed = 0
         self.sums = ProviderReport()
-        self._answered = self._prompt_tokens = self._completion_tokens = 0
+        self.sent = self._answered = self._prompt_tokens = self._completion_tokens = 0
         self._reply_s = 0.0
         self.counts: MutableSequence[int] | memoryview[int] = array("q", bytes(8 * len(tallies.OF_PROVIDER)))
         self.closed = False
@@ -101,6 +102,7 @@ class Provider:
     def report(self) -> ProviderReport:
         """The report as it stands."""
         report = self.sums
+        report.requests = self.sent
         report.answered = self._answered
         report.prompt_tokens = self._prompt_tokens
         report.completion_tokens = self._completion_tokens
@@ -242,7 +244,7 @@ class Provider:
 
     def silence(self, seconds: float, timeout_s: float) -> str:
         """Return what to say where requests were taken and nothing came back for so long; "" where something did."""
-        if not 0 < self.in_flight == self.sums.requests:
+        if not 0 < self.in_flight == self.sent:
             return ""
         text = self.standing.silence(seconds, timeout_s)
         return text and f"provider {self.name}: {text}"
@@ -268,8 +270,8 @@ class Provider:
         rows_wait: there is a row to be sent. paced: one that was found to have to wait.
         """
         report = self.report
-        sent = report.requests - self._sent_before
-        self._sent_before = report.requests
+        sent = self.sent - self._sent_before
+        self._sent_before = self.sent
         full = self.in_flight >= self.allowed
         report.busy = self.full / sent if sent else float(full)
         self.full = 0

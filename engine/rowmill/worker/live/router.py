@@ -30,7 +30,7 @@ class Router:
 
     def sent(self) -> int:
         """Return how many requests all of them have been sent so far."""
-        return sum(provider.sums.requests for provider in self.providers)
+        return sum(provider.sent for provider in self.providers)
 
     def choose(self, request: Request, last: Asked | None, now: float) -> Provider | None:
         """Return who takes this request now; None where nobody may send it. `last` is where it failed before."""
