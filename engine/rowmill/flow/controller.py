@@ -21,6 +21,7 @@ from rowmill.flow.doubt import ROWS_UNPROVEN
 from rowmill.flow.leases.allocator import LeaseAllocator
 from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.limits.provider_limits import ProviderLimits
+from rowmill.flow.patience import Patience
 from rowmill.flow.pause import Pause
 from rowmill.flow.traffic import RATE_S, Traffic
 
@@ -28,14 +29,9 @@ _RELEASE_S = 5.0  # a release takes as long as the pause did, and no longer than
 _START_S = 10.0  # from its first lease; after that what a rate takes has been found
 _FEW = 4  # replies, before which their time says nothing
 _ROOM = 1.5  # times the requests in flight that a rate takes: reply times vary
-_WHOLE = 0.9  # of a request's time
 _SPENT = 0.98  # of a rate, the share from which on it is used up
 _FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
-_NEVER_ANSWERED_S = 60.0  # failing from the start for so long: nothing that passes
-# Likewise where the way to it is what fails, and there is nobody else to ask: a server that starts gets the first.
-_DEAD_END_S = {"nothing": 3.0, "another": 2.0}
 _DOUBT_S = 0.5  # by then every worker has said what it was answered
-_ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
 
 
 class ProviderController:
@@ -75,17 +71,9 @@ class ProviderController:
         # What this machine can still take
         self._factor = 1.0
         self._machine_paused = self._saturated = False
-        self._failing_since: float | None = None
         self._refusal = ""  # the latest that a worker gave for what may be the provider's refusal
-        self._timeout_s = provider.timeout_s
-        self._returned = 0  # requests that were in flight and are not, at the last tick
-        self._heard_at = now  # and when that last changed, or nothing was in flight
+        self._patience = Patience(provider.timeout_s, now)
         self._doubted_since: float | None = None  # so many rows were refused, and none answered
-        self._unanswered_since: float | None = None  # the first failure came, where nothing was ever answered
-        self._reason = ""  # the latest that a worker gave for a failing provider
-        self._told = ""  # of these, the latest that is in the log
-        self._dead_end: DeadEnd = ""  # what it says of the way there, where nothing was ever answered
-        self._worked_before = False
         self._paused_s = 0.0  # in all
         self._in_flight_max = 0
         self.allowed = 0
@@ -118,7 +106,7 @@ class ProviderController:
         if report.doubted and report.refusal:
             self._refusal = report.refusal
         if report.trouble:
-            self._reason, self._dead_end = report.trouble, report.dead_end
+            self._patience.trouble(report.trouble, report.dead_end)
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
         used = (report.requests - before.requests) / seconds, (report.tokens - before.tokens) / seconds
         self._allocator.report(holder, report, used, now)
@@ -149,7 +137,7 @@ class ProviderController:
 
     def worked_before(self) -> None:
         """Take note that an earlier session of the run was answered: what fails now is an outage."""
-        self._worked_before = True
+        self._patience.answered = True
 
     def tripped(self, reason: str, dead_end: DeadEnd = "", since: float = 0.0) -> None:
         """Take note that a worker has stopped by itself: it saw nothing but failures.
@@ -157,17 +145,16 @@ class ProviderController:
         dead_end: what they say of the way there, since when.
         """
         self._tripped = True
-        self._reason, self._dead_end = reason, dead_end
-        if dead_end and self._failing_since is None:
-            self._failing_since = since
+        self._patience.tripped(reason, dead_end, since)
 
     def close(self, reason: str) -> None:
         """Send nothing more in this session."""
         if self.closed is None:
             self.closed = reason
             # Once is enough for what may be a line of advice; the end of the session says it again.
-            told = reason if reason != self._told else "nothing has changed"
-            self.events.append(f"provider {self.name}: closed: {told.removesuffix(f': {self._told}')}")
+            before = self._patience.told
+            told = reason if reason != before else "nothing has changed"
+            self.events.append(f"provider {self.name}: closed: {told.removesuffix(f': {before}')}")
 
     # What follows
 
@@ -181,6 +168,7 @@ class ProviderController:
         """Look at what has happened since the last tick, about a quarter of a second ago."""
         total, before = self._traffic.total, self._before
         self._before = total
+        self._patience.answered |= total.answered > 0
         answered = total.answered - before.answered
         in_flight = self.in_flight
         self._in_flight_max = max(self._in_flight_max, in_flight)
@@ -212,7 +200,8 @@ class ProviderController:
         )
         self._tripped = False
         self._doubt(now)
-        self._listen(now, total, before)
+        unhealthy = total.unhealthy > before.unhealthy
+        self._patience.listen(now, requests=total.requests, in_flight=in_flight, unhealthy=unhealthy)
         self._breaker.eager = self.at_dead_end
         self._follow(now)
         if not self._pause.active and self._breaker.state == "closed":
@@ -227,18 +216,6 @@ class ProviderController:
                 busy=in_flight >= _FULL * self.allowed and self._traffic.wants_slots,
                 paced=self._saturated or self._paced(now),
             )
-
-    def _listen(self, now: float, total: ProviderSums, before: ProviderSums) -> None:
-        """Find out since when there are nothing but failures, where nothing was ever answered.
-
-        Requests that were out for their whole time and brought nothing have been a failure since they were sent.
-        """
-        if self._unanswered_since is None and total.unhealthy > before.unhealthy:
-            whole = now - self._heard_at >= _WHOLE * self._timeout_s
-            self._unanswered_since = self._heard_at if whole else now
-        returned = total.requests - self.in_flight
-        if returned != self._returned or not self.in_flight:
-            self._returned, self._heard_at = returned, now
 
     def _doubt(self, now: float) -> None:
         """Close a provider that has refused so many rows, over all workers, and answered none."""
@@ -263,7 +240,7 @@ class ProviderController:
             failing=self._breaker.state in ("open", "probing"),
             proven=self._before.answered > 0,
             silent=self._limits.silent,
-            known=self._answered,
+            known=self._patience.answered,
         )
         self._allocator.set_capacity(capacity, now)
         return self._allocator.renew(now)
@@ -306,42 +283,25 @@ class ProviderController:
         if state == self._state:
             return
         if state == "open" and self._state == "closed":
-            self._failing_since = now if self._failing_since is None else self._failing_since
             self._concurrency.pause(now)
-            self.events.append(f"provider {self.name}: failing; only probes are sent: {self._reason}")
-            self._told = self._reason
+            self.events.append(f"provider {self.name}: failing; only probes are sent: {self._patience.opened(now)}")
         elif state == "half-open":
             self.events.append(f"provider {self.name}: answers again")
         elif state == "closed":
-            self._failing_since = None
+            self._patience.closed()
         self._state = state
 
     @property
     def at_dead_end(self) -> bool:
         """Whether nothing was ever answered, and the way there is what fails."""
-        return self._failing_since is not None and bool(self._dead_end) and not self._answered
-
-    @property
-    def _answered(self) -> bool:
-        return self._worked_before or self._before.answered > 0
+        return self._patience.at_dead_end
 
     def hopeless(self, now: float, *, others: bool = False) -> str | None:
         """Return why it is no use to wait any longer for a failing provider; None where it is.
 
         others: there are providers that may be well.
         """
-        since = self._failing_since
-        if not self._answered and self._unanswered_since is not None and (since is not None or not self.in_flight):
-            since = self._unanswered_since if since is None else min(since, self._unanswered_since)
-        if since is None:
-            return None
-        dead_end = self.at_dead_end and not others
-        patience = _DEAD_END_S[self._dead_end] if dead_end else _ANSWERED_S if self._answered else _NEVER_ANSWERED_S
-        if now - since < patience:
-            return None
-        if dead_end:
-            return self._reason
-        return f"no valid reply for {now - since:.0f} s: {self._reason}"
+        return self._patience.hopeless(now, in_flight=self.in_flight, others=others)
 
     # How it stands
 

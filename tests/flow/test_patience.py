@@ -1,0 +1,38 @@
+"""How long a provider that answers nothing is waited for."""
+
+from rowmill.flow.patience import Patience
+
+MINUTE_S, HOUR_S = 60.0, 3600.0
+
+
+def test_one_that_never_answered_gets_a_minute_and_one_that_did_an_hour() -> None:
+    for answered, patience_s in ((False, MINUTE_S), (True, HOUR_S)):
+        patience = Patience(30.0, 0.0)
+        patience.answered = answered
+        patience.trouble("HTTP 503", "")
+        assert patience.opened(10.0) == patience.told == "HTTP 503"
+        assert patience.hopeless(9.9 + patience_s, in_flight=0, others=False) is None
+        why = patience.hopeless(10.0 + patience_s, in_flight=0, others=False)
+        assert why == f"no valid reply for {patience_s:.0f} s: HTTP 503"
+        patience.closed()
+        assert patience.hopeless(HOUR_S * 9, in_flight=0, others=False) is None
+
+
+def test_a_dead_end_gets_seconds_where_nobody_else_can_be_asked() -> None:
+    patience = Patience(30.0, 0.0)
+    patience.tripped("connection refused", "nothing", since=5.0)
+    assert patience.at_dead_end
+    assert patience.hopeless(7.9, in_flight=0, others=False) is None
+    assert patience.hopeless(8.0, in_flight=0, others=False) == "connection refused"
+    assert patience.hopeless(8.0, in_flight=0, others=True) is None
+    assert repr(patience) == "<failing since 5.0, unanswered since None: connection refused>"
+
+
+def test_requests_that_were_out_for_their_whole_time_have_failed_since_they_were_sent() -> None:
+    for timeout_s, since in ((40.0, 0.0), (200.0, 40.0)):
+        patience = Patience(timeout_s, 0.0)
+        patience.trouble("timeout", "")
+        patience.listen(20.0, requests=4, in_flight=4, unhealthy=False)
+        patience.listen(40.0, requests=4, in_flight=0, unhealthy=True)
+        assert patience.hopeless(since + MINUTE_S - 0.1, in_flight=0, others=False) is None
+        assert patience.hopeless(since + MINUTE_S, in_flight=0, others=False)
