@@ -13,6 +13,7 @@ from rowmill.flow.concurrency.control import Concurrency
 
 TICK_S = 0.25
 SIGMA = 0.3
+TIMEOUT_S = 2.0
 
 
 class Queueing:
@@ -57,6 +58,8 @@ class Simulation:
         self.knee: float | None = None
         self.refuses_above: int | None = None  # in flight
         self.resets = 0.0  # share of requests
+        self.errors = 0.0  # likewise, refused at once
+        self.hangs = 0.0  # likewise, lost after `TIMEOUT_S`
         self.rate: float | None = None  # paced to so many a second
         self.in_flight = 0
         self.most = 0
@@ -114,7 +117,12 @@ class Simulation:
         self._short = True
 
     def _serve(self) -> None:
-        if self.refuses_above is not None and self.in_flight > self.refuses_above:
+        fate = self.rng.random() if self.errors or self.hangs else 1.0
+        if fate < self.errors:
+            self._push(self.now + 0.002, "lost", self.now)
+        elif fate < self.errors + self.hangs:
+            self._push(self.now + TIMEOUT_S, "lost", self.now)
+        elif self.refuses_above is not None and self.in_flight > self.refuses_above:
             self._push(self.now + 0.02, "lost", self.now)
         elif self.rng.random() < self.resets:
             self._push(self.now + self.rng.random() * self.mean_s, "lost", self.now)
@@ -266,6 +274,69 @@ def test_one_percent_of_random_faults_is_no_overload(seed: int, ceiling: int | N
     assert run.lost > 30
     assert run.goodput(10.0, 30.0) >= 0.9 * 50 / run.mean_s
     assert min(limit for at, limit in run.limits if at > 10.0) >= 38
+
+
+@pytest.mark.parametrize(
+    ("errors", "hangs", "resets"),
+    [
+        (0.02, 0.0, 0.0),
+        (0.05, 0.0, 0.0),
+        (0.0, 0.02, 0.0),
+        (0.0, 0.05, 0.0),
+        (0.0, 0.0, 0.05),
+        (0.02, 0.01, 0.01),
+        (0.1, 0.05, 0.05),
+    ],
+)
+@pytest.mark.parametrize("auto", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_faults_at_random_do_not_lower_the_number(
+    seed: int, auto: bool, errors: float, hangs: float, resets: float
+) -> None:
+    run = simulation(median_s=0.25, seed=seed, ceiling=None if auto else 64)
+    run.errors, run.hangs, run.resets = errors, hangs, resets
+    if auto:
+        run.queueing = Queueing(64)
+    run.run(60.0)
+    # What 64 in flight bring, or 64 slots that are never idle: then only the replies take their time.
+    quick = errors + hangs
+    held_s = (1 - quick) * run.mean_s * (1 - resets / 2) + hangs * TIMEOUT_S
+    best = 64 / run.mean_s if auto else 64 / held_s * (1 - quick) * (1 - resets)
+    assert run.goodput(30.0, 60.0) >= 0.9 * best
+
+
+@pytest.mark.parametrize(("slots", "median_s", "sigma"), [(64, 0.25, 1.0), (500, 0.25, SIGMA), (64, 3.0, SIGMA)])
+def test_faults_at_random_are_told_apart_by_servers_of_any_size_and_speed(
+    slots: int, median_s: float, sigma: float
+) -> None:
+    run = simulation(median_s=median_s, sigma=sigma, ceiling=slots)
+    run.errors = 0.04
+    run.run(60.0)
+    assert run.goodput(30.0, 60.0) >= 0.9 * slots / run.mean_s
+
+
+@pytest.mark.parametrize("ceiling", [None, 200])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_server_that_refuses_above_a_number_and_at_random_is_used_up_to_it(seed: int, ceiling: int | None) -> None:
+    run = simulation(median_s=0.2, seed=seed, ceiling=ceiling)
+    run.refuses_above = 50
+    run.errors = 0.03
+    run.run(60.0)
+    assert run.goodput(20.0, 60.0) >= 0.65 * 50 / run.mean_s
+    assert all(limit < 75 for at, limit in run.limits if at > 20.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_server_that_loses_half_its_room_is_found_although_it_fails_at_random_too(seed: int) -> None:
+    run = simulation(median_s=0.2, seed=seed, ceiling=100)
+    run.refuses_above = 100
+    run.errors = 0.04
+    run.run(30.0)
+    assert run.goodput(20.0, 30.0) >= 0.9 * 100 / run.mean_s
+    run.refuses_above = 50
+    run.run(60.0)
+    assert all(limit < 75 for at, limit in run.limits if at > 40.0)
+    assert run.goodput(40.0, 60.0) >= 0.85 * 50 / run.mean_s
 
 
 @pytest.mark.parametrize("ceiling", [None, 200])

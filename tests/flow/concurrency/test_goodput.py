@@ -1,4 +1,4 @@
-"""What replies say about goodput, reply time and losses."""
+"""What replies say about goodput and reply time."""
 
 import pytest
 
@@ -88,33 +88,12 @@ def test_more_replies_and_larger_steps_leave_less_to_chance() -> None:
     assert measured(40, 0.2).uncertainty(base) < measured(25, 0.2).uncertainty(base)
 
 
-@pytest.mark.parametrize(
-    ("answered", "lost", "burst"),
-    [(0, 1, False), (0, 2, True), (9, 1, False), (5, 3, True), (1000, 10, False), (1000, 60, True)],
-)
-def test_a_burst_is_more_than_chance_would_have_it(answered: int, lost: int, burst: bool) -> None:
-    recent = Recent()
-    recent.add(TICK_S, answered, lost, answered * 0.1, 10)
-    assert recent.burst is burst
-
-
-def test_losses_are_forgotten_with_time_and_after_a_decision() -> None:
-    recent = Recent()
-    recent.add(TICK_S, 10, 10, 1.0, 10)
-    recent.add(60.0, 10, 0, 1.0, 10)
-    assert not recent.burst
-    recent.add(TICK_S, 10, 10, 1.0, 10)
-    assert recent.burst
-    recent.forget_losses()
-    assert not recent.burst
-
-
 def test_the_mean_reply_time_is_that_of_the_latest_replies() -> None:
     recent = Recent()
     for _ in range(100):
-        recent.add(TICK_S, 100, 0, 10.0, 10)
+        recent.add(TICK_S, 100, 10.0, 10)
     for _ in range(20):
-        recent.add(TICK_S, 100, 0, 30.0, 10)
+        recent.add(TICK_S, 100, 30.0, 10)
     assert recent.mean_reply_s == pytest.approx(0.3, rel=0.05)
-    recent.add(3600.0, 0, 0, 0.0, 0)
+    recent.add(3600.0, 0, 0.0, 0)
     assert recent.mean_reply_s == pytest.approx(0.3, rel=0.05)

@@ -50,7 +50,7 @@ class Climb:
             reply_s = self.server(limit)
             answered = round(limit / reply_s * TICK_S)
             before = self.search.phase
-            self.recent.add(TICK_S, answered, 0, answered * reply_s, limit)
+            self.recent.add(TICK_S, answered, answered * reply_s, limit)
             self.search.measure(self.now, TICK_S, answered, answered * reply_s, limit, used=used)
             if self.search.limit != self.tried[-1]:
                 self.tried.append(self.search.limit)

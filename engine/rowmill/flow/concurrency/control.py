@@ -2,8 +2,9 @@
 
 - With `auto`, `search` finds the number from the goodput; without, the user's number is a ceiling.
 - Losses (429, 503, 529, timeouts, resets) are TCP's congestion signal (Jacobson 1988). They count once in a reply
-  time: what was in flight comes back late. A share of random faults is no congestion. Growth back to the former
-  number is fast, and beyond it slow, as in CUBIC (RFC 9438); goodput decides nothing meanwhile.
+  time: what was in flight comes back late. Growth back to the former number is fast, and beyond it slow, as in CUBIC
+  (RFC 9438); goodput decides nothing meanwhile. A share of random faults is no congestion: where fewer in flight change
+  nothing in it (`losses`), the number is at once what it was.
 - A release after silence doubles from little, as slow start does (RFC 5681), so that a provider which has just
   recovered meets no stampede.
 - Growth only while what is allowed is used (Netflix concurrency-limits): with rows waiting for slots, and not for the
@@ -16,12 +17,15 @@ from typing import Literal
 import msgspec
 
 from rowmill.flow.concurrency.goodput import Recent
+from rowmill.flow.concurrency.losses import Losses
 from rowmill.flow.concurrency.search import Search
 
 _START = 8
 
 _SHRINK = 0.7
-_LEAST_QUIET_S = 0.5  # after a shrink; otherwise one mean reply time
+_DRAINED = 1.1  # of the limit: with more in flight, what was sent before the latest shrink is not back
+_LEAST_QUIET_S = 0.5  # after a shrink; otherwise one mean reply time, or as long as it takes to be lost
+_LONGEST_TIMEOUT_S = 30.0  # that is waited for
 _FAST = 1.3  # each reply time, back to the former number
 _NEARLY_FORMER = 0.93  # the former number itself is where losses began
 _FIRST_GAIN = 0.02  # beyond it, each reply time; grows while nothing is lost
@@ -63,11 +67,13 @@ class Concurrency:
         ceiling = max(floor, ceiling)
         self._auto = auto
         self._recent = Recent()
+        self._losses = Losses()
         self._search = Search(
             min(max(floor, _START), ceiling) if auto else ceiling, floor=floor, ceiling=ceiling, recent=self._recent
         )
         self._at = now
         self._regrowing = False
+        self._starting = False  # slow start was under way at the first of these losses
         self._former = ceiling  # where losses began
         self._gain = _FIRST_GAIN
         self._patience_s = _PATIENCE_S
@@ -140,8 +146,14 @@ class Concurrency:
         paced: rows waited for something else than slots, as the rate.
         """
         seconds, self._at = min(_LONGEST_TICK_S, now - self._at), now
-        self._recent.add(seconds, answered, lost if now >= self._quiet_until else 0, reply_s, in_flight)
-        if self._recent.burst:
+        self._recent.add(seconds, answered, reply_s, in_flight)
+        late = now < self._quiet_until or in_flight > _DRAINED * self.limit + 1
+        self._losses.add(seconds, answered, lost, self._recent.mean_reply_s, in_flight, late=late)
+        if self._losses.verdict() == "chance":
+            self._undo(now)
+            return
+        starting = self._auto and not self._regrowing and self._search.phase == "slow start"
+        if self._losses.burst(starting=starting):
             self._shrink(now)
             return
         if self._ramp is not None:
@@ -152,22 +164,25 @@ class Concurrency:
         self._make_headroom(seconds, busy=busy, paced=paced)
         used = busy and not paced
         if self._regrowing:
-            if used and now >= self._grow_at:
+            if used and now >= self._grow_at and not self._losses.waits(now):
                 self._regrow(now)
         elif self._auto:
             self._search.measure(now, seconds, answered, reply_s, in_flight, used=used)
 
     def _shrink(self, now: float) -> None:
+        released = self._ramp is not None
         at, found, self._ramp = self.limit, self._search.limit, None
-        quiet_s = max(_LEAST_QUIET_S, self._recent.mean_reply_s)
-        self._recent.forget_losses()
+        reply_s = self._recent.mean_reply_s
+        quiet_s = max(_LEAST_QUIET_S, reply_s, min(self._losses.took_s(reply_s), _LONGEST_TIMEOUT_S))
         self._quiet_until = now + quiet_s
         self._grow_at = now + 2 * quiet_s
         if self._search.probes_up:
+            self._losses.forget()
             self._search.reject(now)  # the step up is what brought them
             return
         if self._gain > _FIRST_GAIN:
             # Likewise: the growth beyond the former number is a probe.
+            self._losses.forget()
             self._gain = _FIRST_GAIN
             self._patience_s = min(_LONGEST_PATIENCE_S, 2 * self._patience_s)
             self._grow_at = now + self._patience_s
@@ -175,11 +190,29 @@ class Concurrency:
             self._search.settle(int(found * _NEARLY_FORMER))
             return
         if not self._shrunk:  # otherwise it is the same trouble still
-            self._former = found
+            self._former = max(found, self._former) if self._losses.checking else found
+            self._starting |= self._search.phase == "slow start"
         used = min(at, max(self._recent.peak, at // 2))  # to shrink what is not in use would change nothing
+        if not released:
+            self._losses.check(now + quiet_s, reply_s, used)
+        self._losses.forget()
         self._search.settle(int(used * _SHRINK))
         self._gain = _FIRST_GAIN
         self._regrowing = self._shrunk = True
+
+    def _undo(self, now: float) -> None:
+        """Go back to the number before the losses, which come at random."""
+        self._losses.forget()
+        self._shrunk = False
+        self._grow_at = now + max(_LEAST_QUIET_S, self._recent.mean_reply_s)
+        search = self._search
+        number = min(search.ceiling, max(search.limit, self._former))
+        if self._starting:
+            search.start(number)
+        else:
+            search.settle(number)
+        self._starting = False
+        self._regrowing = not self._auto and number < search.ceiling
 
     def _regrow(self, now: float) -> None:
         self._grow_at = now + max(_LEAST_QUIET_S, self._recent.mean_reply_s)
@@ -190,7 +223,11 @@ class Concurrency:
             search.settle(min(goal, search.times(_FAST)))
         elif self._auto or search.limit >= search.ceiling:
             self._regrowing = False
-            search.settle(search.limit)
+            if self._starting and self._losses.checking:
+                search.start(search.limit)
+            else:
+                search.settle(search.limit)
+            self._starting = False
         else:
             search.settle(search.times(1 + self._gain))
             self._gain *= _GAIN_GROWTH

@@ -1,4 +1,4 @@
-"""What replies say about goodput, reply time and losses: the measurements that `concurrency` decides on."""
+"""What replies say about goodput and reply time: the measurements that `concurrency` decides on."""
 
 from math import exp, log, sqrt
 
@@ -7,9 +7,7 @@ _LONGEST_S = 30.0  # a slow server is judged by fewer replies
 _SPREAD = 0.5  # standard deviation of reply times, as a part of their mean: about what output lengths make it
 _SMALLEST_STEP = 0.04  # logarithm of a ratio of requests in flight that can be told from chance
 
-_LOSSES = 0.02  # share of results: 1% of random faults is ordinary
-_SIGMA = 2.0  # and so many standard deviations above it: two unlucky results of ten are no burst
-_MEMORY_S = 1.0  # losses are forgotten over so long, or two reply times
+_MEMORY_S = 1.0  # replies are forgotten over so long, or two reply times
 
 
 class Epoch:
@@ -95,7 +93,7 @@ def noise(one: Epoch, other: Epoch) -> float:
 
 
 class Recent:
-    """Results of the last moments, older ones counting less.
+    """Replies of the last moments, older ones counting less.
 
     mean_reply_s: seconds; peak: most requests in flight.
     """
@@ -104,8 +102,6 @@ class Recent:
         self.mean_reply_s = 1.0  # until a reply tells
         self._answered = 0.0
         self._reply_s = 0.0
-        self._results = 0.0
-        self._lost = 0.0
         self._peak = 0.0
 
     @property
@@ -113,23 +109,11 @@ class Recent:
         """Most requests in flight."""
         return int(self._peak)
 
-    @property
-    def burst(self) -> bool:
-        """Whether more is lost than chance would have it."""
-        usual = _LOSSES * self._results
-        return self._lost > usual + _SIGMA * sqrt(usual) + 1
-
-    def add(self, seconds: float, answered: int, lost: int, reply_s: float, in_flight: int) -> None:
+    def add(self, seconds: float, answered: int, reply_s: float, in_flight: int) -> None:
         """Take in what has happened in the last so many seconds."""
         kept = exp(-seconds / max(_MEMORY_S, 2 * self.mean_reply_s))
         self._answered = self._answered * kept + answered
         self._reply_s = self._reply_s * kept + reply_s
-        self._results = self._results * kept + answered + lost
-        self._lost = self._lost * kept + lost
         self._peak = max(self._peak * kept, in_flight)
         if answered:
             self.mean_reply_s = self._reply_s / self._answered
-
-    def forget_losses(self) -> None:
-        """Begin anew: a decision was taken on them."""
-        self._results = self._lost = 0.0

@@ -114,6 +114,11 @@ class Search:
         self._base = None
         self._set(limit)
 
+    def start(self, limit: int) -> None:
+        """Go on with slow start from this number, which is compared with no other one."""
+        self.settle(limit)
+        self.phase = "slow start"
+
     def times(self, factor: float) -> int:
         """Return the limit times the factor; at least one more, or less, where the bounds allow it."""
         if factor > 1:
