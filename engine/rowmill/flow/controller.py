@@ -129,7 +129,10 @@ class ProviderController:
             requests_per_s=rate("answered", now),
             tokens_per_s=rate("prompt_tokens", now) + rate("completion_tokens", now),
         )
-        if wait_s is None or not self._pause.extend(wait_s, now):
+        if wait_s is None:
+            self._limits.stands_alone()
+            return False
+        if not self._pause.extend(wait_s, now):
             return False
         self._limits.holds()
         self._concurrency.pause(now)

@@ -51,3 +51,25 @@ def test_refusals_between_late_replies_are_seen_by_their_share() -> None:
 def test_where_the_wait_is_long_or_not_told_it_is_no_matter_of_strays() -> None:
     assert not proven().refused(600.0, 3.0, 2000, 3.1)
     assert not proven().refused(None, 3.0, 2000, 3.1)
+
+
+def test_refusals_that_are_heard_of_at_once_are_told_by_what_the_waits_between_them_let_through() -> None:
+    strays, rng, now, sent, held = Strays(), Random(7), 0.0, 0, []
+    for _ in range(20):
+        while rng.random() > 0.03:
+            now += 0.02
+            sent += 1
+        alone = strays.refused(1.0, now, sent, now + 0.001, sent=sent)
+        held.append(not alone)
+        now += 0.01 if alone else 1.1
+    assert not any(held[10:]), "twice far fewer were sent than were let through before"
+    assert held[0]
+
+
+def test_a_limit_that_lets_through_the_same_after_each_wait_goes_on_holding_everybody() -> None:
+    strays, rng, now, sent = Strays(), Random(7), 0.0, 0
+    for _ in range(200):
+        count = round(20 * rng.uniform(0.75, 1.25))  # of 20 a second, others ask too
+        sent += count
+        now += 1.05
+        assert not strays.refused(1.0, now, sent, now + 0.001, sent=sent)

@@ -58,6 +58,7 @@ class Ceiling:
         self.changed_at = float("-inf")  # when that was
         self._before = 0.0  # where it was until then
         self._free = False  # whether there was none until then, and it may all be noise
+        self.held = False  # everybody was held by a refusal
         self._share = 0.0  # of what was sent was refused then
         self._first = 0.0  # where it was before the first of a series of bursts
         self._worst = 0.0  # of the shares in that series
@@ -160,6 +161,13 @@ class Ceiling:
     def paces(self) -> None:
         """Take note that refusals hold everybody while there is a ceiling: they are no noise."""
         self._free = False
+        self.held = True
+
+    def stands_alone(self) -> None:
+        """Take note of a refusal that holds nobody: what was let through while each did is no plateau."""
+        if self.held:
+            self.held = False
+            self._plateau = None
 
     def relax(self, used: float, limit: float | None, now: float) -> None:
         """Drop a ceiling that no longer holds anything back: far above what is used, or above the known limit."""

@@ -8,7 +8,8 @@ Of each quantity, requests and tokens, the smallest of these counts:
 Refusals lower the ceiling of tokens where the known limit of tokens is what is nearly used up, more so than that of
 requests; otherwise that of requests, which also holds where nothing is known: then requests are all that is counted.
 Few refusals among many requests lower nothing: some servers refuse one now and then, whatever the rate. Nor do those
-of a provider that lets nothing through at all (`silence`).
+of a provider that lets nothing through at all (`silence`). What was let through while each refusal held everybody is no
+ceiling any more once they are known to stand alone (`strays`).
 """
 
 from rowmill.core.config import ProviderConfig
@@ -34,6 +35,8 @@ _STRAY = 0.002  # of what was sent over _STRAY_S, the share of refusals that low
 _STRAY_S = 10.0
 _UNPROVEN = 0.02  # and as long as there is no ceiling, this share, ...
 _STRAYS, _OF = 2, 20  # ... or so few of more requests than this: some servers refuse one in a hundred at any rate
+_STRAYS_HELD = 6  # where each of them has held everybody: that paces too
+_MOST_ALONE = 0.1  # of what was sent over _STRAY_S, the share of refusals that may stand alone
 _WAIT_S = 0.3  # refusals are told at once, what was sent in the next report: by then both are known
 _TAKEN_S = (2.0, 30.0)  # what was taken is figured over so long, ...
 _TAKEN_REQUESTS = 30.0  # ... and so many requests
@@ -190,6 +193,14 @@ class ProviderLimits:
         for quantity in (self._requests, self._tokens):
             quantity.ceiling.paces()
 
+    def stands_alone(self) -> None:
+        """Take note that a refusal holds its own row only. Where many are refused, a ceiling stays all the same."""
+        lately = self._window.over(_STRAY_S)
+        if lately.refused > _MOST_ALONE * lately.sent:
+            return
+        for quantity in (self._requests, self._tokens):
+            quantity.ceiling.stands_alone()
+
     def held(self) -> None:
         """Take note that a pause is over: whether anything is let through now has yet to be seen."""
         self._silence.held()
@@ -261,7 +272,8 @@ class ProviderLimits:
         ceiling = quantity.ceiling.rate(now)
         if lately.refused < (_UNPROVEN if ceiling is None else _STRAY) * lately.sent:
             return
-        if ceiling is None and lately.sent and lately.refused <= (_STRAYS if lately.sent > _OF else 1):
+        few = (_STRAYS_HELD if quantity.ceiling.held else _STRAYS) if lately.sent > _OF else 1
+        if ceiling is None and lately.sent and lately.refused <= few:
             return
         if ceiling is None and not self._said_ceiling:
             self._said_ceiling = True

@@ -240,7 +240,7 @@ class Provider:
 
     def wait_s(self, asked_s: float | None, started: float, now: float) -> float | None:
         """Return how long to send nothing after a 429 that asks for so long; None where it is for the row to wait."""
-        return self.standing.wait_s(asked_s, started, self._answered, now)
+        return self.standing.wait_s(asked_s, started, self._answered, now, sent=self.sent - self.sums.limited)
 
     def silence(self, seconds: float, timeout_s: float) -> str:
         """Return what to say where requests were taken and nothing came back for so long; "" where something did."""

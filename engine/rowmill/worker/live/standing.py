@@ -152,16 +152,16 @@ class Standing:
             allowed = min(allowed, self._feeling)
         return min(allowed, self._doubt.room(proven=self.proven)) if self._doubt.rows else allowed
 
-    def wait_s(self, asked_s: float | None, started: float, answers: int, now: float) -> float | None:
+    def wait_s(self, asked_s: float | None, started: float, answers: int, now: float, *, sent: int) -> float | None:
         """Return how long to send nothing after a 429 that asks for so long; None where it is for the row to wait.
 
-        answers: valid replies so far.
+        answers: valid replies so far. sent: requests so far that were not refused.
         """
         if self._refused_since is None:
             self._refused_since = now
         silent = self._silent or not self.proven
         self.asks = True
-        if self._strays.refused(asked_s, started, answers, now) and not silent:
+        if self._strays.refused(asked_s, started, answers, now, sent=sent) and not silent:
             return None
         return wait_s(asked_s, now - self._refused_since, silent=silent)
 
