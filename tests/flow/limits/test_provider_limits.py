@@ -288,22 +288,22 @@ def held_to_a_crawl(refused: int) -> ProviderLimits:
     known.spent(0, 0, now)
     for _ in range(10):
         now += 1.0
-        known.refused(now, slow_down=False, requests_per_s=20.0, tokens_per_s=0.0)
+        known.refused(now, slow_down=False, requests_per_s=40.0, tokens_per_s=0.0)
         known.holds()
-        known.spent(20 + refused, 0, now, refused=refused)
+        known.spent(40 + refused, 0, now, refused=refused)
         known.requests(now + 0.35)
     assert known.requests(now) is not None
     return known
 
 
 def test_a_ceiling_from_waits_that_held_everybody_goes_once_refusals_stand_alone() -> None:
-    known = held_to_a_crawl(1)
+    known = held_to_a_crawl(2)
     known.stands_alone()
     assert known.requests(10.0) is None
 
 
 def test_a_ceiling_stays_where_more_is_refused_than_stands_alone() -> None:
-    known = held_to_a_crawl(5)
+    known = held_to_a_crawl(8)
     known.stands_alone()
     assert known.requests(10.0) is not None
 
@@ -316,9 +316,9 @@ def test_refusals_that_hold_everybody_pace_by_themselves_until_they_are_many() -
         now += 1.0
         known.refused(now, slow_down=False, requests_per_s=20.0, tokens_per_s=0.0)
         known.holds()
-        known.spent(20, 0, now, refused=1)
+        known.spent(40, 0, now, refused=2)
         seen.append(known.requests(now + 0.35) is not None)
-    assert seen == [False] * 6 + [True] * 3
+    assert seen == [False] * 4 + [True] * 5
 
 
 def test_refusals_of_tokens_lower_the_tokens() -> None:
