@@ -141,6 +141,14 @@ def test_a_worker_that_a_defect_ends_says_so_in_one_line(ready: Place) -> None:
         assert "ZeroDivisionError: of the test; the traceback is in " in done.err
 
 
+def test_a_configuration_that_can_be_read_once_is_read_once(ready: Place, reference: Callable[[int], bytes]) -> None:
+    """As from a pipe; and one that is removed or half saved meanwhile changes no run."""
+    done = shell(ready, "ROWMILL run <(cat config.toml); echo $? >&2")
+    assert done.stderr.splitlines()[-1] == "0", done.stderr
+    assert any(line.startswith("Done: ") for line in done.stderr.splitlines())
+    assert ready.output.read_bytes() == reference(_ROWS)
+
+
 AWAY = [("run", True), ("run/checkpoints", False), ("part", True)]
 
 

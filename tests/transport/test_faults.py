@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rowmill.core.config.hidden import encoded
 from rowmill.core.wire import Failure, Reply
 from rowmill.transport.faults import TABLE, classify, redacted, retry_after
 
@@ -41,6 +42,7 @@ DESIGN = {
     "rate_limited": (True, "row", False, True),
     "slow_down": (True, "row", False, True),
     "quota_exhausted": (False, "provider", False, False),
+    "payment_required": (False, "either", False, False),
     "auth": (False, "either", False, False),
     "forbidden": (False, "either", False, False),
     "not_found": (False, "either", False, False),
@@ -85,9 +87,10 @@ def test_a_success_is_no_failure_whatever_its_body(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "name"),
     [
-        (400, "invalid_request"), (401, "auth"), (402, "quota_exhausted"), (403, "forbidden"), (404, "not_found"),
+        (400, "invalid_request"), (401, "auth"), (402, "payment_required"), (403, "forbidden"), (404, "not_found"),
         (405, "not_found"), (408, "timeout"), (409, "server_error"), (413, "too_large"),
-        (418, "invalid_request"), (422, "invalid_request"), (429, "rate_limited"), (499, "timeout"),
+        (418, "invalid_request"), (422, "invalid_request"), (423, "server_error"), (429, "rate_limited"),
+        (499, "timeout"),
         (500, "server_error"), (501, "invalid_request"), (502, "server_error"), (503, "overloaded"),
         (504, "timeout"), (520, "server_error"), (524, "timeout"), (529, "overloaded"), (599, "server_error"),
         (300, "not_found"), (301, "not_found"), (304, "not_found"), (307, "not_found"), (308, "not_found"),
@@ -111,7 +114,8 @@ def test_each_status_has_its_class_whatever_the_body_looks_like(status: int, nam
         (429, "project_spend_limit_exceeded", "quota_exhausted"),
         (429, "organization_usage_limit_exceeded", "quota_exhausted"),
         (429, "enforced_spend_limit_reached", "quota_exhausted"),
-        (402, "anything", "quota_exhausted"),
+        (402, "anything", "payment_required"),
+        (402, "insufficient_quota", "quota_exhausted"),
         (403, "insufficient_quota", "quota_exhausted"),
         (403, "unsupported_country_region_territory", "auth"),
         (401, "invalid_api_key", "auth"),
@@ -377,6 +381,15 @@ def test_no_secret_stays_in_a_text() -> None:
     assert redacted(text, ["sk-abcdef", "other-secret"]) == (
         "Incorrect API key provided: [redacted]. [redacted] is wrong; [redacted] too."
     )
+
+
+def test_a_secret_is_known_in_any_case_and_in_pieces() -> None:
+    key = "sk-abCDef+12/34"
+    for written in (key.upper(), "sk-abCD\n ef+12/34", "s k - a b C D e f + 1 2 / 3 4"):
+        assert redacted(f"key {written}.", [key]) == "key [redacted]."
+    assert redacted("TO BE", ["to be"]) == "TO BE", "what is short may be a word"
+    for written in ("sk-abCDef%2B12%2F34", "sk-abCDef%2b12/34", key.encode().hex(), key.encode().hex().upper()):
+        assert redacted(f"key {written}.", [key, *encoded([key])]) == "key [redacted]."
 
 
 def test_no_secrets_change_nothing() -> None:

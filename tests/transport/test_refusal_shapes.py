@@ -19,6 +19,13 @@ _SAME = {"payment": "too_large"}
 _ANSWERS = ("answer_content_filter", "bad_reply")
 
 
+# Of an ordinary limit: a later one is let through.
+ANTHROPIC = (
+    "This request would exceed your organization's rate limit of 30,000 input tokens per minute. Please reduce the "
+    "prompt length or the maximum tokens requested, or try again later."
+)
+
+
 @pytest.mark.parametrize("place", range(len(SHAPES)))
 def test_each_shape_has_its_class_and_its_wait(place: int) -> None:
     shape = SHAPES[place]
@@ -74,3 +81,25 @@ def test_within_a_200_a_word_stands_for_a_status(error: object, name: str) -> No
     found = inside(Reply(200, json.dumps({"error": error}).encode(), lambda _: None))
     assert found is not None
     assert (found.fault.name, found.status) == (name, 200)
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        ("This request of 45000 tokens is larger than your quota of 30000 tokens per minute", "too_large"),
+        ("Too many tokens in request: 45000 > 30000", "too_large"),
+        ("Your prompt (45,000 tokens) exceeds the 30,000 TPM limit", "too_large"),
+        ("Limit 6000, Used 0, Requested 14000, please reduce your message size and try again.", "too_large"),
+        ("The request is larger than your limit of tokens", "too_large"),
+        (ANTHROPIC, "rate_limited"),
+        ("Your request rate of 100 is greater than 60 per minute", "rate_limited"),
+        ("Rate limit exceeded: 31 requests > 30 requests per minute", "rate_limited"),
+        ("In this request's minute 31000 tokens were used: 31000 > 30000", "rate_limited"),
+        ("Your request was refused: current usage 31000 tokens exceeds 30000", "rate_limited"),
+        ("Limit 30000, Used 29000, Requested 2000. Try again in 1s", "rate_limited"),
+    ],
+)
+def test_a_429_for_a_rows_own_size_is_told_from_one_for_the_rate(message: str, name: str) -> None:
+    found = classify(Reply(429, json.dumps({"error": {"message": message}}).encode(), lambda _: None))
+    assert found is not None
+    assert found.fault.name == name

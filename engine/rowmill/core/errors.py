@@ -106,7 +106,10 @@ class EmptyReply(BadReply):
 
 
 class DeepReply(BadReply):
-    """A reply that is nested more deeply than can be read. Worth one more try, and no sign of the server's health."""
+    """A reply that is nested more deeply, or unpacked longer, than can be read.
+
+    Worth one more try, and no sign of the server's health.
+    """
 
 
 class Declined(Exception):

@@ -20,7 +20,17 @@ _SPEED_WINDOW_S = 5.0
 _SAME_ROWS = 3
 # Classes of failures that all rows meet where an endpoint or what it is asked for is wrong; others are of their rows.
 _OF_THE_ENDPOINT = frozenset(
-    {"invalid_request", "auth", "forbidden", "not_found", "server_error", "timeout", "connection", "bad_reply"}
+    {
+        "invalid_request",
+        "payment_required",
+        "auth",
+        "forbidden",
+        "not_found",
+        "server_error",
+        "timeout",
+        "connection",
+        "bad_reply",
+    }
 )
 _LONG_AGO_S = 1e9
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC

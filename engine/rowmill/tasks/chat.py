@@ -12,7 +12,17 @@ from rowmill.tasks import replies
 from rowmill.tasks.api import Api
 from rowmill.tasks.contents import Content, beside, decoded_object, filtered, listed, reasoning_of
 from rowmill.tasks.conversation import Parts, with_system
-from rowmill.tasks.replies import NULL, Count, Details, Outside, counted, decoded_mended
+from rowmill.tasks.replies import (
+    ERROR_BESIDE,
+    NULL,
+    Count,
+    Details,
+    Outside,
+    believed,
+    counted,
+    decoded_mended,
+    is_error,
+)
 from rowmill.tasks.rows import UNREADABLE, encode
 
 
@@ -28,6 +38,7 @@ class _ReplyMessage(msgspec.Struct, gc=False):
 class _ChatChoice(msgspec.Struct, gc=False):
     message: _ReplyMessage | None = None
     finish_reason: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
 
 
 class _OddChoice(msgspec.Struct, gc=False):
@@ -60,7 +71,7 @@ def parse(body: bytes) -> Answer:
         completion = _decode_completion(body)
         choice = completion.choices[0]
     except UNREADABLE:
-        completion, body = decoded_mended(_decode_completion, body, "chat completion")
+        completion, body = _read_odd(body)
         choice = completion.choices[0] if completion.choices else _no_choice(body)
     except IndexError:
         choice = _no_choice(body)
@@ -75,8 +86,11 @@ def parse(body: bytes) -> Answer:
         or message.audio is not NULL  # type: ignore[union-attr]
         or message.images is not NULL  # type: ignore[union-attr]
         or message.refusal  # type: ignore[union-attr]
+        or (choice.error is not NULL and is_error(choice.error))
+        or (completion.error is not NULL and is_error(completion.error))
         or len(completion.choices) > 1
     ):
+        believed(completion)
         output, finish_reason = unusual(body, completion.choices or [choice])
     usage = bytes(completion.usage)
     try:
@@ -127,6 +141,8 @@ def unusual(body: bytes, choices: Sequence[_ChatChoice]) -> tuple[bytes, bytes]:
 def _output(body: bytes, choice: _ChatChoice, place: int) -> tuple[bytes, bytes]:
     """Return what stands for the text of a choice, and why it ends."""
     message, reason = choice.message, bytes(choice.finish_reason)
+    if is_error(choice.error):
+        raise BadReply(ERROR_BESIDE)
     if message is None:
         message = _elsewhere(body, place)
     if message is None:
@@ -170,12 +186,30 @@ def _output(body: bytes, choice: _ChatChoice, place: int) -> tuple[bytes, bytes]
 def _no_choice(body: bytes) -> _ChatChoice:
     """Return the choice of a reply without any, where a filter has held it back."""
     reply = decoded_object(body)
-    for held_back in (reply.get("prompt_filter_results"), reply.get("promptFeedback"), reply.get("prompt_feedback")):
+    for held_back in map(reply.get, _HELD_BACK):
         if held_back and any(
             word in encode(held_back) for word in (b'"filtered":true', b'lock_reason"', b'lockReason"')
         ):
             return _ChatChoice(_ReplyMessage(), msgspec.Raw(b'"content_filter"'))
-    raise BadReply("a chat completion without choices")
+    # As Gemini has it where the prompt was blocked, and says no more: a property of the row.
+    raise EmptyReply(_NO_CHOICES) if is_whole(reply) else BadReply(_NO_CHOICES)
+
+
+def is_whole(reply: dict[str, Any]) -> bool:
+    """Whether a reply without an answer is a completion in all else, so that nothing broke off."""
+    return isinstance(reply.get("usage"), dict) or str(reply.get("object")).endswith("completion")
+
+
+def _read_odd(body: bytes) -> tuple[_ChatCompletion, bytes]:
+    """Read a reply that is no completion as it is; without choices where it has none, and is one else."""
+    try:
+        return decoded_mended(_decode_completion, body, "chat completion")
+    except BadReply:
+        reply = decoded_object(body)
+        if reply.get("choices") is None and (_HELD_BACK & reply.keys() or is_whole(reply)):
+            outside = msgspec.json.decode(body, type=Outside)
+            return _ChatCompletion(model=outside.model, usage=outside.usage, choices=[]), body
+        raise
 
 
 def _elsewhere(body: bytes, place: int) -> _ReplyMessage | None:
@@ -224,6 +258,8 @@ _NO_TEXT = b'""'
 _NOTHING = frozenset({b"null", b"[]", b"{}", _NO_TEXT})
 _NO_CONTENT = "a chat completion without content"
 _decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
+_HELD_BACK = frozenset({"prompt_filter_results", "promptFeedback", "prompt_feedback"})
+_NO_CHOICES = "a chat completion without choices"
 _decode_odd = msgspec.json.Decoder(_OddCompletion).decode
 _decode_usage = msgspec.json.Decoder(_ChatUsage).decode
 

@@ -38,7 +38,8 @@ CALLS = frozenset({
 
 def filtered(reason: bytes) -> bool:
     """Whether a finish reason, as JSON, says that a filter has held the reply back, or a part of it."""
-    return reason.strip(b'" \t\r\n').lower().replace(b"-", b"_").decode(errors="replace") in _FILTERED
+    word = reason.strip(b'" \t\r\n').lower().replace(b"-", b"_").decode(errors="replace")
+    return word in _FILTERED or word.partition(":")[0].rstrip() in _FILTERED  # "content_filter: PROHIBITED_CONTENT"
 
 
 class Content:

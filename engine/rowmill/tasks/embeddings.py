@@ -15,7 +15,7 @@ from rowmill.core.config import TaskConfig
 from rowmill.core.errors import BadReply, InvalidOutput
 from rowmill.core.wire import Answer
 from rowmill.tasks.api import Api
-from rowmill.tasks.replies import Outside, alike, counted, decoded
+from rowmill.tasks.replies import Outside, alike, believed, counted, decoded
 from rowmill.tasks.rows import encode
 
 _BYTES_A_NUMBER = 4
@@ -60,6 +60,7 @@ class Embeddings(Api):
 
 def _vectors(reply: _EmbeddingsReply, rows: int) -> list[bytes]:
     """Return the vectors in the order of the inputs, each as a JSON string of base64."""
+    believed(reply)
     if len(reply.data) != rows:
         raise BadReply(f"a reply of {len(reply.data)} embeddings for {rows} inputs")
     vectors: list[bytes | None] = [None] * rows

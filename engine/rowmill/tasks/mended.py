@@ -1,12 +1,15 @@
 r"""JSON as a sloppy server, or a model, writes it: what is whole but for a few bytes is made readable.
 
-Mended are a byte order mark, UTF-16, bytes that are no UTF-8 and halves of surrogate pairs (`\ufffd` stands for them),
-raw control characters in strings, escapes that are none, and NaN and the infinities, which are null. All else stays
-as it was, byte for byte; what is cut off or of another shape is no more JSON than before.
+Mended are gzip that nobody has declared, a byte order mark, UTF-16, bytes that are no UTF-8 and halves of surrogate
+pairs (`\ufffd` stands for them), raw control characters in strings, escapes that are none, and NaN and the infinities,
+which are null. All else stays as it was, byte for byte; what is cut off, or of another shape, is no JSON by this.
 """
 
 import json
 import re
+import zlib
+
+from rowmill.core.errors import DeepReply
 
 _TOKENS = re.compile(r'"(?:[^"\\]+|\\.)*+"|-?\b(?:NaN|Infinity|nan|inf)\b', re.DOTALL)
 _WRONG = re.compile(
@@ -26,7 +29,9 @@ def mended(body: bytes) -> bytes:
 
 
 def text_in(body: bytes) -> str:
-    """Return the text of a body that should be JSON, whichever form of Unicode it has."""
+    """Return the text of a body that should be JSON, whichever form of Unicode it has, compressed unsaid or not."""
+    while body[:2] == _GZIP:
+        body = _unzipped(body)
     return body.decode(json.detect_encoding(body), "replace")
 
 
@@ -45,6 +50,25 @@ def mended_text(text: str) -> str:
     return _TOKENS.sub(_token, text.lstrip("\ufeff"))
 
 
+def _unzipped(body: bytes) -> bytes:
+    """Return what a gzip file holds; nothing where it is broken, or longer than any reply."""
+    found, unread = b"", body
+    try:
+        while unread and len(found) <= _MOST:
+            reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            found += reader.decompress(unread, _MOST + 1 - len(found))
+            if not reader.eof:
+                return b""
+            unread = reader.unused_data
+    except zlib.error:
+        return b""
+    if len(found) > _MOST:
+        raise DeepReply(f"the reply is compressed, and longer than {_MOST >> 20} MiB")
+    return found
+
+
+_GZIP = b"\x1f\x8b"
+_MOST = 64 << 20  # bytes
 _decode_loose = json.JSONDecoder(strict=False).raw_decode
 
 

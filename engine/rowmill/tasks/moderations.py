@@ -8,7 +8,7 @@ import msgspec
 from rowmill.core.errors import BadReply, InvalidOutput
 from rowmill.core.wire import Answer
 from rowmill.tasks.api import Api
-from rowmill.tasks.replies import Outside, alike, counted, decoded
+from rowmill.tasks.replies import Outside, alike, believed, counted, decoded
 
 
 class _ModerationReply(Outside, gc=False, kw_only=True):  # OpenAI tells no usage
@@ -38,6 +38,7 @@ class Moderations(Api):
 
 def _read(body: bytes, rows: int) -> _ModerationReply:
     moderation = decoded(_decode, body, "moderation")
+    believed(moderation)
     if len(moderation.results) != rows:
         raise BadReply(f"a moderation of {len(moderation.results)} results for {rows} inputs")
     for result in moderation.results:

@@ -44,11 +44,27 @@ class Outside(msgspec.Struct, gc=False):
 
     model: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL  # beside an answer, which it says is none, or broken
 
 
 _decode_usage = msgspec.json.Decoder(_AnyUsage).decode
 _decode_cached = msgspec.json.Decoder(_CachedUsage).decode
 _decode_outside = msgspec.json.Decoder(Outside).decode
+
+
+_NO_ERROR = frozenset({b"null", b"[]", b"{}", b'""', b"false", b"0"})
+ERROR_BESIDE = "an error beside the answer"
+
+
+def is_error(error: msgspec.Raw) -> bool:
+    """Whether a member that stands beside an answer says that it is none, or a broken one."""
+    return bytes(error) not in _NO_ERROR
+
+
+def believed(reply: Outside) -> None:
+    """Raise `BadReply` where an error stands beside the answer."""
+    if reply.error is not NULL and is_error(reply.error):
+        raise BadReply(ERROR_BESIDE)
 
 
 def decoded(decode: Callable[[bytes], Decoded], body: bytes, what: str) -> Decoded:

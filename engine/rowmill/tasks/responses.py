@@ -14,7 +14,7 @@ from rowmill.tasks import chat
 from rowmill.tasks.api import Api
 from rowmill.tasks.contents import CALLS, Content, beside, decoded_object, filtered, texts_in
 from rowmill.tasks.conversation import Parts
-from rowmill.tasks.replies import NULL, Outside, counted, decoded
+from rowmill.tasks.replies import ERROR_BESIDE, NULL, Outside, counted, decoded, is_error
 from rowmill.tasks.rows import encode
 
 _REASONS = {"max_output_tokens": b'"length"', "content_filter": b'"content_filter"'}
@@ -38,16 +38,10 @@ class _Incomplete(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class _ResponsesError(msgspec.Struct, gc=False):
-    code: str | int | None = None
-    message: str | None = None
-
-
 class _ResponsesReply(Outside, gc=False, kw_only=True):
     output: list[msgspec.Raw] | None
     status: str | None = None
     incomplete_details: _Incomplete | None = None
-    error: _ResponsesError | None = None
     output_text: Any = None  # of servers that have no items, or beside them
 
 
@@ -79,10 +73,11 @@ class Responses(Api):
                 raise
             return chat.parse(body)  # a server that answers as a chat, wherever it was asked
         if response.status not in (None, "completed", "incomplete"):
-            told = (
-                response.error.message if response.error is not None and response.error.message else "no more is told"
-            )
+            told = decoded_object(bytes(response.error)).get("message") or "no more is told"
             raise BadReply(f"a response that is {response.status}: {told}")
+        error = bytes(response.error)
+        if is_error(response.error) and (error[:1] != b"{" or any(decoded_object(error).values())):
+            raise BadReply(ERROR_BESIDE)
         output, finish_reason = _output(response)
         usage = bytes(response.usage)
         return Answer(output, finish_reason, bytes(response.model), usage, *counted(usage))

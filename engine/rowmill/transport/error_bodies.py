@@ -62,7 +62,7 @@ def error_within(body: bytes) -> dict[str, Any]:
         if isinstance(choice, dict):
             if error := _member(choice):
                 return error
-            if (status := _BROKEN_OFF.get(str(choice.get("finish_reason")))) is not None:
+            if (status := BROKEN_OFF.get(str(choice.get("finish_reason")).lower())) is not None:
                 return {"message": f"the generation ended with {choice['finish_reason']!r}", "code": status}
     return {}
 
@@ -107,7 +107,10 @@ def wait_of(error: dict[str, Any]) -> float | None:
 
 
 # How a choice ends whose generation did not come to its end, and the status that says the same.
-_BROKEN_OFF = {"error": 502, "network_error": 502, "insufficient_system_resource": 503}
+BROKEN_OFF = {
+    "error": 502, "network_error": 502, "insufficient_system_resource": 503, "abort": 502, "aborted": 502,
+    "cancelled": 502, "canceled": 502,
+}  # fmt: skip
 _CODES = ("code", "type", "status", "error_type", "reason", "@type")
 
 
@@ -139,7 +142,12 @@ def _member(holder: dict[str, Any]) -> dict[str, Any]:
     error = holder.get("error")
     if isinstance(error, str) and error:
         return {**holder, "message": error}
-    return error if isinstance(error, dict) else {}
+    if isinstance(error, dict):
+        return error
+    told = holder.get("base_resp")  # MiniMax
+    if isinstance(told, dict) and isinstance(code := told.get("status_code"), int) and code:
+        return {"message": told.get("status_msg"), "code": str(code)}
+    return {}
 
 
 def _plain_text(body: bytes) -> str:

@@ -26,6 +26,7 @@ TABLE = {
         FaultClass("rate_limited", True, "row", False, True, False),
         FaultClass("slow_down", True, "row", False, True, False),
         FaultClass("quota_exhausted", False, "provider", False, False, False),
+        FaultClass("payment_required", False, "either", False, False, False),
         FaultClass("auth", False, "either", False, False, False),
         FaultClass("forbidden", False, "either", False, False, False),
         FaultClass("not_found", False, "either", False, False, False),
@@ -60,6 +61,7 @@ INVALID_OUTPUT = TABLE["invalid_output"]
 INVALID_ROW = TABLE["invalid_row"]
 INVALID_REQUEST = TABLE["invalid_request"]
 AUTH = TABLE["auth"]
+PAYMENT_REQUIRED = TABLE["payment_required"]
 NOT_FOUND = TABLE["not_found"]
 CONTENT_FILTER = TABLE["content_filter"]
 POISON_ROW = TABLE["poison_row"]
@@ -68,7 +70,7 @@ INTERNAL_ERROR = TABLE["internal_error"]
 _BY_STATUS = {
     400: "invalid_request",
     401: "auth",
-    402: "quota_exhausted",
+    402: "payment_required",
     403: "forbidden",
     404: "not_found",
     405: "not_found",  # as a file server or a page answers, never an API that has this path
@@ -78,6 +80,7 @@ _BY_STATUS = {
     413: "too_large",
     421: "not_found",
     422: "invalid_request",
+    423: "server_error",
     424: "server_error",
     425: "overloaded",
     426: "not_found",
@@ -95,12 +98,15 @@ _BY_STATUS = {
 _MESSAGE_CHARACTERS = 500  # enough to understand; an HTML error page is not worth keeping
 _SEARCHED = 4_000  # characters of a message that are searched for words
 # Finish reasons, as JSON, of answers that may hold an error beside a part of a text.
-BROKEN_OFF = frozenset({b'"error"', b'"network_error"', b'"insufficient_system_resource"', b"null"})
+BROKEN_OFF = frozenset(
+    b'"%b"' % word for name in error_bodies.BROKEN_OFF for word in (name.encode(), name.upper().encode())
+) | {b"null"}
 _OF_THE_ROW = ("messages", "input", "prompt")
 _BAD_REQUEST = 400
 _BETWEEN = frozenset({408, 499})  # something between the model and us has lost patience
 _NOBODY_BEHIND = frozenset({502, 503, 504, 520, 521, 522, 523, 529, 530})
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
+_LIKE_A_KEY = 8  # characters of a secret that is looked for in any case, and in pieces: a shorter one may be a word
 _LONGEST_RETRY_AFTER_S = 86_400.0  # a day; beyond it the header is a mistake, not a wish
 
 
@@ -112,8 +118,13 @@ def classify(reply: Reply) -> Failure | None:
 
 
 def is_of_all(failure: Failure) -> bool:
-    """Whether a refusal speaks of what all rows share: the key, or the model."""
-    return failure.fault is AUTH or (failure.fault is NOT_FOUND and refusals.names_model(failure.code, failure.message))
+    """Whether a refusal speaks of what all rows share: the key, the credit, or the model."""
+    return failure.fault in (AUTH, PAYMENT_REQUIRED) or names_model(failure)
+
+
+def names_model(failure: Failure) -> bool:
+    """Whether a refusal is for a model that is not there, or not for this key."""
+    return failure.fault is NOT_FOUND and refusals.names_model(failure.code, failure.message)
 
 
 def dead_end(failure: Failure) -> DeadEnd:
@@ -194,14 +205,21 @@ def retry_after(reply: Reply, now: float | None = None) -> float | None:
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """Return the text without any of the secrets: servers echo the key they did not like."""
+    """Return the text without any of the secrets, in any case and in pieces: servers echo a key they did not like."""
+    squeezed = _squeezed(text)
     for secret in filter(None, secrets):
         text = text.replace(secret, "[redacted]")
         # Messages are cut at a fixed length, and the cut can go through a secret.
         kept = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
         if kept:
             text = text[:-kept] + "[redacted]"
+        if len(secret) >= _LIKE_A_KEY and (bare := _squeezed(secret)) in squeezed:
+            text = re.sub(r"\s*".join(map(re.escape, bare)), "[redacted]", text, flags=re.IGNORECASE)
     return text
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split()).lower()
 
 
 def _by_status(status: int) -> str:

@@ -47,9 +47,35 @@ A_MINUTES_QUOTA = _any(r"RESOURCE_EXHAUSTED", r"retryDelay")
 IN_FLIGHT = _any(r"in.flight.budget", r"current in-flight requests")
 # About this one prompt: a shorter one is covered.
 TOO_DEAR = _any(r"fewer max_tokens", r"prompt tokens limit exceeded", r"weight_exceeds_budget")
-TOO_LARGE = _any(r"request too large\b", r"request exceeds the maximum size", r"request entity too large")
+TOO_LARGE = _any(
+    r"request too large\b",
+    r"request exceeds the maximum size",
+    r"request entity too large",
+    r"reduce your message size",
+    r"(?:request|prompt|input|message) (?:is|was) (?:larger|bigger) than",
+)
 # Of a limit a minute: more than all of it is never let through, whatever is left.
 LIMIT = re.compile(r"\blimit\b\W{0,3}(?:(?:is|of)\W)?(\d[\d,]*)", re.IGNORECASE)
+# The size of one request, which no waiting makes smaller: of 45000 tokens, where 30000 are the quota. Where a rate is
+# what exceeds, or what was used before, waiting helps.
+OWN = _any(
+    r"\b(?:this|your|the|single|in) (?:request|prompt|message|input)\b(?!s? (?:rate|count|frequency|quota|volume))"
+)
+OF_A_SIZE = _any(r"\btokens?\b", r"\bcharacters\b", r"\bbytes\b", r"\bsize\b")
+OF_A_RATE = _any(
+    r"\bus(?:ed|age)\b",
+    r"\bcurrent",
+    r"\balready\b",
+    r"\bso far\b",
+    r"\bremaining\b",
+    r"try again",
+    r"\bretry\b",
+)
+MORE_THAN = re.compile(
+    r"\b(\d[\d,]*)(?: \w+)?\)?(?:(?: (?:is|are|which))* (?:larger|greater|bigger|higher|more) than\b"
+    r"|,? exceed(?:s|ing)?\b|,? (?:is|are) (?:over|above)\b| ?> ?)[^\d.;]{0,60}(\d[\d,]*)",
+    re.IGNORECASE,
+)
 REQUESTED = re.compile(r"\brequested\b\W{0,3}(?:about\W)?(\d[\d,]*)", re.IGNORECASE)
 
 CONTEXT_CODES = frozenset(
@@ -268,11 +294,20 @@ def class_of(status: int, codes: AbstractSet[str], text: str, *, flagged: bool =
 
 def _of_429(folded: AbstractSet[str], text: str) -> str | None:
     limit, requested = LIMIT.search(text), REQUESTED.search(text)
-    if (_count(requested[1]) > _count(limit[1])) if limit and requested else TOO_LARGE.search(text):
+    if (_count(requested[1]) > _count(limit[1])) if limit and requested else _is_too_large(text):
         return "too_large"
     if "slow_down" in folded:
         return "slow_down"
     return "overloaded" if OVERLOADED.search(text) else None
+
+
+def _is_too_large(text: str) -> bool:
+    """Whether a 429 is for the size of the one request."""
+    if TOO_LARGE.search(text):
+        return True
+    own = OWN.search(text) and OF_A_SIZE.search(text) and not OF_A_RATE.search(text)
+    sizes = MORE_THAN.search(text) if own else None
+    return sizes is not None and _count(sizes[1]) > _count(sizes[2])
 
 
 def _count(digits: str) -> int:

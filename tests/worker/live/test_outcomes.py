@@ -306,7 +306,7 @@ def test_only_retries_of_what_may_have_been_done_are_counted_as_billed_twice(wor
     ("status", "code", "fault"),
     [
         (429, "insufficient_quota", "quota_exhausted"),
-        (402, None, "quota_exhausted"),
+        (402, "insufficient_quota", "quota_exhausted"),
     ],
 )
 def test_what_would_fail_every_row_closes_the_provider_and_fails_none(

@@ -6,9 +6,12 @@ from math import inf
 import pytest
 
 from rowmill.core.leases import Lease
-from rowmill.core.wire import Failure, Reply
+from rowmill.core.wire import Failure, Reply, Request
 from rowmill.transport import faults
 from rowmill.worker.live.standing import Standing
+
+
+ASKED = Request(b"{}", b"3", 1)
 
 
 def failing(status: int) -> Failure:
@@ -32,8 +35,10 @@ OPENERS: dict[str, Callable[[Standing], object]] = {
     "a lease that says that nothing is let through": lambda standing: standing.leased(Lease(0, 1, inf, 4, silent=True)),
     "an unhealthy result": lambda standing: standing.failed(failing(500), 2.0, counts=True),
     "a 429": lambda standing: standing.limited(2.0),
-    "a 429 with a wait": lambda standing: standing.wait_s(1.0, 2.0, 1, 2.5),
-    "a refusal that may be the row's": lambda standing: standing.doubted(3, failing(401), 2.0, whole=True, single=True),
+    "a 429 with a wait": lambda standing: standing.wait_s(1.0, 2.0, 1, 2.5, sent=1),
+    "a refusal that may be the row's": lambda standing: standing.doubted(
+        3, ASKED, failing(401), 2.0, whole=True, single=True
+    ),
     "a row that has failed for good": lambda standing: standing.same_error("error"),
 }
 
@@ -50,7 +55,7 @@ def test_what_opens_something_asks_for_the_next_answer_which_settles_it(opener: 
 def test_an_answer_from_before_the_failures_leaves_them_open() -> None:
     standing = quiet()
     standing.failed(failing(500), 2.0, counts=True)
-    standing.doubted(3, failing(401), 2.0, whole=True, single=True)
+    standing.doubted(3, ASKED, failing(401), 2.0, whole=True, single=True)
     assert not standing.answered(1.5)
     assert standing.asks
     assert standing.answered(2.5), "it clears the provider"

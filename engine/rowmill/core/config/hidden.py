@@ -4,10 +4,12 @@ They are sent as they are. In the manifest a digest stands in their place, so th
 """
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
+from urllib.parse import quote
 
 _LIKE_A_KEY = re.compile(r"(?:key|token|secret|passw(?:or)?d|authorization|credentials?|signature)\Z", re.IGNORECASE)
 _HIDDEN = re.compile(r"\[hidden [0-9a-f]{16}\]")
@@ -43,11 +45,16 @@ def keys_in(value: Any, name: str = "") -> Iterator[str]:
 
 
 def encoded(secrets: Iterable[str]) -> Iterator[str]:
-    """Yield what is seen of each secret in base64, whatever stands before and behind it, as in `Basic dXNlcjprZXk=`."""
+    """Yield each secret in other writings: in a URL, in JSON, in hexadecimal digits.
+
+    And what is seen of it in base64, whatever stands before and behind it, as in `Basic dXNlcjprZXk=`.
+    """
     for secret in secrets:
         data = secret.encode("utf-8", "surrogatepass")
         if len(data) < _SHORTEST:
             continue
+        written = (quote(data, safe=""), quote(data), json.dumps(secret)[1:-1], data.hex())
+        yield from (each for each in dict.fromkeys(written) if each != secret)
         for before, start in enumerate(_STARTS):
             code = base64.b64encode(bytes(before) + data).decode()
             rest = (before + len(data)) % 3

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 SAMPLE = 1 << 16  # bytes from the start of a file that are looked at
 _ROWS = 300
 _DELIMITERS = (",", ";", "\t", "|")
+_ENDED = 0.9  # part of the rows that must end with a comma that the header has not
 _AGREE = 0.5  # part of the rows that must have the header's fields
 _SEP = re.compile(r'\ufeff?\s*"?sep=(.)"?[\r\n]*\Z', re.IGNORECASE)  # how Excel is told the delimiter
 
@@ -75,6 +76,10 @@ def columns_of(header: list[str], rows: Sequence[Sequence[Any]]) -> Columns:
     while len(names) > 1 and not names[-1] and not any(len(row) >= len(names) and row[len(names) - 1] for row in rows):
         names.pop()
     surplus = len(header) - len(names)
+    if len(rows) > 1 and not surplus:  # where a comma ends each row, and the header has none
+        longest = max(map(len, rows))
+        alike = sum(len(row) == longest and not any(row[len(names) :]) for row in rows)
+        surplus = longest - len(names) if longest > len(names) and alike >= _ENDED * len(rows) else 0
     unnamed = [place for place, name in enumerate(names, 1) if not name]
     for place in unnamed:
         name = f"column_{place}"

@@ -61,21 +61,23 @@ def _status(arguments: Sequence[str] | None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.limit is not None or options.sample is not None:
         return _trial(options)
-    report, session = _at_work(options, retry=False)
+    config = _config(options)
+    report, session = _at_work(options, config, retry=False)
     if session is None:
         streams.complain(
             f"this run has finished: {report.output} is complete ({report.totals.rows} rows, "
             f"{report.totals.failed} failed). For a new run, name another output.path"
             f"{'; to ask again for the failed rows: rowmill retry' if report.totals.failed else ''}."
         )
-    return _ended(options, report, session)
+    return _ended(options, config, report, session)
 
 
 def _retry(options: argparse.Namespace) -> int:
-    report, session = _at_work(options, retry=True)
+    config = _config(options)
+    report, session = _at_work(options, config, retry=True)
     if session is None:
         streams.complain(f"no row of this run has failed: {report.output} is complete ({report.totals.rows} rows).")
-    return _ended(options, report, session)
+    return _ended(options, config, report, session)
 
 
 def _trial(options: argparse.Namespace) -> int:
@@ -90,7 +92,7 @@ def _trial(options: argparse.Namespace) -> int:
         )
     finally:
         progress.close()
-    status = _ended(options, report, session)
+    status = _ended(options, config, report, session)
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
     streams.say(
         one_line(
@@ -141,11 +143,10 @@ def _cancel(options: argparse.Namespace) -> int:
     return cancel(_config(options), os.environ, streams.say)
 
 
-def _at_work(options: argparse.Namespace, *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
+def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
     from rowmill.interface.ui.progress import open_progress
     from rowmill.runs.session import run
 
-    config = _config(options)
     progress = open_progress(sys.stderr)
     try:
         return run(config, os.environ, progress, salvage=options.salvage, retry=retry)
@@ -159,7 +160,7 @@ def _config(options: argparse.Namespace) -> "Config":
     return configuration.load(options.config, options.set)
 
 
-def _ended(options: argparse.Namespace, report: "RunReport", session: "SessionReport | None") -> int:
+def _ended(options: argparse.Namespace, config: "Config", report: "RunReport", session: "SessionReport | None") -> int:
     """Say how it ended. No session: the run had finished before, and nothing was done."""
     import shlex
     import shutil
@@ -170,7 +171,7 @@ def _ended(options: argparse.Namespace, report: "RunReport", session: "SessionRe
     if session is not None:
         whole = getattr(options, "limit", None) is None and getattr(options, "sample", None) is None
         again = [str(options.config), *(word for each in options.set for word in ("--set", each))] if whole else []
-        run_dir = shlex.quote(str(_config(options).run_dir)) if whole else ""
+        run_dir = shlex.quote(str(config.run_dir)) if whole else ""
         width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
         streams.say(summary(report, session, again=shlex.join(again), run_dir=run_dir, width=width))
     if options.json:

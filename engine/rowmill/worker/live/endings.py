@@ -60,7 +60,9 @@ class Endings:
     def doubt(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         """Settle a refusal that may be the row's or the provider's, by what became of other rows."""
         single = len(self._router.providers) == 1
-        match provider.doubted(job.index, failure, now, whole=faults.is_of_all(failure), single=single):
+        assert job.request is not None
+        whole = faults.is_of_all(failure)
+        match provider.doubted(job.index, job.request, failure, now, whole=whole, single=single):
             case "row" if job.fallback is not None:
                 self._give_up(job)
             case "row":

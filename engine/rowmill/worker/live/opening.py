@@ -44,6 +44,7 @@ def providers(setup: Setup, task: Task, note: Callable[[str], None]) -> list[Pro
             rewrite=None if provider.model is None else task.asking(provider.model),
             most_output=task.reply_tokens,
             by_model=config.names_models,
+            model=config.model_of(provider),
             workers=setup.workers,
             url=dead_ends.url_of(endpoint, config.task.api),
         )

@@ -40,7 +40,7 @@ class Provider:
         "_answered", "_by_model", "_completion_tokens", "_estimate", "_largest", "_prompt_tokens", "_reply_s",
         "_sent_before", "allowed", "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "full",
         "in_flight", "lease", "look_at", "most_output", "name", "number", "rewrite", "secrets", "send", "sent",
-        "standing",         "stride", "sums", "transport", "tripped", "turn",
+        "standing", "stride", "sums", "transport", "tripped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -56,13 +56,15 @@ class Provider:
         rewrite: Callable[[bytes], bytes] | None = None,
         most_output: int = 0,
         by_model: bool = False,
+        model: str | None = None,
         workers: int = 1,
         url: str = "",
     ) -> None:
         """`rewrite` makes a built body ask this provider's own model; None where it is the task's.
 
-        by_model: count what each model costs that replies name. workers: so many ask this provider. url: where
-        its requests go, as it may be shown; where it is not given, what fails is never taken for the way there.
+        by_model: count what each model costs that replies name. model: that of rows which name none; None where all
+        name theirs. workers: so many ask this provider. url: where its requests go, as it may be shown; where
+        it is not given, what fails is never taken for the way there.
         """
         self.number = number
         self.name = name
@@ -83,7 +85,7 @@ class Provider:
         self.closed = False
         self.failing = False
         self.tripped = False
-        self.standing = Standing(workers=workers, url=url, by_model=by_model)
+        self.standing = Standing(workers=workers, url=url, by_model=by_model, model=model)
         self.full = 0  # sends that took the last slot, since the last report
         self.look_at = 0.0
         self.turn = 0.0  # virtual time: grows with every send, the slower the more weight
@@ -142,9 +144,11 @@ class Provider:
             self._allow()
             on_felt()
 
-    def doubted(self, row: int, failure: Failure, now: float, *, whole: bool, single: bool) -> Verdict:
+    def doubted(
+        self, row: int, request: Request, failure: Failure, now: float, *, whole: bool, single: bool
+    ) -> Verdict:
         """Say whose a refusal is that may be the row's or the provider's; see `flow.doubt`."""
-        verdict = self.standing.doubted(row, failure, now, whole=whole, single=single)
+        verdict = self.standing.doubted(row, request, failure, now, whole=whole, single=single)
         if verdict == "again" and (quiet_until := self.standing.quiet_until):
             self.lease.pause(quiet_until)
         self._allow()

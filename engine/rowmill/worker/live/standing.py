@@ -8,9 +8,11 @@ change nothing: the hot path looks at `asks` and passes them by.
 
 from collections.abc import Callable
 
+import msgspec
+
 from rowmill.core.counts import DeadEnd, ProviderReport
 from rowmill.core.leases import Lease
-from rowmill.core.wire import Failure
+from rowmill.core.wire import Failure, Request
 from rowmill.flow.doubt import Doubt, Verdict
 from rowmill.flow.limits.silence import Unheard, wait_s
 from rowmill.flow.limits.strays import Strays
@@ -22,6 +24,13 @@ _DIFFERENT = 20  # a valid reply takes so much off a streak of one error: "nearl
 _REASON_CHARACTERS = 500
 
 
+class _ModelAsked(msgspec.Struct, gc=False):
+    model: str = ""
+
+
+_decode_model = msgspec.json.Decoder(_ModelAsked).decode
+
+
 class Standing:
     """How one provider stands in one worker.
 
@@ -30,8 +39,8 @@ class Standing:
     proven: the provider has answered in this session, as far as is known here.
     """
 
-    def __init__(self, *, workers: int = 1, url: str = "", by_model: bool = False) -> None:
-        """`workers`, `url`, `by_model`: see `Provider`."""
+    def __init__(self, *, workers: int = 1, url: str = "", by_model: bool = False, model: str | None = None) -> None:
+        """`workers`, `url`, `by_model`, `model`: see `Provider`."""
         self.asks = True
         self.proven = False
         self._known = False
@@ -43,6 +52,8 @@ class Standing:
         self._refused_since: float | None = None  # since it was known last to let something through
         self._alone = workers == 1
         self._by_model = by_model
+        self._model = model
+        self._no_models: set[str] = set()  # that rows have named, and that are not there
         self._url = url
         self._feeling: int | None = None  # requests in flight, while nothing was heard yet
         self._on_felt: Callable[[], None] | None = None
@@ -121,13 +132,29 @@ class Standing:
         """Forget the failures in a row: the worker goes on after it has stopped by itself."""
         self._streak = 0
 
-    def doubted(self, row: int, failure: Failure, now: float, *, whole: bool, single: bool) -> Verdict:
+    def doubted(
+        self, row: int, request: Request, failure: Failure, now: float, *, whole: bool, single: bool
+    ) -> Verdict:
         """Say whose a refusal is that may be the row's or the provider's; see `flow.doubt`."""
+        if self._by_model and faults.names_model(failure) and self._is_rows_own(request):
+            self._doubt.forget(row)
+            return "row"
         self._doubted = failure
         self.asks = True
         return self._doubt.refused(
             row, now, proven=self.proven, whole=whole and not self._by_model, single=single, news=not self._alone
         )
+
+    def _is_rows_own(self, request: Request) -> bool:
+        """Whether the model that is not there is the row's own: another than other rows would ask for."""
+        try:
+            model = _decode_model(request.body).model
+        except msgspec.DecodeError:
+            return False
+        if self._model is not None:
+            return model != self._model
+        self._no_models.add(model)
+        return len(self._no_models) > 1
 
     def same_error(self, error: object) -> int:
         """Count a permanent failure of a row; returns how many in a row, nearly, were the same."""
