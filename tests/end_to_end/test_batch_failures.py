@@ -197,8 +197,6 @@ def test_a_batch_that_is_gone_stops_the_run_and_is_asked_again_once_it_is_given_
     assert "the next run asks for its 60 requests again, which may be paid twice" in cancelled.err
     done_as(place, place.run(*batches(max_requests=60)), reference(ROWS))
     nothing_twice(witness, ROWS)
-    assert [(t.part, t.number, t.phase) for t in tries(place)] == [
-        (0, 1, "given_up"),
-        (0, 2, "collected"),
-        (1, 1, "collected"),
-    ]
+    made = {(t.part, t.number, t.phase) for t in tries(place)}
+    (gone,) = (part for part, _, phase in made if phase == "given_up")  # whichever was created first
+    assert made == {(gone, 1, "given_up"), (gone, 2, "collected"), (1 - gone, 1, "collected")}

@@ -45,7 +45,7 @@ def test_a_dispatcher_tells_where_it_and_its_rows_stand(work: Start) -> None:
             await at.until(lambda: at.wire.in_flight == 3)
             assert repr(at.dispatcher.backlog) == "<5 ready, 1 waiting, 1 aside>"
             assert repr(at.providers[0]) == "<main: 3 of 3 in flight>"
-            at.wire.answer(1, reply(402, b'{"error": {"message": "no credit"}}'))
+            at.wire.answer(1, reply(402, b'{"error": {"code": "insufficient_quota"}}'))
             await at.until(lambda: at.told.closed)
             await at.settled()
             assert repr(at.providers[0]) == "<main: 2 of 0 in flight, closed>"

@@ -10,7 +10,6 @@ from rowmill.core.wire import Failure, Reply, Request
 from rowmill.transport import faults
 from rowmill.worker.live.standing import Standing
 
-
 ASKED = Request(b"{}", b"3", 1)
 
 
