@@ -3,14 +3,17 @@
 import io
 import json
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import InputError
-from rowmill.files.input import json_values
+from rowmill.files.input import inputs, json_values
 from rowmill.files.input.json_values import blocks, is_spread
 
 
@@ -153,6 +156,23 @@ def test_json_over_several_lines_and_arrays_are_told(text: str) -> None:
 @pytest.mark.parametrize("text", LINES)
 def test_objects_one_a_line_are_lines_broken_ones_among_them(text: str) -> None:
     assert not is_spread(text, whole=True, document=False)
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split"])
+def test_a_table_that_is_written_by_columns_is_refused_with_what_to_write(tmp_path: Path, orient: str) -> None:
+    """As pandas does where it is not told otherwise: it would be one row, and be paid for."""
+    path = tmp_path / "rows.json"
+    frame = pd.DataFrame({'na"me': ["A", "B"], "n": [1, 2]})
+    frame.to_json(path, orient=orient)  # type: ignore[call-overload]
+    config = InputConfig(path=str(path))
+    with pytest.raises(InputError, match=r"rows.json: holds columns and not rows.*orient=\"records\""):
+        inputs.find(config)
+    frame.to_json(path, orient="records")
+    assert len(inputs.find(config).first_rows(5)) == 2
+    frame.to_json(path, orient="records", lines=True)
+    assert len(inputs.find(config).first_rows(5)) == 2
+    path.write_text('{"a": {"0": 1}}\n{"a": {"0": 2}}\n')
+    assert len(inputs.find(config).first_rows(5)) == 2
 
 
 def test_a_document_may_be_one_object_that_holds_the_rows() -> None:

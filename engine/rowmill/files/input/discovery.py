@@ -13,7 +13,7 @@ from rowmill.files import remote
 from rowmill.files.input import datasets
 from rowmill.files.input.encodings import is_wide, refuse_other
 from rowmill.files.input.formats import WHOLE, Format, named, recognized, refuse_foreign, same
-from rowmill.files.input.json_values import is_spread
+from rowmill.files.input.json_values import holds_columns, is_spread
 from rowmill.files.input.streams import head_of, reading, shown, start_of
 
 FEW = 256  # files that are all looked at, and read in place where they can be
@@ -154,6 +154,11 @@ def _found(file: InputFile, config: InputConfig, *, look: int, sure: bool, alone
     if format_ not in WHOLE and look and config.encoding == "auto":
         refuse_other(path, start_of(file.path, look))
     if format_ in ("jsonl", "batch"):
+        if _is_document(file.path) and holds_columns(head.decode(config.codec, "replace")):
+            raise InputError(
+                f"{path}: holds columns and not rows, as pandas' to_json writes them; write it by "
+                'to_json(..., orient="records"), or as lines with lines=True'
+            )
         spread = is_spread(head.decode(config.codec, "replace"), whole=whole, document=_is_document(file.path))
         if spread and wanted is not None:
             what = "is one JSON array" if head.lstrip()[:1] == b"[" else "is JSON over several lines"

@@ -7,6 +7,7 @@ reading, for it cannot be told where the next row would begin.
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -24,6 +25,13 @@ _CONVERSATIONS = frozenset({"messages", "conversations", "conversation", "turns"
 # Where values begin and end is what is looked for, and what members are called: what a number comes to takes time that
 # grows with the square of its digits, and beyond some thousand Python refuses it.
 _scan = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw_decode
+
+
+# Of pandas: {"a":{"0":..., {"0":{"a":..., {"columns":[...],"index":[...],"data":[[...
+_BY_COLUMNS = re.compile(
+    r'\s*\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*\{\s*"0"\s*:|"0"\s*:\s*\{|"columns"\s*:\s*\[.{0,100000}?\]\s*,\s*"index"\s*:\s*\[)',
+    re.DOTALL,
+)
 
 
 def blocks(stream: BinaryIO, path: str, encoding: str) -> Iterator[bytes]:
@@ -108,6 +116,11 @@ def rows_member(value: Any) -> str | None:
         if isinstance(member, list) and member and all(isinstance(each, dict) for each in member)
     ]
     return found[0] if len(found) == 1 and found[0].lower() not in _CONVERSATIONS else None
+
+
+def holds_columns(text: str) -> bool:
+    """Tell by the first text of a document whether it holds a table by columns, by numbers of rows or split up."""
+    return _BY_COLUMNS.match(text) is not None and "\n{" not in text
 
 
 def _is_cut(error: json.JSONDecodeError, text: str) -> bool:
