@@ -128,3 +128,18 @@ def test_a_new_run_is_read_by_what_its_rows_show(configured: Callable[..., Confi
     with pytest.raises(InputError, match="the header has one name"):
         _prepare(configured())
     assert inputs.find(configured().input, plain=True).first_rows(1) == [b'{"text":"row 0"}']
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["manifest.json", "plan"])
+def test_a_named_pipe_in_a_files_place_is_refused_and_not_waited_for(
+    configured: Callable[..., Config], name: str
+) -> None:
+    Path("in.csv").write_text("text\nA\nB\n")
+    config = configured()
+    _begin(config, reading=None)
+    path = config.run_dir / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(RunDirectoryError, match=rf"{name} is no file: move it away"):
+        prepare(config, {})

@@ -27,6 +27,7 @@ def find_input(config: Config, *, limit: int | None = None, sample: int | None =
     """
     directory = RunDirectory(config.run_dir)
     with suppress(RowmillError, OSError):
+        directory.refuse_odd()  # a named pipe in a file's place would be waited for
         manifest = manifests.load(directory.manifest)
         if manifest is not None and manifest.reading is None:
             # A version between the releases may have begun it, which read as this one does and did not say so.

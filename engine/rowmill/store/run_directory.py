@@ -111,10 +111,10 @@ class RunDirectory:
                 return
             if not self.path.is_dir():
                 raise RunDirectoryError(f"{self.path} cannot be used as run directory: set another checkpoint.dir")
-            for entry in os.scandir(self.path):
+            for entry in list(os.scandir(self.path)):
                 if entry.name in _FOLDERS or entry.name == self.batches.name:
                     self._refuse_unless(entry, directory=True)
-                    for inner in os.scandir(entry.path):
+                    for inner in list(os.scandir(entry.path)):
                         self._refuse_unless(inner, directory=False)
                 elif entry.name in _FILES:
                     self._refuse_unless(entry, directory=False)
