@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from rowmill.core.errors import ExitCode
 from rowmill.core.reports import SessionReport, Snapshot
 from rowmill.core.rows import Shard
 from rowmill.ipc.messages import Heartbeat
-from rowmill.ipc.processes import Child
+from rowmill.ipc.processes import Child, Process
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.progress import Progress
@@ -94,7 +95,7 @@ def hire(pool: Pool) -> Iterator[HIRE]:
     def make(place: int = 0, *numbers: int) -> Member:
         ours, theirs = multiprocessing.Pipe()
         pipes.extend((ours, theirs))
-        process = multiprocessing.current_process()
+        process = cast("Process", multiprocessing.current_process())
         member = Member(place, len(pool.members), Child(process, ours), heard=0.0)
         member.shards = {number: shard(number) for number in numbers}
         pool.members.append(member)

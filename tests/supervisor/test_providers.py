@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from rowmill.core.leases import Lease
 from rowmill.core.reports import ProviderFigures, SessionReport
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Closed, Heartbeat, Leased, Leases, RateLimited, Tripped
-from rowmill.ipc.processes import Child
+from rowmill.ipc.processes import Child, Process
 from rowmill.supervisor.pool import Member
 from rowmill.supervisor.progress import seconds_since
 from rowmill.supervisor.providers import Providers
@@ -28,7 +28,7 @@ class Worker:
 
     def __init__(self, number: int) -> None:
         ours, self.pipe = multiprocessing.Pipe()
-        self.member = Member(number, number, Child(multiprocessing.current_process(), ours), heard=0.0)
+        self.member = Member(number, number, Child(cast("Process", multiprocessing.current_process()), ours), heard=0.0)
 
     def leases(self) -> list[Lease]:
         """Take the leases that have arrived."""

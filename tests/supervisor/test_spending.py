@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -22,7 +22,7 @@ from rowmill.core.errors import BudgetError, MachineError
 from rowmill.core.reports import Cost
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Allow, Heartbeat, Short, ToWorker
-from rowmill.ipc.processes import Child
+from rowmill.ipc.processes import Child, Process
 from rowmill.runs.preparation import prepare
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.supervisor.pool import Member
@@ -69,7 +69,7 @@ class Home:
         """Let a worker come up."""
         ours, theirs = multiprocessing.Pipe()
         self._ends += (ours, theirs)
-        member = Member(0, self._hired, Child(multiprocessing.current_process(), ours), heard=self.now)
+        member = Member(0, self._hired, Child(cast("Process", multiprocessing.current_process()), ours), heard=self.now)
         self._hired += 1
         member.become("working")
         spending.join(member, self.now)

@@ -85,6 +85,21 @@ class WorkerView(msgspec.Struct, frozen=True):
     rss_bytes: int
     cpu_share: float  # of one core over the last second; 1.0 is a whole core
     lag_ms: float = 0.0  # how late its event loop is: far above 10 the core is the limit
+    node: str = ""  # of a cluster; empty: this machine
+
+
+class NodeFigures(msgspec.Struct):
+    """What the report says of one machine of a cluster."""
+
+    node: str
+    joined_s: float  # after the session began
+    workers: int  # at most
+    rows: int = 0  # that came to an outcome there
+    cpu_s: float = 0.0  # of its agent
+    rss_mb: float = 0.0  # likewise, at most
+    carried_mb: float = 0.0  # to the driver: groups of checkpoints and sealed shards
+    left_s: float | None = None  # after the session began; None: it was there to the end
+    why: str | None = None  # it left
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +152,8 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderFigures] = {}
     notices: list[str] = []  # what held the session back at some time, or was changed before it started
     batches: list[BatchView] = []  # that were not collected when it ended
+    nodes: list[NodeFigures] = []  # of a cluster
+    cpu_of: dict[str, float] = {}  # seconds of `cpu_s`: "supervisor", "workers"
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):

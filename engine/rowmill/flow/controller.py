@@ -58,6 +58,8 @@ class ProviderController:
         self.events: list[str] = []
         self.closed: str | None = None
         self._slots = slots
+        self._workers = workers  # that there were at most
+        self._holders = 0
         self._limits = ProviderLimits(provider, now)
         self._concurrency = Concurrency(auto=auto, ceiling=slots * workers, now=now)
         self._breaker = Breaker(now)
@@ -94,10 +96,15 @@ class ProviderController:
         if not self._traffic.heard and not self._before.requests:
             self._start = now
         self._allocator.join(holder, now)
+        self._holders += 1
+        if self._holders > self._workers:  # in a cluster nodes join
+            self._workers = self._holders
+            self._concurrency.set_ceiling(self._slots * self._workers)
 
     def leave(self, holder: int, now: float) -> None:
         """Count out a worker that has ended; its lease returns."""
         self._traffic.leave(holder)
+        self._holders -= 1
         self._allocator.leave(holder, now)
 
     def report(self, holder: int, report: ProviderReport, seconds: float, now: float) -> None:

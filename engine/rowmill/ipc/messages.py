@@ -43,6 +43,8 @@ class Setup(_Message, frozen=True):
     session: str = ""  # its id
     told: Counters = msgspec.field(default_factory=Counters)  # of batches: by workers before, in all sessions
     until: float | None = None  # Unix time by which all answers are to be there; None: no deadline
+    carried: bool = False  # what is written counts once somebody has carried it to where the supervisor is
+    cached: int = 0  # where claims are carried: serial of the last reply that the persistent store had before
 
     @property
     def run_directory(self) -> Path:
@@ -56,6 +58,7 @@ class Assign(_Message, frozen=True):
     shard: Shard
     suspects: tuple[int, ...] = ()  # rows that were in flight at several deaths: to be sent alone
     quarantined: tuple[int, ...] = ()  # rows that killed a worker when sent alone: to be recorded as failed
+    part: InputPart | None = None  # where its rows lie, where it is not as the setup says
 
 
 class Leases(_Message, frozen=True):
@@ -82,6 +85,21 @@ class Drain(_Message, frozen=True):
     """Supervisor to worker: admit nothing more, finish what is in flight within so many seconds, exit."""
 
     seconds: float
+
+
+class Durable(_Message, frozen=True):
+    """To a worker whose records are carried: up to this end of a checkpoint they are on the disk, or why not."""
+
+    number: int
+    end: int
+    problem: str | None = None
+
+
+class ClaimsAnswer(_Message, frozen=True):
+    """To a worker whose claims are carried: what has come of the keys it asked for. Those not named are taken."""
+
+    held: list[bytes]
+    results: list[tuple[bytes, bytes]]  # key, encoded result
 
 
 class Ready(_Message, frozen=True):
@@ -140,6 +158,22 @@ class Heartbeat(_Message, frozen=True):
     retries_short: bool  # since the last one the retry budget held a row back
     spent: Amount = Amount()  # of what was allowed
     reserved: Amount = Amount()  # of it, for requests in flight
+
+
+class ClaimsAsk(_Message, frozen=True):
+    """Worker whose claims are carried: results and keys given back, then keys to be claimed (`ClaimsAnswer`)."""
+
+    published: list[tuple[bytes, bytes]] = []
+    released: list[bytes] = []
+    keys: list[bytes] = []
+
+
+class Appended(_Message, frozen=True):
+    """Worker whose records are carried: these bytes of the shard's checkpoint are written. Answered by a `Durable`."""
+
+    number: int
+    start: int
+    end: int
 
 
 class ShardSealed(_Message, frozen=True):
@@ -201,7 +235,7 @@ class Stop(_Message, frozen=True):
     reason: str
 
 
-ToWorker = Setup | Assign | Leases | Allow | Recall | NoMore | Drain
+ToWorker = Setup | Assign | Leases | Allow | Recall | NoMore | Drain | Durable | ClaimsAnswer
 ToSupervisor = (
     Ready
     | Want
@@ -213,6 +247,8 @@ ToSupervisor = (
     | Short
     | BatchHeartbeat
     | HandedOver
+    | Appended
+    | ClaimsAsk
     | ShardSealed
     | ShardLeft
     | Note
@@ -220,15 +256,25 @@ ToSupervisor = (
     | Stop
 )
 
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 _for_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _for_supervisor: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)
+
+
+def to_worker(data: bytes) -> ToWorker:
+    """Decode a message to a worker, for who carries it."""
+    return _for_worker.decode(data)
+
+
+def to_supervisor(data: bytes) -> ToSupervisor:
+    """Decode a message to the supervisor, for who carries it."""
+    return _for_supervisor.decode(data)
 
 
 def send(pipe: Connection, message: ToWorker | ToSupervisor) -> bool:
     """Send one message. False when the other end is gone: its reader will notice by itself."""
     try:
-        pipe.send_bytes(_encode(message))
+        pipe.send_bytes(encode(message))
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True

@@ -23,6 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, Protocol
 
+import psutil
+
 from rowmill.core.defects import told
 from rowmill.core.errors import ExitCode
 
@@ -79,8 +81,28 @@ def signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class Usage(NamedTuple):
+    """What a process takes of its machine."""
+
+    rss: int  # bytes
+    cpu_s: float  # so far
+
+
 class Process(Protocol):
     """A child process, as those that start one need it."""
+
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+
+    def usage(self) -> Usage | None:
+        """Return what it takes; None where nobody knows, as when it has ended."""
+
+    def is_stopped(self) -> bool:
+        """Tell whether somebody has stopped it (SIGSTOP, a debugger)."""
+
+    def wake(self) -> None:
+        """Have it go on where somebody has stopped it."""
 
     @property
     def pid(self) -> int | None:
@@ -122,12 +144,6 @@ def start(module: str, name: str) -> Child:
     return Child(_Started(process), ours)
 
 
-def wake(process: Process) -> None:
-    """Have a process go on where somebody has stopped it."""
-    if process.pid is not None and process.is_alive():
-        os.kill(process.pid, signal.SIGCONT)
-
-
 def _module_path() -> list[str]:
     """Return where a child finds modules: as here, but the folder of the program, which stands first, comes last.
 
@@ -143,6 +159,7 @@ class _Started:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self.pid: int | None = process.pid
+        self._seen: psutil.Process | None = None
 
     @property
     def exitcode(self) -> int | None:
@@ -152,11 +169,41 @@ class _Started:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
 
+    @property
+    def end(self) -> str:
+        return how_ended(self.exitcode)
+
+    def usage(self) -> Usage | None:
+        try:
+            if self._seen is None:
+                self._seen = psutil.Process(self._process.pid)
+            with self._seen.oneshot():
+                times = self._seen.cpu_times()
+                return Usage(self._seen.memory_info().rss, times.user + times.system)
+        except psutil.Error:
+            return None  # it ended just now
+
+    def is_stopped(self) -> bool:
+        try:
+            status = psutil.Process(self._process.pid).status()
+        except psutil.Error:
+            return False
+        return status in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+
+    def wake(self) -> None:
+        if self.is_alive():
+            os.kill(self._process.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         self._process.kill()
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+
+def how_ended(exitcode: int | None) -> str:
+    """Return in words how a process ended that has this exit code."""
+    return f"killed by signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit status {exitcode}"
 
 
 def stay_awake(on_stop: Callable[[], None] | None = None) -> None:

@@ -11,7 +11,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -27,6 +27,9 @@ class Reading(Protocol):
     end: int  # bytes that count
 
 
+# Takes what was written from one offset to another to where it counts; returns once it does. Raises OSError.
+Carry = Callable[[int, int], Awaitable[None]]
+
 R = TypeVar("R", bound=Reading)
 
 
@@ -38,6 +41,7 @@ class AppendLog:
 
     def __init__(self, what: str, path: Path, fd: int, end: int) -> None:
         self.end = end
+        self.carry: Carry | None = None  # counts instead of this machine's disk
         self._what = f"{what} {path}"
         self._fd = fd
         self._broken: str | None = None  # why nothing can be written any more
@@ -79,7 +83,10 @@ class AppendLog:
         """Do as `append` does, while the event loop goes on. One call at a time; cancelled, it is the last one."""
         with self._writing(len(data)):
             await asyncio.to_thread(durable.write_all, self._fd, data)
-            await asyncio.to_thread(self._sync)  # a step of its own: the thread of the first may hold the data a while
+            if self.carry is not None:
+                await self.carry(self.end, self.end + len(data))
+            else:
+                await asyncio.to_thread(self._sync)  # a step of its own: the thread of the first may hold the data
             self._check_name()
 
     def check(self) -> None:

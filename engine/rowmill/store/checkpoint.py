@@ -19,7 +19,7 @@ from rowmill.core.counts import Totals
 from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import Shard
 from rowmill.store import durable
-from rowmill.store.append_log import AppendLog
+from rowmill.store.append_log import AppendLog, Carry
 from rowmill.store.recovery import (
     CheckpointReading,
     StoredReply,
@@ -70,14 +70,17 @@ class Checkpoint:
         self._lock = asyncio.Lock()  # one group at a time is on its way to the disk
 
     @classmethod
-    async def open(cls, path: Path, shard: Shard, *, salvage: bool = False) -> Self:
+    async def open(cls, path: Path, shard: Shard, *, salvage: bool = False, carry: Carry | None = None) -> Self:
         """Open the checkpoint at `path`, or make an empty one there.
+
+        `carry`: brings each group to where it counts, where that is not this machine's disk.
 
         Raise RunDirectoryError where the file is damaged (and `salvage` is False) or is another shard's, MachineError
         where it cannot be read or written.
         """
         with durable.machine_errors(f"open the checkpoint {path}"):
             log, reading = await asyncio.to_thread(_open, path, shard, salvage)
+        log.carry = carry
         return cls(path, log, reading)
 
     @property

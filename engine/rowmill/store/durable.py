@@ -197,6 +197,30 @@ def _replace(path: Path, data: bytes, *, sync: bool) -> None:
         raise
 
 
+def write_at(path: Path, start: int, data: bytes) -> None:
+    """Bring bytes to the disk that a file is to have from this offset on, up to its new end.
+
+    Raises OSError; then the file ends at the offset, or has what was written and not synced taken away again.
+    """
+    fd = private_files.opened(path, os.O_WRONLY)
+    try:
+        size = os.fstat(fd).st_size
+        if size < start:
+            raise OSError(errno.EIO, f"it has {size} bytes and had {start}")
+        if size > start:
+            os.ftruncate(fd, start)
+        os.lseek(fd, start, os.SEEK_SET)
+        try:
+            write_all(fd, data)
+            sync_data(fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, start)
+            raise
+    finally:
+        os.close(fd)
+
+
 def set_aside(path: Path, aside: Path, replacement: Path) -> None:
     """Give the file at `path` the name `aside` and put `replacement` (already synced) in its place.
 

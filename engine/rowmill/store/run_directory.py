@@ -170,6 +170,22 @@ class RunDirectory:
         if supervisor is not None and os.getppid() != supervisor:
             raise RunDirectoryError(f"the supervisor of the run in {self.path} is gone: run the same command again")
 
+    def is_nobodys(self) -> bool:
+        """Whether it was a run's, and neither a supervisor nor a worker holds it."""
+        for name in (_LOCK, _WORKERS_LOCK):
+            try:
+                fd = os.open(self.path / name, os.O_RDONLY)
+            except FileNotFoundError:
+                if name == _LOCK:
+                    return False
+                continue
+            try:
+                if not durable.lock_descriptor(fd, exclusive=False):
+                    return False
+            finally:
+                os.close(fd)
+        return True
+
     def check(self) -> None:
         """Raise MachineError where the directory that this supervisor has locked does not lie at its path any more."""
         if self._lock is None:

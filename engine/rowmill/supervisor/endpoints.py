@@ -32,10 +32,14 @@ class EmbeddedEndpoint(Protocol):
         """End it."""
 
 
-def worker_count(config: Config, input_bytes: int, shard_bytes: int) -> int:
-    """Return how many workers the run gets: as configured, or one a core, and no more than there can be shards."""
+def worker_count(config: Config, input_bytes: int, shard_bytes: int, wanted: int | None = None) -> int:
+    """Return how many workers the run gets: as configured, or one a core, and no more than there can be shards.
+
+    `wanted`: as a cluster has room for, instead.
+    """
     count = config.workers.count
-    wanted = len(psutil.Process().cpu_affinity() or [0]) if count == "auto" else count
+    if wanted is None:
+        wanted = len(psutil.Process().cpu_affinity() or [0]) if count == "auto" else count
     shards = -(-input_bytes // shard_bytes)
     return max(1, min(wanted, shards))
 

@@ -4,6 +4,7 @@ The loop waits for whatever comes first: a message from a worker, the end of a w
 planned shard, a merged one, a signal). Everything is decided here, in order, by one thread.
 """
 
+import itertools
 import multiprocessing.connection
 import resource
 import signal
@@ -43,6 +44,7 @@ from rowmill.ipc.messages import (
 )
 from rowmill.supervisor.claims import ClaimCleanup
 from rowmill.supervisor.endpoints import EmbeddedEndpoint, EndpointStart, worker_count
+from rowmill.supervisor.hosts import Cluster, Host, Joined, Leaving
 from rowmill.supervisor.machine.monitor import Condition, Monitor
 from rowmill.supervisor.mailbox import Crashed, Mailbox, Merged, Planned
 from rowmill.supervisor.pool import Member, Pool
@@ -57,6 +59,7 @@ Mode = Literal["live", "batch"]
 
 _LEFT = "the failed rows were asked again; others of the run are not asked yet"
 _TICK_S = 0.25  # progress is shown and silence looked for this often
+_UNHEARD_S = 2.0  # of what a lost node did may not have been heard: it stops soon when nothing that it sends arrives
 _ASLEEP_S = 5.0  # a loop that has not ticked for so long did not run, whatever kept it
 
 
@@ -80,6 +83,7 @@ class Supervisor:
         billed: int = 0,
         before: Totals | None = None,
         embedded: EmbeddedEndpoint | None = None,
+        cluster: Cluster | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`mode`: the phase of the run, by live requests or by batches. `retry`: rows that have failed are done again.
@@ -87,7 +91,7 @@ class Supervisor:
         `embedded` is the endpoint to start where the configuration asks for the simulator; `slots`: the most requests
         in flight of one worker; `notices`: what was found before the start; `earlier`: the run's sessions so far,
         `billed` requests that may have been answered in some that nobody knows of, and `before` what the sessions have
-        come to, where nothing of it is done again.
+        come to, where nothing of it is done again. `cluster`: where the workers are to run, instead of here.
         """
         self._config = prepared.config
         self._directory = prepared.directory
@@ -102,9 +106,10 @@ class Supervisor:
         self._mode = mode
         # Batches are paced by the provider: one process keeps up with any.
         batch = mode == "batch"
-        self._workers = (
-            1 if batch else worker_count(prepared.config, prepared.input.size, prepared.manifest.shard_bytes)
-        )
+        self._cluster = None if batch else cluster
+        wanted = None if self._cluster is None else self._cluster.workers
+        most = worker_count(prepared.config, prepared.input.size, prepared.manifest.shard_bytes, wanted)
+        self._workers = 1 if batch else most
         self._pool = Pool(prepared.directory, batch=batch)
         self._slots = slots
         self._providers = Providers(
@@ -160,8 +165,11 @@ class Supervisor:
                     starting = EndpointStart(
                         self._config, self._prepared.endpoints, self._embedded, batch=self._mode == "batch"
                     )
-                    for place in range(self._workers):
-                        self._pool.start(place, self._clock())
+                    if self._cluster is None:
+                        for place in range(self._workers):
+                            self._pool.start(place, self._clock())
+                    else:
+                        self._begin_cluster(self._cluster)
                 self._shards.start_planning()
                 self._endpoints = starting.wait()
                 for member in self._pool.members:
@@ -180,6 +188,8 @@ class Supervisor:
                 self._shards.close_output()
                 if starting is not None:
                     starting.end()
+                if self._cluster is not None:
+                    self._cluster.close()
                 self._mailbox.close()
         return self._report()
 
@@ -187,6 +197,9 @@ class Supervisor:
     def finished(self) -> bool:
         """Whether every row has its line in the output."""
         return self._shards.finished
+
+    def _begin_cluster(self, cluster: Cluster) -> None:
+        cluster.begin(self._mailbox.put, self._directory, self._prepared.input.parts(self._directory.spool))
 
     def _set_up(self, member: Member) -> None:
         assert self._endpoints is not None
@@ -313,10 +326,34 @@ class Supervisor:
                 if item.sizes is not None:
                     self._shards.finished = True
                     self.failures = item.failures
+            case Joined(host=host, workers=workers):
+                self._on_joined(host, workers)
+            case Leaving(host=host, seconds=seconds):
+                self._pool.drain(seconds, host)
+            case str():
+                self._observer.log(item)
             case Crashed(error=error):
                 self._shutdown.stop(told(error, self._directory.log))
             case signal.Signals():
                 self._shutdown.interrupt(item)
+
+    def _on_joined(self, host: Host, workers: int) -> None:
+        """Start workers on a machine of the cluster that has come, as far as there is work for them."""
+        if self._shutdown.over or self._shutdown.begun or self._shards.finishing:
+            return
+        room = self._most_workers - len(self._pool.members)
+        for _ in range(min(workers, room)):
+            member = self._pool.start(self._free_place(), self._clock(), host)
+            if self._endpoints is not None:
+                self._set_up(member)
+
+    def _free_place(self) -> int:
+        taken = {member.place for member in self._pool.members}
+        return next(place for place in itertools.count() if place not in taken)
+
+    @property
+    def _most_workers(self) -> int:
+        return -(-self._prepared.input.size // self._manifest.shard_bytes) or 1
 
     def _assign(self) -> None:
         if self._shutdown.begun:
@@ -375,7 +412,8 @@ class Supervisor:
             self._shutdown.stop(MachineError(self._condition.give_up))
 
     def _snapshot(self, now: float) -> Snapshot:
-        notices = (*self._shards.notices(), *self._condition.notices, *self._pool.notices())
+        cluster = () if self._cluster is None else self._cluster.notices()
+        notices = (*self._shards.notices(), *self._condition.notices, *cluster, *self._pool.notices())
         spending = self._spending
         return self._progress.snapshot(
             self._pool,
@@ -395,6 +433,8 @@ class Supervisor:
         self._providers.leave(member, self._clock())
         death = self._pool.bury(member, self._progress.totals.rows)
         billed = death.board.maybe_billed if death else 0
+        if member.host.lost:  # and with it what it had done since its board was carried last
+            billed += min(self._progress.open_rows(member) - billed, round(_UNHEARD_S * self._progress.rows_per_s))
         self._progress.ended(member, billed)
         self._spending.leave(member, billed)
         with suppress(RowmillError):  # a full disk: its board stays where it is
@@ -407,7 +447,7 @@ class Supervisor:
             return
         if not death.wanted:
             self._observer.log(death.report)
-        if self._shutdown.over or self._shutdown.begun:
+        if self._shutdown.over or self._shutdown.begun or member.host.lost or member.host.leaving:
             return
         if self._pool.cannot_work:
             ended_by = MachineError if death.defect is None else DefectError
@@ -415,7 +455,7 @@ class Supervisor:
             self._shutdown.stop(ended_by(f"workers keep dying without a row done ({how}); see the messages above"))
             return
         with processes.signals_held():
-            successor = self._pool.start(member.place, self._clock())
+            successor = self._pool.start(member.place, self._clock(), member.host)
         if self._endpoints is not None:
             self._set_up(successor)
 
@@ -469,6 +509,7 @@ class Supervisor:
             notices=self._monitor.summary(),
             mode=self._mode,
             batches=self._spending.batches,
+            nodes=[] if self._cluster is None else self._cluster.figures(self._progress.rows_on(self._pool)),
         )
 
     @property

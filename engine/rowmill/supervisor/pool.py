@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from rowmill.core import tallies
 from rowmill.core.amounts import Spent
@@ -21,6 +20,7 @@ from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import Assign, Drain, Heartbeat, Setup
 from rowmill.store.in_flight import BoardReading, read_board
 from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.hosts import HERE, Host
 
 WORKER_MODULE = "rowmill.worker.live.process"
 BATCH_WORKER_MODULE = "rowmill.worker.batch.process"
@@ -59,9 +59,9 @@ class Member:
     rss: int = 0
     cpu_s: float = 0.0
     cpu_share: float = 0.0
-    usage: psutil.Process | None = None
     stopped: bool = False  # by somebody, as it was last seen silent
     defect: str | None = None  # what it said of its end, where a defect ended it
+    host: Host = HERE
 
     def __repr__(self) -> str:
         return f"<worker {self.place}: {self.state}, shards {sorted(self.shards)}>"
@@ -77,7 +77,7 @@ class Member:
         in_flight = self.heartbeat.in_flight if self.heartbeat else 0
         pid = self.child.process.pid or 0
         lag_ms = self.heartbeat.lag_ms if self.heartbeat else 0.0
-        return WorkerView(self.place, pid, self.state, in_flight, self.rss, self.cpu_share, lag_ms)
+        return WorkerView(self.place, pid, self.state, in_flight, self.rss, self.cpu_share, lag_ms, self.host.name)
 
 
 @dataclass
@@ -98,8 +98,9 @@ class Death:
     @property
     def report(self) -> str:
         """The death in a line."""
+        member = self.member
         return (
-            f"worker {self.member.place} (pid {self.member.child.process.pid}) died: {self.how}; "
+            f"worker {member.place} (pid {member.child.process.pid}{member.host.where}) died: {self.how}; "
             f"{len(self.board.in_flight)} requests in flight, {len(self.shards)} shards go to others"
         )
 
@@ -126,10 +127,13 @@ class Pool:
     def __repr__(self) -> str:
         return f"<{self.members}, {self.deaths} deaths>"
 
-    def start(self, place: int, now: float) -> Member:
-        """Start a worker process in this place. It waits for its `Setup`."""
-        child = processes.start(self._module, f"rowmill-worker-{place}")
-        member = Member(place, self._incarnations, child, now)
+    def start(self, place: int, now: float, host: Host = HERE) -> Member:
+        """Start a worker process in this place, which is on this machine or one of a cluster.
+
+        It waits for its `Setup`.
+        """
+        child = host.start(self._module, f"rowmill-worker-{place}", self._incarnations)
+        member = Member(place, self._incarnations, child, now, host=host)
         self._incarnations += 1
         self.members.append(member)
         return member
@@ -151,9 +155,14 @@ class Pool:
             self._fruitless = 0  # a row given up is a row done
         messages.send(member.child.pipe, Assign(shard, suspects, poison))
 
-    def drain(self, seconds: float) -> None:
-        """Tell all workers to finish what is in flight and exit. Those that have not begun are ended at once."""
+    def drain(self, seconds: float, host: Host | None = None) -> None:
+        """Tell all workers, or those of one host, to finish what is in flight and exit.
+
+        Those that have not begun are ended at once.
+        """
         for member in self.members:
+            if host is not None and member.host is not host:
+                continue
             if member.state == "starting":
                 member.become("draining")
                 member.dismissed = True  # with nothing to finish, and coming up takes longer than many a run
@@ -183,6 +192,8 @@ class Pool:
         if member.unwanted:
             return Death(member, list(member.shards.values()), left, "stopped", wanted=True)
         self.deaths += 1
+        if member.host.lost:
+            return Death(member, list(member.shards.values()), left, process.end)  # it says nothing about any row
         self._fruitless = 0 if rows_done > self._rows_at_death else self._fruitless + 1
         self._rows_at_death = rows_done
         for row in in_flight:
@@ -191,9 +202,7 @@ class Pool:
         for row, deaths in list(self._deaths_of.items()):
             if row not in in_flight and deaths < _SUSPECT_DEATHS and any(row in rows for rows in ranges):
                 del self._deaths_of[row]  # this time the worker died without it
-        code = process.exitcode
-        how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
-        return Death(member, list(member.shards.values()), left, how)
+        return Death(member, list(member.shards.values()), left, process.end)
 
     def forget_boards(self) -> None:
         """Remove the boards of those that were buried, once what they say is written down."""
@@ -219,7 +228,7 @@ class Pool:
         killed = []
         for member in silent:
             member.heard = now
-            member.stopped = _is_stopped(member)
+            member.stopped = member.child.process.is_stopped()
             if not member.stopped:
                 member.child.process.kill()
                 killed.append(member)
@@ -228,7 +237,7 @@ class Pool:
     def wake(self) -> None:
         """Have stopped workers go on: a terminal that closes wakes the supervisor alone."""
         for member in self.members:
-            processes.wake(member.child.process)
+            member.child.process.wake()
 
     def slept(self, now: float) -> None:
         """Give every worker its whole time again: the supervisor itself did not run, and could hear nobody."""
@@ -269,24 +278,12 @@ class Pool:
     def measure(self, elapsed_s: float) -> None:
         """Read memory and CPU of every worker; `elapsed_s` since the last time."""
         for member in self.members:
-            try:
-                if member.usage is None:
-                    member.usage = psutil.Process(member.child.process.pid)
-                with member.usage.oneshot():
-                    member.rss = member.usage.memory_info().rss
-                    times = member.usage.cpu_times()
-            except psutil.Error:
-                continue  # it ended just now
-            cpu_s = times.user + times.system
-            member.cpu_share = (cpu_s - member.cpu_s) / elapsed_s if elapsed_s > 0 else 0.0
-            member.cpu_s = cpu_s
-
-
-def _is_stopped(member: Member) -> bool:
-    try:
-        return psutil.Process(member.child.process.pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
-    except psutil.Error:
-        return False
+            usage = member.child.process.usage()
+            if usage is None:
+                continue
+            member.rss = usage.rss
+            member.cpu_share = (usage.cpu_s - member.cpu_s) / elapsed_s if elapsed_s > 0 else 0.0
+            member.cpu_s = usage.cpu_s
 
 
 def _hear_last(member: Member, left: BoardReading) -> None:

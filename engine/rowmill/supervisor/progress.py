@@ -6,13 +6,14 @@ worker; counters come from the worker processes and are kept when these end.
 
 import calendar
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from uuid import uuid4
 
 from rowmill.core.counts import BatchView, Counters, Totals
-from rowmill.core.reports import Cost, SessionReport, Snapshot
+from rowmill.core.reports import Cost, NodeFigures, SessionReport, Snapshot
 from rowmill.ipc.messages import Heartbeat
+from rowmill.supervisor.hosts import Host
 from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.providers import Providers
 
@@ -55,7 +56,9 @@ class Progress:
         self._ended_cpu_s = 0.0
         self._in_flight_max: dict[int, int] = {}  # by place in the pool
         self._notices = list(notices)
+        self._rows_on: Counter[Host] = Counter()  # of workers that are gone
         self.total_rows: int | None = None
+        self.rows_per_s = 0.0  # now
         self.shards_sealed = 0
         self.shards_merged = 0
         self._refusal = ""  # the latest that a worker told
@@ -86,6 +89,7 @@ class Progress:
         if member.heartbeat is not None:
             self._ended.add(member.heartbeat.counters)
             self._ended_cpu_s += member.heartbeat.cpu_s
+            self._rows_on[member.host] += member.heartbeat.counters.rows
         self.billed_twice += billed
 
     @property
@@ -117,6 +121,21 @@ class Progress:
                 counters.add(member.heartbeat.counters)
         return counters
 
+    def open_rows(self, member: Member) -> int:
+        """Return the rows without an outcome of the shards that a worker has."""
+        return sum(
+            shard.rows - (self._open[number].rows if number in self._open else 0)
+            for number, shard in member.shards.items()
+        )
+
+    def rows_on(self, pool: Pool) -> Counter[Host]:
+        """Return the rows that came to an outcome on each machine in this session."""
+        rows = Counter(self._rows_on)
+        for member in pool.members:
+            if member.heartbeat is not None:
+                rows[member.host] += member.heartbeat.counters.rows
+        return rows
+
     def snapshot(
         self,
         pool: Pool,
@@ -137,7 +156,7 @@ class Progress:
         if totals.rows < self._before.rows:
             totals = self._before  # shards that were open then are opened again one after the other
         self._workers_max = max(self._workers_max, len(pool.members))
-        rate = self._rate(now, counters.rows)
+        rate = self.rows_per_s = self._rate(now, counters.rows)
         left = None if self.total_rows is None else self.total_rows - totals.rows
         due = [heartbeat.next_due_s for heartbeat in heartbeats if heartbeat.next_due_s is not None]
         return Snapshot(
@@ -186,6 +205,7 @@ class Progress:
         notices: Iterable[str],
         mode: str = "live",
         batches: Iterable[BatchView] = (),
+        nodes: Iterable[NodeFigures] = (),
     ) -> SessionReport:
         """Sum the session up."""
         counters = self.counters(pool)
@@ -212,6 +232,8 @@ class Progress:
             notices=[*self._notices, *notices],
             mode=mode,
             batches=list(batches),
+            nodes=list(nodes),
+            cpu_of={"supervisor": round(own_cpu_s, 3), "workers": round(self._ended_cpu_s, 3)},
         )
 
 

@@ -16,6 +16,7 @@ from rowmill.core.defects import told
 from rowmill.core.errors import DefectError, ExitCode
 from rowmill.files.output import open_codec
 from rowmill.ipc import messages
+from rowmill.ipc.channel import Channel
 from rowmill.ipc.messages import Defective, Note, Setup, ShardSealed, Stop
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import numbers
@@ -31,6 +32,7 @@ class SupervisedWorker(ABC):
         config = setup.config
         self._setup = setup
         self._pipe = pipe
+        self._channel: Channel | None = None  # where messages may be large, and the other side is an agent
         self._directory = RunDirectory(setup.run_directory)
         self._task = open_task(
             config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts
@@ -88,15 +90,26 @@ class SupervisedWorker(ABC):
         """Do what is due each time; `seconds` have passed since the time before."""
 
     def _on_message(self) -> None:
-        message = messages.receive_in_worker(self._pipe)
-        if message is None:
+        if self._channel is not None:
+            received = self._channel.receive()
+            for data in received or ():
+                self._hear(messages.to_worker(data))
+            gone = received is None
+        else:
+            message = messages.receive_in_worker(self._pipe)
+            gone = message is None
+            if message is not None:
+                self._hear(message)
+        if gone:
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
             self._left_alone()
-        else:
-            self._hear(message)
 
     def _tell(self, message: messages.ToSupervisor) -> None:
-        if not messages.send(self._pipe, message):
+        if self._channel is not None:
+            told = self._channel.send(messages.encode(message))
+        else:
+            told = messages.send(self._pipe, message)
+        if not told:
             self._left_alone()
 
     def _note(self, text: str) -> None:

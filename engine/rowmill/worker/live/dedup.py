@@ -31,6 +31,7 @@ from rowmill.store.cache.keys import keying
 from rowmill.store.cache.shared_results import decode, encode
 from rowmill.worker.defects import defect
 from rowmill.worker.job import FOLLOWING, READY, Job
+from rowmill.worker.live.carried_claims import CarriedClaims
 from rowmill.worker.live.keeper import Keeper
 
 _TICK_S = 0.05  # results are published, and claims of others looked up, this often
@@ -53,7 +54,7 @@ class Dedup:
         self,
         *,
         salt: bytes,
-        claims: Claims,
+        claims: Claims | CarriedClaims,
         replies: Replies | None,
         record: Callable[[Job, Answer | Failure, float], None],
         send: Callable[[list[Job]], None],
@@ -89,6 +90,11 @@ class Dedup:
 
     def __repr__(self) -> str:
         return f"<{len(self._led)} led, {len(self._elsewhere)} asked elsewhere, {len(self._unclaimed)} unclaimed>"
+
+    def hurry(self) -> None:
+        """Look soon: something has been heard of the claims."""
+        self._work.set()
+        self._urgent.set()
 
     # Rows come in
 

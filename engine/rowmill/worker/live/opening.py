@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rowmill.core import tallies
 from rowmill.core.amounts import Amount
 from rowmill.core.wire import Answer, Failure
-from rowmill.ipc.messages import Setup
+from rowmill.ipc.messages import Setup, ToSupervisor
 from rowmill.store.in_flight import BoardHead, InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import Task
@@ -16,6 +16,8 @@ from rowmill.worker.job import Job
 from rowmill.worker.live.provider import Provider
 
 if TYPE_CHECKING:
+    from rowmill.store.cache.claims import Claims
+    from rowmill.worker.live.carried_claims import CarriedClaims
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
 
@@ -60,16 +62,29 @@ def reservations(setup: Setup, on_short: Callable[[Amount, Amount], None]) -> "R
     return Reservations(Credit(), setup.prices, on_short)
 
 
+def claims(setup: Setup, directory: Path) -> "Claims":
+    """Open the claims of the run."""
+    from rowmill.store.cache.claims import Claims
+
+    return Claims(directory, setup.claimant)
+
+
+def carried_claims(setup: Setup, tell: Callable[[ToSupervisor], None]) -> "CarriedClaims":
+    """Open the claims of the run where they are asked for by messages."""
+    from rowmill.worker.live.carried_claims import CarriedClaims
+
+    return CarriedClaims(setup.cached, tell)
+
+
 def dedup(
     setup: Setup,
-    claims: Path,
+    claims: "Claims | CarriedClaims",
     *,
     record: Callable[[Job, Answer | Failure, float], None],
     send: Callable[[list[Job]], None],
     note: Callable[[str], None],
 ) -> "Dedup":
     """Open what the workers share of their requests; `record`, `send` and `note` as in `Dedup`."""
-    from rowmill.store.cache.claims import Claims
     from rowmill.store.cache.kept_replies import Replies
     from rowmill.store.cache.keys import salt
     from rowmill.worker.live.dedup import Dedup
@@ -77,7 +92,7 @@ def dedup(
     cache = setup.config.cache
     return Dedup(
         salt=salt(setup.config),
-        claims=Claims(claims, setup.claimant),
+        claims=claims,
         replies=Replies(Path(cache.dir).expanduser(), cache.max_mb) if cache.use == "disk" else None,
         record=record,
         send=send,

@@ -9,6 +9,8 @@ error that would stop any worker, which it reports before it goes.
 
 import asyncio
 import resource
+from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from random import Random
 from time import monotonic
@@ -21,11 +23,14 @@ from rowmill.core.errors import RowmillError
 from rowmill.files.input.inputs import open_reader
 from rowmill.flow.retry import RetryBudget, RetryPolicy
 from rowmill.ipc import messages, processes
+from rowmill.ipc.channel import Channel
 from rowmill.ipc.memory import peak_rss
 from rowmill.ipc.messages import (
     Allow,
     Assign,
+    ClaimsAnswer,
     Drain,
+    Durable,
     Heartbeat,
     Leased,
     Leases,
@@ -42,6 +47,7 @@ from rowmill.store.checkpoint import Checkpoint
 from rowmill.transport import faults
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live import opening
+from rowmill.worker.live.carrier import Carrier
 from rowmill.worker.live.committer import Committer
 from rowmill.worker.live.dispatcher import Dispatcher
 from rowmill.worker.live.tally import Tally
@@ -49,6 +55,7 @@ from rowmill.worker.outcome_writer import OutcomeWriter
 from rowmill.worker.supervised import SupervisedWorker
 
 if TYPE_CHECKING:
+    from rowmill.worker.live.carried_claims import CarriedClaims
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
 
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
@@ -80,11 +87,15 @@ class _Worker(SupervisedWorker):
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._orphaned = False  # the supervisor is gone
         self._leased = False  # ever
+        self._carrier = Carrier(self._tell)
+        self._carried_claims: CarriedClaims | None = None
         self._reservations = opening.reservations(setup, self._on_short) if setup.capped else None
 
     async def run(self) -> None:
         setup = self._setup
         loop = asyncio.get_running_loop()
+        if setup.carried:
+            self._channel = Channel(self._pipe)
         board = opening.board(setup, self._directory)
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
         config = setup.config
@@ -131,6 +142,9 @@ class _Worker(SupervisedWorker):
             abandoned = await self._finish(parts)
         finally:
             loop.remove_reader(self._pipe.fileno())
+            if self._channel is not None:
+                with suppress(TimeoutError):  # it reads no more
+                    await asyncio.wait_for(self._channel.drained(), _ORPHAN_DRAIN_S)
             for provider in self._providers:
                 await provider.transport.close()
         if abandoned and self._orphaned:
@@ -140,10 +154,13 @@ class _Worker(SupervisedWorker):
 
     def _share(self) -> "Dedup":
         """Share requests with the other workers."""
-        feeder = self._dispatcher.feeder
-        dedup = opening.dedup(
-            self._setup, self._directory.claims, record=self._writer.follow, send=feeder.lead, note=self._note
-        )
+        setup, feeder = self._setup, self._dispatcher.feeder
+        if setup.carried:
+            self._carried_claims = opening.carried_claims(setup, self._tell)
+        claims = self._carried_claims or opening.claims(setup, self._directory.claims)
+        dedup = opening.dedup(setup, claims, record=self._writer.follow, send=feeder.lead, note=self._note)
+        if self._carried_claims is not None:
+            self._carried_claims.on_answer = dedup.hurry
         feeder.share(dedup)
         return dedup
 
@@ -165,6 +182,11 @@ class _Worker(SupervisedWorker):
             self._assigned.put_nowait(message)
         elif isinstance(message, Drain):
             self._stop(message.seconds)
+        elif isinstance(message, Durable):
+            self._carrier.stored(message)
+        elif isinstance(message, ClaimsAnswer):
+            assert self._carried_claims is not None
+            self._carried_claims.answered(message)
 
     def _tell_silence(self) -> None:
         """Say of whom nothing has come yet: there may be nobody, or a model that takes its time."""
@@ -174,6 +196,7 @@ class _Worker(SupervisedWorker):
 
     def _left_alone(self) -> None:
         self._orphaned = True
+        self._carrier.give_up()
         self._stop(_ORPHAN_DRAIN_S)
 
     def _stop(self, seconds: float) -> None:
@@ -198,7 +221,8 @@ class _Worker(SupervisedWorker):
             assign = await self._assigned.get()
             shard = assign.shard
             path = self._directory.checkpoint_path(shard)
-            checkpoint = await Checkpoint.open(path, shard, salvage=setup.salvage)
+            carry = partial(self._carrier.carry, shard.number) if setup.carried else None
+            checkpoint = await Checkpoint.open(path, shard, salvage=setup.salvage, carry=carry)
             if checkpoint.cut_bytes:
                 self._note(f"{path.name}: cut {checkpoint.cut_bytes} bytes of a torn group; its rows are redone")
             if setup.retry_failed:
@@ -208,7 +232,7 @@ class _Worker(SupervisedWorker):
             nothing = checkpoint.complete or opened.left
             self._committer.add(opened)
             if not nothing:
-                async with open_reader(setup.parts[shard.part], shard, self._columns) as reader:
+                async with open_reader(assign.part or setup.parts[shard.part], shard, self._columns) as reader:
                     row = shard.first_row
                     while lines := await reader.read():
                         self._dispatcher.feeder.feed(opened, row, lines)
@@ -226,6 +250,8 @@ class _Worker(SupervisedWorker):
         self._stop(0.0)
 
     def _between_heartbeats(self, seconds: float) -> None:
+        if self._carrier.stuck:
+            self._dispatcher.halt()  # until the next lease, which says that the driver is there
         self._dispatcher.gaps.tick()
         self._dispatcher.backlog.look_ahead(seconds)
 
@@ -298,7 +324,7 @@ class _Worker(SupervisedWorker):
         failure = told(error, self._directory.log) if isinstance(error, OSError) else error
         if not isinstance(failure, RowmillError):
             raise failure
-        if not self._stopped:
+        if not self._stopped and not self._orphaned:
             self._stopped = True
             self._tell(Stop(failure.exit_code, str(failure)))
 
