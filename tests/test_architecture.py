@@ -24,7 +24,18 @@ PACKAGE = Path(rowmill.__file__).parent
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"interface"},
     "interface": {"runs", "simulator", "store", "tasks", "core"},  # what people touch
-    "runs": {"supervisor", "budget", "simulator", "files", "store", "tasks", "transport", "core"},  # from start to end
+    "runs": {
+        "cluster",
+        "supervisor",
+        "budget",
+        "simulator",
+        "files",
+        "store",
+        "tasks",
+        "transport",
+        "core",
+    },  # from start to end
+    "cluster": {"supervisor", "files", "ipc", "store", "core"},  # workers on the nodes of a cluster
     "supervisor": {"budget", "files", "flow", "ipc", "store", "core"},  # plans, assigns, watches, merges: no rows
     "worker": {"budget", "files", "flow", "ipc", "store", "tasks", "transport", "core"},  # the processes that ask
     "budget": {"ipc", "store", "core"},  # what a run may spend
@@ -93,6 +104,7 @@ CLOSED: dict[str, Ability] = {
             "worker.batch.lifecycle",  # files of a batch, once it is collected
             "simulator.batches.storage",  # its own files
             "interface.python.place",  # the temporary directory of one call
+            "cluster.agent", "cluster.node_worker",  # a node's scratch, once the driver has what was written there
             "core.private_files",  # the name of a file that is made anew: a link there is not written through
         },
     ),
@@ -108,12 +120,17 @@ CLOSED: dict[str, Ability] = {
     "exit": Ability(("sys.exit", "exit", "quit", "SystemExit"), {"interface.cli"}),
     "end the process at once": Ability(
         ("os._exit", "os.abort", "os.kill", "os.killpg", "signal.raise_signal"),
-        {"ipc.processes"},  # a worker's end: threads of the HTTP client may still run
+        {
+            "ipc.processes",  # a worker's end: threads of the HTTP client may still run
+            "cluster.agent",  # an actor that nobody has called for so long that it is nobody's
+        },
     ),
     "sleep": Ability(
         ("time.sleep", "asyncio.sleep"),
         {
             "worker.supervised",  # the heartbeat
+            "cluster.agent",  # its beat
+            "cluster.link",  # until the leases of a lost node have expired
             "worker.live.dedup",  # until the claims are looked at again
             "simulator.app",  # latency
             "simulator.batches",  # the time that batches take
@@ -129,6 +146,8 @@ CLOSED: dict[str, Ability] = {
         ),
         {
             "simulator",
+            "ipc.channel",  # a pipe that is one
+            "cluster.engine",  # is there anybody at the cluster's address?
             "transport.dead_ends",  # asks for the proxy that the environment names, and opens none
         },
     ),
@@ -150,7 +169,8 @@ CLOSED: dict[str, Ability] = {
         {"ipc.processes"},
     ),
     "start threads": Ability(
-        ("threading.Thread", "concurrent.futures.ThreadPoolExecutor"), {"supervisor.threads", "interface.ui.screen"}
+        ("threading.Thread", "concurrent.futures.ThreadPoolExecutor"),
+        {"supervisor.threads", "interface.ui.screen", "cluster.driver"},
     ),
     # Each foreign library stands behind the modules that translate its errors; importing one costs start-up time.
     "know the openai package": Ability(
@@ -166,8 +186,13 @@ CLOSED: dict[str, Ability] = {
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
     "know pyarrow": Ability(
-        ("pyarrow.",), {"core.arrow_values", "files.input", "files.output", "transport.bounded_replies"}
+        ("pyarrow.",),
+        {
+            "core.arrow_values", "files.input", "files.output", "transport.bounded_replies",
+            "interface.python.ray_rows",  # in a function that runs where the rows are
+        },
     ),
+    "know Ray": Ability(("ray.",), {"cluster.engine"}),
     "know python_calamine": Ability(("python_calamine.",), {"files.input.workbook"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),

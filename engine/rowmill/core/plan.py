@@ -128,3 +128,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     budget: BudgetPlan | None
     trial: TrialFigures | None
     notices: list[str]
+    cluster: str | None = None  # what it would do, in words; None where there is none

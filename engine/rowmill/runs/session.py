@@ -25,6 +25,7 @@ from rowmill.store.cache import claims
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.aftermath import take_in
 from rowmill.supervisor.endpoints import worker_count
+from rowmill.supervisor.hosts import Cluster
 from rowmill.supervisor.loop import Mode, Supervisor
 from rowmill.supervisor.machine.preflight import Ask, Preflight, estimate_output, preflight
 from rowmill.supervisor.prepared import Delivery, Prepared
@@ -113,6 +114,7 @@ def _run(
             sessions = [*before, *found.sessions]
             phases = _phases(prepared)
             for mode in phases:
+                cluster = _cluster(config, mode, log)
                 supervisor = Supervisor(
                     prepared,
                     log,
@@ -125,6 +127,7 @@ def _run(
                     salvage=salvage,
                     retry=retry and mode == phases[0],
                     embedded=embedded(config),
+                    cluster=cluster,
                 )
                 session = supervisor.run()
                 log.log(f"ended with exit code {session.exit_code}")  # why stands above
@@ -145,6 +148,21 @@ def _run(
                 path.unlink(missing_ok=True)
             claims.discard(directory.claims)
         return report, session
+
+
+def _cluster(config: Config, mode: Mode, log: "_Log") -> Cluster | None:
+    """Connect to the cluster on which the workers are to run, where there is one."""
+    if not config.cluster.used:
+        return None
+    if mode == "batch":
+        log.log("cluster: batches are made on this machine, where one process keeps up with any provider")
+        return None
+    from rowmill.cluster.driver import RayCluster  # who has no cluster need not load it
+
+    cluster = RayCluster(config)
+    if cluster.started:
+        log.log("cluster: none is running; one was started on this machine, for this run")
+    return cluster
 
 
 def _seen_by_others(config: Config) -> Iterator[str]:

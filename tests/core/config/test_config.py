@@ -82,6 +82,16 @@ invalid_output = 2
 memory = 0.8
 min_free_mb = 500
 
+[cluster]
+engine = "ray"
+address = "10.0.0.1:6379"
+nodes = 3
+workers_per_node = 2
+cpus_per_worker = 0.5
+resources = { accelerator = 1 }
+runtime_env = { pip = ["rowmill"] }
+input = "carry"
+
 [checkpoint]
 dir = "run"
 commit_ms = 50
@@ -318,6 +328,9 @@ WRONG: dict[str, Any] = {
     "task.params": "x", "client.transport": "http", "workers.count": "many", "workers.concurrency": "64",
     "retry.attempts": True, "retry.deadline_s": "1h", "retry.share": "10%", "retry.floor_per_s": "10",
     "machine.memory": "90%", "machine.min_free_mb": "1g",
+    "cluster.engine": "dask", "cluster.address": 6379, "cluster.nodes": "all", "cluster.workers_per_node": 0.5,
+    "cluster.cpus_per_worker": "1", "cluster.resources": ["gpu"], "cluster.runtime_env": "pip",
+    "cluster.input": "shared",
     "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
     "checkpoint.mode": 0o700, "client.ca_file": True, "input.images_dir": ["photos"],
     "output.escape_formulas": "yes",
@@ -459,6 +472,14 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(machine={"memory": 1.1}), "machine.memory"),
         (tree(machine={"memory": float("nan")}), "machine.memory"),
         (tree(machine={"min_free_mb": -1}), "machine.min_free_mb"),
+        (tree(cluster={"address": " "}), "cluster.address"),
+        (tree(cluster={"address": "ray://head:10001"}), "cluster.address"),
+        (tree(cluster={"nodes": 0}), "cluster.nodes"),
+        (tree(cluster={"workers_per_node": 0}), "cluster.workers_per_node"),
+        (tree(cluster={"workers_per_node": 257}), "cluster.workers_per_node"),
+        (tree(cluster={"cpus_per_worker": 0}), "cluster.cpus_per_worker"),
+        (tree(cluster={"cpus_per_worker": float("nan")}), "cluster.cpus_per_worker"),
+        (tree(cluster={"resources": {"gpu": 0}}), "cluster.resources"),
         (tree(checkpoint={"commit_ms": 0}), "checkpoint.commit_ms"),
         (tree(checkpoint={"commit_ms": 60_001}), "checkpoint.commit_ms"),
         (tree(checkpoint={"mode": "0600"}), "checkpoint.mode"),

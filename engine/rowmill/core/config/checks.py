@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rowmill.core.config import money_checks, provider_checks, task_checks
-from rowmill.core.config.sections import Config, RetryConfig
+from rowmill.core.config.sections import ClusterConfig, Config, RetryConfig
 from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 
 _NAME_BYTES = 255  # of a name, in every usual file system
@@ -30,6 +30,7 @@ def problems(config: Config) -> Iterator[str]:
         yield "machine.memory: must be above 0 and at most 1, a part of the memory"
     if isinstance(config.machine.min_free_mb, int) and config.machine.min_free_mb < 0:
         yield 'machine.min_free_mb: must be 0 or more megabytes, or "auto"'
+    yield from _cluster_problems(config.cluster)
     if not 1 <= config.checkpoint.commit_ms <= 60_000:  # noqa: PLR2004
         yield "checkpoint.commit_ms: must be 1 to 60000 milliseconds"
     if not re.fullmatch(r"0?[23]?7[0-7][0-7]", config.checkpoint.mode):
@@ -44,6 +45,24 @@ def problems(config: Config) -> Iterator[str]:
     yield from task_checks.problems(config)
     yield from _path_problems(config)
     yield from _simulator_problems(config.simulator)
+
+
+def _cluster_problems(cluster: ClusterConfig) -> Iterator[str]:
+    if cluster.address is not None and not cluster.address.strip():
+        yield "cluster.address: must not be empty; leave it out for the cluster of the environment"
+    if cluster.address is not None and cluster.address.startswith("ray://"):
+        yield (
+            "cluster.address: ray:// is for clients, which do not see the nodes; name the cluster's own address "
+            '("HOST:6379"), or run the command on its head: ray job submit -- rowmill run ...'
+        )
+    if cluster.nodes is not None and cluster.nodes < 1:
+        yield "cluster.nodes: must be 1 or more; leave it out for all that there are"
+    if isinstance(cluster.workers_per_node, int) and not 1 <= cluster.workers_per_node <= 256:  # noqa: PLR2004
+        yield 'cluster.workers_per_node: must be 1 to 256, or "auto"'
+    if not 0 < cluster.cpus_per_worker <= 1024:  # noqa: PLR2004
+        yield "cluster.cpus_per_worker: must be above 0, and no more than a node has"
+    if not all(0 < amount < math.inf for amount in cluster.resources.values()):
+        yield "cluster.resources: each must be above 0"
 
 
 def _retry_problems(retry: RetryConfig) -> Iterator[str]:

@@ -164,6 +164,24 @@ class MachineConfig(_ConfigSection, frozen=True):
     min_free_mb: int | Literal["auto"] = "auto"  # disk space below which nothing new is sent
 
 
+class ClusterConfig(_ConfigSection, frozen=True):
+    """`[cluster]`: the workers on the machines of a cluster, instead of on this one alone."""
+
+    engine: Literal["none", "ray"] = "none"
+    address: str | None = None  # of the cluster; left out: that of the environment, else one is started here
+    nodes: int | None = None  # of it that are used at most; left out: all, also those that join later
+    workers_per_node: int | Literal["auto"] = "auto"  # "auto": as many as a node has CPUs free for
+    cpus_per_worker: float = 1.0  # that the cluster counts for each
+    resources: dict[str, float] = {}  # more that a node must have, for each of it
+    runtime_env: dict[str, Any] = {}  # of the agents, as Ray takes it
+    input: Literal["auto", "carry"] = "auto"  # "auto": read in place where a node sees the very same file
+
+    @property
+    def used(self) -> bool:
+        """Whether there is one."""
+        return self.engine != "none"
+
+
 class CheckpointConfig(_ConfigSection, frozen=True):
     """`[checkpoint]`."""
 
@@ -211,6 +229,7 @@ class Config(_ConfigSection, frozen=True, kw_only=True):
     workers: WorkersConfig = WorkersConfig()
     retry: RetryConfig = RetryConfig()
     machine: MachineConfig = MachineConfig()
+    cluster: ClusterConfig = ClusterConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     cache: CacheConfig = CacheConfig()
     budget: BudgetConfig = BudgetConfig()

@@ -70,7 +70,7 @@ def progress_line(snapshot: Snapshot) -> str:
             *(_batch_pace(snapshot) if batches.in_use(snapshot) else _live_pace(snapshot)),
             f"tokens {figures.compact(totals.prompt_tokens)}+{figures.compact(totals.completion_tokens)}",
             *(", ".join(group) for group in money.so_far(snapshot.cost, batch=batches.in_use(snapshot))),
-            *([] if batches.in_use(snapshot) else [f"workers {len(phrases.living(snapshot))}"]),
+            *([] if batches.in_use(snapshot) else [phrases.workers(snapshot)]),
             *phrases.waiting(snapshot),
             *([f"worker deaths {snapshot.deaths:,}"] if snapshot.deaths else []),
             *(["draining"] if snapshot.draining else []),

@@ -240,6 +240,7 @@ def _worker_columns(worker: WorkerView, *, batch: bool) -> list[str]:
     return [
         f"worker {worker.number}",
         f"pid {worker.pid}",
+        *([f"on {worker.node}"] if worker.node else []),
         *([] if batch else [f"in flight {worker.in_flight:,}"]),  # the requests are in flight at the provider
         f"RSS {figures.memory(worker.rss_bytes)}",
         f"CPU {worker.cpu_share:.0%}",

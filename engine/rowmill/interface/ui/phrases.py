@@ -35,6 +35,13 @@ def living(snapshot: Snapshot) -> list[int]:
     return [worker.number for worker in snapshot.workers if worker.state != "gone"]
 
 
+def workers(snapshot: Snapshot) -> str:
+    """Return how many workers there are, and in a cluster on how many nodes."""
+    nodes = {worker.node for worker in snapshot.workers if worker.node}
+    where = f" on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}" if nodes else ""
+    return f"workers {len(living(snapshot))}{where}"
+
+
 def standing(provider: ProviderView) -> str:
     """Return "provider main: holding, next in 9m58s"."""
     due = "" if provider.held_s is None else f", next in {figures.duration(provider.held_s)}"

@@ -27,6 +27,8 @@ def text(plan: Plan) -> str:
     lines += _block("price", _prices(plan))
     lines.append(_line("live", f"{_usd(plan.live.usd)}; {_time(plan.live.seconds)}"))
     lines.append(_line("batch", _batch(plan.batch)))
+    if plan.cluster is not None:
+        lines.append(_line("cluster", plan.cluster))
     if plan.budget is not None:
         lines.append(_line("budget", _budget(plan.budget, plan.input.rows)))
     lines += _block("notices", [one_line(notice) for notice in plan.notices])

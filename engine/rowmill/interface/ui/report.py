@@ -49,6 +49,7 @@ def summary(report: RunReport, session: SessionReport, *, again: str = "", run_d
     lines += [f"  {line}" for line in money.table(report.cost)]
     lines += _block("budget", [text] if (text := money.budget(report.cost)) else [])
     lines += _providers(session)
+    lines += _block("nodes", _nodes(session))
     if deaths := _deaths(session):
         lines.append(_line("workers", deaths))
     if peaks := [f"{figures.memory(size)} {name}" for name, size in session.rss_max_bytes.items()]:
@@ -64,6 +65,16 @@ def summary(report: RunReport, session: SessionReport, *, again: str = "", run_d
         lines.append(_line("next", f"{_command('retry', again)}: asks again for the failed rows"))
     pieces = (piece for line in lines for piece in line.split("\n"))
     return "\n".join(narrow for piece in pieces for narrow in _wrapped(piece, width)).replace(_KEPT, " ")
+
+
+def _nodes(session: SessionReport) -> list[str]:
+    """Return a line for each machine of a cluster."""
+    lines = []
+    for node in session.nodes:
+        workers = f"{node.workers} {'worker' if node.workers == 1 else 'workers'}"
+        left = "" if node.left_s is None else f", left after {figures.duration(node.left_s)}: {node.why}"
+        lines.append(f"{node.node}: {node.rows:,} rows by {workers}{left}")
+    return lines
 
 
 def _headline(report: RunReport, session: SessionReport) -> str:

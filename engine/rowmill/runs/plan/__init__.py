@@ -84,6 +84,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
         budget=_budget(config, surveyed.rows, needs),
         trial=None if trial is None else trial.figures,
         notices=[*found.notes, *_notices(config, trial)],
+        cluster=_cluster(config, surveyed.shards, sum(file.size for file in found.files)),
     )
 
 
@@ -186,6 +187,27 @@ def _request(config: Config, surveyed: Survey, task: Task) -> PlannedRequest | N
         model=None if config.names_models else model,
         rows=surveyed.first_rows,
         body=shortened(body),
+    )
+
+
+def _cluster(config: Config, shards: float, size: int) -> str | None:
+    """Say what a cluster would do. Nobody is asked: which nodes there are shows only when the run begins."""
+    cluster = config.cluster
+    if not cluster.used:
+        return None
+    if config.task.mode == "batch":
+        return "not used: batches are made on this machine, where one process keeps up with any provider"
+    where = f"at {cluster.address}" if cluster.address is not None else "of the environment, or one started here"
+    nodes = "every node that is there or joins" if cluster.nodes is None else f"up to {cluster.nodes:,} nodes"
+    each = cluster.workers_per_node if cluster.workers_per_node != "auto" else config.workers.count
+    workers = "a worker for each" if each == "auto" else f"{each:,} workers, each for"
+    cpus = "free CPU" if cluster.cpus_per_worker == 1 else f"{cluster.cpus_per_worker:g} free CPUs"
+    input_ = (
+        "are carried to the nodes" if cluster.input == "carry" else "are carried to nodes that do not see the files"
+    )
+    return (
+        f"{cluster.engine} {where}: {nodes}, {workers} {cpus}, at most {max(1, round(shards)):,} in all (one a shard); "
+        f"{size / 1e6:,.1f} MB of rows {input_}"
     )
 
 

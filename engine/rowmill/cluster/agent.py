@@ -1,0 +1,297 @@
+"""A node's end: an actor that starts worker processes and carries what goes between them and the driver.
+
+The workers are those of a run on one machine, in a run directory of their own that lasts as long as the agent. What
+they must not know of the cluster is settled here: paths, times of another machine's clock, what this node can still
+take. An agent that does not hear of its driver for four seconds ends: its workers see their pipes close, bring home
+what is on its way, and are gone within ten.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+import psutil
+
+from rowmill.cluster import wire
+from rowmill.cluster.clocks import boot_of_machine
+from rowmill.cluster.node_worker import NodeWorker
+from rowmill.cluster.wire import (
+    Arrived,
+    Begin,
+    Board,
+    Down,
+    Ended,
+    Errand,
+    Hello,
+    Kill,
+    NodeState,
+    Past,
+    Piece,
+    Started,
+    Taken,
+    Tell,
+    Told,
+    Up,
+)
+from rowmill.core.defects import told
+from rowmill.core.errors import RowmillError
+from rowmill.files.input import carried
+from rowmill.ipc import processes
+from rowmill.ipc.memory import peak_rss
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.machine.monitor import Monitor
+from rowmill.supervisor.machine.readings import raise_descriptor_limit
+
+_ALONE_S = 4.0  # without a word of the driver
+_DRAINED_S = 5.5  # workers that were left alone bring home what they can
+_TICK_S = 0.1
+_MEASURE_S = 1.0
+_GATHER_S = 0.05  # what comes in so short a time goes in one round
+_LARGE = 1 << 18  # bytes that are not kept waiting
+_PREFIX = "rowmill-node-"
+
+
+class Agent:
+    """The agent of one node. Its methods are called over the cluster, in whatever order they arrive."""
+
+    def __init__(self, errand: bytes) -> None:
+        self._errand = msgspec.msgpack.decode(errand, type=Errand)
+        raise_descriptor_limit()
+        _sweep()
+        place = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._directory = RunDirectory.open(place)
+        self._pieces = place / "input"
+        self._pieces.mkdir(mode=0o700)
+        self._marked = [carried.mark(part.path) for part in self._errand.parts]
+        free = self._errand.min_free_mb
+        self._monitor = Monitor(
+            (place,), memory=self._errand.memory, min_free_mb="auto" if isinstance(free, str) else free
+        )
+        self._workers: dict[int, NodeWorker] = {}
+        self._up: list[Up] = []
+        self._up_bytes = 0
+        self._pressing = asyncio.Event()  # something is to be told at once
+        self._anything = asyncio.Event()
+        self._next = 0  # serial of the next call to be heeded
+        self._early: dict[int, list[Down]] = {}  # calls that have overtaken others
+        self._heard = monotonic()
+        self._parent = os.getppid()
+        self._logged = 0  # bytes of the log that were told
+        self._factor = 1.0
+        self._ticking: asyncio.Task[None] | None = None
+        self._boot = boot_of_machine()
+        self._seen: list[bool] = []
+
+    async def hello(self) -> bytes:
+        """Return a `Hello`. Called first."""
+        self._heard = monotonic()
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+        seen = [
+            not self._errand.carry and bool(mark) and mark == ours
+            for mark, ours in zip(self._errand.marks, self._marked, strict=True)
+        ]
+        self._seen = seen
+        return wire.encode(Hello(os.getpid(), monotonic(), self._boot, seen))
+
+    async def tell(self, serial: int, behind_s: float, down: bytes) -> None:
+        """Take what the driver has to say. `behind_s`: what is to be added to its clock to have this node's."""
+        self._take(serial, behind_s, down)
+
+    async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
+        """Do as `tell`, and return what there is for the driver, and this node's time; waits a while for some."""
+        self._take(serial, behind_s, down)
+        if not self._pressing.is_set():
+            if not self._anything.is_set():
+                await _within(wait_s, self._anything.wait)
+            await _within(_GATHER_S, self._pressing.wait)
+        up, self._up, self._up_bytes = self._up, [], 0
+        self._pressing.clear()
+        self._anything.clear()
+        self._heard = monotonic()
+        return self._heard, wire.encode(up)
+
+    async def close(self) -> None:
+        """Let go of everything: no worker is left."""
+        await self._end(0.0)
+
+    # What the driver says
+
+    def _take(self, serial: int, behind_s: float, down: bytes) -> None:
+        self._heard = monotonic()
+        self._early[serial] = wire.to_agent.decode(down)
+        while (items := self._early.pop(self._next, None)) is not None:
+            self._next += 1
+            for item in items:
+                try:
+                    self._do(item, behind_s)
+                except (OSError, RowmillError) as error:
+                    self.tell_up(Told([f"{told(error, self._directory.log)}"]), pressing=True)
+                    if isinstance(item, Tell | Begin):
+                        self._kill(item.worker)
+
+    def _do(self, item: Down, behind_s: float) -> None:
+        match item:
+            case Begin(worker=number, module=module, name=name):
+                self._begin(number, module, name)
+            case Tell(worker=number, message=message):
+                if (worker := self._workers.get(number)) is not None:
+                    worker.hear(message, behind_s, self._factor)
+            case Piece():
+                self._lay(item)
+            case Past(shard=shard, data=data):
+                path = self._directory.checkpoints / f"{shard:06d}.checkpoint"
+                path.unlink(missing_ok=True)
+                if data:
+                    path.write_bytes(data)
+            case Arrived(worker=number):
+                if (worker := self._workers.get(number)) is not None:
+                    worker.arrived(item)
+            case Kill(worker=number):
+                self._kill(number)
+
+    def _begin(self, number: int, module: str, name: str) -> None:
+        with processes.signals_held():
+            child = processes.start(module, name)
+        self._workers[number] = NodeWorker(
+            number,
+            child,
+            self._directory,
+            pieces=self._pieces,
+            parts=self._errand.parts,
+            seen=self._seen,
+            tell=self.tell_up,
+        )
+        asyncio.get_running_loop().add_reader(child.pipe.fileno(), self._on_pipe, number)
+        self.tell_up(Started(number, child.process.pid or 0))
+
+    def _lay(self, piece: Piece) -> None:
+        name = f"{piece.part:06d}.part" if piece.shard is None else f"{piece.shard:06d}.shard"
+        fd = os.open(self._pieces / name, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(fd, piece.data, piece.offset)
+        finally:
+            os.close(fd)
+
+    def _kill(self, number: int) -> None:
+        if (worker := self._workers.get(number)) is not None:
+            worker.child.process.kill()
+
+    # What workers say
+
+    def tell_up(self, item: Up, *, pressing: bool = False) -> None:
+        """Have something told to the driver; `pressing`: now rather than with others."""
+        self._up.append(item)
+        self._anything.set()
+        self._up_bytes += len(getattr(item, "data", b""))
+        if pressing or self._up_bytes >= _LARGE:
+            self._pressing.set()
+
+    def _on_pipe(self, number: int) -> None:
+        worker = self._workers[number]
+        try:
+            if worker.read():
+                return
+        except (OSError, RowmillError) as error:  # what it has written cannot be read: it would wait for ever
+            self.tell_up(Told([f"{told(error, self._directory.log)}"]))
+            self._kill(number)
+            return
+        asyncio.get_running_loop().remove_reader(worker.child.pipe.fileno())
+        worker.child.process.join()
+        self._tell_board(worker)
+        self._tell_log()
+        del self._workers[number]
+        worker.let_go()
+        self.tell_up(Ended(number, worker.child.process.exitcode), pressing=True)
+
+    # Time goes on
+
+    async def _tick(self) -> None:
+        process = psutil.Process()
+        measured = monotonic()
+        # An actor's parent is its node's raylet. When that is killed the driver knows at once, and takes nothing more
+        # that is done here; the actor itself would be ended only seconds later.
+        while monotonic() - self._heard < _ALONE_S and os.getppid() == self._parent:
+            await asyncio.sleep(_TICK_S)
+            for worker in self._workers.values():
+                self._tell_board(worker)
+            self._tell_log()
+            now = monotonic()
+            if now - measured >= _MEASURE_S:
+                measured = now
+                try:
+                    self._measure(process, now)
+                except Exception as error:  # noqa: BLE001 - its driver is to be listened for whatever happens here
+                    self.tell_up(Told([str(told(error, self._directory.log))]))
+        await self._end(_DRAINED_S)
+        os._exit(0)  # an actor that nobody has called for so long is nobody's
+
+    def _measure(self, process: psutil.Process, now: float) -> None:
+        lags = {number: worker.lag_ms for number, worker in self._workers.items() if worker.beats}
+        condition = self._monitor.look(now, lags)
+        factor = 0.0 if condition.paused else condition.factor
+        self._factor = factor
+        for number, worker in self._workers.items():
+            usage = worker.child.process.usage()
+            if usage is not None:
+                self._up.append(Taken(number, usage.rss, usage.cpu_s, worker.child.process.is_stopped()))
+        times = process.cpu_times()
+        self._up.append(NodeState([*condition.notices], times.user + times.system, peak_rss()))
+        if condition.events:
+            self.tell_up(Told([*condition.events]))
+
+    def _tell_board(self, worker: NodeWorker) -> None:
+        if (data := worker.board()) is not None:
+            self._up.append(Board(worker.number, data))
+
+    def _tell_log(self) -> None:
+        """Tell what workers have written into the log of their directory: tracebacks of defects."""
+        try:
+            with self._directory.log.open("rb") as file:
+                file.seek(self._logged)
+                text = file.read(_LARGE)
+        except FileNotFoundError:
+            return
+        if text:
+            self._logged += len(text)
+            self._up.append(Told(text.decode("utf-8", "backslashreplace").splitlines()))
+
+    # The end
+
+    async def _end(self, seconds: float) -> None:
+        """Close the pipes, and see the workers out, after so many seconds by force."""
+        until = monotonic() + seconds
+        loop = asyncio.get_running_loop()
+        workers, self._workers = self._workers, {}
+        for worker in workers.values():
+            loop.remove_reader(worker.child.pipe.fileno())
+            worker.hang_up()
+        for worker in workers.values():
+            await asyncio.to_thread(worker.child.process.join, max(0.0, until - monotonic()))
+            worker.child.process.kill()
+            worker.child.process.join()
+        self._directory.close()
+        shutil.rmtree(self._directory.path, ignore_errors=True)
+
+
+async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await wait()
+    except TimeoutError:
+        pass
+
+
+def _sweep() -> None:
+    """Remove what agents have left that were killed: directories that nobody holds a lock in."""
+    for place in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            if place.stat().st_uid == os.getuid() and RunDirectory(place).is_nobodys():
+                shutil.rmtree(place, ignore_errors=True)
+        except OSError:
+            continue

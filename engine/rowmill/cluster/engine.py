@@ -1,0 +1,238 @@
+"""Ray, as the driver uses it: the cluster, its nodes, an actor on each. The only place that knows Ray's interface."""
+
+import asyncio
+import io
+import logging
+import platform
+import socket
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import util
+from pathlib import Path
+from time import time
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from rowmill.core.config.sections import ClusterConfig
+from rowmill.core.errors import ConfigError, MachineError
+from rowmill.core.plain_text import clipped, one_line
+from rowmill.core.version import __version__
+
+_CONNECT_S = 5.0
+_PACKAGE = Path(__file__).parents[1]
+
+# What a node is asked first, by value: there may be no Rowmill on it. Where it has none it is given the driver's.
+_PROBE = """
+def probe(version, name, package):
+    import importlib.util, io, os, platform, sys, tempfile, zipfile
+    found, where = None, ""
+    if importlib.util.find_spec("rowmill") is not None:
+        from rowmill.core.version import __version__ as found
+    elif package is not None:
+        where = os.path.join(tempfile.gettempdir(), name)
+        if not os.path.exists(where):
+            made = tempfile.mkdtemp(prefix=name)
+            zipfile.ZipFile(io.BytesIO(package)).extractall(made)
+            try:
+                os.rename(made, where)
+            except OSError:
+                pass
+        sys.path.insert(0, where)
+        found = version
+    lacking = []
+    for each in ("msgspec", "uvloop", "zlib_ng", "psutil", "pyreqwest", "pyarrow", "aiofiles", "openai"):
+        if importlib.util.find_spec(each) is None:
+            lacking.append(each)
+    return platform.python_version(), found, where, lacking
+"""
+
+
+class Node(NamedTuple):
+    """A node of the cluster that is alive."""
+
+    id: str
+    name: str
+    free: float  # CPUs that nobody uses
+    fits: bool  # it has the other resources that are asked for
+    leaves_s: float | None  # it is drained, and goes in so many seconds
+
+
+class Engine:
+    """A connection to a Ray cluster.
+
+    started: there was no cluster, and one was started on this machine.
+    """
+
+    def __init__(self, settings: ClusterConfig) -> None:
+        """Connect. Raises `ConfigError` where Ray is not there, `MachineError` where there is no cluster."""
+        self._settings = settings
+        self._ray = _imported()
+        self.started = False
+        self._ours = not self._ray.is_initialized()
+        self._package: bytes | None = None
+        if self._ours:
+            self._connect()
+
+    def _connect(self) -> None:
+        ray = self._ray
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "configure_logging": False,
+            "logging_level": logging.CRITICAL,
+            "namespace": "rowmill",
+        }
+        address = self._settings.address or "auto"
+        try:
+            found = ray._private.services.canonicalize_bootstrap_address(address)  # noqa: SLF001 - as init does
+            if found is None:
+                self.started = True
+                ray.init(address="local", include_dashboard=False, **options)
+                return
+            address = found
+            _reach(address)
+            ray.init(address=address, **options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            raise MachineError(
+                f"cannot connect to the cluster at {self._settings.address or address}: {_told(error)}; is it running "
+                "(ray status), and is cluster.address right?"
+            ) from None
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that are alive. Blocks for a call to the cluster. Raises `MachineError`."""
+        try:
+            found = self._ray.nodes()
+            state = self._ray._private.state.state  # noqa: SLF001 - the public one needs the dashboard
+            free = state.available_resources_per_node()
+            leaving = state.get_draining_nodes()
+        except Exception as error:
+            raise MachineError(f"the cluster does not answer: {_told(error)}") from error
+        wanted = self._settings.resources
+        nodes = []
+        for each in found:
+            number = each["NodeID"]
+            if not each["Alive"]:
+                continue
+            now = free.get(number, {})
+            due = leaving.get(number)
+            nodes.append(
+                Node(
+                    number,
+                    f"{each['NodeManagerAddress']} ({number[:6]})",
+                    float(now.get("CPU", 0.0)),
+                    all(now.get(name, 0.0) >= amount for name, amount in wanted.items()),
+                    None if due is None else max(0.0, due / 1000 - time()) if due else 30.0,
+                )
+            )
+        return nodes
+
+    async def agent(self, node: Node, cpus: float, errand: bytes) -> Any:
+        """Start an agent on a node. Raises `MachineError` with what is wrong there."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        env = dict(self._settings.runtime_env)
+        try:
+            path = await self._probed(node, there, env)
+            if path:
+                variables = dict(env.get("env_vars", {}))
+                before = variables.get("PYTHONPATH")
+                env["env_vars"] = variables | {"PYTHONPATH": path if before is None else f"{path}:{before}"}
+            from rowmill.cluster.agent import Agent
+
+            return (
+                self._ray.remote(Agent)
+                .options(
+                    scheduling_strategy=there,
+                    num_cpus=cpus,
+                    resources=dict(self._settings.resources),
+                    max_concurrency=64,
+                    max_restarts=0,
+                    **({"runtime_env": env} if env else {}),
+                )
+                .remote(errand)
+            )
+        except MachineError:
+            raise
+        except Exception as error:
+            raise MachineError(f"node {node.name}: no agent can be started: {_told(error)}") from error
+
+    async def _probed(self, node: Node, there: Any, env: Mapping[str, Any]) -> str:
+        """See that a node has what a worker needs; returns where it has the package that it was given, if it was."""
+        scope: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(_PROBE, "<probe>", "exec"), scope)  # noqa: S102 - by value, so that a node needs no package for it
+        probe = self._ray.remote(scope["probe"]).options(
+            scheduling_strategy=there, num_cpus=0, max_retries=0, **({"runtime_env": dict(env)} if env else {})
+        )
+        package = self._packed()
+        name = f"rowmill-{__version__}-{len(package)}"
+        python, version, path, lacking = await probe.remote(__version__, name, package)
+        ours = platform.python_version()
+        if python.split(".")[:2] != ours.split(".")[:2]:
+            raise MachineError(
+                f"node {node.name} has Python {python} and the driver {ours}: "
+                "have the same on both, or set cluster.runtime_env"
+            )
+        if version != __version__:
+            raise MachineError(
+                f"node {node.name} has Rowmill {version} and the driver {__version__}: have the same on both, or none "
+                "there"
+            )
+        if lacking:
+            raise MachineError(
+                f"node {node.name} lacks {', '.join(lacking)}: install Rowmill there, or set "
+                'cluster.runtime_env = {pip = ["rowmill"]}'
+            )
+        return str(path)
+
+    def _packed(self) -> bytes:
+        """Return this package as a ZIP file."""
+        if self._package is None:
+            file = io.BytesIO()
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in sorted(_PACKAGE.rglob("*")):
+                    if path.is_file() and "__pycache__" not in path.parts:
+                        archive.write(path, Path(_PACKAGE.name) / path.relative_to(_PACKAGE))
+            self._package = file.getvalue()
+        return self._package
+
+    async def call(self, method: Any, *arguments: Any) -> Any:
+        """Call a method of an agent. Raises `MachineError` where the agent is gone."""
+        try:
+            return await method.remote(*arguments)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise MachineError(_told(error)) from error
+
+    def end(self, agent: Any) -> None:
+        """End an agent."""
+        with suppress(Exception):  # it is gone, or the cluster is
+            self._ray.kill(agent, no_restart=True)
+
+    def close(self) -> None:
+        """Disconnect, where it was connected here."""
+        if self._ours:
+            self._ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """See that somebody listens there: Ray itself tries for minutes. Raises OSError and ValueError."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+
+
+def _imported() -> ModuleType:
+    if util.find_spec("ray") is None:
+        raise ConfigError('cluster.engine: "ray" needs the package ray: pip install "rowmill[ray]"')
+    import ray
+
+    return ray
+
+
+def _told(error: BaseException) -> str:
+    """Return in a line what Ray says at length."""
+    cause = getattr(error, "cause", None)
+    text = str(cause if isinstance(cause, BaseException) else error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return clipped(one_line(lines[-1] if len(lines) > 1 and "Traceback" in text else (lines or [""])[0]))

@@ -1,0 +1,48 @@
+"""The claims of a run for workers that do not see them: asked here, on the driver, in their names. Blocks."""
+
+import threading
+from pathlib import Path
+
+from rowmill.core.errors import MachineError
+from rowmill.ipc.messages import ClaimsAnswer, ClaimsAsk
+from rowmill.store.cache.claims import Claim, Claims
+from rowmill.store.cache.shared_results import encode
+
+
+class SharedRequests:
+    """The claims of all workers of nodes, each under its own number."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._claims: dict[int, Claims] = {}
+        self._turn = threading.Lock()  # of the threads here; the claims' own lock is of processes
+
+    def ask(self, claimant: int, ask: ClaimsAsk) -> ClaimsAnswer | None:
+        """Do what a worker asks; returns the answer where it asks for keys. Raises `MachineError`."""
+        with self._turn:
+            claims = self._claims.get(claimant)
+            if claims is None:
+                claims = self._claims[claimant] = Claims(self._directory, claimant)
+            if not claims.try_lock():  # all that use them are here
+                raise MachineError(f"{self._directory} is in use by another process: end that, then run again")
+            try:
+                if ask.published:
+                    claims.publish(ask.published)
+                if ask.released:
+                    claims.release(ask.released)
+                if not ask.keys:
+                    return None
+                states = list(zip(ask.keys, claims.claim(ask.keys), strict=True))
+            finally:
+                claims.unlock()
+        return ClaimsAnswer(
+            held=[key for key, state in states if state is Claim.HELD],
+            results=[(key, encode(state)) for key, state in states if not isinstance(state, Claim)],
+        )
+
+    def forget(self, claimant: int) -> None:
+        """Let go of what a worker had open. That its claims are void, the supervisor says."""
+        with self._turn:
+            claims = self._claims.pop(claimant, None)
+            if claims is not None:
+                claims.close()

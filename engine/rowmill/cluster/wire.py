@@ -1,0 +1,171 @@
+"""What driver and agents say to each other, beside the messages of supervisor and workers, which pass as they are.
+
+A round is a list of these, as one MessagePack value. A worker is named by its incarnation, a shard by its number.
+"""
+
+import msgspec
+
+from rowmill.core.rows import InputPart
+from rowmill.ipc.messages import ClaimsAsk
+
+
+class _Item(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+class Begin(_Item, frozen=True):
+    """To the agent: start a worker process."""
+
+    worker: int
+    module: str
+    name: str
+
+
+class Tell(_Item, frozen=True):
+    """To the agent: give the worker this message of the supervisor's."""
+
+    worker: int
+    message: bytes
+
+
+class Piece(_Item, frozen=True):
+    """To the agent: bytes of the input, to lie at this offset of a file of its own.
+
+    shard: whose file it is, which goes with the shard; None: one of the whole part, which stays.
+    """
+
+    part: int
+    shard: int | None
+    offset: int
+    data: bytes
+
+
+class Past(_Item, frozen=True):
+    """To the agent: what the shard's checkpoint has. The shard is assigned next."""
+
+    shard: int
+    data: bytes
+
+
+class Arrived(_Item, frozen=True):
+    """To the agent: a group is on the driver's disk, or why not."""
+
+    worker: int
+    shard: int
+    end: int
+    problem: str | None = None
+
+
+class Kill(_Item, frozen=True):
+    """To the agent: end this worker at once."""
+
+    worker: int
+
+
+class Started(_Item, frozen=True):
+    """To the driver: the worker has this process id."""
+
+    worker: int
+    pid: int
+
+
+class Passed(_Item, frozen=True):
+    """To the driver: a message of the worker's to the supervisor."""
+
+    worker: int
+    message: bytes
+
+
+class Idle(_Item, frozen=True):
+    """To the driver: the worker has nothing to do until the shard comes that it was said to want."""
+
+    worker: int
+
+
+class Group(_Item, frozen=True):
+    """To the driver: bytes of a shard's checkpoint. What lies behind their start is replaced by them."""
+
+    worker: int
+    shard: int
+    start: int
+    data: bytes
+
+
+class Claimed(_Item, frozen=True):
+    """To the driver: what the worker asks of the claims of the run. The answer is a message to it."""
+
+    worker: int
+    ask: ClaimsAsk
+
+
+class Whole(_Item, frozen=True):
+    """To the driver: a sealed shard."""
+
+    shard: int
+    data: bytes
+
+
+class Board(_Item, frozen=True):
+    """To the driver: the worker's board as it is now."""
+
+    worker: int
+    data: bytes
+
+
+class Taken(_Item, frozen=True):
+    """To the driver: what the worker takes of its machine."""
+
+    worker: int
+    rss: int
+    cpu_s: float
+    stopped: bool
+
+
+class Ended(_Item, frozen=True):
+    """To the driver: the worker process has ended."""
+
+    worker: int
+    exitcode: int | None
+
+
+class Told(_Item, frozen=True):
+    """To the driver: lines for the log."""
+
+    lines: list[str]
+
+
+class NodeState(_Item, frozen=True):
+    """To the driver: how the node is."""
+
+    notices: list[str]
+    cpu_s: float  # of the agent
+    rss_max: int  # bytes of the agent
+
+
+Down = Begin | Tell | Piece | Past | Arrived | Kill
+Up = Started | Passed | Idle | Group | Claimed | Whole | Board | Taken | Ended | Told | NodeState
+
+
+class Errand(msgspec.Struct, frozen=True):
+    """What an agent is to know before it starts."""
+
+    session: str  # names the directory in which its workers work
+    parts: list[InputPart]
+    marks: list[bytes]  # of the parts: what tells that a file of a node is the driver's (see `files.input.carried`)
+    carry: bool  # the parts are carried in any case
+    memory: float  # as machine.memory
+    min_free_mb: int | str  # as machine.min_free_mb
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """What an agent says of itself once it is up."""
+
+    pid: int
+    moment: float  # CLOCK_MONOTONIC
+    boot: str  # which start of which machine; empty where it is not known
+    seen: list[bool]  # which of the parts the node sees itself
+
+
+encode = msgspec.msgpack.Encoder().encode
+to_agent: msgspec.msgpack.Decoder[list[Down]] = msgspec.msgpack.Decoder(list[Down])
+to_driver: msgspec.msgpack.Decoder[list[Up]] = msgspec.msgpack.Decoder(list[Up])

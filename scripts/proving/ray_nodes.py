@@ -1,0 +1,149 @@
+"""A Ray cluster on loopback, whose nodes come and go: each is a `ray start` of its own, ended by what started it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from scripts.proving.runs import ItemError, until
+
+_STORE_BYTES = 80_000_000  # of objects, on each node: more than any message
+_HOST = "127.0.0.2"  # on loopback as 127.0.0.1, for which Ray takes this machine's other address
+_START_S = 60.0
+_GRACE_S = 3.0  # a head does not end by itself in ten
+
+
+class RayNode:
+    """One node: the processes that one `ray start` keeps."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self._left: list[psutil.Process] = []
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all that belongs to the node, with the workers that agents have started."""
+        try:
+            return psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def named(self, text: str) -> list[psutil.Process]:
+        """Return those with this text in their command lines."""
+        found = []
+        for each in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if text in " ".join(each.cmdline()):
+                    found.append(each)
+        return found
+
+    @property
+    def raylet(self) -> psutil.Process:
+        """The process whose end is the node's."""
+        return next(each for each in self.processes() if each.name() == "raylet")
+
+    def agents(self) -> list[psutil.Process]:
+        """Return the agents' processes."""
+        return self.named("ray::Agent")
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the worker processes."""
+        return self.named("rowmill-worker")
+
+    def stop(self, number: signal.Signals = signal.SIGSTOP) -> None:
+        """Send every process of the node a signal, as SIGSTOP, and SIGCONT later."""
+        for each in self.processes():
+            with contextlib.suppress(psutil.Error):
+                each.send_signal(number)
+
+    def begin_end(self) -> None:
+        """Tell the node to end."""
+        self._left += self.processes()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def end(self) -> None:
+        """End the node in an orderly way."""
+        self.begin_end()
+        try:
+            self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for each in self._left:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+
+
+class RayNodes:
+    """The cluster. address: as cluster.address takes it. env: what a driver's environment needs."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server((_HOST, 0)) as free:
+            port = free.getsockname()[1]
+        self.address = f"{_HOST}:{port}"
+        self.env = {**os.environ, "RAY_ADDRESS": self.address}
+        self._folder = folder
+        self.nodes: list[RayNode] = []
+
+    def add(self, cpus: int = 1) -> RayNode:
+        """Start a node, the first one as the head."""
+        port = self.address.rpartition(":")[2]
+        own = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
+        program = Path(sys.executable).with_name("ray")
+        with (self._folder / "ray.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    str(program),
+                    "start",
+                    *(own if not self.nodes else [f"--address={self.address}"]),
+                    f"--node-ip-address=127.0.0.{2 + len(self.nodes)}",
+                    f"--num-cpus={cpus}",
+                    f"--object-store-memory={_STORE_BYTES}",
+                    "--disable-usage-stats",
+                    "--block",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        node = RayNode(process)
+        self.nodes.append(node)
+
+        def up() -> bool:
+            if process.poll() is not None:
+                text = (self._folder / "ray.txt").read_text(errors="replace")
+                raise ItemError(f"ray start: exit code {process.returncode}: {text[-2000:]}")
+            return any(each.name() == "raylet" for each in node.processes())
+
+        until(up, "a node of Ray", _START_S)
+        return node
+
+    def end(self) -> None:
+        """End all nodes, the head last."""
+        for node in reversed(self.nodes):
+            node.begin_end()  # each takes seconds
+        for node in reversed(self.nodes):
+            node.end()
+        self.nodes.clear()
+
+
+@contextlib.contextmanager
+def ray_nodes(count: int, cpus: int = 1) -> Iterator[RayNodes]:
+    """Yield a cluster of so many nodes; it ends with the block."""
+    # Short: names of sockets below it may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        cluster = RayNodes(Path(folder))
+        try:
+            for _ in range(count):
+                cluster.add(cpus)
+            yield cluster
+        finally:
+            cluster.end()

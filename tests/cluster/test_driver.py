@@ -1,0 +1,289 @@
+"""Whole runs on machines of a cluster: the same bytes as on one machine, whatever becomes of them."""
+
+import errno
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rowmill.cluster import driver, link
+from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
+from rowmill.core.reports import Snapshot
+from rowmill.store import durable
+from tests.cluster.conftest import ROWS, Home, Machines, Watcher, Witness
+
+SHAPES: dict[str, dict[str, dict[str, Any]]] = {
+    "lines": {},
+    "packs": {"task": {"rows_per_request": 7}},
+    "tables": {"input": {"path": "in.csv"}, "output": {"path": "out.parquet", "include": ["input"]}},
+}
+
+
+def some_done(snapshot: Snapshot) -> bool:
+    return 0 < snapshot.totals.rows < ROWS / 2 and len(snapshot.workers) == 2 and snapshot.in_flight > 0
+
+
+def once(act: Callable[[], object], when: Callable[[Snapshot], bool] = some_done) -> Watcher:
+    """Do something in the middle of a run."""
+
+    def look(snapshot: Snapshot) -> bool:
+        if not when(snapshot):
+            return False
+        act()
+        return True
+
+    return Watcher(look)
+
+
+def assert_whole(home: Home) -> None:
+    lines = [json.loads(line) for line in home.output.read_bytes().splitlines()]
+    assert [line["id"] for line in lines] == [f"r{row}" for row in range(ROWS)]
+    assert all(line["output"] for line in lines)
+
+
+@pytest.mark.parametrize("use", ["run", "disk"])
+def test_a_request_is_asked_once_over_all_nodes(home: Home, simulate: Callable[..., Witness], use: str) -> None:
+    """Also where results are larger than a pipe holds, and where the worker that has it in hand is killed."""
+    rows = [json.dumps({"id": f"r{row}", "text": f"question {row % 40} {'x' * 3000}"}) for row in range(ROWS)]
+    (home.folder / "in.jsonl").write_text("\n".join(rows) + "\n")
+    witness = simulate(latency_ms=60)
+    cache = {"use": use, "dir": str(home.folder / "replies")}
+    config = home.config(witness.url, cache=cache, workers={"concurrency": 4})
+    machines = Machines(2)
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(machines.all[1].workers()[0])
+        os.kill(killed[0], signal.SIGKILL)
+
+    watcher = once(kill, lambda snapshot: len(snapshot.workers) == 2 and snapshot.in_flight > 0)
+    if use == "disk":  # what a killed worker had not kept yet would be asked again
+        watcher = Watcher()
+    report = home.run_on(machines, config, watcher)
+    assert_whole(home)
+    asked = witness.stats()["requests"]
+    lost = 4 + 10 if killed else 0  # in flight, and answered in the 0.15 s before that it takes to tell others
+    assert bool(killed) == (use == "run")
+    assert 40 <= asked <= 40 + lost
+    [session] = report.sessions
+    if not killed:  # what a killed worker had counted since it told it last, nobody knows on a cluster
+        assert session.counters.duplicates == ROWS - 40
+    home.clear(config)
+    before = witness.stats()["requests"]
+    report = home.run_on(Machines(2), config, Watcher())
+    assert_whole(home)
+    again = witness.stats()["requests"] - before
+    assert again == (0 if use == "disk" else 40)
+    assert report.sessions[-1].counters.cached == (ROWS if use == "disk" else 0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_bytes_are_those_of_one_machine(home: Home, simulate: Callable[..., Witness], shape: str) -> None:
+    home.as_csv()
+    config = home.config(simulate().url, **SHAPES[shape])
+    home.run(config)
+    expected = config.output_path.read_bytes()
+    home.clear(config)
+    machines = Machines(2)
+    machines.all[1].other_clock_s = 12_345.0
+    machines.all[1].shuffled = True
+    watcher = Watcher()
+    report = home.run_on(machines, config, watcher)
+    assert config.output_path.read_bytes() == expected
+    [session] = report.sessions
+    assert (session.exit_code, session.deaths, report.totals.rows) == (0, 0, ROWS)
+    assert sorted(node.node for node in session.nodes) == ["10.0.0.0", "10.0.0.1"]
+    assert sum(node.rows for node in session.nodes) == ROWS
+    assert all(node.workers == 1 and node.left_s is None and node.why is None for node in session.nodes)
+    assert sum(node.carried_mb for node in session.nodes) > 0.05
+    assert {worker.node for each in watcher.snapshots for worker in each.workers} == {"10.0.0.0", "10.0.0.1"}
+    assert home.left() == []
+
+
+def test_a_killed_worker_costs_what_was_in_flight_and_its_open_group(
+    home: Home, simulate: Callable[..., Witness]
+) -> None:
+    witness = simulate(latency_ms=100)
+    machines = Machines(2)
+    watcher = once(lambda: os.kill(machines.all[0].workers()[0], signal.SIGKILL))
+    report = home.run_on(machines, home.config(witness.url), watcher)
+    [session] = report.sessions
+    assert_whole(home)
+    assert (session.exit_code, session.deaths) == (0, 1)
+    [line] = watcher.told("died")
+    assert "on 10.0.0.0) died: killed by signal 9; " in line
+    assert witness.stats()["requests"] <= ROWS + 4 * 8  # in flight, and not yet told to be on the disk
+    assert session.billed_twice_max <= 4 * 8
+    assert all(node.why is None for node in session.nodes)
+
+
+def test_a_node_that_is_cut_off_costs_what_its_leases_let_it_send(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_SILENT_S", 0.4)
+    witness = simulate(latency_ms=100)
+    machines = Machines(2)
+    watcher = once(lambda: setattr(machines.all[0], "silent", True))
+    report = home.run_on(machines, home.config(witness.url), watcher)
+    [session] = report.sessions
+    assert_whole(home)
+    assert session.exit_code == 0
+    [gone] = [node for node in session.nodes if node.left_s is not None]
+    assert (gone.node, gone.why) == ("10.0.0.0", "it did not answer for 0 s")
+    # Of no more than the three shards that it has: one that is sealed, one at work, one ahead.
+    assert witness.stats()["requests"] <= ROWS + 160
+    assert watcher.told("node 10.0.0.0 is lost: it did not answer for 0 s")
+    assert watcher.told("on 10.0.0.0) died: its node is gone; ")
+
+
+def test_a_node_that_joins_gets_workers_at_once(home: Home, simulate: Callable[..., Witness]) -> None:
+    machines = Machines(1)
+    watcher = once(machines.add, lambda snapshot: snapshot.in_flight > 0)
+    report = home.run_on(machines, home.config(simulate(latency_ms=30).url), watcher)
+    assert_whole(home)
+    [first, second] = report.sessions[0].nodes
+    assert min(first.rows, second.rows) > ROWS / 10
+    assert second.joined_s >= first.joined_s
+
+
+def test_a_node_that_leaves_brings_home_what_is_in_flight(home: Home, simulate: Callable[..., Witness]) -> None:
+    witness = simulate(latency_ms=100)
+    machines = Machines(2)
+    watcher = once(lambda: machines.all[1].drain(20.0))
+    report = home.run_on(machines, home.config(witness.url), watcher)
+    assert_whole(home)
+    [session] = report.sessions
+    assert (session.exit_code, session.deaths) == (0, 0)
+    assert witness.stats()["requests"] == ROWS
+    assert watcher.told("node 10.0.0.1 is drained, and goes in 20 s")
+    # It gets no more of them.
+    assert [len(snapshot.workers) for snapshot in watcher.snapshots if snapshot.totals.rows > 0.8 * ROWS][-1] <= 1
+
+
+def test_where_the_drivers_disk_fails_the_run_ends_and_loses_nothing(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = simulate(latency_ms=60)
+    config = home.config(witness.url)
+    real = durable.write_at
+    groups = 0
+
+    def fails(path: Path, start: int, data: bytes) -> None:
+        nonlocal groups
+        groups += 1
+        if groups > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, start, data)
+
+    with monkeypatch.context() as full:
+        full.setattr(durable, "write_at", fails)
+        report = home.run_on(Machines(2), config)
+    [session] = report.sessions
+    assert session.exit_code == ExitCode.MACHINE
+    assert "write the checkpoint" in str(session.stopped_by)
+    assert "No space left" in str(session.stopped_by)
+    assert home.left() == []
+    recorded = report.totals.rows
+    assert recorded > 0
+    before = witness.stats()["requests"]
+    report = home.run_on(Machines(2), config)
+    assert_whole(home)
+    assert witness.stats()["requests"] - before == ROWS - recorded
+
+
+def test_an_interrupted_run_goes_on_where_it_was(home: Home, simulate: Callable[..., Witness]) -> None:
+    witness = simulate(latency_ms=100)
+    config = home.config(witness.url)
+    report = home.run_on(Machines(2), config, once(lambda: os.kill(os.getpid(), signal.SIGINT)))
+    [session] = report.sessions
+    assert session.exit_code == ExitCode.INTERRUPTED
+    assert 0 < report.totals.rows < ROWS
+    assert witness.stats()["requests"] == report.totals.rows
+    assert home.left() == []
+    half = sum(path.stat().st_size > 0 for path in (home.run_dir / "checkpoints").iterdir())
+    assert half
+    # On this machine, and back: a run directory is a run directory.
+    report = home.run_on(Machines(1), config, once(lambda: os.kill(os.getpid(), signal.SIGINT), lambda _: True))
+    report = home.run(config)
+    assert_whole(home)
+    assert witness.stats()["requests"] == ROWS
+
+
+def damage(home: Home) -> tuple[Path, bytes]:
+    """Spoil a record in the middle of a checkpoint that is not sealed."""
+    sealed = {path.stem for path in (home.run_dir / "sealed").iterdir()}
+    paths = [path for path in (home.run_dir / "checkpoints").iterdir() if path.stem not in sealed]
+    path = max(paths, key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    lines = data.split(b"\n")
+    assert len(lines) > 5
+    place = data.index(lines[3])
+    data[place + 20] ^= 1
+    path.write_bytes(data)
+    return path, bytes(data)
+
+
+def test_a_damaged_checkpoint_is_refused_and_salvaged(home: Home, simulate: Callable[..., Witness]) -> None:
+    witness = simulate(latency_ms=100)
+    config = home.config(witness.url)
+    done = home.run_on(Machines(2), config, once(lambda: os.kill(os.getpid(), signal.SIGINT))).totals.rows
+    path, data = damage(home)
+    report = home.run_on(Machines(1), config)
+    assert report.sessions[-1].exit_code == RunDirectoryError.exit_code
+    stopped = str(report.sessions[-1].stopped_by)
+    assert stopped.startswith(f"{path.relative_to(home.folder)} is damaged at byte ")
+    assert "--salvage" in stopped
+    assert path.read_bytes() == data
+    report = home.run_on(Machines(1), config, salvage=True)
+    assert report.sessions[-1].exit_code == 0
+    assert_whole(home)
+    assert witness.stats()["requests"] <= ROWS + 1 + 8  # and what was in flight when it was refused
+    assert done
+    assert path.with_name(f"{path.name}.damaged-1").read_bytes() == data
+
+
+def test_no_more_nodes_are_used_than_asked_for_and_no_more_workers_than_they_have_room_for(
+    home: Home, simulate: Callable[..., Witness]
+) -> None:
+    machines = Machines(3, cpus=2)  # of which each has room for two workers
+    config = home.config(simulate().url, workers={"count": 5}, cluster={"nodes": 2})
+    report = home.run_on(machines, config)
+    assert_whole(home)
+    assert [node.workers for node in report.sessions[0].nodes] == [2, 2]
+    assert machines.all[2].agents == []
+
+
+def test_a_first_node_on_which_nothing_works_ends_the_run_in_a_line(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_HELLO_S", 0.5)
+    machines = Machines(1)
+
+    async def refuses(*_: object) -> Any:
+        raise MachineError("node 10.0.0.0 has Python 3.9.1 and the driver 3.13.0: have the same on both")
+
+    monkeypatch.setattr(machines, "agent", refuses)
+    watcher = Watcher()
+    report = home.run_on(machines, home.config(simulate().url), watcher)
+    [session] = report.sessions
+    assert session.exit_code == ExitCode.MACHINE
+    assert "has Python 3.9.1" in str(session.stopped_by)
+    assert len(watcher.told("has Python 3.9.1")) == 2  # when it was found, and why the run ended
+    assert threading.active_count() < 20
+
+
+def test_a_cluster_without_room_is_told_before_the_run_begins(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_START_S", 0.3)
+    machines = Machines(1, cpus=0)
+    with pytest.raises(MachineError, match=r"no node of the cluster has 1 free CPUs \(CPUs free on 10.0.0.0: 0\)"):
+        home.run_on(machines, home.config(simulate().url))
+    machines.all.clear()
+    with pytest.raises(MachineError, match="no node is alive"):
+        home.run_on(machines, home.config(simulate().url))

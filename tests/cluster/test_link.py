@@ -1,0 +1,463 @@
+"""The driver's end of a node: what it says and hears, whose clock is whose, and when a node is lost."""
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rowmill.cluster import link as links
+from rowmill.cluster import wire
+from rowmill.cluster.link import Link
+from rowmill.cluster.records import Records
+from rowmill.cluster.wire import (
+    Arrived,
+    Begin,
+    Down,
+    Ended,
+    Group,
+    Hello,
+    Kill,
+    NodeState,
+    Passed,
+    Past,
+    Piece,
+    Started,
+    Taken,
+    Tell,
+    Told,
+    Up,
+    Whole,
+)
+from rowmill.core.errors import MachineError
+from rowmill.core.leases import Lease
+from rowmill.core.rows import InputPart, Shard
+from rowmill.files.input import parquet
+from rowmill.ipc import messages
+from rowmill.ipc.messages import Assign, Drain, Leases, Note, ToSupervisor
+from rowmill.ipc.processes import Child
+from rowmill.store import durable
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.mailbox import Crashed
+
+
+class Calls:
+    """An agent that a test speaks for: it answers with what is in `up`, once there is something."""
+
+    def __init__(self, moment: Callable[[], float] = monotonic) -> None:
+        self.heard: list[tuple[int, float, list[Down]]] = []
+        self.up: asyncio.Queue[list[Up]] = asyncio.Queue()
+        self.closed = False
+        self.error: Exception | None = None
+        self.silent = False
+        self._moment = moment
+
+    async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
+        await self.tell(serial, behind_s, down)
+        up: list[Up] = []
+        try:
+            async with asyncio.timeout(min(wait_s, 0.01)):
+                up = await self.up.get()
+        except TimeoutError:
+            pass
+        return self._moment(), wire.encode(up)
+
+    async def tell(self, serial: int, behind_s: float, down: bytes) -> None:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+        self.heard.append((serial, behind_s, wire.to_agent.decode(down)))
+
+    async def close(self) -> None:
+        self.closed = True
+
+    @property
+    def items(self) -> list[Down]:
+        """All that was said, in the order of the calls' serials."""
+        assert sorted(serial for serial, _, _ in self.heard) == list(range(len(self.heard)))
+        return [item for _, _, items in sorted(self.heard) for item in items]
+
+    async def said(self, kind: type[Any], count: int = 1) -> list[Any]:
+        """Wait until so many of these were said."""
+
+        def found() -> list[Any]:
+            return [each for each in self.items if isinstance(each, kind)]
+
+        await until(lambda: len(found()) >= count)
+        return found()
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    async with asyncio.timeout(10):
+        while not (value := condition()):  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.002)
+    return value
+
+
+class Node:
+    """A link to an agent that the test speaks for."""
+
+    def __init__(self, home: Path, calls: Calls, parts: list[InputPart], *, same_machine: bool, moment: float) -> None:
+        self.directory = RunDirectory.open(home / "run")
+        self.calls = calls
+        clock: Callable[[], float] = vars(links)["monotonic"]  # as a test may have it
+        self.mail: list[object] = []
+        self.link = Link(
+            "10.0.0.1",
+            calls,
+            Hello(1, moment, "", [False] * len(parts)),
+            clock(),
+            same_machine=same_machine,
+            records=Records(self.directory),
+            parts=parts,
+            put=self.mail.append,
+            began=clock(),
+        )
+
+    def worker(self, number: int = 0) -> Child:
+        return self.link.start("rowmill.worker.live.process", f"rowmill-worker-{number}", number)
+
+
+@asynccontextmanager
+async def linked(
+    home: Path,
+    calls: Calls | None = None,
+    parts: list[InputPart] | None = None,
+    *,
+    same_machine: bool = True,
+    moment: float = 0.0,
+) -> AsyncIterator[Node]:
+    node = Node(home, calls or Calls(), parts or [], same_machine=same_machine, moment=moment)
+    rounds = asyncio.create_task(node.link.rounds())
+    try:
+        yield node
+    finally:
+        rounds.cancel()
+        await asyncio.gather(rounds, return_exceptions=True)
+        await node.link.close()
+        for number in list(node.link._workers):
+            node.link._end(number, None, "")
+        node.directory.close()
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run a test; an error in a callback fails it too."""
+
+    async def whole() -> None:
+        problems: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        await test
+        assert problems == []
+
+    asyncio.run(whole())
+
+
+async def heard(pipe: Connection) -> ToSupervisor | None:
+    return await asyncio.to_thread(messages.receive_in_supervisor, pipe)
+
+
+def lease(expires: float) -> Lease:
+    return Lease(0, 1, expires, 8)
+
+
+def shard_of(number: int, start: int, end: int) -> Shard:
+    return Shard(number, 0, 1, start, end, 0)
+
+
+def test_a_worker_of_a_node_is_as_one_of_this_machine(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as node:
+            worker = node.worker(3)
+            assert await node.calls.said(Begin) == [Begin(3, "rowmill.worker.live.process", "rowmill-worker-3")]
+            assert worker.process.usage() is None
+            await node.calls.up.put(
+                [
+                    Started(3, 4711),
+                    Taken(3, 100, 2.5, stopped=True),
+                    NodeState(["memory"], 1.0, 50_000_000),
+                    Told(["line"]),
+                ]
+            )
+            await until(lambda: node.mail)
+            assert worker.process.pid == 4711
+            assert worker.process.usage() == (100, 2.5)
+            assert worker.process.is_stopped()
+            assert worker.process.is_alive()
+            assert node.link.notices == ("10.0.0.1: memory",)
+            assert node.mail == ["10.0.0.1: line"]
+            messages.send(worker.pipe, Drain(5.0))
+            [tell] = await node.calls.said(Tell)
+            assert tell.worker == 3
+            assert messages.to_worker(tell.message) == Drain(5.0)
+            await node.calls.up.put([Passed(3, messages.encode(Note("hello"))), Passed(9, b"of nobody")])
+            assert await heard(worker.pipe) == Note("hello")
+            worker.process.kill()
+            assert await node.calls.said(Kill) == [Kill(3)]
+            await node.calls.up.put([Ended(3, -9), Ended(3, -9)])
+            assert await heard(worker.pipe) is None
+            assert (worker.process.exitcode, worker.process.end) == (-9, "killed by signal 9")
+            assert not worker.process.is_alive()
+            worker.process.join()
+            worker.pipe.close()
+
+    run(test())
+
+
+def test_what_is_passed_on_is_on_the_disk_and_what_is_stored_is_told(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as node:
+            worker = node.worker()
+            await node.calls.said(Begin)
+            sealed = Passed(0, messages.encode(Note("sealed")))
+            await node.calls.up.put([Group(0, 5, 0, b"head one"), Whole(5, b"sealed"), sealed])
+            assert await heard(worker.pipe) == Note("sealed")
+            assert (node.directory.sealed / "000005.sealed").read_bytes() == b"sealed"
+            assert await node.calls.said(Arrived) == [Arrived(0, 5, 8)]
+            assert node.link.figures.carried_mb == pytest.approx(14e-6)
+            await node.calls.up.put([Group(0, 5, 100, b"gap")])
+            [_, told] = await node.calls.said(Arrived, 2)
+            assert told.problem is not None
+            [crashed] = node.mail
+            assert isinstance(crashed, Crashed)
+            assert isinstance(crashed.error, MachineError)
+            assert str(crashed.error) == told.problem
+            worker.pipe.close()
+
+    run(test())
+
+
+def test_an_agent_hears_of_its_driver_while_the_disk_holds_a_write_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "_ALIVE_S", 0.01)
+    store = Records.store
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(records: Records, items: list[Up]) -> Any:
+        begun.set()
+        assert goes_on.wait(20)
+        return store(records, items)
+
+    monkeypatch.setattr(Records, "store", slow)
+
+    async def test() -> None:
+        async with linked(tmp_path) as node:
+            await node.calls.up.put([Group(0, 5, 0, b"head")])
+            await asyncio.to_thread(begun.wait, 20)
+            before = len(node.calls.heard)
+            await until(lambda: len(node.calls.heard) > before + 5)
+            goes_on.set()
+            assert await node.calls.said(Arrived) == [Arrived(0, 5, 4)]
+
+    run(test())
+
+
+def test_where_a_sealed_shard_cannot_be_written_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def test() -> None:
+        async with linked(tmp_path) as node:
+            worker = node.worker()
+            await node.calls.said(Begin)
+            monkeypatch.setattr(durable, "replace_durably", full)
+            await node.calls.up.put([Whole(5, b"sealed"), Passed(0, messages.encode(Note("sealed")))])
+            assert await heard(worker.pipe) is None  # nobody hears that it is sealed
+            [crashed] = node.mail
+            assert isinstance(crashed, Crashed)
+            assert isinstance(crashed.error, MachineError)
+            assert "write the sealed shard" in str(crashed.error)
+            assert "No space left" in str(crashed.error)
+            worker.pipe.close()
+
+    run(test())
+
+
+@given(
+    offset=st.floats(-1e6, 1e6),
+    ways=st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3)), min_size=1, max_size=12),
+    hello_s=st.floats(0, 3),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_lease_expires_no_later_by_a_nodes_clock(
+    tmp_path_factory: pytest.TempPathFactory, offset: float, ways: list[tuple[float, float]], hello_s: float
+) -> None:
+    now = 1000.0  # by the driver's clock
+
+    class Far(Calls):
+        async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
+            nonlocal now
+            self.heard.append((serial, behind_s, wire.to_agent.decode(down)))
+            if not ways:
+                await asyncio.Event().wait()
+            there, back = ways.pop(0)
+            now += there
+            moment = now + offset
+            now += back
+            return moment, wire.encode([])
+
+    async def test() -> None:
+        calls = Far()
+        least = min([hello_s, *(back for _, back in ways)])
+        count = len(ways)
+        async with linked(tmp_path_factory.mktemp("clock"), calls, same_machine=False, moment=now + offset - hello_s):
+            await until(lambda: len(calls.heard) > count)
+            told = [behind for _, behind, _ in calls.heard]
+            assert all(behind <= offset + 1e-6 for behind in told)
+            assert told == sorted(told)
+            assert told[-1] == pytest.approx(offset - least, abs=1e-6)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(links, "monotonic", lambda: now)
+        run(test())
+
+
+def test_a_node_on_the_drivers_machine_has_its_clock(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path, Calls(lambda: 5.0)) as node:
+            await until(lambda: len(node.calls.heard) > 3)
+            assert {behind for _, behind, _ in node.calls.heard} == {0.0}
+
+    run(test())
+
+
+@pytest.mark.parametrize("how", ["silent", "gone"])
+def test_workers_of_a_lost_node_end_once_their_leases_have_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    assert links._SILENT_S == 10.0
+    monkeypatch.setattr(links, "_SILENT_S", 0.1)
+
+    async def test() -> None:
+        async with linked(tmp_path) as node:
+            first, second = node.worker(0), node.worker(1)
+            await node.calls.said(Begin, 2)
+            until_s = monotonic() + 0.6
+            messages.send(first.pipe, Leases([lease(until_s)]))
+            messages.send(second.pipe, Leases([lease(until_s - 0.5)]))
+            await node.calls.said(Tell, 2)
+            if how == "silent":
+                node.calls.silent = True
+            else:
+                node.calls.error = MachineError("the actor died")
+            messages.send(first.pipe, Drain(1.0))  # is on its way when the node is lost
+            assert await heard(first.pipe) is None
+            assert monotonic() >= until_s
+            assert await heard(second.pipe) is None
+            assert node.link.lost
+            assert node.link.why == ("it did not answer for 0 s" if how == "silent" else "the actor died")
+            assert node.link.figures.why == node.link.why
+            assert node.link.figures.left_s is not None
+            assert first.process.end == second.process.end == "its node is gone"
+            late = node.worker(2)
+            assert await heard(late.pipe) is None
+            assert late.process.end == "its node is gone"
+            late.process.kill()
+            for each in (first, second, late):
+                each.pipe.close()
+
+    run(test())
+
+
+def test_without_leases_they_end_at_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path) as node:
+            worker = node.worker()
+            await node.calls.said(Begin)
+            node.calls.error = MachineError("the actor died")
+            assert await heard(worker.pipe) is None
+            worker.pipe.close()
+
+    run(test())
+
+
+def test_a_shard_is_assigned_once_all_that_it_needs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(links, "_CALL_BYTES", 250)
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(os.urandom(5000))
+
+    async def test() -> None:
+        async with linked(tmp_path, parts=[InputPart(str(path), "lines")]) as node:
+            node.directory.checkpoints.joinpath("000007.checkpoint").write_bytes(b"what is done")
+            worker = node.worker()
+            messages.send(worker.pipe, Assign(shard_of(7, 1111, 2345)))
+            await node.calls.said(Tell)
+            _, past, *pieces, tell = node.calls.items
+            assert past == Past(7, b"what is done")
+            found = bytearray()
+            for piece in pieces:
+                assert isinstance(piece, Piece)
+                assert (piece.part, piece.shard, piece.offset) == (0, 7, 1111 + len(found))
+                found += piece.data
+            assert found == path.read_bytes()[1111:2345]
+            assert isinstance(tell, Tell)
+            assert messages.to_worker(tell.message) == Assign(shard_of(7, 1111, 2345))
+            sizes = [
+                sum(len(each.data) for each in items if isinstance(each, Piece)) for _, _, items in node.calls.heard
+            ]
+            assert max(sizes) <= 300
+            worker.pipe.close()
+
+    run(test())
+
+
+def test_what_two_shards_need_is_carried_once_and_is_there_before_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": [os.urandom(40).hex() for _ in range(200)]}), path, compression="none")
+    shards = list(parquet.plan(path, 50))
+    assert len(shards) > 2
+    read = Records.read
+    reading = 0
+
+    def slow(path: str, offset: int, size: int) -> bytes:
+        nonlocal reading
+        reading += 1
+        if reading == 1:
+            ready.wait(0.3)  # for others to overtake it
+        return read(path, offset, size)
+
+    ready = threading.Event()
+    monkeypatch.setattr(Records, "read", staticmethod(slow))
+
+    async def test() -> None:
+        async with linked(tmp_path, parts=[InputPart(str(path), "parquet")]) as node:
+            workers = [node.worker(0), node.worker(1)]
+            for worker, shard in zip(workers, shards, strict=False):
+                messages.send(worker.pipe, Assign(shard))
+            await node.calls.said(Tell, 2)
+            items = node.calls.items
+            kinds = [type(each).__name__ for each in items if isinstance(each, Piece | Tell)]
+            assert kinds == ["Piece"] * (len(kinds) - 2) + ["Tell", "Tell"]
+            assert sum(len(each.data) for each in items if isinstance(each, Piece)) < 1.2 * path.stat().st_size
+            for worker in workers:
+                worker.pipe.close()
+
+    run(test())
+
+
+def test_an_input_that_cannot_be_read_any_more_is_told(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with linked(tmp_path, parts=[InputPart(str(tmp_path / "nowhere"), "lines")]) as node:
+            worker = node.worker()
+            messages.send(worker.pipe, Assign(shard_of(0, 0, 10)))
+            [crashed] = await until(lambda: node.mail)
+            assert isinstance(crashed, Crashed)
+            assert isinstance(crashed.error, FileNotFoundError)
+            worker.pipe.close()
+
+    run(test())

@@ -1,0 +1,288 @@
+"""The real command on a real Ray cluster of two nodes on loopback: the same bytes, whatever becomes of the nodes."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from rowmill.core.version import __version__
+from scripts.proving.ray_nodes import RayNodes, ray_nodes
+from tests.end_to_end.conftest import ROOT, Done, Place, Started, Witness, until
+
+pytestmark = pytest.mark.cluster  # of one process: the cluster is made once
+
+ROWS = 1500
+SLOTS = 16
+FAULTS = {"500": 0.02, "reset": 0.01}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    with ray_nodes(2) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_room(nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """Start a run that finds no room. It waits for some for 20 s, which other tests need not wait for."""
+    place = Place(tmp_path_factory.mktemp("no-room"))
+    place.configure("http://127.0.0.1:1/v1")
+    place.write_rows(10)
+    on = [f"cluster.address={nodes.address}", "cluster.engine=ray", "cluster.cpus_per_worker=64"]
+    yield place.start(*(word for each in on for word in ("--set", each)))
+    place.end()
+
+
+class OnCluster:
+    """A directory whose runs are the cluster's."""
+
+    def __init__(self, place: Place, nodes: RayNodes) -> None:
+        self.place = place
+        self.nodes = nodes
+        self._on = ["--set", "cluster.engine=ray", "--set", f"cluster.address={nodes.address}"]
+
+    def start(self, *arguments: str) -> Started:
+        return self.place.start(*self._on, "--set", "cluster.input=carry", *arguments)
+
+    def run(self, *arguments: str) -> Done:
+        return self.start(*arguments).wait()
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The report of the last session."""
+        found: dict[str, Any] = self.place.report["sessions"][-1]
+        return found
+
+
+@pytest.fixture
+def on_cluster(place: Place, nodes: RayNodes) -> OnCluster:
+    return OnCluster(place, nodes)
+
+
+def asked(witness: Witness, rows: int, started: Started) -> None:
+    """Wait until so many requests have come."""
+
+    def enough() -> bool:
+        assert started.process.poll() is None, "it has ended before"
+        return int(witness.stats()["requests"]) >= rows
+
+    until(enough, f"{rows} requests", 40)
+
+
+def assert_clean(done: Done) -> None:
+    """See that nothing but Rowmill's own lines are on stderr."""
+    for text in ("Traceback", "Warning", "raylet", "pid=", "INFO", "WARN", "ERROR", "core_worker", "\x1b"):
+        assert text not in done.err, done.err
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+
+
+def test_what_is_wrong_with_a_cluster_is_a_line(on_cluster: OnCluster, simulator: Callable[..., Witness]) -> None:
+    place, nodes = on_cluster.place, on_cluster.nodes
+    place.configure(simulator().url)
+    place.write_rows(300)
+    other = place.folder / "other"
+    shutil.copytree(ROOT / "engine" / "rowmill", other / "rowmill", ignore=shutil.ignore_patterns("__pycache__"))
+    (other / "rowmill" / "core" / "version.py").write_text('__version__ = "0.0.1"\n')
+    lacking = place.folder / "lacking"
+    lacking.mkdir()
+    (lacking / "sitecustomize.py").write_text('import sys\nsys.modules["ray"] = None\n')
+    cases: dict[str, tuple[int, dict[str, Any], str]] = {
+        "another version": (
+            6,
+            {"runtime_env": {"env_vars": {"PYTHONPATH": str(other)}}},
+            f" has Rowmill 0.0.1 and the driver {__version__}: have the same on both, or none there",
+        ),
+        "a closed port": (6, {"address": "127.0.0.1:1"}, "cannot connect to the cluster at 127.0.0.1:1: "),
+        "no port": (6, {"address": "nonsense"}, "cannot connect to the cluster at nonsense: "),
+        "nobody": (6, {"address": "nobody.invalid:6379"}, "cannot connect to the cluster at nobody.invalid:6379: "),
+        "a client": (2, {"address": "ray://127.0.0.1:1"}, "cluster.address: ray:// is for clients"),
+        "without the extra": (2, {}, 'cluster.engine: "ray" needs the package ray: pip install "rowmill[ray]"'),
+    }
+    began = {}
+    for number, (name, (_, keys, _)) in enumerate(cases.items()):
+        environ = dict(place.environ)
+        if name == "without the extra":
+            place.environ["PYTHONPATH"] = f"{lacking}{os.pathsep}{environ['PYTHONPATH']}"
+        began[name] = place.start(
+            *(
+                word
+                for key, value in _tables({"address": nodes.address, **keys})
+                for word in ("--set", f"{key}={value}")
+            ),
+            "--set",
+            "cluster.engine=ray",
+            "--set",
+            f"output.path=out-{number}.jsonl",
+        )
+        place.environ = environ
+    for name, (code, _, text) in cases.items():
+        done = began[name].wait(30)
+        assert done.code == code, f"{name}: {done.err}"
+        assert text in done.err, f"{name}: {done.err}"
+        assert_clean(done)
+        if name != "another version":  # that is told by each node, while the run waits for others
+            # What the configuration cannot mean is told before a run begins.
+            assert len(done.lines) == (1 if name == "a client" else 2), done.err
+            assert text in done.lines[-1]
+            assert done.lines[-1].startswith("rowmill: ")
+        else:
+            assert sum(text in line for line in done.lines) <= 2 + 2, done.err  # each node, and why the run has ended
+
+
+def test_the_bytes_are_those_of_one_machine(
+    on_cluster: OnCluster, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    place, witness = on_cluster.place, simulator(faults=FAULTS, latency_ms=80)
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    done = on_cluster.run()
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(ROWS)
+    assert_clean(done)
+    names = [node["node"] for node in on_cluster.session["nodes"]]
+    assert sorted(name.partition(" ")[0] for name in names) == ["127.0.0.2", "127.0.0.3"]
+    assert sum(node["rows"] for node in on_cluster.session["nodes"]) == ROWS
+    assert all(node["rows"] and node["workers"] == 1 and node["cpu_s"] > 0 for node in on_cluster.session["nodes"])
+    for name in names:
+        assert f"node {name}: 1 worker" in place.log
+        assert f"{name}: " in done.err.partition("nodes")[2]
+
+
+def test_a_killed_raylet_costs_what_was_in_flight_and_another_node_takes_over(
+    on_cluster: OnCluster, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    place, nodes, witness = on_cluster.place, on_cluster.nodes, simulator(latency_ms=150)
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    started = on_cluster.start()
+    asked(witness, ROWS // 5, started)
+    node = nodes.nodes[1]
+    left = [*node.agents(), *node.workers()]
+    assert len(left) >= 2
+    node.raylet.kill()
+    until(lambda: gone(left), "the agent and the worker of a killed raylet gone", 10)
+    nodes.add()
+    done = started.wait()
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(ROWS)
+    assert_clean(done)
+    report = on_cluster.session
+    assert sum(each["left_s"] is not None for each in report["nodes"]) == 1
+    assert "is lost: " in place.log
+    # What was in flight, and what had not come to the driver yet: of a second at most.
+    assert witness.stats()["requests"] <= ROWS + SLOTS + SLOTS * 1000 // 150
+
+
+def test_a_run_goes_on_after_a_ctrl_c_and_after_its_driver_was_killed(
+    on_cluster: OnCluster, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+) -> None:
+    place, witness = on_cluster.place, simulator(latency_ms=100)
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    started = on_cluster.start()
+    asked(witness, ROWS // 6, started)
+    started.signal(signal.SIGINT)
+    done = started.wait()
+    assert done.code == 130, done.err
+    assert_clean(done)
+    assert re.search(r"workers [12] on [12] nodes? .*draining", done.err), done.err
+    before = place.report["totals"]["rows"]
+    assert witness.stats()["requests"] == before == len(place.recorded())
+    started = on_cluster.start()
+    asked(witness, before + ROWS // 6, started)
+    workers = [worker for node in on_cluster.nodes.nodes for worker in node.workers()]
+    assert len(workers) == 2
+    started.kill_all()
+    until(lambda: gone(workers), "the workers of a killed driver gone", 10)
+    recorded = len(place.recorded())
+    sent = int(witness.stats()["requests"])
+    assert before < recorded <= sent
+    # What had come home was on the disk, but for what was on its way: of a second at most.
+    assert sent - recorded <= 2 * (SLOTS + SLOTS * 1000 // 100)
+    done = on_cluster.run()
+    assert done.code == 0, done.err
+    assert place.output.read_bytes() == reference(ROWS)
+    assert witness.stats()["requests"] == sent + ROWS - recorded
+
+
+def test_a_cap_holds_over_all_nodes(on_cluster: OnCluster, simulator: Callable[..., Witness]) -> None:
+    place, witness = on_cluster.place, simulator()
+    place.configure(witness.url)
+    place.write_rows(ROWS)
+    done = on_cluster.run("--set", "budget.max_requests=700")
+    assert done.code == 3, done.err
+    assert_clean(done)
+    assert 693 <= witness.stats()["requests"] <= 700
+    assert len(on_cluster.session["nodes"]) == 2
+
+
+_MAP = """
+import sys, ray, rowmill
+ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False, logging_level="CRITICAL")
+import ray.data
+ray.data.DataContext.get_current().enable_progress_bars = False
+rows = ray.data.from_items([{"n": n, "text": f"row {n:06d}", "more": [n]} for n in range(500)], override_num_blocks=5)
+rows = rows.filter(lambda row: row["n"] < 300 or row["n"] >= 400)  # it is made only now, and has a block without rows
+answered = rowmill.map(rows, model="sim-small", prompt="{text}", base_url=sys.argv[2], prefix="a_")
+assert isinstance(answered, ray.data.Dataset), answered
+taken = answered.take_all()
+# In the order of its blocks, which is that in which Ray has made them.
+assert sorted(row["n"] for row in taken) == [*range(300), *range(400, 500)]
+assert all(row["more"] == [row["n"]] for row in taken)
+assert all(f"{row['n']:06d}" in row["a_output"] for row in taken), taken[0]
+assert all(row["a_error"] is None for row in taken)
+assert set(taken[0]) == {"n", "text", "more", "a_output", "a_error"}
+print("aligned")
+"""
+
+
+def test_a_dataset_of_ray_comes_back_as_one_row_by_row(
+    on_cluster: OnCluster, simulator: Callable[..., Witness]
+) -> None:
+    place, witness = on_cluster.place, simulator()
+    words = [sys.executable, "-c", _MAP, on_cluster.nodes.address, witness.url]
+    done = subprocess.run(
+        words, cwd=place.folder, env=place.environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "aligned\n"
+    assert witness.stats()["requests"] == 400
+
+
+def test_a_cluster_without_free_cpus_is_a_line(without_room: Started) -> None:
+    done = without_room.wait(30)
+    assert done.code == 6
+    [_, line] = done.lines
+    assert line.startswith("rowmill: no node of the cluster has 64 free CPUs (CPUs free on 127.0.0.")
+    assert_clean(done)
+
+
+def _tables(keys: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in keys.items():
+        if isinstance(value, dict):
+            [(inner, variables)] = value.items()
+            [(name, text)] = variables.items()
+            yield f"cluster.{key}", f'{{{inner} = {{{name} = "{text}"}}}}'
+        else:
+            yield f"cluster.{key}", str(value)
+
+
+def test_who_has_no_cluster_loads_no_ray(place: Place) -> None:
+    program = (
+        "import sys, rowmill; rowmill.run, rowmill.map; import rowmill.interface.cli, rowmill.runs.session; "
+        "sys.exit(str([name for name in sys.modules if name.partition('.')[0] == 'ray' or 'cluster.' in name]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=place.environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.strip() == "[]"
