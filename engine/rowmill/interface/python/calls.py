@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from rowmill.core.reports import RunReport, SessionReport, Snapshot
 from rowmill.interface.python import frames
 from rowmill.interface.python.frames import Result, RowError
 from rowmill.interface.python.place import MapPlace, map_place
+from rowmill.interface.python.ray_rows import RayRows, is_dataset
 from rowmill.interface.python.row_lines import TEXT, lines
 from rowmill.interface.ui.lines import LogLines
 from rowmill.interface.ui.progress import open_progress
@@ -144,7 +146,8 @@ def map(  # noqa: A001 - rowmill.map is what it does
     `rows`: a DataFrame or Series of pandas or polars, a Table of pyarrow: the same kind comes back, with the columns
     `output` (or one for each field of the schema) and `error`, whose names `prefix` may begin. Or any iterable of
     mappings or texts, a generator too: a list of `Result`s comes back. A text, and a Series, has the one column
-    "text"; the prompt is "{text}" where none is given.
+    "text"; the prompt is "{text}" where none is given. Of a `ray.data.Dataset` a Dataset comes back: its blocks stay in
+    the cluster, and pass through this process one at a time.
 
     `options` are further keys of [task] (params, template, images, ...), `images_dir` of [input] (left out: the current
     directory) and of [[provider]] (requests_per_minute, timeout_s, ...) by their names, and other sections as dicts:
@@ -160,7 +163,9 @@ def map(  # noqa: A001 - rowmill.map is what it does
     Raises a `RowmillError` for what stops the run, `KeyboardInterrupt` where it was interrupted; a row that fails has
     an `error` instead.
     """
-    table = frames.source(rows)
+    dataset = RayRows(rows) if is_dataset(rows) else None
+    table = frames.source(rows) if dataset is None else None
+    given: frames.Rows | None = dataset or table
     task = {"api": api, "model": model, "prompt": prompt, "system": system, "schema": schema}
     if prompt is None and "messages" not in options:
         task["prompt"] = f"{{{TEXT}}}"
@@ -170,18 +175,22 @@ def map(  # noqa: A001 - rowmill.map is what it does
         resolved = schemas.resolved(config.task).schema
         # A reply of several choices is a list, whose members are no columns.
         fields = schemas.fields(resolved) if isinstance(resolved, dict) and choices_asked(config.task) == 1 else ()
-        if table is not None:
-            frames.check_names(table, fields, prefix, config.output.parts)
+        if given is not None:
+            frames.check_names(given, fields, prefix, config.output.parts)
         wanted = open_task(config.task, config.input).columns
-        count = place.write(lines(rows if table is None else table.rows(wanted), wanted))
-        results = _answered(config, place, retry=retry_failed, progress=progress) if count else []
-    if table is None:
-        return results
-    return table.joined(frames.answers(results, fields, prefix=prefix, parts=config.output.parts))
+        count = place.write(lines(rows if given is None else given.rows(wanted), wanted))
+        if count:
+            _ask(config, place, retry=retry_failed, progress=progress)
+        results = place.each(vectors=config.task.api == "embeddings") if count else iter(())
+        columns = partial(frames.answers, fields=fields, prefix=prefix, parts=config.output.parts)
+        if dataset is not None:
+            return dataset.with_answers(results, columns)
+        answered = list(results)
+    return answered if table is None else table.joined(columns(answered))
 
 
-def _answered(config: Config, place: MapPlace, *, retry: bool, progress: bool | None) -> list[Result]:
-    """Run what a `map` asks, and read its results."""
+def _ask(config: Config, place: MapPlace, *, retry: bool, progress: bool | None) -> None:
+    """Run what a `map` asks."""
     with _shown(progress) as shown:
         place.holds_answers = True  # whatever ends this now: somebody may have paid
         try:
@@ -192,7 +201,6 @@ def _answered(config: Config, place: MapPlace, *, retry: bool, progress: bool | 
     place.holds_answers = not report.finished and report.totals.rows > 0
     again = "the same call" if place.kept else f"the same call with run_dir={str(place.path)!r}"
     _raise_for_end(report, session, again if place.holds_answers or place.kept else "the same call")
-    return place.read(vectors=config.task.api == "embeddings")
 
 
 def _raise_for_end(report: RunReport, session: SessionReport | None, again: str = "the same call") -> None:

@@ -64,8 +64,8 @@ class AnswerColumn(NamedTuple):
     values: list[Any]  # one for each row, None where there is none; of vectors arrays of numpy
 
 
-class Source(Protocol):
-    """A table of rows, of whatever library."""
+class Rows(Protocol):
+    """Rows with columns, of whatever library."""
 
     @property
     def columns(self) -> Sequence[str]:
@@ -73,6 +73,10 @@ class Source(Protocol):
 
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows. wanted: the columns whose values are looked at; None: all. Others are null."""
+
+
+class Source(Rows, Protocol):
+    """A table of rows that is in this process."""
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         """Return a table of the same kind with the columns added."""
@@ -98,7 +102,7 @@ def source(rows: Any) -> Source | None:
     return None
 
 
-def check_names(table: Source, fields: Sequence[Column], prefix: str, parts: Sequence[ReplyPart] = ()) -> None:
+def check_names(table: Rows, fields: Sequence[Column], prefix: str, parts: Sequence[ReplyPart] = ()) -> None:
     """Refuse a table that already has a column of an answer's name, before anything is paid for."""
     for name, _, _ in answers([], fields, prefix=prefix, parts=parts):
         if name in table.columns:
@@ -129,7 +133,7 @@ def answers(
     for part in parts:
         values = [getattr(result, part) for result in results]
         # As text, for they are alike in no two replies.
-        columns.append(AnswerColumn(prefix + part, "string", values if part == "reasoning" else _texts(values)))
+        columns.append(AnswerColumn(prefix + part, "string", values if part == "reasoning" else texts(values)))
     return columns
 
 
@@ -211,7 +215,7 @@ class _Polars:
                     return made
             except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):  # values that are not alike
                 pass
-            return polars.Series(name, _texts(values), dtype=polars.String)
+            return polars.Series(name, texts(values), dtype=polars.String)
 
         return self._frame.with_columns([series(*each) for each in answers])
 
@@ -228,15 +232,7 @@ class _Arrow:
 
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows."""
-        chosen = of_interest(self.columns, wanted)
-        for batch in self._table.to_batches(max_chunksize=_BLOCK):
-            nothing = [None] * batch.num_rows
-            cells = [
-                _of_arrow(column) if name in chosen else nothing
-                for name, column in zip(self.columns, batch.columns, strict=True)
-            ]
-            for values in zip(*cells, strict=True) if cells else [()] * batch.num_rows:
-                yield dict(zip(self.columns, values, strict=True))
+        yield from arrow_rows(self._table, self.columns, wanted)
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         pyarrow: Any = sys.modules["pyarrow"]
@@ -249,9 +245,22 @@ class _Arrow:
             try:
                 cells = pyarrow.array(values, types.get(kind))
             except (pyarrow.ArrowException, OverflowError):  # values that are not alike
-                cells = pyarrow.array(_texts(values), pyarrow.string())
+                cells = pyarrow.array(texts(values), pyarrow.string())
             table = table.append_column(name, cells)
         return table
+
+
+def arrow_rows(table: Any, columns: Sequence[str], wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
+    """Go through the rows of a Table with these columns; see `Source.rows`."""
+    chosen = of_interest(columns, wanted)
+    for batch in table.to_batches(max_chunksize=_BLOCK):
+        nothing = [None] * batch.num_rows
+        cells = [
+            _of_arrow(column) if name in chosen else nothing
+            for name, column in zip(columns, batch.columns, strict=True)
+        ]
+        for values in zip(*cells, strict=True) if cells else [()] * batch.num_rows:
+            yield dict(zip(columns, values, strict=True))
 
 
 def _holds(cell: Any, value: Any) -> bool:
@@ -301,5 +310,6 @@ def _of_arrow(column: Any) -> list[Any]:
     return [value for place in range(len(column)) for value in _of_arrow(column.slice(place, 1))]
 
 
-def _texts(values: Iterable[Any]) -> list[str | None]:
+def texts(values: Iterable[Any]) -> list[str | None]:
+    """Return the values as JSON text."""
     return [None if value is None else msgspec.json.encode(value).decode() for value in values]

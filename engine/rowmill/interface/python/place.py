@@ -62,12 +62,13 @@ class MapPlace:
                 count += 1
         return count
 
-    def read(self, *, vectors: bool) -> list[Result]:
-        """Read the results, in the order of the rows. `vectors`: lists of numbers become float32 arrays of numpy."""
+    def each(self, *, vectors: bool) -> Iterator[Result]:
+        """Yield the results, in the order of the rows. `vectors`: lists of numbers become float32 arrays of numpy."""
         decode = msgspec.json.Decoder(Result, float_hook=float).decode  # a number of any size is read, as 1e400
         convert: Callable[[Result], Result] = _with_array() if vectors else lambda result: result
         with self.results.open("rb") as file:
-            return [convert(decode(line)) for line in file]
+            for line in file:
+                yield convert(decode(line))
 
 
 def _with_array() -> Callable[[Result], Result]:
