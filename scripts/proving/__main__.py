@@ -19,6 +19,7 @@ from scripts.proving import (
     batch_memory,
     batches,
     caps,
+    cluster,
     config_fuzz,
     corruption,
     deadlines,
@@ -70,6 +71,7 @@ ITEMS: dict[str, Callable[[Path], bool]] = {
     "corruption": corruption.corruption,
     "config-fuzz": config_fuzz.config_fuzz,
     "servers": servers.servers,
+    "cluster": cluster.cluster,
 }
 
 
