@@ -67,7 +67,7 @@ def test_a_request_is_asked_once_over_all_nodes(home: Home, simulate: Callable[.
     report = home.run_on(machines, config, watcher)
     assert_whole(home)
     asked = witness.stats()["requests"]
-    lost = 4 + 10 if killed else 0  # in flight, and answered in the 0.15 s before that it takes to tell others
+    lost = 4 + 30 if killed else 0  # in flight, and answered in the half second before, on a machine with much to do
     assert bool(killed) == (use == "run")
     assert 40 <= asked <= 40 + lost
     [session] = report.sessions
