@@ -108,7 +108,6 @@ class RayCluster:
         machine = self._config.machine
         self._errand = msgspec.msgpack.encode(
             Errand(
-                session=directory.path.name,
                 parts=self._parts,
                 marks=[carried.mark(part.path) for part in parts],
                 carry=self._settings.input == "carry",

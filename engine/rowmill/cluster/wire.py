@@ -149,7 +149,6 @@ Up = Started | Passed | Idle | Group | Claimed | Whole | Board | Taken | Ended |
 class Errand(msgspec.Struct, frozen=True):
     """What an agent is to know before it starts."""
 
-    session: str  # names the directory in which its workers work
     parts: list[InputPart]
     marks: list[bytes]  # of the parts: what tells that a file of a node is the driver's (see `files.input.carried`)
     carry: bool  # the parts are carried in any case
