@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowmill.cluster import link as links
-from rowmill.cluster import wire
+from rowmill.cluster import shard_input, wire
 from rowmill.cluster.link import Link
 from rowmill.cluster.records import Records
 from rowmill.cluster.wire import (
@@ -384,7 +384,7 @@ def test_without_leases_they_end_at_once(tmp_path: Path) -> None:
 
 
 def test_a_shard_is_assigned_once_all_that_it_needs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(shard_input, "_PIECE_BYTES", 100)
     monkeypatch.setattr(links, "_CALL_BYTES", 250)
     path = tmp_path / "in.jsonl"
     path.write_bytes(os.urandom(5000))

@@ -11,16 +11,16 @@ nothing can be sent any more on the leases that they have: a node that is only c
 import asyncio
 import math
 import multiprocessing
-import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from rowmill.cluster import wire
 from rowmill.cluster.records import Records
+from rowmill.cluster.remote_workers import RemoteProcess, RemoteWorker
+from rowmill.cluster.shard_input import ShardInput
 from rowmill.cluster.wire import (
     Arrived,
     Begin,
@@ -32,7 +32,6 @@ from rowmill.cluster.wire import (
     NodeState,
     Passed,
     Past,
-    Piece,
     Started,
     Taken,
     Tell,
@@ -41,8 +40,7 @@ from rowmill.cluster.wire import (
 )
 from rowmill.core.errors import MachineError, RowmillError
 from rowmill.core.reports import NodeFigures
-from rowmill.core.rows import InputPart, Shard
-from rowmill.files.input import carried
+from rowmill.core.rows import InputPart
 from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import Assign, Leases, Setup
 from rowmill.supervisor.mailbox import Crashed
@@ -51,7 +49,6 @@ _WAIT_S = 0.1  # of a round in which there is nothing to bring back
 _SILENT_S = 10.0
 _GONE_S = 1.0  # by then an agent that Ray says is gone is so: it looks for its raylet ten times a second
 _ALIVE_S = 1.0  # an agent ends that hears of nobody for four
-_PIECE_BYTES = 4 << 20
 _CALL_BYTES = 8 << 20  # of pieces in one call
 _CLOCK_SAMPLES = 100
 _LOST = "its node is gone"
@@ -68,47 +65,6 @@ class AgentCalls(Protocol):
 
     def close(self) -> Awaitable[None]:
         """As `Agent.close`."""
-
-
-class _Remote:
-    """A worker process of a node, in the words of `processes.Process`."""
-
-    def __init__(self, kill: Callable[[], None]) -> None:
-        self.pid: int | None = None
-        self.exitcode: int | None = None
-        self.end = ""
-        self.over = threading.Event()
-        self.taken: Taken | None = None
-        self._kill = kill
-
-    def usage(self) -> processes.Usage | None:
-        taken = self.taken
-        return None if taken is None or self.over.is_set() else processes.Usage(taken.rss, taken.cpu_s)
-
-    def is_stopped(self) -> bool:
-        return self.taken is not None and self.taken.stopped
-
-    def wake(self) -> None:
-        """Nobody can stop it from here."""
-
-    def join(self, timeout: float | None = None) -> None:
-        self.over.wait(timeout)
-
-    def kill(self) -> None:
-        self._kill()
-
-    def is_alive(self) -> bool:
-        return not self.over.is_set()
-
-    def ended(self, exitcode: int | None, end: str) -> None:
-        self.exitcode = exitcode
-        self.end = end
-        self.over.set()
-
-
-class _RemoteWorker(NamedTuple):
-    process: _Remote
-    pipe: Connection  # the other end is the supervisor's
 
 
 class Link:
@@ -136,19 +92,17 @@ class Link:
         self.figures = NodeFigures(name, round(monotonic() - began, 1), 0)
         self.notices: tuple[str, ...] = ()
         self._calls = calls
-        self._seen = hello.seen
+        self._input = ShardInput(parts, hello.seen, records)
         self._records = records
-        self._parts = parts
         self._put = put
         self._began = began
         self._loop = asyncio.get_running_loop()
-        self._workers: dict[int, _RemoteWorker] = {}
+        self._workers: dict[int, RemoteWorker] = {}
         self._queue: list[Down] = []
         self._serial = 0
         self._clocks: deque[float] | None = None if same_machine else deque([hello.moment - moment], _CLOCK_SAMPLES)
         self._leased_until = -math.inf
         self._idle: set[int] = set()  # workers that have nothing to do until a shard comes
-        self._brought: dict[int, set[tuple[int, int]]] = {}  # part -> ranges that the node has, of parts that stay
         self._bringing = asyncio.Lock()  # a shard after the other: one goes without what the one before it has brought
         self._telling: set[asyncio.Future[None]] = set()
         self._broken: RowmillError | None = None
@@ -164,13 +118,13 @@ class Link:
             with suppress(RuntimeError):  # the loop has ended, and with it all there was
                 self._loop.call_soon_threadsafe(self._say, Kill(incarnation))
 
-        process = _Remote(kill)
-        self._loop.call_soon_threadsafe(self._adopt, incarnation, _RemoteWorker(process, theirs), module, name)
+        process = RemoteProcess(kill)
+        self._loop.call_soon_threadsafe(self._adopt, incarnation, RemoteWorker(process, theirs), module, name)
         return processes.Child(process, ours)
 
     # In the loop's thread
 
-    def _adopt(self, number: int, worker: _RemoteWorker, module: str, name: str) -> None:
+    def _adopt(self, number: int, worker: RemoteWorker, module: str, name: str) -> None:
         self._workers[number] = worker
         self.figures.workers = max(self.figures.workers, len(self._workers))
         if self.lost:
@@ -233,33 +187,18 @@ class Link:
                 self._put(done)
             past = await asyncio.to_thread(self._records.past, shard.number)
             items: list[Down] = [Past(shard.number, past)]
-            if not self._seen[shard.part]:
-                size = 0
-                async for piece in self._pieces(shard):
-                    items.append(piece)
-                    size += len(piece.data)
-                    if size >= _CALL_BYTES:
-                        self._queue += items
-                        items, size = [], 0
-                        await self._calls.tell(*self._call())
+            size = 0
+            async for piece in self._input.pieces(shard):
+                items.append(piece)
+                size += len(piece.data)
+                if size >= _CALL_BYTES:
+                    self._queue += items
+                    items, size = [], 0
+                    await self._calls.tell(*self._call())
             self._queue += [*items, Tell(number, data)]
             if number in self._idle:
                 self._idle.discard(number)
                 self._say()
-
-    async def _pieces(self, shard: Shard) -> Any:
-        part = self._parts[shard.part]
-        ranges: Iterable[tuple[int, int]] = await asyncio.to_thread(carried.ranges, part, shard)
-        own = part.kind == "lines"
-        if not own:
-            there = self._brought.setdefault(shard.part, set())
-            ranges = [each for each in ranges if each not in there]
-            there.update(ranges)
-        for start, end in ranges:
-            for offset in range(start, end, _PIECE_BYTES):
-                size = min(_PIECE_BYTES, end - offset)
-                data = await asyncio.to_thread(self._records.read, part.path, offset, size)
-                yield Piece(shard.part, shard.number if own else None, offset, data)
 
     # Rounds
 
