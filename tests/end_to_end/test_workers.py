@@ -13,6 +13,7 @@ from rowmill.core import config
 from rowmill.core.reports import Snapshot
 from rowmill.runs.preparation import prepare
 from rowmill.supervisor.loop import Supervisor
+from rowmill.supervisor.session_parts import SessionParts
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness
 
 
@@ -108,8 +109,8 @@ def test_a_worker_that_hangs_is_killed_and_its_shards_go_to_others(
     stopper = _Stopper()
     prepared = prepare(config.load(Path("config.toml")), {})
     with prepared.directory:
-        supervisor = Supervisor(prepared, stopper, slots=16, clock=lambda: time.monotonic() * 10)
-        report = supervisor.run()
+        parts = SessionParts(prepared, stopper, slots=16, clock=lambda: time.monotonic() * 10)
+        report = Supervisor(parts).run()
     assert report.exit_code == 0, report
     assert place.output.read_bytes() == reference(1500)
     assert f"worker {0} (pid {stopper.stopped}) is silent; killed" in stopper.events or (

@@ -24,6 +24,7 @@ from rowmill.supervisor import aftermath, pool
 from rowmill.supervisor import endpoints as startup
 from rowmill.supervisor.loop import Supervisor
 from rowmill.supervisor.pool import Pool
+from rowmill.supervisor.session_parts import SessionParts
 from tests.simulator_host import HostedSimulator, SimulatorHost
 
 ROWS = 600
@@ -93,7 +94,7 @@ def session(config: Config, watcher: Watcher, clock: Callable[[], float] = time.
     with prepared.directory:
         concurrency = config.workers.concurrency
         assert isinstance(concurrency, int)
-        report = Supervisor(prepared, watcher, slots=concurrency, clock=clock).run()
+        report = Supervisor(SessionParts(prepared, watcher, slots=concurrency, clock=clock)).run()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
     left = {child.pid for child in psutil.Process().children()} - before
     assert left <= tracker_pids(), "a process of the session is still there"

@@ -26,9 +26,10 @@ from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.aftermath import take_in
 from rowmill.supervisor.endpoints import worker_count
 from rowmill.supervisor.hosts import Cluster
-from rowmill.supervisor.loop import Mode, Supervisor
+from rowmill.supervisor.loop import Supervisor
 from rowmill.supervisor.machine.preflight import Ask, Preflight, estimate_output, preflight
 from rowmill.supervisor.prepared import Delivery, Prepared
+from rowmill.supervisor.session_parts import Mode, SessionParts
 from rowmill.supervisor.spending import SpendingTracker
 
 _AUTO_SLOTS = 1024  # requests in flight of one worker, where the right number is to be found: what one core can hold
@@ -115,7 +116,7 @@ def _run(
             phases = _phases(prepared)
             for mode in phases:
                 cluster = _cluster(config, mode, log)
-                supervisor = Supervisor(
+                parts = SessionParts(
                     prepared,
                     log,
                     mode=mode,
@@ -129,6 +130,7 @@ def _run(
                     embedded=embedded(config),
                     cluster=cluster,
                 )
+                supervisor = Supervisor(parts)
                 session = supervisor.run()
                 log.log(f"ended with exit code {session.exit_code}")  # why stands above
                 if supervisor.finished and prepared.delivery is not None:

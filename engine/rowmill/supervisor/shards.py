@@ -20,7 +20,7 @@ from rowmill.files.output import open_codec
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Finished
 from rowmill.store.seal import Sealed, read_sealed
-from rowmill.supervisor.mailbox import Mailbox, Planned
+from rowmill.supervisor.mailbox import Mailbox, Merged, Planned
 from rowmill.supervisor.prepared import Prepared, bytes_of
 from rowmill.supervisor.progress import Progress
 from rowmill.supervisor.threads import MergeThread, Planner
@@ -118,7 +118,8 @@ class ShardScheduler:
 class ShardPipeline:
     """Plans the input into shards, and merges those that are sealed. Its threads leave what they did in the mailbox.
 
-    finishing: every shard has been handed to the merge. finished: the output is in its place.
+    finishing: every shard has been handed to the merge. finished: the output is in its place; failures: rows by class
+    then.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class ShardPipeline:
         self._merger: MergeThread | None = None
         self.finishing = False
         self.finished = False
+        self.failures: dict[str, int] = {}
 
     def open_output(self) -> None:
         """Start to merge whatever is sealed."""
@@ -199,6 +201,13 @@ class ShardPipeline:
                 f"sealed shard {shard.number} has gone from the run directory; run the same command again"
             )
         self._merge(sealed)
+
+    def on_merged(self, merged: Merged) -> None:
+        """Take in how far the merge has come."""
+        self._progress.shards_merged = merged.shards
+        if merged.sizes is not None:
+            self.finished = True
+            self.failures = merged.failures
 
     def notices(self) -> tuple[str, ...]:
         """Tell what holds the run back: an input that is still being read, where that takes its time."""

@@ -1,0 +1,55 @@
+"""What a session tells of itself: how it stands, several times a second, and its report."""
+
+import resource
+
+from rowmill.core.errors import ExitCode
+from rowmill.core.reports import SessionReport, Snapshot
+from rowmill.ipc.memory import peak_rss
+from rowmill.supervisor.machine.monitor import Condition
+from rowmill.supervisor.session_parts import SessionParts
+
+
+class SessionAccount:
+    """Puts together what the parts of a session know."""
+
+    def __init__(self, parts: SessionParts) -> None:
+        self._parts = parts
+
+    def snapshot(self, now: float, condition: Condition) -> Snapshot:
+        """Return where the session stands, on a machine in this condition."""
+        parts = self._parts
+        cluster = () if parts.cluster is None else parts.cluster.notices()
+        return parts.progress.snapshot(
+            parts.pool,
+            parts.providers,
+            now,
+            draining=parts.shutdown.draining,
+            notices=(*parts.shards.notices(), *condition.notices, *cluster, *parts.pool.notices()),
+            cost=parts.spending.cost(parts.progress.totals, parts.progress.total_rows),
+            batches=parts.spending.batches,
+            parts=parts.spending.parts,
+        )
+
+    def report(self) -> SessionReport:
+        """Return the report of the session as it stands."""
+        parts = self._parts
+        code, reason = parts.shutdown.outcome(finished=parts.shards.finished, failed=parts.progress.totals.failed)
+        if code == ExitCode.ROWS_FAILED and parts.shards.finished:
+            reason = parts.progress.none_answered(parts.shards.failures)
+            if reason is not None:
+                code = ExitCode.PROVIDER
+                parts.observer.log(reason)
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        return parts.progress.report(
+            parts.pool,
+            parts.providers,
+            parts.clock(),
+            exit_code=code,
+            stopped_by=reason,
+            own_cpu_s=own.ru_utime + own.ru_stime,
+            own_rss=peak_rss(),
+            notices=parts.monitor.summary(),
+            mode=parts.mode,
+            batches=parts.spending.batches,
+            nodes=[] if parts.cluster is None else parts.cluster.figures(parts.progress.rows_on(parts.pool)),
+        )
