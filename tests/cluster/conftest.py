@@ -20,10 +20,11 @@ from rowmill.cluster.engine import Node
 from rowmill.cluster.wire import Hello
 from rowmill.core import config as configuration
 from rowmill.core.config import Config
-from rowmill.core.reports import RunReport, Snapshot
+from rowmill.core.reports import RunReport
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.runs import session as sessions
 from tests.simulator_host import HostedSimulator, SimulatorHost
+from tests.watcher import Watcher
 
 ROWS = 400
 
@@ -144,27 +145,6 @@ class Machines:
 
     def close(self) -> None:
         pass
-
-
-class Watcher:
-    """Sees what a person would see, and may act on it, once."""
-
-    def __init__(self, act: Callable[[Snapshot], bool] | None = None) -> None:
-        """`act` is called with every snapshot until it says that it has acted."""
-        self.snapshots: list[Snapshot] = []
-        self.lines: list[str] = []
-        self._act = act
-
-    def show(self, snapshot: Snapshot) -> None:
-        self.snapshots.append(snapshot)
-        if self._act is not None and self._act(snapshot):
-            self._act = None
-
-    def log(self, line: str) -> None:
-        self.lines.append(line)
-
-    def told(self, text: str) -> list[str]:
-        return [line for line in self.lines if text in line]
 
 
 class Home:
