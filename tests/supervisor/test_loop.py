@@ -26,29 +26,9 @@ from rowmill.supervisor.loop import Supervisor
 from rowmill.supervisor.pool import Pool
 from rowmill.supervisor.session_parts import SessionParts
 from tests.simulator_host import HostedSimulator, SimulatorHost
+from tests.watcher import Watcher
 
 ROWS = 600
-
-
-class Watcher:
-    """Sees what a person would see, and may act on it, once."""
-
-    def __init__(self, act: Callable[[Snapshot], bool] | None = None) -> None:
-        """`act` is called with every snapshot until it says that it has acted."""
-        self.snapshots: list[Snapshot] = []
-        self.lines: list[str] = []
-        self._act = act
-
-    def show(self, snapshot: Snapshot) -> None:
-        self.snapshots.append(snapshot)
-        if self._act is not None and self._act(snapshot):
-            self._act = None
-
-    def log(self, line: str) -> None:
-        self.lines.append(line)
-
-    def told(self, text: str) -> list[str]:
-        return [line for line in self.lines if text in line]
 
 
 @pytest.fixture
@@ -139,6 +119,16 @@ def test_a_run_goes_to_its_end(home: Path, simulate: Callable[..., str]) -> None
     last = watcher.snapshots[-1]
     assert (last.totals.rows, last.total_rows, last.shards_sealed) == (ROWS, ROWS, last.shards_merged)
     assert not watcher.told("died")
+
+
+def test_that_no_row_was_answered_is_told_once(home: Path, simulate: Callable[..., str]) -> None:
+    watcher = Watcher()
+    (home / "in.jsonl").write_text("".join(f'{{"id": "r{row}", "text": "row {row}"}}\n' for row in range(10)))
+    report = session(configured(simulate(faults={"400": 1.0})), watcher)
+    assert report.exit_code == ExitCode.PROVIDER
+    why = "no row was answered: all 10 failed: invalid_request (HTTP 400, Invalid value for a parameter.)"
+    assert report.stopped_by == why
+    assert watcher.told("no row was answered") == [why]
 
 
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(

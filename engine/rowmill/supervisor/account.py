@@ -36,9 +36,7 @@ class SessionAccount:
         code, reason = parts.shutdown.outcome(finished=parts.shards.finished, failed=parts.progress.totals.failed)
         if code == ExitCode.ROWS_FAILED and parts.shards.finished:
             reason = parts.progress.none_answered(parts.shards.failures)
-            if reason is not None:
-                code = ExitCode.PROVIDER
-                parts.observer.log(reason)
+            code = code if reason is None else ExitCode.PROVIDER
         own = resource.getrusage(resource.RUSAGE_SELF)
         return parts.progress.report(
             parts.pool,

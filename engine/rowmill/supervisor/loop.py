@@ -80,7 +80,10 @@ class Supervisor:
                     parts.cluster.close()
                 parts.mailbox.close()
         parts.observer.show(self._account.snapshot(parts.clock(), self._condition))
-        return self._account.report()
+        report = self._account.report()
+        if self.finished and report.stopped_by is not None:
+            parts.observer.log(report.stopped_by)  # no row was answered, which is known only now
+        return report
 
     def _over(self) -> bool:
         """Tell whether there is nothing more to wait for."""
