@@ -1,5 +1,6 @@
 """Whole runs on machines of a cluster: the same bytes as on one machine, whatever becomes of them."""
 
+import asyncio
 import errno
 import json
 import os
@@ -15,7 +16,8 @@ from rowmill.cluster import driver, link
 from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
 from rowmill.core.reports import Snapshot
 from rowmill.store import durable
-from tests.cluster.conftest import ROWS, Home, Machines, Watcher, Witness
+from tests.cluster.conftest import ROWS, Home, Machine, Machines, Witness
+from tests.watcher import Watcher
 
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "lines": {},
@@ -139,6 +141,25 @@ def test_a_node_that_is_cut_off_costs_what_its_leases_let_it_send(
     assert witness.stats()["requests"] <= ROWS + 160
     assert watcher.told("node 10.0.0.0 is lost: it did not answer for 0 s")
     assert watcher.told("on 10.0.0.0) died: its node is gone; ")
+
+
+def test_every_node_is_let_go_of_also_where_others_are_gone_before(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    machines = Machines(4)
+    close = Machine.close
+
+    async def slow(machine: Machine) -> None:
+        await asyncio.sleep(0.15)  # the rounds with a node end meanwhile
+        await close(machine)
+        closed.append(machine.node.name)
+
+    monkeypatch.setattr(Machine, "close", slow)
+    report = home.run_on(machines, home.config(simulate().url, workers={"count": 1}))
+    assert report.sessions[0].exit_code == 0
+    assert sorted(closed) == sorted(node.node for node in report.sessions[0].nodes)
+    assert len(closed) == 4
 
 
 def test_a_node_that_joins_gets_workers_at_once(home: Home, simulate: Callable[..., Witness]) -> None:

@@ -176,8 +176,7 @@ class RayCluster:
                 alone_since = now
             self._wait_for_nodes(now - alone_since, trying=bool(tasks))
             await asyncio.wait([closing, *tasks.values()], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-        for link in self._links.values():
-            await link.close()
+        await asyncio.gather(*(link.close() for link in self._links.values()))
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
