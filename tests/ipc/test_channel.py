@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
@@ -136,3 +137,35 @@ def test_a_channel_that_is_closed_drops_what_was_not_sent() -> None:
         theirs.close()
 
     run(test())
+
+
+def test_what_was_not_sent_in_the_loop_goes_before_the_last_message() -> None:
+    ours, theirs = Pipe(duplex=True)
+    first = Channel(ours)
+
+    async def test() -> None:
+        assert not first.full
+        assert first.send(b"a" * LARGE)
+        assert first.full
+        assert first.send(b"b")
+
+    run(test())
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.extend(theirs.recv_bytes() for _ in range(3)))
+    reader.start()
+    first.send_last(b"c", 20.0)
+    reader.join(20)
+    assert found == [b"a" * LARGE, b"b", b"c"]
+    theirs.close()
+    first.send_last(b"nobody reads it", 20.0)
+    first.close()
+    ours.close()
+
+
+def test_a_last_message_that_nobody_reads_is_waited_for_no_longer_than_it_may_take() -> None:
+    ours, theirs = Pipe(duplex=True)
+    channel = Channel(ours)
+    channel.send_last(b"a" * LARGE, 0.05)
+    channel.close()
+    ours.close()
+    theirs.close()

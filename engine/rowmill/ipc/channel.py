@@ -1,7 +1,8 @@
 """Messages of any size over a duplex pipe, read and written without ever waiting for the other side.
 
-Where rows' claims and results pass through a pipe, a message may be larger than what the pipe holds; and two sides that
-both waited for room would wait for ever. The bytes are those that `multiprocessing.connection` writes.
+A supervisor that is stopped reads nothing, and a pipe holds some 280 messages; where rows' claims and results pass
+through one, a single message may be larger than what it holds. Two sides that both waited for room would wait for ever.
+The bytes are those that `multiprocessing.connection` writes.
 """
 
 import asyncio
@@ -16,20 +17,28 @@ _READ = 1 << 18  # bytes at a time
 
 
 class Channel:
-    """One end of a duplex pipe. Of the running event loop."""
+    """One end of a duplex pipe. It is read and written in an event loop."""
 
     def __init__(self, pipe: Connection) -> None:
         self._socket = socket.socket(fileno=os.dup(pipe.fileno()))  # a duplex pipe is a pair of sockets
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which it waits for room
         self._out = bytearray()
         self._in = bytearray()
-        self._waits = False  # for room
         self._gone = False
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __repr__(self) -> str:
         return f"<{len(self._out):,} bytes to be sent, {len(self._in):,} of a message that is not whole>"
+
+    def fileno(self) -> int:
+        """Return the descriptor to be watched for messages."""
+        return self._socket.fileno()
+
+    @property
+    def full(self) -> bool:
+        """Whether something waits for room."""
+        return self._loop is not None
 
     def receive(self) -> list[bytes] | None:
         """Return the messages that are there, whole ones; None at the end."""
@@ -59,17 +68,26 @@ class Channel:
         if self._gone:
             return False
         self._out += _LENGTH.pack(len(data)) + data
-        if not self._waits:
+        if self._loop is None:
             self._flush()
         return not self._gone
+
+    def send_last(self, data: bytes, seconds: float) -> None:
+        """Send a message after the event loop has ended, and wait until it is sent, at most so long."""
+        self._loop = None
+        self._out += _LENGTH.pack(len(data)) + data
+        self._socket.settimeout(seconds)
+        with suppress(OSError):  # nobody reads any more
+            self._socket.sendall(self._out)
+        self._out.clear()
 
     def _flush(self) -> None:
         try:
             while self._out:
                 del self._out[: self._socket.send(self._out, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)]
         except BlockingIOError:
-            if not self._waits:
-                self._waits = True
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
                 self._empty.clear()
                 self._loop.add_writer(self._socket.fileno(), self._flush)
             return
@@ -79,9 +97,9 @@ class Channel:
         self._rest()
 
     def _rest(self) -> None:
-        if self._waits:
-            self._waits = False
+        if self._loop is not None:
             self._loop.remove_writer(self._socket.fileno())
+            self._loop = None
         self._empty.set()
 
     async def drained(self) -> None:

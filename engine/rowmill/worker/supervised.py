@@ -1,8 +1,8 @@
 """A worker as its supervisor has it: how it starts, what it is told and tells, how it shows that it is alive."""
 
 import asyncio
-import select
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,16 +23,16 @@ from rowmill.tasks import numbers
 from rowmill.tasks.factory import open_task
 
 _HEARTBEAT_S = 0.25
+_LAST_WORDS_S = 5.0  # that a supervisor has for what a worker that ends has said
 
 
 class SupervisedWorker(ABC):
     """What workers of both kinds have in common."""
 
-    def __init__(self, setup: Setup, pipe: Connection) -> None:
+    def __init__(self, setup: Setup, channel: Channel) -> None:
         config = setup.config
         self._setup = setup
-        self._pipe = pipe
-        self._channel: Channel | None = None  # where messages may be large, and the other side is an agent
+        self._channel = channel
         self._directory = RunDirectory(setup.run_directory)
         self._task = open_task(
             config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts
@@ -50,17 +50,18 @@ class SupervisedWorker(ABC):
         setup = messages.receive_in_worker(pipe)
         if not isinstance(setup, Setup):
             return ExitCode.OK  # told to go, or left alone, before there was anything to do
+        channel = Channel(pipe)
         try:
             RunDirectory(setup.run_directory).hold_worker_lock(setup.supervisor)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.get_loop().set_exception_handler(partial(_on_lost, RunDirectory(setup.run_directory).log))
-                runner.run(cls(setup, pipe).run())
+                runner.run(cls(setup, channel).run())
         except Exception as error:  # noqa: BLE001 - the last edge of a worker: its supervisor tells why it ended
             failure = told(error, RunDirectory(setup.run_directory).log)
             if isinstance(failure, DefectError):
-                messages.send(pipe, Defective(str(failure)))
+                channel.send_last(messages.encode(Defective(str(failure))), _LAST_WORDS_S)
                 return ExitCode.DEFECT
-            messages.send(pipe, Stop(failure.exit_code, str(failure)))
+            channel.send_last(messages.encode(Stop(failure.exit_code, str(failure))), _LAST_WORDS_S)
         return ExitCode.OK
 
     @abstractmethod
@@ -89,27 +90,25 @@ class SupervisedWorker(ABC):
     def _between_heartbeats(self, seconds: float) -> None:
         """Do what is due each time; `seconds` have passed since the time before."""
 
+    def _begin_to_hear(self) -> None:
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_message)
+
+    async def _hear_no_more(self) -> None:
+        """Leave what comes unread, and wait until what was told has gone out."""
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._channel.drained(), _LAST_WORDS_S)
+
     def _on_message(self) -> None:
-        if self._channel is not None:
-            received = self._channel.receive()
-            for data in received or ():
-                self._hear(messages.to_worker(data))
-            gone = received is None
-        else:
-            message = messages.receive_in_worker(self._pipe)
-            gone = message is None
-            if message is not None:
-                self._hear(message)
-        if gone:
-            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+        received = self._channel.receive()
+        for data in received or ():
+            self._hear(messages.to_worker(data))
+        if received is None:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._left_alone()
 
     def _tell(self, message: messages.ToSupervisor) -> None:
-        if self._channel is not None:
-            told = self._channel.send(messages.encode(message))
-        else:
-            told = messages.send(self._pipe, message)
-        if not told:
+        if not self._channel.send(messages.encode(message)):
             self._left_alone()
 
     def _note(self, text: str) -> None:
@@ -127,8 +126,7 @@ class SupervisedWorker(ABC):
     async def _send_heartbeats(self) -> None:
         before = monotonic()
         while True:
-            # A supervisor that is stopped reads nothing: a pipe that is full would stop this process too.
-            if select.select((), (self._pipe,), (), 0.0)[1]:
+            if not self._channel.full:  # a supervisor that is stopped reads nothing, and is told the latest then
                 self._tell_progress()
             await asyncio.sleep(_HEARTBEAT_S)
             now = monotonic()

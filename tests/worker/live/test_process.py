@@ -25,6 +25,7 @@ from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import (
     Assign,
     Closed,
+    Defective,
     Drain,
     Heartbeat,
     Leased,
@@ -420,6 +421,22 @@ def test_a_lease_that_is_not_renewed_ends_by_itself(drive: DRIVE, fast_url: str)
     driver.beat_until(still)
     assert sent[-1] < 100_000
     assert time.monotonic() - began < 5
+
+
+def test_a_supervisor_that_does_not_read_hears_everything_once_it_does(
+    drive: DRIVE, simulate: Callable[..., str]
+) -> None:
+    """As one that is stopped: the pipe holds some 280 messages, and what does not go in it is kept."""
+    url = simulate(faults={"429-bare": 1.0})
+    driver = drive(url, rows=500, concurrency=400)
+    driver.set_up()
+    driver.assign()
+    until(lambda: requests_seen(url) >= 400)
+    driver.tell(Drain(0.5))
+    code, told = driver.ended()
+    assert code == ExitCode.OK
+    assert sum(isinstance(each, RateLimited) for each in told) >= 400
+    assert not [each for each in told if isinstance(each, Stop | Defective)]
 
 
 def test_a_429_is_told_at_once_and_held_to(drive: DRIVE, simulate: Callable[..., str]) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import resource
 import time
 from math import inf
-from multiprocessing.connection import Connection
 from random import Random
 
 from rowmill.core.counts import ProviderReport
@@ -18,6 +17,7 @@ from rowmill.core.errors import RowmillError
 from rowmill.core.rows import Shard
 from rowmill.flow import deadline
 from rowmill.ipc import messages
+from rowmill.ipc.channel import Channel
 from rowmill.ipc.memory import peak_rss
 from rowmill.ipc.messages import (
     Assign,
@@ -50,8 +50,8 @@ _SHORT_S = 5.0  # a session that ends leaves collecting so long; batches go on w
 
 
 class _BatchWorker(SupervisedWorker):
-    def __init__(self, setup: Setup, pipe: Connection) -> None:
-        super().__init__(setup, pipe)
+    def __init__(self, setup: Setup, channel: Channel) -> None:
+        super().__init__(setup, channel)
         self._number = setup.config.provider.index(setup.config.batch_provider)
 
     async def run(self) -> None:
@@ -118,7 +118,7 @@ class _BatchWorker(SupervisedWorker):
             retry_failed=setup.retry_failed,
         )
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._pipe.fileno(), self._on_message)
+        self._begin_to_hear()
         self._tell(Ready())
         work = loop.create_task(self._work())
         heartbeat = loop.create_task(self._send_heartbeats())
@@ -135,7 +135,7 @@ class _BatchWorker(SupervisedWorker):
             if work.done() and not work.cancelled():
                 work.result()
         finally:
-            loop.remove_reader(self._pipe.fileno())
+            await self._hear_no_more()
             await api.close()
             journal.close()
 

@@ -9,9 +9,7 @@ error that would stop any worker, which it reports before it goes.
 
 import asyncio
 import resource
-from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import Connection
 from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -71,8 +69,8 @@ def _feeling(worker: int, workers: int) -> int:
 
 
 class _Worker(SupervisedWorker):
-    def __init__(self, setup: Setup, pipe: Connection) -> None:
-        super().__init__(setup, pipe)
+    def __init__(self, setup: Setup, channel: Channel) -> None:
+        super().__init__(setup, channel)
         self._committer = Committer(
             sealed=self._directory.sealed,
             codec=self._codec,
@@ -94,8 +92,6 @@ class _Worker(SupervisedWorker):
     async def run(self) -> None:
         setup = self._setup
         loop = asyncio.get_running_loop()
-        if setup.carried:
-            self._channel = Channel(self._pipe)
         board = opening.board(setup, self._directory)
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
         config = setup.config
@@ -126,7 +122,7 @@ class _Worker(SupervisedWorker):
         self._tally = Tally(board.counts, self._providers, self._count, list(faults.TABLE))
         self._dispatcher.keep(self._tally)
         self._dedup = self._share() if config.cache.use != "off" else None
-        loop.add_reader(self._pipe.fileno(), self._on_message)
+        self._begin_to_hear()
         processes.stay_awake(self._dispatcher.halt)
         self._tell(Ready())
         parts = [
@@ -141,10 +137,7 @@ class _Worker(SupervisedWorker):
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             abandoned = await self._finish(parts)
         finally:
-            loop.remove_reader(self._pipe.fileno())
-            if self._channel is not None:
-                with suppress(TimeoutError):  # it reads no more
-                    await asyncio.wait_for(self._channel.drained(), _ORPHAN_DRAIN_S)
+            await self._hear_no_more()
             for provider in self._providers:
                 await provider.transport.close()
         if abandoned and self._orphaned:
