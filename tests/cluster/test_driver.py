@@ -6,16 +6,21 @@ import json
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from rowmill.cluster import driver, link
+from rowmill.cluster.shared_requests import SharedRequests
 from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
 from rowmill.core.reports import Snapshot
+from rowmill.ipc.messages import ClaimsAnswer, ClaimsAsk
 from rowmill.store import durable
+from rowmill.store.in_flight import BoardReading, read_board
 from tests.cluster.conftest import ROWS, Home, Machine, Machines, Witness
 from tests.watcher import Watcher
 
@@ -48,8 +53,22 @@ def assert_whole(home: Home) -> None:
     assert all(line["output"] for line in lines)
 
 
+def killed(machine: Machine) -> tuple[int, BoardReading]:
+    """Kill the first worker of a machine; return its number, and what its board said in that moment."""
+    number, worker = next(iter(machine.agent._workers.items()))
+    process = psutil.Process(worker.child.process.pid)
+    process.suspend()
+    while process.status() != psutil.STATUS_STOPPED:
+        pass
+    board = read_board(machine.agent._directory.board_path(number))
+    process.kill()
+    return number, board
+
+
 @pytest.mark.parametrize("use", ["run", "disk"])
-def test_a_request_is_asked_once_over_all_nodes(home: Home, simulate: Callable[..., Witness], use: str) -> None:
+def test_a_request_is_asked_once_over_all_nodes(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
     """Also where results are larger than a pipe holds, and where the worker that has it in hand is killed."""
     rows = [json.dumps({"id": f"r{row}", "text": f"question {row % 40} {'x' * 3000}"}) for row in range(ROWS)]
     (home.folder / "in.jsonl").write_text("\n".join(rows) + "\n")
@@ -57,24 +76,33 @@ def test_a_request_is_asked_once_over_all_nodes(home: Home, simulate: Callable[.
     cache = {"use": use, "dir": str(home.folder / "replies")}
     config = home.config(witness.url, cache=cache, workers={"concurrency": 4})
     machines = Machines(2)
-    killed: list[int] = []
+    published: Counter[int] = Counter()  # by worker: requests whose results the driver has
+    ask = SharedRequests.ask
 
-    def kill() -> None:
-        killed.append(machines.all[1].workers()[0])
-        os.kill(killed[0], signal.SIGKILL)
+    def counted(requests: SharedRequests, claimant: int, asked: ClaimsAsk) -> ClaimsAnswer | None:
+        published[claimant] += len(asked.published)
+        return ask(requests, claimant, asked)
 
-    watcher = once(kill, lambda snapshot: len(snapshot.workers) == 2 and snapshot.in_flight > 0)
+    monkeypatch.setattr(SharedRequests, "ask", counted)
+    deaths: list[tuple[int, BoardReading]] = []
+    watcher = once(
+        lambda: deaths.append(killed(machines.all[1])),
+        lambda snapshot: len(snapshot.workers) == 2 and snapshot.in_flight > 0,
+    )
     if use == "disk":  # what a killed worker had not kept yet would be asked again
         watcher = Watcher()
     report = home.run_on(machines, config, watcher)
     assert_whole(home)
     asked = witness.stats()["requests"]
-    lost = 4 + 30 if killed else 0  # in flight, and answered in the half second before, on a machine with much to do
-    assert bool(killed) == (use == "run")
-    assert 40 <= asked <= 40 + lost
+    assert len(deaths) == (use == "run")
+    lost = sum(board.counts["0.requests"] - published[number] for number, board in deaths)
+    unsynced = sum(board.unsynced for _, board in deaths)
+    assert all(len(board.in_flight) <= 4 for _, board in deaths)
+    assert 40 <= asked <= 40 + lost, "in flight, and answered a moment ago: nobody else has heard of it"
     [session] = report.sessions
-    if not killed:  # what a killed worker had counted since it told it last, nobody knows on a cluster
-        assert session.counters.duplicates == ROWS - 40
+    # Rows whose outcome was lost are done again, and may have been counted before; those of a group that was on the
+    # disk, which the worker had not heard yet, are not done again and may not have been counted.
+    assert ROWS - asked - unsynced <= session.counters.duplicates <= ROWS - 40 + unsynced
     home.clear(config)
     before = witness.stats()["requests"]
     report = home.run_on(Machines(2), config, Watcher())
