@@ -76,6 +76,43 @@ def test_an_item_that_is_not_there_is_refused_before_anything_is_done() -> None:
     assert done.stderr.endswith("unknown: plans\n")
 
 
+_TWO_ITEMS = """
+import subprocess, sys
+from scripts.proving import __main__ as proving
+
+def good(folder):
+    print("a figure")
+    subprocess.run(["sh", "-c", "echo of a process; echo of its errors >&2"], check=True)
+    return True
+
+def bad(folder):
+    raise KeyError("nothing there")
+
+proving.ITEMS = {"good": good, "bad": bad}
+sys.exit(proving.main())
+"""
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_all_that_an_item_prints_is_kept_in_its_file(tmp_path: Path, *, named: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _TWO_ITEMS, *(["--log", str(tmp_path / "new" / "logs")] if named else [])],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == ""
+    first, *rest = done.stdout.splitlines(keepends=True)
+    logs = Path(first.strip().removeprefix("what is printed is kept in "))
+    assert (logs == tmp_path / "new" / "logs") if named else (logs.parent == tmp_path)
+    good, bad = (logs / "good.txt").read_text(), (logs / "bad.txt").read_text()
+    assert good == "good:\na figure\nof a process\nof its errors\ngood: PASS (0 s)\n\n"
+    assert "KeyError: 'nothing there'" in bad
+    assert "".join(rest) == f"\n{good}{bad}failed: bad; see {logs}\n"
+
+
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT))
