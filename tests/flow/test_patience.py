@@ -1,5 +1,6 @@
 """How long a provider that answers nothing is waited for."""
 
+from rowmill.flow.doubt import ROWS_UNPROVEN
 from rowmill.flow.patience import Patience
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
@@ -36,3 +37,19 @@ def test_requests_that_were_out_for_their_whole_time_have_failed_since_they_were
         patience.listen(40.0, requests=4, in_flight=0, unhealthy=True)
         assert patience.hopeless(since + MINUTE_S - 0.1, in_flight=0, others=False) is None
         assert patience.hopeless(since + MINUTE_S, in_flight=0, others=False)
+
+
+def test_one_that_refuses_row_after_row_is_not_waited_for_once_every_worker_has_said_what_it_was_answered() -> None:
+    patience = Patience(30.0, 0.0)
+    patience.refusal = "HTTP 404"
+
+    def refused(now: float, *, doubted: int = ROWS_UNPROVEN, answered: int = 0, in_flight: int = 0) -> str | None:
+        return patience.refused_by_all(now, doubted=doubted, answered=answered, in_flight=in_flight)
+
+    assert refused(1.0, doubted=ROWS_UNPROVEN - 1) is None
+    assert refused(2.0) is None
+    assert refused(2.4) is None
+    assert refused(2.5, in_flight=1) is None
+    assert refused(2.5) == "HTTP 404"
+    assert refused(2.6, answered=1) is None
+    assert refused(2.7) is None, "it counts from anew"

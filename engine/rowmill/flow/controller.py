@@ -8,16 +8,15 @@ smaller number of requests in flight in the leases, so that workers need to know
 A holder is a worker process, by the number of its start.
 """
 
-from math import ceil
 from random import Random
 
 from rowmill.core.config import ProviderConfig
 from rowmill.core.counts import DeadEnd, ProviderReport, ProviderSums
 from rowmill.core.leases import Lease
 from rowmill.core.reports import ProviderFigures, ProviderView
+from rowmill.flow import rate_use
 from rowmill.flow.breaker import Breaker
 from rowmill.flow.concurrency.control import Concurrency
-from rowmill.flow.doubt import ROWS_UNPROVEN
 from rowmill.flow.leases.allocator import LeaseAllocator
 from rowmill.flow.leases.capacity import Capacity
 from rowmill.flow.limits.provider_limits import ProviderLimits
@@ -27,11 +26,7 @@ from rowmill.flow.traffic import RATE_S, Traffic
 
 _RELEASE_S = 5.0  # a release takes as long as the pause did, and no longer than this
 _START_S = 10.0  # from its first lease; after that what a rate takes has been found
-_FEW = 4  # replies, before which their time says nothing
-_ROOM = 1.5  # times the requests in flight that a rate takes: reply times vary
-_SPENT = 0.98  # of a rate, the share from which on it is used up
 _FULL = 0.8  # of the requests in flight that are allowed, the share from which on they count as used
-_DOUBT_S = 0.5  # by then every worker has said what it was answered
 
 
 class ProviderController:
@@ -73,9 +68,7 @@ class ProviderController:
         # What this machine can still take
         self._factor = 1.0
         self._machine_paused = self._saturated = False
-        self._refusal = ""  # the latest that a worker gave for what may be the provider's refusal
         self._patience = Patience(provider.timeout_s, now)
-        self._doubted_since: float | None = None  # so many rows were refused, and none answered
         self._paused_s = 0.0  # in all
         self._in_flight_max = 0
         self.allowed = 0
@@ -111,7 +104,7 @@ class ProviderController:
         """Take in what a worker tells; its last report is so many seconds ago."""
         before = self._traffic.report(holder, report)
         if report.doubted and report.refusal:
-            self._refusal = report.refusal
+            self._patience.refusal = report.refusal
         if report.trouble:
             self._patience.trouble(report.trouble, report.dead_end)
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
@@ -209,14 +202,18 @@ class ProviderController:
             in_flight=in_flight,
         )
         self._tripped = False
-        self._doubt(now)
+        refused_by_all = self._patience.refused_by_all(
+            now, doubted=self._traffic.doubted, answered=total.answered, in_flight=in_flight
+        )
+        if refused_by_all is not None:
+            self.close(refused_by_all)
         unhealthy = total.unhealthy > before.unhealthy
         self._patience.listen(now, requests=total.requests, in_flight=in_flight, unhealthy=unhealthy)
         self._breaker.eager = self.at_dead_end
         self._follow(now)
         if not self._pause.active and self._breaker.state == "closed":
             if now < self._start + _START_S:
-                self._concurrency.expect(self._needed(total, now), now)
+                self._concurrency.expect(rate_use.needed(self._limits, total, now), now)
             self._concurrency.update(
                 now,
                 answered=answered,
@@ -224,17 +221,8 @@ class ProviderController:
                 reply_s=total.reply_s - before.reply_s,
                 in_flight=in_flight,
                 busy=in_flight >= _FULL * self.allowed and self._traffic.wants_slots,
-                paced=self._saturated or self._paced(now),
+                paced=self._saturated or rate_use.limits(self._limits, self._traffic, now),
             )
-
-    def _doubt(self, now: float) -> None:
-        """Close a provider that has refused so many rows, over all workers, and answered none."""
-        if self._before.answered or self._traffic.doubted < ROWS_UNPROVEN:
-            self._doubted_since = None
-        elif self._doubted_since is None:
-            self._doubted_since = now
-        elif now >= self._doubted_since + _DOUBT_S and not self.in_flight and self._refusal:
-            self.close(self._refusal)
 
     def leases(self, now: float) -> list[tuple[int, Lease]]:
         """Return the leases to send now, with their holders."""
@@ -266,26 +254,6 @@ class ProviderController:
             allowed = min(allowed, self._concurrency.beginning(self._pause.length_s))
         # A machine that is short of something goes on slowly.
         return max(1, int(allowed * self._factor)) if allowed and self._factor < 1.0 else allowed
-
-    def _paced(self, now: float) -> bool:
-        """Whether the rate is what limits: rows wait for it, and it is used up.
-
-        Rows of one worker may wait for its share while others lack slots to use theirs; then slots are what limits.
-        """
-        if not self._traffic.wants_rate:
-            return False
-        shares = (("requests", self._limits.requests(now)), ("tokens", self._limits.tokens(now)))
-        return any(share is not None and self._traffic.rate(name, now) >= _SPENT * share.rate for name, share in shares)
-
-    def _needed(self, total: ProviderSums, now: float) -> int:
-        """Return how many requests in flight use up the rate that is let through; 0 where that cannot be told yet."""
-        if total.answered < _FEW:
-            return 0
-        requests, tokens = self._limits.requests(now), self._limits.tokens(now)
-        rates = [] if requests is None else [requests.rate]
-        if tokens is not None and total.tokens > 0:
-            rates.append(tokens.rate * total.requests / total.tokens)
-        return ceil(_ROOM * min(rates) * total.reply_s / total.answered) if rates else 0
 
     def _follow(self, now: float) -> None:
         """React to where the breaker has got."""

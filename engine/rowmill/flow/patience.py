@@ -1,15 +1,18 @@
 """How long a provider that answers nothing is waited for, and what is said of it.
 
 One that has worked in the run is given an hour, since an outage passes; one that never has, a minute; and seconds where
-the way to it is what fails, and there is nobody else to ask.
+the way to it is what fails, and there is nobody else to ask. One that refuses row after row and answers none is not
+waited for at all.
 """
 
 from rowmill.core.counts import DeadEnd
+from rowmill.flow.doubt import ROWS_UNPROVEN
 
 _WHOLE = 0.9  # of a request's time
 _NEVER_ANSWERED_S = 60.0  # failing from the start for so long: nothing that passes
 # Likewise where the way to it is what fails, and there is nobody else to ask: a server that starts gets the first.
 _DEAD_END_S = {"nothing": 3.0, "another": 2.0}
+_DOUBT_S = 0.5  # by then every worker has said what it was answered
 _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
 
 
@@ -18,6 +21,7 @@ class Patience:
 
     answered: it ever was, in this session or an earlier one. reason: the latest that a worker gave for its failing.
     told: of these, the latest that is in the log.
+    refusal: the latest that a worker gave for what may be the provider's own.
     """
 
     def __init__(self, timeout_s: float, now: float) -> None:
@@ -25,10 +29,12 @@ class Patience:
         self.answered = False
         self.reason = ""
         self.told = ""
+        self.refusal = ""
         self._timeout_s = timeout_s
         self._dead_end: DeadEnd = ""  # what the reason says of the way there, where nothing was ever answered
         self._failing_since: float | None = None
         self._unanswered_since: float | None = None  # the first failure came, where nothing was ever answered
+        self._doubted_since: float | None = None  # so many rows were refused, and none answered
         self._returned = 0  # requests that were in flight and are not, at the last tick
         self._heard_at = now  # and when that last changed, or nothing was in flight
 
@@ -90,3 +96,16 @@ class Patience:
         if dead_end:
             return self.reason
         return f"no valid reply for {now - since:.0f} s: {self.reason}"
+
+    def refused_by_all(self, now: float, *, doubted: int, answered: int, in_flight: int) -> str | None:
+        """Return why it refuses so many rows, over all workers, and answers none; None where that is not so.
+
+        doubted: rows whose refusal may be the provider's. answered, in_flight: requests so far, and now.
+        """
+        if answered or doubted < ROWS_UNPROVEN:
+            self._doubted_since = None
+        elif self._doubted_since is None:
+            self._doubted_since = now
+        elif now >= self._doubted_since + _DOUBT_S and not in_flight and self.refusal:
+            return self.refusal
+        return None
