@@ -164,7 +164,7 @@ class Link:
         """Return what the next call is to say."""
         queue, self._queue = self._queue, []
         serial, self._serial = self._serial, self._serial + 1
-        return serial, max(self._clocks, default=0.0) if self._clocks else 0.0, wire.encode(queue)
+        return serial, max(self._clocks) if self._clocks else 0.0, wire.encode(queue)
 
     def _keep(self, doing: Awaitable[None]) -> None:
         task = asyncio.ensure_future(doing, loop=self._loop)

@@ -107,12 +107,8 @@ class Endings:
                 return
         self._writer.failure(job, failure, now)
         provider.standing.refused(failure)
-        if not faults.may_be_of_all(failure):
-            return
-        rows = provider.standing.same_error((failure.fault.name, failure.code, failure.status))
-        if rows >= self._streak:
-            message = f"the same error on {rows} rows, one after the other: {failure.message}"
-            self._close(provider, msgspec.structs.replace(failure, message=message))
+        if faults.may_be_of_all(failure):
+            self._same_error(provider, failure, failure.status)
 
     def send_again(self, jobs: list[Job]) -> None:
         """Put rows first in line that are asked anew. No retries: the provider is well, so no budget holds them."""
@@ -154,7 +150,7 @@ class Endings:
             self._reservations.failed(job, failure)
         job.attempts += 1
         self.fail(job, provider, failure, now)
-        self._same_defect(provider, failure)
+        self._same_error(provider, failure, None)
 
     def unbuilt(self, job: Job, error: Exception) -> None:
         """Fail a row of which no request could be made; raises what is of the run, not of a row."""
@@ -166,15 +162,15 @@ class Endings:
         if job.state != "done":
             self._writer.failure(job, failure, monotonic())
         for provider in self._router.providers:
-            self._same_defect(provider, failure)
+            self._same_error(provider, failure, None)
 
     def _count(self, failure: Failure) -> None:
         seen = self._counters.faults
         seen[failure.fault.name] = seen.get(failure.fault.name, 0) + 1
 
-    def _same_defect(self, provider: Provider, failure: Failure) -> None:
-        """Close a provider where row after row meets the same defect: so would all others."""
-        rows = provider.standing.same_error((failure.fault.name, failure.code, None))
+    def _same_error(self, provider: Provider, failure: Failure, status: int | None) -> None:
+        """Close a provider where row after row meets the same: so would all others."""
+        rows = provider.standing.same_error((failure.fault.name, failure.code, status))
         if rows >= self._streak:
             message = f"the same error on {rows} rows, one after the other: {failure.message}"
             self._close(provider, msgspec.structs.replace(failure, message=message))

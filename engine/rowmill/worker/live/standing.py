@@ -53,7 +53,7 @@ class Standing:
         self._alone = workers == 1
         self._by_model = by_model
         self._model = model
-        self._no_models: set[str] = set()  # that rows have named, and that are not there
+        self._no_models: set[str] = set()  # that rows have named, and that are not there; two at most
         self._url = url
         self._feeling: int | None = None  # requests in flight, while nothing was heard yet
         self._on_felt: Callable[[], None] | None = None
@@ -153,7 +153,8 @@ class Standing:
             return False
         if self._model is not None:
             return model != self._model
-        self._no_models.add(model)
+        if len(self._no_models) <= 1:  # every row may name one of its own
+            self._no_models.add(model)
         return len(self._no_models) > 1
 
     def same_error(self, error: object) -> int:
