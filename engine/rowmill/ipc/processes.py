@@ -7,7 +7,6 @@ a `Pool` or a `Queue`: a process killed while it holds one of their locks hangs 
 imported, so that the supervisor does not carry what only its children need.
 """
 
-import asyncio
 import gc
 import importlib
 import multiprocessing
@@ -21,12 +20,13 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, Protocol
-
-import psutil
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rowmill.core.defects import told
 from rowmill.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    import psutil  # for those that start processes: their children need not import it
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -174,6 +174,8 @@ class _Started:
         return how_ended(self.exitcode)
 
     def usage(self) -> Usage | None:
+        import psutil
+
         try:
             if self._seen is None:
                 self._seen = psutil.Process(self._process.pid)
@@ -184,6 +186,8 @@ class _Started:
             return None  # it ended just now
 
     def is_stopped(self) -> bool:
+        import psutil
+
         try:
             status = psutil.Process(self._process.pid).status()
         except psutil.Error:
@@ -215,6 +219,8 @@ def stay_awake(on_stop: Callable[[], None] | None = None) -> None:
     if on_stop is None:
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     else:
+        import asyncio  # here: the supervisor has no loop of that kind, and it is a tenth of its start
+
         asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, on_stop)
 
 

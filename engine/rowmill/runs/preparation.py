@@ -29,7 +29,6 @@ from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.delivery import delivery_of, staged
 from rowmill.store import durable
 from rowmill.store import manifest as manifests
-from rowmill.store.cache import kept_replies
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.prepared import MOMENT, Prepared, bytes_of
@@ -85,7 +84,7 @@ def _prepare(
         check_same_run(config, manifest, fingerprint, found)
     prices = lookup.wait()
     money.require(config, prices)
-    cached = kept_replies.prepare(Path(config.cache.dir).expanduser()) if config.cache.use == "disk" else 0
+    cached = _cached(config)
     directory = RunDirectory.open(config.run_dir, config.checkpoint.directory_mode)
     try:
         directory.wait_for_orphans(_ORPHANS_S)
@@ -107,6 +106,15 @@ def _prepare(
     return Prepared(
         config, endpoints, directory, manifest, found, _layout(config, found), delivery, cached, shards, resumed, prices
     )
+
+
+def _cached(config: Config) -> int:
+    """Check the reply cache, where there is one, and return the serial of its last reply."""
+    if config.cache.use != "disk":
+        return 0
+    from rowmill.store.cache import kept_replies  # and sqlite3
+
+    return kept_replies.prepare(Path(config.cache.dir).expanduser())
 
 
 def settled(config: Config, found: Input) -> Config:

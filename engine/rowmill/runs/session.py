@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -18,7 +18,6 @@ from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, f
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
 from rowmill.runs.preparation import already_finished, prepare
-from rowmill.simulator.process import SimulatorProcess
 from rowmill.store import durable
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.cache import claims
@@ -31,6 +30,9 @@ from rowmill.supervisor.machine.preflight import Ask, Preflight, estimate_output
 from rowmill.supervisor.prepared import Delivery, Prepared
 from rowmill.supervisor.session_parts import Mode, SessionParts
 from rowmill.supervisor.spending import SpendingTracker
+
+if TYPE_CHECKING:
+    from rowmill.simulator.process import SimulatorProcess  # whoever asks a real server need not load it
 
 _AUTO_SLOTS = 1024  # requests in flight of one worker, where the right number is to be found: what one core can hold
 # Of a run in each mode, how it goes on once a phase hands over.
@@ -291,10 +293,12 @@ class _Log:
         self._observer.log(line)
 
 
-def embedded(config: Config) -> SimulatorProcess | None:
+def embedded(config: Config) -> "SimulatorProcess | None":
     """Make the simulator's process, not yet started, where any provider is to be it. All such share the one."""
     if not any(provider.base_url == SIMULATOR for provider in config.provider):
         return None
+    from rowmill.simulator.process import SimulatorProcess
+
     settings = config.simulator
     state = config.run_dir / "simulator"
     if settings.state is None and (config.task.mode != "live" or state.exists()):

@@ -8,7 +8,6 @@ JSON that was asked for (`replies.damage` says how). Other replies it leaves as 
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from email.utils import formatdate
 from enum import Enum, auto
 from itertools import accumulate
 from math import ceil
@@ -139,6 +138,8 @@ def headers_of(fault: Fault, now: float, in_a_row: int = 1) -> Mapping[str, str]
     """
     headers = fault.headers
     if fault.retry_at_s is not None:
+        from email.utils import formatdate  # with all of mail, and every run checks its settings here
+
         headers = {**headers, "retry-after": formatdate(ceil(now + fault.retry_at_s), usegmt=True)}
     if fault.rises_ms is not None:
         headers = {**headers, "retry-after-ms": str(fault.rises_ms * in_a_row)}

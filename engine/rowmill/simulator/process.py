@@ -4,7 +4,6 @@ The child belongs to its parent: one pipe joins them, the child reports its port
 closes, however the parent ended. Nothing of the server is imported here, so that the parent stays light.
 """
 
-import asyncio
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
@@ -77,6 +76,8 @@ class SimulatorProcess:
 
 def main(pipe: Connection) -> int:
     """Be the child: serve until the pipe closes."""
+    import asyncio
+
     from rowmill.simulator.server import serve
 
     processes.stay_awake()  # as a server of somebody else would

@@ -8,7 +8,6 @@
   counts, and what is damage, its reader says: `recovery` and `batch_records`.
 """
 
-import asyncio
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator
@@ -81,6 +80,8 @@ class AppendLog:
 
     async def append_in_thread(self, data: bytes) -> None:
         """Do as `append` does, while the event loop goes on. One call at a time; cancelled, it is the last one."""
+        import asyncio  # only workers have a loop
+
         with self._writing(len(data)):
             await asyncio.to_thread(durable.write_all, self._fd, data)
             if self.carry is not None:

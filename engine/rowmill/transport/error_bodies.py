@@ -6,7 +6,6 @@ OpenAI: {"error": {...}}; Gemini: [{"error": {...}}]; some gateways: {"error": "
 ("Internal Server Error") or with a page.
 """
 
-import html
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -43,6 +42,8 @@ def page_words(body: bytes) -> str:
     text = body[:_PAGE].decode(errors="replace")
     if not text.lstrip("\ufeff \t\r\n").startswith("<"):
         return ""
+    import html  # its two thousand names, for pages alone
+
     return " ".join(html.unescape(_MARKUP.sub(" ", text)).split())[:_SEEN]
 
 

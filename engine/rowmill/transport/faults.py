@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -255,6 +254,8 @@ def _seconds(text: str, unit: float) -> float | None:
 
 
 def _date(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime  # with all of mail; few servers name a date
+
     try:
         date = parsedate_to_datetime(text)
         # Without a zone Python would take it for local time; HTTP dates are UTC.

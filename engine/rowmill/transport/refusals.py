@@ -9,8 +9,21 @@ import re
 from collections.abc import Set as AbstractSet
 
 
-def _any(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
+class _Pattern:
+    """A pattern that is compiled once it is looked for: all of them take 4 ms of a start, and most runs need none."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._compiled: re.Pattern[str] | None = None
+
+    def search(self, text: str) -> re.Match[str] | None:
+        if self._compiled is None:
+            self._compiled = re.compile(self._pattern, re.IGNORECASE)
+        return self._compiled.search(text)
+
+
+def _any(*patterns: str) -> _Pattern:
+    return _Pattern("|".join(patterns))
 
 
 # Out of credit: nothing that waiting ends. Some are codes, some words; both are looked for in code, type and message.
@@ -55,7 +68,7 @@ TOO_LARGE = _any(
     r"(?:request|prompt|input|message) (?:is|was) (?:larger|bigger) than",
 )
 # Of a limit a minute: more than all of it is never let through, whatever is left.
-LIMIT = re.compile(r"\blimit\b\W{0,3}(?:(?:is|of)\W)?(\d[\d,]*)", re.IGNORECASE)
+LIMIT = _Pattern(r"\blimit\b\W{0,3}(?:(?:is|of)\W)?(\d[\d,]*)")
 # The size of one request, which no waiting makes smaller: of 45000 tokens, where 30000 are the quota. Where a rate is
 # what exceeds, or what was used before, waiting helps.
 OWN = _any(
@@ -71,12 +84,11 @@ OF_A_RATE = _any(
     r"try again",
     r"\bretry\b",
 )
-MORE_THAN = re.compile(
+MORE_THAN = _Pattern(
     r"\b(\d[\d,]*)(?: \w+)?\)?(?:(?: (?:is|are|which))* (?:larger|greater|bigger|higher|more) than\b"
-    r"|,? exceed(?:s|ing)?\b|,? (?:is|are) (?:over|above)\b| ?> ?)[^\d.;]{0,60}(\d[\d,]*)",
-    re.IGNORECASE,
+    r"|,? exceed(?:s|ing)?\b|,? (?:is|are) (?:over|above)\b| ?> ?)[^\d.;]{0,60}(\d[\d,]*)"
 )
-REQUESTED = re.compile(r"\brequested\b\W{0,3}(?:about\W)?(\d[\d,]*)", re.IGNORECASE)
+REQUESTED = _Pattern(r"\brequested\b\W{0,3}(?:about\W)?(\d[\d,]*)")
 
 CONTEXT_CODES = frozenset(
     {
@@ -203,10 +215,9 @@ NOT_FOR_THIS_ROW = _any(r"No endpoints found that support", r"No allowed provide
 
 _PLAIN = frozenset({401, 404, 408, 413, 499})  # statuses that say enough by themselves
 
-_WAIT = re.compile(
+_WAIT = _Pattern(
     r"(?:try again|retry|wait|available)\b(?: (?:in|after|for))? (?:about )?"
-    r"((?:\d+(?:\.\d+)?\s*(?:milliseconds?|ms|hours?|h|minutes?|mins?|m|seconds?|secs?|s)\s*)+)",
-    re.IGNORECASE,
+    r"((?:\d+(?:\.\d+)?\s*(?:milliseconds?|ms|hours?|h|minutes?|mins?|m|seconds?|secs?|s)\s*)+)"
 )
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(milliseconds?|ms|h|m|s)", re.IGNORECASE)
 _UNITS = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}

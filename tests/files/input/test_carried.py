@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rowmill.core.rows import InputPart, Shard
 from rowmill.files.input import arrow, carried, jsonl, parquet
-from rowmill.files.input.inputs import open_reader
+from rowmill.files.input.shard_readers import open_reader
 
 
 def copied(part: InputPart, shards: list[Shard], target: Path) -> InputPart:

@@ -23,7 +23,8 @@ from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import InputError, MachineError
 from rowmill.core.rows import BROKEN, Column, InputPart, Shard
 from rowmill.files.input.discovery import FEW
-from rowmill.files.input.inputs import Input, find, open_reader
+from rowmill.files.input.inputs import Input, find
+from rowmill.files.input.shard_readers import open_reader
 
 SIZES: dict[str, Any] = {"shard_bytes": 1 << 15, "shard_rows": 1000}
 

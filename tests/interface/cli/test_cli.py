@@ -297,19 +297,25 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert not heavy & {name.partition(".")[0] for name in modules}
 
 
-def test_the_supervisor_imports_neither_clients_nor_servers() -> None:
+HEAVY = {
+    *("openai", "httpx2", "aiohttp", "pydantic", "rich", "pyarrow", "numpy", "pandas", "polars", "ray", "fsspec"),
+    *("jinja2", "jsonschema_rs", "genai_prices", "sqlite3", "email", "html", "http", "xml"),
+}
+
+
+def test_the_supervisor_imports_neither_clients_nor_servers_nor_a_loop() -> None:
     """`openai` alone takes longer to import than a small run."""
-    modules = {
-        name.partition(".")[0]
-        for name in imported_by(
-            "import rowmill.runs.session, rowmill.interface.ui.progress, rowmill.interface.ui.report"
-        )
+    modules = imported_by("import rowmill.runs.session, rowmill.interface.ui.progress, rowmill.interface.ui.report")
+    heavy = {*HEAVY, "asyncio", "uvloop", "ssl", "logging", "pyreqwest", "aiofiles", "tenacity"}
+    assert not heavy & {name.partition(".")[0] for name in modules}
+    assert not {
+        name for name in modules if name.startswith(("rowmill.worker", "rowmill.simulator.", "rowmill.cluster"))
     }
-    assert not {"openai", "httpx2", "aiohttp", "pyreqwest", "rich", "pydantic"} & modules
 
 
-def test_a_worker_imports_neither_the_openai_package_nor_a_server() -> None:
-    modules = {
-        name.partition(".")[0] for name in imported_by("import rowmill.worker.live.process, rowmill.transport.direct")
-    }
-    assert not {"openai", "httpx2", "aiohttp", "rich", "pydantic"} & modules
+def test_a_worker_imports_neither_the_openai_package_nor_a_server_nor_what_finds_the_input() -> None:
+    modules = imported_by("import rowmill.worker.live.process, rowmill.transport.direct")
+    heavy = {*HEAVY, "psutil", "csv", "tomllib", "difflib"}
+    assert not heavy & {name.partition(".")[0] for name in modules}
+    above = ("rowmill.supervisor", "rowmill.runs", "rowmill.simulator.", "rowmill.files.input.inputs")
+    assert not {name for name in modules if name.startswith(above)}

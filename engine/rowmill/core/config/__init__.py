@@ -4,8 +4,8 @@ Paths are relative to the current directory. No secret is ever part of a `Config
 environment variable that has the key, and `credentials` reads it when the run starts.
 """
 
-from rowmill.core.config.credentials import endpoints
-from rowmill.core.config.reading import load, override, parse
+from typing import TYPE_CHECKING, Any
+
 from rowmill.core.config.sections import (
     OPENAI_URL,
     SIMULATOR,
@@ -14,6 +14,22 @@ from rowmill.core.config.sections import (
     TaskConfig,
     fingerprint,
 )
+
+if TYPE_CHECKING:
+    from rowmill.core.config.credentials import endpoints
+    from rowmill.core.config.reading import load, override, parse
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import what reads a configuration when it is asked for: workers get one that has been read."""
+        if name == "endpoints":
+            import rowmill.core.config.credentials as module
+        elif name in {"load", "override", "parse"}:
+            import rowmill.core.config.reading as module
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(module, name)
+
 
 __all__ = [
     "OPENAI_URL",

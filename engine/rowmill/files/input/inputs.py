@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Collection, Generator, Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,9 +23,6 @@ from rowmill.files.input.layout import PlannedPart, cut_parts, spool_name
 from rowmill.files.input.spool import first_row, ready, spooled
 from rowmill.files.input.streams import expansion, open_file, reading, shown
 
-if TYPE_CHECKING:
-    from rowmill.files.input.tables import TableReader
-
 _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
 
 _OnRead = Callable[[int], None]
@@ -42,18 +38,6 @@ def find(config: InputConfig, *, limit: int | None = None, sample: int | None = 
     """
     delimited.check_encoding(config.codec)
     return Input(config, find_files(config, plain=plain), limit, sample, plain=plain)
-
-
-def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> "jsonl.ShardReader | TableReader":
-    """Return what reads a shard of this part: an async context manager.
-
-    columns: those that are needed, None for all; rows of Parquet and Arrow files then have no others.
-    """
-    if part.kind == "lines":
-        return jsonl.ShardReader(Path(part.path), shard)
-    from rowmill.files.input.tables import TableReader
-
-    return TableReader(table(part.kind).shard_lines(part.path, shard, columns))
 
 
 class Input:

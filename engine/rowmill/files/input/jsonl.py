@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 
-import aiofiles
 from zlib_ng import zlib_ng
 from zlib_ng.zlib_ng import crc32
 
@@ -204,6 +203,8 @@ class ShardReader:
         self._rows = 0
 
     async def __aenter__(self) -> Self:
+        import aiofiles  # with asyncio, which who only plans has no use for
+
         try:
             self._file = await aiofiles.open(self._path, "rb", buffering=0)
         except FileNotFoundError:

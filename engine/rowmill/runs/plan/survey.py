@@ -21,7 +21,8 @@ from rowmill.core.errors import InvalidRow
 from rowmill.core.rows import InputPart, Shard
 from rowmill.core.sums import Sums
 from rowmill.core.wire import Request
-from rowmill.files.input.inputs import Input, open_reader
+from rowmill.files.input.inputs import Input
+from rowmill.files.input.shard_readers import open_reader
 from rowmill.runs.plan.sampling import spread_of_clusters
 from rowmill.runs.plan.sizes import size_of
 from rowmill.runs.preparation import shard_bytes, shard_rows

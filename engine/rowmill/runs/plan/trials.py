@@ -13,7 +13,8 @@ from rowmill.core.plan import TrialFigures
 from rowmill.core.reports import RunReport
 from rowmill.core.rows import InputPart, Shard
 from rowmill.core.wire import Request
-from rowmill.files.input.inputs import Input, open_reader
+from rowmill.files.input.inputs import Input
+from rowmill.files.input.shard_readers import open_reader
 from rowmill.runs.begun import find_input
 from rowmill.runs.plan.sizes import size_of
 from rowmill.runs.preparation import settled

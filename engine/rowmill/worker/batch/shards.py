@@ -19,7 +19,7 @@ from operator import attrgetter
 from rowmill.core.counts import Totals
 from rowmill.core.output_codec import OutputCodec
 from rowmill.core.rows import InputPart, Shard
-from rowmill.files.input.inputs import open_reader
+from rowmill.files.input.shard_readers import open_reader
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import Task

@@ -18,7 +18,7 @@ from rowmill.core.amounts import Amount
 from rowmill.core.counts import Counters
 from rowmill.core.defects import told
 from rowmill.core.errors import RowmillError
-from rowmill.files.input.inputs import open_reader
+from rowmill.files.input.shard_readers import open_reader
 from rowmill.flow.retry import RetryBudget, RetryPolicy
 from rowmill.ipc import messages, processes
 from rowmill.ipc.channel import Channel

@@ -1,0 +1,23 @@
+"""What reads a planned shard: workers need no more of the input."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rowmill.core.rows import InputPart, Shard
+from rowmill.files.input import jsonl
+
+if TYPE_CHECKING:
+    from rowmill.files.input.tables import TableReader
+
+
+def open_reader(part: InputPart, shard: Shard, columns: list[str] | None) -> "jsonl.ShardReader | TableReader":
+    """Return what reads a shard of this part: an async context manager.
+
+    columns: those that are needed, None for all; rows of Parquet and Arrow files then have no others.
+    """
+    if part.kind == "lines":
+        return jsonl.ShardReader(Path(part.path), shard)
+    from rowmill.files.input.conversion import table
+    from rowmill.files.input.tables import TableReader
+
+    return TableReader(table(part.kind).shard_lines(part.path, shard, columns))
