@@ -178,7 +178,6 @@ CLOSED: dict[str, Ability] = {
         {
             "transport.endpoint", "transport.sdk", "transport.bounded_replies", "transport.batch_api",
             "transport.batch_trouble",
-            "transport.bare_package",  # imports it, and knows nothing of it but where its types lie
         },
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),

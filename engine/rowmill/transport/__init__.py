@@ -47,6 +47,9 @@ def open_transport(
     """
 
     def by_package() -> Transport:
+        from rowmill.transport import lazy_types
+
+        lazy_types.load_lazily()
         from rowmill.transport.sdk import SdkTransport
 
         return SdkTransport(endpoint, api=api, concurrency=concurrency)

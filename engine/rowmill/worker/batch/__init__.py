@@ -20,3 +20,7 @@ that is done.
 the provider takes more tokens (`token_quota`). `files` has the shards for it, which are opened one at a time, for
 building and for collecting (`shards`). Whatever is asked of the provider goes through the `client`.
 """
+
+from rowmill.transport import lazy_types
+
+lazy_types.load_lazily()  # before any module here imports the openai package
