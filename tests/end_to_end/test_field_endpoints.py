@@ -70,7 +70,7 @@ def why_stopped(place: Place, done: Done) -> str:
     return stopped
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_server_that_is_not_there_is_told_with_its_url(place: Place) -> None:
     """To one row by the sdk transport, and to 300 rows by two workers."""
     port = free_port()

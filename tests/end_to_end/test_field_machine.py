@@ -250,7 +250,7 @@ def test_a_terminal_that_closes_ends_the_run_after_what_is_on_its_way(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
     """Also where a worker was stopped: the terminal wakes the process that it is the terminal of, and no other."""
-    witness = simulator(latency_ms=40)
+    witness = simulator(latency_ms=80)
     place.configure(witness.url)
     place.write_rows(100)
     words = [sys.executable, "-m", "rowmill", "run", "--set", "workers.count=1", "--set", "workers.concurrency=4"]

@@ -76,7 +76,7 @@ class Limiter:
             return 429, headers, LIMITED
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 @pytest.mark.parametrize(("form", "waves"), [("retry-after-ms", 1), ("seconds", 1), ("date", 1), ("rising", 2)])
 def test_no_worker_sends_before_the_time_that_a_429_named(
     place: Place, server: Callable[..., Server], form: str, waves: int
@@ -171,7 +171,7 @@ def test_a_row_whose_deadline_comes_before_the_time_that_a_429_named_fails_and_t
     assert len(witness.arrivals) == 8
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_out_of_credit_stops_every_worker_and_the_same_command_goes_on_once_there_is_some(
     place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:
@@ -203,7 +203,7 @@ def test_out_of_credit_stops_every_worker_and_the_same_command_goes_on_once_ther
     assert sorted(each.row for each in witness.arrivals[before:]) == sorted(set(range(600)) - recorded)
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_with_malformed_headers_the_configured_limit_paces(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
@@ -241,7 +241,7 @@ def test_headers_that_make_no_sense_teach_nothing(
     assert figures["odd_headers"] >= 20
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_a_limit_that_nobody_configured_is_learned_from_the_headers(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:

@@ -24,7 +24,7 @@ def still_at_work(started: Started, seconds: float) -> None:
         started.process.wait(seconds)
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
@@ -171,7 +171,7 @@ def test_one_error_on_a_fifth_of_the_rows_stops_nothing(place: Place, server: Ca
     assert last_session(place)["providers"]["main"]["state"] == "open"
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_retries_stay_within_their_share(
     place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:

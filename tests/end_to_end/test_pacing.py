@@ -8,7 +8,7 @@ import pytest
 from tests.end_to_end.conftest import Place, Witness
 from tests.end_to_end.several import last_session
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.quiet
 
 
 def seconds_of(stats: dict[str, Any]) -> int:

@@ -113,7 +113,7 @@ def test_a_fallback_stands_in_for_a_provider_that_is_closed(
     assert {name: each["state"] for name, each in figures.items()} == {"first": "closed", "second": "open"}
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 def test_one_of_three_providers_dies_and_comes_back_and_no_row_is_lost(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
