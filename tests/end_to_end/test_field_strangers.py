@@ -115,3 +115,25 @@ def test_a_provider_that_wants_to_be_paid_by_row_after_row_is_closed_and_no_row_
     assert "payment_required" in done.err
     assert len(witness.arrivals) <= 50 + 40
     assert place.report["totals"]["failed"] == 0
+
+
+def test_a_row_that_nobody_has_room_for_fails_within_its_attempts_and_no_limit_comes_of_it(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    refused = {7: 429, 40: 429, 90: 503}
+
+    def decide(arrival: Arrival) -> Answer | None:
+        if arrival.row in refused:
+            return refused[arrival.row], {"retry-after": "0"}, error("Too many requests", "requests")
+        return None
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(400)
+    done = place.run("--set", "workers.count=1")
+    assert done.code == 1, done.err
+    found = {row["index"]: (row["class"], row["attempts"]) for row in place.failed}
+    assert found == {7: ("rate_limited", 6), 40: ("rate_limited", 6), 90: ("overloaded", 6)}
+    assert [witness.counts[row] for row in refused] == [6, 6, 6]
+    assert "refused within every known limit" not in place.log
+    assert place.report["sessions"][-1]["providers"]["main"]["limited"] == 12

@@ -52,7 +52,9 @@ class RetryPolicy:
         self._rng = rng
         self._deadline_s = deadline_s
 
-    def wait_s(self, failure: Failure, *, tries: int, attempts: int, age_s: float = 0.0) -> float | None:
+    def wait_s(
+        self, failure: Failure, *, tries: int, attempts: int, age_s: float = 0.0, own: bool = False
+    ) -> float | None:
         """Return the seconds to wait before the next try; None when the row has failed for good.
 
         `tries` is the number of requests this row has taken, `attempts` how many of them count against it, `age_s`
@@ -60,12 +62,13 @@ class RetryPolicy:
         at random. Of a server that only asks to slow down it is the whole wait, since it knows better than our backoff.
 
         Tries that do not count are free up to 50 of them; each one more counts like an attempt. A request that no
-        waiting lets through ("Request too large", answered as a 429) would otherwise be sent for ever.
+        waiting lets through ("Request too large", answered as a 429) would otherwise be sent for ever. `own`: this
+        one counts whatever its class is, for others are let through meanwhile.
         """
         if not failure.fault.retryable:
             return None
         counted = attempts + max(0, tries - attempts - _FREE_TRIES)
-        if (failure.fault.spends_attempt or counted > attempts) and self._stop(_call_state(counted)):
+        if (own or failure.fault.spends_attempt or counted > attempts) and self._stop(_call_state(counted)):
             return None
         floor = failure.retry_after
         if floor is None or failure.fault.spends_attempt:

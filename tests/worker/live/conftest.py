@@ -108,8 +108,10 @@ class Quick(RetryPolicy):
         self._scale = scale
         self.waits: list[float] = []  # seconds, as the real policy would have had them
 
-    def wait_s(self, failure: Failure, *, tries: int, attempts: int, age_s: float = 0.0) -> float | None:
-        wait = super().wait_s(failure, tries=tries, attempts=attempts, age_s=age_s)
+    def wait_s(
+        self, failure: Failure, *, tries: int, attempts: int, age_s: float = 0.0, own: bool = False
+    ) -> float | None:
+        wait = super().wait_s(failure, tries=tries, attempts=attempts, age_s=age_s, own=own)
         if wait is None:
             return None
         self.waits.append(wait)

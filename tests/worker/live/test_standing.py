@@ -23,7 +23,7 @@ def quiet() -> Standing:
     """Return how a provider stands that has answered, and of which nothing is open."""
     standing = Standing()
     assert standing.asks, "the first answer is news"
-    assert not standing.answered(1.0)
+    assert not standing.answered(1.0, 0)
     assert not standing.asks
     assert standing.proven
     return standing
@@ -47,7 +47,7 @@ def test_what_opens_something_asks_for_the_next_answer_which_settles_it(opener: 
     standing = quiet()
     OPENERS[opener](standing)
     assert standing.asks
-    standing.answered(3.0)
+    standing.answered(3.0, 0)
     assert not standing.asks
 
 
@@ -55,9 +55,9 @@ def test_an_answer_from_before_the_failures_leaves_them_open() -> None:
     standing = quiet()
     standing.failed(failing(500), 2.0, counts=True)
     standing.doubted(3, ASKED, failing(401), 2.0, whole=True, single=True)
-    assert not standing.answered(1.5)
+    assert not standing.answered(1.5, 0)
     assert standing.asks
-    assert standing.answered(2.5), "it clears the provider"
+    assert standing.answered(2.5, 0), "it clears the provider"
     assert not standing.asks
     assert repr(standing).startswith("<proven, streak 0, doubt ")
 

@@ -115,7 +115,7 @@ class WorkersConfig(_ConfigSection, frozen=True):
 class RetryConfig(_ConfigSection, frozen=True):
     """`[retry]`."""
 
-    attempts: int = 6  # tries of a row, the first one included; a 429 spends none
+    attempts: int = 6  # tries of a row, the first one included; a 429 spends none, but where others are let through
     deadline_s: float = 86_400.0  # no row waits for another try longer than this from its first one
     share: float = 0.1  # retries are at most this part of all requests,
     floor_per_s: float = 10.0  # plus so many a second, over all workers

@@ -167,7 +167,7 @@ class Provider:
 
     # What came back
 
-    def answered(self, request: Request, debit: int, answer: Answer, started: float, now: float) -> None:
+    def answered(self, request: Request, debit: int, answer: Answer, started: float, now: float, *, row: int) -> None:
         """Count a valid reply, and correct what was debited for it by what it says was used."""
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
         self._answered += 1
@@ -181,16 +181,16 @@ class Provider:
         if self._by_model:
             self._count_model(answer)
         if self.standing.asks:
-            self._hear(started)
+            self._hear(started, row)
         if debit and prompt_tokens:
             used = prompt_tokens + completion_tokens
             self._estimate.learn(request.tokens, prompt_tokens, completion_tokens)
             self.lease.settle(debit, used, now)
             self.sums.tokens += used - debit
 
-    def _hear(self, started: float) -> None:
+    def _hear(self, started: float, row: int) -> None:
         """Take in an answer that tells something, for what was open before it came."""
-        if self.standing.answered(started):
+        if self.standing.answered(started, row):
             self._allow()
         self.felt()
 
@@ -241,6 +241,15 @@ class Provider:
         self.tripped = True
         self._allow()
         return True
+
+    def no_room(self, row: int, failure: Failure, now: float) -> tuple[bool, int]:
+        """Count that there was no room for a row; returns whether that is the row's own, and attempts it has spent."""
+        limited = failure.fault is not faults.OVERLOADED
+        alone, spent = self.standing.no_room(
+            row, now, answers=self._answered, in_flight=self.in_flight, limited=limited
+        )
+        self.sums.limited += alone and limited
+        return alone, spent
 
     def wait_s(self, asked_s: float | None, started: float, now: float) -> float | None:
         """Return how long to send nothing after a 429 that asks for so long; None where it is for the row to wait."""

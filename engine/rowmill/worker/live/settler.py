@@ -120,7 +120,7 @@ class Settler:
             if not 0 < answer.prompt_tokens + answer.completion_tokens <= USUAL_TOKENS:
                 answer, results = _possible(job, provider, answer, results)
             counted = True
-            provider.answered(job.request, job.debit, answer, job.started, now)  # type: ignore[arg-type]  # built
+            provider.answered(job.request, job.debit, answer, job.started, now, row=job.index)  # type: ignore[arg-type]  # built
             if self._reservations is not None:
                 self._reservations.answered(job, provider, answer)
             if wrong is not None:
@@ -194,7 +194,12 @@ class Settler:
         if self.tally is not None:
             self.tally.failed(fault.name, seen)
         failure = redacted(failure, provider.secrets)
-        if provider.failed(failure, job.started, now):
+        alone, spent = False, 0
+        if fault in faults.NO_ROOM:
+            alone, spent = provider.no_room(job.index, failure, now)
+        elif failure.status is not None:
+            provider.standing.let_through(job.index)
+        if not alone and provider.failed(failure, job.started, now):
             reason, dead_end = provider.standing.reason(failure), provider.standing.dead_end(failure)
             self._tell(Tripped(provider.number, reason, dead_end, now - job.started))
         if failure.maybe_billed:
@@ -203,7 +208,7 @@ class Settler:
             self._reservations.failed(job, failure)
         if fault.unhealthy:
             self._on_less()
-        if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
+        if not alone and (fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN):
             if (pause_s := provider.wait_s(failure.retry_after, job.started, now)) is not None:
                 provider.pause(pause_s, now, self._rng)
                 failure = msgspec.structs.replace(failure, retry_after=pause_s)
@@ -226,9 +231,12 @@ class Settler:
             return
         if fault.spends_attempt and not provider.failing:
             job.attempts += 1
+        job.attempts += spent
         age_s = self._gaps.age_s(job.first, now)
-        wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=age_s)
+        wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=age_s, own=spent > 0)
         if wait is None or job.ends_with(fault):
+            if fault in faults.NO_ROOM:
+                provider.standing.ended(job.index)
             self._endings.fail(job, provider, failure, now)
             return
         self._counters.maybe_billed_twice += failure.maybe_billed

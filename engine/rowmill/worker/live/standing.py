@@ -15,6 +15,7 @@ from rowmill.core.leases import Lease
 from rowmill.core.wire import Failure, Request
 from rowmill.flow.doubt import Doubt, Verdict
 from rowmill.flow.limits.silence import Unheard, wait_s
+from rowmill.flow.limits.singled import Singled
 from rowmill.flow.limits.strays import Strays
 from rowmill.transport import dead_ends, faults
 
@@ -49,6 +50,8 @@ class Standing:
         self._doubt = Doubt(workers)
         self._unheard = Unheard()
         self._strays = Strays()
+        self._singled = Singled()
+        self._own = 0  # 429s that speak of their row alone
         self._refused_since: float | None = None  # since it was known last to let something through
         self._alone = workers == 1
         self._by_model = by_model
@@ -92,7 +95,7 @@ class Standing:
         on_felt, self._on_felt, self._feeling = self._on_felt, None, None
         return on_felt
 
-    def answered(self, started: float) -> bool:
+    def answered(self, started: float, row: int) -> bool:
         """Hear an answer to what was sent then; True where it clears the provider, so that more is allowed."""
         self._answered = self.proven = True
         if self._streak and started > self._streak_from:
@@ -102,14 +105,38 @@ class Standing:
         if self._strays.asks:
             self._strays.answered(started)
         self._same = max(0, self._same - _DIFFERENT)
+        if self._singled.rows:
+            self._singled.passed(row)
         cleared = bool(self._doubt.rows) and self._doubt.answered(started)
-        self.asks = bool(self._streak or self._unheard.waits or self._strays.asks or self._same or self._doubt.rows)
+        self.asks = bool(
+            self._streak
+            or self._unheard.waits
+            or self._strays.asks
+            or self._same
+            or self._doubt.rows
+            or self._singled.rows
+        )
         return cleared
 
     def limited(self, started: float) -> None:
         """Hear a 429 to what was sent then."""
         self._unheard.refused(started)
         self.asks = True
+
+    def no_room(self, row: int, now: float, *, answers: int, in_flight: int, limited: bool) -> tuple[bool, int]:
+        """Hear that there was no room for a row; see `flow.limits.singled`. `limited`: by a 429."""
+        self.asks = True
+        alone, spent = self._singled.refused(row, now, answers=answers, in_flight=in_flight)
+        self._own += alone and limited
+        return alone, spent
+
+    def let_through(self, row: int) -> None:
+        """Hear that there was room for a row, whatever has become of it then."""
+        self._singled.passed(row)
+
+    def ended(self, row: int) -> None:
+        """Hear that a row has failed for want of room."""
+        self._singled.forget(row)
 
     def failed(self, failure: Failure, now: float, *, counts: bool) -> bool:
         """Hear a failure; True where the worker is to stop by itself. `counts`: an unhealthy one belongs to a streak.
@@ -239,7 +266,7 @@ class Standing:
         report.dead_end = self.dead_end(self._trouble) if self._trouble is not None else ""
         report.doubted = len(self._doubt.rows)
         report.refusal = self._refused()
-        report.early = self._unheard.early
+        report.early = self._unheard.early + self._own
 
     def _refused(self) -> str:
         """Return why rows were refused here before there was any answer; "" where that differs."""
