@@ -229,6 +229,11 @@ class Settler:
             least = min(_DEAD_END_WAIT_S * job.requests, _LONGEST_DEAD_END_WAIT_S)
             self._backlog.retry(job, now + max(least, failure.retry_after or 0.0), put_off=True)
             return
+        self._try_again(job, provider, failure, now, spent=spent)
+
+    def _try_again(self, job: Job, provider: Provider, failure: Failure, now: float, *, spent: int) -> None:
+        """Put the row back until its next try, unless it has had them all. `spent`: attempts by refusals of its own."""
+        fault = failure.fault
         if fault.spends_attempt and not provider.failing:
             job.attempts += 1
         job.attempts += spent
