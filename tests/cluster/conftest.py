@@ -14,7 +14,7 @@ import msgspec
 import psutil
 import pytest
 
-from rowmill.cluster import driver
+from rowmill.cluster import driver, wire
 from rowmill.cluster.agent import Agent
 from rowmill.cluster.engine import Node
 from rowmill.cluster.wire import Hello
@@ -22,6 +22,7 @@ from rowmill.core import config as configuration
 from rowmill.core.config import Config
 from rowmill.core.reports import RunReport
 from rowmill.core.simulator import SimulatorSettings
+from rowmill.ipc import messages
 from rowmill.runs import session as sessions
 from tests.simulator_host import HostedSimulator, SimulatorHost
 from tests.watcher import Watcher
@@ -41,6 +42,7 @@ class Machine:
         self.other_clock_s: float | None = None
         self.shuffled = False
         self.silent = False
+        self.heard: list[object] = []  # messages to its workers
         self.told: list[float] = []  # what is to be added to the driver's clock, as each call has said
         self.agents: list[Agent] = []
         self._held: list[tuple[int, float, bytes]] = []
@@ -88,7 +90,7 @@ class Machine:
 
     async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
         await self._answers()
-        behind_s = self._behind(behind_s)
+        behind_s = self._behind(behind_s, down)
         moment, up = await self.agent.exchange(serial, behind_s, down, wait_s)
         held, self._held = self._held, []
         for each in reversed(held):  # now what has been overtaken, the last one first
@@ -97,7 +99,7 @@ class Machine:
 
     async def tell(self, serial: int, behind_s: float, down: bytes) -> None:
         await self._answers()
-        behind_s = self._behind(behind_s)
+        behind_s = self._behind(behind_s, down)
         if self.shuffled:
             self._held.append((serial, behind_s, down))
         else:
@@ -107,8 +109,10 @@ class Machine:
         await self._answers()
         await self.agent.close()
 
-    def _behind(self, seconds: float) -> float:
+    def _behind(self, seconds: float, down: bytes) -> float:
         self.told.append(seconds)
+        items = wire.to_agent.decode(down)
+        self.heard += [messages.to_worker(item.message) for item in items if isinstance(item, wire.Tell)]
         return seconds - (self.other_clock_s or 0.0)
 
     async def _answers(self) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -25,6 +27,7 @@ from rowmill.cluster.wire import (
     Down,
     Ended,
     Errand,
+    Forsaken,
     Hello,
     Kill,
     NodeState,
@@ -328,3 +331,36 @@ def test_what_a_killed_agent_has_left_goes_and_what_another_one_holds_stays(plac
             assert stranger.exists()
 
         run(test)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told by the kernel", "looked for"])
+def test_a_node_without_its_raylet_ends_its_workers_at_once_and_says_so_last(
+    place: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """What Ray itself tells the driver comes seconds later: leases would lie idle for so long."""
+    ended: list[int] = []
+    gone = False
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as raylet:
+        monkeypatch.setattr(os, "getppid", lambda: 1 if gone and not told else raylet.pid)
+        monkeypatch.setattr(os, "_exit", ended.append)
+        monkeypatch.setattr(agents, "_LAST_S", 0.3)
+        if not told:
+            monkeypatch.delattr(os, "pidfd_open")
+
+        async def test(driver: Driver) -> None:
+            nonlocal gone
+            await driver.agent.hello()
+            await driver.say(Begin(1, WORKER, "rowmill-worker-1"), Begin(2, WORKER, "rowmill-worker-2"))
+            while len(workers := [psutil.Process(each.pid) for each in driver.heard if isinstance(each, Started)]) < 2:
+                await driver.round()
+            raylet.kill()
+            gone = True
+            await driver.until(Forsaken)
+            assert not any(each.is_running() for each in workers)
+            assert isinstance(driver.heard[-1], Forsaken)
+            while not ended:  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.01)
+
+        run(test)
+    assert list(place.glob("rowmill-node-*")) == []
+    assert ended == [0]

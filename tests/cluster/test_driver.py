@@ -18,7 +18,7 @@ from rowmill.cluster import driver, link
 from rowmill.cluster.shared_requests import SharedRequests
 from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
 from rowmill.core.reports import Snapshot
-from rowmill.ipc.messages import ClaimsAnswer, ClaimsAsk
+from rowmill.ipc.messages import Assign, ClaimsAnswer, ClaimsAsk, Leases
 from rowmill.store import durable
 from rowmill.store.in_flight import BoardReading, read_board
 from tests.cluster.conftest import ROWS, Home, Machine, Machines, Witness
@@ -63,6 +63,18 @@ def killed(machine: Machine) -> tuple[int, BoardReading]:
     board = read_board(machine.agent._directory.board_path(number))
     process.kill()
     return number, board
+
+
+def test_a_node_takes_a_part_of_the_rate_when_it_has_rows(home: Home, simulate: Callable[..., Witness]) -> None:
+    """Until then, and its first rows are seconds away on a busy node, those that have some use it up."""
+    witness = simulate(latency_ms=60)
+    machines = Machines(3)
+    home.run_on(machines, home.config(witness.url))
+    assert_whole(home)
+    heard = [[type(message) for message in machine.heard] for machine in machines.all]
+    assert all(Leases in kinds and Assign in kinds for kinds in heard)
+    # The first one has nobody beside it.
+    assert sum(kinds.index(Leases) < kinds.index(Assign) for kinds in heard) <= 1
 
 
 @pytest.mark.parametrize("use", ["run", "disk"])

@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 
 from rowmill.cluster import link as links
 from rowmill.cluster import shard_input, wire
-from rowmill.cluster.link import Link
+from rowmill.cluster.link import AgentDiedError, Link
 from rowmill.cluster.records import Records
 from rowmill.cluster.wire import (
     Arrived,
     Begin,
+    Board,
     Down,
     Ended,
+    Forsaken,
     Group,
     Hello,
     Kill,
@@ -367,6 +369,38 @@ def test_workers_of_a_lost_node_end_once_their_leases_have_expired(
             late.process.kill()
             for each in (first, second, late):
                 each.pipe.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [(None, "its raylet has ended"), (AgentDiedError("it died"), "it died")],
+    ids=["the agent has ended them", "the agent is dead"],
+)
+def test_leases_are_free_as_soon_as_it_is_certain_that_nothing_more_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: MachineError | None, how: str
+) -> None:
+    """And not when they would expire; what the agent has told last is heard before."""
+    assert links._GONE_S == 1.0
+    monkeypatch.setattr(links, "_GONE_S", 0.1)
+
+    async def test() -> None:
+        async with linked(tmp_path) as node:
+            worker = node.worker()
+            await node.calls.said(Begin)
+            messages.send(worker.pipe, Leases([lease(monotonic() + 60.0)]))
+            await node.calls.said(Tell)
+            if error is None:
+                note = messages.encode(Note("last words"))
+                await node.calls.up.put([Passed(0, note), Board(0, b"a board"), Forsaken()])
+                assert await heard(worker.pipe) == Note("last words")
+                assert node.directory.board_path(0).read_bytes() == b"a board"
+            else:
+                node.calls.error = error
+            assert await heard(worker.pipe) is None
+            assert (node.link.lost, node.link.why) == (True, how)
+            worker.pipe.close()
 
     run(test())
 

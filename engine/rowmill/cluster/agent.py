@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -20,6 +21,7 @@ import psutil
 from rowmill.cluster import wire
 from rowmill.cluster.clocks import boot_of_machine
 from rowmill.cluster.node_worker import NodeWorker
+from rowmill.cluster.raylet import Raylet
 from rowmill.cluster.wire import (
     Arrived,
     Begin,
@@ -27,6 +29,7 @@ from rowmill.cluster.wire import (
     Down,
     Ended,
     Errand,
+    Forsaken,
     Hello,
     Kill,
     NodeState,
@@ -49,6 +52,7 @@ from rowmill.supervisor.machine.readings import raise_descriptor_limit
 
 _ALONE_S = 4.0  # without a word of the driver
 _DRAINED_S = 5.5  # workers that were left alone bring home what they can
+_LAST_S = 1.0  # for the driver to hear the last of a node without a raylet; Ray ends the actor itself about then
 _TICK_S = 0.1
 _MEASURE_S = 1.0
 _GATHER_S = 0.05  # what comes in so short a time goes in one round
@@ -80,7 +84,6 @@ class Agent:
         self._next = 0  # serial of the next call to be heeded
         self._early: dict[int, list[Down]] = {}  # calls that have overtaken others
         self._heard = monotonic()
-        self._parent = os.getppid()
         self._logged = 0  # bytes of the log that were told
         self._factor = 1.0
         self._ticking: asyncio.Task[None] | None = None
@@ -212,12 +215,20 @@ class Agent:
     # Time goes on
 
     async def _tick(self) -> None:
+        with closing(Raylet()) as raylet:
+            await self._watch(raylet)
+        if raylet.gone.is_set() and self._forsake():
+            await asyncio.sleep(_LAST_S)
+        await self._end(_DRAINED_S)
+        os._exit(0)  # an actor that nobody has called for so long is nobody's
+
+    async def _watch(self, raylet: Raylet) -> None:
+        """Look at workers and node until nobody calls any more, or the raylet is gone."""
         process = psutil.Process()
         measured = monotonic()
-        # An actor's parent is its node's raylet. When that is killed the driver knows at once, and takes nothing more
-        # that is done here; the actor itself would be ended only seconds later.
-        while monotonic() - self._heard < _ALONE_S and os.getppid() == self._parent:
-            await asyncio.sleep(_TICK_S)
+        while monotonic() - self._heard < _ALONE_S and not raylet.gone.is_set():
+            await _within(_TICK_S, raylet.gone.wait)
+            raylet.look()
             for worker in self._workers.values():
                 self._tell_board(worker)
             self._tell_log()
@@ -228,8 +239,6 @@ class Agent:
                     self._measure(process, now)
                 except Exception as error:  # noqa: BLE001 - its driver is to be listened for whatever happens here
                     self.tell_up(Told([str(told(error, self._directory.log))]))
-        await self._end(_DRAINED_S)
-        os._exit(0)  # an actor that nobody has called for so long is nobody's
 
     def _measure(self, process: psutil.Process, now: float) -> None:
         lags = {number: worker.lag_ms for number, worker in self._workers.items() if worker.beats}
@@ -262,6 +271,26 @@ class Agent:
             self._up.append(Told(text.decode("utf-8", "backslashreplace").splitlines()))
 
     # The end
+
+    def _forsake(self) -> bool:
+        """End the workers of a node that the cluster has lost; False where they cannot be ended.
+
+        So the driver knows for sure and at once that nothing is sent from it any more, and others may. What the workers
+        have written goes with it.
+        """
+        workers = [*self._workers.values()]
+        for worker in workers:
+            worker.child.process.kill()
+        for worker in workers:
+            worker.child.process.join(_LAST_S)
+            if worker.child.process.is_alive():
+                return False
+            asyncio.get_running_loop().remove_reader(worker.child.pipe.fileno())
+            with suppress(OSError, RowmillError):
+                worker.read()
+            self._tell_board(worker)
+        self.tell_up(Forsaken(), pressing=True)
+        return True
 
     async def _end(self, seconds: float) -> None:
         """Close the pipes, and see the workers out, after so many seconds by force."""

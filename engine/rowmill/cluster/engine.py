@@ -14,6 +14,7 @@ from time import time
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from rowmill.cluster.link import AgentDiedError
 from rowmill.core.config.sections import ClusterConfig
 from rowmill.core.errors import ConfigError, MachineError
 from rowmill.core.plain_text import clipped, one_line
@@ -197,11 +198,13 @@ class Engine:
         return self._package
 
     async def call(self, method: Any, *arguments: Any) -> Any:
-        """Call a method of an agent. Raises `MachineError` where the agent is gone."""
+        """Call a method of an agent. Raises `AgentDiedError`, and `MachineError` where it cannot be reached."""
         try:
             return await method.remote(*arguments)
         except asyncio.CancelledError:
             raise
+        except self._ray.exceptions.ActorDiedError as error:
+            raise AgentDiedError(_told(error)) from error
         except Exception as error:
             raise MachineError(_told(error)) from error
 

@@ -5,7 +5,8 @@ presses, else a few times a second. What a round brings is written first, and pa
 sealed shard that it hears of is in the run directory.
 
 A node is lost when its agent is gone or has not answered for ten seconds. Its workers end, for the supervisor, once
-nothing can be sent any more on the leases that they have: a node that is only cut off goes by them until they expire.
+nothing can be sent any more on the leases that they have: at once where its agent has said that they are gone, a second
+later where Ray says that the agent is; a node that is only cut off goes by them until they expire.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from rowmill.cluster.wire import (
     Begin,
     Down,
     Ended,
+    Forsaken,
     Hello,
     Idle,
     Kill,
@@ -47,15 +49,19 @@ from rowmill.supervisor.mailbox import Crashed
 
 _WAIT_S = 0.1  # of a round in which there is nothing to bring back
 _SILENT_S = 10.0
-_GONE_S = 1.0  # by then an agent that Ray says is gone is so: it looks for its raylet ten times a second
+_GONE_S = 1.0  # by then the workers of an agent that Ray says is dead have seen its pipe close
 _ALIVE_S = 1.0  # an agent ends that hears of nobody for four
 _CALL_BYTES = 8 << 20  # of pieces in one call
 _CLOCK_SAMPLES = 100
 _LOST = "its node is gone"
 
 
+class AgentDiedError(MachineError):
+    """An agent's process has ended: Ray knows, and does not only fail to reach it."""
+
+
 class AgentCalls(Protocol):
-    """How an agent is called."""
+    """How an agent is called. All raise `AgentDiedError`, and `MachineError` where it cannot be reached."""
 
     def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> Awaitable[tuple[float, bytes]]:
         """As `Agent.exchange`."""
@@ -211,13 +217,14 @@ class Link:
                 if self._clocks is not None:
                     self._clocks.append(moment - monotonic())
                 await self._take(wire.to_driver.decode(up))
-            self.why = self.why or str(self._broken)
+            if self._broken is not None:
+                raise self._broken
         except TimeoutError:
             self.why = f"it did not answer for {_SILENT_S:.0f} s"
         except RowmillError as error:
             self.why = str(error)
-            # The agent is gone, and its workers know: they were left alone, and send nothing more.
-            self._leased_until = min(self._leased_until, monotonic() + _GONE_S)
+            if isinstance(error, AgentDiedError):  # its workers know: they were left alone, and send nothing more
+                self._leased_until = min(self._leased_until, monotonic() + _GONE_S)
         await self._lose()
 
     async def _take(self, items: list[Up]) -> None:
@@ -262,6 +269,10 @@ class Link:
             case Ended(worker=number, exitcode=exitcode):
                 if number in self._workers:
                     self._end(number, exitcode, processes.how_ended(exitcode))
+            case Forsaken():
+                self.lost = True
+                self.why = "its raylet has ended"
+                self._leased_until = -math.inf
             case Told(lines=lines):
                 for line in lines:
                     self._put(f"{self.name}: {line}")

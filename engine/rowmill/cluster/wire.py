@@ -128,6 +128,10 @@ class Ended(_Item, frozen=True):
     exitcode: int | None
 
 
+class Forsaken(_Item, frozen=True):
+    """To the driver, last: the node has lost its raylet. No worker is left, and nothing is sent from it any more."""
+
+
 class Told(_Item, frozen=True):
     """To the driver: lines for the log."""
 
@@ -143,7 +147,7 @@ class NodeState(_Item, frozen=True):
 
 
 Down = Begin | Tell | Piece | Past | Arrived | Kill
-Up = Started | Passed | Idle | Group | Claimed | Whole | Board | Taken | Ended | Told | NodeState
+Up = Started | Passed | Idle | Group | Claimed | Whole | Board | Taken | Ended | Forsaken | Told | NodeState
 
 
 class Errand(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from rowmill.ipc.messages import (
     Tripped,
     Want,
 )
-from rowmill.supervisor.hosts import Joined, Leaving
+from rowmill.supervisor.hosts import HERE, Joined, Leaving
 from rowmill.supervisor.mailbox import Crashed, Merged, Planned
 from rowmill.supervisor.pool import Member
 from rowmill.supervisor.session_parts import SessionParts
@@ -49,10 +49,13 @@ class Incoming:
             case Ready():
                 if member.state == "starting":
                     member.become("working")
-                    parts.providers.join(member, member.heard)
+                    if member.host is HERE or not parts.providers.joined:
+                        parts.providers.join(member, member.heard)
                     parts.spending.join(member, member.heard)
             case Want():
                 member.wants = True
+                if member.shards:  # on a node its first rows take a while: a part of the rate would wait for them
+                    parts.providers.join(member, member.heard)
             case Heartbeat():
                 self._count(member, message)
                 parts.providers.heartbeat(member, message, member.heard)

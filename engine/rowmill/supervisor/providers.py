@@ -57,12 +57,19 @@ class Providers:
                 controller.worked_before()
 
     def join(self, member: Member, now: float) -> None:
-        """Count in a worker that is ready."""
+        """Count in a worker that is ready, if it is not yet."""
+        if member.incarnation in self._members:
+            return
         self._members[member.incarnation] = member
         self._heard[member.incarnation] = now
         for controller in self._controllers:
             controller.join(member.incarnation, now)
         self.pressing = True
+
+    @property
+    def joined(self) -> bool:
+        """Whether anybody is counted in."""
+        return bool(self._members)
 
     def leave(self, member: Member, now: float) -> None:
         """Count out a worker that has ended."""
