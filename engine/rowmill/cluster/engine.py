@@ -89,10 +89,12 @@ class Engine:
             if found is None:
                 self.started = True
                 ray.init(address="local", include_dashboard=False, **options)
+                _hush(ray)
                 return
             address = found
             _reach(address)
             ray.init(address=address, **options)
+            _hush(ray)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             raise MachineError(
                 f"cannot connect to the cluster at {self._settings.address or address}: {_told(error)}; is it running "
@@ -223,6 +225,14 @@ def _reach(address: str) -> None:
     """See that somebody listens there: Ray itself tries for minutes. Raises OSError and ValueError."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+
+
+def _hush(ray: ModuleType) -> None:
+    """Have Ray print nothing: it tells every end of a raylet in forty lines, whatever `log_to_driver` says."""
+    worker = ray._private.worker.global_worker  # noqa: SLF001 - no option does it
+    with suppress(AttributeError):
+        worker.threads_stopped.set()  # of the thread that prints; `shutdown` clears it
+        worker.gcs_error_subscriber.close()
 
 
 def _imported() -> ModuleType:
