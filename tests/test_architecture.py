@@ -104,7 +104,8 @@ CLOSED: dict[str, Ability] = {
             "worker.batch.lifecycle",  # files of a batch, once it is collected
             "simulator.batches.storage",  # its own files
             "interface.python.place",  # the temporary directory of one call
-            "cluster.agent", "cluster.node_worker",  # a node's scratch, once the driver has what was written there
+            # A node's scratch, once the driver has what was written there.
+            "cluster.agent", "cluster.node_input", "cluster.node_worker",
             "core.private_files",  # the name of a file that is made anew: a link there is not written through
         },
     ),

@@ -43,6 +43,7 @@ class Machine:
         self.shuffled = False
         self.silent = False
         self.heard: list[object] = []  # messages to its workers
+        self.carried = 0  # bytes of the input
         self.told: list[float] = []  # what is to be added to the driver's clock, as each call has said
         self.agents: list[Agent] = []
         self._held: list[tuple[int, float, bytes]] = []
@@ -113,6 +114,7 @@ class Machine:
         self.told.append(seconds)
         items = wire.to_agent.decode(down)
         self.heard += [messages.to_worker(item.message) for item in items if isinstance(item, wire.Tell)]
+        self.carried += sum(len(item.data) for item in items if isinstance(item, wire.Piece))
         return seconds - (self.other_clock_s or 0.0)
 
     async def _answers(self) -> None:
@@ -179,9 +181,11 @@ class Home:
         report, _ = sessions.run(config, {}, watcher or Watcher(), **options)
         return report
 
-    def run_on(self, machines: Machines, config: Config, watcher: Watcher | None = None, **options: Any) -> RunReport:
+    def run_on(
+        self, machines: Machines, config: Config, watcher: Watcher | None = None, *, carry: bool = True, **options: Any
+    ) -> RunReport:
         """Run on these machines; when it returns nothing of it may be left on them."""
-        cluster = msgspec.structs.replace(config.cluster, engine="ray", input="carry")
+        cluster = msgspec.structs.replace(config.cluster, engine="ray", input="carry" if carry else "auto")
         self._patch.setattr(driver, "Engine", lambda _settings: machines)
         report = self.run(msgspec.structs.replace(config, cluster=cluster), watcher, **options)
         assert workers_here() == []

@@ -55,7 +55,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def errand(parts: list[InputPart] | None = None, marks: list[bytes] | None = None, *, carry: bool = False) -> bytes:
     return msgspec.msgpack.encode(
-        Errand(parts or [], marks or [carried.mark(part.path) for part in parts or []], carry, 0.9, "auto")
+        Errand(
+            parts or [],
+            marks or [carried.mark(part.path) for part in parts or []],
+            [[] for _ in parts or []],
+            carry,
+            0.9,
+            "auto",
+        )
     )
 
 

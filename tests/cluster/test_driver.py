@@ -6,18 +6,23 @@ import json
 import os
 import signal
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec  # type: ignore[import-untyped]  # it ships no types
 import psutil
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from rowmill.cluster import driver, link
 from rowmill.cluster.shared_requests import SharedRequests
 from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
 from rowmill.core.reports import Snapshot
+from rowmill.files import remote
 from rowmill.ipc.messages import Assign, ClaimsAnswer, ClaimsAsk, Leases
 from rowmill.store import durable
 from rowmill.store.in_flight import BoardReading, read_board
@@ -348,3 +353,79 @@ def test_a_cluster_without_room_is_told_before_the_run_begins(
     machines.all.clear()
     with pytest.raises(MachineError, match="no node is alive"):
         home.run_on(machines, home.config(simulate().url))
+
+
+class Objects:
+    """The input as objects of a file system that all machines reach; those of `home` beside it."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.root = f"memory://{uuid.uuid4().hex}"
+        self.system = fsspec.filesystem("memory")
+        lines = (home.folder / "in.jsonl").read_bytes().splitlines(keepends=True)
+        self.put("a.jsonl", b"".join(lines[:150]))
+        self.put("b.jsonl", b"".join(lines[150:])[:-1])  # without its last newline
+
+    def put(self, name: str, data: bytes) -> None:
+        self.system.pipe_file(f"{self.root}/{name}", data)
+
+    def run_on(self, machines: Machines, url: str, watcher: Watcher) -> int:
+        """Run with the input there; returns how many bytes of it were carried."""
+        config = self.home.config(url, input={"path": self.root})
+        self.home.run_on(machines, config, watcher, carry=False)
+        return sum(machine.carried for machine in machines.all)
+
+
+def test_rows_on_storage_that_nodes_reach_do_not_pass_through_the_driver(
+    home: Home, simulate: Callable[..., Witness]
+) -> None:
+    url = simulate().url
+    config = home.config(url)
+    home.run(config)
+    expected = home.output.read_bytes()
+    home.clear(config)
+    machines = Machines(2)
+    home.run_on(machines, config, carry=False)  # a path that all share
+    assert home.output.read_bytes() == expected
+    assert sum(machine.carried for machine in machines.all) == 0
+    home.clear(config)
+    objects = Objects(home)
+    watcher = Watcher()
+    assert objects.run_on(Machines(2), url, watcher) == 0
+    assert home.output.read_bytes() == expected
+    assert watcher.told("cannot read") == []
+    home.clear(config)
+    table = home.folder / "in.parquet"
+    rows = [json.loads(line) for line in (home.folder / "in.jsonl").read_bytes().splitlines()]
+    pq.write_table(pa.Table.from_pylist(rows), table, row_group_size=50)
+    objects.system.rm(objects.root, recursive=True)
+    objects.put("t.parquet", table.read_bytes())
+    assert objects.run_on(Machines(2), url, watcher) == 0
+    assert home.output.read_bytes() == expected
+
+
+@pytest.mark.parametrize("how", ["changed", "with a mark at its start", "out of reach"])
+def test_what_nodes_cannot_read_as_it_was_planned_is_carried(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """And each node says so once."""
+    url = simulate().url
+    config = home.config(url)
+    home.run(config)
+    expected = home.output.read_bytes()
+    home.clear(config)
+    objects = Objects(home)
+    if how == "with a mark at its start":
+        objects.put("a.jsonl", b"\xef\xbb\xbf" + objects.system.cat_file(f"{objects.root}/a.jsonl"))
+    elif how == "out of reach":
+        monkeypatch.setattr(remote, "read_range", lambda *_: 1 / 0)
+    else:
+
+        def read_range(url: str, start: int, end: int) -> bytes:
+            return bytes(reversed(objects.system.cat_file(url, start=start, end=end)))
+
+        monkeypatch.setattr(remote, "read_range", read_range)
+    machines, watcher = Machines(2), Watcher()
+    assert objects.run_on(machines, url, watcher) > 0
+    assert home.output.read_bytes() == expected
+    assert 1 <= len(watcher.told("cannot read the input itself (")) <= 2

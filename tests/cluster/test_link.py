@@ -16,6 +16,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zlib_ng.zlib_ng import crc32
 
 from rowmill.cluster import link as links
 from rowmill.cluster import shard_input, wire
@@ -31,10 +32,12 @@ from rowmill.cluster.wire import (
     Group,
     Hello,
     Kill,
+    Lacking,
     NodeState,
     Passed,
     Past,
     Piece,
+    Read,
     Started,
     Taken,
     Tell,
@@ -44,7 +47,7 @@ from rowmill.cluster.wire import (
 )
 from rowmill.core.errors import MachineError
 from rowmill.core.leases import Lease
-from rowmill.core.rows import InputPart, Shard
+from rowmill.core.rows import InputFile, InputPart, Shard
 from rowmill.files.input import parquet
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Assign, Drain, Leases, Note, ToSupervisor
@@ -111,7 +114,9 @@ async def until(condition: Callable[[], Any]) -> Any:
 class Node:
     """A link to an agent that the test speaks for."""
 
-    def __init__(self, home: Path, calls: Calls, parts: list[InputPart], *, same_machine: bool, moment: float) -> None:
+    def __init__(
+        self, home: Path, calls: Calls, parts: list[InputPart], *, same_machine: bool, moment: float, reads: bool
+    ) -> None:
         self.directory = RunDirectory.open(home / "run")
         self.calls = calls
         clock: Callable[[], float] = vars(links)["monotonic"]  # as a test may have it
@@ -119,11 +124,12 @@ class Node:
         self.link = Link(
             "10.0.0.1",
             calls,
-            Hello(1, moment, "", [False] * len(parts)),
+            Hello(1, moment, "", [reads] * len(parts)),
             clock(),
             same_machine=same_machine,
             records=Records(self.directory),
             parts=parts,
+            origins=[[InputFile("s3://rows/in", 0, 0)] if reads else [] for _ in parts],
             put=self.mail.append,
             began=clock(),
         )
@@ -140,8 +146,9 @@ async def linked(
     *,
     same_machine: bool = True,
     moment: float = 0.0,
+    reads: bool = False,
 ) -> AsyncIterator[Node]:
-    node = Node(home, calls or Calls(), parts or [], same_machine=same_machine, moment=moment)
+    node = Node(home, calls or Calls(), parts or [], same_machine=same_machine, moment=moment, reads=reads)
     rounds = asyncio.create_task(node.link.rounds())
     try:
         yield node
@@ -412,6 +419,49 @@ def test_without_leases_they_end_at_once(tmp_path: Path) -> None:
             await node.calls.said(Begin)
             node.calls.error = MachineError("the actor died")
             assert await heard(worker.pipe) is None
+            worker.pipe.close()
+
+    run(test())
+
+
+def test_what_a_node_reads_itself_is_not_carried_until_it_says_that_it_cannot(tmp_path: Path) -> None:
+    table, lines, other = (tmp_path / name for name in ("in.parquet", "a.jsonl", "b.jsonl"))
+    pq.write_table(pa.table({"n": list(range(40))}), table, row_group_size=10)
+    lines.write_bytes(b"0123456789" * 20)
+    other.write_bytes(b"9876543210" * 20)
+    parts = [InputPart(str(table), "parquet"), InputPart(str(lines), "lines"), InputPart(str(other), "lines")]
+    whole = table.read_bytes()
+
+    async def test() -> None:
+        async with linked(tmp_path, parts=parts, reads=True) as node:
+            worker = node.worker()
+
+            async def assigned(shard: Shard) -> list[Down]:
+                before = len(node.calls.items)
+                messages.send(worker.pipe, Assign(shard))
+                await until(lambda: any(isinstance(each, Tell) for each in node.calls.items[before:]))
+                return node.calls.items[before:]
+
+            _, _, read, tell = await assigned(Shard(0, 0, 10, 50, 60, 77, 1))
+            assert read == Read(0, 1, [(50, 60, 77)])
+            assert isinstance(tell, Tell)
+            _, read, _ = await assigned(Shard(1, 10, 10, 10, 20, 5, 0))
+            assert isinstance(read, Read)
+            assert all(crc == crc32(whole[start:end]) for start, end, crc in read.ranges)
+            _, less, _ = await assigned(Shard(2, 20, 10, 20, 30, 5, 0))
+            assert isinstance(less, Read)
+            assert len(less.ranges) == 1  # the rest is there
+            before = len(node.calls.items)
+            await node.calls.up.put([Lacking(0, tell.message, "no bucket", every=True)])
+            await until(lambda: any(isinstance(each, Tell) for each in node.calls.items[before:]))
+            past, piece, again = node.calls.items[before:]
+            assert (past, again) == (Past(0, b""), tell)
+            assert piece == Piece(1, 0, 50, lines.read_bytes()[50:60])
+            assert not any(isinstance(each, Read) for each in await assigned(Shard(3, 30, 10, 0, 10, 0, 2)))
+            assert sum(isinstance(each, Piece) for each in await assigned(Shard(4, 40, 10, 30, 40, 5, 0))) == 3
+            assert [each for each in node.mail if "cannot read" in str(each)] == [
+                "node 10.0.0.1 cannot read the input itself (no bucket): it is carried there"
+            ]
             worker.pipe.close()
 
     run(test())

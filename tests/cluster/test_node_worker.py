@@ -10,8 +10,9 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from rowmill.cluster.node_input import NodeInput
 from rowmill.cluster.node_worker import NodeWorker
-from rowmill.cluster.wire import Arrived, Group, Idle, Passed, Whole
+from rowmill.cluster.wire import Arrived, Errand, Group, Idle, Passed, Whole
 from rowmill.core.counts import Totals
 from rowmill.core.errors import ExitCode
 from rowmill.core.leases import Lease
@@ -35,6 +36,12 @@ def in_a_loop(test: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def given_input(pieces: Path, parts: list[InputPart], seen: list[bool]) -> NodeInput:
+    given = NodeInput(Errand(parts, [b""] * len(parts), [[] for _ in parts], False, 0.9, "auto"), pieces)
+    given.itself = given._in_place = [*seen]
+    return given
+
+
 class Worker:
     """The worker's own end, and what was told to the driver."""
 
@@ -45,9 +52,8 @@ class Worker:
             5,
             Child(cast("Process", None), ours),
             directory,
-            pieces=pieces,
+            given=given_input(pieces, parts, seen),
             parts=parts,
-            seen=seen,
             tell=self._tell,
         )
 

@@ -20,6 +20,7 @@ import psutil
 
 from rowmill.cluster import wire
 from rowmill.cluster.clocks import boot_of_machine
+from rowmill.cluster.node_input import NodeInput
 from rowmill.cluster.node_worker import NodeWorker
 from rowmill.cluster.raylet import Raylet
 from rowmill.cluster.wire import (
@@ -35,6 +36,7 @@ from rowmill.cluster.wire import (
     NodeState,
     Past,
     Piece,
+    Read,
     Started,
     Taken,
     Tell,
@@ -43,7 +45,6 @@ from rowmill.cluster.wire import (
 )
 from rowmill.core.defects import told
 from rowmill.core.errors import RowmillError
-from rowmill.files.input import carried
 from rowmill.ipc import processes
 from rowmill.ipc.memory import peak_rss
 from rowmill.store.run_directory import RunDirectory
@@ -69,9 +70,9 @@ class Agent:
         _sweep()
         place = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._directory = RunDirectory.open(place)
-        self._pieces = place / "input"
-        self._pieces.mkdir(mode=0o700)
-        self._marked = [carried.mark(part.path) for part in self._errand.parts]
+        pieces = place / "input"
+        pieces.mkdir(mode=0o700)
+        self._input = NodeInput(self._errand, pieces)
         free = self._errand.min_free_mb
         self._monitor = Monitor(
             (place,), memory=self._errand.memory, min_free_mb="auto" if isinstance(free, str) else free
@@ -88,19 +89,13 @@ class Agent:
         self._factor = 1.0
         self._ticking: asyncio.Task[None] | None = None
         self._boot = boot_of_machine()
-        self._seen: list[bool] = []
 
     async def hello(self) -> bytes:
         """Return a `Hello`. Called first."""
         self._heard = monotonic()
         if self._ticking is None:
             self._ticking = asyncio.get_running_loop().create_task(self._tick())
-        seen = [
-            not self._errand.carry and bool(mark) and mark == ours
-            for mark, ours in zip(self._errand.marks, self._marked, strict=True)
-        ]
-        self._seen = seen
-        return wire.encode(Hello(os.getpid(), monotonic(), self._boot, seen))
+        return wire.encode(Hello(os.getpid(), monotonic(), self._boot, self._input.itself))
 
     async def tell(self, serial: int, behind_s: float, down: bytes) -> None:
         """Take what the driver has to say. `behind_s`: what is to be added to its clock to have this node's."""
@@ -146,7 +141,9 @@ class Agent:
                 if (worker := self._workers.get(number)) is not None:
                     worker.hear(message, behind_s, self._factor)
             case Piece():
-                self._lay(item)
+                self._input.lay(item)
+            case Read():
+                self._input.begin(item)
             case Past(shard=shard, data=data):
                 path = self._directory.checkpoints / f"{shard:06d}.checkpoint"
                 path.unlink(missing_ok=True)
@@ -165,21 +162,12 @@ class Agent:
             number,
             child,
             self._directory,
-            pieces=self._pieces,
+            given=self._input,
             parts=self._errand.parts,
-            seen=self._seen,
             tell=self.tell_up,
         )
         asyncio.get_running_loop().add_reader(child.pipe.fileno(), self._on_pipe, number)
         self.tell_up(Started(number, child.process.pid or 0))
-
-    def _lay(self, piece: Piece) -> None:
-        name = f"{piece.part:06d}.part" if piece.shard is None else f"{piece.shard:06d}.shard"
-        fd = os.open(self._pieces / name, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.pwrite(fd, piece.data, piece.offset)
-        finally:
-            os.close(fd)
 
     def _kill(self, number: int) -> None:
         if (worker := self._workers.get(number)) is not None:

@@ -18,7 +18,7 @@ from rowmill.cluster.wire import Errand, Hello
 from rowmill.core.config import Config
 from rowmill.core.errors import MachineError
 from rowmill.core.reports import NodeFigures
-from rowmill.core.rows import InputPart
+from rowmill.core.rows import InputFile, InputPart
 from rowmill.files.input import carried
 from rowmill.ipc import processes
 from rowmill.store.run_directory import RunDirectory
@@ -62,6 +62,7 @@ class RayCluster:
         self._put: Callable[[object], None] = lambda _item: None
         self._errand = b""
         self._parts: list[InputPart] = []
+        self._origins: list[list[InputFile]] = []
         self._records: Records | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,16 +101,24 @@ class RayCluster:
 
     # As a `Cluster`
 
-    def begin(self, put: Callable[[object], None], directory: RunDirectory, parts: Sequence[InputPart]) -> None:
+    def begin(
+        self,
+        put: Callable[[object], None],
+        directory: RunDirectory,
+        parts: Sequence[InputPart],
+        origins: Sequence[Sequence[InputFile]],
+    ) -> None:
         """Look for nodes from now on."""
         self._put = put
         self._parts = [*parts]
+        self._origins = [[*files] for files in origins]
         self._records = Records(directory)
         machine = self._config.machine
         self._errand = msgspec.msgpack.encode(
             Errand(
                 parts=self._parts,
                 marks=[carried.mark(part.path) for part in parts],
+                origins=self._origins,
                 carry=self._settings.input == "carry",
                 memory=machine.memory,
                 min_free_mb=machine.min_free_mb,
@@ -209,6 +218,7 @@ class RayCluster:
                 same_machine=bool(hello.boot) and hello.boot == boot_of_machine(),
                 records=self._records,
                 parts=self._parts,
+                origins=self._origins,
                 put=self._put,
                 began=self._began,
             )

@@ -13,7 +13,7 @@ import asyncio
 import math
 import multiprocessing
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol
@@ -31,6 +31,7 @@ from rowmill.cluster.wire import (
     Hello,
     Idle,
     Kill,
+    Lacking,
     NodeState,
     Passed,
     Past,
@@ -42,7 +43,7 @@ from rowmill.cluster.wire import (
 )
 from rowmill.core.errors import MachineError, RowmillError
 from rowmill.core.reports import NodeFigures
-from rowmill.core.rows import InputPart
+from rowmill.core.rows import InputFile, InputPart
 from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import Assign, Leases, Setup
 from rowmill.supervisor.mailbox import Crashed
@@ -86,6 +87,7 @@ class Link:
         same_machine: bool,
         records: Records,
         parts: list[InputPart],
+        origins: Sequence[Sequence[InputFile]],
         put: Callable[[object], None],
         began: float,
     ) -> None:
@@ -98,7 +100,7 @@ class Link:
         self.figures = NodeFigures(name, round(monotonic() - began, 1), 0)
         self.notices: tuple[str, ...] = ()
         self._calls = calls
-        self._input = ShardInput(parts, hello.seen, records)
+        self._input = ShardInput(parts, hello.seen, records, origins)
         self._records = records
         self._put = put
         self._began = began
@@ -113,6 +115,7 @@ class Link:
         self._telling: set[asyncio.Future[None]] = set()
         self._broken: RowmillError | None = None
         self._salvage = False  # damaged checkpoints
+        self._carries = False  # it was said that the node cannot read what it was to read itself
 
     # From the supervisor's thread
 
@@ -193,6 +196,8 @@ class Link:
                 self._put(done)
             past = await asyncio.to_thread(self._records.past, shard.number)
             items: list[Down] = [Past(shard.number, past)]
+            if (read := await self._input.read(shard)) is not None:
+                items.append(read)
             size = 0
             async for piece in self._input.pieces(shard):
                 items.append(piece)
@@ -269,6 +274,14 @@ class Link:
             case Ended(worker=number, exitcode=exitcode):
                 if number in self._workers:
                     self._end(number, exitcode, processes.how_ended(exitcode))
+            case Lacking(worker=number, message=data, why=why, every=every):
+                assign = messages.to_worker(data)
+                assert isinstance(assign, Assign)
+                if not self._carries:  # once
+                    self._carries = True
+                    self._put(f"node {self.name} cannot read the input itself ({why}): it is carried there")
+                self._input.lacks(assign.shard.part, every=every)
+                self._keep(self._bring(number, assign, data))
             case Forsaken():
                 self.lost = True
                 self.why = "its raylet has ended"

@@ -1,15 +1,19 @@
 """One worker of a node, as its agent has it: what passes between it and the driver, and what is changed on the way."""
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from rowmill.cluster.wire import Arrived, Claimed, Group, Idle, Passed, Whole
+from rowmill.cluster.node_input import NodeInput, OtherBytesError
+from rowmill.cluster.wire import Arrived, Claimed, Group, Idle, Lacking, Passed, Whole
 from rowmill.core.errors import ExitCode
 from rowmill.core.leases import Lease
+from rowmill.core.plain_text import clipped, one_line
 from rowmill.core.rows import InputPart, Shard
 from rowmill.ipc import messages
 from rowmill.ipc.channel import Channel
@@ -46,20 +50,18 @@ class NodeWorker:
         child: Child,
         directory: RunDirectory,
         *,
-        pieces: Path,
+        given: NodeInput,
         parts: list[InputPart],
-        seen: list[bool],
         tell: Callable[..., None],
     ) -> None:
-        """`pieces`: where carried input lies; `seen`: the parts that are read where they are."""
+        """`given`: the input as this node has it; `parts`: as the driver has it."""
         self.number = number
         self.child = child
         self.beats = False
         self.lag_ms = 0.0
         self._directory = directory
-        self._pieces = pieces
+        self._given = given
         self._parts = parts
-        self._seen = seen
         self._tell = tell
         self._salvage = False
         self._home = ""  # the run directory of the driver
@@ -68,6 +70,7 @@ class NodeWorker:
         self._ahead: deque[Assign] = deque()  # are there before they are wanted
         self._wants = False
         self._board = b""
+        self._over = False
         self._channel = Channel(child.pipe)
 
     def __repr__(self) -> str:
@@ -90,9 +93,24 @@ class NodeWorker:
         elif isinstance(message, Leases):
             message = Leases([_here(lease, behind_s, factor) for lease in message.leases])
         elif isinstance(message, Assign):
-            self._assigned(message)
+            reading = self._given.take(message.shard.number)
+            if reading is None:
+                self._assigned(message)
+            else:
+                reading.add_done_callback(partial(self._on_read, message, data))
             return
         self._channel.send(messages.encode(message))
+
+    def _on_read(self, message: Assign, data: bytes, reading: asyncio.Task[None]) -> None:
+        if self._over or reading.cancelled():
+            return
+        error = reading.exception()
+        if error is None:
+            self._assigned(message)
+        else:
+            why = str(error) or "it takes too long"
+            every = not isinstance(error, OtherBytesError)
+            self._tell(Lacking(self.number, data, clipped(one_line(why)), every), pressing=True)
 
     def _assigned(self, message: Assign) -> None:
         """Have a shard ready before it is wanted: the way to the supervisor and back takes a while."""
@@ -100,11 +118,7 @@ class NodeWorker:
         self._shards[shard.number] = shard
         path = self._directory.checkpoint_path(shard)
         self._carried[shard.number] = 0 if self._salvage or not path.exists() else path.stat().st_size
-        if not self._seen[shard.part]:
-            message = msgspec.structs.replace(
-                message, part=InputPart(str(self._piece(shard)), self._parts[shard.part].kind)
-            )
-        self._ahead.append(message)
+        self._ahead.append(msgspec.structs.replace(message, part=self._given.part(shard)))
         self._give()
 
     def _give(self) -> None:
@@ -165,13 +179,8 @@ class NodeWorker:
     def _at_home(self, text: str) -> str:
         """Name what is wrong with the driver's files as they are called there, and not the copies of a node."""
         for shard in self._shards.values():
-            text = text.replace(str(self._piece(shard)), self._parts[shard.part].path)
+            text = text.replace(str(self._given.path(shard)), self._parts[shard.part].path)
         return text.replace(str(self._directory.path), self._home)
-
-    def _piece(self, shard: Shard) -> Path:
-        """Return where what is carried of the input for a shard lies."""
-        own = self._parts[shard.part].kind == "lines"
-        return self._pieces / (f"{shard.number:06d}.shard" if own else f"{shard.part:06d}.part")
 
     def _carry(self, appended: Appended) -> None:
         start = min(self._carried[appended.number], appended.start)
@@ -182,11 +191,8 @@ class NodeWorker:
     def _forget(self, number: int) -> None:
         shard = self._shards.pop(number)
         self._carried.pop(number, None)
-        for path in (
-            self._directory.checkpoint_path(shard),
-            self._directory.sealed_path(shard),
-            self._pieces / f"{number:06d}.shard",
-        ):
+        self._given.forget(number)
+        for path in (self._directory.checkpoint_path(shard), self._directory.sealed_path(shard)):
             path.unlink(missing_ok=True)
 
     def board(self) -> bytes | None:
@@ -207,6 +213,7 @@ class NodeWorker:
 
     def let_go(self) -> None:
         """Forget everything of a worker that has ended."""
+        self._over = True
         self.hang_up()
         for number in list(self._shards):
             self._forget(number)

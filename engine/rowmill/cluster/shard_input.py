@@ -1,11 +1,11 @@
-"""What of the input goes with a shard to a node that does not see the files itself."""
+"""What of the input goes with a shard to a node: bytes, or what it is to read itself."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from rowmill.cluster.records import Records
-from rowmill.cluster.wire import Piece
-from rowmill.core.rows import InputPart, Shard
+from rowmill.cluster.wire import Piece, Read
+from rowmill.core.rows import InputFile, InputPart, Shard
 from rowmill.files.input import carried
 
 _PIECE_BYTES = 4 << 20
@@ -14,12 +14,42 @@ _PIECE_BYTES = 4 << 20
 class ShardInput:
     """The input as one node has it."""
 
-    def __init__(self, parts: Sequence[InputPart], seen: Sequence[bool], records: Records) -> None:
-        """`seen`: which of the parts the node sees itself."""
+    def __init__(
+        self,
+        parts: Sequence[InputPart],
+        seen: Sequence[bool],
+        records: Records,
+        origins: Sequence[Sequence[InputFile]],
+    ) -> None:
+        """`seen`: which of the parts the node reads itself."""
         self._parts = parts
-        self._seen = seen
+        self._seen = [*seen]
         self._records = records
+        self._origins = origins
         self._brought: dict[int, set[tuple[int, int]]] = {}  # part -> ranges that the node has, of parts that stay
+
+    def lacks(self, part: int, *, every: bool) -> None:
+        """Take note that the node cannot read a part itself; `every`: nor any that it fetches from other machines."""
+        for number in range(len(self._parts)) if every and self._origins[part] else (part,):
+            if number == part or self._origins[number]:
+                self._seen[number] = False
+                self._brought.pop(number, None)
+
+    async def read(self, shard: Shard) -> Read | None:
+        """Return what the node is to read itself for the shard; None where that is carried."""
+        if not self._seen[shard.part]:
+            return None
+        part = self._parts[shard.part]
+        if part.kind == "lines":
+            return Read(shard.number, shard.part, [(shard.start, shard.end, shard.crc)])
+        if not self._origins[shard.part]:
+            return Read(shard.number, shard.part, [])
+        ranges = await asyncio.to_thread(carried.ranges, part, shard)
+        there = self._brought.setdefault(shard.part, set())
+        ranges = [each for each in ranges if each not in there]
+        there.update(ranges)
+        crcs = [await asyncio.to_thread(carried.crc_of, part.path, *each) for each in ranges]
+        return Read(shard.number, shard.part, [(*each, crc) for each, crc in zip(ranges, crcs, strict=True)])
 
     async def pieces(self, shard: Shard) -> AsyncIterator[Piece]:
         """Yield what the node needs for the shard and does not have. All of it is to be told: it counts as brought."""

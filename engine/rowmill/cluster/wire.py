@@ -5,7 +5,7 @@ A round is a list of these, as one MessagePack value. A worker is named by its i
 
 import msgspec
 
-from rowmill.core.rows import InputPart
+from rowmill.core.rows import InputFile, InputPart
 from rowmill.ipc.messages import ClaimsAsk
 
 
@@ -38,6 +38,17 @@ class Piece(_Item, frozen=True):
     shard: int | None
     offset: int
     data: bytes
+
+
+class Read(_Item, frozen=True):
+    """To the agent: the node is to read this of a part itself, before the shard is assigned, which comes next.
+
+    ranges: start, end and CRC-32 of bytes; none: the file is looked at whether it still is the driver's.
+    """
+
+    shard: int
+    part: int
+    ranges: list[tuple[int, int, int]]
 
 
 class Past(_Item, frozen=True):
@@ -128,6 +139,18 @@ class Ended(_Item, frozen=True):
     exitcode: int | None
 
 
+class Lacking(_Item, frozen=True):
+    """To the driver: the node cannot read the part of the shard that was assigned by this message. It waits for it.
+
+    every: nor any other part that lies on other machines.
+    """
+
+    worker: int
+    message: bytes
+    why: str
+    every: bool
+
+
 class Forsaken(_Item, frozen=True):
     """To the driver, last: the node has lost its raylet. No worker is left, and nothing is sent from it any more."""
 
@@ -146,8 +169,8 @@ class NodeState(_Item, frozen=True):
     rss_max: int  # bytes of the agent
 
 
-Down = Begin | Tell | Piece | Past | Arrived | Kill
-Up = Started | Passed | Idle | Group | Claimed | Whole | Board | Taken | Ended | Forsaken | Told | NodeState
+Down = Begin | Tell | Piece | Read | Past | Arrived | Kill
+Up = Started | Passed | Idle | Group | Claimed | Whole | Board | Taken | Ended | Lacking | Forsaken | Told | NodeState
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -155,6 +178,7 @@ class Errand(msgspec.Struct, frozen=True):
 
     parts: list[InputPart]
     marks: list[bytes]  # of the parts: what tells that a file of a node is the driver's (see `files.input.carried`)
+    origins: list[list[InputFile]]  # of each part: the objects whose bytes it has, one behind the other
     carry: bool  # the parts are carried in any case
     memory: float  # as machine.memory
     min_free_mb: int | str  # as machine.min_free_mb
@@ -166,7 +190,7 @@ class Hello(msgspec.Struct, frozen=True):
     pid: int
     moment: float  # CLOCK_MONOTONIC
     boot: str  # which start of which machine; empty where it is not known
-    seen: list[bool]  # which of the parts the node sees itself
+    seen: list[bool]  # which of the parts the node reads itself
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -67,6 +67,14 @@ def upload(source: Path, url: str) -> None:
         _upload_file(source, url)
 
 
+def read_range(url: str, start: int, end: int) -> bytes:
+    """Return bytes of a file. Raises what `translated` does."""
+    with translated(url):
+        system, path = opened(url)
+        data: bytes = system.cat_file(path, start=start, end=end)
+    return data
+
+
 def exists(url: str) -> bool:
     """Tell whether there is a file, or at least one file below it. Raises what `translated` does."""
     with translated(url):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from rowmill.core.reports import NodeFigures
-from rowmill.core.rows import InputPart
+from rowmill.core.rows import InputFile, InputPart
 from rowmill.ipc import processes
 from rowmill.store.run_directory import RunDirectory
 
@@ -73,9 +73,16 @@ class Cluster(Protocol):
 
     workers: int
 
-    def begin(self, put: Callable[[object], None], directory: RunDirectory, parts: Sequence[InputPart]) -> None:
+    def begin(
+        self,
+        put: Callable[[object], None],
+        directory: RunDirectory,
+        parts: Sequence[InputPart],
+        origins: Sequence[Sequence[InputFile]],
+    ) -> None:
         """Look for machines from now on; `put` takes what there is to be told: `Joined`, `Leaving`, `Crashed`, texts.
 
+        origins: of each part, the objects on other machines whose bytes it has, which nodes may read themselves.
         What workers write is brought into the run directory.
         """
 

@@ -29,8 +29,9 @@ class Staffing:
         """Start the first workers; on a cluster, look for machines to start them on. They wait for what to ask."""
         parts = self._parts
         if parts.cluster is not None:
-            inputs = parts.prepared.input.parts(parts.directory.spool)
-            parts.cluster.begin(parts.mailbox.put, parts.directory, inputs)
+            given = parts.prepared.input
+            inputs = given.parts(parts.directory.spool)
+            parts.cluster.begin(parts.mailbox.put, parts.directory, inputs, given.origins())
             return
         for place in range(parts.workers):
             self._start(place, HERE)

@@ -174,7 +174,7 @@ class ClusterConfig(_ConfigSection, frozen=True):
     cpus_per_worker: float = 1.0  # that the cluster counts for each
     resources: dict[str, float] = {}  # more that a node must have, for each of it
     runtime_env: dict[str, Any] = {}  # of the agents, as Ray takes it
-    input: Literal["auto", "carry"] = "auto"  # "auto": read in place where a node sees the very same file
+    input: Literal["auto", "carry"] = "auto"  # "auto": read by the nodes themselves where they reach the files
 
     @property
     def used(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from rowmill.core.config.sections import InputConfig
-from rowmill.core.rows import Column, InputPart, Shard
+from rowmill.core.rows import Column, InputFile, InputPart, Shard
 from rowmill.files.input import delimited, jsonl, selection
 from rowmill.files.input.batch_lines import looks_like_batch
 from rowmill.files.input.conversion import DELIMITERS, Conversion, header, table
@@ -109,6 +109,20 @@ class Input:
         """Return where workers read, given the spool's directory."""
         return [
             InputPart(part.files[0].file.path if part.spool is None else str(spool / part.spool), part.kind)
+            for part in self._parts
+        ]
+
+    def origins(self) -> list[list[InputFile]]:
+        """Return the files of other machines whose bytes, one behind the other, each part has; none for other parts.
+
+        Of what was converted, or chosen, there are none. A byte order mark is not in the part.
+        """
+        alike = self.format in ("parquet", "arrow") or (self.format == "jsonl" and is_utf8(self._config.codec))
+        chosen = self._limit is not None or self._sample is not None
+        return [
+            [each.file for each in part.files]
+            if alike and not chosen and all(each.remote and not each.compressed for each in part.files)
+            else []
             for part in self._parts
         ]
 
