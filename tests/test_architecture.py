@@ -189,7 +189,7 @@ CLOSED: dict[str, Ability] = {
     "know pyarrow": Ability(
         ("pyarrow.",),
         {
-            "core.arrow_values", "files.input", "files.output", "transport.bounded_replies",
+            "core.arrow_values", "core.compressed", "files.input", "files.output",
             "interface.python.ray_rows",  # in a function that runs where the rows are
         },
     ),

@@ -41,6 +41,8 @@ ALWAYS: list[tuple[int, bytes, str | None]] = [
     (200, completion(error={}), "stop"),
     (200, completion(beside={"error": None}), "stop"),
     (200, gzip.compress(gzip.compress(completion("gr\u00fc\u00dfe"))), "stop"),  # as no header says
+    (200, b")]}'\n" + completion(), "stop"),
+    (200, completion()[:-1] + b", /* that is all */ }\0\0", "stop"),
 ]
 # What a row is answered first: it is asked once more.
 FIRST: list[tuple[int, bytes]] = [

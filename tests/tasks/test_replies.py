@@ -1,4 +1,4 @@
-"""What the replies of all APIs have in common: an error beside an answer, and a body that is compressed unsaid."""
+"""What the replies of all APIs have in common: an error beside an answer, a body that is packed, or sloppy."""
 
 import gzip
 import json
@@ -52,3 +52,59 @@ def test_gzip_that_no_header_declares_is_read_as_far_as_replies_are(monkeypatch:
     monkeypatch.setattr(mended, "_MOST", len(body) - 1)
     with pytest.raises(DeepReply):
         Chat.parse(gzip.compress(body))
+
+
+@pytest.mark.parametrize("api", WHOLE)
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        (b")]}'\n", b""),
+        (b")]}',\n", b""),
+        (b")]}'", b""),
+        (b"while(1);", b""),
+        (b"for (;;);", b""),
+        (b"{}&& ", b""),
+        (b"", b"\r\n \t\n"),
+        (b"", b"\0" * 20),
+        (b"\0\0", b"\0"),
+        (b"\xef\xbb\xbf", b""),
+        (b"\xef\xbb\xbf)]}'\n", b""),
+        (b'/* a " b */ ', b" // c"),
+        (b"// a\n", b""),
+        (b"# a\n", b""),
+        (b"callback(", b");"),
+        (b"(", b")"),
+        (b"", b";"),
+        (b"[", b"]"),
+        (b"Warning: deprecated in line 7\n", b""),
+        (b"1a3\r\n", b"\r\n0\r\n\r\n"),
+    ],
+)
+def test_what_stands_around_a_reply_does_not_make_it_be_paid_for_again(api: Any, before: bytes, behind: bytes) -> None:
+    body = json.dumps(WHOLE[api]).encode()
+    assert api.parse(before + body + behind) == api.parse(body)
+
+
+@pytest.mark.parametrize("api", WHOLE)
+def test_nor_do_commas_comments_and_other_names_within_it(api: Any) -> None:
+    whole = {**WHOLE[api], "model": "a, } // b /* c */ None \\"}
+    found = api.parse(json.dumps(whole).encode())
+    body = json.dumps({"x": [1], "y": 2, **whole})
+    for sloppy in (
+        body[:-1] + ",}",
+        body[:-1] + " , // one\n }",
+        body.replace("[1]", "[1 , ]"),
+        body.replace("[1]", "/* { */ [1] // }\n"),
+        body.replace('"y": 2', '"y": None'),
+        body.replace("2", '# two, "\n True'),
+        json.dumps(body),
+    ):
+        assert api.parse(sloppy.encode()) == found, sloppy
+
+
+@pytest.mark.parametrize("api", WHOLE)
+def test_what_is_cut_off_or_of_another_shape_is_no_reply_however_long_it_is(api: Any) -> None:
+    body = json.dumps(WHOLE[api])
+    for cut in (body[:-1], ")]}'\n" + body[:-2], "{" + body[:-1], '"{', "/*" * 200_000, "{}", '{"' * 9):
+        with pytest.raises(BadReply):
+            api.parse(cut.encode())

@@ -441,6 +441,43 @@ def test_a_compressed_reply_that_is_none_is_a_failure(kind: str, encoding: str) 
     assert failure.maybe_billed
 
 
+AS_IT_IS: list[tuple[str, bytes]] = [
+    ("gzip", _PLAIN),
+    ("br", _PLAIN),
+    ("zstd", _PLAIN),
+    ("deflate", _PLAIN),
+    ("zstd", ENCODED["gzip"]),
+    ("gzip", ENCODED["zstd"]),
+    ("gzip", ENCODED["deflate"]),
+    ("br", ENCODED["br"]),
+    ("deflate", ENCODED["deflate"][2:-4]),
+    ("identity, gzip", ENCODED["gzip"]),
+    ("gzip, identity", ENCODED["gzip"]),
+    ("gzip, gzip", gzip.compress(ENCODED["gzip"])),
+    ("x-gzip", ENCODED["gzip"]),
+    ("utf-8", _PLAIN),
+    ("snappy", _PLAIN),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reply_is_unpacked_by_what_its_bytes_are_once_one_was_not_what_its_headers_say(kind: str) -> None:
+    answers = iter([("gzip", _PLAIN), *AS_IT_IS])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        encoding, body = next(answers)
+        await bytes_then(http(200, body, headers=f"Content-Encoding: {encoding}\r\n"), close=False)(reader, writer)
+
+    first, *others = send(kind, Wire(answer), times=1 + len(AS_IT_IS))
+    if kind == "direct":
+        assert isinstance(first, Failure)
+        assert (first.fault.name, first.maybe_billed) == ("bad_reply", True)
+        assert "compressed otherwise than its headers say" in first.message
+    for reply, (encoding, _) in zip(others, AS_IT_IS, strict=True):
+        assert isinstance(reply, Reply), encoding
+        assert reply.body == _PLAIN, encoding
+
+
 def chunked(status: int, pieces: Iterable[bytes], headers: str = "") -> Answer:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(f"HTTP/1.1 {status} Text\r\nTransfer-Encoding: chunked\r\n{headers}\r\n".encode())
@@ -488,9 +525,9 @@ def test_no_more_is_read_than_a_reply_may_have(kind: str) -> None:
         bytes_then(http(200, bomb, headers=encoded), close=False),
         bytes_then(http(200, bombs["brotli"], headers="Content-Encoding: br\r\n"), close=False),
         bytes_then(http(200, bombs["zstd"], headers="Content-Encoding: zstd\r\n"), close=False),
-        chunked(500, itertools.repeat(piece), "Retry-After: 7\r\n"),
         bytes_then(http(429, bombs["brotli"], headers="Content-Encoding: br\r\n"), close=False),
         bytes_then(http(429, bomb, headers=encoded), close=False),
+        chunked(500, itertools.repeat(piece), "Retry-After: 7\r\n"),
         fine,
     ]
     wire = Wire()
@@ -508,7 +545,7 @@ def test_no_more_is_read_than_a_reply_may_have(kind: str) -> None:
             await wire.all_closed()  # what was left is not kept waiting
             return [*found, await transport.send(json.dumps(BODY).encode())]
 
-    *long, server_error, limited, limited_too, good = asyncio.run(run())
+    *long, limited, limited_too, server_error, good = asyncio.run(run())
     assert [each.fault.name for each in long if isinstance(each, Failure)] == ["reply_too_large"] * 5
     assert all(isinstance(each, Failure) and each.maybe_billed and each.status == 200 for each in long)
     assert isinstance(server_error, Reply)

@@ -108,7 +108,7 @@ def _mended_reply(body: bytes) -> bytes:
         from rowmill.tasks.streamed import assembled
 
         return mended_text(json.dumps(assembled(text))).encode()
-    return first_value(mended_text(text)).encode()
+    return first_value(text).encode()
 
 
 def counted(usage: bytes) -> tuple[int, int, int]:

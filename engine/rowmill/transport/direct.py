@@ -7,15 +7,17 @@ A certificate that is its own authority's (`openssl req -x509` makes such) is no
 vouches for it. OpenSSL takes it, so requests to such a server go by the openai package, as the sdk transport's do.
 
 The client reads a reply to its end, in Rust, up to 64 KiB; what is longer is taken piece by piece, and left where it is
-longer than any reply is.
+longer than any reply is. It unpacks what is compressed as the headers say; at the first that is not what they say, its
+place is taken by a client that leaves bytes as they are, and replies are unpacked by what their bytes are.
 """
 
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
-from pyreqwest.client import ClientBuilder
+from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import (
+    BodyDecodeError,
     BuilderError,
     ConnectError,
     ConnectTimeoutError,
@@ -26,13 +28,15 @@ from pyreqwest.http import Url
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
+from rowmill.core.compressed import codings, unpacked
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
 from rowmill.transport import Transport, connect_timeout_s, dead_ends, faults, is_loopback
-from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, longest, too_long
+from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, OK, longest, too_long
 
 _PIECE = 1 << 16  # bytes of a reply that the client reads before it gives it back
 _DIGITS = 5  # of a length that is certainly less: counting them costs less than reading them
+_FROM_CONNECTION = "reading a body from connection"  # hyper's words: it was cut off
 _OWN_AUTHORITY = "CaUsedAsEndEntity"  # rustls' word
 
 
@@ -41,6 +45,21 @@ class DirectTransport:
 
     def __init__(self, endpoint: Endpoint, *, by_package: Callable[[], Transport], note: Callable[[str], None]) -> None:
         """`by_package` opens the sdk transport; `note`: is told in a line that it was needed."""
+        self._endpoint = endpoint
+        self._as_it_is = False  # replies are not unpacked by the client
+        self._left: list[Client] = []  # that were in use before: what is on its way there comes home
+        self._open()
+        self._timeout_s = endpoint.timeout_s
+        self._turns = asyncio.Semaphore(LONG_REPLIES)
+        self._provider = endpoint.provider
+        self._by_package = by_package
+        self._note = note
+        self._package: Transport | None = None
+        self._told = False
+
+    def _open(self) -> None:
+        """Make the client. Raises `ConfigError`."""
+        endpoint = self._endpoint
         headers = list(endpoint.headers)
         builder = (
             ClientBuilder()
@@ -48,10 +67,13 @@ class DirectTransport:
             .connect_timeout(timedelta(seconds=connect_timeout_s(endpoint.timeout_s)))
             .follow_redirects(enable=False)
         )
+        if self._as_it_is:
+            builder = builder.gzip(enable=False).brotli(enable=False).zstd(enable=False).deflate(enable=False)
         if is_loopback(endpoint.url):
             # A proxy of the environment cannot reach this machine's own loopback, and a small local reply costs
             # less to send than to compress. One that comes compressed all the same is decoded.
             builder = builder.no_proxy()
+        if is_loopback(endpoint.url) or self._as_it_is:
             headers.append(("accept-encoding", "identity"))
         builder = builder.default_headers(headers)
         try:
@@ -64,13 +86,6 @@ class DirectTransport:
             raise ConfigError(
                 f"provider {endpoint.provider!r}: base_url or a header cannot be used ({type(error).__name__})"
             ) from None
-        self._timeout_s = endpoint.timeout_s
-        self._turns = asyncio.Semaphore(LONG_REPLIES)
-        self._provider = endpoint.provider
-        self._by_package = by_package
-        self._note = note
-        self._package: Transport | None = None
-        self._told = False
 
     async def send(self, body: bytes) -> Reply | Failure:
         """Send one JSON body; see `Transport.send`."""
@@ -80,6 +95,8 @@ class DirectTransport:
             request = self._client.post(self._url).body_bytes(body).build_streamed()
             # Left only where something was not read: a reply that has come whole holds nothing.
             response = await request.__aenter__()
+            if self._as_it_is:
+                return await self._unpacked(request, response)
             length = response.get_header("content-length")
             if length is not None and len(length) < _DIGITS:
                 return Reply(response.status, bytes(await response.bytes()), response.get_header)
@@ -96,6 +113,8 @@ class DirectTransport:
         except BuilderError as error:
             return Failure(fault=faults.CONNECTION, message=f"request could not be built: {_cause(error)}")
         except PyreqwestError as error:
+            if isinstance(error, BodyDecodeError) and _FROM_CONNECTION not in "".join(_causes(error)):
+                return self._not_as_said(error)
             if _OWN_AUTHORITY not in _cause(error):
                 connected = not _never_connected(error)
                 return Failure(
@@ -123,12 +142,38 @@ class DirectTransport:
                 return Reply(response.status, b"".join(pieces), response.get_header)
         return Reply(response.status, b"".join(pieces), response.get_header)
 
+    async def _unpacked(self, request: StreamRequest, response: Response) -> Reply | Failure:
+        """Read a reply that the client has left as it is."""
+        reply = await self._gathered(request, response)
+        if not isinstance(reply, Reply):
+            return reply
+        names = codings(response.get_header("content-encoding"))
+        try:
+            body = unpacked(reply.body, longest(reply.status), names)
+        except ValueError as error:
+            if reply.status not in OK:
+                return reply  # the status tells enough
+            return Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True, status=reply.status)
+        if len(body) > longest(reply.status):
+            return too_long(reply.status, body, response.get_header)
+        return Reply(reply.status, body, response.get_header)
+
+    def _not_as_said(self, error: PyreqwestError) -> Failure:
+        """Take replies as they are from now on: this one is lost, and would be again."""
+        if not self._as_it_is:
+            self._as_it_is = True
+            self._left.append(self._client)
+            self._open()
+        message = f"the reply is compressed otherwise than its headers say: {_cause(error)}"
+        return Failure(fault=faults.BAD_REPLY, message=message, maybe_billed=True)
+
     def _part(self, error: PyreqwestError, *, connected: bool) -> Part:
         return dead_ends.part_of(_causes(error), str(self._url), connected=connected)
 
     async def close(self) -> None:
         """Close the client and its connections."""
-        await self._client.close()
+        for client in (self._client, *self._left):
+            await client.close()
         if self._package is not None:
             await self._package.close()
 

@@ -1,0 +1,95 @@
+"""Replies that are compressed, whatever their headers say of it: their first bytes tell more.
+
+Servers and what stands before them say gzip of plain text, send gzip that they do not say, or name codings that nobody
+knows. What is text already stays as it is; gzip, zlib and Zstandard are known by their first bytes; only Brotli and
+bare deflate, which have none, by their name.
+"""
+
+import io
+import zlib
+from collections.abc import Sequence
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_ZLIB = frozenset({b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"})
+_LOOKED_AT = 100  # bytes that tell text
+_NAMES = {"br": "brotli", "brotli": "brotli", "zstd": "zstd", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+
+
+def unpacked(body: bytes, most: int, names: Sequence[str] = ()) -> bytes:
+    """Return what a body holds; of what is longer than `most` bytes, a byte more: a small body can hold any number.
+
+    names: the codings that its headers name, the last one first. Raises ValueError in words for the user where it is
+    compressed by something else, or broken so that nothing of it can be read.
+    """
+    for name in names:
+        if (codec := _by_bytes(body)) is not None:
+            body = _decompressed(body, codec, most)
+        elif not body or _is_text(body):
+            continue
+        elif (codec := _NAMES.get(name)) is not None:
+            body = _decompressed(body, codec, most)
+        else:
+            raise ValueError(f"the reply is compressed by {name!r}, which nobody asked for and nothing here reads")
+    while len(body) <= most and (codec := _by_bytes(body)) is not None:  # more often than it says
+        body = _decompressed(body, codec, most)
+    return body
+
+
+def codings(header: str | None) -> list[str]:
+    """Return the codings that a content-encoding header names, the last one first."""
+    names = (header or "").lower().split(",")
+    return [name for each in reversed(names) if (name := each.strip()) not in ("", "identity")]
+
+
+def _by_bytes(body: bytes) -> str | None:
+    if body[:2] == _GZIP:
+        return "gzip"
+    if body[:4] == _ZSTD:
+        return "zstd"
+    return "deflate" if body[:2] in _ZLIB else None
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether a body is JSON, whatever stands before it, or a page."""
+    start = body[:_LOOKED_AT]
+    if b"{" not in start and b"<" not in start:
+        return False
+    try:
+        return start.decode().replace("\0", "").lstrip("\ufeff \t\r\n").isprintable() or b"\n" in start
+    except UnicodeDecodeError as error:
+        return error.start > _LOOKED_AT - 4  # a character that the cut has gone through
+
+
+def _decompressed(body: bytes, codec: str, most: int) -> bytes:
+    try:
+        if codec == "gzip":
+            return _inflated(body, most, 16 + zlib.MAX_WBITS)
+        if codec == "deflate":
+            return _inflated(body, most, zlib.MAX_WBITS if body[:2] in _ZLIB else -zlib.MAX_WBITS)
+        return _by_arrow(body, codec, most)
+    except (zlib.error, OSError) as error:
+        raise ValueError(f"the reply is said to be compressed by {codec!r}, and is not: {error}") from None
+
+
+def _inflated(body: bytes, most: int, bits: int) -> bytes:
+    """Return what zlib reads of it, one part behind the other. Raises ValueError where it is cut off."""
+    found = b""
+    while body and len(found) <= most:
+        reader = zlib.decompressobj(bits)
+        try:
+            found += reader.decompress(body, most + 1 - len(found))
+        except zlib.error:
+            if not found or body[:2] == _GZIP:
+                raise
+            break  # what stands behind a whole part is no part
+        if not reader.eof and len(found) <= most:
+            raise ValueError("the reply is compressed, and cut off")
+        body = reader.unused_data
+    return found
+
+
+def _by_arrow(body: bytes, codec: str, most: int) -> bytes:
+    import pyarrow as pa  # type: ignore[import-untyped]  # only here: few servers compress unasked
+
+    found: bytes = pa.CompressedInputStream(io.BytesIO(body), codec).read(most + 1)
+    return found
