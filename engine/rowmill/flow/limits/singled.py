@@ -1,18 +1,19 @@
-"""Whether a row is refused for want of room although others are let through: then the refusals are its own.
+"""Whether a row is kept out although others are let through: then what it meets is its own.
 
-A 429 or a 503 says nothing of its row, so it spends none of its attempts. But some servers answer one row so for ever,
-for its size or for what is in it, and say nothing of it. By chance a row is refused `times` times in a row as rarely as
+A 429 or a 503 says nothing of its row, so it spends none of its attempts; nor does any failure while the provider
+fails. But some servers answer one row so for ever, for its size or for what is in it, and say nothing of it. By chance
+a row is kept out `times` times in a row as rarely as
 
     share ** times
 
-where `share` is how often one is refused that is let through in the end: refusals that turned out to be of that kind,
-of all that was let through since the row was refused first. A limit that is reached refuses many rows, which are let
-through later, so that the share is large. Where nothing was let through since, nothing is known.
+where `share` is how often one is kept out that is let through in the end: failures that turned out to be of that kind,
+of all that was let through since the row's first. A limit that is reached, or an outage, keeps out many rows, which are
+let through later, so that the share is large. Where nothing was let through since, nothing is known.
 """
 
 from dataclasses import dataclass
 
-_ALONE = 1e-3  # rarer: its refusals tell nobody of a limit
+_ALONE = 1e-3  # rarer: it tells nothing of the provider
 _OWN = 1e-9  # rarer: not by chance, in any run
 _WINDOW_S = 75.0  # limits are of a minute: what was let through together with the row tells something by then
 _MOST_ROWS = 10_000
@@ -33,7 +34,7 @@ class _Refused:
 
 
 class Singled:
-    """The rows that one provider has refused for want of room, and has not let through since, as one worker sees them.
+    """The rows that one provider has kept out, and has not let through since, as one worker sees them.
 
     rows: by number. What becomes of them is to be told, by `passed` or `forget`.
     """
@@ -44,10 +45,10 @@ class Singled:
         self._passed = 0  # of rows that were let through in the end
 
     def __repr__(self) -> str:
-        return f"<{len(self.rows)} rows refused for want of room>"
+        return f"<{len(self.rows)} rows kept out>"
 
     def refused(self, row: int, now: float, *, answers: int, in_flight: int) -> tuple[bool, int]:
-        """Count a refusal of the row; returns whether it speaks for the row alone, and how many attempts it has spent.
+        """Count that the row was kept out; returns whether that is its own, and how many attempts it has spent.
 
         answers: valid replies to all rows so far. in_flight: requests now.
         """

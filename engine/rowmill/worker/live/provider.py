@@ -242,12 +242,13 @@ class Provider:
         self._allow()
         return True
 
-    def no_room(self, row: int, failure: Failure, now: float) -> tuple[bool, int]:
-        """Count that there was no room for a row; returns whether that is the row's own, and attempts it has spent."""
-        limited = failure.fault is not faults.OVERLOADED
-        alone, spent = self.standing.no_room(
+    def kept_out(self, row: int, failure: Failure, now: float) -> tuple[bool, int]:
+        """Count a failure that may be the provider's; returns whether it is the row's, and attempts it has spent."""
+        limited = failure.fault is faults.RATE_LIMITED or failure.fault is faults.SLOW_DOWN
+        alone, spent = self.standing.kept_out(
             row, now, answers=self._answered, in_flight=self.in_flight, limited=limited
         )
+        alone &= not self.failing  # a probe's result is awaited
         self.sums.limited += alone and limited
         return alone, spent
 

@@ -195,8 +195,8 @@ class Settler:
             self.tally.failed(fault.name, seen)
         failure = redacted(failure, provider.secrets)
         alone, spent = False, 0
-        if fault in faults.NO_ROOM:
-            alone, spent = provider.no_room(job.index, failure, now)
+        if fault.unhealthy or fault in faults.NO_ROOM:
+            alone, spent = provider.kept_out(job.index, failure, now)
         elif failure.status is not None:
             provider.standing.let_through(job.index)
         if not alone and provider.failed(failure, job.started, now):
@@ -234,14 +234,14 @@ class Settler:
     def _try_again(self, job: Job, provider: Provider, failure: Failure, now: float, *, spent: int) -> None:
         """Put the row back until its next try, unless it has had them all. `spent`: attempts by refusals of its own."""
         fault = failure.fault
-        if fault.spends_attempt and not provider.failing:
+        if not fault.spends_attempt:
+            job.attempts += spent
+        elif spent or not provider.failing:
             job.attempts += 1
-        job.attempts += spent
         age_s = self._gaps.age_s(job.first, now)
         wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=age_s, own=spent > 0)
         if wait is None or job.ends_with(fault):
-            if fault in faults.NO_ROOM:
-                provider.standing.ended(job.index)
+            provider.standing.ended(job.index)
             self._endings.fail(job, provider, failure, now)
             return
         self._counters.maybe_billed_twice += failure.maybe_billed

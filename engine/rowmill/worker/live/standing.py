@@ -123,19 +123,19 @@ class Standing:
         self._unheard.refused(started)
         self.asks = True
 
-    def no_room(self, row: int, now: float, *, answers: int, in_flight: int, limited: bool) -> tuple[bool, int]:
-        """Hear that there was no room for a row; see `flow.limits.singled`. `limited`: by a 429."""
+    def kept_out(self, row: int, now: float, *, answers: int, in_flight: int, limited: bool) -> tuple[bool, int]:
+        """Hear of a failure that may be the provider's; see `flow.limits.singled`. `limited`: it was a 429."""
         self.asks = True
         alone, spent = self._singled.refused(row, now, answers=answers, in_flight=in_flight)
         self._own += alone and limited
         return alone, spent
 
     def let_through(self, row: int) -> None:
-        """Hear that there was room for a row, whatever has become of it then."""
+        """Hear that the provider was well for a row, whatever has become of it then."""
         self._singled.passed(row)
 
     def ended(self, row: int) -> None:
-        """Hear that a row has failed for want of room."""
+        """Hear that a row has failed for good."""
         self._singled.forget(row)
 
     def failed(self, failure: Failure, now: float, *, counts: bool) -> bool:
