@@ -6,6 +6,7 @@ from pathlib import Path
 from rowmill.core.errors import MachineError
 from rowmill.ipc.messages import ClaimsAnswer, ClaimsAsk
 from rowmill.store.cache.claims import Claim, Claims
+from rowmill.store.cache.ended_requests import EndedRequests
 from rowmill.store.cache.shared_results import encode
 
 
@@ -15,6 +16,7 @@ class SharedRequests:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._claims: dict[int, Claims] = {}
+        self._ended = EndedRequests(directory)  # of all of them: else each worker's results would be open for each
         self._turn = threading.Lock()  # of the threads here; the claims' own lock is of processes
 
     def ask(self, claimant: int, ask: ClaimsAsk) -> ClaimsAnswer | None:
@@ -22,7 +24,7 @@ class SharedRequests:
         with self._turn:
             claims = self._claims.get(claimant)
             if claims is None:
-                claims = self._claims[claimant] = Claims(self._directory, claimant)
+                claims = self._claims[claimant] = Claims(self._directory, claimant, self._ended)
             if not claims.try_lock():  # all that use them are here
                 raise MachineError(f"{self._directory} is in use by another process: end that, then run again")
             try:
@@ -46,3 +48,5 @@ class SharedRequests:
             claims = self._claims.pop(claimant, None)
             if claims is not None:
                 claims.close()
+            if not self._claims:
+                self._ended.close()

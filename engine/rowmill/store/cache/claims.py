@@ -38,19 +38,17 @@ from pathlib import Path
 from struct import Struct
 
 import msgspec
-from zlib_ng.zlib_ng import crc32
 
 from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 from rowmill.core.wire import Answer, Failure
 from rowmill.store import durable
-from rowmill.store.cache.shared_results import decode
+from rowmill.store.cache import ended_requests
+from rowmill.store.cache.ended_requests import EndedRequests
 from rowmill.store.cache.slots import SlotFile, put
 
 _PLACE = Struct("<IIQ")  # incarnation, bytes of the result (0: being asked), its offset in the incarnation's file
-_LOCK, _RESULTS = "turn", "ends-"  # names on the disk, which runs begun by earlier versions have
-_CRC = Struct("<I")  # before each result: of its key and itself
-_LARGEST = 1 << 40  # bytes; a place beyond that is none
+_LOCK = "turn"  # a name on the disk, which runs begun by earlier versions have
 _FIRST_SLOTS = 1 << 17  # of the first file: 4 MiB
 _GROWTH = 4
 _VOID = 0xFFFF_FFFF  # an incarnation that nobody has: the claim was given back
@@ -88,7 +86,7 @@ def begin_session(directory: Path, floor: int = 0, *, fresh: bool = True) -> int
             private_files.make_directory(directory)
             first = 0
         else:
-            first = 1 + max((int(path.name.removeprefix(_RESULTS)) for path in _results(directory)), default=-1)
+            first = 1 + max(ended_requests.incarnations(directory), default=-1)
         for name, data in ((_LOCK, b""), ("dead", b""), ("session", msgspec.json.encode(_Session(boot, first, floor)))):
             with os.fdopen(private_files.make_file(directory / name), "wb") as file:
                 file.write(data)
@@ -103,10 +101,6 @@ def _session(directory: Path) -> _Session | None:
         return msgspec.json.decode((directory / "session").read_bytes(), type=_Session)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-
-
-def _results(directory: Path) -> list[Path]:
-    return [path for path in directory.glob(f"{_RESULTS}*") if path.name.removeprefix(_RESULTS).isdecimal()]
 
 
 def forget(directory: Path, incarnation: int) -> None:
@@ -132,14 +126,16 @@ class Claims:
     machine are raised as `MachineError`.
     """
 
-    def __init__(self, directory: Path, incarnation: int) -> None:
+    def __init__(self, directory: Path, incarnation: int, ended: EndedRequests | None = None) -> None:
+        """Open them. `ended`: reads the results, where several of a process share it, and somebody else closes it."""
         self._directory = directory
         self._incarnation = incarnation
         self._mine = _PLACE.pack(incarnation, 0, 0)
         self._dead = {_VOID}
         self._slot_files: list[SlotFile] = []
         self._places: dict[bytes, tuple[int, int]] = {}  # key -> descriptor and offset of its place
-        self._results: dict[int, int] = {}  # incarnation -> descriptor of its results
+        self._ended = EndedRequests(directory) if ended is None else ended
+        self._shared = ended is not None
         self._files: list[int] = []
         try:
             with _machine_errors(self._directory):
@@ -148,7 +144,7 @@ class Claims:
                 self._first = session.first
                 self._lock = self._open(_LOCK, os.O_RDWR)
                 self._dead_file = self._open("dead", os.O_RDONLY)
-                self._own_results = self._open(f"{_RESULTS}{incarnation:06d}", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+                self._own_results = self._open(ended_requests.name(incarnation), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         except MachineError:
             self.close()
             raise
@@ -192,7 +188,7 @@ class Claims:
         places = []
         written = []
         for key, result in results:
-            record = _CRC.pack(crc32(result, crc32(key))) + result
+            record = ended_requests.record(key, result)
             places.append((key, _PLACE.pack(incarnation, len(record), at)))
             at += len(record)
             written.append(record)
@@ -214,6 +210,8 @@ class Claims:
         for fd in self._files:
             os.close(fd)
         self._files.clear()
+        if not self._shared:
+            self._ended.close()
 
     def _open(self, name: str, flags: int) -> int:
         fd = private_files.opened(self._directory / name, flags)
@@ -263,7 +261,7 @@ class Claims:
 
     def _state(self, key: bytes, place: bytes, *, claiming: bool) -> Claim | Answer | Failure:
         incarnation, size, offset = _PLACE.unpack(place)
-        result = self._result(key, incarnation, size, offset) if size else None
+        result = self._ended.read(key, incarnation, size, offset) if size else None
         if result is not None:
             del self._places[key]
             return result
@@ -274,22 +272,6 @@ class Claims:
             return Claim.FREE
         put(self._mine, self._places[key])
         return Claim.HELD
-
-    def _result(self, key: bytes, incarnation: int, size: int, offset: int) -> Answer | Failure | None:
-        """Return what came of a key; None where what lies there is not that."""
-        try:
-            data = os.pread(self._results_of(incarnation), min(size, _LARGEST), min(offset, _LARGEST))
-            if data[: _CRC.size] != _CRC.pack(crc32(data[_CRC.size :], crc32(key))):
-                return None
-            return decode(data[_CRC.size :])
-        except (OSError, msgspec.MsgspecError):
-            return None
-
-    def _results_of(self, incarnation: int) -> int:
-        fd = self._results.get(incarnation)
-        if fd is None:
-            fd = self._results[incarnation] = self._open(f"{_RESULTS}{incarnation:06d}", os.O_RDONLY)
-        return fd
 
 
 @contextmanager
