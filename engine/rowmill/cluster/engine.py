@@ -1,6 +1,7 @@
 """Ray, as the driver uses it: the cluster, its nodes, an actor on each. The only place that knows Ray's interface."""
 
 import asyncio
+import hashlib
 import io
 import logging
 import platform
@@ -23,22 +24,28 @@ from rowmill.core.version import __version__
 _CONNECT_S = 5.0
 _PACKAGE = Path(__file__).parents[1]
 
-# What a node is asked first, by value: there may be no Rowmill on it. Where it has none it is given the driver's.
+# What a node is asked first, by value: there may be no Rowmill on it. Where it has none it is given the driver's, which
+# stays for others that ask for the very same. The directory for temporary files is everybody's: what lies there under
+# that name is used only where nobody else can have written it.
 _PROBE = """
 def probe(version, name, package):
-    import importlib.util, io, os, platform, sys, tempfile, zipfile
+    import importlib.util, io, os, platform, stat, sys, tempfile, zipfile
     found, where = None, ""
     if importlib.util.find_spec("rowmill") is not None:
         from rowmill.core.version import __version__ as found
     elif package is not None:
-        where = os.path.join(tempfile.gettempdir(), name)
-        if not os.path.exists(where):
+        where = os.path.join(tempfile.gettempdir(), name + "-" + str(os.getuid()))
+        def ours():
+            there = os.lstat(where)
+            return stat.S_ISDIR(there.st_mode) and there.st_uid == os.getuid() and not there.st_mode & 0o022
+        if not os.path.lexists(where) or not ours():
             made = tempfile.mkdtemp(prefix=name)
             zipfile.ZipFile(io.BytesIO(package)).extractall(made)
             try:
                 os.rename(made, where)
             except OSError:
-                pass
+                if not ours():
+                    where = made
         sys.path.insert(0, where)
         found = version
     lacking = []
@@ -168,7 +175,7 @@ class Engine:
             scheduling_strategy=there, num_cpus=0, max_retries=0, **({"runtime_env": dict(env)} if env else {})
         )
         package = self._packed()
-        name = f"rowmill-{__version__}-{len(package)}"
+        name = f"rowmill-{__version__}-{hashlib.sha256(package).hexdigest()[:16]}"
         python, version, path, lacking = await probe.remote(__version__, name, package)
         ours = platform.python_version()
         if python.split(".")[:2] != ours.split(".")[:2]:
