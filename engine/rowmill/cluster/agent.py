@@ -129,7 +129,7 @@ class Agent:
                 try:
                     self._do(item, behind_s)
                 except (OSError, RowmillError) as error:
-                    self.tell_up(Told([f"{told(error, self._directory.log)}"]), pressing=True)
+                    self._tell_trouble(error)
                     if isinstance(item, Tell | Begin):
                         self._kill(item.worker)
 
@@ -183,13 +183,16 @@ class Agent:
         if pressing or self._up_bytes >= _LARGE:
             self._pressing.set()
 
+    def _tell_trouble(self, error: Exception) -> None:
+        self.tell_up(Told([str(told(error, self._directory.log))]), pressing=True)
+
     def _on_pipe(self, number: int) -> None:
         worker = self._workers[number]
         try:
             if worker.read():
                 return
         except (OSError, RowmillError) as error:  # what it has written cannot be read: it would wait for ever
-            self.tell_up(Told([f"{told(error, self._directory.log)}"]))
+            self._tell_trouble(error)
             self._kill(number)
             return
         asyncio.get_running_loop().remove_reader(worker.child.pipe.fileno())
@@ -226,7 +229,7 @@ class Agent:
                 try:
                     self._measure(process, now)
                 except Exception as error:  # noqa: BLE001 - its driver is to be listened for whatever happens here
-                    self.tell_up(Told([str(told(error, self._directory.log))]))
+                    self._tell_trouble(error)
 
     def _measure(self, process: psutil.Process, now: float) -> None:
         lags = {number: worker.lag_ms for number, worker in self._workers.items() if worker.beats}
@@ -252,7 +255,7 @@ class Agent:
             with self._directory.log.open("rb") as file:
                 file.seek(self._logged)
                 text = file.read(_LARGE)
-        except FileNotFoundError:
+        except OSError:  # there is none, or no file can be opened: a tick later
             return
         if text:
             self._logged += len(text)
