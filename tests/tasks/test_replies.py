@@ -45,8 +45,15 @@ def test_an_error_beside_a_choice_is_believed(api: Any) -> None:
 def test_gzip_that_no_header_declares_is_read_as_far_as_replies_are(monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps(WHOLE[Chat]).encode()
     parts = gzip.compress(body[:20]) + gzip.compress(body[20:])
-    for packed in (gzip.compress(body), gzip.compress(gzip.compress(body)), parts):
+    many = b"".join(gzip.compress(body[at : at + 1]) for at in range(len(body)))
+    for packed in (gzip.compress(body), gzip.compress(gzip.compress(body)), parts, many):
         assert Chat.parse(packed).output == b'"fine"'
+    inmost = body
+    for _ in range(5):
+        inmost = gzip.compress(inmost)
+    for packed in (inmost, gzip.compress(b"") * 300_000 + gzip.compress(body)):  # a whole minute, if not given up
+        with pytest.raises(BadReply, match="no chat completion"):
+            Chat.parse(packed)
     with pytest.raises(BadReply, match="no chat completion"):
         Chat.parse(gzip.compress(body)[:-9])
     monkeypatch.setattr(mended, "_MOST", len(body) - 1)

@@ -12,6 +12,10 @@ from collections.abc import Sequence
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ZLIB = frozenset({b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"})
 _LOOKED_AT = 100  # bytes that tell text
+_LAYERS = 4  # of compression, one around the other; there are files that hold themselves
+_PARTS = 10_000  # one behind the other; a reply has one
+_PIECE = 1 << 13  # bytes that are given to zlib at once
+_TOO_OFTEN = "the reply is compressed over and over"
 _NAMES = {"br": "brotli", "brotli": "brotli", "zstd": "zstd", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 
 
@@ -21,6 +25,8 @@ def unpacked(body: bytes, most: int, names: Sequence[str] = ()) -> bytes:
     names: the codings that its headers name, the last one first. Raises ValueError in words for the user where it is
     compressed by something else, or broken so that nothing of it can be read.
     """
+    if len(names) > _LAYERS:
+        raise ValueError(_TOO_OFTEN)
     for name in names:
         if (codec := _by_bytes(body)) is not None:
             body = _decompressed(body, codec, most)
@@ -30,8 +36,12 @@ def unpacked(body: bytes, most: int, names: Sequence[str] = ()) -> bytes:
             body = _decompressed(body, codec, most)
         else:
             raise ValueError(f"the reply is compressed by {name!r}, which nobody asked for and nothing here reads")
+    layers = 0
     while len(body) <= most and (codec := _by_bytes(body)) is not None:  # more often than it says
+        if layers == _LAYERS:
+            raise ValueError(_TOO_OFTEN)
         body = _decompressed(body, codec, most)
+        layers += 1
     return body
 
 
@@ -73,19 +83,28 @@ def _decompressed(body: bytes, codec: str, most: int) -> bytes:
 
 def _inflated(body: bytes, most: int, bits: int) -> bytes:
     """Return what zlib reads of it, one part behind the other. Raises ValueError where it is cut off."""
-    found = b""
-    while body and len(found) <= most:
-        reader = zlib.decompressobj(bits)
+    found = bytearray()
+    unread = memoryview(body)
+    reader = None
+    parts = 0
+    while unread and len(found) <= most:
+        if parts == _PARTS:
+            raise ValueError("the reply is compressed in more parts than any reply is")
+        reader = reader or zlib.decompressobj(bits)
+        piece = unread[:_PIECE]  # what stands behind each of many small parts is copied with it
         try:
-            found += reader.decompress(body, most + 1 - len(found))
+            found += reader.decompress(piece, most + 1 - len(found))
         except zlib.error:
-            if not found or body[:2] == _GZIP:
+            if not parts or unread[:2] == _GZIP:
                 raise
-            break  # what stands behind a whole part is no part
-        if not reader.eof and len(found) <= most:
-            raise ValueError("the reply is compressed, and cut off")
-        body = reader.unused_data
-    return found
+            return bytes(found)  # what stands behind a whole part is no part
+        unread = unread[len(piece) - len(reader.unconsumed_tail) - len(reader.unused_data) :]
+        if reader.eof:
+            reader = None
+            parts += 1
+    if reader is not None and len(found) <= most:
+        raise ValueError("the reply is compressed, and cut off")
+    return bytes(found)
 
 
 def _by_arrow(body: bytes, codec: str, most: int) -> bytes:
