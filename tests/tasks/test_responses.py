@@ -127,3 +127,31 @@ def test_what_is_no_reply_says_why(body: bytes, reason: str) -> None:
     with pytest.raises(BadReply) as error:
         parse(body)
     assert str(error.value).startswith(reason)
+
+
+@pytest.mark.parametrize("output", [{}, {"output": None}, {"output": []}, {"output": {}}])
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "expired", "in_progress", "queued"])
+def test_a_response_without_output_is_an_empty_reply_that_says_how_it_stands(output: Any, status: str) -> None:
+    body: dict[str, Any] = {"object": "response", "status": status, "usage": USAGE, **output}
+    says = "a response without text" if status == "completed" else f"a response that is {status}: no more is told"
+    with pytest.raises(EmptyReply, match=f"^{says}$"):
+        parse(json.dumps({**body, "error": None}).encode())
+    if status != "completed":
+        for error in ({"code": "odd", "message": "broke"}, "broke"):
+            with pytest.raises(EmptyReply, match=f"^a response that is {status}: broke$"):
+                parse(json.dumps({**body, "error": error}).encode())
+
+
+def test_one_that_was_cut_before_anything_was_put_out_is_a_result_if_it_says_why() -> None:
+    cut = {"object": "response", "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    assert parse(json.dumps(cut).encode()).finish_reason == b'"length"'
+    with pytest.raises(EmptyReply):
+        parse(b'{"object": "response", "status": "incomplete"}')
+
+
+def test_a_text_or_one_item_in_the_place_of_the_output_is_taken_and_nothing_else_is_a_response() -> None:
+    for output in ("fine", said(text("fine"))):
+        assert parse(json.dumps({"output": output}).encode()).output == b'"fine"'
+    for body in (b'{"id": "x"}', b'{"object": "response", "output": 5}'):
+        with pytest.raises(BadReply, match="^no response: its output is none|^no response: it has no output"):
+            parse(body)

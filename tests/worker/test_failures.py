@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput, InvalidRow
-from rowmill.core.wire import Answer, Failure
+from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.transport import faults
-from rowmill.worker.failures import failure_of, may_be_one_row, redacted, told
+from rowmill.worker.failures import failure_in, failure_of, may_be_one_row, redacted, told
 
 ANSWER = Answer(b'"as it came"', b'"stop"', b'"m"', b"null", 10, 7)
 
@@ -80,3 +80,23 @@ def test_what_is_wrong_with_a_reply_is_told_without_the_key() -> None:
     shown = told(InvalidOutput("the member 'sk-1234567' is not allowed", answer), ("sk-1234567",))
     assert str(shown) == "the member '[redacted]' is not allowed"
     assert shown.answer is answer, "it was paid for"
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("server_error", "server_error"),
+        ("rate_limit_exceeded", "rate_limited"),
+        ("invalid_prompt", "content_filter"),
+        ("context_length_exceeded", "context_length"),
+        ("invalid_image_url", "invalid_request"),
+        ("image_content_policy_violation", "content_filter"),
+        ("vector_store_timeout", "timeout"),
+        ("of_no_known_kind", "empty_reply"),
+    ],
+)
+def test_a_whole_reply_without_an_answer_is_classified_by_the_error_that_it_holds(code: str, fault: str) -> None:
+    body = msgspec.json.encode({"object": "response", "status": "failed", "error": {"code": code, "message": "broke"}})
+    found = failure_in(EmptyReply("a response that is failed: broke"), Reply(200, body, lambda _: None))
+    assert (found.fault.name, found.status) == (fault, 200)
+    assert "broke" in found.message

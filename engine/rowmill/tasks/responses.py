@@ -19,6 +19,8 @@ from rowmill.tasks.rows import encode
 
 _REASONS = {"max_output_tokens": b'"length"', "content_filter": b'"content_filter"'}
 _NO_TEXT = "a response without text"
+_NO_MORE = "no more is told"
+_UNTOLD = (None, "", "null")
 
 
 class _OutputPart(msgspec.Struct, gc=False):
@@ -45,6 +47,14 @@ class _ResponsesReply(Outside, gc=False, kw_only=True):
     output_text: Any = None  # of servers that have no items, or beside them
 
 
+class _OddReply(Outside, gc=False, kw_only=True):
+    output: msgspec.Raw = NULL
+    object: Any = None
+    status: str | None = None
+    incomplete_details: _Incomplete | None = None
+    output_text: Any = None
+
+
 class Responses(Api):
     """The API as tasks know it."""
 
@@ -69,18 +79,38 @@ class Responses(Api):
         try:
             response = decoded(_decode, body, "response")
         except BadReply:
-            if b'"choices"' not in body:
-                raise
-            return chat.parse(body)  # a server that answers as a chat, wherever it was asked
+            if b'"choices"' in body:
+                return chat.parse(body)  # a server that answers as a chat, wherever it was asked
+            response = _read_odd(body)
         if response.status not in (None, "completed", "incomplete"):
-            told = decoded_object(bytes(response.error)).get("message") or "no more is told"
-            raise BadReply(f"a response that is {response.status}: {told}")
+            error = bytes(response.error)
+            told = decoded_object(error).get("message") if error[:1] == b"{" else error.strip(b'"').decode()
+            raise EmptyReply(f"a response that is {response.status}: {told if told not in _UNTOLD else _NO_MORE}")
         error = bytes(response.error)
         if is_error(response.error) and (error[:1] != b"{" or any(decoded_object(error).values())):
             raise BadReply(ERROR_BESIDE)
         output, finish_reason = _output(response)
         usage = bytes(response.usage)
         return Answer(output, finish_reason, bytes(response.model), usage, *counted(usage))
+
+
+def _read_odd(body: bytes) -> _ResponsesReply:
+    """Read a reply that is no response as it is: without output, or with a text or one item in its place."""
+    odd = decoded(_decode_odd, body, "response")
+    output = bytes(odd.output)
+    if output == b"null" and odd.status is None and odd.object != "response" and not isinstance(odd.output_text, str):
+        raise BadReply("no response: it has no output")
+    read = _ResponsesReply(
+        output=None, status=odd.status, incomplete_details=odd.incomplete_details, output_text=odd.output_text,
+        model=odd.model, usage=odd.usage, error=odd.error,
+    )  # fmt: skip
+    if output[:1] == b'"':
+        read.output_text = decoded(_decode_text, output, "response")
+    elif output[:1] == b"{" and output != b"{}":
+        read.output = [odd.output]
+    elif output not in (b"null", b"{}"):
+        raise BadReply("no response: its output is none")
+    return read
 
 
 def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:
@@ -122,7 +152,7 @@ def _output(response: _ResponsesReply) -> tuple[bytes, bytes]:
         raise Declined(refusal)
     if hosted:
         return b"[%b]" % b",".join(hosted), reason
-    if not incomplete:
+    if not incomplete or (reason == b"null" and not response.output):
         thought = "".join(texts_in(decoded_object(each) if isinstance(each, bytes) else each) for each in thoughts)
         if thought:
             raise EmptyReply(f"{_NO_TEXT}: only reasoning, of {len(thought)} characters", encode(thought))
@@ -168,6 +198,7 @@ def _reason(response: _ResponsesReply) -> bytes:
 
 
 _decode = msgspec.json.Decoder(_ResponsesReply).decode
+_decode_odd = msgspec.json.Decoder(_OddReply).decode
 _decode_item = msgspec.json.Decoder(_OutputItem).decode
 _decode_message = msgspec.json.Decoder(_OutputMessage).decode
 _decode_text = msgspec.json.Decoder(str).decode

@@ -137,6 +137,7 @@ FILTER_CODES = frozenset(
         "content_policy_violation",
         "cyber_policy_violation",
         "data_inspection_failed",
+        "image_content_policy_violation",
         "invalid_prompt",
         "responsibleaipolicyviolation",
         "1301",
@@ -243,14 +244,18 @@ def duration(text: str) -> float | None:
 _STATUS_WORDS = (
     (429, {"ratelimitexceeded", "ratelimit", "ratelimited", "toomanyrequests", "resourceexhausted", "throttling"}),
     (503, {"overloaded", "engineoverloaded", "serviceunavailable", "unavailable", "modelnotready", "nocapacity"}),
-    (504, {"timeout", "deadlineexceeded", "upstreamtimeout", "gatewaytimeout", "requesttimeout"}),
+    (504, {"timeout", "deadlineexceeded", "upstreamtimeout", "gatewaytimeout", "requesttimeout",
+           "vectorstoretimeout"}),
     (401, {"authentication", "unauthenticated", "unauthorized", "invalidapikey"}),
     (404, {"notfound", "modelnotfound"}),
     (403, {"permission", "permissiondenied", "forbidden"}),
     (413, {"requesttoolarge"}),
     (500, {"server", "internal", "internalserver", "api", "upstream", "provider", "badgateway"}),
-    (400, {"invalidrequest", "badrequest", "invalidargument", "validation"}),
-)
+    (400, {"invalidrequest", "badrequest", "invalidargument", "validation", "invalidprompt", "invalidimage",
+           "invalidimageformat", "invalidbase64image", "invalidimageurl", "invalidimagemode", "imagetoolarge",
+           "imagetoosmall", "imageparse", "imagefiletoolarge", "unsupportedimagemediatype", "emptyimagefile",
+           "failedtodownloadimage", "imagefilenotfound"}),  # a response's that has failed
+)  # fmt: skip
 _SEPARATORS = re.compile(r"[\s_.-]+")
 _LAST_WORD = re.compile(r"(?:error|exception)$")
 _TOO_MANY = _any(r"too many requests", r"rate.?limit (?:is |was |has been )?(?:reached|exceeded|hit)")

@@ -12,7 +12,7 @@ import msgspec
 
 from rowmill.core.errors import BadReply, Declined, DeepReply, EmptyReply, InvalidOutput, InvalidRow
 from rowmill.core.plain_text import clipped
-from rowmill.core.wire import Failure
+from rowmill.core.wire import Failure, Reply
 from rowmill.transport import faults
 from rowmill.transport.foreign_words import cleaned
 
@@ -45,6 +45,17 @@ def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: 
     # The work was done and will be done again: this one is certain to be billed twice.
     fault = faults.REPLY_TOO_LARGE if isinstance(error, DeepReply) else faults.BAD_REPLY
     return Failure(fault=fault, message=str(error), status=status, maybe_billed=True)
+
+
+def failure_in(error: BadReply | Declined, reply: Reply) -> Failure:
+    """Return the failure of a 2xx reply of which a task has raised this: the error that it holds, where that is known.
+
+    Of a whole reply without an answer an error of no known kind says no more than that it is one.
+    """
+    within = faults.inside(reply) if isinstance(error, BadReply) else None
+    if within is None or (isinstance(error, EmptyReply) and within.fault is faults.BAD_REPLY):
+        return failure_of(error, reply.status)
+    return within
 
 
 def redacted(failure: Failure, secrets: Iterable[str]) -> Failure:

@@ -12,7 +12,7 @@ from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker.batch.results import RequestResult
 from rowmill.worker.defects import defect
-from rowmill.worker.failures import failure_of, redacted, told
+from rowmill.worker.failures import failure_in, redacted, told
 
 SERVER_ERROR = faults.TABLE["server_error"]
 NO_RESULT = "the batch brought no result for this row"
@@ -55,8 +55,7 @@ def _read(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...]
     except InvalidOutput as invalid:
         return priced([told(invalid, secrets)])
     except (BadReply, Declined) as error:
-        within = faults.inside(reply) if isinstance(error, BadReply) else None
-        failure = redacted(within or failure_of(error, result.status), secrets)
+        failure = redacted(failure_in(error, reply), secrets)
         return Verdict(failure, paid(result.body), paid(result.body))
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from rowmill.core.amounts import Spent
 from rowmill.core.counts import Counters
-from rowmill.core.errors import BadReply, Declined, EmptyReply, InvalidOutput
+from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.flow.retry import RetryPolicy
 from rowmill.ipc.messages import RateLimited, ToSupervisor, Tripped
@@ -20,7 +20,7 @@ from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker import packs
-from rowmill.worker.failures import failure_of, redacted, told
+from rowmill.worker.failures import failure_in, failure_of, redacted, told
 from rowmill.worker.job import Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.endings import Endings
@@ -111,11 +111,11 @@ class Settler:
             except InvalidOutput as invalid:
                 wrong, answer = invalid, invalid.answer
             except (Declined, BadReply) as error:
-                within = None if isinstance(error, Declined) else faults.inside(reply)
-                if within is None and isinstance(error, Declined | EmptyReply):
+                failure = failure_in(error, reply)
+                if isinstance(error, Declined) or failure.fault is faults.EMPTY_REPLY:
                     provider.declined(_paid(job, provider, reply.body))
                     counted = True
-                self._fail(job, provider, within or failure_of(error, reply.status), now)
+                self._fail(job, provider, failure, now)
                 return
             if not 0 < answer.prompt_tokens + answer.completion_tokens <= USUAL_TOKENS:
                 answer, results = _possible(job, provider, answer, results)
