@@ -1,6 +1,7 @@
 """What supervisor and workers say to each other: small values over one pipe a worker, never a row.
 
-A message is a MessagePack-encoded tagged Struct, and always small enough that a pipe takes it whole.
+A message is a MessagePack-encoded tagged Struct, and small enough that a pipe takes it whole, but for the results of
+shared requests, which pass between a worker on a node and its agent.
 """
 
 from multiprocessing.connection import Connection
