@@ -26,6 +26,7 @@ from rowmill.files import remote
 from rowmill.ipc.messages import Assign, ClaimsAnswer, ClaimsAsk, Leases
 from rowmill.store import durable
 from rowmill.store.in_flight import BoardReading, read_board
+from rowmill.supervisor import session_parts
 from tests.cluster.conftest import ROWS, Home, Machine, Machines, Witness
 from tests.watcher import Watcher
 
@@ -429,3 +430,23 @@ def test_what_nodes_cannot_read_as_it_was_planned_is_carried(
     assert objects.run_on(machines, url, watcher) > 0
     assert home.output.read_bytes() == expected
     assert 1 <= len(watcher.told("cannot read the input itself (")) <= 2
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_the_cluster_is_let_go_of_once_also_where_a_session_cannot_begin(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch, *, begins: bool
+) -> None:
+    closed: list[Machines] = []
+    monkeypatch.setattr(Machines, "close", lambda machines: closed.append(machines))
+    config = home.config(simulate().url)
+    if begins:
+        home.run_on(Machines(1), config)
+    else:
+
+        def broken(*_: object, **__: object) -> Any:
+            raise MachineError("cannot read the disk")
+
+        monkeypatch.setattr(session_parts, "Monitor", broken)
+        with pytest.raises(MachineError, match="cannot read the disk"):
+            home.run_on(Machines(1), config)
+    assert len(closed) == 1

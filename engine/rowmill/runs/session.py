@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -117,21 +117,21 @@ def _run(
             sessions = [*before, *found.sessions]
             phases = _phases(prepared)
             for mode in phases:
-                cluster = _cluster(config, mode, log)
-                parts = SessionParts(
-                    prepared,
-                    log,
-                    mode=mode,
-                    slots=seen.concurrency,
-                    notices=seen.lines,
-                    earlier=sessions,
-                    billed=found.billed if mode == phases[0] else 0,
-                    before=None if earlier is None or retry or salvage else earlier.totals,
-                    salvage=salvage,
-                    retry=retry and mode == phases[0],
-                    embedded=embedded(config),
-                    cluster=cluster,
-                )
+                with _cluster(config, mode, log) as cluster:
+                    parts = SessionParts(
+                        prepared,
+                        log,
+                        mode=mode,
+                        slots=seen.concurrency,
+                        notices=seen.lines,
+                        earlier=sessions,
+                        billed=found.billed if mode == phases[0] else 0,
+                        before=None if earlier is None or retry or salvage else earlier.totals,
+                        salvage=salvage,
+                        retry=retry and mode == phases[0],
+                        embedded=embedded(config),
+                        cluster=cluster,
+                    )
                 supervisor = Supervisor(parts)
                 session = supervisor.run()
                 log.log(f"ended with exit code {session.exit_code}")  # why stands above
@@ -154,19 +154,29 @@ def _run(
         return report, session
 
 
-def _cluster(config: Config, mode: Mode, log: "_Log") -> Cluster | None:
-    """Connect to the cluster on which the workers are to run, where there is one."""
+@contextmanager
+def _cluster(config: Config, mode: Mode, log: "_Log") -> Iterator[Cluster | None]:
+    """Connect to the cluster on which the workers are to run, where there is one.
+
+    The session lets go of it; where none can be made of it, this does.
+    """
     if not config.cluster.used:
-        return None
+        yield None
+        return
     if mode == "batch":
         log.log("cluster: batches are made on this machine, where one process keeps up with any provider")
-        return None
+        yield None
+        return
     from rowmill.cluster.driver import RayCluster  # who has no cluster need not load it
 
     cluster = RayCluster(config)
     if cluster.started:
         log.log("cluster: none is running; one was started on this machine, for this run")
-    return cluster
+    try:
+        yield cluster
+    except BaseException:
+        cluster.close()
+        raise
 
 
 def _seen_by_others(config: Config) -> Iterator[str]:
