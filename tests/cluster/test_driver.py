@@ -437,7 +437,11 @@ def test_the_cluster_is_let_go_of_once_also_where_a_session_cannot_begin(
     home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch, *, begins: bool
 ) -> None:
     closed: list[Machines] = []
-    monkeypatch.setattr(Machines, "close", lambda machines: closed.append(machines))
+
+    def close(machines: Machines) -> None:
+        closed.append(machines)
+
+    monkeypatch.setattr(Machines, "close", close)
     config = home.config(simulate().url)
     if begins:
         home.run_on(Machines(1), config)
