@@ -318,7 +318,8 @@ ACCOUNT = {
 DRIVE = """
 import asyncio, os, sys
 from rowmill.core.wire import Endpoint, Reply
-from rowmill.transport import open_transport
+from rowmill.transport import lazy_types, open_transport
+lazy_types.load_lazily()
 from rowmill.transport.endpoint import resolve
 from rowmill.transport.reply_size import LONGEST
 
