@@ -1,6 +1,7 @@
 """A Ray cluster on loopback, whose nodes come and go: each is a `ray start` of its own, ended by what started it."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -92,11 +94,21 @@ class RayNodes:
         self._folder = folder
         self.nodes: list[RayNode] = []
 
-    def add(self, cpus: int = 1) -> RayNode:
-        """Start a node, the first one as the head."""
+    def add(self, cpus: int = 1, *, python: Path | None = None, most: int = 0) -> RayNode:
+        """Start a node, the first one as the head.
+
+        python: of another environment that has Ray. most: an autoscaler of the head starts up to so many more, each
+        with two CPUs.
+        """
         port = self.address.rpartition(":")[2]
         own = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
-        program = Path(sys.executable).with_name("ray")
+        program = (python or Path(sys.executable)).with_name("ray")
+        environ = dict(os.environ)
+        if most:
+            scaling = self._folder / "autoscaler.json"
+            scaling.write_text(json.dumps(self._autoscaler(most)))
+            own.append(f"--autoscaling-config={scaling}")
+            environ |= {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
         with (self._folder / "ray.txt").open("ab") as log:
             process = subprocess.Popen(
                 [
@@ -112,6 +124,7 @@ class RayNodes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=environ,
                 start_new_session=True,
             )
         node = RayNode(process)
@@ -125,6 +138,27 @@ class RayNodes:
 
         until(up, "a node of Ray", _START_S)
         return node
+
+    def _autoscaler(self, most: int) -> dict[str, Any]:
+        """Return the configuration of one that starts nodes on this machine."""
+        lists = ("cluster_synced_files", "rsync_exclude", "rsync_filter", "initialization_commands", "setup_commands",
+                 "head_setup_commands", "worker_setup_commands", "head_start_ray_commands",
+                 "worker_start_ray_commands")  # fmt: skip
+        node = {"resources": {"CPU": 2, "object_store_memory": _STORE_BYTES}, "node_config": {}, "max_workers": most}
+        head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+        return {
+            "cluster_name": "proof",
+            "max_workers": most,
+            "provider": {"type": "fake_multinode", "gcs_address": self.address, "disable_node_updaters": True},
+            "auth": {},
+            "file_mounts": {},
+            "file_mounts_sync_continuously": False,
+            "available_node_types": {"ray.head.default": head, "small": {**node, "min_workers": 0}},
+            "head_node_type": "ray.head.default",
+            "upscaling_speed": 20,
+            "idle_timeout_minutes": 0.1,
+            **{name: [] for name in lists},
+        }
 
     def end(self) -> None:
         """End all nodes, the head last."""

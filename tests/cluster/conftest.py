@@ -129,6 +129,9 @@ class Machines:
 
     def __init__(self, count: int = 2, cpus: int = 1) -> None:
         self.all = [Machine(number, cpus) for number in range(count)]
+        self.asked: list[tuple[int, int]] = []  # nodes that an autoscaler was to bring, and workers of each
+        self.settles = True
+        self.comes = False
 
     def add(self) -> Machine:
         self.all.append(Machine(len(self.all), 1))
@@ -138,6 +141,17 @@ class Machines:
 
     def nodes(self) -> list[Node]:
         return [each.node for each in self.all]
+
+    def ask_for(self, nodes: int, workers: int) -> None:
+        self.asked.append((nodes, workers))
+
+    @property
+    def settled(self) -> bool:
+        self.asked.append((0, 0))
+        return self.settles
+
+    def awaited(self) -> bool:
+        return self.comes
 
     async def agent(self, node: Node, cpus: float, errand: bytes) -> Machine:
         [found] = [each for each in self.all if each.node.id == node.id]

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 import pytest
 
 from rowmill.cluster import driver, link
+from rowmill.cluster.engine import Node
 from rowmill.cluster.shared_requests import SharedRequests
 from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
 from rowmill.core.reports import Snapshot
@@ -454,3 +455,39 @@ def test_the_cluster_is_let_go_of_once_also_where_a_session_cannot_begin(
         with pytest.raises(MachineError, match="cannot read the disk"):
             home.run_on(Machines(1), config)
     assert len(closed) == 1
+
+
+class Autoscaler(Machines):
+    """A cluster without any node, until one is asked for; each takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.comes = self.brings = True
+        self._looks = 0
+
+    def nodes(self) -> list[Node]:
+        self._looks += 1
+        if self.brings and self._looks % 4 == 0 and self.asked and self.asked[-1][0] > 0:
+            self.add()
+        return super().nodes()
+
+
+def test_an_autoscaler_is_asked_for_the_nodes_that_a_run_would_use(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And waited for, as long as it is about to bring some."""
+    assert driver._START_S == 20.0
+    monkeypatch.setattr(driver, "_START_S", 0.2)
+    machines, watcher = Autoscaler(), Watcher()
+    home.run_on(machines, home.config(simulate(latency_ms=60).url, cluster={"nodes": 2}), watcher)
+    assert_whole(home)
+    assert len(machines.all) == 2
+    assert watcher.told("no node has room; waiting for one that the autoscaler starts") != []
+    wanted = [nodes for nodes, _ in machines.asked if nodes]
+    assert wanted == sorted(wanted, reverse=True)
+    assert {*wanted} == {2, 1}
+    machines = Autoscaler()
+    machines.comes, machines.brings = False, False
+    with pytest.raises(MachineError, match=r"no node of the cluster has 1 free CPUs \(no node is alive\): "):
+        home.run_on(machines, home.config("http://127.0.0.1:1/v1", output={"path": "other.jsonl"}))
+    assert {each for each in machines.asked if each[0]} == {(1, 2)}  # one, where no number is wanted

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from rowmill.cluster.clocks import boot_of_machine
+from rowmill.cluster.demand import Demand
 from rowmill.cluster.engine import Engine, Node
 from rowmill.cluster.link import Link
 from rowmill.cluster.records import Records
@@ -40,16 +41,26 @@ class RayCluster:
     workers: that there is room for on the nodes that are there when the run begins.
     """
 
-    def __init__(self, config: Config, clock: Callable[[], float] = monotonic) -> None:
-        """Connect, and wait a while for a node with room. Raises `ConfigError` and `MachineError`."""
+    def __init__(
+        self,
+        config: Config,
+        tell: Callable[[str], None] = lambda _line: None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Connect, and wait a while for a node with room. Raises `ConfigError` and `MachineError`.
+
+        `tell` takes what there is to be told meanwhile.
+        """
         self._config = config
         self._settings = config.cluster
         self._clock = clock
         with processes.signals_held():
             self._engine = Engine(self._settings)
         self.started = self._engine.started
+        self._rooms: list[int] = []  # workers of the nodes so far
+        self._demand = Demand(self._engine)
         try:
-            self.workers = sum(map(self._room, self._first_nodes()[: self._settings.nodes]))
+            self.workers = sum(map(self._room, self._first_nodes(tell)[: self._settings.nodes]))
         except BaseException:
             self._engine.close()
             raise
@@ -69,23 +80,49 @@ class RayCluster:
         self._closing: asyncio.Event | None = None
         self._began = 0.0
 
-    def _first_nodes(self) -> list[Node]:
-        until = self._clock() + _START_S
+    def _first_nodes(self, tell: Callable[[str], None]) -> list[Node]:
+        """Return the nodes that have room. Waits for a first one, and for one that an autoscaler brings."""
+        began = self._clock()
+        until = began + _START_S
         waiting = threading.Event()
+        told = False
         while True:
-            nodes = [node for node in self._engine.nodes() if self._room(node)]
-            if nodes:
+            there = self._engine.nodes()
+            nodes = [node for node in there if self._room(node)]
+            now = self._clock()
+            settled = self._demand.settled([node.id for node in there], now)
+            if nodes and settled:
                 return nodes
-            if self._clock() >= until:
+            if not nodes and settled:
+                self._demand.ask_for(self._missing(0), self._each)
+                if self._engine.awaited():
+                    until = min(now + _START_S, began + _PATIENCE_S)
+                    if not told:
+                        tell("cluster: no node has room; waiting for one that the autoscaler starts")
+                    told = True
+            if now >= until:
                 raise MachineError(self._no_room())
             waiting.wait(_LOOK_S)
+
+    def _missing(self, nodes: int) -> int:
+        """Return how many more nodes would be used than these: a first one, or as many as the configuration wants."""
+        return max(0, (self._settings.nodes or 1) - nodes)
+
+    @property
+    def _each(self) -> int:
+        """The workers that a node is asked for with: what the smallest one has room for, one where nobody knows."""
+        wanted = self._settings.workers_per_node
+        if wanted == "auto":
+            wanted = self._config.workers.count
+        return wanted if isinstance(wanted, int) else min(self._rooms, default=1)
 
     def _no_room(self) -> str:
         wanted = [f"{self._settings.cpus_per_worker:g} free CPUs"]
         wanted += [f"{amount:g} {name}" for name, amount in self._settings.resources.items()]
-        has = ", ".join(f"{node.name}: {node.free:g}" for node in self._engine.nodes()) or "no node is alive"
+        has = ", ".join(f"{node.name}: {node.free:g}" for node in self._engine.nodes())
+        has = f"CPUs free on {has}" if has else "no node is alive"
         return (
-            f"no node of the cluster has {' and '.join(wanted)} (CPUs free on {has}): end what uses them, lower "
+            f"no node of the cluster has {' and '.join(wanted)} ({has}): end what uses them, lower "
             "cluster.cpus_per_worker, or add a node"
         )
 
@@ -164,6 +201,7 @@ class RayCluster:
             nodes = await asyncio.to_thread(self._engine.nodes)
             now = self._clock()
             there = {node.id: node for node in nodes}
+            settled = await asyncio.to_thread(self._demand.settled, there, now)
             for number, task in list(tasks.items()):
                 if task.done():
                     del tasks[number]
@@ -175,12 +213,15 @@ class RayCluster:
                     link.leaving = True
                     self._put(f"node {node.name} is drained, and goes in {node.leaves_s:.0f} s")
                     self._put(Leaving(link, max(1.0, node.leaves_s - _AGAIN_S)))
-            for node in nodes:
+            for node in nodes if settled else ():
                 if node.id in tasks or now - tried.get(node.id, -math.inf) < _AGAIN_S or not self._room(node):
                     continue
                 if self._settings.nodes is not None and len(tasks) >= self._settings.nodes:
                     break
+                self._rooms.append(self._room(node))
                 tasks[node.id] = asyncio.create_task(self._use(node))
+            if settled:
+                await asyncio.to_thread(self._demand.ask_for, self._missing(len(tasks)), self._each)
             if self._links:
                 alone_since = now
             self._wait_for_nodes(now - alone_since, trying=bool(tasks))

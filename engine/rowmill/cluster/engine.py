@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import json
 import logging
 import platform
 import socket
@@ -22,12 +23,16 @@ from rowmill.core.plain_text import clipped, one_line
 from rowmill.core.version import __version__
 
 _CONNECT_S = 5.0
+_STATUS_S = 2
 _PACKAGE = Path(__file__).parents[1]
 
 # What a node is asked first, by value: there may be no Rowmill on it. Where it has none it is given the driver's, which
 # stays for others that ask for the very same. The directory for temporary files is everybody's: what lies there under
 # that name is used only where nobody else can have written it.
-_PROBE = """
+_SENT = """
+def nothing():
+    pass
+
 def probe(version, name, package):
     import importlib.util, io, os, platform, stat, sys, tempfile, zipfile
     found, where = None, ""
@@ -79,6 +84,7 @@ class Engine:
         self.started = False
         self._ours = not self._ray.is_initialized()
         self._package: bytes | None = None
+        self._waiting: list[Any] = []  # tasks that find no room
         if self._ours:
             self._connect()
 
@@ -100,6 +106,7 @@ class Engine:
                 return
             address = found
             _reach(address)
+            self._see_token(address)
             ray.init(address=address, **options)
             _hush(ray)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
@@ -107,6 +114,62 @@ class Engine:
                 f"cannot connect to the cluster at {self._settings.address or address}: {_told(error)}; is it running "
                 "(ray status), and is cluster.address right?"
             ) from None
+
+    def _see_token(self, address: str) -> None:
+        """See whether the cluster takes us: Ray itself asks for twenty seconds, and says only that it was in vain."""
+        try:
+            self._ray._raylet.GcsClient(address=address)  # noqa: SLF001 - as init does
+        except Exception as error:  # noqa: BLE001 - of the others init tells
+            if "token" in str(error).lower():
+                raise MachineError(
+                    f"the cluster at {address} asks for a token: set RAY_AUTH_MODE=token in the environment, with its "
+                    "token in ~/.ray/auth_token or in RAY_AUTH_TOKEN, and run the same command again"
+                ) from None
+
+    # What an autoscaler sees
+
+    def ask_for(self, nodes: int, workers: int) -> None:
+        """Have an autoscaler see that so many nodes more would be used, for so many workers each; 0: no more.
+
+        By tasks that find no room: they end with this program, however it ends, and where there is room after all they
+        are over at once.
+        """
+        if self._waiting:
+            _, self._waiting = self._ray.wait(self._waiting, num_returns=len(self._waiting), timeout=0)
+        for each in self._waiting[nodes:]:
+            self._ray.cancel(each)
+        for _ in range(nodes - len(self._waiting)):
+            self._waiting.append(
+                self._ray.remote(_by_value("nothing"))
+                .options(
+                    num_cpus=workers * self._settings.cpus_per_worker,
+                    resources=dict(self._settings.resources),
+                    max_retries=0,
+                )
+                .remote()
+            )
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing that was asked for is left which could take room on a node that has come."""
+        self.ask_for(0, 0)
+        return not self._waiting
+
+    def awaited(self) -> bool:
+        """Tell whether an autoscaler is about to bring a node."""
+        try:
+            from ray.experimental.internal_kv import _internal_kv_get
+
+            status = json.loads(_internal_kv_get("__autoscaling_status") or b"{}")
+            report = status.get("autoscaler_report") or {}
+            if report.get("pending_nodes") or report.get("pending_launches"):
+                return True
+            from ray.autoscaler.v2.sdk import get_cluster_status
+
+            found = get_cluster_status(self._ray.get_runtime_context().gcs_address, timeout=_STATUS_S)
+            return bool(found.pending_nodes or found.pending_launches)
+        except Exception:  # noqa: BLE001 - there is none, or one of another version
+            return False
 
     def nodes(self) -> list[Node]:
         """Return the nodes that are alive. Blocks for a call to the cluster. Raises `MachineError`."""
@@ -169,9 +232,7 @@ class Engine:
 
     async def _probed(self, node: Node, there: Any, env: Mapping[str, Any]) -> str:
         """See that a node has what a worker needs; returns where it has the package that it was given, if it was."""
-        scope: dict[str, Any] = {"__name__": "__main__"}
-        exec(compile(_PROBE, "<probe>", "exec"), scope)  # noqa: S102 - by value, so that a node needs no package for it
-        probe = self._ray.remote(scope["probe"]).options(
+        probe = self._ray.remote(_by_value("probe")).options(
             scheduling_strategy=there, num_cpus=0, max_retries=0, **({"runtime_env": dict(env)} if env else {})
         )
         package = self._packed()
@@ -226,6 +287,13 @@ class Engine:
         """Disconnect, where it was connected here."""
         if self._ours:
             self._ray.shutdown()
+
+
+def _by_value(name: str) -> Any:
+    """Return a function that is sent as it is: a node may have no package."""
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(_SENT, "<sent>", "exec"), scope)  # noqa: S102 - so it is of no module
+    return scope[name]
 
 
 def _reach(address: str) -> None:

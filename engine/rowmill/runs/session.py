@@ -169,7 +169,7 @@ def _cluster(config: Config, mode: Mode, log: "_Log") -> Iterator[Cluster | None
         return
     from rowmill.cluster.driver import RayCluster  # who has no cluster need not load it
 
-    cluster = RayCluster(config)
+    cluster = RayCluster(config, log.log)
     if cluster.started:
         log.log("cluster: none is running; one was started on this machine, for this run")
     try:
