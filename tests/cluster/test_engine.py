@@ -35,7 +35,7 @@ def package(where: str) -> bytes:
 def probed(temporary: Path, where: str = "given") -> list[Any]:
     """Ask a Python that has nothing but the standard library."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _RUN, engine._PROBE, NAME],
+        [sys.executable, "-I", "-S", "-c", _RUN, engine._SENT, NAME],
         input=package(where),
         env={**os.environ, "TMPDIR": str(temporary)},
         capture_output=True,

@@ -153,5 +153,5 @@ def test_a_text_or_one_item_in_the_place_of_the_output_is_taken_and_nothing_else
     for output in ("fine", said(text("fine"))):
         assert parse(json.dumps({"output": output}).encode()).output == b'"fine"'
     for body in (b'{"id": "x"}', b'{"object": "response", "output": 5}'):
-        with pytest.raises(BadReply, match="^no response: its output is none|^no response: it has no output"):
+        with pytest.raises(BadReply, match=r"^no response: its output is none|^no response: it has no output"):
             parse(body)
