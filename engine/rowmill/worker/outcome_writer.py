@@ -16,7 +16,7 @@ from rowmill.store.in_flight import InflightBoard
 from rowmill.store.output_lines import failure_line, result_line
 from rowmill.tasks import Task
 from rowmill.worker import packs
-from rowmill.worker.defects import defect
+from rowmill.worker.defects import Defects
 from rowmill.worker.job import DONE, Job
 
 GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
@@ -45,6 +45,7 @@ class OutcomeWriter:
         board: InflightBoard,
         include: frozenset[str],
         on_recorded: Callable[[bool], None],
+        defects: Defects,
     ) -> None:
         """`on_recorded` is called with False for the first outcome that waits for the disk.
 
@@ -57,6 +58,7 @@ class OutcomeWriter:
         self._no_parts = b"".join(b',"%b":null' % part.encode() for part in REPLY_PARTS if part in include)
         self._includes = bool(include)
         self._on_recorded = on_recorded
+        self._defects = defects
         self.pending_bytes = 0
         self.pending_rows = 0
         self._tell_from = _next_told(0)
@@ -103,8 +105,9 @@ class OutcomeWriter:
             try:
                 self._copy(job, result)
             except Exception as error:  # noqa: BLE001 - those that wait beside it are not to hang for it
+                failure = self._defects.failure(error, job.index)
                 if job.state != "done":
-                    self.failure(job, defect(error), now)
+                    self.failure(job, failure, now)
 
     def _copy(self, job: Job, answer: Answer) -> None:
         """Record an answer that the row did not ask for itself: it took no request and no tokens."""
@@ -129,7 +132,7 @@ class OutcomeWriter:
             id_ = job.request.id if job.request is not None else self._task.id_of(job.line)
             included = self._included(job, ms, attempts, failure.more)
         except Exception as error:  # noqa: BLE001 - a row that cannot be shown is still a row that has failed
-            defect(error)
+            self._defects.failure(error, job.index)
             id_, included = b"null", b""
         line = failure_line(job.index, id_, failure, included)
         prompt, completion = job.spent or (0, 0)

@@ -25,6 +25,7 @@ from rowmill.worker.batch.collected import Collected, Rules
 from rowmill.worker.batch.parts import Built, PartLimits, PartWriter
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
+from rowmill.worker.defects import Defects
 from rowmill.worker.outcome_writer import OutcomeWriter
 
 T = TypeVar("T")
@@ -75,7 +76,11 @@ class Process:
         self.want: Callable[[], None] = lambda: None
         board = InflightBoard.create(disk.folder / "board", 0)
         self.writer = OutcomeWriter(
-            task=disk.task, board=board, include=frozenset(include), on_recorded=lambda _full: None
+            task=disk.task,
+            board=board,
+            include=frozenset(include),
+            on_recorded=lambda _full: None,
+            defects=Defects(lambda _text: None),
         )
         self.shards = ShardAccess(
             inputs=disk.inputs,

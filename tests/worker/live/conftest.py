@@ -25,6 +25,7 @@ from rowmill.store.in_flight import InflightBoard, read_board
 from rowmill.tasks import Task
 from rowmill.tasks.chat import Chat
 from rowmill.tasks.plain import PlainTask
+from rowmill.worker.defects import Defects
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live.dispatcher import Dispatcher
 from rowmill.worker.live.provider import Provider
@@ -153,6 +154,7 @@ class Work:
         told: Told,
         providers: list[Provider],
         calls: list[bool],
+        notes: list[str],
     ) -> None:
         self.dispatcher = dispatcher
         self.writer = writer
@@ -164,6 +166,7 @@ class Work:
         self.providers = providers
         self._serial = 1
         self.calls = calls  # of on_recorded
+        self.notes = notes  # of defects
 
     @property
     def rows(self) -> int:
@@ -286,7 +289,11 @@ def at_work(folder: Path) -> Start:
         retry = Quick(attempts, scale)
         told = Told()
         calls: list[bool] = []
-        writer = OutcomeWriter(task=task, board=board, include=frozenset(include), on_recorded=calls.append)
+        notes: list[str] = []
+        defects = Defects(notes.append)
+        writer = OutcomeWriter(
+            task=task, board=board, include=frozenset(include), on_recorded=calls.append, defects=defects
+        )
         made = providers(wire)
         dispatcher = Dispatcher(
             task=task,
@@ -300,6 +307,7 @@ def at_work(folder: Path) -> Start:
             writer=writer,
             tell=told,
             rng=Random(0),
+            defects=defects,
             reservations=reservations,
         )
         expires = time.monotonic() + 1000
@@ -315,6 +323,7 @@ def at_work(folder: Path) -> Start:
                 told=told,
                 providers=made,
                 calls=calls,
+                notes=notes,
             )
             assert not dispatcher.ended.done(), "a slot has ended"
         finally:

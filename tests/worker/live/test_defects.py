@@ -77,6 +77,25 @@ def test_an_exception_anywhere_is_the_failure_of_its_row(
     run(story())
 
 
+def test_a_failed_row_that_cannot_be_shown_has_its_line_and_the_log_says_why_once(
+    work: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with work(3, Wire(lambda _row, _nth: failure(faults.INVALID_REQUEST)), include=("input",)) as at:
+            monkeypatch.setattr(
+                at.dispatcher._task, "input_of", failing(bytes, KeyError("of the test"), lambda _: True)
+            )
+            at.feed()
+            await at.done()
+            records = await at.outcomes()
+            assert [record["failed"] for record in records.values()] == [True] * 3
+            assert "invalid_request" in json.dumps(records[0])
+            [note] = at.notes
+            assert "KeyError at test_defects.py:" in note
+
+    run(story())
+
+
 def test_what_is_of_the_run_and_no_rows_still_ends_the_worker_and_the_board_names_the_row(
     work: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

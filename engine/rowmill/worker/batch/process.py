@@ -43,6 +43,7 @@ from rowmill.worker.batch.requests import request_counts
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.scheduler import BatchScheduler, HandOver
 from rowmill.worker.batch.shards import ShardAccess
+from rowmill.worker.defects import Defects
 from rowmill.worker.outcome_writer import OutcomeWriter
 from rowmill.worker.supervised import SupervisedWorker
 
@@ -65,6 +66,7 @@ class _BatchWorker(SupervisedWorker):
             board=InflightBoard.unseen(),  # a row whose outcome is lost is read out of its results again
             include=frozenset(config.output.include),
             on_recorded=lambda _: None,  # `ShardAccess` asks by itself what is to be committed
+            defects=Defects(self._note),
         )
         self._shards = shards = ShardAccess(
             inputs=setup.parts,

@@ -63,14 +63,14 @@ class Dispatcher:
         writer: OutcomeWriter,
         tell: Callable[[ToSupervisor], None],
         rng: Random,
-        note: Callable[[str], None] = lambda _: None,
+        defects: Defects,
         reservations: "Reservations | None" = None,
         feeling: int | None = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 
-        `asks`: how often a row is asked until its reply is a valid answer. `note`: is told of defects that rows
-        have met. `reservations`: where the run has a budget.
+        `asks`: how often a row is asked until its reply is a valid answer. `defects`: that rows have met.
+        `reservations`: where the run has a budget.
         `feeling`: requests in flight of the first moment, until there is an answer; None: as many as leases allow.
         """
         self._task = task
@@ -93,7 +93,7 @@ class Dispatcher:
             tell=tell,
             on_less=self._allow,
             streak=streak,
-            defects=Defects(note),
+            defects=defects,
             reservations=reservations,
         )
         self._settler = Settler(

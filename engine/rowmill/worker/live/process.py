@@ -43,6 +43,7 @@ from rowmill.ipc.messages import (
 )
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.transport import faults
+from rowmill.worker.defects import Defects
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live import opening
 from rowmill.worker.live.carrier import Carrier
@@ -95,11 +96,13 @@ class _Worker(SupervisedWorker):
         board = opening.board(setup, self._directory)
         rng = Random(setup.incarnation)  # noqa: S311 - jitter, no secret
         config = setup.config
+        defects = Defects(self._note)
         self._writer = OutcomeWriter(
             task=self._task,
             board=board,
             include=frozenset(config.output.include),
             on_recorded=self._committer.on_recorded,
+            defects=defects,
         )
         self._providers = opening.providers(setup, self._task, lambda text: self._tell(Note(text, once=True)))
         self._dispatcher = Dispatcher(
@@ -114,7 +117,7 @@ class _Worker(SupervisedWorker):
             writer=self._writer,
             tell=self._tell,
             rng=rng,
-            note=self._note,
+            defects=defects,
             reservations=self._reservations,
             # Of several providers each has its part by weight from the first request on.
             feeling=_feeling(setup.worker, setup.workers) if len(config.provider) == 1 else None,
