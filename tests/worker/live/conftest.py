@@ -196,9 +196,11 @@ class Work:
     async def until(self, condition: Callable[[], Any]) -> None:
         """Let the loop run until the condition holds."""
         end = time.monotonic() + 20
+        pause_s = 0.0005
         while not condition():
             assert time.monotonic() < end, f"not within 20 s; {self.recorded} of {self.rows} rows recorded"
-            await asyncio.sleep(0 if self.wire.in_flight and self.wire.rule else 0.0005)
+            await asyncio.sleep(0 if self.wire.in_flight and self.wire.rule else pause_s)
+            pause_s = min(pause_s * 1.02, 0.02)  # a minute of the clock of a test is not a hundred thousand looks
 
     async def settled(self) -> None:
         """Let the loop run until nothing more happens by itself."""
