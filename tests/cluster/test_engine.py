@@ -1,77 +1,90 @@
-"""What a node without Rowmill is given, and where it puts it. What needs Ray: `tests/end_to_end/test_cluster.py`."""
+"""What is said of a cluster that cannot be used, and of nodes that lack something. Ray itself is not here."""
 
-import io
-import json
+import importlib
 import os
-import stat
-import subprocess
 import sys
-import zipfile
+import tomllib
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rowmill.cluster import engine
+from rowmill.core.config.sections import ClusterConfig
+from rowmill.core.errors import MachineError
+from tests.end_to_end.conftest import ROOT
 
-NAME = "rowmill-1-abc"
-_RUN = """
-import json, sys
-scope = {"__name__": "__main__"}
-exec(compile(sys.argv[1], "<probe>", "exec"), scope)
-answer = scope["probe"]("1", sys.argv[2], sys.stdin.buffer.read())
-import rowmill
-print(json.dumps([*answer, rowmill.where]))
+MISMATCH = """Version mismatch: The cluster was started with:
+    Ray: 2.60.0
+    Python: 3.11.7
+This process on node 10.0.0.9 was started with:
+    Ray: 2.60.0
+    Python: 3.12.1
 """
 
 
-def package(where: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("rowmill/__init__.py", f"where = {where!r}")
-    return file.getvalue()
+def stub(monkeypatch: pytest.MonkeyPatch, *, init: Exception | None = None, reach: Exception | None = None) -> None:
+    def raising(error: Exception | None) -> Any:
+        def call(*_: Any, **__: Any) -> None:
+            if error is not None:
+                raise error
 
+        return call
 
-def probed(temporary: Path, where: str = "given") -> list[Any]:
-    """Ask a Python that has nothing but the standard library."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _RUN, engine._SENT, NAME],
-        input=package(where),
-        env={**os.environ, "TMPDIR": str(temporary)},
-        capture_output=True,
-        check=True,
+    services = SimpleNamespace(canonicalize_bootstrap_address=lambda address: address)
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=raising(init),
+        _raylet=SimpleNamespace(GcsClient=raising(reach)),
+        _private=SimpleNamespace(services=services),
     )
-    found: list[Any] = json.loads(done.stdout)
-    return found
+    monkeypatch.setattr(engine, "_imported", lambda: ray)
+    monkeypatch.setattr(engine, "_reach", lambda _: None)
+    monkeypatch.setattr(engine, "_hush", lambda _: None)
 
 
-def test_it_is_given_the_package_once(tmp_path: Path) -> None:
-    place = tmp_path / f"{NAME}-{os.getuid()}"
+def test_a_cluster_of_another_python_is_told_apart_from_a_wrong_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub(monkeypatch, init=RuntimeError(MISMATCH))
+    with pytest.raises(MachineError) as caught:
+        engine.Engine(ClusterConfig(address="10.0.0.1:6379"))
+    assert str(caught.value) == (
+        "the cluster at 10.0.0.1:6379 has another Python or Ray than the driver: have the same on both (Version "
+        "mismatch: The cluster was started with: Ray: 2.60.0 Python: 3.11.7 This process on node 10.0.0.9 was started "
+        "with: Ray: 2.60.0 Python: 3.12.1)"
+    )
+
+
+def test_a_cluster_that_asks_for_a_token_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub(monkeypatch, reach=RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect"))
+    with pytest.raises(
+        MachineError, match=r"^the cluster at 10\.0\.0\.1:6379 asks for a token: set RAY_AUTH_MODE=token"
+    ):
+        engine.Engine(ClusterConfig(address="10.0.0.1:6379"))
+
+
+def test_what_a_node_is_asked_for_is_what_the_package_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it: a worker that lacks the last of its packages dies without a word about it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [line.split(">")[0].split("<")[0].strip() for line in project["dependencies"]]
+    assert engine.needed() == names
+    probe = engine._by_value("probe")
+    assert probe("1.0", "rowmill-1.0", None, names)[3] == []
+    assert probe("1.0", "rowmill-1.0", None, [*names, "no-such-package"])[3] == ["no-such-package"]
+    monkeypatch.setattr(metadata, "requires", lambda name: importlib.metadata.version(f"no-{name}"))
+    assert engine.needed() == []
+
+
+def test_a_node_without_the_package_is_given_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stub(monkeypatch)
+    package = engine.Engine(ClusterConfig(address="10.0.0.1:6379"))._packed()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "rowmill" else name)
     for _ in range(2):
-        _, version, path, lacking, where = probed(tmp_path)
-        assert (version, path, where) == ("1", str(place), "given")
-        assert "msgspec" in lacking
-    assert list(tmp_path.iterdir()) == [place]
-    assert stat.S_IMODE(place.stat().st_mode) == 0o700
-    assert probed(tmp_path, "another, of the same name")[-1] == "given"
-
-
-@pytest.mark.parametrize("how", ["writable", "link", "file", "dangling"])
-def test_what_others_may_have_put_there_is_not_run(tmp_path: Path, how: str) -> None:
-    place = tmp_path / f"{NAME}-{os.getuid()}"
-    theirs = tmp_path / "theirs"
-    (theirs / "rowmill").mkdir(parents=True)
-    (theirs / "rowmill" / "__init__.py").write_text("where = 'theirs'")
-    if how == "writable":
-        theirs.rename(place)
-        place.chmod(0o777)
-    elif how == "link":
-        place.symlink_to(theirs)
-    elif how == "dangling":
-        place.symlink_to(tmp_path / "nowhere")
-    else:
-        place.write_text("theirs")
-    _, _, path, _, where = probed(tmp_path)
-    assert where == "given"
-    assert path != str(place)
-    assert Path(path).parent == tmp_path
+        _, version, where, _ = engine._by_value("probe")("1.2", "rowmill-1.2-5", package, [])
+        assert version == "1.2"
+        assert Path(where) == tmp_path / f"rowmill-1.2-5-{os.getuid()}"
+        assert Path(where, "rowmill", "cluster", "agent.py").exists()
+        assert Path(where, "rowmill", "py.typed").exists()

@@ -382,7 +382,7 @@ def test_workers_of_a_lost_node_end_once_their_leases_have_expired(
 
 @pytest.mark.parametrize(
     ("error", "how"),
-    [(None, "its raylet has ended"), (AgentDiedError("it died"), "it died")],
+    [(None, "Ray has ended there"), (AgentDiedError("it died"), "it died")],
     ids=["the agent has ended them", "the agent is dead"],
 )
 def test_leases_are_free_as_soon_as_it_is_certain_that_nothing_more_is_sent(

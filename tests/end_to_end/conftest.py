@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -21,9 +22,11 @@ import pytest
 
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator import replies
+from scripts.proving.ray_nodes import RayNodes, ray_nodes
 from tests.simulator_host import SimulatorHost
 
 ROOT = Path(__file__).parents[2]
+SECRET = "a-secret-that-must-not-show"
 PROMPT = "Summarise in one line:\n{text}"
 _CONFIG = """
 [input]
@@ -269,6 +272,39 @@ def simulator(simulators: SimulatorHost) -> Iterator[Callable[..., Witness]]:
     yield start
     for witness in started:
         witness.stop()
+
+
+@pytest.fixture
+def bucket() -> Iterator[dict[str, str]]:
+    """Serve a bucket "rows"; gives the environment that names it."""
+    import s3fs  # type: ignore[import-untyped]  # it ships no types, and is slow to load
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    environ = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.get_host_and_port()[1]}",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().makedirs("rows", exist_ok=True)  # a server of another test leaves it behind
+        yield environ
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[RayNodes]:
+    """Two nodes of Ray, for all tests that have a cluster: they run in one process."""
+    with ray_nodes(2) as nodes:
+        yield nodes
 
 
 class Arrival(NamedTuple):

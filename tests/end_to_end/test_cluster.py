@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from rowmill.core.version import __version__
-from scripts.proving.ray_nodes import RayNodes, ray_nodes
+from scripts.proving.ray_nodes import RayNodes
 from tests.end_to_end.conftest import ROOT, Done, Place, Started, Witness, until
 
 pytestmark = pytest.mark.cluster  # of one process: the cluster is made once
@@ -21,12 +21,6 @@ pytestmark = pytest.mark.cluster  # of one process: the cluster is made once
 ROWS = 1500
 SLOTS = 16
 FAULTS = {"500": 0.02, "reset": 0.01}
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[RayNodes]:
-    with ray_nodes(2) as nodes:
-        yield nodes
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,39 +1,11 @@
 """Rows from another machine, and answers to it: through a real S3-compatible server on this one."""
 
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 import s3fs  # type: ignore[import-untyped]  # it ships no types
-from moto.server import ThreadedMotoServer
 
-from tests.end_to_end.conftest import Place, Witness
-
-SECRET = "a-secret-that-must-not-show"
-
-
-@pytest.fixture
-def bucket() -> Iterator[dict[str, str]]:
-    """Serve a bucket "rows"; gives the environment that names it."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    environ = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.get_host_and_port()[1]}",
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environ.items():
-            patch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().makedirs("rows", exist_ok=True)  # a server of another test leaves it behind
-        yield environ
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+from tests.end_to_end.conftest import SECRET, Place, Witness
 
 
 def test_rows_come_from_a_bucket_and_answers_go_there(

@@ -157,7 +157,7 @@ class Agent:
 
     def _begin(self, number: int, module: str, name: str) -> None:
         with processes.signals_held():
-            child = processes.start(module, name)
+            child = processes.start(module, name, self._directory.log)  # Ray keeps its own
         self._workers[number] = NodeWorker(
             number,
             child,

@@ -171,7 +171,13 @@ class RayCluster:
 
     def figures(self, rows: Mapping[Host, int]) -> list[NodeFigures]:
         """Return what the report says of the nodes; `rows`: that came to an outcome on each."""
-        return [msgspec.structs.replace(link.figures, rows=rows.get(link, 0)) for link in self._all]
+        found = [(link.figures, rows.get(link, 0)) for link in self._all]
+        return [
+            msgspec.structs.replace(
+                each, rows=count, carried_mb=round(each.carried_mb, 3), sent_mb=round(each.sent_mb, 3)
+            )
+            for each, count in found
+        ]
 
     def close(self) -> None:
         """Let go of all nodes, and of the cluster."""

@@ -6,11 +6,12 @@ import io
 import json
 import logging
 import platform
+import re
 import socket
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import util
+from importlib import metadata, util
 from pathlib import Path
 from time import time
 from types import ModuleType
@@ -24,6 +25,7 @@ from rowmill.core.version import __version__
 
 _CONNECT_S = 5.0
 _STATUS_S = 2
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _PACKAGE = Path(__file__).parents[1]
 
 # What a node is asked first, by value: there may be no Rowmill on it. Where it has none it is given the driver's, which
@@ -33,8 +35,8 @@ _SENT = """
 def nothing():
     pass
 
-def probe(version, name, package):
-    import importlib.util, io, os, platform, stat, sys, tempfile, zipfile
+def probe(version, name, package, needed):
+    import importlib.metadata, importlib.util, io, os, platform, stat, sys, tempfile, zipfile
     found, where = None, ""
     if importlib.util.find_spec("rowmill") is not None:
         from rowmill.core.version import __version__ as found
@@ -54,8 +56,10 @@ def probe(version, name, package):
         sys.path.insert(0, where)
         found = version
     lacking = []
-    for each in ("msgspec", "uvloop", "zlib_ng", "psutil", "pyreqwest", "pyarrow", "aiofiles", "openai"):
-        if importlib.util.find_spec(each) is None:
+    for each in needed:
+        try:
+            importlib.metadata.version(each)
+        except importlib.metadata.PackageNotFoundError:
             lacking.append(each)
     return platform.python_version(), found, where, lacking
 """
@@ -110,6 +114,11 @@ class Engine:
             ray.init(address=address, **options)
             _hush(ray)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            if "version mismatch" in str(error).lower():  # also of the third figure: so Ray has it
+                raise MachineError(
+                    f"the cluster at {address} has another Python or Ray than the driver: have the same on both "
+                    f"({clipped(' '.join(str(error).split()))})"
+                ) from None
             raise MachineError(
                 f"cannot connect to the cluster at {self._settings.address or address}: {_told(error)}; is it running "
                 "(ray status), and is cluster.address right?"
@@ -237,7 +246,7 @@ class Engine:
         )
         package = self._packed()
         name = f"rowmill-{__version__}-{hashlib.sha256(package).hexdigest()[:16]}"
-        python, version, path, lacking = await probe.remote(__version__, name, package)
+        python, version, path, lacking = await probe.remote(__version__, name, package, needed())
         ours = platform.python_version()
         if python.split(".")[:2] != ours.split(".")[:2]:
             raise MachineError(
@@ -287,6 +296,14 @@ class Engine:
         """Disconnect, where it was connected here."""
         if self._ours:
             self._ray.shutdown()
+
+
+def needed() -> list[str]:
+    """Return the packages that Rowmill needs, as they are installed here."""
+    with suppress(metadata.PackageNotFoundError):
+        lines = [line.partition(";") for line in metadata.requires("rowmill") or []]
+        return [found[0] for line, _, extra in lines if not extra and (found := _NAME.match(line))]
+    return []
 
 
 def _by_value(name: str) -> Any:

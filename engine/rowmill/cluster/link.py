@@ -173,7 +173,10 @@ class Link:
         """Return what the next call is to say."""
         queue, self._queue = self._queue, []
         serial, self._serial = self._serial, self._serial + 1
-        return serial, max(self._clocks) if self._clocks else 0.0, wire.encode(queue)
+        data = wire.encode(queue)
+        self.figures.calls += 1
+        self.figures.sent_mb += len(data) / 1e6
+        return serial, max(self._clocks) if self._clocks else 0.0, data
 
     def _keep(self, doing: Awaitable[None]) -> None:
         task = asyncio.ensure_future(doing, loop=self._loop)
@@ -284,7 +287,7 @@ class Link:
                 self._keep(self._bring(number, assign, data))
             case Forsaken():
                 self.lost = True
-                self.why = "its raylet has ended"
+                self.why = "Ray has ended there"
                 self._leased_until = -math.inf
             case Told(lines=lines):
                 for line in lines:

@@ -98,6 +98,8 @@ class NodeFigures(msgspec.Struct):
     cpu_s: float = 0.0  # of its agent
     rss_mb: float = 0.0  # likewise, at most
     carried_mb: float = 0.0  # to the driver: groups of checkpoints and sealed shards
+    sent_mb: float = 0.0  # to the node: messages, and of the input what it does not read itself
+    calls: int = 0  # of the agent, by the driver
     left_s: float | None = None  # after the session began; None: it was there to the end
     why: str | None = None  # it left
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -129,16 +129,20 @@ class Child(NamedTuple):
     pipe: Connection
 
 
-def start(module: str, name: str) -> Child:
-    """Start a process that runs `module.main(pipe)`; `main` returns the exit status. `name` is shown by `ps`."""
+def start(module: str, name: str, errors: Path | None = None) -> Child:
+    """Start a process that runs `module.main(pipe)`; `main` returns the exit status. `name` is shown by `ps`.
+
+    errors: the file that takes what it writes to stderr, where that is not this process's own.
+    """
     ours, theirs = multiprocessing.Pipe(duplex=True)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to them
     # Told before there is a child: at a child that died at once there would be nobody to tell.
     ours.send((_PACKAGES, _module_path()))
-    with theirs:  # closed here, so that it closes with the child
+    with theirs, nullcontext() if errors is None else errors.open("ab") as stderr:  # closed here, so with the child
         process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
             [sys.executable, *flags, "-P", "-c", _CHILD, str(theirs.fileno()), module, name],
             stdin=subprocess.DEVNULL,
+            stderr=stderr,
             pass_fds=(theirs.fileno(),),
         )
     return Child(_Started(process), ours)
