@@ -60,8 +60,9 @@ class _Finder:
         if name != _TYPES and not name.startswith(f"{_TYPES}."):
             return None
         spec = PathFinder.find_spec(name, path)
-        if spec is not None and spec.submodule_search_locations is not None and spec.origin is not None:
-            spec.loader = _Package(name, spec.origin)
+        # Of files alone: what lies in an archive is loaded as it is.
+        if spec is not None and spec.submodule_search_locations is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _Package(name, spec.loader.path)
         return spec
 
 
