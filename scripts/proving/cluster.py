@@ -18,7 +18,7 @@ import psutil
 from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
 from scripts.benchmark.server import serve
-from scripts.proving import faults
+from scripts.proving import faults, ray_elastic
 from scripts.proving.ray_nodes import RayNode, RayNodes, ray_nodes
 from scripts.proving.runs import ItemError, Run, Series, Tables, Witness, check, gone, simulator, until
 
@@ -51,7 +51,8 @@ def cluster(folder: Path) -> bool:
         holds &= disturbed(folder, source, nodes)
         holds &= limits(folder, nodes)
         holds &= costs(folder, nodes)
-    return holds
+    holds &= ray_elastic.autoscaled(folder)
+    return holds & ray_elastic.environments(folder)
 
 
 def _input(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]  # it ships no types
+import msgspec
 import psutil
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
@@ -25,6 +26,7 @@ from rowmill.core.errors import ExitCode, MachineError, RunDirectoryError
 from rowmill.core.reports import Snapshot
 from rowmill.files import remote
 from rowmill.ipc.messages import Assign, ClaimsAnswer, ClaimsAsk, Leases
+from rowmill.runs.plan import plan
 from rowmill.store import durable
 from rowmill.store.in_flight import BoardReading, read_board
 from rowmill.supervisor import session_parts
@@ -111,8 +113,8 @@ def test_a_request_is_asked_once_over_all_nodes(
     monkeypatch.setattr(SharedRequests, "ask", counted)
     deaths: list[tuple[int, BoardReading]] = []
     watcher = once(
-        lambda: deaths.append(killed(machines.all[1])),
-        lambda snapshot: len(snapshot.workers) == 2 and asking(machines.all[1]),
+        lambda: deaths.append(killed(next(filter(asking, machines.all)))),
+        lambda snapshot: len(snapshot.workers) == 2 and any(map(asking, machines.all)),
     )
     if use == "disk":  # what a killed worker had not kept yet would be asked again
         watcher = Watcher()
@@ -497,3 +499,30 @@ def test_an_autoscaler_is_asked_for_the_nodes_that_a_run_would_use(
     with pytest.raises(MachineError, match=r"no node of the cluster has 1 free CPUs \(no node is alive\): "):
         home.run_on(machines, home.config("http://127.0.0.1:1/v1", output={"path": "other.jsonl"}))
     assert {each for each in machines.asked if each[0]} == {(1, 2)}  # one, where no number is wanted
+
+
+def test_batches_are_made_on_the_driver_and_nobody_asks_for_a_cluster(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "Engine", lambda _: 1 / 0)
+    url = simulate(batch_s=0.2).url
+    config = home.config(url, task={"mode": "batch"}, batch={"poll_s": 0.1})
+    config = msgspec.structs.replace(config, cluster=msgspec.structs.replace(config.cluster, engine="ray"))
+    watcher = Watcher()
+    report = home.run(config, watcher)
+    assert_whole(home)
+    assert watcher.told("cluster: batches are made on this machine, where one process keeps up with any provider") != []
+    assert report.sessions[-1].nodes == []
+    assert plan(config).cluster == (
+        "not used: batches are made on this machine, where one process keeps up with any provider"
+    )
+
+
+def test_a_plan_says_what_a_cluster_would_do_and_asks_nobody(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "Engine", lambda _: 1 / 0)
+    tables: dict[str, Any] = {"engine": "ray", "address": "10.0.0.1:6379", "nodes": 3, "input": "carry"}
+    assert plan(home.config("http://127.0.0.1:1/v1", cluster=tables)).cluster == (
+        "ray at 10.0.0.1:6379: up to 3 nodes, a worker for each free CPU, 2 on each node at most, at most 8 in all "
+        "(one a shard); 0.3 MB of rows are carried to the nodes"
+    )
+    assert plan(home.config("http://127.0.0.1:1/v1")).cluster is None

@@ -200,13 +200,15 @@ def _cluster(config: Config, shards: float, size: int) -> str | None:
     where = f"at {cluster.address}" if cluster.address is not None else "of the environment, or one started here"
     nodes = "every node that is there or joins" if cluster.nodes is None else f"up to {cluster.nodes:,} nodes"
     each = cluster.workers_per_node if cluster.workers_per_node != "auto" else config.workers.count
-    workers = "a worker for each" if each == "auto" else f"{each:,} workers, each for"
     cpus = "free CPU" if cluster.cpus_per_worker == 1 else f"{cluster.cpus_per_worker:g} free CPUs"
+    workers = f"a worker for each {cpus}"
+    if each != "auto":
+        workers += f", {each:,} on each node at most"
     input_ = (
         "are carried to the nodes" if cluster.input == "carry" else "are carried to nodes that do not see the files"
     )
     return (
-        f"{cluster.engine} {where}: {nodes}, {workers} {cpus}, at most {max(1, round(shards)):,} in all (one a shard); "
+        f"{cluster.engine} {where}: {nodes}, {workers}, at most {max(1, round(shards)):,} in all (one a shard); "
         f"{size / 1e6:,.1f} MB of rows {input_}"
     )
 
