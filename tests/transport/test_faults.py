@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rowmill.core.config.hidden import encoded
 from rowmill.core.wire import Failure, Reply
-from rowmill.transport.faults import TABLE, classify, redacted, retry_after
+from rowmill.transport.faults import TABLE, classify, dead_end, inside, redacted, retry_after
 
 DAY_S = 86_400.0
 
@@ -471,3 +471,27 @@ def test_no_retry_after_can_raise_or_leave_its_bounds(text: str) -> None:
 )
 def test_a_429_for_more_than_the_whole_limit_is_the_rows_own(message: str, expected: str) -> None:
     assert failure(429, {"error": {"message": message, "code": "rate_limit_exceeded"}}).fault.name == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found"),
+    [
+        (500, {"error": "something odd"}, "broken"),
+        (500, {"error": {"message": "odd"}}, "broken"),
+        (500, {"error": {"message": "odd", "type": "internal_server_error", "code": None}}, "broken"),
+        (500, {"object": "error", "message": "odd", "type": "InternalServerError", "code": 500}, "broken"),
+        (500, {"detail": "odd"}, "broken"),
+        (500, {"message": "odd"}, "broken"),
+        (500, {"error": {"message": "The server had an error", "type": "server_error"}}, ""),
+        (503, {"error": "loading"}, ""),
+        (500, {"error": "the model is overloaded"}, ""),
+        (200, {"error": "something odd"}, "another"),
+        (200, {"detail": "odd"}, ""),
+    ],
+)
+def test_a_server_that_has_never_answered_and_fails_without_a_code_is_broken(
+    status: int, body: dict[str, Any], found: str
+) -> None:
+    reply = Reply(status, json.dumps(body).encode(), lambda _: None)
+    failure = inside(reply) if status == 200 else classify(reply)
+    assert (dead_end(failure) if failure is not None else "") == found

@@ -54,7 +54,7 @@ class ProviderSums(Sums, array_like=True):
 
 
 # Of the way to a server that has never answered: nothing is there, which may yet start, or something else is.
-DeadEnd = Literal["", "nothing", "another"]
+DeadEnd = Literal["", "nothing", "another", "broken"]
 
 
 class ProviderReport(ProviderSums, array_like=True):

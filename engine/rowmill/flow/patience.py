@@ -1,8 +1,8 @@
 """How long a provider that answers nothing is waited for, and what is said of it.
 
 One that has worked in the run is given an hour, since an outage passes; one that never has, a minute; and seconds where
-the way to it is what fails, and there is nobody else to ask. One that refuses row after row and answers none is not
-waited for at all.
+the way to it is what fails, or the server itself at every request, and there is nobody else to ask. One that refuses
+row after row and answers none is not waited for at all.
 """
 
 from rowmill.core.counts import DeadEnd
@@ -11,7 +11,7 @@ from rowmill.flow.doubt import ROWS_UNPROVEN
 _WHOLE = 0.9  # of a request's time
 _NEVER_ANSWERED_S = 60.0  # failing from the start for so long: nothing that passes
 # Likewise where the way to it is what fails, and there is nobody else to ask: a server that starts gets the first.
-_DEAD_END_S = {"nothing": 3.0, "another": 2.0}
+_DEAD_END_S = {"nothing": 3.0, "another": 2.0, "broken": 6.0}
 _DOUBT_S = 0.5  # by then every worker has said what it was answered
 _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
 

@@ -23,6 +23,7 @@ _NO_TLS = re.compile("corrupt message|wrong.version|record layer|packet length|h
 _CUT_OFF = re.compile("closed|disconnect|reset|eof|broken pipe|incomplete", re.IGNORECASE)
 _BAD_REQUEST = 400
 _PROXY_LOGIN = 407
+_INTERNAL = 500
 _APIS = ("/chat/completions", "/responses", "/completions", "/embeddings", "/moderations", "/files")
 _VERSION = re.compile(r"/(v[0-9]+[a-z0-9]*|openai|api)(/|$)")
 _SEARCHED = 4_000  # bytes of a page
@@ -122,6 +123,8 @@ def _of_path(failure: Failure, url: SplitResult) -> str:
         return "Is the key right (api_key_env), and is it one for this server?"
     if wrong := of_path(url.path):
         return wrong
+    if failure.status == _INTERNAL:
+        return "The server fails by itself: its own log says why. Is it one for this API, and for such requests?"
     if failure.fault.unhealthy and failure.status is not None and failure.status > _BAD_REQUEST:
         return "Something in front of the server speaks for it: is the server itself running?"
     if failure.fault.name == "bad_reply":

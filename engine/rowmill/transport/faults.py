@@ -103,6 +103,8 @@ BROKEN_OFF = frozenset(
 ) | {b"null"}
 _OF_THE_ROW = ("messages", "input", "prompt")
 _BAD_REQUEST = 400
+_INTERNAL = 500
+_NO_WORDS = "HTTP 500 with "  # as `_message` begins where nothing is said
 _BETWEEN = frozenset({408, 499})  # something between the model and us has lost patience
 _NOBODY_BEHIND = frozenset({502, 503, 504, 520, 521, 522, 523, 529, 530})
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
@@ -128,9 +130,14 @@ def names_model(failure: Failure) -> bool:
 
 
 def dead_end(failure: Failure) -> DeadEnd:
-    """Say what a failure would mean at a server that has never answered: nothing is there, or something else is."""
+    """Say what a failure would mean at a server that has never answered: nothing is there, or something else is.
+
+    Or it is the server, and is broken: one that is only overloaded, or starts, says so, or by a code.
+    """
     if failure.part in ("name", "connection", "proxy"):
         return "nothing"
+    if failure.status == _INTERNAL and failure.fault.name == "server_error" and refusals.tells_nothing(failure.code):
+        return "" if failure.message.startswith(_NO_WORDS) else "broken"  # a page is of what stands in front of it
     return "another" if failure.part is not None or failure.fault is BAD_REPLY else ""
 
 

@@ -211,6 +211,8 @@ NO_MODEL = _any(
     r"does not have access to model",
     r"\bmodel\b.{0,80}\b(?:not found|does not exist|not exist)",
 )
+# Of a request that is not as the API wants it, which some servers answer with a 500: llama-cpp-python's.
+NOT_VALID = _any(r"\A\W*\d+ validation errors?\b.{0,40}\n?.{0,200}\bloc\b", r"\bRequestValidationError\b")
 # A 404 about what is in this request, not about the URL or the model.
 NOT_FOR_THIS_ROW = _any(r"No endpoints found that support", r"No allowed providers are available")
 
@@ -258,6 +260,7 @@ _STATUS_WORDS = (
 )  # fmt: skip
 _SEPARATORS = re.compile(r"[\s_.-]+")
 _LAST_WORD = re.compile(r"(?:error|exception)$")
+_INTERNAL = frozenset({"500", "internalservererror", "internalerror", "internal", "error", "exception"})
 _TOO_MANY = _any(r"too many requests", r"rate.?limit (?:is |was |has been )?(?:reached|exceeded|hit)")
 
 
@@ -268,6 +271,11 @@ def status_in(codes: AbstractSet[str], text: str) -> int | None:
         if folded & words:
             return status
     return 429 if _TOO_MANY.search(text) else None
+
+
+def tells_nothing(code: str | None) -> bool:
+    """Whether the code of a 500 says only that it is one. OpenAI's own, "server_error", is of what passes."""
+    return code is None or _SEPARATORS.sub("", code.casefold()) in _INTERNAL
 
 
 def names_model(code: str | None, text: str) -> bool:
@@ -302,6 +310,8 @@ def class_of(status: int, codes: AbstractSet[str], text: str, *, flagged: bool =
     if status in (400, 403) and WRONG_KEY.search(both):
         return "auth"
     if status == 404 and NOT_FOR_THIS_ROW.search(text):  # noqa: PLR2004
+        return "invalid_request"
+    if status == 500 and NOT_VALID.search(text):  # noqa: PLR2004
         return "invalid_request"
     if (status == 500 or (400 <= status < 500 and status not in _PLAIN)) and OVERLOADED.search(both):  # noqa: PLR2004
         return "overloaded"

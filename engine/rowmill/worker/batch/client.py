@@ -14,7 +14,7 @@ from rowmill.transport.batch_api import BatchApi, BatchTrouble
 _SILENT_S = 60.0  # a provider that has never answered is given up after this,
 _LOST_S = 6 * 3600.0  # and one that has, after this
 # Where nobody was ever there, or something else is: a server that starts gets the first. As for live requests.
-_DEAD_END_S = {"nothing": 3.0, "another": 2.0}
+_DEAD_END_S = {"nothing": 3.0, "another": 2.0, "broken": 6.0}
 _LOOK_S = 0.7  # between two looks whether somebody is there
 
 _T = TypeVar("_T")

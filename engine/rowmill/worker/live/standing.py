@@ -237,6 +237,8 @@ class Standing:
                 return 1
             case "another":
                 return 1 if failure.part == "tls" else _TRIP_UNPROVEN
+            case "broken":
+                return _TRIP_UNPROVEN
 
     def dead_end(self, failure: Failure) -> DeadEnd:
         """Say whether a failure speaks of the way to a server that has never answered, as far as is known here."""
