@@ -118,7 +118,13 @@ CLOSED: dict[str, Ability] = {
             "ipc.processes",  # flushed before a child ends at once
         },
     ),
-    "exit": Ability(("sys.exit", "exit", "quit", "SystemExit"), {"interface.cli"}),
+    "exit": Ability(
+        ("sys.exit", "exit", "quit", "SystemExit"),
+        {
+            "interface.cli",
+            "tasks.models",  # caught: a module with the user's types may be a script
+        },
+    ),
     "end the process at once": Ability(
         ("os._exit", "os.abort", "os.kill", "os.killpg", "signal.raise_signal"),
         {
@@ -198,6 +204,7 @@ CLOSED: dict[str, Ability] = {
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),
     "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.reply_schema"}),
+    "know pydantic": Ability(("pydantic.", "cloudpickle."), {"tasks.models"}),
     "know Jinja2": Ability(("jinja2.",), {"tasks.bounded", "tasks.jinja"}),
 }  # fmt: skip
 

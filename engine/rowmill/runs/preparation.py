@@ -141,9 +141,9 @@ def checked_task(config: Config, found: Input) -> Task:
 
 
 def _layout(config: Config, found: Input) -> Layout:
-    schema = config.task.schema
+    schema = config.task.reply_schema
     fields: tuple[Column, ...] = ()
-    if isinstance(schema, dict) and choices_asked(config.task) == 1:  # those of several choices are a list
+    if schema is not None and choices_asked(config.task) == 1:  # those of several choices are a list
         fields = schemas.fields(schema)
     columns = found.columns() if "input" in config.output.include else ()
     return Layout(input_columns=columns, fields=fields, vectors=config.task.api == "embeddings")

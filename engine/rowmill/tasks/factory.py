@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, Unpack
 
 from rowmill.core.config import TaskConfig, task_checks
-from rowmill.core.config.sections import InputConfig, ReplyPart
+from rowmill.core.config.sections import InputConfig, ModelSchema, ReplyPart
 from rowmill.core.errors import ConfigError
 from rowmill.tasks import Task
 from rowmill.tasks.api import Api
@@ -55,7 +55,7 @@ def open_task(
         from rowmill.tasks.packing import PackedTask
 
         return PackedTask(_opened(api, inner, input), config)
-    if isinstance(config.schema, dict):
+    if isinstance(config.schema, dict | ModelSchema):
         member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
         return StructuredTask(_opened(api, inner, input, parts=parts), config.schema, member, strict=config.strict_json)
     return _opened(api, config, input, whole_reply=whole_reply, parts=parts, rows_per_request=rows)

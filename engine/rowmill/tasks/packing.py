@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import ModelSchema
 from rowmill.core.errors import ConfigError, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
@@ -29,7 +30,7 @@ from rowmill.tasks.api import CHARACTERS_A_TOKEN
 from rowmill.tasks.found_json import NoJson, json_in, one_line
 from rowmill.tasks.pack_schema import pack_schema
 from rowmill.tasks.replies import shared
-from rowmill.tasks.schema import OutputSchema, response_format
+from rowmill.tasks.schema import Document, OutputSchema, asked, response_format
 from rowmill.tasks.structured import StructuredTask, with_reason, with_text
 from rowmill.tasks.wrapper import TaskWrapper
 
@@ -84,9 +85,10 @@ class PackedTask(TaskWrapper):
         self._chat = chat
         self._single: Task = chat
         self._schema: OutputSchema | None = None
-        if isinstance(config.schema, dict):
+        document: Document | None = None  # as it is asked for
+        if isinstance(config.schema, dict | ModelSchema):
             single = StructuredTask(chat, config.schema, strict=config.strict_json)
-            self._single, self._schema = single, single.schema
+            self._single, self._schema, document = single, single.schema, asked(config.schema)
         self._strict = config.strict_json
         self.parse = self._single.parse
         self.rows_per_request = rows
@@ -94,10 +96,10 @@ class PackedTask(TaskWrapper):
         self._caps = {key: cap for key in _CAPS if type(cap := config.params.get(key)) is int}
         self._fixed = {
             **{key: value for key, value in config.params.items() if key not in self._caps},
-            "response_format": response_format(pack_schema(self._schema.document if self._schema else None)),
+            "response_format": response_format(pack_schema(document)),
         }
         self._before = self._beginning(config.model)
-        shared = len(config.system or "") + (len(_encode(self._schema.document)) if self._schema else 0)
+        shared = len(config.system or "") + (0 if document is None else len(_encode(document)))
         self.shared_tokens = max(0, shared // CHARACTERS_A_TOKEN - _FORM_TOKENS)
 
     def pack(self, requests: Sequence[Request]) -> Request:
@@ -162,7 +164,7 @@ class PackedTask(TaskWrapper):
             problem: str | None = f"the answer is no JSON: {error}"
         else:
             if self._schema is not None:
-                problem = self._schema.problem(value)
+                problem = self._schema.problem_in(answer, value)
             else:
                 problem = None if isinstance(value, str) else "the answer is no text"
         if problem is not None:

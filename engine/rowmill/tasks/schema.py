@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import msgspec
 
 from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import ModelSchema
 from rowmill.core.errors import ConfigError
 from rowmill.core.rows import Column
 
@@ -51,10 +52,17 @@ _VALUE_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string",
 _DEPTH = 5  # references and alternatives that a column's type is looked for through: they may be a ring
 
 
+class Reader(Protocol):
+    """What reads replies that fit the schema, and may find more wrong with them."""
+
+    def problem(self, text: bytes) -> str | None:
+        """Say what is wrong with a reply's JSON, in a short line."""
+
+
 class OutputSchema:
     """A checked schema, with a validator that is built once."""
 
-    def __init__(self, document: Document, source: str = _KEY) -> None:
+    def __init__(self, document: Document, source: str = _KEY, reader: Reader | None = None) -> None:
         """Check the schema. Raises `ConfigError`, which `source` begins, where it is none that replies can have."""
         import jsonschema_rs  # 20 ms, which a run without a schema does not wait for
 
@@ -71,6 +79,7 @@ class OutputSchema:
                 f'{source}: the schema of a reply must have "type": "object" at its top, not '
                 f"{_shortened(json.dumps(document.get('type')))}; put the value into a property"
             )
+        self._reader = reader
         self._is_valid = validator.is_valid
         self._errors = validator.iter_errors
 
@@ -85,19 +94,44 @@ class OutputSchema:
         problems = "; ".join(_told(error) for error in errors)
         return problems[:_PROBLEM_CHARACTERS] or "does not fit the schema"
 
+    def problem_in(self, text: bytes, value: Any) -> str | None:
+        """Say what is wrong with a reply: with its JSON decoded, and then with what the reader makes of its text."""
+        problem = self.problem(value)
+        return self._reader.problem(text) if problem is None and self._reader is not None else problem
+
+
+def opened(schema: Document | ModelSchema) -> OutputSchema:
+    """Build what holds replies against a resolved schema. Raises `ConfigError` where it is none."""
+    if isinstance(schema, dict):
+        return OutputSchema(schema)
+    from rowmill.tasks import models
+
+    return OutputSchema(schema.document, f"{_KEY}: {schema.name}", models.reader(schema))
+
+
+def asked(schema: Document | ModelSchema) -> Document:
+    """Return the schema as providers are asked for it."""
+    return schema if isinstance(schema, dict) else schema.asked
+
 
 def resolved(config: TaskConfig) -> TaskConfig:
-    """Return the configuration with the schema itself in place of its path.
+    """Return the configuration with the schema itself in place of its path, or of the name of a type.
 
     Raises `ConfigError`, which names the file and what is wrong in it.
     """
     if config.schema is None:
         return config
+    if isinstance(config.schema, ModelSchema):
+        return config
     if isinstance(config.schema, dict):
         OutputSchema(config.schema)
         return config
-    document = _read(config.schema)
-    OutputSchema(document, f"{_KEY}: {config.schema}")
+    from rowmill.tasks import models
+
+    named = models.is_name(config.schema)
+    document = models.by_name(config.schema) if named else _read(config.schema)
+    if isinstance(document, dict):
+        OutputSchema(document, f"{_KEY}: {config.schema}")
     return msgspec.structs.replace(config, schema=document)
 
 

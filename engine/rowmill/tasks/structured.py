@@ -11,13 +11,14 @@ from typing import Literal, NoReturn
 import msgspec
 
 from rowmill.core.config import TaskConfig
+from rowmill.core.config.sections import ModelSchema
 from rowmill.core.errors import ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
 from rowmill.tasks.contents import choices_in, filtered, listed, text_of
 from rowmill.tasks.found_json import NoJson, json_in
-from rowmill.tasks.schema import Document, OutputSchema, response_format, text_format
+from rowmill.tasks.schema import Document, asked, opened, response_format, text_format
 from rowmill.tasks.wrapper import TaskWrapper
 
 _SHOWN_CHARACTERS = 8000  # of a wrong reply that the model sees again: it may have run on up to its limit
@@ -45,7 +46,7 @@ class StructuredTask(TaskWrapper):
     def __init__(
         self,
         inner: Task,
-        document: Document,
+        schema: Document | ModelSchema,
         member: Literal["messages", "input"] = "messages",
         *,
         strict: bool = False,
@@ -57,7 +58,7 @@ class StructuredTask(TaskWrapper):
         """
         super().__init__(inner)
         self.asking = inner.asking
-        self.schema = OutputSchema(document)
+        self.schema = opened(schema)
         self._parse = inner.parse
         self._member = member
         self._strict = strict
@@ -94,7 +95,7 @@ class StructuredTask(TaskWrapper):
             text, value = json_in(answer.output, strict=self._strict, fits=self.fits)
         except NoJson as error:
             self._invalid(answer, str(error))
-        problem = self.schema.problem(value)
+        problem = self.schema.problem_in(text, value)
         if problem is not None:
             self._invalid(answer, problem)
         return text
@@ -136,8 +137,8 @@ def with_format(config: TaskConfig) -> TaskConfig:
 
     Raises `ConfigError` where the parameters have a format of their own, or the API has none.
     """
-    document = config.schema
-    assert isinstance(document, dict), "made of a configuration whose schema is resolved"
+    assert isinstance(config.schema, dict | ModelSchema), "made of a configuration whose schema is resolved"
+    document = asked(config.schema)
     params = dict(config.params)
     if config.api == "chat.completions":
         if "response_format" in params:

@@ -57,6 +57,22 @@ class InputConfig(_ConfigSection, frozen=True):
         return "\t" if self.delimiter in ("\\t", "tab") else self.delimiter
 
 
+class ModelSchema(msgspec.Struct, frozen=True, array_like=True):
+    """A type of Python that replies are read as: a pydantic model, or what else pydantic takes. No file holds one."""
+
+    name: str  # "package.module:Model", or as a program calls it
+    document: dict[str, Any]  # the JSON Schema that replies are held against, an object's
+    asked: dict[str, Any]  # the same as providers are asked for it
+    wrapped: bool  # the type is no object's: its value is the member "value"
+    source: str  # a digest of what is written of it: another one may take other replies
+    code: bytes | None = None  # the type itself, pickled; None: imported by its name; empty: only its program has it
+
+    @property
+    def identity(self) -> list[Any]:
+        """All that decides what replies it takes."""
+        return [self.name, self.document, self.source]
+
+
 class TaskConfig(_ConfigSection, frozen=True):
     """`[task]`."""
 
@@ -70,9 +86,17 @@ class TaskConfig(_ConfigSection, frozen=True):
     images: list[str] = []  # columns with the URL or the local file of an image, sent after the prompt
     per_row: dict[str, str] = {}  # member of the request, "model" included -> column that holds it, where not null
     params: dict[str, Any] = msgspec.field(default_factory=dict)  # any further members of the request body
-    schema: str | dict[str, Any] | None = None  # JSON Schema of the reply: a file's path, or the schema itself
+    # JSON Schema of the reply: a file's path, or the schema itself; or "package.module:Model", a pydantic model.
+    schema: str | dict[str, Any] | ModelSchema | None = None
     strict_json: bool = False  # with a schema: take a reply that is JSON and nothing else, no text around it
     rows_per_request: int | Literal["auto"] = "auto"  # "auto": 1, and 64 for embeddings
+
+    @property
+    def reply_schema(self) -> dict[str, Any] | None:
+        """The JSON Schema that replies are held against; None where there is none, or its file has not been read."""
+        if isinstance(self.schema, ModelSchema):
+            return self.schema.document
+        return None if isinstance(self.schema, str) else self.schema
 
 
 class ProviderConfig(_ConfigSection, frozen=True):
@@ -300,7 +324,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
         "task.messages": (config.task.messages, None),
         "task.images": (config.task.images, []),
         "task.per_row": (config.task.per_row, {}),
-        "task.schema": (config.task.schema, None),
+        "task.schema": (config.task.reply_schema, None),
         "task.strict_json": (config.task.strict_json, False),
         "task.rows_per_request": (config.task.rows_per_request, "auto"),
         "input.format": ("auto" if config.input.format == "jsonl" else config.input.format, "auto"),

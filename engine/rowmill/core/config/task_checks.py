@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from rowmill.core.config.sections import Config, InputConfig, TaskConfig
+from rowmill.core.config.sections import Config, InputConfig, ModelSchema, TaskConfig
 from rowmill.core.wire import CONTENT
 
 _MOST_INPUTS = 2048  # that the embeddings API takes in one request
@@ -129,6 +129,8 @@ def _schema_problems(config: Config) -> Iterator[str]:
         return
     if not task.schema:
         yield "task.schema: must not be empty"
+    if isinstance(task.schema, ModelSchema):  # it holds code: only a program makes one
+        yield 'task.schema: must be the path of a schema, a table, or a pydantic model as "package.module:Model"'
     if task.api not in _CONVERSATIONS:
         yield f'task.schema: needs task.api "chat.completions" or "responses", not "{task.api}"'
     if config.output.format == "batch":

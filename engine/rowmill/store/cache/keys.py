@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import Config
+from rowmill.core.config.sections import ModelSchema
 
 KEY_BYTES = 16
 _VERSION = 1  # of what goes into a key; with another one no older reply is found
@@ -23,11 +24,12 @@ def salt(config: Config) -> bytes:
     `config` is the prepared one: its formats are settled, and `task.schema` is the schema itself.
     """
     task = config.task
+    schema = task.schema.identity if isinstance(task.schema, ModelSchema) else task.schema
     determined_by: dict[str, Any] = {
         "version": _VERSION,
         "api": task.api,
         "asked": sorted((provider.base_url, config.model_of(provider) or "") for provider in config.provider),
-        "schema": task.schema,
+        "schema": schema,
         "whole": config.output.format == "batch",  # then an answer is the whole reply
     }
     if task.strict_json:  # left out where it is not, as before there was such a key
@@ -38,7 +40,9 @@ def salt(config: Config) -> bytes:
         determined_by["choices"] = "all"
     if task.api == "embeddings" or task.rows_per_request not in {1, "auto"}:
         # What is built of a row is then only its piece of a request: what the request says beside it counts too.
-        determined_by["packed"] = msgspec.to_builtins(msgspec.structs.replace(task, rows_per_request=1))
+        determined_by["packed"] = msgspec.to_builtins(
+            msgspec.structs.replace(task, rows_per_request=1, schema=task.reply_schema)
+        )
     return hashlib.blake2b(msgspec.json.encode(determined_by, order="deterministic"), digest_size=32).digest()
 
 

@@ -1,0 +1,250 @@
+"""Types of Python as schemas of replies: pydantic models, dataclasses, TypedDicts, enums, lists: what pydantic takes.
+
+The JSON Schema of the type goes the way of any other: asked for, and replies are held against it. After that the type
+itself reads the reply, so that its validators have the last word; what they say is shown to the model as what a schema
+says. Workers have the type by its name, or pickled by value where only the program has it, as one of a notebook's cell.
+Nothing here imports pydantic before there is a type.
+"""
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pickletools
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rowmill.core.config.sections import ModelSchema
+from rowmill.core.errors import ConfigError
+from rowmill.tasks.schema import Document, OutputSchema
+from rowmill.tasks.strict_form import strict_form
+
+if TYPE_CHECKING:
+    import pydantic
+
+VALUE = "value"  # the member of a reply's object that holds what is no object itself
+
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_KEY = "task.schema"
+_PROBLEMS = 3  # of one reply that are told, as of a schema
+_PROBLEM_CHARACTERS = 160  # of each
+
+
+class ModelReader:
+    """Reads replies as a type."""
+
+    def __init__(self, kind: Any, name: str, *, wrapped: bool) -> None:
+        """Have pydantic compile what reads the type. Raises `ConfigError` where it is none that pydantic takes."""
+        self._name = name
+        self._wrapped = wrapped
+        self._validate = adapter(_in_object(kind) if wrapped else kind, name).validate_json
+
+    def problem(self, text: bytes) -> str | None:
+        """Say what is wrong with a reply's JSON, in a short line; None where the type takes it."""
+        try:
+            self.instance(text)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def instance(self, text: bytes) -> Any:
+        """Return the value that a reply's JSON is. Raises `ValueError` with what is wrong where the type refuses it."""
+        import pydantic
+
+        try:
+            value = self._validate(text)
+        except pydantic.ValidationError as error:
+            raise ValueError(_told(error)) from None
+        except Exception as error:  # noqa: BLE001 - a validator is the user's: it raises what it likes
+            raise ValueError(_short(f"{self._name} cannot read it: {type(error).__name__}: {error}")) from None
+        return value.value if self._wrapped else value
+
+
+def is_name(schema: str) -> bool:
+    """Tell whether a schema is named as a type is: "package.module:Model"."""
+    return _NAME.fullmatch(schema) is not None and not Path(schema).is_file()
+
+
+def by_name(name: str) -> ModelSchema | Document:
+    """Import what is named "package.module:Model", the current directory included; it may be a JSON Schema too.
+
+    Raises `ConfigError` where that cannot be.
+    """
+    kind, of_program = _imported(name)
+    if isinstance(kind, dict):
+        return kind
+    return of_type(kind, name, code=pickled(kind) if of_program else None)
+
+
+def of_type(kind: Any, name: str | None = None, *, code: bytes | None) -> ModelSchema:
+    """Return the schema of a type. code: as in `ModelSchema`. Raises `ConfigError` where it has none."""
+    name = shown(kind) if name is None else name
+    document, wrapped = _document(kind, name)
+    OutputSchema(document, f"{_KEY}: {name}")
+    return ModelSchema(name, document, strict_form(document), wrapped, _digest(kind), code)
+
+
+def reader(schema: ModelSchema) -> ModelReader | None:
+    """Return what reads replies in a process that is given the schema; None where only the program can.
+
+    Raises `ConfigError` where the type cannot be had here.
+    """
+    return None if schema.code == b"" else ModelReader(kind_of(schema), schema.name, wrapped=schema.wrapped)
+
+
+def kind_of(schema: ModelSchema) -> Any:
+    """Return the type itself. Raises `ConfigError` where it cannot be had here."""
+    if schema.code is None:
+        return _imported(schema.name)[0]
+    import cloudpickle  # type: ignore[import-untyped]  # it has no types
+
+    try:
+        return cloudpickle.loads(schema.code)
+    except Exception as error:  # noqa: BLE001 - what it needs is imported
+        raise ConfigError(
+            f"{_KEY}: {schema.name} cannot be loaded by a worker: {type(error).__name__}: {error}; "
+            "define it in a module of its own"
+        ) from None
+
+
+def adapter(kind: Any, name: str) -> "pydantic.TypeAdapter[Any]":
+    """Return pydantic's adapter of a type. Raises `ConfigError` where it takes none such."""
+    import pydantic
+
+    with suppress(TypeError):
+        if issubclass(kind, sys.modules["pydantic.v1"].BaseModel if "pydantic.v1" in sys.modules else ()):
+            raise ConfigError(f"{_KEY}: {name} is a model of pydantic 1; derive it from pydantic.BaseModel")
+    try:
+        return pydantic.TypeAdapter(kind)
+    except Exception as error:  # noqa: BLE001 - types say themselves how they are read
+        raise ConfigError(f"{_KEY}: {name} is no type that pydantic takes: {_short(str(error))}") from None
+
+
+def shown(kind: Any) -> str:
+    """Return a type's name for people: "module:Model"."""
+    if isinstance(kind, type) and not hasattr(kind, "__args__"):
+        return f"{kind.__module__}:{kind.__qualname__}"
+    return " ".join(str(kind).split())
+
+
+def pickled(kind: Any) -> bytes:
+    """Pickle a type for other processes, by value where they could not import it; empty where that cannot be."""
+    import cloudpickle
+
+    lent: list[Any] = []
+    try:
+        code: bytes = cloudpickle.dumps(kind)
+        for name in sorted(set(_out_of_reach(code))):
+            cloudpickle.register_pickle_by_value(sys.modules[name])
+            lent.append(sys.modules[name])
+        return cloudpickle.dumps(kind) if lent else code
+    except Exception:  # noqa: BLE001 - a lock, a connection, whatever its validators hold
+        return b""
+    finally:
+        for module in lent:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _out_of_reach(code: bytes) -> Iterator[str]:
+    """Yield the modules that a pickle names, and that no other process would find."""
+    for _, argument, _ in pickletools.genops(code):
+        if isinstance(argument, str) and argument in sys.modules and argument != "__main__":
+            top = argument.partition(".")[0]
+            finders = [each.find_spec for each in sys.meta_path if hasattr(each, "find_spec")]
+            if top not in sys.builtin_module_names and not any(find(top, None) for find in finders):
+                yield argument
+
+
+def _imported(name: str) -> tuple[Any, bool]:
+    """Return what is named so, and whether it is of the program that runs, which nobody imports twice."""
+    module_name, _, path = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # last: nothing here is to be taken for a module of somebody else
+    main = sys.modules.get("__main__")
+    of_program = _is_program(module_name, getattr(main, "__file__", None))
+    try:
+        found: Any = main if of_program else importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the module is the user's: it does what it likes
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]
+        why = f"there is no module {error.name}" if missing else f"{type(error).__name__}: {error}"  # type: ignore[union-attr]
+        raise ConfigError(
+            f"{_KEY}: {name} cannot be imported: {_short(why)}; write it as package.module:Model, with a module that "
+            f"lies in {here} or is installed"
+        ) from None
+    for part in path.split("."):
+        if not hasattr(found, part):
+            nearest = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise ConfigError(f"{_KEY}: {name}: module {module_name} has no {part}{hint}")
+        found = getattr(found, part)
+    return found, of_program
+
+
+def _is_program(module: str, file: str | None) -> bool:
+    """Tell whether a module is the script that runs: imported, it would start itself once more."""
+    if module == "__main__":
+        return True
+    if file is None or module in sys.modules:
+        return False
+    try:
+        spec = importlib.util.find_spec(module)
+        return spec is not None and spec.origin is not None and Path(file).samefile(spec.origin)
+    except (ImportError, ValueError, OSError):
+        return False
+
+
+def _document(kind: Any, name: str) -> tuple[Document, bool]:
+    """Return the schema of a reply, an object's, and whether the value stands in that object."""
+    try:
+        document = adapter(kind, name).json_schema()
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        raise ConfigError(f"{_KEY}: {name} cannot be written as JSON Schema: {_short(str(error))}") from None
+    defined = document.get("$defs", {})
+    reference = document.get("$ref", "")
+    if reference.startswith("#/$defs/"):  # a model that holds itself stands behind a reference
+        document = {**defined[reference.removeprefix("#/$defs/")], "$defs": defined}
+    if document.get("type") == "object":
+        return document, False
+    top = {"$defs": document.pop("$defs")} if "$defs" in document else {}
+    title = document.get("title", "answer")
+    return {
+        "title": title, "type": "object", "properties": {VALUE: document}, "required": [VALUE],
+        "additionalProperties": False, **top,
+    }, True  # fmt: skip
+
+
+def _in_object(kind: Any) -> Any:
+    import pydantic
+
+    return pydantic.create_model("Answer", value=(kind, ...))
+
+
+def _digest(kind: Any) -> str:
+    """Return a digest of what is written of a type, so far as it can be read."""
+    texts = []
+    for each in getattr(kind, "__mro__", ()):
+        with suppress(OSError, TypeError):
+            if not each.__module__.startswith(("builtins", "pydantic.", "typing", "enum", "abc")):
+                texts.append(inspect.getsource(each))
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+
+
+def _told(error: "pydantic.ValidationError") -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)[:_PROBLEMS]
+    return "; ".join(
+        _short("".join(f"/{step}" for step in each["loc"]) + (": " if each["loc"] else "") + each["msg"])
+        for each in found
+    )
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _PROBLEM_CHARACTERS else text[: _PROBLEM_CHARACTERS - 4] + " ..."
