@@ -114,7 +114,7 @@ CLOSED: dict[str, Ability] = {
         ("sys.stderr",),
         {
             "interface.cli",
-            "interface.python.calls",  # is a terminal there?
+            "interface.python.running",  # is a terminal there?
             "ipc.processes",  # flushed before a child ends at once
         },
     ),
@@ -163,6 +163,7 @@ CLOSED: dict[str, Ability] = {
         {
             "interface.cli",
             "interface.python.calls",
+            "interface.python.mapping",
             "transport.endpoint",  # drops account settings before the openai package sees them
         },
     ),
@@ -177,7 +178,10 @@ CLOSED: dict[str, Ability] = {
     ),
     "start threads": Ability(
         ("threading.Thread", "concurrent.futures.ThreadPoolExecutor"),
-        {"supervisor.threads", "interface.ui.screen", "cluster.driver"},
+        {
+            "supervisor.threads", "interface.ui.screen", "cluster.driver",
+            "interface.python.awaited",  # the run, while the program's own loop goes on
+        },
     ),
     # Each foreign library stands behind the modules that translate its errors; importing one costs start-up time.
     "know the openai package": Ability(
@@ -188,7 +192,7 @@ CLOSED: dict[str, Ability] = {
         },
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
-    "know rich": Ability(("rich.",), {"interface.ui.live"}),
+    "know rich": Ability(("rich.",), {"interface.ui.live", "interface.ui.notebook"}),
     "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.batch_retry", "worker.batch.polling"}),
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),

@@ -1,7 +1,7 @@
 """Rowmill: a file of rows in, a file of model replies out, in order, none lost, none paid for twice.
 
-`run` runs a whole configuration; `map` answers rows that a program holds. Both are imported when they are first asked
-for: every process of a run imports this package, and most need neither.
+`run` runs a whole configuration; `map` answers rows that a program holds; `arun` and `amap` are the same to be awaited.
+They are imported when they are first asked for: every process of a run imports this package, and most need none.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
         RunDirectoryError,
     )
     from rowmill.core.version import __version__ as __version__
-    from rowmill.interface.python.calls import Report, map, run  # noqa: A004 - rowmill.map is what it does
-    from rowmill.interface.python.frames import Result, RowError
+    from rowmill.interface.python.answers import Report, Result, ResultList, RowError, report_of
+    from rowmill.interface.python.calls import amap, arun, map, run  # noqa: A004 - rowmill.map is what it does
 else:
 
     def __getattr__(name: str) -> Any:
@@ -43,10 +43,14 @@ __all__ = [
     "ProviderError",
     "Report",
     "Result",
+    "ResultList",
     "RowError",
     "RowmillError",
     "RunDirectoryError",
+    "amap",
+    "arun",
     "map",
+    "report_of",
     "run",
 ]
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rowmill.core.defects import told
 from rowmill.core.errors import ExitCode
+from rowmill.core.interrupts import of_this_thread
 
 if TYPE_CHECKING:
     import psutil  # for those that start processes: their children need not import it
@@ -48,10 +49,13 @@ def signals_noted(note: Callable[[signal.Signals], None]) -> Iterator[None]:
     """While the context is open, signals that would end this process are only noted.
 
     In a thread that is not the main one nothing changes: only the main one can say what a signal does, and its own
-    program goes on there. A hangup that is ignored (`nohup`) stays ignored.
+    program goes on there; but for what a program itself sends it (`core.interrupts`), which is noted as a Ctrl-C. A
+    hangup that is ignored (`nohup`) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        interrupts = of_this_thread()
+        with nullcontext() if interrupts is None else interrupts.noted(lambda: note(signal.SIGINT)):
+            yield
         return
 
     def handler(number: int, _frame: FrameType | None) -> None:

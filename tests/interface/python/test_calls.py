@@ -12,6 +12,7 @@ from rowmill.core import config as configuration
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.errors import ExitCode
 from rowmill.core.reports import RunReport, SessionReport
+from rowmill.interface.python import asked_config, running
 from rowmill.interface.python import calls as api
 from rowmill.interface.python.place import MapPlace
 
@@ -63,8 +64,8 @@ def test_a_file_and_a_mapping_and_a_config_are_the_same_configuration(tmp_path: 
         "provider.timeout_s": 7,
     }
     configs = [
-        api._read(source, overrides)
-        for source in (path, str(path), TREE, configuration.parse(api._plain(TREE), "test"))
+        asked_config.read(source, overrides)
+        for source in (path, str(path), TREE, configuration.parse(asked_config.plain(TREE), "test"))
     ]
     assert configs[0] == configs[1] == configs[2] == configs[3]
     assert configs[0].task.prompt == overrides["task.prompt"]
@@ -91,7 +92,7 @@ def test_what_is_wrong_with_a_configuration_is_told_of_the_call_that_it_was_hand
     with pytest.raises(rowmill.ConfigError, match=r"^rowmill\.run: unknown key task\.prmpt"):
         rowmill.run({**TREE, "task": {"prmpt": "{text}", "model": "m"}})
     with pytest.raises(rowmill.ConfigError, match=r"^rowmill\.map: unknown key workers\.cuont"):
-        rowmill.map(["x"], model="m", workers={"cuont": 1})
+        rowmill.map(["x"], model="m", workers={"cuont": 1})  # type: ignore[call-overload]  # that is the point
 
 
 def test_trials_and_retries_exclude_each_other() -> None:
@@ -104,7 +105,7 @@ def test_trials_and_retries_exclude_each_other() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"temprature": 0}, "unknown option temprature; did you mean template"),
+        ({"temprature": 0}, r'unknown option temprature; did you mean params=\{"temperature": \.\.\.\}'),
         ({"provider": [{"name": "a"}], "timeout_s": 5}, "put timeout_s into each"),
         ({"checkpoint": {"dir": "x"}}, "run_dir"),
         ({"workers": {"count": 0}}, "workers.count: must be 1"),
@@ -121,8 +122,8 @@ def test_an_option_of_a_map_that_cannot_be_is_refused(options: dict[str, Any], s
 def test_options_of_a_map_find_their_sections() -> None:
     place = MapPlace(Path("kept"), kept=True)
     options = {"params": {"temperature": 0}, "timeout_s": 5, "workers": {"count": 2}, "checkpoint": {"commit_ms": 20}}
-    tree = api._tree({"model": "m", "prompt": "{a}"}, {"base_url": "simulator"}, options, place, "a")
-    config = configuration.parse(tree, "test")
+    more = {"model": "m", "prompt": "{a}", "base_url": "simulator", "id": "a"}
+    config = asked_config.of_map({**options, **more}, None, place)
     assert (config.task.params, config.provider[0].timeout_s, config.workers.count) == ({"temperature": 0}, 5, 2)
     assert (config.input.path, config.input.id, config.output.path) == ("kept/rows.jsonl", "a", "kept/results.jsonl")
     assert (str(config.run_dir), config.checkpoint.commit_ms) == ("kept/run", 20)
@@ -144,18 +145,18 @@ def test_no_rows_need_no_run() -> None:
 )
 def test_a_run_that_was_stopped_raises_what_stopped_it(code: ExitCode, error: type[rowmill.RowmillError]) -> None:
     with pytest.raises(error, match="no credit; 3 rows are done and kept; the same call goes on") as raised:
-        api._raise_for_end(*ended(code, stopped_by="no credit"))
+        running.raise_for_end(*ended(code, stopped_by="no credit"))
     assert raised.value.exit_code == code
 
 
 def test_an_interrupted_run_is_a_keyboard_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt, match="3 rows are done and kept"):
-        api._raise_for_end(*ended(ExitCode.INTERRUPTED, stopped_by="interrupted"))
+        running.raise_for_end(*ended(ExitCode.INTERRUPTED, stopped_by="interrupted"))
 
 
 def test_a_finished_run_raises_nothing_and_shows_its_summary() -> None:
     report, session = ended(ExitCode.ROWS_FAILED, finished=True)
-    api._raise_for_end(report, session)
-    own = api.Report(**{name: getattr(report, name) for name in report.__struct_fields__})
+    running.raise_for_end(report, session)
+    own = rowmill.Report.of(report)
     assert repr(own).startswith("Done: 3 rows in 1")
     assert own.ok

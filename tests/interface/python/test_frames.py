@@ -16,16 +16,16 @@ from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column
 from rowmill.interface.python import frames
-from rowmill.interface.python.frames import Result, RowError
+from rowmill.interface.python.answers import Result, RowError
 from rowmill.interface.python.row_lines import lines
 
-RESULTS = [
+RESULTS: list[Result[Any]] = [
     Result(index=0, output="yes"),
     Result(index=1, error=RowError("timeout", "too late")),
     Result(index=2, output="no"),
 ]
 FIELDS = (Column("label"), Column("n", "int64"), Column("share", "double"), Column("ok", "bool"), Column("any", "json"))
-STRUCTURED = [
+STRUCTURED: list[Result[Any]] = [
     Result(index=0, output={"label": "a", "n": 7.0, "share": 1, "ok": True, "any": [1, "x"]}),
     Result(index=1, error=RowError("invalid_output", "no JSON")),
     Result(index=2, output={"label": "b", "n": 8, "share": 0.5, "ok": False, "any": {"z": None}}),
@@ -37,7 +37,7 @@ def rows_of(rows: Any) -> list[Any]:
     return [json.loads(line) for line in lines(rows if table is None else table.rows(None))]
 
 
-def joined(rows: Any, results: list[Result], fields: tuple[Column, ...] = (), prefix: str = "") -> Any:
+def joined(rows: Any, results: list[Result[Any]], fields: tuple[Column, ...] = (), prefix: str = "") -> Any:
     table = frames.source(rows)
     assert table is not None
     return table.joined(frames.answers(results, fields, prefix=prefix))
@@ -157,7 +157,7 @@ def test_no_part_of_an_output_that_is_no_text_is_dropped() -> None:
     calls = [{"id": "c", "function": {"name": "f"}}]
     several = [["a", "b"], calls, {"content": "a", "tool_calls": calls}, [*calls, {"id": "d", "more": 1}], None]
     for outputs in (several, several[1:2] + several[3:], [several[2], {"content": "b", "refusal": "no"}]):
-        results = [Result(index=index, output=output) for index, output in enumerate(outputs)]
+        results: list[Result[Any]] = [Result(index=index, output=output) for index, output in enumerate(outputs)]
         columns = {"a": ["x"] * len(outputs)}
         polars, arrow = joined(pl.DataFrame(columns), results), joined(pa.table(columns), results)
         for cells in (polars["output"].to_list(), arrow["output"].to_pylist()):

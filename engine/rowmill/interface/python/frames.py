@@ -5,62 +5,37 @@ No library is imported for it: whoever hands in a DataFrame has imported its lib
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from datetime import UTC
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
 from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column
+from rowmill.interface.python import more_tables
+from rowmill.interface.python.answers import Result
+from rowmill.interface.python.instances import Instances, outputs_of
 from rowmill.interface.python.row_lines import TEXT, NoValue, of_interest
+
+Figure = Literal["usage", "cost"]  # of a row, beside the parts of its reply
 
 _DOUBLE = 8  # bytes
 _INEXACT = ("Float32", "Float16", "'ns'", "Time")  # in the names of polars' types
+_ARROW = {"Table", "RecordBatch", "Array", "ChunkedArray", "StringArray", "LargeStringArray", "StringViewArray"}
 _BLOCK = 8192  # rows of a table turned into objects at a time: a table of millions is not doubled in memory
 
 
-class RowError(msgspec.Struct, frozen=True):
-    """Why a row has no output."""
-
-    fault: str = msgspec.field(name="class")  # as in the errors file: "context_length", "invalid_output", ...
-    message: str = ""
-    code: str | None = None
-    status: int | None = None
-    param: str | None = None  # what of the request the provider names
-
-    def __str__(self) -> str:
-        """Return "class: message"."""
-        return f"{self.fault}: {self.message}"
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One row's end: an output, or the error in its place."""
-
-    index: int  # place of its row, from 0
-    id: Any = None
-    output: Any = None  # a text; with a schema the object; of embeddings a float32 array of numpy
-    error: RowError | None = None
-    finish_reason: str | None = None
-    model: str | None = None
-    usage: dict[str, Any] | None = None  # tokens, as the server counted them
-    # What `include` names of the reply; None where there is none, or nobody asked for it.
-    reasoning: str | None = None
-    tool_calls: Any = None
-    logprobs: Any = None
-    choices: Any = None
-    message: Any = None
-
-    def __repr__(self) -> str:
-        """Return which row it is and what came of it."""
-        end = f"error={str(self.error)!r}" if self.error is not None else f"output={self.output!r}"
-        return f"Result(index={self.index}, {end})"
+ColumnType = Literal[
+    "string", "int64", "double", "bool", "json", "vector", "decimal", "date", "datetime", "time", "duration"
+]
 
 
 class AnswerColumn(NamedTuple):
     """A column to be put beside the rows."""
 
     name: str
-    type: Literal["string", "int64", "double", "bool", "json", "vector"]
+    type: ColumnType
     values: list[Any]  # one for each row, None where there is none; of vectors arrays of numpy
 
 
@@ -77,6 +52,12 @@ class Rows(Protocol):
 
 class Source(Rows, Protocol):
     """A table of rows that is in this process."""
+
+    def chosen(self, places: Sequence[int]) -> "Source":
+        """Return what has these rows alone."""
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         """Return a table of the same kind with the columns added."""
@@ -95,16 +76,24 @@ def source(rows: Any) -> Source | None:
         return _Polars(rows)
     if library == "polars" and kind == "LazyFrame":
         raise InputError("rowmill.map: a LazyFrame has no rows yet: pass frame.collect()")
-    if library == "pyarrow" and kind in ("Table", "RecordBatch", "Array", "ChunkedArray", "StringArray"):
-        return _Arrow(rows)
+    if library == "pyarrow" and kind in _ARROW:
+        return ArrowRows(rows)
+    if (other := more_tables.source(rows, library, kind)) is not None:
+        return other
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
         raise InputError(f"rowmill.map: rows must be a table or an iterable of rows, not one {kind}")
     return None
 
 
-def check_names(table: Rows, fields: Sequence[Column], prefix: str, parts: Sequence[ReplyPart] = ()) -> None:
+def check_names(
+    table: Rows,
+    fields: Sequence[Column],
+    prefix: str,
+    parts: Sequence[ReplyPart | Figure] = (),
+    instances: Instances | None = None,
+) -> None:
     """Refuse a table that already has a column of an answer's name, before anything is paid for."""
-    for name, _, _ in answers([], fields, prefix=prefix, parts=parts):
+    for name, _, _ in answers([], fields, prefix=prefix, parts=parts, instances=instances):
         if name in table.columns:
             raise InputError(
                 f"rowmill.map: the rows have a column {name!r} already: rename it, or put a prefix before the names of "
@@ -113,16 +102,28 @@ def check_names(table: Rows, fields: Sequence[Column], prefix: str, parts: Seque
 
 
 def answers(
-    results: Sequence[Result], fields: Sequence[Column], *, prefix: str = "", parts: Sequence[ReplyPart] = ()
+    results: Sequence[Result[Any]],
+    fields: Sequence[Column],
+    *,
+    prefix: str = "",
+    parts: Sequence[ReplyPart | Figure] = (),
+    instances: Instances | None = None,
 ) -> list[AnswerColumn]:
     """Return the columns of the results: `output` or, where there are fields, each of them; `error`; then the parts."""
-    outputs = [result.output for result in results]
-    if fields:
+    outputs = outputs_of(results, instances)
+    columns: list[AnswerColumn]
+    if instances is not None and instances.columns:
+        members = [{} if result.output is None else instances.members(result.output) for result in results]
+        columns = [
+            AnswerColumn(prefix + name, cast("ColumnType", kind), [each.get(name) for each in members])
+            for name, kind in instances.columns
+        ]
+    elif fields:
         objects = [output if isinstance(output, dict) else {} for output in outputs]
         columns = [_typed(prefix + each.name, each, [object_.get(each.name) for object_ in objects]) for each in fields]
     else:
         given = [output for output in outputs if output is not None]
-        kind: Literal["string", "vector", "json"] = "json"
+        kind: ColumnType = "json"
         if all(isinstance(output, str) for output in given):
             kind = "string"
         elif all(hasattr(output, "dtype") for output in given):
@@ -133,7 +134,10 @@ def answers(
     for part in parts:
         values = [getattr(result, part) for result in results]
         # As text, for they are alike in no two replies.
-        columns.append(AnswerColumn(prefix + part, "string", values if part == "reasoning" else texts(values)))
+        alike = part in {"reasoning", "cost"}
+        columns.append(
+            AnswerColumn(prefix + part, "double" if part == "cost" else "string", values if alike else texts(values))
+        )
     return columns
 
 
@@ -161,6 +165,13 @@ class _Pandas:
         self._frame = rows if type(rows).__name__ == "DataFrame" else rows.to_frame(TEXT)
         self.columns: Sequence[str] = _names(self._frame.columns)
 
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def chosen(self, places: Sequence[int]) -> "_Pandas":
+        """Return what has these rows alone."""
+        return _Pandas(self._frame.iloc[list(places)])
+
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows."""
         chosen = of_interest(self.columns, wanted)
@@ -176,11 +187,18 @@ class _Pandas:
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         pandas: Any = sys.modules["pandas"]
         # Numbers that may be absent need a type that knows absence: floats would turn 7 into 7.0.
-        types = {"int64": "Int64", "double": "Float64", "bool": "boolean"}
-        added = {
-            name: pandas.Series(values, index=self._frame.index, dtype=types.get(kind, object))
-            for name, kind, values in answers
-        }
+        types = {
+            "int64": "Int64", "double": "Float64", "bool": "boolean", "date": "datetime64[s]",
+            "datetime": "datetime64[us]", "duration": "timedelta64[us]",
+        }  # fmt: skip
+        added = {}
+        for name, kind, values in answers:
+            cells, aware = _of_one_zone(kind, values)
+            dtype = "datetime64[us, UTC]" if aware else types.get(kind, object)
+            try:
+                added[name] = pandas.Series(cells, index=self._frame.index, dtype=dtype)
+            except (TypeError, ValueError, OverflowError):  # with and without a zone; of a serializer's own type
+                added[name] = pandas.Series(values, index=self._frame.index, dtype=object)
         return self._frame.assign(**added)
 
 
@@ -188,6 +206,13 @@ class _Polars:
     def __init__(self, rows: Any) -> None:
         self._frame = rows if type(rows).__name__ == "DataFrame" else rows.to_frame(TEXT)
         self.columns: Sequence[str] = self._frame.columns
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def chosen(self, places: Sequence[int]) -> "_Polars":
+        """Return what has these rows alone."""
+        return _Polars(self._frame[list(places)])
 
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows."""
@@ -201,11 +226,19 @@ class _Polars:
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         polars: Any = sys.modules["polars"]
-        types = {"int64": polars.Int64, "double": polars.Float64, "bool": polars.Boolean, "string": polars.String}
+        types = {
+            "int64": polars.Int64, "double": polars.Float64, "bool": polars.Boolean, "string": polars.String,
+            "date": polars.Date, "time": polars.Time, "duration": polars.Duration("us"),
+            "datetime": polars.Datetime("us"),
+        }  # fmt: skip
 
         def series(name: str, kind: str, values: list[Any]) -> Any:
+            cells, aware = _of_one_zone(kind, values)
             if kind in types:
-                return polars.Series(name, values, dtype=types[kind])
+                try:
+                    return polars.Series(name, cells, dtype=polars.Datetime("us", "UTC") if aware else types[kind])
+                except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):  # as with pandas
+                    return polars.Series(name, texts(values), dtype=polars.String)
             if kind == "vector":
                 cells = [None if value is None else polars.Series(value) for value in values]
                 return polars.Series(name, cells, dtype=polars.List(polars.Float32))
@@ -220,7 +253,9 @@ class _Polars:
         return self._frame.with_columns([series(*each) for each in answers])
 
 
-class _Arrow:
+class ArrowRows:
+    """A Table of pyarrow, or what makes one."""
+
     def __init__(self, rows: Any) -> None:
         pyarrow: Any = sys.modules["pyarrow"]
         if isinstance(rows, pyarrow.RecordBatch):
@@ -230,21 +265,31 @@ class _Arrow:
         self._table = rows
         self.columns: Sequence[str] = _names(rows.column_names)
 
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def chosen(self, places: Sequence[int]) -> "ArrowRows":
+        """Return what has these rows alone."""
+        return ArrowRows(self._table.take(sys.modules["pyarrow"].array(places, "int64")))
+
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows."""
         yield from arrow_rows(self._table, self.columns, wanted)
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
+        """Return a Table with the columns added."""
         pyarrow: Any = sys.modules["pyarrow"]
         types = {
             "int64": pyarrow.int64(), "double": pyarrow.float64(), "bool": pyarrow.bool_(), "string": pyarrow.string(),
-            "vector": pyarrow.list_(pyarrow.float32()),
+            "vector": pyarrow.list_(pyarrow.float32()), "date": pyarrow.date32(), "time": pyarrow.time64("us"),
+            "datetime": pyarrow.timestamp("us"), "duration": pyarrow.duration("us"),
         }  # fmt: skip
         table = self._table
         for name, kind, values in answers:
+            zoned, aware = _of_one_zone(kind, values)
             try:
-                cells = pyarrow.array(values, types.get(kind))
-            except (pyarrow.ArrowException, OverflowError):  # values that are not alike
+                cells = pyarrow.array(zoned, pyarrow.timestamp("us", "UTC") if aware else types.get(kind))
+            except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):  # values that are not alike
                 cells = pyarrow.array(texts(values), pyarrow.string())
             table = table.append_column(name, cells)
         return table
@@ -310,6 +355,17 @@ def _of_arrow(column: Any) -> list[Any]:
     return [value for place in range(len(column)) for value in _of_arrow(column.slice(place, 1))]
 
 
+def _of_one_zone(kind: str, values: list[Any]) -> tuple[list[Any], bool]:
+    """Return times as of UTC where each says of which zone it is, and whether it does. A column has one zone."""
+    there = [value for value in values if value is not None]
+    if kind != "datetime" or not there or any(getattr(value, "tzinfo", None) is None for value in there):
+        return values, False
+    return [None if value is None else value.astimezone(UTC) for value in values], True
+
+
 def texts(values: Iterable[Any]) -> list[str | None]:
     """Return the values as JSON text."""
-    return [None if value is None else msgspec.json.encode(value).decode() for value in values]
+    return [None if value is None else _encode(value).decode() for value in values]
+
+
+_encode = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode

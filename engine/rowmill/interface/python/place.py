@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from rowmill.core import private_files
 from rowmill.core.errors import RunDirectoryError
-from rowmill.interface.python.frames import Result
+from rowmill.interface.python.answers import Result
 from rowmill.store import durable
 from rowmill.store.run_directory import RunDirectory
 
@@ -35,12 +36,8 @@ class MapPlace:
         """
         if RunDirectory(self.run).manifest.exists():
             return self._compare(lines)
-        # The run's directory is made first: rows without one are not ours to write over.
-        if not self.run.is_dir() and self.path.is_dir() and any(self.path.iterdir()):
-            raise RunDirectoryError(f"{self.path} is no run_dir of rowmill.map, and not empty; name another run_dir")
+        self.make()
         with durable.machine_errors(f"write {self.rows}"):
-            private_files.make_directory(self.path, private_files.PRIVATE)
-            private_files.make_directory(self.run, private_files.PRIVATE)
             count = 0
             with os.fdopen(private_files.make_file(self.rows), "wb") as file:
                 for line in lines:
@@ -49,6 +46,15 @@ class MapPlace:
                 file.flush()
                 durable.sync_file(file.fileno())  # the run's plan, which follows, must not outlive its rows
         return count
+
+    def make(self) -> None:
+        """Make the directory. Raises `RunDirectoryError` where something else lies here."""
+        # The run's directory is made first: rows without one are not ours to write over.
+        if not self.run.is_dir() and self.path.is_dir() and any(self.path.iterdir()):
+            raise RunDirectoryError(f"{self.path} is no run_dir of rowmill.map, and not empty; name another run_dir")
+        with durable.machine_errors(f"make {self.path}"):
+            private_files.make_directory(self.path, private_files.PRIVATE)
+            private_files.make_directory(self.run, private_files.PRIVATE)
 
     def _compare(self, lines: Iterable[bytes]) -> int:
         count = 0
@@ -62,19 +68,31 @@ class MapPlace:
                 count += 1
         return count
 
-    def each(self, *, vectors: bool) -> Iterator[Result]:
-        """Yield the results, in the order of the rows. `vectors`: lists of numbers become float32 arrays of numpy."""
-        decode = msgspec.json.Decoder(Result, float_hook=float).decode  # a number of any size is read, as 1e400
-        convert: Callable[[Result], Result] = _with_array() if vectors else lambda result: result
+    def each(self, *, vectors: bool = False, raw: bool = False) -> Iterator[Result[Any]]:
+        """Yield the results, in the order of the rows.
+
+        `vectors`: lists of numbers become float32 arrays of numpy. `raw`: outputs stay JSON, as `msgspec.Raw`.
+        """
+        kind = _RawResult if raw else Result[Any]
+        decode = msgspec.json.Decoder(kind, float_hook=float).decode  # a number of any size is read, as 1e400
+        convert: Callable[[Result[Any]], Result[Any]] | None = _as_result if raw else _with_array() if vectors else None
         with self.results.open("rb") as file:
             for line in file:
-                yield convert(decode(line))
+                yield decode(line) if convert is None else convert(decode(line))
 
 
-def _with_array() -> Callable[[Result], Result]:
+class _RawResult(Result[Any], frozen=True, kw_only=True):
+    output: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def _as_result(raw: Result[Any]) -> Result[Any]:
+    return Result(**msgspec.structs.asdict(raw))
+
+
+def _with_array() -> Callable[[Result[Any]], Result[Any]]:
     import numpy as np  # only here: most runs have no vectors
 
-    def convert(result: Result) -> Result:
+    def convert(result: Result[Any]) -> Result[Any]:
         if result.output is None:
             return result
         # Each at once: as a list of Python's own numbers a vector takes eight times the memory.

@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any
 
 from rowmill.core.errors import InputError
-from rowmill.interface.python.frames import AnswerColumn, Result, arrow_rows, texts
+from rowmill.interface.python.answers import Result
+from rowmill.interface.python.frames import AnswerColumn, arrow_rows, texts
 
 
 def is_dataset(rows: Any) -> bool:
@@ -40,7 +41,7 @@ class RayRows:
             yield from arrow_rows(table, self.columns, wanted)
 
     def with_answers(
-        self, results: Iterator[Result], columns: Callable[[Sequence[Result]], Sequence[AnswerColumn]]
+        self, results: Iterator[Result[Any]], columns: Callable[[Sequence[Result[Any]]], Sequence[AnswerColumn]]
     ) -> Any:
         """Return a Dataset with the answers beside the rows. They are joined in the cluster, block by block."""
         join = self._ray.remote(num_cpus=1)(_joined)
@@ -55,7 +56,7 @@ def _plain(answer: AnswerColumn) -> tuple[str, str, list[Any]]:
     """Return a column as a node without this package can take it. Values that are not alike are JSON text."""
     if answer.type == "vector":
         return answer.name, "vector", [None if value is None else value.tolist() for value in answer.values]
-    if answer.type == "json":
+    if answer.type in {"json", "datetime", "decimal"}:  # blocks have one type, and each knows only its own values
         return answer.name, "string", texts(answer.values)
     return answer.name, answer.type, answer.values
 
@@ -64,7 +65,10 @@ def _joined(table: Any, answers: list[tuple[str, str, list[Any]]]) -> Any:
     """Put columns beside those of a block. Runs in the cluster."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
-    types = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "vector": pa.list_(pa.float32())}
+    types = {
+        "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "vector": pa.list_(pa.float32()),
+        "date": pa.date32(), "time": pa.time64("us"), "duration": pa.duration("us"),
+    }  # fmt: skip
     for name, kind, values in answers:
         table = table.append_column(name, pa.array(values, types.get(kind, pa.string())))
     return table

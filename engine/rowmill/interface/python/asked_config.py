@@ -1,0 +1,191 @@
+"""What a call was given -> the configuration that it asks for."""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rowmill.core import config as configuration
+from rowmill.core.config import Config, ProviderConfig, TaskConfig
+from rowmill.core.config.sections import REPLY_PARTS, ModelSchema
+from rowmill.core.errors import ConfigError
+from rowmill.interface.python.place import MapPlace
+from rowmill.interface.python.row_lines import TEXT
+from rowmill.tasks import models
+
+FIGURES = ("usage", "cost")  # that `include` may name beside the parts of a reply
+
+_OF_TASK = frozenset(TaskConfig.__struct_fields__)
+_OF_PROVIDER = frozenset(ProviderConfig.__struct_fields__) - _OF_TASK  # the model is the task's
+_SECTIONS = [name for name in Config.__struct_fields__ if name not in {"input", "task", "output"}]  # made by `map`
+_OF_CALL = ("id", "images_dir", "run_dir", "retry_failed", "limit", "sample", "prefix", "include", "progress", "schema")
+_SOME_SCHEMA = {"type": "object"}  # in the place of a type's, while the rest is checked
+_FAR = 0.6  # a name less like than this is no slip
+# Members of requests that people write beside the model, as with the openai package.
+_OF_REQUEST = frozenset({
+    "audio", "extra_body", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_output_tokens",
+    "max_tokens", "metadata", "modalities", "n", "parallel_tool_calls", "presence_penalty", "reasoning",
+    "reasoning_effort", "seed", "service_tier", "stop", "store", "temperature", "tool_choice", "tools", "top_k",
+    "top_logprobs", "top_p", "user", "verbosity",
+})  # fmt: skip
+_MEANT = {
+    "api_key": "api_key_env, with the name of the variable that holds it",
+    **dict.fromkeys(("concurrency", "max_concurrency"), 'workers={"concurrency": ...}'),
+    **dict.fromkeys(("max_workers", "n_jobs"), 'workers={"count": ...}'),
+    **dict.fromkeys(("max_retries", "retries"), 'retry={"attempts": ...}'),
+    **dict.fromkeys(("max_usd", "max_cost"), 'budget={"max_usd": ...}'),
+    **dict.fromkeys(("instructions", "system_prompt"), "system"),
+    **dict.fromkeys(("output_type", "response_format", "response_model"), "schema"),
+    **dict.fromkeys(("head", "max_rows", "n_rows"), "limit"),
+    "input": "prompt",
+    "rpm": "requests_per_minute",
+    "timeout": "timeout_s",
+    "tpm": "tokens_per_minute",
+}
+
+
+def read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides: Mapping[str, Any]) -> Config:
+    """Read the configuration of a `run`; a schema may be a type."""
+    overrides = dict(overrides)
+    schema = overrides.pop("task.schema", None)
+    if schema is not None and not is_type(schema):
+        overrides["task.schema"], schema = schema, None
+    if isinstance(config, Mapping) and isinstance(task := config.get("task"), Mapping) and is_type(task.get("schema")):
+        schema = task["schema"] if schema is None else schema
+        config = {**config, "task": {name: value for name, value in task.items() if name != "schema"}}
+    elif isinstance(config, Config) and isinstance(config.task.schema, ModelSchema):
+        schema = config.task.schema if schema is None else schema
+        config = msgspec.structs.replace(config, task=msgspec.structs.replace(config.task, schema=None))
+    if schema is not None:
+        made = schema if isinstance(schema, ModelSchema) else models.of_type(schema, code=models.pickled(schema))
+        return with_model(_read(config, {**overrides, "task.schema": _SOME_SCHEMA}), made)
+    return _read(config, overrides)
+
+
+def _read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides: Mapping[str, Any]) -> Config:
+    changes = [f"{key}={_toml(key, value)}" for key, value in overrides.items()]
+    if isinstance(config, Config) and not changes:
+        return config
+    if not isinstance(config, Mapping | Config):
+        return configuration.load(Path(config), changes)
+    tree = plain(config)
+    for change in changes:
+        configuration.override(tree, change)
+    return configuration.parse(tree, "rowmill.run")
+
+
+def is_type(schema: Any) -> bool:
+    """Tell whether a schema is a type of Python, and neither a JSON Schema nor where one is."""
+    return schema is not None and not isinstance(schema, str | Mapping | os.PathLike | ModelSchema)
+
+
+def with_model(config: Config, schema: ModelSchema) -> Config:
+    """Return a checked configuration with the schema of a type."""
+    return msgspec.structs.replace(config, task=msgspec.structs.replace(config.task, schema=schema))
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """Copy a configuration into dicts and lists; paths may be `Path`s."""
+    try:
+        tree: dict[str, Any] = msgspec.to_builtins(value, enc_hook=os.fspath)
+    except RecursionError:
+        raise ConfigError("the configuration lies in itself, or is nested too deep") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"a value of the configuration is none that TOML has: {error}") from None
+    return tree
+
+
+def _toml(key: str, value: Any) -> str:
+    """Write a value as TOML has it on one line."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case os.PathLike():
+            return _toml(key, os.fspath(value))
+        case Mapping():
+            return f"{{{', '.join(f'{_toml(key, str(name))} = {_toml(key, each)}' for name, each in value.items())}}}"
+        case Sequence():
+            return f"[{', '.join(_toml(key, each) for each in value)}]"
+    raise ConfigError(f"rowmill.run: {key}: a {type(value).__name__} is no value of a configuration")
+
+
+def of_map(options: Mapping[str, Any], schema: Any, place: MapPlace, source: os.PathLike[str] | None = None) -> Config:
+    """Make the configuration of a `map` with these options. source: the file, where the rows are one.
+
+    Raises `ConfigError` with what is wrong, and for an option that there is none of with what may be meant.
+    """
+    made = models.of_type(schema, code=models.pickled(schema)) if is_type(schema) else None
+    tree = _tree(options, schema if made is None else _SOME_SCHEMA, place, source)
+    config = configuration.parse(tree, "rowmill.map")
+    return config if made is None else with_model(config, made)
+
+
+def _tree(
+    options: Mapping[str, Any], schema: Any, place: MapPlace, source: os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    include = options.get("include") or ()
+    known = (*REPLY_PARTS, *FIGURES)
+    wrong = [include] if isinstance(include, str) else [part for part in include if part not in known]
+    if wrong:
+        raise ConfigError(f"rowmill.map: include: {wrong[0]!r}: must be a list of any of {', '.join(known)}")
+    task: dict[str, Any] = {"schema": schema}
+    provider: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in _OF_TASK:
+            task[name] = value
+        elif name in _OF_PROVIDER:
+            provider[name] = value
+        elif name in _SECTIONS:
+            sections[name] = value
+        elif name not in _OF_CALL:
+            raise ConfigError(f"rowmill.map: unknown option {name}; {_meant(name)}")
+    if task.get("prompt") is None and task.get("messages") is None:
+        task["prompt"] = f"{{{TEXT}}}"
+    provider = {name: value for name, value in provider.items() if value is not None}
+    if provider and "provider" in sections:
+        raise ConfigError(f"rowmill.map: with provider=[...] put {next(iter(provider))} into each of them")
+    if not isinstance(checkpoint := sections.get("checkpoint", {}), Mapping) or "dir" in checkpoint:
+        raise ConfigError("rowmill.map: checkpoint.dir is made from run_dir; name that")
+    # Rows that lie nowhere: what they name is seen from where the program is.
+    images_dir = options.get("images_dir", "." if source is None else None)
+    rows = {"path": place.rows, "format": "jsonl"} if source is None else {"path": source}
+    return plain(
+        {
+            **({"provider": [provider]} if provider else {}),
+            **sections,
+            "checkpoint": {**checkpoint, "dir": place.run},
+            "input": {
+                **rows,
+                **({} if images_dir is None else {"images_dir": images_dir}),
+                **({} if options.get("id") is None else {"id": options["id"]}),
+            },
+            "task": {name: value for name, value in task.items() if value is not None},
+            "output": {"path": place.results, "format": "jsonl", "include": _parts(include)},
+        }
+    )
+
+
+def _parts(include: Sequence[str]) -> list[str]:
+    """Return what the output lines must have for what is wanted: what a row cost is told by who answered it."""
+    return [*(part for part in include if part not in FIGURES), *(["meta"] if "cost" in include else [])]
+
+
+def _meant(name: str) -> str:
+    if name in _MEANT:
+        return f"it is {_MEANT[name]}"
+    if name in _OF_REQUEST:
+        return f'it is a member of the request: params={{"{name}": ...}}'
+    for request in difflib.get_close_matches(name, _OF_REQUEST, n=1, cutoff=0.8):
+        return f'did you mean params={{"{request}": ...}}?'
+    known = [*_OF_CALL, *_OF_TASK, *_OF_PROVIDER, *_SECTIONS]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=_FAR)
+    return f"did you mean {nearest[0]}?" if nearest else f"options are {', '.join(sorted({*known}))}"

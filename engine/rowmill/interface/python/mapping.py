@@ -1,0 +1,213 @@
+"""The work of a `rowmill.map`: rows of whatever kind -> a run over them -> the answers, as the rows came."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+
+from rowmill.core.config import Config
+from rowmill.core.config.sections import ModelSchema
+from rowmill.core.errors import ConfigError, InputError, RowmillError
+from rowmill.core.interrupts import of_this_thread
+from rowmill.core.reports import RunReport
+from rowmill.core.rows import Column
+from rowmill.interface.python import asked_config, awaited, frames
+from rowmill.interface.python.answers import Report, Result, ResultList, with_report
+from rowmill.interface.python.instances import Instances
+from rowmill.interface.python.place import MapPlace, map_place
+from rowmill.interface.python.ray_rows import RayRows, is_dataset
+from rowmill.interface.python.row_costs import RowCosts
+from rowmill.interface.python.row_lines import lines
+from rowmill.interface.python.running import raise_for_end, shown
+from rowmill.runs.session import run as run_config
+from rowmill.tasks import models
+from rowmill.tasks import schema as schemas
+from rowmill.tasks.factory import open_task
+from rowmill.tasks.readers import choices_asked
+
+_SEED = 0  # the same rows are the same sample: the same call again goes on with them
+
+AsyncRows = Callable[[Any, int | None], Iterator[Any]]
+
+
+def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: AsyncRows = awaited.alone) -> Any:
+    """Do what `rowmill.map` says. go_through: how rows of an async iterable are had, so many at most."""
+    chosen = _Chosen.of(options)
+    if isinstance(rows, str) and os.path.isfile(rows):  # noqa: PTH113 - as the text stands there
+        raise InputError(f"rowmill.map: for the rows of a file pass pathlib.Path({rows!r})")
+    file = rows if isinstance(rows, os.PathLike) else None
+    dataset = table = None
+    if file is None and is_dataset(rows):
+        dataset = RayRows(chosen.of_dataset(rows))
+    elif file is None and not awaited.is_async(rows):
+        table = frames.source(rows)
+        table = None if table is None else chosen.of_table(table)
+    given: frames.Rows | None = dataset or table
+    prefix, include = options.get("prefix", ""), tuple(options.get("include") or ())
+    with map_place(chosen.directory(options.get("run_dir"))) as place:
+        config = asked_config.of_map(options, schema, place, file)
+        task = schemas.resolved(config.task)
+        config = msgspec.structs.replace(config, task=task)
+        several = choices_asked(task) > 1
+        instances = _instances(task.schema, schema, several=several)
+        # A reply of several choices is a list, whose members are no columns.
+        fields: tuple[Column, ...] = ()
+        if instances is None and task.reply_schema is not None and not several:
+            fields = schemas.fields(task.reply_schema)
+        if given is not None:
+            frames.check_names(given, fields, prefix, include, instances)
+        if file is None:
+            wanted = open_task(config.task, config.input).columns
+            if given is not None:
+                each: Iterable[Any] = given.rows(wanted)
+            else:
+                each = chosen.of_rows(go_through(rows, chosen.limit) if awaited.is_async(rows) else rows)
+            there = place.write(lines(_interrupted(each), wanted)) > 0
+        else:
+            place.make()
+            there = True
+        report = _ask(config, place, options, chosen if file is not None else _Chosen()) if there else None
+        results = _results(config, place, report, instances, priced="cost" in include)
+        columns = partial(frames.answers, fields=fields, prefix=prefix, parts=include, instances=instances)
+        if dataset is not None:
+            return with_report(dataset.with_answers(results, columns), report)
+        answered = list(results)
+        _keep_if_interrupted(place)
+    if table is None:
+        return ResultList(chosen.numbered(answered), report)
+    return with_report(table.joined(columns(answered)), report)
+
+
+def _instances(schema: Any, given: Any, *, several: bool) -> Instances | None:
+    """Return what makes instances of the type, the very one that was given; None where the schema is no type's."""
+    if not isinstance(schema, ModelSchema):
+        return None
+    kind = given if asked_config.is_type(given) else models.kind_of(schema)
+    return Instances(kind, schema, several=several)
+
+
+def _results(
+    config: Config, place: MapPlace, report: RunReport | None, instances: Instances | None, *, priced: bool
+) -> Iterator[Result[Any]]:
+    if report is None:
+        return iter(())
+    results = place.each(vectors=config.task.api == "embeddings", raw=instances is not None)
+    if instances is not None:
+        results = map(instances.of, results)
+    return RowCosts(config, place, report).each(results) if priced else results
+
+
+def _ask(config: Config, place: MapPlace, options: Mapping[str, Any], chosen: "_Chosen") -> Report:
+    """Run what a `map` asks."""
+    schema = config.task.schema
+    with shown(options.get("progress")) as display:
+        if isinstance(schema, ModelSchema) and schema.code == b"":
+            display.log(
+                f"schema: {schema.name} cannot be taken to the workers, which hold replies against its JSON Schema "
+                "alone; what its validators refuse fails in the end, and is not asked again"
+            )
+        place.holds_answers = True  # whatever ends this now: somebody may have paid
+        try:
+            report, session = run_config(
+                config, os.environ, display, retry=options.get("retry_failed", False),
+                limit=chosen.limit, sample=chosen.sample,
+            )  # fmt: skip
+        except RowmillError:
+            place.holds_answers = False  # raised only before the start
+            raise
+    place.holds_answers = not report.finished and report.totals.rows > 0
+    again = "the same call" if place.kept else f"the same call with run_dir={str(place.path)!r}"
+    raise_for_end(report, session, again if place.holds_answers or place.kept else "the same call")
+    if not place.kept:  # the files are gone when the caller reads this
+        report = msgspec.structs.replace(report, output="what rowmill.map returned", errors=None)
+    return Report.of(report)
+
+
+def _interrupted(rows: Iterable[Any]) -> Iterable[Any]:
+    """Go through the rows, and end where the call is cancelled meanwhile."""
+    interrupts = of_this_thread()
+    if interrupts is None:
+        return rows
+    return (row for row in rows if interrupts.check() is None)  # type: ignore[func-returns-value]
+
+
+def _keep_if_interrupted(place: MapPlace) -> None:
+    """Keep the answers of a call that was cancelled when all were there already: nobody is given them."""
+    interrupts = of_this_thread()
+    if interrupts is not None and interrupts.sent and not place.kept:
+        place.holds_answers = True
+        raise KeyboardInterrupt(f"all rows are done and kept; the same call with run_dir={str(place.path)!r} has them")
+
+
+class _Chosen:
+    """Which of the rows are asked: all, the first ones (`limit`), or some of all over them (`sample`)."""
+
+    def __init__(self, limit: int | None = None, sample: int | None = None) -> None:
+        self.limit = limit
+        self.sample = sample
+        self._places: list[int] = []  # of a sample's rows
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "_Chosen":
+        """Read the options. Raises `ConfigError` where they are no numbers of rows."""
+        limit, sample = options.get("limit"), options.get("sample")
+        for name, value in (("limit", limit), ("sample", sample)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ConfigError(f"rowmill.map: {name}: must be a number of rows, 1 or more, not {value!r}")
+        if limit is not None and sample is not None:
+            raise ConfigError("rowmill.map: limit asks the first rows and sample random ones; leave out one of them")
+        if options.get("retry_failed") and options.get("run_dir") is None:
+            raise ConfigError("rowmill.map: retry_failed: name the run_dir in which the failed rows are")
+        return cls(limit, sample)
+
+    def directory(self, run_dir: str | os.PathLike[str] | None) -> Path | None:
+        """Return where a run of these rows is kept: beside that of all rows, so that both may be there."""
+        if run_dir is None:
+            return None
+        path = Path(run_dir)
+        if self.limit is not None:
+            return path.with_name(f"{path.name}-limit-{self.limit}")
+        return path if self.sample is None else path.with_name(f"{path.name}-sample-{self.sample}")
+
+    def of_table(self, table: frames.Source) -> frames.Source:
+        """Return the table with these rows alone."""
+        if self.limit is not None and self.limit < len(table):
+            return table.chosen(range(self.limit))
+        if self.sample is not None and self.sample < len(table):
+            return table.chosen(sorted(Random(_SEED).sample(range(len(table)), self.sample)))  # noqa: S311 - no secret
+        return table
+
+    def of_dataset(self, dataset: Any) -> Any:
+        """Return the same of a `ray.data.Dataset`."""
+        if self.sample is not None:
+            raise InputError("rowmill.map: sample: of a Dataset of Ray take dataset.random_sample(...) yourself")
+        return dataset if self.limit is None else dataset.limit(self.limit)
+
+    def of_rows(self, rows: Iterable[Any]) -> Iterable[Any]:
+        """Go through these rows alone; a sample of rows that nobody has counted is held in memory until the end."""
+        if self.limit is not None:
+            return itertools.islice(rows, self.limit)
+        return rows if self.sample is None else self._sampled(rows, self.sample)
+
+    def _sampled(self, rows: Iterable[Any], count: int) -> Iterator[Any]:
+        random = Random(_SEED)  # noqa: S311 - a sample, no secret
+        held: list[tuple[int, Any]] = []
+        for place, row in enumerate(rows):
+            if place < count:
+                held.append((place, row))
+            elif (other := random.randrange(place + 1)) < count:
+                held[other] = (place, row)
+        held.sort(key=lambda each: each[0])
+        self._places = [place for place, _ in held]
+        yield from (row for _, row in held)
+
+    def numbered(self, results: Sequence[Result[Any]]) -> Iterable[Result[Any]]:
+        """Return the results with the places that their rows have among all."""
+        if not self._places:
+            return results
+        return [msgspec.structs.replace(each, index=self._places[each.index]) for each in results]

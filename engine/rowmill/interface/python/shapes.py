@@ -1,0 +1,45 @@
+"""Tables as a type checker sees them: by what they can do, so that no library has to be there to check a program.
+
+What is a table of pandas, polars, pyarrow (with stubs), DuckDB or Hugging Face comes back as the same type, a Series as
+the DataFrame that its own `to_frame` makes.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, TypeVar
+
+
+class AnyFrame(Protocol):
+    """A DataFrame, a relation of DuckDB, a Table."""
+
+    @property
+    def shape(self) -> Any:
+        """Rows and columns."""
+
+    @property
+    def columns(self) -> Any:
+        """Its columns, or their names."""
+
+
+class NamedColumns(Protocol):
+    """A Dataset of Hugging Face, or a Table."""
+
+    @property
+    def num_rows(self) -> Any:
+        """Its rows."""
+
+    @property
+    def column_names(self) -> Any:
+        """The names of its columns."""
+
+
+FrameT_co = TypeVar("FrameT_co", covariant=True)
+
+
+class SeriesOf(Protocol[FrameT_co]):
+    """A column by itself, which makes a DataFrame."""
+
+    def to_frame(self) -> FrameT_co:
+        """Return a DataFrame with this column alone."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through its values."""
