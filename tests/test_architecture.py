@@ -208,7 +208,8 @@ CLOSED: dict[str, Ability] = {
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),
     "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.reply_schema"}),
-    "know pydantic": Ability(("pydantic.", "cloudpickle."), {"tasks.models"}),
+    "know pydantic": Ability(("pydantic.",), {"tasks.models"}),
+    "know cloudpickle": Ability(("cloudpickle.",), {"tasks.pickled_types"}),
     "know Jinja2": Ability(("jinja2.",), {"tasks.bounded", "tasks.jinja"}),
 }  # fmt: skip
 

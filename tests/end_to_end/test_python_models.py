@@ -10,7 +10,7 @@ from tests.end_to_end.conftest import Arrival, Place, Server, Witness
 
 # Everything is defined in the program itself: in `__main__`, and without a file.
 MODELS = """
-import asyncio, enum, json, os
+import asyncio, enum, json, os, threading
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -77,6 +77,23 @@ assert len(few) == 1 and Path("kept-limit-1").is_dir()
 Path("rows.csv").write_text("text\\nrow 000000\\nrow 000003\\nrow 000001\\n")
 filed = rowmill.map(Path("rows.csv"), schema=list[Maker], limit=2, prompt="list {text}", **OPTIONS)
 assert [each.output for each in filed] == [[Maker(name="m")], [Maker(name="m")]], filed
+# What no worker can be given is heard in the end, with its text kept.
+lock = threading.Lock()
+
+class Guarded(BaseModel):
+    price: Decimal
+
+    @model_validator(mode="after")
+    def positive(self):
+        with lock:
+            assert self.price > 0, "no price"
+        return self
+
+guarded = rowmill.map(rows[2:], schema=Guarded, **OPTIONS)
+assert guarded[0].error.fault == "invalid_output" and json.loads(guarded[0].error.reply)["price"] == -1, guarded
+assert guarded[1].output == Guarded(price=Decimal("2.5"))
+assert (guarded.report.totals.failed, guarded.report.failures) == (1, {"invalid_output": 1}), guarded.report.failures
+assert isinstance(guarded.report.usd, float)
 # A run by a configuration takes the same model.
 report = rowmill.run(
     {"input": {"path": "rows.csv"}, "task": {"model": "m", "prompt": "{text}", "schema": Item},

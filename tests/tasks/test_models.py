@@ -25,9 +25,10 @@ from rowmill.core.config import TaskConfig, fingerprint, parse
 from rowmill.core.config.sections import ModelSchema
 from rowmill.core.errors import ConfigError, InvalidOutput
 from rowmill.store.cache.keys import salt
-from rowmill.tasks import models, schema
+from rowmill.tasks import models, pickled_types, schema
 from rowmill.tasks.chat import Chat
 from rowmill.tasks.packing import PackedTask
+from rowmill.tasks.pickled_types import pickled
 from rowmill.tasks.plain import PlainTask
 from rowmill.tasks.strict_form import strict_form
 from rowmill.tasks.structured import StructuredTask, with_format
@@ -101,7 +102,7 @@ ITEM = {"kind": "garden", "maker": {"name": "m"}, "price": "1.50", "itemNumber":
 
 
 def made(kind: Any) -> ModelSchema:
-    return models.of_type(kind, code=models.pickled(kind))
+    return models.of_type(kind, code=pickled(kind))
 
 
 def reader(kind: Any) -> models.ModelReader:
@@ -221,6 +222,8 @@ class Called(pydantic.BaseModel):
     ("kind", "said"),
     [
         (Old, "is a model of pydantic 1"),
+        (Maker(name="m"), "an instance of .*:Maker is no type; pass Maker itself"),
+        (Point(1), "an instance of .*:Point is no type; pass Point itself"),
         (7, "7 is no type that pydantic takes"),
         (threading.Lock, "is no type that pydantic takes"),
         (Called, "cannot be written as JSON Schema"),
@@ -314,8 +317,8 @@ LIMIT = 3
 ''', module.__dict__)
 class Near(pydantic.BaseModel):
     far: list[module.Far]
-from rowmill.tasks import models
-sys.stdout.buffer.write(models.pickled(Near))
+from rowmill.tasks.pickled_types import pickled
+sys.stdout.buffer.write(pickled(Near))
 """
 
 
@@ -329,11 +332,44 @@ def test_a_model_of_a_program_reaches_another_process_with_its_validators() -> N
     assert "made_here" not in sys.modules
 
 
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+def test_dataclasses_and_typed_dicts_of_a_program_reach_another_process(future: str) -> None:
+    """Their defaults are told by identity, and their annotations may be texts that name what only the program has."""
+    program = f"""{future}
+import dataclasses, sys
+from typing_extensions import TypedDict
+from rowmill.tasks import models
+from rowmill.tasks.pickled_types import pickled
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: list[int] = dataclasses.field(default_factory=list)
+class Label(TypedDict):
+    points: list["Point"]
+schemas = [models.of_type(kind, code=pickled(kind)) for kind in (Label, list[Label], Point)]
+assert [models.kind_of(each) for each in schemas] == [Label, list[Label], Point]
+assert dataclasses.fields(Point)[0].default is dataclasses.MISSING, "nothing is written over"
+import msgspec
+sys.stdout.buffer.write(msgspec.msgpack.encode(schemas))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    first, second, third = msgspec.msgpack.decode(done.stdout, type=list[ModelSchema])
+    for found, reply, wrong in (
+        (first, {"points": [{"x": 1}]}, {"points": [{}]}),
+        (second, {"value": [{"points": [{"x": 1}]}]}, {"value": [{"points": [{"x": "no"}]}]}),
+        (third, {"x": 1, "y": [2]}, {"y": []}),
+    ):
+        read_by = models.reader(found)
+        assert read_by is not None
+        assert read_by.problem(json.dumps(reply).encode()) is None
+        assert "/x: " in (read_by.problem(json.dumps(wrong).encode()) or "")
+
+
 def test_a_model_that_cannot_be_taken_along_is_left_to_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(kind: Any) -> bytes:
         raise pickle.PicklingError(kind)
 
-    monkeypatch.setattr("cloudpickle.dumps", refused)
+    monkeypatch.setattr(pickled_types, "_dumped", refused)
     found = made(Item)
     assert found.code == b""
     assert models.reader(found) is None

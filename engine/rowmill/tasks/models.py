@@ -6,26 +6,28 @@ says. Workers have the type by its name, or pickled by value where only the prog
 Nothing here imports pydantic before there is a type.
 """
 
+import dataclasses
 import difflib
 import hashlib
 import importlib
 import importlib.util
 import inspect
-import pickletools
 import re
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rowmill.core.config.sections import ModelSchema
 from rowmill.core.errors import ConfigError
+from rowmill.tasks.pickled_types import loaded, pickled
 from rowmill.tasks.schema import Document, OutputSchema
 from rowmill.tasks.strict_form import strict_form
 
 if TYPE_CHECKING:
     import pydantic
+
+NOT_LOADED = "cannot be loaded by a worker"  # said where that is so
 
 VALUE = "value"  # the member of a reply's object that holds what is no object itself
 
@@ -38,11 +40,17 @@ _PROBLEM_CHARACTERS = 160  # of each
 class ModelReader:
     """Reads replies as a type."""
 
-    def __init__(self, kind: Any, name: str, *, wrapped: bool) -> None:
-        """Have pydantic compile what reads the type. Raises `ConfigError` where it is none that pydantic takes."""
+    def __init__(self, kind: Any, name: str, *, wrapped: bool, names: dict[str, Any] | None = None) -> None:
+        """Have pydantic compile what reads the type. names: what its annotations name, where that is not here.
+
+        Raises `ConfigError` where it is none that pydantic takes.
+        """
         self._name = name
         self._wrapped = wrapped
-        self._validate = adapter(_in_object(kind) if wrapped else kind, name).validate_json
+        made = adapter(_in_object(kind) if wrapped else kind, name)
+        if names:
+            made.rebuild(force=True, raise_errors=False, _types_namespace=names)
+        self._validate = made.validate_json
 
     def problem(self, text: bytes) -> str | None:
         """Say what is wrong with a reply's JSON, in a short line; None where the type takes it."""
@@ -94,21 +102,25 @@ def reader(schema: ModelSchema) -> ModelReader | None:
 
     Raises `ConfigError` where the type cannot be had here.
     """
-    return None if schema.code == b"" else ModelReader(kind_of(schema), schema.name, wrapped=schema.wrapped)
+    if schema.code == b"":
+        return None
+    kind, names = _kind_and_names(schema)
+    return ModelReader(kind, schema.name, wrapped=schema.wrapped, names=names)
 
 
 def kind_of(schema: ModelSchema) -> Any:
     """Return the type itself. Raises `ConfigError` where it cannot be had here."""
-    if schema.code is None:
-        return _imported(schema.name)[0]
-    import cloudpickle  # type: ignore[import-untyped]  # it has no types
+    return _kind_and_names(schema)[0]
 
+
+def _kind_and_names(schema: ModelSchema) -> tuple[Any, dict[str, Any]]:
+    if schema.code is None:
+        return _imported(schema.name)[0], {}
     try:
-        return cloudpickle.loads(schema.code)
+        return loaded(schema.code)
     except Exception as error:  # noqa: BLE001 - what it needs is imported
         raise ConfigError(
-            f"{_KEY}: {schema.name} cannot be loaded by a worker: {type(error).__name__}: {error}; "
-            "define it in a module of its own"
+            f"{_KEY}: {schema.name} {NOT_LOADED}: {type(error).__name__}: {error}; define it in a module of its own"
         ) from None
 
 
@@ -119,10 +131,16 @@ def adapter(kind: Any, name: str) -> "pydantic.TypeAdapter[Any]":
     with suppress(TypeError):
         if issubclass(kind, sys.modules["pydantic.v1"].BaseModel if "pydantic.v1" in sys.modules else ()):
             raise ConfigError(f"{_KEY}: {name} is a model of pydantic 1; derive it from pydantic.BaseModel")
+    if not isinstance(kind, type) and isinstance(type(kind), type) and _is_model(type(kind)):
+        raise ConfigError(f"{_KEY}: an instance of {shown(type(kind))} is no type; pass {type(kind).__name__} itself")
     try:
         return pydantic.TypeAdapter(kind)
     except Exception as error:  # noqa: BLE001 - types say themselves how they are read
         raise ConfigError(f"{_KEY}: {name} is no type that pydantic takes: {_short(str(error))}") from None
+
+
+def _is_model(kind: type) -> bool:
+    return hasattr(kind, "__pydantic_fields__") or dataclasses.is_dataclass(kind)
 
 
 def shown(kind: Any) -> str:
@@ -130,34 +148,6 @@ def shown(kind: Any) -> str:
     if isinstance(kind, type) and not hasattr(kind, "__args__"):
         return f"{kind.__module__}:{kind.__qualname__}"
     return " ".join(str(kind).split())
-
-
-def pickled(kind: Any) -> bytes:
-    """Pickle a type for other processes, by value where they could not import it; empty where that cannot be."""
-    import cloudpickle
-
-    lent: list[Any] = []
-    try:
-        code: bytes = cloudpickle.dumps(kind)
-        for name in sorted(set(_out_of_reach(code))):
-            cloudpickle.register_pickle_by_value(sys.modules[name])
-            lent.append(sys.modules[name])
-        return cloudpickle.dumps(kind) if lent else code
-    except Exception:  # noqa: BLE001 - a lock, a connection, whatever its validators hold
-        return b""
-    finally:
-        for module in lent:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _out_of_reach(code: bytes) -> Iterator[str]:
-    """Yield the modules that a pickle names, and that no other process would find."""
-    for _, argument, _ in pickletools.genops(code):
-        if isinstance(argument, str) and argument in sys.modules and argument != "__main__":
-            top = argument.partition(".")[0]
-            finders = [each.find_spec for each in sys.meta_path if hasattr(each, "find_spec")]
-            if top not in sys.builtin_module_names and not any(find(top, None) for find in finders):
-                yield argument
 
 
 def _imported(name: str) -> tuple[Any, bool]:

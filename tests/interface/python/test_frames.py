@@ -15,7 +15,7 @@ import pytest
 from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Column
-from rowmill.interface.python import frames
+from rowmill.interface.python import answer_columns, frames
 from rowmill.interface.python.answers import Result, RowError
 from rowmill.interface.python.row_lines import lines
 
@@ -40,7 +40,7 @@ def rows_of(rows: Any) -> list[Any]:
 def joined(rows: Any, results: list[Result[Any]], fields: tuple[Column, ...] = (), prefix: str = "") -> Any:
     table = frames.source(rows)
     assert table is not None
-    return table.joined(frames.answers(results, fields, prefix=prefix))
+    return table.joined(answer_columns.answers(results, fields, prefix=prefix))
 
 
 def test_a_pandas_frame_gives_its_rows_whatever_is_absent_as_null() -> None:
@@ -176,8 +176,8 @@ def test_parts_of_replies_are_columns_of_text() -> None:
         table = frames.source(rows)
         assert table is not None
         parts: list[ReplyPart] = ["reasoning", "tool_calls", "message"]
-        frames.check_names(table, (), "", parts)
-        made = table.joined(frames.answers(results, (), parts=parts))
+        answer_columns.check_names(table.columns, (), "", parts)
+        made = table.joined(answer_columns.answers(results, (), parts=parts))
         found = made.to_pydict() if isinstance(rows, pa.Table) else {name: list(made[name]) for name in made.columns}
         assert found == expected
 
@@ -190,6 +190,19 @@ def test_vectors_become_columns_of_float32() -> None:
     assert joined(pd.DataFrame({"a": [1, 2, 3]}), results).loc[2, "output"].dtype == "float32"
 
 
+def test_fields_are_told_from_the_columns_that_stand_beside_them() -> None:
+    results: list[Result[Any]] = [Result(index=0, output={"error": "of the field", "reasoning": "r", "output": "o"})]
+    fields = (Column("error"), Column("reasoning"), Column("output"))
+    for rows in (pd.DataFrame({"a": ["x"]}), pl.DataFrame({"a": ["x"]}), pa.table({"a": ["x"]})):
+        table = frames.source(rows)
+        assert table is not None
+        made = table.joined(answer_columns.answers(results, fields, prefix="n_", parts=["reasoning"]))
+        assert [str(name) for name in getattr(made, "column_names", made.columns)] == [
+            "a", "n_output.error", "n_output.reasoning", "n_output", "n_error", "n_reasoning"
+        ]  # fmt: skip
+        assert next(iter(made["n_output.error"])) in ("of the field", pa.scalar("of the field"))
+
+
 def test_integers_beyond_64_bits_are_kept() -> None:
     results = [Result(index=0, output={"n": 2**70})]
     for rows in (pl.DataFrame({"a": [1]}), pa.table({"a": [1]})):
@@ -200,9 +213,9 @@ def test_a_column_that_is_there_already_is_refused_and_a_prefix_helps() -> None:
     table = frames.source(pd.DataFrame({"output": ["x"]}))
     assert table is not None
     with pytest.raises(InputError, match='prefix="new_"'):
-        frames.check_names(table, (), "")
-    frames.check_names(table, (), "second_")
-    frames.check_names(table, (Column("label"),), "")
+        answer_columns.check_names(table.columns, (), "")
+    answer_columns.check_names(table.columns, (), "second_")
+    answer_columns.check_names(table.columns, (Column("label"),), "")
 
 
 def test_a_result_says_what_came_of_its_row() -> None:

@@ -18,9 +18,9 @@ from typing_extensions import TypedDict
 
 from rowmill.core.config.sections import ReplyPart
 from rowmill.core.errors import InputError
-from rowmill.interface.python import frames
+from rowmill.interface.python import answer_columns, frames
+from rowmill.interface.python.answer_columns import Figure
 from rowmill.interface.python.answers import Result, RowError
-from rowmill.interface.python.frames import Figure
 from rowmill.interface.python.instances import Instances
 from rowmill.tasks import models
 
@@ -130,9 +130,9 @@ def joined(
     made = instances(kind)
     table = frames.source(rows)
     assert table is not None
-    frames.check_names(table, (), prefix, parts, made)
+    answer_columns.check_names(table.columns, (), prefix, parts, made)
     answered = [made.of(result) for result in results(*outputs)]
-    return table.joined(frames.answers(answered, (), parts=parts, prefix=prefix, instances=made))
+    return table.joined(answer_columns.answers(answered, (), parts=parts, prefix=prefix, instances=made))
 
 
 def test_an_output_is_an_instance_and_a_row_that_failed_has_none() -> None:

@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 import rowmill
-from rowmill.interface.python import frames
+from rowmill.interface.python import answer_columns, frames
 from rowmill.interface.python.answers import Report, Result, ResultList, report_of, with_report
 from rowmill.interface.python.mapping import _Chosen
 from rowmill.interface.python.row_lines import lines
@@ -61,7 +61,7 @@ def test_a_table_of_each_kind_gives_its_rows_and_gets_its_columns(kind: str) -> 
     assert list(table.columns) == ["text", "n"]
     assert next(iter(lines(table.rows(["text"]), ["text"]))) == b'{"text":"x0"}\n'
     results: list[Result[Any]] = [Result(index=n, output=f"y{n}") for n in range(5)]
-    made = with_report(table.joined(frames.answers(results, ())), report())
+    made = with_report(table.joined(answer_columns.answers(results, ())), report())
     assert type(made) is type(TABLES[kind])
     assert cells(made) == [{"text": f"x{n}", "n": n, "output": f"y{n}", "error": None} for n in range(5)]
     assert report_of(made) == report()

@@ -16,6 +16,7 @@ from rowmill.core.errors import ConfigError
 from rowmill.interface.python.place import MapPlace
 from rowmill.interface.python.row_lines import TEXT
 from rowmill.tasks import models
+from rowmill.tasks.pickled_types import pickled
 
 FIGURES = ("usage", "cost")  # that `include` may name beside the parts of a reply
 
@@ -61,7 +62,11 @@ def read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides:
         schema = config.task.schema if schema is None else schema
         config = msgspec.structs.replace(config, task=msgspec.structs.replace(config.task, schema=None))
     if schema is not None:
-        made = schema if isinstance(schema, ModelSchema) else models.of_type(schema, code=models.pickled(schema))
+        made = schema if isinstance(schema, ModelSchema) else models.of_type(schema, code=pickled(schema))
+        if made.code == b"":  # nobody here reads the results
+            raise ConfigError(
+                f"task.schema: {made.name} cannot be taken to the workers; define it in a module of its own"
+            )
         return with_model(_read(config, {**overrides, "task.schema": _SOME_SCHEMA}), made)
     return _read(config, overrides)
 
@@ -122,7 +127,7 @@ def of_map(options: Mapping[str, Any], schema: Any, place: MapPlace, source: os.
 
     Raises `ConfigError` with what is wrong, and for an option that there is none of with what may be meant.
     """
-    made = models.of_type(schema, code=models.pickled(schema)) if is_type(schema) else None
+    made = models.of_type(schema, code=pickled(schema)) if is_type(schema) else None
     tree = _tree(options, schema if made is None else _SOME_SCHEMA, place, source)
     config = configuration.parse(tree, "rowmill.map")
     return config if made is None else with_model(config, made)

@@ -82,21 +82,24 @@ def through(rows: AsyncIterable[Any], loop: asyncio.AbstractEventLoop, most: int
     """Go through rows of the loop's, from another thread. most: so many at most are wanted."""
     iterator = aiter(rows)
     interrupts = of_this_thread()
-    while True:
-        future = asyncio.run_coroutine_threadsafe(_some(iterator, most), loop)
+    try:
         while True:
-            try:
-                some = future.result(_LOOK_S)
-                break
-            except TimeoutError:
-                if interrupts is not None and interrupts.sent:
-                    future.cancel()
-                    interrupts.check()
-        yield from some.rows
-        if some.error is not None:
-            raise some.error
-        if some.last:
-            return
+            future = asyncio.run_coroutine_threadsafe(_some(iterator, most), loop)
+            while True:
+                try:
+                    some = future.result(_LOOK_S)
+                    break
+                except TimeoutError:
+                    if interrupts is not None and interrupts.sent:
+                        future.cancel()
+                        interrupts.check()
+            yield from some.rows
+            if some.error is not None:
+                raise some.error
+            if some.last:
+                return
+    finally:  # what it has open is closed in the loop that it is of
+        asyncio.run_coroutine_threadsafe(_closed(iterator), loop)
 
 
 def alone(rows: AsyncIterable[Any], most: int | None = None) -> Iterator[Any]:
@@ -113,13 +116,22 @@ def alone(rows: AsyncIterable[Any], most: int | None = None) -> Iterator[Any]:
 def _alone(rows: AsyncIterable[Any], most: int | None) -> Iterator[Any]:
     with asyncio.Runner() as runner:
         iterator = aiter(rows)
-        while True:
-            some = runner.run(_some(iterator, most))
-            yield from some.rows
-            if some.error is not None:
-                raise some.error
-            if some.last:
-                return
+        try:
+            while True:
+                some = runner.run(_some(iterator, most))
+                yield from some.rows
+                if some.error is not None:
+                    raise some.error
+                if some.last:
+                    return
+        finally:
+            runner.run(_closed(iterator))
+
+
+async def _closed(iterator: AsyncIterator[Any]) -> None:
+    if (close := getattr(iterator, "aclose", None)) is not None:
+        with suppress(Exception):  # the rows are there
+            await close()
 
 
 class _Some(NamedTuple):

@@ -42,6 +42,7 @@ class Instances:
         """several: each output is a list, of which every member is a reply."""
         self._reader = ModelReader(kind, schema.name, wrapped=schema.wrapped)
         self._several = several
+        self.refused = 0  # rows that no worker has refused
         self._adapter = models.adapter(kind, schema.name)
         self.columns: tuple[ModelColumn, ...] = () if schema.wrapped or several else _columns(kind, self._adapter)
 
@@ -53,6 +54,7 @@ class Instances:
         try:
             output = self._read_several(text) if self._several else self._reader.instance(text)
         except ValueError as error:
+            self.refused += 1
             refused = RowError(REFUSED, str(error), reply=text.decode(errors="replace"))
             return msgspec.structs.replace(result, output=None, error=refused)
         return msgspec.structs.replace(result, output=output)

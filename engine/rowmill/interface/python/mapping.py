@@ -16,14 +16,15 @@ from rowmill.core.errors import ConfigError, InputError, RowmillError
 from rowmill.core.interrupts import of_this_thread
 from rowmill.core.reports import RunReport
 from rowmill.core.rows import Column
-from rowmill.interface.python import asked_config, awaited, frames
+from rowmill.interface.python import answer_columns, asked_config, awaited, frames
 from rowmill.interface.python.answers import Report, Result, ResultList, with_report
-from rowmill.interface.python.instances import Instances
+from rowmill.interface.python.instances import REFUSED, Instances
 from rowmill.interface.python.place import MapPlace, map_place
 from rowmill.interface.python.ray_rows import RayRows, is_dataset
 from rowmill.interface.python.row_costs import RowCosts
 from rowmill.interface.python.row_lines import lines
 from rowmill.interface.python.running import raise_for_end, shown
+from rowmill.interface.ui.screen import ProgressDisplay
 from rowmill.runs.session import run as run_config
 from rowmill.tasks import models
 from rowmill.tasks import schema as schemas
@@ -60,7 +61,7 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
         if instances is None and task.reply_schema is not None and not several:
             fields = schemas.fields(task.reply_schema)
         if given is not None:
-            frames.check_names(given, fields, prefix, include, instances)
+            answer_columns.check_names(given.columns, fields, prefix, include, instances)
         if file is None:
             wanted = open_task(config.task, config.input).columns
             if given is not None:
@@ -73,11 +74,13 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
             there = True
         report = _ask(config, place, options, chosen if file is not None else _Chosen()) if there else None
         results = _results(config, place, report, instances, priced="cost" in include)
-        columns = partial(frames.answers, fields=fields, prefix=prefix, parts=include, instances=instances)
+        columns = partial(answer_columns.answers, fields=fields, prefix=prefix, parts=include, instances=instances)
         if dataset is not None:
             return with_report(dataset.with_answers(results, columns), report)
         answered = list(results)
         _keep_if_interrupted(place)
+    if report is not None and instances is not None and instances.refused:
+        report = _with_refused(report, instances.refused)
     if table is None:
         return ResultList(chosen.numbered(answered), report)
     return with_report(table.joined(columns(answered)), report)
@@ -103,29 +106,50 @@ def _results(
 
 
 def _ask(config: Config, place: MapPlace, options: Mapping[str, Any], chosen: "_Chosen") -> Report:
-    """Run what a `map` asks."""
+    """Run what a `map` asks. A type that no worker can have is heard when the results come back."""
     schema = config.task.schema
     with shown(options.get("progress")) as display:
-        if isinstance(schema, ModelSchema) and schema.code == b"":
-            display.log(
-                f"schema: {schema.name} cannot be taken to the workers, which hold replies against its JSON Schema "
-                "alone; what its validators refuse fails in the end, and is not asked again"
-            )
-        place.holds_answers = True  # whatever ends this now: somebody may have paid
         try:
-            report, session = run_config(
-                config, os.environ, display, retry=options.get("retry_failed", False),
-                limit=chosen.limit, sample=chosen.sample,
-            )  # fmt: skip
-        except RowmillError:
-            place.holds_answers = False  # raised only before the start
-            raise
-    place.holds_answers = not report.finished and report.totals.rows > 0
-    again = "the same call" if place.kept else f"the same call with run_dir={str(place.path)!r}"
-    raise_for_end(report, session, again if place.holds_answers or place.kept else "the same call")
+            report = _run(config, place, options, chosen, display)
+        except ConfigError as error:
+            if not isinstance(schema, ModelSchema) or models.NOT_LOADED not in str(error):
+                raise
+            alone = asked_config.with_model(config, msgspec.structs.replace(schema, code=b""))
+            report = _run(alone, place, options, chosen, display)
     if not place.kept:  # the files are gone when the caller reads this
         report = msgspec.structs.replace(report, output="what rowmill.map returned", errors=None)
     return Report.of(report)
+
+
+def _run(
+    config: Config, place: MapPlace, options: Mapping[str, Any], chosen: "_Chosen", display: ProgressDisplay
+) -> RunReport:
+    schema = config.task.schema
+    if isinstance(schema, ModelSchema) and schema.code == b"":
+        display.log(
+            f"schema: {schema.name} cannot be taken to the workers, which hold replies against its JSON Schema alone; "
+            "what its validators refuse fails in the end, and is not asked again"
+        )
+    place.holds_answers = True  # whatever ends this now: somebody may have paid
+    try:
+        report, session = run_config(
+            config, os.environ, display, retry=options.get("retry_failed", False),
+            limit=chosen.limit, sample=chosen.sample,
+        )  # fmt: skip
+    except RowmillError:
+        place.holds_answers = False  # raised only before the start
+        raise
+    place.holds_answers = not report.finished and report.totals.rows > 0
+    again = "the same call" if place.kept else f"the same call with run_dir={str(place.path)!r}"
+    raise_for_end(report, session, again if place.holds_answers or place.kept else "the same call")
+    return report
+
+
+def _with_refused(report: Report, rows: int) -> Report:
+    """Return the report with so many rows failed that are answers to the run."""
+    totals = msgspec.structs.replace(report.totals, failed=report.totals.failed + rows)
+    failures = {**report.failures, REFUSED: report.failures.get(REFUSED, 0) + rows}
+    return msgspec.structs.replace(report, totals=totals, failures=failures)
 
 
 def _interrupted(rows: Iterable[Any]) -> Iterable[Any]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rowmill.core.errors import InputError
 
 if TYPE_CHECKING:
-    from rowmill.interface.python.frames import AnswerColumn, Source
+    from rowmill.interface.python.answer_columns import AnswerColumn
+    from rowmill.interface.python.frames import Source
 
 _BLOCK = 8192  # rows of a Dataset read at a time
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from rowmill.core.config.sections import ReplyPart
-from rowmill.interface.python.frames import Figure
+from rowmill.interface.python.answer_columns import Figure
 
 Api = Literal["chat.completions", "responses", "completions", "embeddings", "moderations"]
 

@@ -9,8 +9,9 @@ from itertools import islice
 from typing import Any
 
 from rowmill.core.errors import InputError
+from rowmill.interface.python.answer_columns import AnswerColumn, texts
 from rowmill.interface.python.answers import Result
-from rowmill.interface.python.frames import AnswerColumn, arrow_rows, texts
+from rowmill.interface.python.frames import arrow_rows
 
 
 def is_dataset(rows: Any) -> bool:

@@ -11,6 +11,7 @@ from rowmill.core.reports import RunReport
 from rowmill.interface.python.answers import Result
 from rowmill.interface.python.place import MapPlace
 from rowmill.runs.row_prices import row_prices
+from rowmill.tasks.factory import rows_per_request
 from rowmill.tasks.replies import counted
 
 
@@ -40,11 +41,22 @@ class RowCosts:
         modes = {line.mode for line in report.cost.lines} if report.cost is not None else set()
         self._batch = modes == {"batch"}
         self._mixed = len(modes) > 1  # nobody knows which of the two a row was answered by
+        self._packed = rows_per_request(config.task) > 1
+        self._shared = self._share(report)
+
+    @staticmethod
+    def _share(report: RunReport) -> float | None:
+        """Return the even share of rows that share requests: replies say what they took, and not for whom."""
+        if report.cost is None or report.cost.usd is None or not report.totals.rows > report.totals.failed:
+            return None
+        return (report.cost.usd - (report.cost.retries_usd or 0.0)) / (report.totals.rows - report.totals.failed)
 
     def each(self, results: Iterator[Result[Any]]) -> Iterator[Result[Any]]:
         """Yield the results with what they cost; None where that is not known, 0 where the reply was there already."""
         for result, row in zip(results, _rows(self._place), strict=True):
-            yield msgspec.structs.replace(result, cost=self._cost(row))
+            shared = self._shared if result.error is None else None
+            cost = shared if self._packed else self._cost(row)
+            yield msgspec.structs.replace(result, cost=cost)
 
     def _cost(self, row: _PaidRow) -> float | None:
         if not row.meta.requests:
