@@ -1,6 +1,7 @@
 """Having a run done for a program: where it shows how it stands, and what it raises where it is broken off."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ from rowmill.interface.ui.screen import ProgressDisplay
 _ENDS: dict[int, type[RowmillError]] = {
     each.exit_code: each for each in (ConfigError, BudgetError, ProviderError, RunDirectoryError, MachineError)
 }
+_terminal = threading.Lock()  # held by the call that draws on it: two would draw over each other
 
 
 def raise_for_end(report: RunReport, session: SessionReport | None, again: str = "the same call") -> None:
@@ -39,6 +41,7 @@ def raise_for_end(report: RunReport, session: SessionReport | None, again: str =
 def shown(progress: bool | None) -> Iterator[ProgressDisplay]:
     """Give what shows the run, and close it after."""
     display: ProgressDisplay = _Quiet()
+    alone = False
     # A notebook's stderr is no terminal, but a stream of the notebook's own: its descriptor leads elsewhere.
     terminal = sys.stderr is not None and sys.stderr.isatty()
     if progress is not False and in_notebook():
@@ -46,13 +49,16 @@ def shown(progress: bool | None) -> Iterator[ProgressDisplay]:
 
         display = NotebookProgress(sys.modules["IPython.display"].display)
     elif terminal and progress is not False:
-        display = open_progress(sys.stderr)
+        if alone := _terminal.acquire(blocking=False):
+            display = open_progress(sys.stderr)
     elif progress and sys.stderr is not None:
         display = LogLines(sys.stderr)
     try:
         yield display
     finally:
         display.close()
+        if alone:
+            _terminal.release()
 
 
 def in_notebook() -> bool:
