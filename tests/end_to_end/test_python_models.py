@@ -72,6 +72,10 @@ print(rowmill.report_of(frame).totals.rows, frame.attrs["rowmill"]["totals"]["fa
 # The same call again asks for nothing, a trial has a place of its own, and a file may be the rows.
 again = rowmill.map(pd.DataFrame(rows), schema=Item, run_dir="kept", **OPTIONS)
 assert again.equals(frame)
+try:
+    rowmill.map(pd.DataFrame(rows), schema=Maker, run_dir="kept", **OPTIONS)
+except rowmill.RunDirectoryError as error:
+    assert str(error).endswith("Put it back to resume, or name another run_dir for a new run"), error
 few = rowmill.map(pd.DataFrame(rows), schema=Item, run_dir="kept", limit=1, **OPTIONS)
 assert len(few) == 1 and Path("kept-limit-1").is_dir()
 Path("rows.csv").write_text("text\\nrow 000000\\nrow 000003\\nrow 000001\\n")

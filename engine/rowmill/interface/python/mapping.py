@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.config.sections import ModelSchema
-from rowmill.core.errors import ConfigError, InputError, RowmillError
+from rowmill.core.errors import ConfigError, InputError, RowmillError, RunDirectoryError
 from rowmill.core.interrupts import of_this_thread
 from rowmill.core.reports import RunReport
 from rowmill.core.rows import Column
@@ -31,6 +32,7 @@ from rowmill.tasks import schema as schemas
 from rowmill.tasks.factory import open_task
 from rowmill.tasks.readers import choices_asked
 
+_OF_CONFIG = re.compile(r"checkpoint\.dir( and output\.path)?")
 _SEED = 0  # the same rows are the same sample: the same call again goes on with them
 
 AsyncRows = Callable[[Any, int | None], Iterator[Any]]
@@ -136,8 +138,10 @@ def _run(
             config, os.environ, display, retry=options.get("retry_failed", False),
             limit=chosen.limit, sample=chosen.sample,
         )  # fmt: skip
-    except RowmillError:
+    except RowmillError as error:
         place.holds_answers = False  # raised only before the start
+        if isinstance(error, RunDirectoryError):  # told in the words of a configuration
+            raise RunDirectoryError(_OF_CONFIG.sub("run_dir", str(error))) from None
         raise
     place.holds_answers = not report.finished and report.totals.rows > 0
     again = "the same call" if place.kept else f"the same call with run_dir={str(place.path)!r}"
