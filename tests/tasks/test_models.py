@@ -84,6 +84,8 @@ class Odd(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _odd(self) -> "Odd":
+        if self.n == 4:
+            raise SystemExit("is no reason to end a worker")
         return {1: self, 3: self}[self.n]  # a KeyError is no word of pydantic's
 
 
@@ -151,6 +153,7 @@ def test_a_reply_is_read_as_the_type(kind: Any, reply: Any, value: Any) -> None:
         (Item, {**ITEM, "maker": {}}, "/maker/name: Field required"),
         (list[Maker], {"value": [{"name": "m"}, {}]}, "/value/1/name: Field required"),
         (Odd, {"n": 2}, "Odd cannot read it: KeyError: 2"),
+        (Odd, {"n": 4}, "Odd cannot read it: SystemExit: is no reason to end a worker"),
     ],
 )
 def test_what_the_type_refuses_is_told_in_a_line(kind: Any, reply: Any, said: str) -> None:

@@ -68,7 +68,7 @@ class ModelReader:
             value = self._validate(text)
         except pydantic.ValidationError as error:
             raise ValueError(_told(error)) from None
-        except Exception as error:  # noqa: BLE001 - a validator is the user's: it raises what it likes
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a validator is the user's: it raises what it likes
             raise ValueError(_short(f"{self._name} cannot read it: {type(error).__name__}: {error}")) from None
         return value.value if self._wrapped else value
 

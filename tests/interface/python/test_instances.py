@@ -4,8 +4,10 @@ import dataclasses
 import datetime as dt
 import enum
 import json
+import uuid
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar
 
 import msgspec
@@ -238,6 +240,28 @@ def test_a_serializer_of_the_users_own_loses_nothing() -> None:
     for rows in (pd.DataFrame({"a": ["x"]}), pl.DataFrame({"a": ["x"]}), pa.table({"a": ["x"]})):
         made = joined(rows, Shouting, [{"n": 7}])
         assert "7!" in str(next(iter(made["n"])))
+
+
+class Places(pydantic.BaseModel):
+    id: uuid.UUID
+    url: pydantic.HttpUrl
+    path: Path | None
+    address: pydantic.IPvAnyAddress
+    raw: bytes
+    both: list[pydantic.HttpUrl]
+
+
+def test_what_is_no_value_of_a_table_is_the_text_that_it_is() -> None:
+    reply = {
+        "id": str(uuid.UUID(int=1)), "url": "http://a/b", "path": "x/y", "address": "::1", "raw": "ab",
+        "both": ["http://a/"],
+    }  # fmt: skip
+    expected = {"a": "x", **reply, "raw": b"ab", "error": None}
+    assert joined(pl.DataFrame({"a": ["x"]}), Places, [reply]).row(0, named=True) == expected
+    assert joined(pa.table({"a": ["x"]}), Places, [reply]).to_pylist() == [expected]
+    assert joined(pd.DataFrame({"a": ["x"]}), Places, [reply]).to_dict("records") == [expected]
+    kinds = dict(instances(Places).columns)
+    assert [kinds[name] for name in ("id", "url", "path", "address")] == ["string"] * 4
 
 
 def test_times_with_and_without_a_zone_are_kept() -> None:

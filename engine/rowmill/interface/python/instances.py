@@ -27,6 +27,9 @@ _TYPES: dict[Any, str] = {
     dt.datetime: "datetime", dt.time: "time", dt.timedelta: "duration",
 }  # fmt: skip
 
+_CELLS = (*_TYPES, bytes)  # values that tables hold as they are
+_AS_TEXT = {"ipaddress", "pathlib", "uuid"}  # libraries whose values are what they say of themselves
+
 
 class ModelColumn(typing.NamedTuple):
     """A field of a model as a column of a table."""
@@ -137,6 +140,8 @@ def _type(annotation: Any) -> str:
         if issubclass(annotation, enum.Enum):
             kinds = {_TYPES.get(type(each.value), "json") for each in annotation}
             return kinds.pop() if len(kinds) == 1 else "json"
+        if annotation.__module__.partition(".")[0] in _AS_TEXT or annotation.__module__ == "pydantic.networks":
+            return "string"
         return next((_TYPES[each] for each in annotation.__mro__ if each in _TYPES), "json")
     return "json"
 
@@ -159,7 +164,8 @@ def _unwrapped(value: Any) -> Any:
             return [_unwrapped(each) for each in value]
         case set() | frozenset():
             return sorted(map(_unwrapped, value), key=repr)
-    return value
+    # An identifier, a path, an address, a URL of pydantic's: what it says of itself.
+    return value if value is None or isinstance(value, _CELLS) else str(value)
 
 
 def outputs_of(results: Sequence[Result[Any]], instances: Instances | None) -> list[Any]:
