@@ -100,6 +100,7 @@ CLOSED: dict[str, Ability] = {
             "supervisor.pool",  # boards of requests in flight, once what they say is on the disk elsewhere
             "supervisor.aftermath",  # the same of a session that was killed
             "runs.session",  # sealed shards, once the output has their lines
+            "runs.piped",  # what went through a pipe, once every row has its result
             "store.cache.claims",  # the run's own scratch
             "worker.batch.lifecycle",  # files of a batch, once it is collected
             "simulator.batches.storage",  # its own files
@@ -181,6 +182,7 @@ CLOSED: dict[str, Ability] = {
         {
             "supervisor.threads", "interface.ui.screen", "cluster.driver",
             "interface.python.awaited",  # the run, while the program's own loop goes on
+            "interface.cli.results_out",  # whoever reads the results may take his time
         },
     ),
     # Each foreign library stands behind the modules that translate its errors; importing one costs start-up time.

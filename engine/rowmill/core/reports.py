@@ -177,7 +177,7 @@ class Observer(Protocol):
     """Is told how a run stands, and what happens."""
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show where the run stands."""
+        """Show where the run stands. Raises a `RowmillError` where it need not go on."""
 
     def log(self, line: str) -> None:
         """Show one event."""

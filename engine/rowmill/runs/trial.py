@@ -27,15 +27,21 @@ def run_trial(
     limit: int | None = None,
     sample: int | None = None,
     salvage: bool = False,
+    retry: bool = False,
 ) -> tuple[Config, RunReport, SessionReport | None]:
-    """Run the first `limit` rows, or `sample` rows from all over the input; return the trial's configuration too."""
+    """Run the first `limit` rows, or `sample` rows from all over the input; return the trial's configuration too.
+
+    retry: ask again for the failed rows of the trial of these rows. Raises `RunDirectoryError` where there is none.
+    """
     for number in itertools.count(1):
         own = trial(config, number)
         if own.output_path.exists() and not own.run_dir.exists():
             continue  # somebody keeps that output
         known = own.run_dir.exists()
+        if retry and not known:
+            raise RunDirectoryError(f"{own.run_dir}: there is no trial of these rows to retry")
         try:
-            return own, *run(own, environ, observer, limit=limit, sample=sample, salvage=salvage)
+            return own, *run(own, environ, observer, limit=limit, sample=sample, salvage=salvage, retry=retry)
         except RunDirectoryError:
             if not known:
                 raise  # it is not for being the run of another trial

@@ -79,7 +79,8 @@ class Supervisor:
                 if parts.cluster is not None:
                     parts.cluster.close()
                 parts.mailbox.close()
-        parts.observer.show(self._account.snapshot(parts.clock(), self._condition))
+        with suppress(RowmillError):  # it has ended
+            parts.observer.show(self._account.snapshot(parts.clock(), self._condition))
         report = self._account.report()
         if self.finished and report.stopped_by is not None:
             parts.observer.log(report.stopped_by)  # no row was answered, which is known only now
@@ -193,7 +194,10 @@ class Supervisor:
         condition = self._condition
         self._pay(now, due=True)
         parts.providers.tick(now, condition.factor, paused=condition.paused, saturated=condition.saturated)
-        parts.observer.show(self._account.snapshot(now, condition))
+        try:
+            parts.observer.show(self._account.snapshot(now, condition))
+        except RowmillError as error:  # whom the results are for wants no more of them, or can take no more
+            parts.shutdown.stop(error)
 
     def _look(self, now: float) -> None:
         """Look at what this machine can still take, and whether the run directory is still ours."""

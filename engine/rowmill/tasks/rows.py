@@ -99,9 +99,13 @@ class ColumnReader:
             return
         for use in self._uses:
             if use.expected and not any(use.column in row for row in rows):
+                import difflib  # only here: workers need none
+
+                names = list(map(str, rows[0]))
+                nearest = difflib.get_close_matches(use.column, names, n=1)
                 raise InputError(
                     f"{source}: no column {use.column!r}, which {use.key} names; "
-                    f"the columns are {', '.join(map(str, rows[0]))}"
+                    f"{f'did you mean {nearest[0]!r}? ' if nearest else ''}the columns are {', '.join(names)}"
                 )
 
     def _values_beside_halves(self, line: bytes, error: Exception) -> dict[str, Any]:

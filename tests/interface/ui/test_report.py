@@ -11,7 +11,7 @@ from rowmill.core.amounts import Spent
 from rowmill.core.counts import BatchView, Counters, Totals
 from rowmill.core.errors import ExitCode, RunDirectoryError
 from rowmill.core.reports import Cost, CostLine, ProviderFigures, RunReport, SessionReport, from_json, to_json
-from rowmill.interface.ui.report import summary
+from rowmill.interface.ui.report import of_config, summary
 from tests.interface.ui.snapshots import BATCHES
 
 SESSION = SessionReport(
@@ -413,7 +413,7 @@ def test_what_is_no_report_is_refused_in_one_line(data: bytes) -> None:
 
 def test_the_last_line_is_a_command_that_goes_on() -> None:
     again = "config.toml --set 'task.prompt=\"a b\"'"
-    assert summary(DONE, SESSION, again=again).splitlines()[-1] == (
+    assert summary(DONE, SESSION, again=of_config(again)).splitlines()[-1] == (
         f"  next     rowmill retry {again}: asks again for the failed rows"
     )
     stopped = msgspec.structs.replace(
@@ -422,15 +422,18 @@ def test_the_last_line_is_a_command_that_goes_on() -> None:
         stopped_by="provider 'a': invalid_request (HTTP 400, the same error on 25)",
     )
     unfinished = msgspec.structs.replace(DONE, finished=False, sessions=[stopped])
-    last = summary(unfinished, stopped, again=again, run_dir="out.jsonl.run").splitlines()[-1]
+    last = summary(unfinished, stopped, again=of_config(again, "out.jsonl.run")).splitlines()[-1]
     assert last.endswith(f"by another output.path, or by rm -r out.jsonl.run && rowmill run {again}")
+    interrupted = msgspec.structs.replace(SESSION, exit_code=ExitCode.INTERRUPTED, stopped_by="interrupted")
+    last = summary(unfinished, interrupted, again=of_config(again)).splitlines()[-1]
+    assert last == f"  next     run the same command again to resume: rowmill run {again}"
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
 def test_lines_wrap_between_words(width: int) -> None:
-    narrow = summary(DONE, SESSION, again="config.toml", width=width)
+    narrow = summary(DONE, SESSION, again=of_config("config.toml"), width=width)
     assert all(len(line) <= width or len(line.split()) <= 2 for line in narrow.splitlines())
-    assert narrow.split() == summary(DONE, SESSION, again="config.toml").split()
+    assert narrow.split() == summary(DONE, SESSION, again=of_config("config.toml")).split()
 
 
 def test_a_run_in_which_no_row_was_answered_does_not_read_as_done() -> None:
@@ -438,17 +441,17 @@ def test_a_run_in_which_no_row_was_answered_does_not_read_as_done() -> None:
     report = msgspec.structs.replace(DONE, rows=10, totals=totals, failures={"invalid_request": 10})
     why = "no row was answered: all 10 failed: invalid_request (HTTP 400, No connected db.)"
     session = msgspec.structs.replace(SESSION, exit_code=ExitCode.PROVIDER, stopped_by=why)
-    lines = summary(report, session, again="c.toml", run_dir="out.jsonl.run").splitlines()
+    lines = summary(report, session, again=of_config("c.toml", "out.jsonl.run")).splitlines()
     assert lines[0] == "N" + why[1:]
     assert lines[-1].endswith("rm -r out.jsonl.run out.jsonl out.errors.jsonl && rowmill run c.toml")
     one = msgspec.structs.replace(report, totals=Totals(rows=1, failed=1, requests=1))
-    lines = summary(one, SESSION, again="c.toml").splitlines()
+    lines = summary(one, SESSION, again=of_config("c.toml")).splitlines()
     assert lines[0] == "No row was answered: the only one failed"
     assert "rowmill retry c.toml" in lines[-1]
 
 
 def test_a_command_stays_on_one_line_to_be_copied() -> None:
     again = "'a long directory of many words/and a configuration with a name as long.toml' --set 'output.path=\"a b\"'"
-    narrow = summary(DONE, SESSION, again=again, width=80)
+    narrow = summary(DONE, SESSION, again=of_config(again), width=80)
     assert any(f"rowmill retry {again}" in line for line in narrow.splitlines())
     assert "\0" not in narrow

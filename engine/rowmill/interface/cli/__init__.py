@@ -10,16 +10,18 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.plain_text import one_line
-from rowmill.interface.cli import streams
+from rowmill.interface.cli import shown, streams
 from rowmill.interface.cli.arguments import parser
 
 if TYPE_CHECKING:
     from rowmill.core.config import Config
     from rowmill.core.reports import RunReport, SessionReport
+    from rowmill.interface.ui.report import Again
     from rowmill.runs.plan.trials import Trial
 
 
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _status(arguments: Sequence[str] | None) -> int:
     commands = {
         "run": _run,
+        "map": _map,
         "retry": _retry,
         "plan": _plan,
         "cancel": _cancel,
@@ -43,7 +46,9 @@ def _status(arguments: Sequence[str] | None) -> int:
         "simulate": _simulate,
     }
     try:
-        options = parser().parse_args(arguments)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        options = parser().parse_args(words)
+        options.words = words
         return commands[options.command](options)
     except RowmillError as error:
         streams.complain(str(error))
@@ -69,7 +74,13 @@ def _run(options: argparse.Namespace) -> int:
             f"{report.totals.failed} failed). For a new run, name another output.path"
             f"{'; to ask again for the failed rows: rowmill retry' if report.totals.failed else ''}."
         )
-    return _ended(options, config, report, session)
+    return shown.ended(options, report, session, _again(options, config))
+
+
+def _map(options: argparse.Namespace) -> int:
+    from rowmill.interface.cli.map_command import map_rows
+
+    return map_rows(options)
 
 
 def _retry(options: argparse.Namespace) -> int:
@@ -77,23 +88,24 @@ def _retry(options: argparse.Namespace) -> int:
     report, session = _at_work(options, config, retry=True)
     if session is None:
         streams.complain(f"no row of this run has failed: {report.output} is complete ({report.totals.rows} rows).")
-    return _ended(options, config, report, session)
+    return shown.ended(options, report, session, _again(options, config))
 
 
 def _trial(options: argparse.Namespace) -> int:
-    from rowmill.interface.ui.progress import open_progress
     from rowmill.runs.trial import run_trial
 
     config = _config(options)
-    progress = open_progress(sys.stderr)
+    progress = shown.display(options)
     try:
         own, report, session = run_trial(
             config, os.environ, progress, limit=options.limit, sample=options.sample, salvage=options.salvage
         )
     finally:
         progress.close()
-    status = _ended(options, config, report, session)
+    status = shown.ended(options, report, session, None)
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
+    if options.quiet:
+        return status
     streams.say(
         one_line(
             f"  trial    {rows} rows{'' if session else ', asked before'}: in {own.output.path} and {own.run_dir}; "
@@ -110,7 +122,7 @@ def _plan(options: argparse.Namespace) -> int:
     config = _config(options)
     trial = None
     if options.sample_live is not None:
-        ended = _live_sample(config, options.sample_live)
+        ended = _live_sample(options, config)
         if isinstance(ended, int):
             return ended
         trial = ended
@@ -118,20 +130,21 @@ def _plan(options: argparse.Namespace) -> int:
     return streams.out(to_json(planned) if options.json else f"{text(planned)}\n")
 
 
-def _live_sample(config: "Config", rows: int) -> "Trial | int":
+def _live_sample(options: argparse.Namespace, config: "Config") -> "Trial | int":
     """Ask some rows for real. Returns the exit code where that did not come to its end."""
-    from rowmill.interface.ui.progress import open_progress
     from rowmill.interface.ui.report import summary
     from rowmill.runs.plan.trials import live, trial_of
     from rowmill.runs.trial import run_trial
 
-    progress = open_progress(sys.stderr)
+    rows = options.sample_live
+    progress = shown.display(options)
     try:
         own, report, session = run_trial(live(config), os.environ, progress, sample=rows)
     finally:
         progress.close()
     if session is not None:
-        streams.say(summary(report, session))
+        if not options.quiet:
+            streams.say(summary(report, session))
         if not report.finished:
             return session.exit_code
     return trial_of(own, report, rows, again=session is None)
@@ -144,10 +157,9 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
-    from rowmill.interface.ui.progress import open_progress
     from rowmill.runs.session import run
 
-    progress = open_progress(sys.stderr)
+    progress = shown.display(options)
     try:
         return run(config, os.environ, progress, salvage=options.salvage, retry=retry)
     finally:
@@ -156,29 +168,49 @@ def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "
 
 def _config(options: argparse.Namespace) -> "Config":
     from rowmill.core import config as configuration
+    from rowmill.core.errors import ConfigError
 
-    return configuration.load(options.config, options.set)
+    path: Path = options.config
+    if path.suffix != ".toml" and path.exists():
+        from rowmill.runs.piped import is_named_as_rows
+
+        if is_named_as_rows(str(path)) and (advice := _about_rows(path)):  # it may be too large to be read as a text
+            raise ConfigError(advice)
+    try:
+        return configuration.load(path, options.set)
+    except ConfigError:
+        if path.suffix != ".toml" and path.exists() and (advice := _about_rows(path)):
+            raise ConfigError(advice) from None
+        raise
 
 
-def _ended(options: argparse.Namespace, config: "Config", report: "RunReport", session: "SessionReport | None") -> int:
-    """Say how it ended. No session: the run had finished before, and nothing was done."""
+def _about_rows(path: Path) -> str | None:
+    """Say what to type where somebody has named rows and no configuration; None where they are none."""
     import shlex
-    import shutil
 
-    from rowmill.core.reports import to_json
-    from rowmill.interface.ui.report import summary
+    from rowmill.runs import piped
 
-    if session is not None:
-        whole = getattr(options, "limit", None) is None and getattr(options, "sample", None) is None
-        again = [str(options.config), *(word for each in options.set for word in ("--set", each))] if whole else []
-        run_dir = shlex.quote(str(config.run_dir)) if whole else ""
-        width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
-        streams.say(summary(report, session, again=shlex.join(again), run_dir=run_dir, width=width))
-    if options.json:
-        streams.out(to_json(report))
-    if session is None:
-        return ExitCode.ROWS_FAILED if report.totals.failed else ExitCode.OK
-    return session.exit_code
+    try:
+        columns = [piped.TEXT] if piped.is_lines(str(path)) else piped.columns_of(str(path))
+    except RowmillError:
+        return None
+    if not columns:
+        return None
+    output = path.with_name(f"{path.name.partition('.')[0]}.answers{'.csv' if '.csv' in path.suffixes else '.jsonl'}")
+    return (
+        f"{path} holds rows, and is no configuration. To ask about each row: rowmill map {shlex.quote(str(path))} "
+        f"-m MODEL -p {shlex.quote(f'... {{{columns[0]}}}')} -o {shlex.quote(str(output))}"
+    )
+
+
+def _again(options: argparse.Namespace, config: "Config") -> "Again":
+    """Return the commands that go on with a run."""
+    import shlex
+
+    from rowmill.interface.ui.report import of_config
+
+    words = [str(options.config), *(word for each in options.set for word in ("--set", each))]
+    return of_config(shlex.join(words), shlex.quote(str(config.run_dir)))
 
 
 def _init(options: argparse.Namespace) -> int:

@@ -16,6 +16,13 @@ _EXIT_CODES = """exit codes:
 all but 2 can be resumed: run the same command again, after 3 with a higher cap in [budget]"""
 
 
+_MAP_EXAMPLES = """examples:
+  rowmill map rows.csv -m gpt-5-mini -p "Which category is this in? {title}" -o out.csv
+  cat lines.txt | rowmill map - -m gpt-5-mini -p "Translate into French: {text}" | head"""
+_INPUTS = ("jsonl", "json", "csv", "tsv", "xlsx", "parquet", "arrow", "batch", "text")
+_OUTPUTS = ("jsonl", "csv", "parquet", "batch")
+
+
 class _Command(argparse.ArgumentParser):
     """A command. Options whose reading takes imports that others do not wait for are added once it is given."""
 
@@ -37,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    every.add_argument("--version", action="version", version=f"rowmill {__version__}")
+    every.add_argument("-V", "--version", action="version", version=f"rowmill {__version__}")
+    every.add_argument("-q", "--quiet", action="store_true", help="say nothing but what is wrong")
+    every.add_argument("-v", "--verbose", action="store_true", help="every event as a plain line, on a terminal too")
     commands = every.add_subparsers(required=True, metavar="COMMAND", dest="command", parser_class=_Command)
 
     run = commands.add_parser(
@@ -70,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_run_arguments(retry)
 
+    _add_map(commands)
     _add_plan(commands)
 
     cancel = commands.add_parser(
@@ -94,6 +104,49 @@ def parser() -> argparse.ArgumentParser:
     return every
 
 
+def _add_map(commands: "argparse._SubParsersAction[_Command]") -> None:
+    command = commands.add_parser(
+        "map",
+        help="ask a model about every row of a file or of a pipe, without a configuration",
+        description="Ask a model about every row, as rowmill run does, with flags for the common keys of a "
+        "configuration. Without -o the results go to stdout, in order, as they come, and what is answered is kept "
+        "until all of it is: the same command goes on.",
+        epilog=f"{_MAP_EXAMPLES}\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "rows", nargs="?", metavar="ROWS", help="a file, directory, glob or URL with the rows; - reads them from stdin"
+    )
+    add = command.add_argument
+    add("-m", "--model", help="which model is asked")
+    add("-p", "--prompt", help="what is asked; {column} stands for the row's column, {text} for a line of text")
+    add("-o", "--output", metavar="FILE", help="where the results go: .jsonl, .csv, .parquet; left out, or -: stdout")
+    add("--system", metavar="TEXT", help="the system message")
+    add("--schema", metavar="FILE", help="JSON Schema of the replies, a file or the JSON itself")
+    add("--id", metavar="COLUMN", help="the column that becomes id of each result")
+    add(
+        "--include",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="more in each result, as input or meta",
+    )
+    add("--api", metavar="NAME", help="chat.completions (default), responses, completions, embeddings, moderations")
+    add("--base-url", metavar="URL", help='the server; left out: OpenAI\'s; "simulator": the embedded one')
+    add("--api-key-env", metavar="NAME", help="the environment variable with the key; of OpenAI's: OPENAI_API_KEY")
+    add("--max-usd", type=float, metavar="USD", help="spend no more than this")
+    add("--from", dest="input_format", choices=_INPUTS, metavar="FORMAT", help=f"of the rows: {', '.join(_INPUTS)}")
+    add("--to", dest="output_format", choices=_OUTPUTS, metavar="FORMAT", help=f"of the results: {', '.join(_OUTPUTS)}")
+    some = command.add_mutually_exclusive_group()
+    some.add_argument("--limit", type=_rows, metavar="N", help="a trial: only the first N rows")
+    some.add_argument("--sample", type=_rows, metavar="N", help="a trial: N rows from all over the input")
+    add("--retry", action="store_true", help="ask again for the rows that failed")
+    add("--save", type=Path, metavar="FILE", help="also write all of this as a configuration, for rowmill run")
+    _add_set(command)
+    add("--json", action="store_true", help="print the report as JSON to stdout (with -o)")
+    _add_manners(command)
+
+
 def _add_plan(commands: "argparse._SubParsersAction[_Command]") -> None:
     plan = commands.add_parser(
         "plan",
@@ -111,6 +164,7 @@ def _add_plan(commands: "argparse._SubParsersAction[_Command]") -> None:
         "what they took",
     )
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    _add_manners(plan)
 
 
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:
@@ -121,10 +175,24 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         help="where a checkpoint is damaged, keep its good records and do the other rows again",
     )
     command.add_argument("--json", action="store_true", help="print the report as JSON to stdout")
+    _add_manners(command)
 
 
 def _add_config_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", nargs="?", default="config.toml", type=Path, help="default: config.toml")
+    _add_set(command)
+
+
+def _add_manners(command: argparse.ArgumentParser) -> None:
+    # Without defaults: what stands before the command counts too.
+    for short, name, about in (
+        ("-q", "--quiet", "say nothing but what is wrong"),
+        ("-v", "--verbose", "every event as a plain line, on a terminal too"),
+    ):
+        command.add_argument(short, name, action="store_true", default=argparse.SUPPRESS, help=about)
+
+
+def _add_set(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set",
         action="append",

@@ -12,21 +12,21 @@ from rowmill.interface.ui.lines import LogLines
 from rowmill.interface.ui.screen import PatientWriter, ProgressDisplay, Screen
 
 
-def open_progress(stream: TextIO) -> ProgressDisplay:
+def open_progress(stream: TextIO, *, plain: bool = False) -> ProgressDisplay:
     """Return the live display where the stream is a terminal that can move its cursor, else plain lines.
 
-    Nothing else may write to the stream until the progress is closed.
+    plain: plain lines in any case. Nothing else may write to the stream until the progress is closed.
     """
     try:
         writer = PatientWriter(stream.fileno())
     except (OSError, ValueError):  # a stream in memory has no descriptor, and never makes anyone wait
-        return Screen(_display(stream))
+        return Screen(_display(stream, plain=plain))
     own = io.TextIOWrapper(writer, stream.encoding, "backslashreplace", write_through=True)
-    return Screen(_display(own), writer.give_up)
+    return Screen(_display(own, plain=plain), writer.give_up)
 
 
-def _display(stream: TextIO) -> ProgressDisplay:
-    if stream.isatty():
+def _display(stream: TextIO, *, plain: bool) -> ProgressDisplay:
+    if stream.isatty() and not plain:
         from rowmill.interface.ui.live import LiveProgress, terminal
 
         console = terminal(stream)

@@ -2,6 +2,7 @@
 
 import shlex
 import textwrap
+from typing import NamedTuple
 
 from rowmill.core.errors import ExitCode
 from rowmill.core.plain_text import one_line
@@ -21,11 +22,23 @@ _LABEL = 11  # characters before the text of a line
 _COLUMNS: tuple[str, ...] = ("provider", "requests", "answered", "429s", "tokens", "reply", "state")
 
 
-def summary(report: RunReport, session: SessionReport, *, again: str = "", run_dir: str = "", width: int = 0) -> str:
+class Again(NamedTuple):
+    """Commands that go on with a run, and its directory, all as for a shell."""
+
+    run: str
+    retry: str
+    run_dir: str
+
+
+def of_config(words: str, run_dir: str = "") -> Again:
+    """Return the commands for a configuration and its options, as they stand behind a command."""
+    return Again(f"rowmill run {words}", f"rowmill retry {words}", run_dir)
+
+
+def summary(report: RunReport, session: SessionReport, *, again: Again | None = None, width: int = 0) -> str:
     """Return the run's end in several short lines, without a final line break, none wider than `width` but for words.
 
-    `again`: what stands behind a command that goes on with this run: its configuration and options, as for a shell;
-    "" where there is no such command. `run_dir`: its directory, likewise. width: 0 for no limit.
+    `again`: what goes on with this run; None where nothing does. width: 0 for no limit.
 
     `session` is the one that just ended; rows and tokens are those of the whole run, speed and requests its own.
     """
@@ -34,7 +47,8 @@ def summary(report: RunReport, session: SessionReport, *, again: str = "", run_d
         classes = ", ".join(figures.counted(report.failures))
         where = f"; listed in {report.errors}" if report.errors and report.finished else ""
         lines.append(_line("failed", f"{report.totals.failed:,}{f': {classes}' if classes else ''}{where}"))
-    lines.append(_line("output", report.output if report.finished else f"{report.output} (not yet written)"))
+    written = report.finished or report.output == "stdout"  # which has what there is
+    lines.append(_line("output", report.output if written else f"{report.output} (not yet written)"))
     lines.append(
         _line(
             "tokens",
@@ -57,12 +71,12 @@ def summary(report: RunReport, session: SessionReport, *, again: str = "", run_d
     lines += _notices(session)
     if not report.finished:
         lines += _block("batches", batches.left_behind(session.batches))
-        lines.append(_line("next", _advice(report, session, again, run_dir)))
+        lines.append(_line("next", _advice(report, session, again)))
     elif again and session.exit_code == ExitCode.PROVIDER:
         made = " ".join(shlex.quote(each) for each in (report.output, report.errors) if each)
-        lines.append(_line("next", _anew(f"{run_dir} {made}", again)))
+        lines.append(_line("next", _anew(f"{again.run_dir} {made}", again)))
     elif report.totals.failed and again:
-        lines.append(_line("next", f"{_command('retry', again)}: asks again for the failed rows"))
+        lines.append(_line("next", f"{_whole(again.retry)}: asks again for the failed rows"))
     pieces = (piece for line in lines for piece in line.split("\n"))
     return "\n".join(narrow for piece in pieces for narrow in _wrapped(piece, width)).replace(_KEPT, " ")
 
@@ -106,36 +120,40 @@ def _wrapped(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _advice(report: RunReport, session: SessionReport, again: str, run_dir: str) -> str:
+def _advice(report: RunReport, session: SessionReport, again: Again | None) -> str:
     if again and session.exit_code in (ExitCode.OK, ExitCode.ROWS_FAILED):
         left = "" if report.rows is None else f"{report.rows - report.totals.rows:,} "
-        return f"{_command('run', again)}: asks for the {left}rows that were not asked yet"
+        return f"{_whole(again.run)}: asks for the {left}rows that were not asked yet"
     if again and session.exit_code == ExitCode.PROVIDER and "invalid_request (" in (session.stopped_by or ""):
         # What is to be changed makes it another run, which the directory of this one would not take.
-        return _anew(run_dir, again)
+        return _anew(again.run_dir, again)
     if session.exit_code == ExitCode.BUDGET:
-        return f"raise {money.cap(session.stopped_by)}, then {_RESUME}"
-    return _NEXT.get(ExitCode(session.exit_code), _RESUME) if session.exit_code in set(ExitCode) else _RESUME
+        advice = f"raise {money.cap(session.stopped_by)}, then {_RESUME}"
+    else:
+        known = session.exit_code in set(ExitCode)
+        advice = _NEXT.get(ExitCode(session.exit_code), _RESUME) if known else _RESUME
+    return f"{advice}: {_whole(again.run)}" if again else advice
 
 
 def _all(rows: int) -> str:
     return f"all {rows:,}" if rows > 1 else "the only one"
 
 
-def _anew(files: str, again: str) -> str:
+def _anew(files: str, again: Again) -> str:
     """Return what goes on where the cause may be at the provider, or in what the configuration asks it for.
 
     `files`: of this run, as for a shell: they are in the way of another one.
     """
-    anew = f"rm -r {files} && rowmill run {again}".replace(" ", _KEPT)
+    anew = _whole(f"rm -r {files} && {again.run}")
     return (
-        f"put right what is named above, then {_command('run', again)}; where that changes the configuration it is "
+        f"put right what is named above, then {_whole(again.run)}; where that changes the configuration it is "
         f"another run, by another output.path, or by {anew}"
     )
 
 
-def _command(name: str, again: str) -> str:
-    return f"rowmill {name} {again}".replace(" ", _KEPT)
+def _whole(command: str) -> str:
+    """Return a command that is not broken at its spaces."""
+    return command.replace(" ", _KEPT)
 
 
 def _requests(report: RunReport, session: SessionReport) -> str:

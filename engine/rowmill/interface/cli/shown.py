@@ -1,0 +1,58 @@
+"""What a command shows while a run goes on, and what it says at its end."""
+
+import argparse
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from rowmill.core.errors import ExitCode
+from rowmill.interface.cli import streams
+
+if TYPE_CHECKING:
+    from rowmill.core.reports import RunReport, SessionReport, Snapshot
+    from rowmill.interface.ui.report import Again
+    from rowmill.interface.ui.screen import ProgressDisplay
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def show(self, snapshot: "Snapshot") -> None:
+        """Show nothing."""
+
+    def log(self, line: str) -> None:
+        """Tell nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def display(options: argparse.Namespace) -> "ProgressDisplay":
+    """Return what shows the run: nothing with -q, plain lines with -v, else what fits where stderr leads."""
+    if options.quiet:
+        return NoProgress()
+    from rowmill.interface.ui.progress import open_progress
+
+    return open_progress(sys.stderr, plain=options.verbose)
+
+
+def ended(
+    options: argparse.Namespace, report: "RunReport", session: "SessionReport | None", again: "Again | None"
+) -> int:
+    """Say how it ended, and return the exit code. No session: the run had finished before, and nothing was done.
+
+    again: the commands that go on with it, where there are some.
+    """
+    from rowmill.core.reports import to_json
+    from rowmill.interface.ui.report import summary
+
+    if session is not None and not options.quiet:
+        width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+        streams.say(summary(report, session, again=again, width=width))
+    elif session is not None and not report.finished and session.exit_code:
+        streams.complain(f"stopped: {session.stopped_by or 'before its end'}; {report.totals.rows:,} rows are done")
+    if options.json:
+        streams.out(to_json(report))
+    if session is None:
+        return ExitCode.ROWS_FAILED if report.totals.failed else ExitCode.OK
+    return session.exit_code

@@ -1,0 +1,212 @@
+"""Rows that come through a pipe, and jobs whose results go into one: what is kept of them until they are done.
+
+A pipe cannot be read twice, so its rows are written down first. They, and the results and the run directory of a job
+that has no output file, lie in a directory that is named by what they are: the same rows with the same question find
+what is there already, and go on. It is removed once every row has its result.
+
+Text that is no format with columns is rows of one column, a line each. What tells them apart is what the prompt asks
+for: a file whose first line has those columns is a table, any other one is lines if `text` is all that is asked.
+"""
+
+import difflib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from rowmill.core import config as configuration
+from rowmill.core import private_files
+from rowmill.core.config import Config
+from rowmill.core.config.sections import InputConfig
+from rowmill.core.errors import InputError
+from rowmill.files import remote
+from rowmill.files.input import delimited, inputs
+from rowmill.files.input.formats import named, recognized
+from rowmill.files.input.jsonl import LineSplitter
+from rowmill.files.input.streams import head_of, open_stream
+from rowmill.store import durable
+from rowmill.tasks import schema as schemas
+from rowmill.tasks.factory import open_task
+
+TEXT = "text"  # the column of rows that are lines of text; as a format, what such rows are called
+_BLOCK = 1 << 18  # bytes that are read at a time
+_LINES = (".txt", ".text", ".lst", ".list")  # names of files that are lines of text
+
+
+class PipedJob:
+    """A directory with the rows, the results and the run of a job, as far as they have no other place.
+
+    Making the object touches nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = path / "run"
+
+    def results(self, suffix: str) -> Path:
+        """Return the path of the results."""
+        return self.path / f"results{suffix}"
+
+    def begin(self) -> None:
+        """Make the directory. Raises `MachineError`."""
+        with durable.machine_errors(f"keep what goes through a pipe in {self.path}, which cache.dir names,"):
+            private_files.make_directory(self.path, private_files.PRIVATE)
+
+    def remove(self) -> None:
+        """Remove all of it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Spooled:
+    """Rows that were written down: their file, and a digest of their bytes. To be kept by `keep`, or let go of."""
+
+    def __init__(self, path: Path, digest: bytes, size: int) -> None:
+        self.path = path
+        self.digest = digest
+        self.size = size
+
+    def keep(self, job: PipedJob, suffix: str) -> Path:
+        """Give the rows their name in the job's directory, and return it. Raises `MachineError`."""
+        job.begin()
+        path = job.path / f"rows{suffix}"
+        with durable.machine_errors(f"write {path}"):
+            durable.sync_path(self.path)  # the run's plan, which follows, must not outlive its rows
+            durable.publish(self.path, path)
+            durable.sync_directory(path.parent)
+        self.path = path
+        return path
+
+    def drop(self) -> None:
+        """Remove them, unless they were kept."""
+        if self.path.name.startswith("."):
+            self.path.unlink(missing_ok=True)
+
+
+def base_of(config: Config) -> Path:
+    """Return the directory in which what goes through pipes is kept."""
+    return Path(config.cache.dir).expanduser() / "pipes"
+
+
+def spooled(blocks: Iterator[bytes], base: Path) -> Spooled:
+    """Write blocks down, all of them. Raises `MachineError`."""
+    digest = blake2b(digest_size=16)
+    size = 0
+    with durable.machine_errors(f"write the rows of the pipe below {base}, which cache.dir names,"):
+        private_files.make_directory(base, private_files.PRIVATE)
+        fd, name = tempfile.mkstemp(prefix=".rows-", dir=base)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                for block in blocks:
+                    digest.update(block)
+                    size += len(block)
+                    file.write(block)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    return Spooled(Path(name), digest.digest(), size)
+
+
+def blocks_of(source: BinaryIO) -> Iterator[bytes]:
+    """Yield what a stream has, as it comes."""
+    read = getattr(source, "read1", source.read)
+    while block := read(_BLOCK):
+        yield block
+
+
+def is_lines(path: str) -> bool:
+    """Tell whether a file is named as lines of text, whatever is in them."""
+    return not remote.is_remote(path) and named(path)[0] is None and path.lower().endswith(_LINES)
+
+
+def is_named_as_rows(path: str) -> bool:
+    """Tell whether a file is named as one of rows, whatever is in it."""
+    return named(path)[0] is not None
+
+
+def format_of_rows(path: Path, config: Config, shown: str) -> str:
+    """Return the format of rows whose name tells nothing: "auto" where their first bytes tell it, "csv" or "text".
+
+    shown: what the rows are called in messages. Raises `InputError` where they lack a column that is asked for.
+    """
+    head = head_of(str(path)).data
+    if not head.strip() or recognized(head) is not None:
+        return "auto" if head.strip() else TEXT
+    asked = open_task(config.task, config.input).columns
+    names = _first_names(path, config.input)
+    if not asked:  # nothing, or whatever there is
+        return "csv" if len(names) > 1 else TEXT
+    if set(asked) <= set(names):
+        return "csv"
+    if set(asked) <= {TEXT}:
+        return TEXT
+    lacking = next(name for name in asked if name not in names)
+    nearest = difflib.get_close_matches(lacking, names, n=1)
+    hint = f"did you mean {{{nearest[0]}}}?" if nearest else "lines of text have the one column {text}"
+    raise InputError(f"{shown}: no column {lacking!r}; its first line is {', '.join(names) or 'empty'}; {hint}")
+
+
+def _first_names(path: Path, config: InputConfig) -> list[str]:
+    """Return the names in a first line; none where it is no header."""
+    try:
+        with open_stream(str(path)) as stream:
+            names = delimited.header(stream, "", encoding=config.codec, delimiter=config.separator)[0].names
+    except InputError:
+        return []
+    return list(names)
+
+
+def text_rows(path: Path, codec: str, shown: str) -> Iterator[bytes]:
+    """Yield each line of a text as a row of JSON; a blank one stays blank, and is a failed row that costs nothing.
+
+    Raises `InputError` where it is not of that encoding.
+    """
+    number = 0
+    splitter = LineSplitter()
+    with open_stream(str(path)) as stream:
+        for block in blocks_of(stream):
+            lines = splitter.take(block)
+            yield b"".join(_row(line, number + place, codec, shown) for place, line in enumerate(lines, 1))
+            number += len(lines)
+        yield b"".join(_row(line, number + 1, codec, shown) for line in splitter.end())
+
+
+def _row(line: bytes, number: int, codec: str, shown: str) -> bytes:
+    if line.startswith(b"\0"):  # too long: the line itself says so
+        return line + b"\n"
+    try:
+        text = line.decode(codec).removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{shown}: line {number} is not {codec} text; set input.encoding, as in --set input.encoding=cp1252"
+        ) from None
+    if number == 1:
+        text = text.removeprefix("\ufeff")
+    return msgspec.json.encode({TEXT: text}) + b"\n" if text.strip() else b"\n"
+
+
+def job_of(config: Config, rows: bytes, limits: tuple[int | None, int | None]) -> PipedJob:
+    """Return the directory of the job that asks this of these rows.
+
+    rows: what tells these rows from others. limits: of a trial.
+    """
+    task = schemas.resolved(config.task)
+    told = configuration.fingerprint(msgspec.structs.replace(config, task=task))
+    output = (config.output.path, config.output.format, [each.base_url for each in config.provider])
+    what = msgspec.json.encode((told, config.input.format, output, limits), order="sorted")
+    return PipedJob(base_of(config) / blake2b(rows + what, digest_size=8).hexdigest())
+
+
+def identity_of(config: Config) -> bytes:
+    """Return what tells the files of an input from others. Raises as `inputs.find` does."""
+    files = inputs.find(config.input).files
+    return msgspec.json.encode([(os.path.abspath(each.path), each.size, each.mtime_ns) for each in files])  # noqa: PTH100 - a URL too
+
+
+def columns_of(path: str) -> list[str]:
+    """Return the columns of a file of rows. Raises `InputError` where it is none."""
+    return [column.name for column in inputs.find(InputConfig(path=path)).columns()]

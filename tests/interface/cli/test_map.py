@@ -1,0 +1,185 @@
+"""`rowmill map` before anything is asked: what its flags mean, how rows of a pipe are taken, and what is refused."""
+
+import os
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from rowmill.core import config as configuration
+from rowmill.core.config import Config
+from rowmill.core.errors import ExitCode, InputError
+from rowmill.interface import cli
+from rowmill.runs import piped
+
+OF_ROWS = "-m m -o out.jsonl --base-url simulator"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "rows.csv").write_text("title,price\nkettle,3\n")
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], line: str) -> str:
+    """Run a command in this process that is refused; give back its one line."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(shlex.split(line))
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, err.count("\n")) == (ExitCode.USAGE, "", 1), err
+    return str(err)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"map rows.csv {OF_ROWS}", "-p (task.prompt): is missing"),
+        ("map rows.csv -p {title} -o out.jsonl", "-m (task.model): is missing"),
+        ("map rows.csv -p {title} -m m -o out.jsonl", "no API key: set the environment variable OPENAI_API_KEY"),
+        (f"map rows.csv -p {{titel}} {OF_ROWS}", "no column 'titel', which task.prompt names; did you mean 'title'? "),
+        (f"map rows.csv -p '{{\"a\": 1}} {{title}}' {OF_ROWS}", "write {column}, and {{ and }} for plain braces"),
+        (f"map rows.csv -p '{{title' {OF_ROWS}", "-p (task.prompt): expected '}' before end of string"),
+        (f"map gone.csv -p {{title}} {OF_ROWS}", "gone.csv: no such file"),
+        (f"map rows.csv -p {{title}} {OF_ROWS} --schema '{{\"a\"'", "--schema: no JSON"),
+        (f"map rows.csv -p {{title}} {OF_ROWS} --schema gone.json", "--schema (task.schema): gone.json: no such file"),
+        (f"map rows.csv -p {{title}} {OF_ROWS} --set task.params=1", "expected object"),
+        ("map rows.csv -p {title} -m m -o out.xyz --base-url simulator", "out.xyz"),
+        ("map rows.csv -p {title} -m m --to parquet", "Parquet cannot be written as rows come; name a file by -o"),
+        ("map rows.csv -p {title} -m m --json", "name a file by -o"),
+        ("map rows.csv -p {title} -m m --save c.toml", "--save: results that go to stdout are none"),
+        ("map - -p {title} -m m -o out.csv --save c.toml", "--save: rows from a pipe are none"),
+        ("map rows.txt -p {text} -m m -o out.csv --save c.toml", "--save: lines of text are none"),
+        ("map rows.csv -p {title} -m m -o rows.csv", "rows.csv"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_words_of_the_flags(
+    capsys: pytest.CaptureFixture[str], folder: Path, line: str, said: str
+) -> None:
+    before = sorted(folder.iterdir())
+    assert said in refused(capsys, line)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_output_that_exists_is_not_written_over(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "out.jsonl").write_text("of somebody\n")
+    err = refused(capsys, f"map rows.csv -p {{title}} {OF_ROWS}")
+    assert "out.jsonl exists and is not of this run; move it away, or choose another path" in err
+    assert (folder / "out.jsonl").read_text() == "of somebody\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "typed"),
+    [
+        ("rows.csv", "title,price\nkettle,3\n", "rowmill map rows.csv -m MODEL -p '... {title}' -o rows.answers.csv"),
+        ("a b.jsonl", '{"q": 1}\n', "rowmill map 'a b.jsonl' -m MODEL -p '... {q}' -o 'a b.answers.jsonl'"),
+        ("lines.txt", "one\ntwo\n", "rowmill map lines.txt -m MODEL -p '... {text}' -o lines.answers.jsonl"),
+        ("table.json", '[{"q": 1}]', "rowmill map table.json -m MODEL -p '... {q}' -o table.answers.jsonl"),
+    ],
+)
+def test_rows_in_the_place_of_a_configuration_are_told_what_to_type(
+    capsys: pytest.CaptureFixture[str], folder: Path, name: str, content: str, typed: str
+) -> None:
+    (folder / name).write_text(content)
+    for command in ("run", "plan", "retry"):
+        err = refused(capsys, f"{command} '{name}'")
+        assert f"{name} holds rows, and is no configuration. To ask about each row: {typed}\n" in err
+
+
+def test_a_configuration_that_is_none_is_not_taken_for_rows(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "config").write_text("[input\n")
+    with pytest.raises(SystemExit):
+        cli.main(["run", "config"])
+    assert "not valid TOML" in capsys.readouterr().err
+
+
+def test_what_is_saved_is_the_configuration_of_the_flags(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    prompt = 'Two lines,\n"quoted" \'so\' \\ {{"k": "{title}"}} é'
+    words = [
+        "map", "rows.csv", "-m", "m", "-p", prompt, "-o", "out.jsonl", "--schema", '{"type": "object"}', "--id",
+        "title", "--include", "input,meta", "--include", "message", "--max-usd", "2.5", "--set",
+        "task.params.temperature=0", "--save", "config.toml",
+    ]  # fmt: skip
+    for _ in range(2):  # the same command goes on, and finds its own file
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        assert "no API key" in capsys.readouterr().err
+    saved = configuration.load(folder / "config.toml")
+    assert saved.task.prompt == prompt
+    assert (saved.task.schema, saved.task.params) == ({"type": "object"}, {"temperature": 0})
+    assert (saved.input.path, saved.input.id, saved.output.path) == ("rows.csv", "title", "out.jsonl")
+    assert (saved.output.include, saved.budget.max_usd) == (["input", "meta", "message"], 2.5)
+    assert set(tomllib.loads((folder / "config.toml").read_text())) == {"input", "task", "output", "budget"}
+    assert "config.toml exists and says something else" in refused(capsys, shlex.join([*words, "--from", "csv"]))
+
+
+def asking(prompt: str, **keys: object) -> Config:
+    tree = {"input": {"path": "x"}, "task": {"model": "m", "prompt": prompt, **keys}, "output": {"path": "y.jsonl"}}
+    return configuration.parse(tree, "test")
+
+
+@pytest.mark.parametrize(
+    ("rows", "prompt", "format_"),
+    [
+        ("title,price\nkettle,3\n", "{title}", "csv"),
+        ("title\tprice\nkettle\t3\n", "{price}", "csv"),
+        ("title;price\n", "{title}", "csv"),
+        ("title\nkettle\n", "{title}", "csv"),  # one column, and it is asked for
+        ("kettle\nlamp\n", "{text}", "text"),
+        ("Hello, you\nGood day, all\n", "{text}", "text"),  # looks like a table of two columns
+        ("text\nkettle\n", "{text}", "csv"),
+        ("text,label\nkettle,a\n", "{text}", "csv"),
+        ("1\n2\n3\n", "Tell a joke", "text"),
+        ("a,b\n1,2\n", "Tell a joke", "csv"),
+        ('{"title": "kettle"}\n', "{title}", "auto"),
+        ('[{"title": "kettle"}]', "{title}", "auto"),
+        ("PAR1...", "{title}", "auto"),
+        ("", "{title}", "text"),
+        ('"quoted, line"\nother\n', "{text}", "text"),
+    ],
+)
+def test_rows_of_a_pipe_are_what_the_prompt_asks_for(folder: Path, rows: str, prompt: str, format_: str) -> None:
+    (folder / "spooled").write_text(rows)
+    assert piped.format_of_rows(folder / "spooled", asking(prompt), "stdin") == format_
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("title,price\n", "stdin: no column 'titel'; its first line is title, price; did you mean {title}?"),
+        ("kettle\nlamp\n", "its first line is kettle; lines of text have the one column {text}"),
+    ],
+)
+def test_a_column_that_a_pipe_does_not_have_is_refused(folder: Path, rows: str, said: str) -> None:
+    (folder / "spooled").write_text(rows)
+    with pytest.raises(InputError) as caught:
+        piped.format_of_rows(folder / "spooled", asking("{titel}"), "stdin")
+    assert said in str(caught.value)
+
+
+def test_each_line_of_a_text_is_a_row_and_keeps_its_number(folder: Path) -> None:
+    path = folder / "lines.txt"
+    path.write_bytes(b'\xef\xbb\xbfone\r\nt"wo, \\\n\n \xc3\xa9 \nlast')
+    rows = b"".join(piped.text_rows(path, "utf-8", "lines.txt"))
+    assert rows.decode() == '{"text":"one"}\n{"text":"t\\"wo, \\\\"}\n\n{"text":" é "}\n{"text":"last"}\n'
+    path.write_bytes(b"one\ncaf\xe9\n")
+    with pytest.raises(InputError, match=r"lines.txt: line 2 is not utf-8 text; set input.encoding"):
+        list(piped.text_rows(path, "utf-8", "lines.txt"))
+    assert b"".join(piped.text_rows(path, "cp1252", "")) == '{"text":"one"}\n{"text":"café"}\n'.encode()
+
+
+def test_the_same_rows_with_the_same_question_are_the_same_job() -> None:
+    config = asking("{a}")
+    job = piped.job_of(config, b"rows", (None, None))
+    assert job.path == piped.job_of(config, b"rows", (None, None)).path
+    others = [
+        piped.job_of(config, b"other", (None, None)),
+        piped.job_of(config, b"rows", (5, None)),
+        piped.job_of(asking("{a} "), b"rows", (None, None)),
+        piped.job_of(asking("{a}", params={"seed": 1}), b"rows", (None, None)),
+    ]
+    assert len({each.path for each in [job, *others]}) == 5
+    assert job.path.parent == Path(os.environ["HOME"]) / ".cache/rowmill/pipes"
