@@ -88,3 +88,46 @@ def test_a_node_without_the_package_is_given_it(monkeypatch: pytest.MonkeyPatch,
         assert Path(where) == tmp_path / f"rowmill-1.2-5-{os.getuid()}"
         assert Path(where, "rowmill", "cluster", "agent.py").exists()
         assert Path(where, "rowmill", "py.typed").exists()
+
+
+class Tasks:
+    """Ray's tasks, which find no room until a test says so."""
+
+    def __init__(self) -> None:
+        self.options: list[dict[str, Any]] = []
+        self.cancelled: list[int] = []
+        self.over: set[int] = set()
+
+    def remote(self, _function: Any) -> Any:
+        def options(**given: Any) -> Any:
+            self.options.append(given)
+            number = len(self.options)
+            return SimpleNamespace(remote=lambda: number)
+
+        return SimpleNamespace(options=options)
+
+    def wait(self, tasks: list[int], *, num_returns: int, timeout: float) -> tuple[list[int], list[int]]:
+        assert (num_returns, timeout) == (len(tasks), 0)
+        return [each for each in tasks if each in self.over], [each for each in tasks if each not in self.over]
+
+    def cancel(self, task: int) -> None:
+        self.cancelled.append(task)
+
+
+def test_nodes_are_asked_for_by_tasks_that_find_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub(monkeypatch)
+    asked = engine.Engine(ClusterConfig(address="10.0.0.1:6379", cpus_per_worker=0.5, resources={"label": 1.0}))
+    tasks = Tasks()
+    vars(asked)["_ray"] = tasks
+    asked.ask_for(2, 4)
+    asked.ask_for(2, 4)
+    assert tasks.options == [{"num_cpus": 2.0, "resources": {"label": 1.0}, "max_retries": 0}] * 2
+    tasks.over = {1}  # a node has come, or there was room
+    asked.ask_for(2, 4)
+    assert len(tasks.options) == 3
+    asked.ask_for(1, 4)
+    assert tasks.cancelled == [3]
+    assert not asked.settled
+    assert tasks.cancelled == [3, 2, 3]  # the one that was cancelled is not over yet
+    tasks.over = {1, 2, 3}
+    assert asked.settled
