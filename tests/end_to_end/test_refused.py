@@ -174,9 +174,11 @@ def test_a_run_directory_of_something_else(ready: Place, simulator: Callable[...
     refused(ready, 5, "task.params", arguments=(*one_line, "--set", "task.params.temperature=1"))
     refused(ready, 5, "task.system", arguments=(*one_line, "--set", "task.system=Be brief."))
     refused(ready, 5, "output.include", arguments=(*one_line, "--set", "output.include=['meta']"))
-    with ready.input.open("ab") as file:
-        file.write(b'{"id":"one more","text":"row"}\n')
-    refused(ready, 5, "the input", "bytes")
+    whole = ready.input.read_bytes()
+    ready.input.write_bytes(whole[:-30])
+    refused(ready, 5, "the input", "bytes", "rowmill run config.toml --fresh")
+    ready.input.write_bytes(b'{"id":"one more","text":"row"}\n' + whole)  # before the others
+    refused(ready, 5, "in.jsonl has changed", "rowmill run config.toml --fresh")
 
 
 def test_an_input_that_changed_but_for_its_size(ready: Place, simulator: Callable[..., Witness]) -> None:

@@ -464,6 +464,25 @@ def test_an_input_of_the_same_size_with_other_bytes_is_refused_by_its_rows(
     close(prepare(configure(), {}))  # the lock was given back, and putting the input back is enough
 
 
+def test_rows_that_were_appended_are_planned_behind_the_others(configure: CONFIGURE, home: Path) -> None:
+    begin(configure())
+    before = saved_plan()
+    for count in (3, 1):
+        with (home / "in.jsonl").open("ab") as file:
+            file.write(b'{"text":"x"}\n' * count)
+        prepared = prepare(configure(), {})
+        close(prepared)
+        assert prepared.new_rows == count
+        assert prepared.shards == saved_plan()
+        assert prepared.shards is not None
+        assert prepared.shards[: len(before)] == before
+        before = prepared.shards
+    assert sum(shard.rows for shard in before) == 54
+    again = prepare(configure(), {})
+    close(again)
+    assert (again.new_rows, again.shards) == (0, before)
+
+
 def test_a_spool_that_was_lost_is_made_again_and_compared_with_the_plan(configure: CONFIGURE, home: Path) -> None:
     (home / "in.jsonl.gz").write_bytes(gzip.compress(ROWS))
     config = configure(input_path="in.jsonl.gz")
@@ -542,3 +561,16 @@ def test_the_same_output_by_another_name_is_the_same(finished: Config, configure
     (home / "link.jsonl").symlink_to("out.jsonl")
     linked = configure(output_path="link.jsonl", checkpoint_dir="out.jsonl.run", output_errors="out.errors.jsonl")
     assert already_finished(linked, prepared_again(linked).manifest)
+
+
+def test_a_finished_run_whose_input_has_grown_is_one_that_goes_on(finished: Config, home: Path) -> None:
+    with (home / "in.jsonl").open("ab") as file:
+        file.write(b'{"text":"x"}\n')
+    assert prepared_again(finished).new_rows == 1
+    again = prepared_again(finished)  # the session was killed: it is known all the same
+    assert again.new_rows == 0
+    assert again.manifest.finished is not None
+    assert (again.manifest.finished.grown, again.manifest.finished.replaces) == (True, 6)
+    assert not already_finished(finished, again.manifest)
+    (home / "out.jsonl").write_bytes(b"lines and mine\n")
+    assert "changed since the run finished" in str(refused(finished))

@@ -73,6 +73,10 @@ class RunDirectoryError(RowmillError):
     exit_code = ExitCode.RUN_DIRECTORY
 
 
+class AnotherRun(RunDirectoryError):
+    """The run directory is of another input, prompt or model, and both are whole: a new run beside it is possible."""
+
+
 class MachineError(RowmillError):
     """The machine cannot go on: disk full, out of descriptors, workers that keep dying."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rowmill.core.config import Config
 from rowmill.core.config.hidden import hidden
-from rowmill.core.errors import InputError, RowmillError, RunDirectoryError
+from rowmill.core.errors import AnotherRun, InputError, RowmillError
 from rowmill.core.rows import InputFile
 from rowmill.files.input import inputs
 from rowmill.files.input.inputs import Input
@@ -38,25 +38,29 @@ def find_input(config: Config, *, limit: int | None = None, sample: int | None =
 
 
 def check_same_run(config: Config, manifest: Manifest, fingerprint: dict[str, Any], found: Input) -> None:
-    """Refuse to go on with another input, prompt or model than the run has begun with. Raises `RunDirectoryError`."""
+    """Refuse to go on with another input, prompt or model than the run has begun with. Raises `AnotherRun`.
+
+    Of the input it is what can be seen without reading it; it may have grown.
+    """
     before = {key: hidden(value) if key == "task.params" else value for key, value in manifest.fingerprint.items()}
     if _same_delimiter(found, before.get(_DELIMITER), fingerprint.get(_DELIMITER)):
         before, fingerprint = ({**each, _DELIMITER: None} for each in (before, fingerprint))
     changed = manifests.differences(before, fingerprint)
-    changed += _changed_files(manifest.input, found.files)
+    changed += _changed_files(manifest.input, found)
     if changed:
-        raise RunDirectoryError(
+        raise AnotherRun(
             f"{config.run_dir} is a run of something else: {'; '.join(changed)}. "
             "Put it back to resume, or name another checkpoint.dir and output.path for a new run"
         )
 
 
-def _changed_files(before: list[InputFile], now: list[InputFile]) -> list[str]:
-    """Say in which file the input differs in what can be seen without reading it. Files may have moved together."""
-    if len(before) != len(now):
+def _changed_files(before: list[InputFile], found: Input) -> list[str]:
+    """Say in which file rows are gone, as far as sizes tell. Files may have moved together."""
+    now = found.files
+    if len(before) > len(now):
         return [f"the input: {len(before)} -> {len(now)} files"]
-    for old, new in zip(before, now, strict=True):
-        if old.size != new.size:
+    for old, new in zip(before, now, strict=False):
+        if new.size < old.size and found.in_place:
             where = f" {new.path}" if len(now) > 1 else ""
             return [f"the input{where}: {old.size} -> {new.size} bytes"]
     return []

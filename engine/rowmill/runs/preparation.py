@@ -17,7 +17,7 @@ from rowmill.budget import prices as money
 from rowmill.core import config as configuration
 from rowmill.core import private_files
 from rowmill.core.config import Config
-from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
+from rowmill.core.errors import AnotherRun, ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Column, InputFile, Layout, Shard
 from rowmill.files.input import jsonl
@@ -74,7 +74,7 @@ def _prepare(
     checked_task(config, found)
     endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
     if delivery is None:
-        _check_places(config)
+        check_places(config)
     fingerprint = configuration.fingerprint(config) | chosen
     manifest = _existing_manifest(RunDirectory(config.run_dir))
     if delivery is not None:
@@ -90,7 +90,7 @@ def _prepare(
         directory.wait_for_orphans(_ORPHANS_S)
         manifest = manifests.load(directory.manifest)  # again: another supervisor may have been at work until now
         resumed = manifest is not None
-        shards = None
+        shards, new_rows = None, 0
         if manifest is None:
             manifest = _new_manifest(fingerprint, found, config)
             if delivery is not None:
@@ -99,12 +99,23 @@ def _prepare(
         else:
             _check_output(config, manifest)
             check_same_run(config, manifest, fingerprint, found)
-            shards = _frozen_plan(directory, manifest, found)
+            shards, new_rows = _frozen_plan(config, directory, manifest, found)
     except BaseException:
         directory.close()
         raise
     return Prepared(
-        config, endpoints, directory, manifest, found, _layout(config, found), delivery, cached, shards, resumed, prices
+        config,
+        endpoints,
+        directory,
+        manifest,
+        found,
+        _layout(config, found),
+        delivery,
+        cached,
+        shards,
+        resumed,
+        prices,
+        new_rows,
     )
 
 
@@ -152,12 +163,12 @@ def _layout(config: Config, found: Input) -> Layout:
 def already_finished(config: Config, manifest: Manifest) -> bool:
     """Tell whether the run's output is in its place, whole."""
     done = manifest.finished
-    if done is None or done.output != place_of(config.output_path):
+    if done is None or done.grown or done.output != place_of(config.output_path):
         return False
     return bytes_of(config.output_path) == done.output_bytes
 
 
-def _check_places(config: Config) -> None:
+def check_places(config: Config) -> None:
     """Refuse output files that could not be written, before hours are spent on what they are to hold."""
     for key, path in (("output.path", config.output_path), ("output.errors", config.errors_path)):
         try:
@@ -200,29 +211,44 @@ def _check_output(config: Config, manifest: Manifest | None) -> None:
         )
 
 
-def _frozen_plan(directory: RunDirectory, manifest: Manifest, found: Input) -> list[Shard] | None:
-    """Return the plan, once it is certain that the input is the one that was planned.
+def _frozen_plan(
+    config: Config, directory: RunDirectory, manifest: Manifest, found: Input
+) -> tuple[list[Shard] | None, int]:
+    """Return the plan, once it is certain that the input is the one that was planned, and how many rows are new.
 
-    Sizes and times of change are trusted, as by make. Where only a time differs, every byte is read and compared.
+    Sizes and times of change are trusted, as by make. Where one differs, every byte is read and compared. Rows behind
+    those that were planned are planned too, and the output is made anew with them.
     Without a plan (the first session was killed while it counted) each shard is compared as a worker opens it.
     """
     shards = manifests.load_plan(directory.plan)
     if shards is None:
-        return None
-    touched = [file.mtime_ns for file in found.files] != [file.mtime_ns for file in manifest.input]
-    if not touched and found.whole(directory.spool, shards):
-        return shards
-    differing = found.verify(directory.spool, shards, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows)
+        return None, 0
+    same = _looks_of(found.files) == _looks_of(manifest.input)
+    if same and found.whole(directory.spool, shards):
+        return shards, 0
+    differing, new = found.compare(
+        directory.spool, shards, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows
+    )
     if differing is not None:
-        raise RunDirectoryError(
+        raise AnotherRun(
             f"{found.where} has changed: rows {differing.first_row} to {differing.first_row + differing.rows - 1} are "
             f"not those that the run in {directory.path} began with; put them back, or name another checkpoint.dir"
         )
     for path in found.spooled(directory.spool):
         durable.sync_path(path)
+    if new:
+        if manifest.finished is not None:  # in this order: killed in between, the next start finds them again
+            there = bytes_of(config.output_path) if already_finished(config, manifest) else manifest.finished.replaces
+            manifest.finished = msgspec.structs.replace(manifest.finished, grown=True, replaces=there)
+            manifests.save(directory.manifest, manifest)
+        manifests.save_plan(directory.plan, shards + new)
     manifest.input = _noted(found.files)
     manifests.save(directory.manifest, manifest)
-    return shards
+    return shards + new, sum(shard.rows for shard in new)
+
+
+def _looks_of(files: list[InputFile]) -> list[tuple[int, int]]:
+    return [(file.size, file.mtime_ns) for file in files]
 
 
 def _noted(files: list[InputFile]) -> list[InputFile]:

@@ -105,11 +105,7 @@ def _run(
                 durable.replace_durably(directory.report, to_json(earlier))
             return earlier, None
         with _Log(directory.log, observer) as log:
-            resumed = " resumed" if prepared.resumed else ""
-            log.log(f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}")
-            if not prepared.resumed and (taken_so := prepared.input.taken_so()):
-                log.log(f"input: {taken_so}")
-            for line in _seen_by_others(config):
+            for line in _first_lines(prepared):
                 log.log(line)
             seen = _preflight(prepared, simulated=embedded(config) is not None)
             for line in seen.lines:
@@ -146,12 +142,25 @@ def _run(
                 if supervisor.finished or not supervisor.handed_over:
                     break
                 prepared = prepared.again()
+            if supervisor.finished and _has_grown(prepared):
+                log.log("the input has grown since it was counted: the same command asks for the new rows")
         if supervisor.finished:
             # The output has the lines of the sealed shards, and the checkpoints could make them again.
             for path in directory.sealed.glob("*.sealed"):
                 path.unlink(missing_ok=True)
             claims.discard(directory.claims)
         return report, session
+
+
+def _first_lines(prepared: Prepared) -> Iterator[str]:
+    """Yield what is told of a session before it does anything."""
+    resumed = " resumed" if prepared.resumed else ""
+    yield f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}"
+    if prepared.new_rows:
+        yield f"the input has grown: {prepared.new_rows:,} rows behind those that were planned"
+    if not prepared.resumed and (taken_so := prepared.input.taken_so()):
+        yield f"input: {taken_so}"
+    yield from _seen_by_others(prepared.config)
 
 
 @contextmanager
@@ -209,6 +218,15 @@ def _report(prepared: Prepared, asked: Config, supervisor: Supervisor, sessions:
         cost=supervisor.cost,
         sessions=[*sessions],
     )
+
+
+def _has_grown(prepared: Prepared) -> bool:
+    """Whether a file of the input is larger by now than it was planned."""
+    for file in prepared.input.files:
+        with suppress(OSError):
+            if file.mtime_ns and Path(file.path).stat().st_size > file.size:
+                return True
+    return False
 
 
 def _ended_the_output(prepared: Prepared, killed: SessionReport) -> bool:

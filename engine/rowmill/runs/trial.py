@@ -50,7 +50,11 @@ def run_trial(
 
 def trial(config: Config, number: int = 1) -> Config:
     """Return the configuration with the places of a trial: output, errors file and run directory."""
-    mark = "trial" if number == 1 else f"trial-{number}"
+    return marked(config, "trial" if number == 1 else f"trial-{number}")
+
+
+def marked(config: Config, mark: str) -> Config:
+    """Return the configuration with places of its own, named by a mark beside those that it has."""
     output = msgspec.structs.replace(
         config.output,
         path=_marked(config.output.path, mark),

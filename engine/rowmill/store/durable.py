@@ -165,6 +165,14 @@ def publish_directory(temporary: Path, final: Path, aside: Path) -> None:
     sync_directory(final.parent)
 
 
+def move(path: Path, target: Path) -> None:
+    """Give a file or a directory another name, which must be free, durably."""
+    path.rename(target)
+    sync_directory(target.parent)
+    if target.parent != path.parent:
+        sync_directory(path.parent)
+
+
 def replace_durably(path: Path, data: bytes) -> None:
     """Make `data` the whole content of `path`. At every moment a reader finds the old content or the new one."""
     _replace(path, data, sync=True)

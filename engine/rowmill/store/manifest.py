@@ -27,6 +27,7 @@ class Finished(msgspec.Struct, frozen=True):
     at: str  # ISO 8601, UTC
     replaces: int | None = None  # bytes of this run's earlier output, which a retry is about to write over
     delivered: str | None = None  # the URL that the output was uploaded to
+    grown: bool = False  # the input has, since: the output is to be made anew, with what came behind
 
 
 class Manifest(msgspec.Struct, kw_only=True):

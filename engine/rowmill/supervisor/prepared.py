@@ -41,6 +41,7 @@ class Prepared:
     shards: list[Shard] | None  # the frozen plan, where an earlier session brought it to its end
     resumed: bool
     prices: list[Price | None]  # of the model that each provider is asked for; None where unknown
+    new_rows: int = 0  # that came behind those that were planned
 
     @property
     def deadline(self) -> float | None:

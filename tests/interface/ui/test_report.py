@@ -422,8 +422,8 @@ def test_the_last_line_is_a_command_that_goes_on() -> None:
         stopped_by="provider 'a': invalid_request (HTTP 400, the same error on 25)",
     )
     unfinished = msgspec.structs.replace(DONE, finished=False, sessions=[stopped])
-    last = summary(unfinished, stopped, again=of_config(again, "out.jsonl.run")).splitlines()[-1]
-    assert last.endswith(f"by another output.path, or by rm -r out.jsonl.run && rowmill run {again}")
+    last = summary(unfinished, stopped, again=of_config(again)).splitlines()[-1]
+    assert last.endswith(f"where that changes the configuration it is another run: rowmill run {again} --fresh")
     interrupted = msgspec.structs.replace(SESSION, exit_code=ExitCode.INTERRUPTED, stopped_by="interrupted")
     last = summary(unfinished, interrupted, again=of_config(again)).splitlines()[-1]
     assert last == f"  next     run the same command again to resume: rowmill run {again}"
@@ -441,9 +441,9 @@ def test_a_run_in_which_no_row_was_answered_does_not_read_as_done() -> None:
     report = msgspec.structs.replace(DONE, rows=10, totals=totals, failures={"invalid_request": 10})
     why = "no row was answered: all 10 failed: invalid_request (HTTP 400, No connected db.)"
     session = msgspec.structs.replace(SESSION, exit_code=ExitCode.PROVIDER, stopped_by=why)
-    lines = summary(report, session, again=of_config("c.toml", "out.jsonl.run")).splitlines()
+    lines = summary(report, session, again=of_config("c.toml")).splitlines()
     assert lines[0] == "N" + why[1:]
-    assert lines[-1].endswith("rm -r out.jsonl.run out.jsonl out.errors.jsonl && rowmill run c.toml")
+    assert lines[-1].endswith("it is another run: rowmill run c.toml --fresh")
     one = msgspec.structs.replace(report, totals=Totals(rows=1, failed=1, requests=1))
     lines = summary(one, SESSION, again=of_config("c.toml")).splitlines()
     assert lines[0] == "No row was answered: the only one failed"

@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Collection, Generator, Iterator
-from itertools import zip_longest
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from rowmill.core.config.sections import InputConfig
 from rowmill.core.rows import Column, InputFile, InputPart, Shard
 from rowmill.files.input import delimited, jsonl, selection
 from rowmill.files.input.batch_lines import looks_like_batch
+from rowmill.files.input.comparison import PlannedBytes, shards_behind
 from rowmill.files.input.conversion import DELIMITERS, Conversion, header, table
 from rowmill.files.input.copies import Copies, naming
 from rowmill.files.input.discovery import FEW, Found, find_files
@@ -20,7 +22,7 @@ from rowmill.files.input.encodings import is_utf8
 from rowmill.files.input.first_look import HEAD_ROWS, FirstLook
 from rowmill.files.input.formats import TABLES
 from rowmill.files.input.layout import PlannedPart, cut_parts, spool_name
-from rowmill.files.input.spool import first_row, ready, spooled
+from rowmill.files.input.spool import appended, first_row, ready, spooled
 from rowmill.files.input.streams import expansion, open_file, reading, shown
 
 _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
@@ -104,6 +106,11 @@ class Input:
                 schemas.append(table(self.format).schema(path))
         columns = columns_of(*schemas)
         return tuple(Column(each.name, each.type) for each in columns) if self.plain else columns
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all of it is read where it lies, so that a smaller file has fewer rows."""
+        return all(part.spool is None for part in self._parts)
 
     def parts(self, spool: Path) -> list[InputPart]:
         """Return where workers read, given the spool's directory."""
@@ -209,18 +216,99 @@ class Input:
     ) -> Shard | None:
         """Read everything again and return the first shard that is another than was planned; None where all are right.
 
-        What the spool lacks is made again; it is left empty where the input has become another one, and else is to be
-        synced. Raises as `plan` does.
+        One that is new is none of the planned. What the spool lacks is made again; it is left empty where the input has
+        become another one, and else is to be synced. Raises as `plan` does.
+        """
+        sizes = {"shard_bytes": shard_bytes, "shard_rows": shard_rows}
+        differing, more = self.compare(spool, shards, **sizes, progress=progress, take=False)
+        return differing or next(iter(more), None)
+
+    def compare(
+        self,
+        spool: Path,
+        shards: list[Shard],
+        *,
+        shard_bytes: int,
+        shard_rows: int,
+        progress: Callable[[int], None] | None = None,
+        take: bool = True,
+    ) -> tuple[Shard | None, list[Shard]]:
+        """Read everything again; return the first shard that is another than was planned, and those that are new.
+
+        take: bring what is new to the spool too. Else the same as `verify`.
         """
         kept = self._kept(spool, shards)
-        again = self.plan(spool, shard_bytes=shard_bytes, shard_rows=shard_rows, progress=progress, kept=kept)
-        with contextlib.closing(again):
-            differing = next((shard or now for shard, now in zip_longest(shards, again) if shard != now), None)
-        if differing is not None:
+        more = []
+        differing = None
+        compared = self._compared(
+            spool, shards, kept, shard_bytes=shard_bytes, shard_rows=shard_rows, progress=progress, take=take
+        )
+        with contextlib.closing(compared):
+            for shard, is_new in compared:
+                if not is_new:
+                    differing = shard
+                    break
+                more.append(shard)
+        if differing is not None or (more and not take):
             for path in self.spooled(spool):
                 if path.name not in kept and path.exists():
                     os.truncate(path, 0)
-        return differing
+        return differing, [] if differing is not None else more
+
+    def _compared(
+        self,
+        spool: Path,
+        shards: list[Shard],
+        kept: Collection[str],
+        *,
+        shard_bytes: int,
+        shard_rows: int,
+        progress: Callable[[int], None] | None,
+        take: bool,
+    ) -> Generator[tuple[Shard, bool]]:
+        """Yield a shard that is another one and False, or those that are new, each with True."""
+        done = 0
+
+        def on_read(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done)
+
+        conversion = self._conversion()
+        known = {part: list(own) for part, own in groupby(shards, attrgetter("part"))}
+        number, first_row = len(shards), sum(shard.rows for shard in shards)
+        checked = 0  # of the planned shards
+        for place, part in enumerate(self._parts):
+            own = known.get(place, [])
+            if part.kind == "lines":
+                read = PlannedBytes(self._blocks(part, conversion, spool, kept, on_read))
+                if (differing := read.differing(own)) is not None:
+                    yield differing, False
+                    return
+                behind = read.more()
+                if take and part.spool is not None and part.spool in kept and checked + len(own) == len(shards):
+                    behind = appended(behind, spool / part.spool, read.first)
+                new = shards_behind(behind, read.first, shard_bytes=shard_bytes, shard_rows=shard_rows)
+            else:
+                planned = self._plan_table(part, spool, shard_rows, on_read)
+                for shard in own:
+                    now = next(planned, None)
+                    if now is None or (now.rows, now.start, now.end, now.crc) != (
+                        shard.rows, shard.start, shard.end, shard.crc,
+                    ):  # fmt: skip
+                        yield shard, False
+                        return
+                new = planned
+            checked += len(own)
+            for shard in new:
+                if checked < len(shards):  # rows in the midst of others
+                    yield shards[checked], False
+                    return
+                yield msgspec.structs.replace(shard, number=number, first_row=first_row, part=place), True
+                number, first_row = number + 1, first_row + shard.rows
+        if checked < len(shards):
+            yield shards[checked], False
 
     def _estimated_size(self) -> int:
         size = sum(each.file.size for each in self._found)

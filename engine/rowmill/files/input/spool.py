@@ -32,6 +32,30 @@ def spooled(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
         os.close(file)
 
 
+def appended(blocks: Iterable[bytes], path: Path, start: int) -> Iterator[bytes]:
+    """Write each block to the file from this byte on, then yield it. Raises `MachineError` where it cannot."""
+    file = -1
+    try:
+        for block in blocks:
+            if file < 0:
+                file = _opened_at(path, start)
+            _write(file, block, path)
+            yield block
+    finally:
+        if file >= 0:
+            os.close(file)
+
+
+def _opened_at(path: Path, start: int) -> int:
+    try:
+        file = private_files.opened(path, os.O_WRONLY)
+        os.ftruncate(file, start)
+        os.lseek(file, start, os.SEEK_SET)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return file
+
+
 def ready(spool: Path) -> Path:
     """Return the spool's directory, which is made where it is missing. Raises `MachineError`."""
     try:

@@ -67,14 +67,17 @@ def _run(options: argparse.Namespace) -> int:
     if options.limit is not None or options.sample is not None:
         return _trial(options)
     config = _config(options)
-    report, session = _at_work(options, config, retry=False)
+    if options.fresh:
+        shown.fresh(options, config)
+    with shown.another_run(_again(options)):
+        report, session = _at_work(options, config, retry=False)
     if session is None:
         streams.complain(
             f"this run has finished: {report.output} is complete ({report.totals.rows} rows, "
-            f"{report.totals.failed} failed). For a new run, name another output.path"
-            f"{'; to ask again for the failed rows: rowmill retry' if report.totals.failed else ''}."
+            f"{report.totals.failed} failed). For a new one: {_again(options).fresh}"
+            f"{f'; to ask again for the failed rows: {_again(options).retry}' if report.totals.failed else ''}"
         )
-    return shown.ended(options, report, session, _again(options, config))
+    return shown.ended(options, report, session, _again(options))
 
 
 def _map(options: argparse.Namespace) -> int:
@@ -88,7 +91,7 @@ def _retry(options: argparse.Namespace) -> int:
     report, session = _at_work(options, config, retry=True)
     if session is None:
         streams.complain(f"no row of this run has failed: {report.output} is complete ({report.totals.rows} rows).")
-    return shown.ended(options, report, session, _again(options, config))
+    return shown.ended(options, report, session, _again(options))
 
 
 def _trial(options: argparse.Namespace) -> int:
@@ -203,14 +206,14 @@ def _about_rows(path: Path) -> str | None:
     )
 
 
-def _again(options: argparse.Namespace, config: "Config") -> "Again":
+def _again(options: argparse.Namespace) -> "Again":
     """Return the commands that go on with a run."""
     import shlex
 
     from rowmill.interface.ui.report import of_config
 
     words = [str(options.config), *(word for each in options.set for word in ("--set", each))]
-    return of_config(shlex.join(words), shlex.quote(str(config.run_dir)))
+    return of_config(shlex.join(words))
 
 
 def _init(options: argparse.Namespace) -> int:

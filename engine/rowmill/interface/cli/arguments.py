@@ -68,6 +68,11 @@ def parser() -> argparse.ArgumentParser:
     trial.add_argument(
         "--sample", type=_rows, metavar="N", help="a trial as with --limit, but of N rows from all over the input"
     )
+    trial.add_argument(
+        "--fresh",
+        action="store_true",
+        help="from the beginning: the run that there is, and its output, are kept aside as out.old.jsonl",
+    )
 
     retry = commands.add_parser(
         "retry",
@@ -141,6 +146,7 @@ def _add_map(commands: "argparse._SubParsersAction[_Command]") -> None:
     some.add_argument("--limit", type=_rows, metavar="N", help="a trial: only the first N rows")
     some.add_argument("--sample", type=_rows, metavar="N", help="a trial: N rows from all over the input")
     add("--retry", action="store_true", help="ask again for the rows that failed")
+    add("--fresh", action="store_true", help="from the beginning, with what there is kept aside (with -o)")
     add("--save", type=Path, metavar="FILE", help="also write all of this as a configuration, for rowmill run")
     _add_set(command)
     add("--json", action="store_true", help="print the report as JSON to stdout (with -o)")

@@ -82,7 +82,7 @@ def _map(options: argparse.Namespace, config: Config) -> int:
     finally:
         if spooled is not None:
             spooled.drop()
-    with _naming(named):
+    with _naming(named), shown.another_run(_again(options)):
         if config.output.path == _OUT:
             return _to_stdout(options, config, job, named)
         report, session, again = _to_file(options, config)
@@ -92,9 +92,11 @@ def _map(options: argparse.Namespace, config: Config) -> int:
 
 
 def _to_file(options: argparse.Namespace, config: Config) -> tuple[RunReport, SessionReport | None, Again | None]:
-    again = _again(options, str(config.run_dir))
+    again = _again(options)
     progress = shown.display(options)
     trial = options.limit is not None or options.sample is not None
+    if options.fresh:
+        shown.fresh(options, config)
     try:
         if trial:
             own, report, session = run_trial(
@@ -144,7 +146,7 @@ def _to_stdout(options: argparse.Namespace, config: Config, job: piped.PipedJob,
     report = msgspec.structs.replace(_called(report, named), output=_STDOUT, errors=None)
     if session is None and not options.quiet:
         streams.say(f"rowmill: asked before, and told again: {report.totals.rows:,} rows")
-    return shown.ended(options, report, session, _again(options, str(job.path)))
+    return shown.ended(options, report, session, _again(options))
 
 
 def _say_gone(report: RunReport) -> None:
@@ -235,6 +237,8 @@ def _check(options: argparse.Namespace, config: Config) -> None:
         raise ConfigError("rowmill map: --json prints the report to stdout, where the results go; name a file by -o")
     if piping and config.checkpoint.dir is not None:
         raise ConfigError("rowmill map: checkpoint.dir is made for results that go to stdout; name a file by -o")
+    if options.fresh and (piping or options.limit is not None or options.sample is not None):
+        raise ConfigError("rowmill map: --fresh is of a whole job with -o: one of another question is new by itself")
     lines = options.input_format == piped.TEXT or piped.is_lines(config.input.path)
     if options.save is not None and (piping or _comes_through_a_pipe(config) or lines):
         what = "results that go to stdout" if piping else "lines of text" if lines else "rows from a pipe"
@@ -259,11 +263,12 @@ def _save(path: Path, tree: dict[str, Any]) -> None:
         raise MachineError(f"--save: {path} cannot be written: {error.strerror}") from None
 
 
-def _again(options: argparse.Namespace, run_dir: str) -> Again:
+def _again(options: argparse.Namespace) -> Again:
     """Return the commands that go on."""
-    words = shlex.join([word for word in options.words if word != "--retry"])
+    words = shlex.join([word for word in options.words if word not in ("--retry", "--fresh")])
     before = "... | " if options.rows == _IN else ""
-    return Again(run=f"{before}rowmill {words}", retry=f"{before}rowmill {words} --retry", run_dir=shlex.quote(run_dir))
+    command = f"{before}rowmill {words}"
+    return Again(run=command, retry=f"{command} --retry", fresh=f"{command} --fresh")
 
 
 def _replaced(config: Config, **sections: dict[str, Any]) -> Config:
@@ -285,7 +290,9 @@ def _naming(named: dict[str, str]) -> Iterator[None]:
         text = str(error)
         for name, instead in named.items():
             text = text.replace(name, instead)
-        raise RowmillError.of(error.exit_code, text) from None
+        told = type(error)(text)
+        told.exit_code = error.exit_code
+        raise told from None
 
 
 @contextmanager
@@ -297,4 +304,6 @@ def _in_words_of_flags() -> Iterator[None]:
         text = str(error)
         if (found := re.match(r"(?:rowmill map: )?([a-z_]+\.[a-z_]+)(?=[: ])", text)) and found[1] in _FLAGS:
             text = f"{_FLAGS[found[1]]} ({found[1]}){text[found.end() :]}"
-        raise RowmillError.of(error.exit_code, text) from None
+        told = type(error)(text)
+        told.exit_code = error.exit_code
+        raise told from None

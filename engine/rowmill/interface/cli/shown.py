@@ -1,14 +1,19 @@
 """What a command shows while a run goes on, and what it says at its end."""
 
 import argparse
+import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rowmill.core.errors import ExitCode
+from rowmill.core.errors import AnotherRun, ExitCode
+from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import streams
 
 if TYPE_CHECKING:
+    from rowmill.core.config import Config
     from rowmill.core.reports import RunReport, SessionReport, Snapshot
     from rowmill.interface.ui.report import Again
     from rowmill.interface.ui.screen import ProgressDisplay
@@ -34,6 +39,25 @@ def display(options: argparse.Namespace) -> "ProgressDisplay":
     from rowmill.interface.ui.progress import open_progress
 
     return open_progress(sys.stderr, plain=options.verbose)
+
+
+def fresh(options: argparse.Namespace, config: "Config") -> None:
+    """Set a run aside that there is, and say where it lies."""
+    from rowmill.runs.fresh import set_aside
+
+    aside = set_aside(config, os.environ)
+    if aside is not None and not options.quiet:
+        output = "" if aside.output is None else f"{aside.output} and "
+        streams.say(one_line(f"rowmill: the run before is kept aside: {output}{aside.run_dir}"))
+
+
+@contextmanager
+def another_run(again: "Again") -> Iterator[None]:
+    """Let the refusal of a run directory that is of something else end in a command that starts anew."""
+    try:
+        yield
+    except AnotherRun as error:
+        raise AnotherRun(f"{error}; to start anew, with what there is kept aside: {again.fresh}") from None
 
 
 def ended(

@@ -1,6 +1,5 @@
 """The end of a run: the summary for a person, and `report.json` for a program."""
 
-import shlex
 import textwrap
 from typing import NamedTuple
 
@@ -23,16 +22,16 @@ _COLUMNS: tuple[str, ...] = ("provider", "requests", "answered", "429s", "tokens
 
 
 class Again(NamedTuple):
-    """Commands that go on with a run, and its directory, all as for a shell."""
+    """Commands that go on with a run, that ask its failed rows again, and that start it anew; all as for a shell."""
 
     run: str
     retry: str
-    run_dir: str
+    fresh: str
 
 
-def of_config(words: str, run_dir: str = "") -> Again:
+def of_config(words: str) -> Again:
     """Return the commands for a configuration and its options, as they stand behind a command."""
-    return Again(f"rowmill run {words}", f"rowmill retry {words}", run_dir)
+    return Again(f"rowmill run {words}", f"rowmill retry {words}", f"rowmill run {words} --fresh")
 
 
 def summary(report: RunReport, session: SessionReport, *, again: Again | None = None, width: int = 0) -> str:
@@ -73,8 +72,7 @@ def summary(report: RunReport, session: SessionReport, *, again: Again | None = 
         lines += _block("batches", batches.left_behind(session.batches))
         lines.append(_line("next", _advice(report, session, again)))
     elif again and session.exit_code == ExitCode.PROVIDER:
-        made = " ".join(shlex.quote(each) for each in (report.output, report.errors) if each)
-        lines.append(_line("next", _anew(f"{again.run_dir} {made}", again)))
+        lines.append(_line("next", _anew(again)))
     elif report.totals.failed and again:
         lines.append(_line("next", f"{_whole(again.retry)}: asks again for the failed rows"))
     pieces = (piece for line in lines for piece in line.split("\n"))
@@ -126,7 +124,7 @@ def _advice(report: RunReport, session: SessionReport, again: Again | None) -> s
         return f"{_whole(again.run)}: asks for the {left}rows that were not asked yet"
     if again and session.exit_code == ExitCode.PROVIDER and "invalid_request (" in (session.stopped_by or ""):
         # What is to be changed makes it another run, which the directory of this one would not take.
-        return _anew(again.run_dir, again)
+        return _anew(again)
     if session.exit_code == ExitCode.BUDGET:
         advice = f"raise {money.cap(session.stopped_by)}, then {_RESUME}"
     else:
@@ -139,15 +137,11 @@ def _all(rows: int) -> str:
     return f"all {rows:,}" if rows > 1 else "the only one"
 
 
-def _anew(files: str, again: Again) -> str:
-    """Return what goes on where the cause may be at the provider, or in what the configuration asks it for.
-
-    `files`: of this run, as for a shell: they are in the way of another one.
-    """
-    anew = _whole(f"rm -r {files} && {again.run}")
+def _anew(again: Again) -> str:
+    """Return what goes on where the cause may be at the provider, or in what the configuration asks it for."""
     return (
         f"put right what is named above, then {_whole(again.run)}; where that changes the configuration it is "
-        f"another run, by another output.path, or by {anew}"
+        f"another run: {_whole(again.fresh)}"
     )
 
 
