@@ -79,7 +79,7 @@ def _prepare(
     manifest = _existing_manifest(RunDirectory(config.run_dir))
     if delivery is not None:
         deliveries.check(delivery, manifest)
-    _check_output(config, manifest)
+    check_output(config, manifest)
     if manifest is not None:
         check_same_run(config, manifest, fingerprint, found)
     prices = lookup.wait()
@@ -97,7 +97,7 @@ def _prepare(
                 private_files.make_directory(config.output_path.parent)
             manifests.save(directory.manifest, manifest)
         else:
-            _check_output(config, manifest)
+            check_output(config, manifest)
             check_same_run(config, manifest, fingerprint, found)
             shards, new_rows = _frozen_plan(config, directory, manifest, found)
     except BaseException:
@@ -193,7 +193,7 @@ def _existing_manifest(directory: RunDirectory) -> Manifest | None:
         ) from None
 
 
-def _check_output(config: Config, manifest: Manifest | None) -> None:
+def check_output(config: Config, manifest: Manifest | None) -> None:
     """Refuse to write over a file that this run has not made."""
     done = manifest.finished if manifest is not None else None
     for key, path, made in (

@@ -40,6 +40,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         "run": _run,
         "map": _map,
         "retry": _retry,
+        "check": _check,
         "plan": _plan,
         "cancel": _cancel,
         "init": _init,
@@ -131,6 +132,24 @@ def _plan(options: argparse.Namespace) -> int:
         trial = ended
     planned = plan(config, trial)
     return streams.out(to_json(planned) if options.json else f"{text(planned)}\n")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rowmill.interface.ui.check_text import text
+    from rowmill.runs.check import check
+
+    config = _config(options)
+    with shown.another_run(_again(options)):
+        checked = check(config, os.environ, ask=not options.no_request)
+    if options.json:
+        import msgspec
+
+        streams.out(msgspec.json.format(msgspec.json.encode(checked), indent=2) + b"\n")
+    elif not options.quiet or not checked.ok:
+        streams.out(f"{text(checked)}\n")
+    if checked.ok:
+        return ExitCode.OK
+    return ExitCode.USAGE if checked.row is None else ExitCode.PROVIDER
 
 
 def _live_sample(options: argparse.Namespace, config: "Config") -> "Trial | int":

@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run_arguments(retry)
 
     _add_map(commands)
+    _add_check(commands)
     _add_plan(commands)
 
     cancel = commands.add_parser(
@@ -151,6 +152,20 @@ def _add_map(commands: "argparse._SubParsersAction[_Command]") -> None:
     _add_set(command)
     add("--json", action="store_true", help="print the report as JSON to stdout (with -o)")
     _add_manners(command)
+
+
+def _add_check(commands: "argparse._SubParsersAction[_Command]") -> None:
+    check = commands.add_parser(
+        "check",
+        help="look whether a run would start, by one real request for one real row",
+        description="Look at input, columns, schema, key, output, run directory and prices, as a run does, then send "
+        "one real request for the first row to each provider, and show what was sent and what came back, with the "
+        "limits that its headers tell. It costs what a row costs. Nothing is written.",
+    )
+    _add_config_arguments(check)
+    check.add_argument("--no-request", action="store_true", help="only what is free: ask nobody")
+    check.add_argument("--json", action="store_true", help="print what was found as JSON")
+    _add_manners(check)
 
 
 def _add_plan(commands: "argparse._SubParsersAction[_Command]") -> None:

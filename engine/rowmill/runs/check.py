@@ -1,0 +1,192 @@
+"""`rowmill check`: everything that a run looks at before it starts, then one real request for one real row.
+
+Nothing is written. The request costs what a row costs; its answer is shown and not kept.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+import msgspec
+
+from rowmill.budget import prices as money
+from rowmill.core import config as configuration
+from rowmill.core.checked import Checked, ProviderCheck
+from rowmill.core.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig
+from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
+from rowmill.core.leases import LimitSample
+from rowmill.core.plain_text import clipped, stripped
+from rowmill.core.wire import Answer, Endpoint, Failure, Reply
+from rowmill.files import remote
+from rowmill.files.input.inputs import Input
+from rowmill.runs.begun import check_same_run, find_input
+from rowmill.runs.delivery import delivery_of, staged
+from rowmill.runs.plan.preview import shortened
+from rowmill.runs.plan.trials import live
+from rowmill.runs.preparation import already_finished, check_output, check_places, checked_task, settled
+from rowmill.runs.session import embedded
+from rowmill.store import manifest as manifests
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.endpoints import EndpointStart
+from rowmill.tasks import Task
+from rowmill.transport import dead_ends, faults, limit_headers, open_transport
+
+_ROWS = 100  # first ones, of which the first that can become a request is asked
+_LONGEST_S = 120.0  # that a reply may take: who checks sits and waits
+_OK = 200
+
+
+def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Checked:
+    """Check a configuration; ask: also by a request to each provider. Raises `RowmillError`s as a run would."""
+    config = live(config)
+    found = find_input(config)
+    config = settled(config, found)
+    delivery = delivery_of(config)
+    here = config if delivery is None else staged(config, delivery)
+    task = checked_task(here, found)
+    endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
+    if delivery is None:
+        check_places(config)
+    rows = found.first_rows(_ROWS)
+    row, body = _first(task, rows)
+    prices = money.find(config)
+    providers = [
+        ProviderCheck(
+            name=provider.name,
+            url=SIMULATOR if provider.base_url == SIMULATOR else dead_ends.url_of(endpoint, config.task.api),
+            key=_key(provider, endpoint),
+            model=None if config.names_models else config.model_of(provider),
+            price=None if price is None else (price.input, price.output),
+        )
+        for provider, endpoint, price in zip(config.provider, endpoints, prices, strict=True)
+    ]
+    checked = Checked(
+        input=found.where,
+        format=found.format if found.delimiter is None else f"{found.format} with {found.delimiter}",
+        columns=[column.name for column in found.columns()],
+        row=row,
+        request=shortened(body),
+        run=_run(here, found, output_is_here=delivery is None),
+        output=remote.shown(config.output.path) if remote.is_remote(config.output.path) else config.output.path,
+        notices=list(found.notes),
+        providers=providers,
+    )
+    if ask and row is not None:
+        _ask(config, endpoints, task, body, providers)
+    return checked
+
+
+def _run(config: Config, found: Input, *, output_is_here: bool) -> str:
+    """Say what there is of the run. Raises where it is another one, or where its output could not be written."""
+    directory = RunDirectory(config.run_dir)
+    directory.refuse_odd()
+    manifest = manifests.load(directory.manifest)
+    if output_is_here:
+        check_output(config, manifest)
+    if manifest is None:
+        return ""
+    chosen: dict[str, object] = {"input.limit": None, "input.sample": None}
+    check_same_run(config, manifest, configuration.fingerprint(config) | chosen, found)
+    state = "has finished" if already_finished(config, manifest) else "goes on"
+    return f"{state}: {config.run_dir}"
+
+
+def _first(task: Task, rows: Iterable[bytes]) -> tuple[int | None, bytes]:
+    """Return the number of the first row that can become a request, and the request's body."""
+    for number, line in enumerate(rows):
+        with suppress(InvalidRow):
+            request = task.build(line)
+            return number, (task.pack([request]) if task.rows_per_request > 1 else request).body
+    return None, b""
+
+
+def _key(provider: ProviderConfig, endpoint: Endpoint) -> str:
+    headers = ", ".join(f"{header} from {name}" for header, name in provider.headers_env.items())
+    if endpoint.key is not None:
+        name = provider.api_key_env or "OPENAI_API_KEY"
+        return f"from {name}{f'; {headers}' if headers else ''}"
+    own = provider.base_url.rstrip("/") == OPENAI_URL
+    return headers or ("none" if own else "none: api_key_env names none")
+
+
+def _ask(config: Config, endpoints: list[Endpoint], task: Task, body: bytes, providers: list[ProviderCheck]) -> None:
+    starting = EndpointStart(config, endpoints, embedded(config))
+    try:
+        resolved = starting.wait()
+        asyncio.run(_ask_all(config, resolved, task, body, providers))
+    finally:
+        starting.end()
+
+
+async def _ask_all(
+    config: Config, endpoints: list[Endpoint], task: Task, body: bytes, providers: list[ProviderCheck]
+) -> None:
+    asked = []
+    for provider, endpoint, said in zip(config.provider, endpoints, providers, strict=True):
+        own = body if provider.model is None else task.asking(provider.model)(body)
+        asked.append(_ask_one(config, endpoint, task, own, said))
+    await asyncio.gather(*asked)
+
+
+async def _ask_one(config: Config, endpoint: Endpoint, task: Task, body: bytes, said: ProviderCheck) -> None:
+    endpoint = msgspec.structs.replace(endpoint, timeout_s=min(endpoint.timeout_s, _LONGEST_S))
+    said.url = dead_ends.url_of(endpoint, config.task.api)
+    transport = open_transport(config.client.transport, endpoint, api=config.task.api, concurrency=1)
+    began = time.monotonic()
+    try:
+        reply = await transport.send(body)
+    finally:
+        await transport.close()
+    said.sent, said.seconds = True, time.monotonic() - began
+
+    def clean(text: str) -> str:
+        return clipped(stripped(faults.redacted(text, endpoint.secrets)))
+
+    if isinstance(reply, Failure):
+        said.ok, said.problem = False, clean(dead_ends.told(reply, said.url))
+        return
+    said.status = reply.status
+    requests, tokens, _ = limit_headers.read(reply.header)
+    said.requests_limit, said.tokens_limit = _limit(requests), _limit(tokens)
+    answer = _answer(task, reply)
+    said.ok = isinstance(answer, Answer)
+    if isinstance(answer, Answer):
+        said.answer = clean(answer.output.decode(errors="replace"))
+        said.answered_as = clean(_text(answer.model))
+        said.tokens = (answer.prompt_tokens, answer.completion_tokens)
+        return
+    said.body = clean(reply.body.decode(errors="replace"))
+    if isinstance(answer, Failure):
+        said.problem = clean(dead_ends.told(answer, said.url))
+    else:
+        said.problem = clean(answer)
+
+
+def _answer(task: Task, reply: Reply) -> Answer | Failure | str:
+    """Return what a reply says: an answer, or why it is none."""
+    if reply.status != _OK and (failure := faults.classify(reply)) is not None:
+        return failure
+    try:
+        if task.rows_per_request == 1:
+            return task.parse(reply.body)
+        (result,) = task.unpack(reply.body, 1)
+    except (Declined, BadReply) as error:
+        return faults.inside(reply) or f"the reply is no answer: {error}"
+    except InvalidOutput as invalid:
+        result = invalid
+    if isinstance(result, InvalidOutput):
+        return f"the reply does not fit task.schema: {result}; a run shows the model what is wrong, and asks again"
+    return result
+
+
+def _limit(sample: LimitSample | None) -> tuple[float, float] | None:
+    return None if sample is None else (sample.limit, sample.reset_s)
+
+
+def _text(value: bytes) -> str:
+    with suppress(ValueError):
+        text = msgspec.json.decode(value)
+        if isinstance(text, str):
+            return text
+    return ""
