@@ -34,6 +34,7 @@ class RowmillError(Exception):
     """An end of the run that the user can act on."""
 
     exit_code = ExitCode.USAGE
+    excerpt: tuple[str, ...] = ()  # of a file, with the place: lines that a terminal shows below the text
 
     def __str__(self) -> str:
         """Return the text, in one line whatever names and words of others are in it."""

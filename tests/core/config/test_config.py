@@ -268,7 +268,7 @@ def test_an_unknown_key_of_a_provider_is_refused(key: str, hint: str) -> None:
     ("section", "hint"),
     [
         ("inputs", "did you mean [input]?"),
-        ("providers", "did you mean [provider]?"),
+        ("providers", "did you mean [[provider]]?"),
         ("worker", "did you mean [workers]?"),
         ("xyzzy", "sections are input, task, output, provider"),
     ],

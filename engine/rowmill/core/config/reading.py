@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from rowmill.core.config import checks, texts
+from rowmill.core.config import checks, suggestions, texts
 from rowmill.core.config.sections import Config, PriceConfig, ProviderConfig
 from rowmill.core.errors import ConfigError
 
@@ -28,15 +28,18 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
 
     Raises `ConfigError` with one line that names the file and the key.
     """
+    text = ""
     try:
-        with path.open("rb") as file:
-            tree = tomllib.load(file)
+        text = path.read_bytes().decode()
+        tree = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; name a configuration: rowmill run CONFIG") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        wrong = ConfigError(f"{path}: not valid TOML: {error}")
+        wrong.excerpt = _excerpt(text, str(error))
+        raise wrong from None
     except RecursionError:
         raise ConfigError(f"{path}: {texts.TOO_DEEP}") from None
     except ValueError as error:  # a number of thousands of digits
@@ -44,6 +47,29 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
     for change in overrides:
         override(tree, change)
     return parse(tree, str(path))
+
+
+def _excerpt(text: str, problem: str) -> tuple[str, ...]:
+    """Return the line that a problem is in, with what is before it, and where."""
+    lines = text.split("\n")
+    if (place := re.search(r"at line (\d+), column (\d+)", problem)) is not None:
+        number, column = int(place[1]), int(place[2])
+    elif "at end of document" in problem and text.strip():
+        number = len(text.rstrip().split("\n"))
+        column = len(lines[number - 1].rstrip()) + 1
+    else:
+        return ()
+    if not 0 < number <= len(lines):
+        return ()
+    first = max(1, number - 1)
+    width = len(str(number))
+    # A line can be a whole prompt: what is around the place is enough.
+    start = max(0, column - 1 - _SHOWN // 4)
+    shown = [
+        f"  {each:>{width}} | {lines[each - 1][start if each == number else 0 :][: _SHOWN // 2]}".rstrip()
+        for each in range(first, number + 1)
+    ]
+    return *shown, f"  {'':{width}} | {' ' * (column - 1 - start)}^"
 
 
 def parse(tree: Mapping[str, Any], source: str) -> Config:
@@ -81,7 +107,9 @@ def override(tree: dict[str, Any], change: str) -> None:
     change = change if len(change) <= _SHOWN else f"{change[:_SHOWN]}..."
     parts = _parts(key)
     if not equals or len(parts) < 2 or not all(parts):  # noqa: PLR2004 - a section and a key
-        raise ConfigError(f"--set {change}: write it as section.key=value, for example workers.count=4")
+        meant = suggestions.key_for(key, every_key()) if equals and len(parts) == 1 else None
+        hint = f"did you mean --set {meant}={text}?" if meant else "for example workers.count=4"
+        raise ConfigError(f"--set {change}: write it as section.key=value, {hint}")
     try:
         document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -132,15 +160,23 @@ def _provider_table(tree: dict[str, Any], override: str, parts: list[str]) -> tu
     )
 
 
+def every_key() -> list[str]:
+    """Return all keys, as "section.key"."""
+    return [f"{name}.{field}" for name, kind in SECTIONS.items() for field in kind.__struct_fields__]
+
+
 def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
-    every_key = [f"{name}.{field}" for name, kind in SECTIONS.items() for field in kind.__struct_fields__]
+    keys = every_key()
     for section, content in tree.items():
         if section == PRICES:
             _refuse_unknown_prices(content, source)
             continue
         if section not in SECTIONS:
-            nearest = difflib.get_close_matches(section, Config.__struct_fields__, n=1, cutoff=0.5)
-            hint = f"did you mean [{nearest[0]}]?" if nearest else f"sections are {', '.join(Config.__struct_fields__)}"
+            if not isinstance(content, dict | list) and (meant := suggestions.key_for(section, keys)):
+                raise ConfigError(f"{source}: {section} stands in no section; did you mean {meant}?")
+            instead = suggestions.section_instead(section, Config.__struct_fields__)
+            brackets = "[[provider]]" if instead == "provider" else f"[{instead}]"
+            hint = f"did you mean {brackets}?" if instead else f"sections are {', '.join(Config.__struct_fields__)}"
             raise ConfigError(f"{source}: unknown section [{section}]; {hint}")
         tables = content if isinstance(content, list) else [content]
         for table in tables:
@@ -150,9 +186,7 @@ def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
             for key in table:
                 if key in SECTIONS[section].__struct_fields__:
                     continue
-                own = SECTIONS[section].__struct_fields__
-                nearest = difflib.get_close_matches(key, own, n=1, cutoff=0.5)
-                match = f"{section}.{nearest[0]}" if nearest else _nearest_key(f"{section}.{key}", every_key)
+                match = suggestions.key_instead(section, key, SECTIONS[section].__struct_fields__, keys)
                 of = f" of {_name(table)!r}" if len(tables) > 1 else ""
                 raise ConfigError(f"{source}: unknown key {section}.{key}{of}; did you mean {match}?")
 
@@ -169,15 +203,6 @@ def _refuse_unknown_prices(content: Any, source: str) -> None:
             if key not in fields:
                 nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
                 raise ConfigError(f"{source}: unknown key {key} of prices.{model}; did you mean {nearest}?")
-
-
-def _nearest_key(key: str, every_key: list[str]) -> str:
-    # The right name in the wrong section is the commoner slip; only then is the whole key compared.
-    name = key.rpartition(".")[2]
-    for other in every_key:
-        if other.rpartition(".")[2] == name:
-            return other
-    return difflib.get_close_matches(key, every_key, n=1, cutoff=0.0)[0]
 
 
 def _readable(message: str, tree: Mapping[str, Any]) -> str:

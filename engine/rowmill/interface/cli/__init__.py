@@ -45,14 +45,22 @@ def _status(arguments: Sequence[str] | None) -> int:
         "cancel": _cancel,
         "init": _init,
         "simulate": _simulate,
+        "completion": _completion,
     }
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
+        if not words:
+            streams.say(parser().format_help().rstrip())
+            return ExitCode.USAGE
+        if words[0] == "help":
+            words = [*words[1:2], "--help"]
         options = parser().parse_args(words)
         options.words = words
         return commands[options.command](options)
     except RowmillError as error:
         streams.complain(str(error))
+        for line in error.excerpt:
+            streams.say(one_line(line))
         return error.exit_code
     except SystemExit as asked:  # argparse has told its help, or what is wrong
         return asked.code if isinstance(asked.code, int) else ExitCode.OK
@@ -264,3 +272,9 @@ def _simulate(options: argparse.Namespace) -> int:
         streams.say(f"rowmill simulate: {one_line(str(error))}")
         return ExitCode.USAGE
     return ExitCode.OK
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from rowmill.interface.cli.completion import script
+
+    return streams.out(script(options.shell))

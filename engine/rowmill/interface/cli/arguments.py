@@ -1,9 +1,10 @@
 """The command line of `rowmill`, as argparse reads it: which commands there are, what they take, how they say so."""
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rowmill.core.version import __version__
 
@@ -36,9 +37,46 @@ class _Command(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
+class _Rowmill(_Command):
+    """The command itself. What it refuses, it refuses with what was meant, as far as anybody can tell."""
+
+    words: Sequence[str] = ()
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse a command line."""
+        self.words = args if args is not None else sys.argv[1:]
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
+        from rowmill.interface.cli import suggestions
+
+        commands = with_all_flags(self)
+        command = next((commands[word] for word in self.words if word in commands), self)
+        flags = {name: list(each._option_string_actions) for name, each in commands.items()}  # noqa: SLF001
+        hint = suggestions.in_error(message, list(self.words), flags)
+        if hint and "invalid choice" in message:
+            message = message.partition(" (choose from")[0]
+        command.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {message}{f'; {hint}' if hint else ''}\n")
+
+
+def with_all_flags(every: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the commands, with all their flags."""
+    commands: dict[str, argparse.ArgumentParser] = {}
+    for action in every._actions:  # noqa: SLF001 - argparse has no other way to its commands
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            commands = dict(action.choices)
+    for command in commands.values():
+        if isinstance(command, _Command) and command.add_options is not None:
+            command.add_options(command)
+            command.add_options = None
+    return commands
+
+
 def parser() -> argparse.ArgumentParser:
     """Make the parser. `command` of what it returns is the command's name."""
-    every = argparse.ArgumentParser(
+    every = _Rowmill(
         prog="rowmill",
         description="A file of rows in, a file of model replies out: in order, none lost, none paid for twice.",
         epilog=_EXIT_CODES,
@@ -107,12 +145,21 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
 
     _add_simulate(commands)
+
+    completion = commands.add_parser(
+        "completion",
+        help="print what a shell reads to complete commands, flags and files",
+        description="Print the script for a shell. For bash: rowmill completion bash > "
+        "~/.local/share/bash-completion/completions/rowmill; for zsh, into a file _rowmill of a directory of $fpath.",
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh")
     return every
 
 
 def _add_map(commands: "argparse._SubParsersAction[_Command]") -> None:
     command = commands.add_parser(
         "map",
+        allow_abbrev=False,  # --api-key is no beginning of --api-key-env
         help="ask a model about every row of a file or of a pipe, without a configuration",
         description="Ask a model about every row, as rowmill run does, with flags for the common keys of a "
         "configuration. Without -o the results go to stdout, in order, as they come, and what is answered is kept "
