@@ -100,6 +100,7 @@ CLOSED: dict[str, Ability] = {
             "supervisor.pool",  # boards of requests in flight, once what they say is on the disk elsewhere
             "supervisor.aftermath",  # the same of a session that was killed
             "runs.session",  # sealed shards, once the output has their lines
+            "runs.clean",  # what a finished run does not need, when somebody says so
             "runs.piped",  # what went through a pipe, once every row has its result
             "store.cache.claims",  # the run's own scratch
             "worker.batch.lifecycle",  # files of a batch, once it is collected

@@ -223,8 +223,9 @@ def _frozen_plan(
     shards = manifests.load_plan(directory.plan)
     if shards is None:
         return None, 0
+    cleaned = manifest.finished is not None and manifest.finished.cleaned
     same = _looks_of(found.files) == _looks_of(manifest.input)
-    if same and found.whole(directory.spool, shards):
+    if same and (cleaned or found.whole(directory.spool, shards)):
         return shards, 0
     differing, new = found.compare(
         directory.spool, shards, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows
@@ -234,6 +235,8 @@ def _frozen_plan(
             f"{found.where} has changed: rows {differing.first_row} to {differing.first_row + differing.rows - 1} are "
             f"not those that the run in {directory.path} began with; put them back, or name another checkpoint.dir"
         )
+    if new and cleaned:
+        raise refused_as_cleaned(directory, "the rows that came behind cannot be put behind the others")
     for path in found.spooled(directory.spool):
         durable.sync_path(path)
     if new:
@@ -245,6 +248,11 @@ def _frozen_plan(
     manifest.input = _noted(found.files)
     manifests.save(directory.manifest, manifest)
     return shards + new, sum(shard.rows for shard in new)
+
+
+def refused_as_cleaned(directory: RunDirectory, why: str) -> AnotherRun:
+    """Return the error of a run that cannot go on for what `rowmill clean` has removed of it."""
+    return AnotherRun(f"the run in {directory.path} has finished and was cleaned of its answers: {why}")
 
 
 def _looks_of(files: list[InputFile]) -> list[tuple[int, int]]:

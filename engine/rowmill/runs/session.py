@@ -17,7 +17,7 @@ from rowmill.core.plain_text import one_line
 from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, from_json, to_json
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
-from rowmill.runs.preparation import already_finished, prepare
+from rowmill.runs.preparation import already_finished, prepare, refused_as_cleaned
 from rowmill.store import durable
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.cache import claims
@@ -97,6 +97,7 @@ def _run(
             earlier = _with_killed(prepared, earlier, found.sessions)
         if finished and earlier is not None and _none_answered(earlier):
             retry = True  # resumed, it asks for all of them
+        _refuse_what_was_cleaned(prepared, finished=finished, retry=retry and bool(earlier and earlier.totals.failed))
         if finished and earlier is not None and not (retry and earlier.totals.failed):
             if prepared.delivery is not None:
                 deliver(prepared.delivery, directory, prepared.manifest)
@@ -150,6 +151,17 @@ def _run(
                 path.unlink(missing_ok=True)
             claims.discard(directory.claims)
         return report, session
+
+
+def _refuse_what_was_cleaned(prepared: Prepared, *, finished: bool, retry: bool) -> None:
+    """Refuse to ask for answers again that were there, and that somebody has had removed. Raises `AnotherRun`."""
+    done = prepared.manifest.finished
+    if done is None or not done.cleaned:
+        return
+    if not finished:
+        raise refused_as_cleaned(prepared.directory, "its output cannot be made anew")
+    if retry:
+        raise refused_as_cleaned(prepared.directory, "its failed rows cannot be asked by themselves")
 
 
 def _first_lines(prepared: Prepared) -> Iterator[str]:

@@ -27,6 +27,7 @@ class Finished(msgspec.Struct, frozen=True):
     at: str  # ISO 8601, UTC
     replaces: int | None = None  # bytes of this run's earlier output, which a retry is about to write over
     delivered: str | None = None  # the URL that the output was uploaded to
+    cleaned: bool = False  # its checkpoints were removed: nothing of it can be asked again by itself
     grown: bool = False  # the input has, since: the output is to be made anew, with what came behind
 
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.rows import Shard
 from rowmill.files.input.comparison import PlannedBytes, shards_behind
-from rowmill.files.input.inputs import Input, find, open_reader
+from rowmill.files.input.inputs import Input, find
 from rowmill.files.input.jsonl import plan_blocks
+from rowmill.files.input.shard_readers import open_reader
 
 SIZES: dict[str, Any] = {"shard_bytes": 200, "shard_rows": 7}
 

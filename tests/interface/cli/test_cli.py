@@ -19,7 +19,7 @@ from rowmill.interface import cli
 from rowmill.interface.cli import recipes
 
 ROOT = Path(rowmill.__file__).parents[1]
-COMMANDS = ("run", "retry", "map", "check", "plan", "cancel", "init", "simulate", "completion")
+COMMANDS = ("run", "retry", "map", "check", "plan", "cancel", "runs", "clean", "init", "simulate", "completion")
 
 
 def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -59,6 +59,8 @@ def test_help_is_data_and_names_what_there_is(capsys: pytest.CaptureFixture[str]
         "check": ["CONFIG", "--set", "--no-request", "--json"],
         "plan": ["CONFIG", "--sample-live", "--json"],
         "cancel": ["CONFIG", "--set"],
+        "runs": ["DIR", "--json"],
+        "clean": ["RUN", "--all", "--dry-run", "--set"],
         "completion": ["SHELL", "bash", "zsh"],
         "init": ["--recipe", "DIR"],
         "simulate": ["--port", "--fault", "--content-fault"],
@@ -97,7 +99,7 @@ def test_python_m_engine_is_the_command() -> None:
     "arguments",
     [[], ["fly"], ["run", "a.toml", "b.toml"], ["run", "--frobnicate"], ["run", "--set"], ["simulate", "extra"],
      ["run", "--limit", "0"], ["run", "--sample", "few"], ["run", "--limit", "5", "--sample", "5"],
-     ["retry", "--limit", "5"], ["init", "a", "b"], ["init", "--recipe"]],
+     ["retry", "--limit", "5", "--sample", "5"], ["init", "a", "b"], ["init", "--recipe"]],
 )  # fmt: skip
 def test_a_command_line_that_means_nothing_is_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = answered(capsys, *arguments)

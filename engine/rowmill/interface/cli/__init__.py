@@ -43,6 +43,8 @@ def _status(arguments: Sequence[str] | None) -> int:
         "check": _check,
         "plan": _plan,
         "cancel": _cancel,
+        "runs": _runs,
+        "clean": _clean,
         "init": _init,
         "simulate": _simulate,
         "completion": _completion,
@@ -96,6 +98,8 @@ def _map(options: argparse.Namespace) -> int:
 
 
 def _retry(options: argparse.Namespace) -> int:
+    if options.limit is not None or options.sample is not None:
+        return _trial(options, retry=True)
     config = _config(options)
     report, session = _at_work(options, config, retry=True)
     if session is None:
@@ -103,18 +107,24 @@ def _retry(options: argparse.Namespace) -> int:
     return shown.ended(options, report, session, _again(options))
 
 
-def _trial(options: argparse.Namespace) -> int:
+def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
     from rowmill.runs.trial import run_trial
 
     config = _config(options)
     progress = shown.display(options)
     try:
         own, report, session = run_trial(
-            config, os.environ, progress, limit=options.limit, sample=options.sample, salvage=options.salvage
+            config,
+            os.environ,
+            progress,
+            limit=options.limit,
+            sample=options.sample,
+            salvage=options.salvage,
+            retry=retry,
         )
     finally:
         progress.close()
-    status = shown.ended(options, report, session, None)
+    status = shown.ended(options, report, session, _again(options))
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
     if options.quiet:
         return status
@@ -240,7 +250,51 @@ def _again(options: argparse.Namespace) -> "Again":
     from rowmill.interface.ui.report import of_config
 
     words = [str(options.config), *(word for each in options.set for word in ("--set", each))]
+    for name in ("limit", "sample"):
+        if (rows := getattr(options, name, None)) is not None:
+            words += [f"--{name}", str(rows)]
+            again = of_config(shlex.join(words))
+            return again._replace(fresh=again.run)  # another question is another trial
     return of_config(shlex.join(words))
+
+
+def _runs(options: argparse.Namespace) -> int:
+    import msgspec
+
+    from rowmill.interface.ui.runs_text import table
+    from rowmill.runs.listing import below
+
+    found = list(below(options.folder))
+    if options.json:
+        return streams.out(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    if not found:
+        streams.say(one_line(f"rowmill: no run lies below {options.folder}"))
+        return ExitCode.OK
+    return streams.out(f"{table(found)}\n")
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from rowmill.interface.ui.figures import volume
+    from rowmill.runs.clean import clean
+
+    for target in options.runs:
+        options.config = Path(target)
+        is_run = options.config.is_dir() and (options.config / "manifest.json").exists()
+        cleaned = clean(
+            options.config if is_run else _config(options).run_dir, everything=options.all, dry=options.dry_run
+        )
+        if options.quiet:
+            continue
+        did = "would remove" if options.dry_run else "removed"
+        kept = (
+            f"; the answers stay, for {cleaned.kept:,} failed rows could be retried (--all removes them too)"
+            if cleaned.kept
+            else ""
+        )
+        streams.say(
+            one_line(f"rowmill: {cleaned.run_dir}: {did} {volume(cleaned.freed)}, {volume(cleaned.left)} stay{kept}")
+        )
+    return ExitCode.OK
 
 
 def _init(options: argparse.Namespace) -> int:

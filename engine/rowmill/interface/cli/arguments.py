@@ -121,6 +121,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_run_arguments(retry)
+    some = retry.add_mutually_exclusive_group()
+    some.add_argument("--limit", type=_rows, metavar="N", help="of the trial of the first N rows")
+    some.add_argument("--sample", type=_rows, metavar="N", help="of the trial of N rows from all over the input")
 
     _add_map(commands)
     _add_check(commands)
@@ -134,6 +137,29 @@ def parser() -> argparse.ArgumentParser:
         "more are given up.",
     )
     _add_config_arguments(cancel)
+
+    runs = commands.add_parser(
+        "runs",
+        help="list the runs below a folder: state, rows, cost",
+        description="List the run directories in a folder and below it. Nothing is written.",
+    )
+    runs.add_argument("folder", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
+    runs.add_argument("--json", action="store_true", help="print them as JSON")
+
+    clean = commands.add_parser(
+        "clean",
+        help="remove what a finished run does not need any more",
+        description="Remove what a finished run does not need any more: spool, checkpoints, files of batches. Output, "
+        "report and log stay. Where rows have failed the checkpoints stay too, for rowmill retry, unless with --all. "
+        "A run that was cleaned of its checkpoints cannot take new rows behind the others.",
+    )
+    clean.add_argument(
+        "runs", nargs="*", default=["config.toml"], metavar="RUN", help="a configuration, or a run directory"
+    )
+    _add_set(clean)
+    clean.add_argument("--all", action="store_true", help="also where rows have failed: they cannot be retried then")
+    clean.add_argument("-n", "--dry-run", action="store_true", help="remove nothing, and say what it would be")
+    _add_manners(clean)
 
     init = commands.add_parser(
         "init",

@@ -10,6 +10,8 @@ _COMMANDS = {  # name -> what it is called elsewhere
     "check": "validate verify test ping doctor preflight lint",
     "plan": "estimate cost price dry-run dryrun quote count",
     "cancel": "stop abort kill",
+    "runs": "ls list status ps history",
+    "clean": "rm prune gc purge delete cleanup",
     "init": "new create template recipe recipes",
     "simulate": "simulator serve server mock",
     "completion": "completions generate-shell-completion shell-completion autocomplete",

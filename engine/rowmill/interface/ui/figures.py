@@ -85,6 +85,14 @@ def memory(size: int) -> str:
     return f"{mebibytes:.0f} MiB" if mebibytes < _THOUSAND else f"{mebibytes / 1024:.1f} GiB"
 
 
+def volume(size: int) -> str:
+    """Return a number of bytes as "812 kB", "34 MB" or "1.2 GB"."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}" if size < 10 * unit else f"{size / unit:,.0f} {name}"
+    return f"{-(-size // 1000):,} kB"
+
+
 def share(part: int, whole: int) -> str:
     """Return "20.6%". Below the whole it never rounds up to "100.0%": that would read as finished."""
     if part >= whole:
