@@ -2,11 +2,13 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,33 @@ def test_a_pipe_that_was_interrupted_goes_on_with_what_is_left(
     out = (place.folder / "out.csv").read_text().splitlines()
     assert out[0].startswith("index,id,output,error")
     assert [line.split(",")[:2] for line in out[1:]] == [[str(index), str(index)] for index in range(ROWS)]
+    assert kept(environ) == []
+
+
+def test_on_a_terminal_rows_are_typed_and_results_are_seen(
+    place: Place, server: Callable[..., Server], environ: dict[str, str]
+) -> None:
+    asked = server()
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*MAP, "-", *flags(asked)], cwd=place.folder, env={**environ, "TERM": "xterm"}, start_new_session=True,
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        while b"Ctrl-D ends them" not in shown:
+            shown += os.read(ours, 65536)
+        os.write(ours, b"row 000001: one\nrow 000002: two\n\x04")
+        with suppress(OSError):  # the other side has closed
+            while data := os.read(ours, 65536):
+                shown += data
+        os.close(ours)
+    text = shown.decode()
+    assert process.returncode == 0, text
+    assert [text.count(f'{{"index":{index},') for index in (0, 1)] == [1, 1]
+    assert "\x1b[" not in text, "no display among the results"
+    assert "Done: 2 rows" in text
+    assert asked.counts == {1: 1, 2: 1}
     assert kept(environ) == []
 
 

@@ -76,7 +76,9 @@ def _known(path: Path) -> KnownRun | None:
     usd = None if report is None or report.cost is None else report.cost.usd
     state = "finished" if whole else "stopped"
     if holder is not None:
-        state, rows = "at work", rows + _of_session(directory.spending, report)
+        state = "at work"
+    if not whole:
+        rows += _of_session(directory.spending, report)
     problem = "" if whole or done is None else "its output is gone, or another one"
     return KnownRun(
         run_dir=str(path),
@@ -109,7 +111,7 @@ def _report(path: Path) -> RunReport | None:
 
 
 def _of_session(path: Path, report: RunReport | None) -> int:
-    """Return the rows of the session at work, as far as it has told."""
+    """Return the rows of the session at work, or of one that was killed, as far as it has told."""
     try:
         told: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         session = told["session"]

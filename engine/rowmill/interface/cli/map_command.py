@@ -28,7 +28,7 @@ from rowmill.runs.session import run
 from rowmill.runs.trial import run_trial
 
 _PIPE = "-"
-_IN, _OUT = "/dev/stdin", "/dev/stdout"  # what it stands for: no two files of the same name
+_IN, _OUT = _PIPE, "/dev/stdout"  # what it stands for: on a terminal both would lead to the same place
 _STDIN, _STDOUT = "stdin", "stdout"
 _FLAGS = {  # keys -> what they are called here
     "input.path": "ROWS",
@@ -51,7 +51,6 @@ def map_rows(options: argparse.Namespace) -> int:
         if sys.stdin.isatty():
             raise ConfigError("rowmill map: name the file with the rows, or - for rows from a pipe")
         options.rows = _PIPE
-    options.rows = _IN if options.rows == _PIPE else options.rows
     options.output = _OUT if options.output in (None, _PIPE) else options.output
     with _in_words_of_flags():
         tree = _tree(options)
