@@ -1,23 +1,29 @@
 """`rowmill runs`, `rowmill clean` and trials that are asked again: what lies about after some days of work."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from rowmill.interface import cli
 from tests.end_to_end.conftest import Arrival, Done, Place, Server
 
 
-def ran(place: Place, *words: str) -> Done:
-    done = subprocess.run(
-        [sys.executable, "-m", "rowmill", *words],
-        cwd=place.folder, env=place.environ, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr)
+@pytest.fixture
+def ran(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run a command that starts no process in this one."""
+    monkeypatch.chdir(place.folder)
+
+    def run(*words: str) -> Done:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Done(ended.value.code, out, err)
+
+    return run
 
 
 def rows_of(out: str) -> dict[str, list[str]]:
@@ -67,15 +73,17 @@ def test_a_trial_is_retried_as_a_run_is(place: Place, row1: Row1) -> None:
     )
 
 
-def test_a_run_with_failed_rows_keeps_its_answers_when_it_is_cleaned(place: Place, row1: Row1) -> None:
+def test_a_run_with_failed_rows_keeps_its_answers_when_it_is_cleaned(
+    place: Place, row1: Row1, ran: Callable[..., Done]
+) -> None:
     asked, failing = row1
     assert place.run(*OF_CSV).code == 1
     before = place.files()
-    dry = ran(place, "clean", "-n", *OF_CSV)
+    dry = ran("clean", "-n", *OF_CSV)
     assert "out.jsonl.run: would remove " in dry.err
     assert "the answers stay, for 1 failed rows could be retried" in dry.err
     assert {name for name, data in place.files().items() if data != before[name]} <= {"out.jsonl.run/lock"}
-    assert ran(place, "clean", "out.jsonl.run").code == 0
+    assert ran("clean", "out.jsonl.run").code == 0
     assert not (place.run_dir / "spool").exists()
     failing[0] = False
     again = place.retry(*OF_CSV)
@@ -83,7 +91,9 @@ def test_a_run_with_failed_rows_keeps_its_answers_when_it_is_cleaned(place: Plac
     assert (asked.counts[0], asked.counts[1]) == (1, 2)
 
 
-def test_runs_are_listed_with_what_is_damaged_and_cleaned_without_paying_twice(place: Place, row1: Row1) -> None:
+def test_runs_are_listed_with_what_is_damaged_and_cleaned_without_paying_twice(
+    place: Place, row1: Row1, ran: Callable[..., Done]
+) -> None:
     asked, failing = row1
     failing[0] = False
     assert place.run(*OF_CSV).code == 0
@@ -94,7 +104,7 @@ def test_runs_are_listed_with_what_is_damaged_and_cleaned_without_paying_twice(p
     (place.folder / "a" / "broken.jsonl.run" / "manifest.json").write_text('{"format": 2, "run_id"')
     (place.folder / "a" / "of_others").mkdir()
     (place.folder / "a" / "of_others" / "manifest.json").write_text('{"name": "web app"}')
-    listed = ran(place, "runs")
+    listed = ran("runs")
     assert (listed.code, listed.err) == (0, "")
     table = rows_of(listed.out)
     assert list(table) == ["run", "a/broken.jsonl.run", "out.jsonl.run", "out.trial.jsonl.run"]
@@ -102,13 +112,13 @@ def test_runs_are_listed_with_what_is_damaged_and_cleaned_without_paying_twice(p
     assert table["out.trial.jsonl.run"][:3] == ["finished", "3", "0"]
     assert table["a/broken.jsonl.run"][0] == "damaged"
     assert "is damaged" in listed.out
-    assert [each["state"] for each in json.loads(ran(place, "runs", ".", "--json").out)] == [
+    assert [each["state"] for each in json.loads(ran("runs", ".", "--json").out)] == [
         "damaged", "finished", "finished",
     ]  # fmt: skip
 
     # Cleaned, it is known as finished; what would pay again is refused with what to type.
     size = sum(path.stat().st_size for path in place.run_dir.rglob("*") if path.is_file())
-    cleaned = ran(place, "clean", "out.jsonl.run", "out.trial.jsonl.run")
+    cleaned = ran("clean", "out.jsonl.run", "out.trial.jsonl.run")
     assert (cleaned.code, cleaned.err.count("removed")) == (0, 2)
     assert sum(path.stat().st_size for path in place.run_dir.rglob("*") if path.is_file()) < size / 3
     assert "this run has finished: out.jsonl is complete (60 rows, 0 failed)" in place.run(*OF_CSV).err
@@ -122,19 +132,21 @@ def test_runs_are_listed_with_what_is_damaged_and_cleaned_without_paying_twice(p
     assert 99 not in asked.counts
 
 
-def test_what_has_not_finished_is_not_cleaned(place: Place, server: Callable[..., Server]) -> None:
+def test_what_has_not_finished_is_not_cleaned(
+    place: Place, server: Callable[..., Server], ran: Callable[..., Done]
+) -> None:
     place.configure(server().url)
     place.write_rows(5)
     assert place.run("--set", "budget.max_requests=2").code == 3
     before = {name: data for name, data in place.files().items() if "lock" not in name}
-    refused = ran(place, "clean")
+    refused = ran("clean")
     assert (refused.code, refused.err.count("\n")) == (5, 1)
     assert "has not finished, and nothing was removed: rowmill run goes on with it" in refused.err
     assert {name: data for name, data in place.files().items() if "lock" not in name} == before
-    assert rows_of(ran(place, "runs", "out.jsonl.run").out)["out.jsonl.run"][0] == "stopped"
+    assert rows_of(ran("runs", "out.jsonl.run").out)["out.jsonl.run"][0] == "stopped"
     for words in (["clean", "gone.toml"], ["runs", "gone"]):
-        done = ran(place, *words)
+        done = ran(*words)
         assert (done.code, done.err.count("\n")) == (2, 1)
     empty = place.folder / "empty"
     Path(empty).mkdir()
-    assert "no run lies below" in ran(place, "runs", "empty").err
+    assert "no run lies below" in ran("runs", "empty").err
