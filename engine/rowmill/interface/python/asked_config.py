@@ -11,6 +11,7 @@ import msgspec
 
 from rowmill.core import config as configuration
 from rowmill.core.config import Config, ProviderConfig, TaskConfig
+from rowmill.core.config.reading import SECTIONS
 from rowmill.core.config.sections import REPLY_PARTS, ModelSchema
 from rowmill.core.errors import ConfigError
 from rowmill.interface.python.place import MapPlace
@@ -150,6 +151,7 @@ def _tree(
         elif name in _OF_PROVIDER:
             provider[name] = value
         elif name in _SECTIONS:
+            _check_section(name, value)
             sections[name] = value
         elif name not in _OF_CALL:
             raise ConfigError(f"rowmill.map: unknown option {name}; {_meant(name)}")
@@ -179,6 +181,16 @@ def _tree(
     )
 
 
+def _check_section(name: str, value: Any) -> None:
+    """Refuse what is no section, in the words of Python. What its keys may be is told by the configuration's checks."""
+    if name == "provider":
+        if not isinstance(value, Sequence) or not all(isinstance(each, Mapping) for each in value):
+            raise ConfigError('rowmill.map: provider: must be a list of dicts, as provider=[{"base_url": ...}, ...]')
+    elif not isinstance(value, Mapping):
+        key = next(iter(SECTIONS[name].__struct_fields__)) if name in SECTIONS else "gpt-x"
+        raise ConfigError(f'rowmill.map: {name}: must be a dict, as {name}={{"{key}": ...}}, not {value!r:.40}')
+
+
 def _parts(include: Sequence[str]) -> list[str]:
     """Return what the output lines must have for what is wanted: what a row cost is told by who answered it."""
     return [*(part for part in include if part not in FIGURES), *(["meta"] if "cost" in include else [])]
@@ -192,5 +204,6 @@ def _meant(name: str) -> str:
     for request in difflib.get_close_matches(name, _OF_REQUEST, n=1, cutoff=0.8):
         return f'did you mean params={{"{request}": ...}}?'
     known = [*_OF_CALL, *_OF_TASK, *_OF_PROVIDER, *_SECTIONS]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=_FAR)
+    turned = [each for each in known if sorted(each) == sorted(name)]  # letters that changed places
+    nearest = turned or difflib.get_close_matches(name, known, n=1, cutoff=_FAR)
     return f"did you mean {nearest[0]}?" if nearest else f"options are {', '.join(sorted({*known}))}"
