@@ -66,6 +66,19 @@ assert_type(rowmill.map(polars, model="m", include=["usage", "cost", "reasoning"
 assert_type(rowmill.map(polars["text"], schema=Ticket, model="m"), pl.DataFrame)
 assert_type(rowmill.report_of(frame), rowmill.Report | None)
 
+
+class Batches:
+    """As a RecordBatchReader is."""
+
+    def read_all(self) -> pl.DataFrame:
+        return polars
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+
+assert_type(rowmill.map(Batches(), model="m"), pl.DataFrame)
+
 # Every key of every section.
 rowmill.map(
     frame,

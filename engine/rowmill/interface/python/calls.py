@@ -30,7 +30,7 @@ from rowmill.interface.python.answers import Report, Result, ResultList, RowErro
 from rowmill.interface.python.mapping import map_rows
 from rowmill.interface.python.options import MapOptions
 from rowmill.interface.python.running import raise_for_end, shown
-from rowmill.interface.python.shapes import AnyFrame, NamedColumns, SeriesOf
+from rowmill.interface.python.shapes import AnyFrame, BatchesOf, NamedColumns, SeriesOf
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
 
@@ -123,7 +123,7 @@ async def arun(
 
 @overload
 def map(  # noqa: A001 - rowmill.map is what it does
-    rows: SeriesOf[NewFrameT], *, schema: Any = None, **options: Unpack[MapOptions]
+    rows: SeriesOf[NewFrameT] | BatchesOf[NewFrameT], *, schema: Any = None, **options: Unpack[MapOptions]
 ) -> NewFrameT: ...
 @overload
 def map(rows: FrameT, *, schema: Any = None, **options: Unpack[MapOptions]) -> FrameT: ...  # noqa: A001 - as above
@@ -141,12 +141,12 @@ def map(  # noqa: A001 - as above
 def map(rows: Any, *, schema: Any = None, **options: Unpack[MapOptions]) -> Any:  # noqa: A001 - rowmill.map is what it does
     """Ask a model about every row, and give back the answers in the order of the rows, one for each.
 
-    `rows`: a DataFrame or Series of pandas or polars, a Table or RecordBatchReader of pyarrow, a relation of DuckDB, a
-    Dataset of Hugging Face: the same kind comes back, with the columns `output` (or one for each field of the schema)
-    and `error`, whose names `prefix` may begin. Or any iterable of mappings or texts, a generator too, or an async one;
-    or the `pathlib.Path` of a file, as `input.path` has it: a list of `Result`s comes back. A text, and a Series, has
-    the one column "text"; the prompt is "{text}" where none is given. Of a `ray.data.Dataset` a Dataset comes back: its
-    blocks stay in the cluster, and pass through this process one at a time.
+    `rows`: a DataFrame or Series of pandas or polars, a Table of pyarrow, a relation of DuckDB, a Dataset of Hugging
+    Face: the same kind comes back (of a Series a DataFrame, of a RecordBatchReader a Table), with the columns `output`
+    (or one for each field of the schema) and `error`, whose names `prefix` may begin. Or any iterable of mappings or
+    texts, a generator too, or an async one; or the `pathlib.Path` of a file, as `input.path` has it: a list of `Result`s
+    comes back. A text, and a Series, has the one column "text"; the prompt is "{text}" where none is given. Of a
+    `ray.data.Dataset` a Dataset comes back: its blocks stay in the cluster, and pass through this process one at a time.
 
     `schema`: a pydantic model, or anything else that pydantic takes (a dataclass, a TypedDict, an enum, list[Model]):
     outputs are its instances, columns of a table its fields with their types; or the path of a JSON Schema, or one as
@@ -178,7 +178,9 @@ def map(rows: Any, *, schema: Any = None, **options: Unpack[MapOptions]) -> Any:
 
 
 @overload
-async def amap(rows: SeriesOf[NewFrameT], *, schema: Any = None, **options: Unpack[MapOptions]) -> NewFrameT: ...
+async def amap(
+    rows: SeriesOf[NewFrameT] | BatchesOf[NewFrameT], *, schema: Any = None, **options: Unpack[MapOptions]
+) -> NewFrameT: ...
 @overload
 async def amap(rows: FrameT, *, schema: Any = None, **options: Unpack[MapOptions]) -> FrameT: ...
 @overload

@@ -35,6 +35,13 @@ class NamedColumns(Protocol):
 FrameT_co = TypeVar("FrameT_co", covariant=True)
 
 
+class BatchesOf(Protocol[FrameT_co]):
+    """A reader of record batches, which makes a Table."""
+
+    def read_all(self) -> FrameT_co:
+        """Return a Table of all that is left."""
+
+
 class SeriesOf(Protocol[FrameT_co]):
     """A column by itself, which makes a DataFrame."""
 
