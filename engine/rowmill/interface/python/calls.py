@@ -142,11 +142,12 @@ def map(rows: Any, *, schema: Any = None, **options: Unpack[MapOptions]) -> Any:
     """Ask a model about every row, and give back the answers in the order of the rows, one for each.
 
     `rows`: a DataFrame or Series of pandas or polars, a Table of pyarrow, a relation of DuckDB, a Dataset of Hugging
-    Face: the same kind comes back (of a Series a DataFrame, of a RecordBatchReader a Table), with the columns `output`
-    (or one for each field of the schema) and `error`, whose names `prefix` may begin. Or any iterable of mappings or
-    texts, a generator too, or an async one; or the `pathlib.Path` of a file, as `input.path` has it: a list of `Result`s
-    comes back. A text, and a Series, has the one column "text"; the prompt is "{text}" where none is given. Of a
-    `ray.data.Dataset` a Dataset comes back: its blocks stay in the cluster, and pass through here one at a time.
+    Face: the same kind comes back (of a Series a DataFrame, of a RecordBatchReader a Table), with the columns
+    `output` (or one for each field of the schema) and `error`, whose names `prefix` may begin. Or any iterable of
+    mappings or texts, a generator too, or an async one; or the `pathlib.Path` of a file, as `input.path` has it: a
+    list of `Result`s comes back. A text, and a Series, has the one column "text"; the prompt is "{text}" where none
+    is given. Of a `ray.data.Dataset` a Dataset comes back: its blocks stay in the cluster, and pass through here one
+    at a time.
 
     `schema`: a pydantic model, or anything else that pydantic takes (a dataclass, a TypedDict, an enum, list[Model]):
     outputs are its instances, columns of a table its fields with their types; or the path of a JSON Schema, or one as
