@@ -12,6 +12,7 @@ from rowmill.core.config import Config
 from rowmill.core.errors import ExitCode, InputError
 from rowmill.interface import cli
 from rowmill.runs import piped
+from rowmill.runs.preparation import prepare
 
 OF_ROWS = "-m m -o out.jsonl --base-url simulator"
 
@@ -183,3 +184,22 @@ def test_the_same_rows_with_the_same_question_are_the_same_job() -> None:
     ]
     assert len({each.path for each in [job, *others]}) == 5
     assert job.path.parent == Path(os.environ["HOME"]) / ".cache/rowmill/pipes"
+
+
+def test_another_question_into_the_same_file_is_told_with_the_whole_command(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    tree = {
+        "input": {"path": "rows.csv"},
+        "task": {"model": "m", "prompt": "Say {title}"},
+        "output": {"path": "out.csv"},
+        "provider": [{"base_url": "http://127.0.0.1:9/v1"}],
+    }
+    prepare(configuration.parse(tree, "test"), {}).directory.close()
+    words = ["map", "rows.csv", "-m", "m", "-p", "It's {title}", "-o", "out.csv", "--base-url", "http://127.0.0.1:9/v1"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    err = capsys.readouterr().err
+    assert (ended.value.code, err.count("\n")) == (ExitCode.RUN_DIRECTORY, 1)
+    assert 'task.prompt: "Say {title}" -> "It\'s {title}"' in err
+    assert err.endswith(f"with what there is kept aside: rowmill {shlex.join(words)} --fresh\n")
