@@ -77,12 +77,12 @@ def first_value(text: str) -> str:
 
 
 def _object_at(text: str, start: int) -> str | None:
-    """Return the object that begins there; None where none does."""
+    """Return the object that begins there; None where none does. Raises RecursionError for one that is too deep."""
     if text[start : start + 1] != "{":
         return None
     try:
         end = _decode_loose(text, start)[1]
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     # What came after may be why it is not to be believed.
     return text[start:] if '"error"' in text[end:] else text[start:end]
