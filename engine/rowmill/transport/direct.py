@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
+from pyreqwest.bytes import Bytes
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import (
     BodyDecodeError,
@@ -26,7 +27,7 @@ from pyreqwest.exceptions import (
 )
 from pyreqwest.http import Url
 from pyreqwest.request import StreamRequest
-from pyreqwest.response import Response
+from pyreqwest.response import Response, ResponseBodyReader
 
 from rowmill.core.compressed import codings, unpacked
 from rowmill.core.errors import ConfigError
@@ -35,7 +36,6 @@ from rowmill.transport import Transport, connect_timeout_s, dead_ends, faults, i
 from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, OK, longest, too_long
 
 _PIECE = 1 << 16  # bytes of a reply that the client reads before it gives it back
-_DIGITS = 5  # of a length that is certainly less: counting them costs less than reading them
 _FROM_CONNECTION = "reading a body from connection"  # hyper's words: it was cut off
 _OWN_AUTHORITY = "CaUsedAsEndEntity"  # rustls' word
 
@@ -95,12 +95,13 @@ class DirectTransport:
             request = self._client.post(self._url).body_bytes(body).build_streamed()
             # Left only where something was not read: a reply that has come whole holds nothing.
             response = await request.__aenter__()
-            if self._as_it_is:
-                return await self._unpacked(request, response)
-            length = response.get_header("content-length")
-            if length is not None and len(length) < _DIGITS:
-                return Reply(response.status, bytes(await response.bytes()), response.get_header)
-            return await self._gathered(request, response)
+            reader = response.body_reader
+            piece = await reader.read(_PIECE)
+            if piece is None or len(piece) < _PIECE:  # all of it
+                reply: Reply | Failure = Reply(response.status, bytes(piece or b""), response.get_header)
+            else:
+                reply = await self._gathered(request, response, reader, piece)
+            return self._unpacked(reply) if self._as_it_is and isinstance(reply, Reply) else reply
         except RequestTimeoutError as error:
             # A `ConnectTimeoutError` is also what a server that accepts and never answers looks like.
             if _never_connected(error):
@@ -125,29 +126,26 @@ class DirectTransport:
                 )
         return await self._send_by_package(None, body)  # out of the handler: what fails there has causes of its own
 
-    async def _gathered(self, request: StreamRequest, response: Response) -> Reply | Failure:
-        """Read a reply that does not say how long it is, or that is long."""
-        reader = response.body_reader
-        pieces = [piece] if (piece := await reader.read(_PIECE)) else []
-        if piece is not None and len(piece) == _PIECE:
-            most = longest(response.status)
-            async with self._turns:
-                size = _PIECE
-                while size <= most and (piece := await reader.read(AT_ONCE)):
-                    pieces.append(piece)
-                    size += len(piece)
-                if size > most:
-                    await request.__aexit__(None, None, None)
-                    return too_long(response.status, b"".join(pieces), response.get_header)
-                return Reply(response.status, b"".join(pieces), response.get_header)
-        return Reply(response.status, b"".join(pieces), response.get_header)
+    async def _gathered(
+        self, request: StreamRequest, response: Response, reader: ResponseBodyReader, first: Bytes
+    ) -> Reply | Failure:
+        """Read the rest of a reply that is long."""
+        pieces = [first]
+        most = longest(response.status)
+        async with self._turns:
+            size = len(first)
+            while size <= most and (piece := await reader.read(AT_ONCE)):
+                pieces.append(piece)
+                size += len(piece)
+            if size > most:
+                await request.__aexit__(None, None, None)
+                return too_long(response.status, b"".join(pieces), response.get_header)
+            return Reply(response.status, b"".join(pieces), response.get_header)
 
-    async def _unpacked(self, request: StreamRequest, response: Response) -> Reply | Failure:
-        """Read a reply that the client has left as it is."""
-        reply = await self._gathered(request, response)
-        if not isinstance(reply, Reply):
-            return reply
-        names = codings(response.get_header("content-encoding"))
+    @staticmethod
+    def _unpacked(reply: Reply) -> Reply | Failure:
+        """Return what a reply that the client has left as it is holds."""
+        names = codings(reply.header("content-encoding"))
         try:
             body = unpacked(reply.body, longest(reply.status), names)
         except ValueError as error:
@@ -155,8 +153,8 @@ class DirectTransport:
                 return reply  # the status tells enough
             return Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True, status=reply.status)
         if len(body) > longest(reply.status):
-            return too_long(reply.status, body, response.get_header)
-        return Reply(reply.status, body, response.get_header)
+            return too_long(reply.status, body, reply.header)
+        return Reply(reply.status, body, reply.header)
 
     def _not_as_said(self, error: PyreqwestError) -> Failure:
         """Take replies as they are from now on: this one is lost, and would be again."""
