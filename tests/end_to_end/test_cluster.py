@@ -194,8 +194,12 @@ def test_a_run_goes_on_after_a_ctrl_c_and_after_its_driver_was_killed(
     assert witness.stats()["requests"] == before == len(place.recorded())
     started = on_cluster.start()
     asked(witness, before + ROWS // 6, started)
-    workers = [worker for node in on_cluster.nodes.nodes for worker in node.workers()]
-    assert len(workers) == 2
+
+    def at_work() -> list[psutil.Process]:
+        return [worker for node in on_cluster.nodes.nodes for worker in node.workers()]
+
+    until(lambda: len(at_work()) == 2, "a worker on each node", 10)
+    workers = at_work()
     started.kill_all()
     until(lambda: gone(workers), "the workers of a killed driver gone", 10)
     recorded = len(place.recorded())
