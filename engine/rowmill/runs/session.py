@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,10 +14,18 @@ from rowmill.core.config import SIMULATOR, Config
 from rowmill.core.defects import told
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from rowmill.core.plain_text import one_line
-from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, from_json, to_json
+from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, to_json
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
 from rowmill.runs.preparation import already_finished, prepare, refused_as_cleaned
+from rowmill.runs.reported import (
+    as_it_was,
+    earlier_report,
+    ended_the_output,
+    none_answered,
+    summed_up,
+    with_killed,
+)
 from rowmill.store import durable
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.cache import claims
@@ -29,7 +37,6 @@ from rowmill.supervisor.loop import Supervisor
 from rowmill.supervisor.machine.preflight import Ask, Preflight, estimate_output, preflight
 from rowmill.supervisor.prepared import Delivery, Prepared
 from rowmill.supervisor.session_parts import Mode, SessionParts
-from rowmill.supervisor.spending import SpendingTracker
 
 if TYPE_CHECKING:
     from rowmill.simulator.process import SimulatorProcess  # whoever asks a real server need not load it
@@ -66,11 +73,6 @@ def run(
         raise told(error, RunDirectory(config.run_dir).log) from error
 
 
-def _none_answered(report: RunReport) -> bool:
-    """Whether a finished run is none: its provider had no answer for any row."""
-    return report.sessions[-1].exit_code == ExitCode.PROVIDER and report.totals.failed == report.totals.rows
-
-
 def _run(
     config: Config,
     environ: Mapping[str, str],
@@ -87,15 +89,15 @@ def _run(
     prepared = prepare(config, environ, limit=limit, sample=sample)
     asked, config = config, prepared.config
     with prepared.directory as directory:
-        earlier = _earlier_report(directory.report)
+        earlier = earlier_report(directory.report)
         before = [] if earlier is None else earlier.sessions
         found = take_in(prepared, frozenset(each.id for each in before if each.id))
         finished = already_finished(config, prepared.manifest) and earlier is not None
         if earlier is not None and found.sessions:
             # Killed between the end of the output and the report of it: all there is to do is to tell it.
-            finished = finished and not _ended_the_output(prepared, found.sessions[-1])
-            earlier = _with_killed(prepared, earlier, found.sessions)
-        if finished and earlier is not None and _none_answered(earlier):
+            finished = finished and not ended_the_output(prepared, found.sessions[-1])
+            earlier = with_killed(prepared, earlier, found.sessions)
+        if finished and earlier is not None and none_answered(earlier):
             retry = True  # resumed, it asks for all of them
         _refuse_what_was_cleaned(prepared, finished=finished, retry=retry and bool(earlier and earlier.totals.failed))
         if finished and earlier is not None and not (retry and earlier.totals.failed):
@@ -135,9 +137,9 @@ def _run(
                 if supervisor.finished and prepared.delivery is not None:
                     session = _delivered(prepared, prepared.delivery, session, log)
                 sessions.append(session)
-                report = _report(prepared, asked, supervisor, sessions)
+                report = summed_up(prepared, asked, supervisor, sessions)
                 if finished and earlier is not None and not supervisor.finished:
-                    report = _as_it_was(report, earlier)
+                    report = as_it_was(report, earlier)
                 with suppress(OSError):  # a full disk has no room for it either
                     durable.replace_durably(directory.report, to_json(report))
                 if supervisor.finished or not supervisor.handed_over:
@@ -213,25 +215,6 @@ def _seen_by_others(config: Config) -> Iterator[str]:
             yield f"others can look into {path}, which holds rows and replies: chmod -R go= {path} ends that"
 
 
-def _report(prepared: Prepared, asked: Config, supervisor: Supervisor, sessions: Sequence[SessionReport]) -> RunReport:
-    """Sum up the run as it is after these sessions, of which the supervisor has seen the last."""
-    totals, finished = supervisor.totals, supervisor.finished
-    done = finished and sessions[-1].exit_code != ExitCode.MACHINE  # the upload was its last step
-    errors = str(asked.errors_path) if prepared.delivery is None else shown(prepared.delivery.errors)
-    return RunReport(
-        run=prepared.manifest.run_id,
-        finished=done,
-        input=prepared.input.where,
-        output=shown(asked.output.path),
-        errors=errors if totals.failed and done else None,
-        rows=supervisor.rows,
-        totals=totals,
-        failures=supervisor.failures,
-        cost=supervisor.cost,
-        sessions=[*sessions],
-    )
-
-
 def _has_grown(prepared: Prepared) -> bool:
     """Whether a file of the input is larger by now than it was planned."""
     for file in prepared.input.files:
@@ -239,26 +222,6 @@ def _has_grown(prepared: Prepared) -> bool:
             if file.mtime_ns and Path(file.path).stat().st_size > file.size:
                 return True
     return False
-
-
-def _ended_the_output(prepared: Prepared, killed: SessionReport) -> bool:
-    """Tell whether it was in this session that the output came to its end: then the report is of before."""
-    finished = prepared.manifest.finished
-    return finished is not None and finished.at >= killed.started
-
-
-def _with_killed(prepared: Prepared, report: RunReport, killed: Sequence[SessionReport]) -> RunReport:
-    """Return the report with sessions that were killed, and with what they have cost."""
-    spending = SpendingTracker(prepared, mode="live", workers=1)
-    cost = spending.final(report.totals, report.rows)
-    return msgspec.structs.replace(report, cost=cost, sessions=[*report.sessions, *killed])
-
-
-def _as_it_was(report: RunReport, finished: RunReport) -> RunReport:
-    """Return the report of a retry that was broken off: the output is what it was, and so are its failed rows."""
-    return msgspec.structs.replace(
-        report, rows=finished.rows, totals=finished.totals, failures=finished.failures, errors=finished.errors
-    )
 
 
 def _phases(prepared: Prepared) -> tuple[Mode, ...]:
@@ -348,11 +311,3 @@ def embedded(config: Config) -> "SimulatorProcess | None":
         return SimulatorProcess(settings)
     except ValueError as error:
         raise ConfigError(f"simulator: {error}") from None
-
-
-def _earlier_report(path: Path) -> RunReport | None:
-    """Return the report of earlier sessions. It only tells people something: a damaged one is no reason to stop."""
-    try:
-        return from_json(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
