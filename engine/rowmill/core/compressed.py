@@ -9,6 +9,8 @@ import io
 import zlib
 from collections.abc import Sequence
 
+from rowmill.core import extras
+
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ZLIB = frozenset({b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"})
 _LOOKED_AT = 100  # bytes that tell text
@@ -23,7 +25,8 @@ def unpacked(body: bytes, most: int, names: Sequence[str] = ()) -> bytes:
     """Return what a body holds; of what is longer than `most` bytes, a byte more: a small body can hold any number.
 
     names: the codings that its headers name, the last one first. Raises ValueError in words for the user where it is
-    compressed by something else, or broken so that nothing of it can be read.
+    compressed by something else, or broken so that nothing of it can be read; ConfigError where what reads it is not
+    installed: every other reply will be like it.
     """
     if len(names) > _LAYERS:
         raise ValueError(_TOO_OFTEN)
@@ -108,6 +111,7 @@ def _inflated(body: bytes, most: int, bits: int) -> bytes:
 
 
 def _by_arrow(body: bytes, codec: str, most: int) -> bytes:
+    extras.need("pyarrow", f"replies that {codec} has compressed, though nobody asked for it,")
     import pyarrow as pa  # type: ignore[import-untyped]  # only here: few servers compress unasked
 
     found: bytes = pa.CompressedInputStream(io.BytesIO(body), codec).read(most + 1)

@@ -15,7 +15,7 @@ import msgspec
 
 from rowmill.budget import prices as money
 from rowmill.core import config as configuration
-from rowmill.core import private_files
+from rowmill.core import extras, private_files
 from rowmill.core.config import Config
 from rowmill.core.errors import AnotherRun, ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
@@ -129,13 +129,20 @@ def _cached(config: Config) -> int:
 
 
 def settled(config: Config, found: Input) -> Config:
-    """Put what was found in the place of every "auto" and of the schema's path: workers look for nothing."""
+    """Put what was found in the place of every "auto" and of the schema's path: workers look for nothing.
+
+    Raises `ConfigError`, also for what needs a package that is not installed.
+    """
     output_format = format_of(config.output, plain=found.plain)
+    if output_format == "parquet":
+        extras.need("pyarrow", f"output.path: {config.output.path}: Parquet files")
     task = schemas.resolved(config.task)
     if found.format == "batch":
         if config.output.format == "auto" and output_format == "jsonl":
             output_format = "batch"
         task = msgspec.structs.replace(task, api=api_of(found.first_rows(_CHECKED_ROWS), found.where))
+    if task.api == "embeddings" and output_format != "batch":
+        extras.need("numpy", "the vectors of embeddings")
     return msgspec.structs.replace(
         config,
         input=msgspec.structs.replace(config.input, format=found.format),

@@ -10,6 +10,7 @@ from contextlib import aclosing
 import httpx2
 
 from rowmill.core.compressed import codings, unpacked
+from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Failure
 from rowmill.transport import faults
 from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, OK, longest, too_long
@@ -50,6 +51,9 @@ def reply_reader() -> Callable[[httpx2.Response], Awaitable[None]]:
                 failure = Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True)
                 raise UnreadReply(failure) from None
             # Of an error the status tells enough.
+        except ConfigError:
+            if status in OK:
+                raise
         if len(body) > most:
             left = too_long(status, body, response.headers.get)
             if isinstance(left, Failure):

@@ -148,9 +148,11 @@ class DirectTransport:
         names = codings(reply.header("content-encoding"))
         try:
             body = unpacked(reply.body, longest(reply.status), names)
-        except ValueError as error:
+        except (ValueError, ConfigError) as error:
             if reply.status not in OK:
                 return reply  # the status tells enough
+            if isinstance(error, ConfigError):
+                raise
             return Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True, status=reply.status)
         if len(body) > longest(reply.status):
             return too_long(reply.status, body, reply.header)

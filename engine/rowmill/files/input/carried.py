@@ -7,7 +7,6 @@ it does so as here.
 import os
 from pathlib import Path
 
-import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.rows import InputPart, Shard
@@ -36,6 +35,8 @@ def ranges(part: InputPart, shard: Shard) -> list[tuple[int, int]]:
     size = Path(part.path).stat().st_size
     if part.kind == "arrow":
         return [(0, size)]  # where its batches are, only the readers of Arrow know
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # only here: lines need none of it
+
     metadata = pq.read_metadata(part.path)
     found = [(0, min(size, _MAGIC)), (max(0, size - 8 - metadata.serialized_size), size)]
     row = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from rowmill.core import extras
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.rows import Column, InputFile, InputPart, Shard
 from rowmill.files.input import delimited, jsonl, selection
@@ -54,7 +55,7 @@ class Input:
     def __init__(
         self, config: InputConfig, found: list[Found], limit: int | None, sample: int | None, *, plain: bool
     ) -> None:
-        """Look at the first bytes. Raises `InputError`."""
+        """Look at the first bytes. Raises `InputError`; `ConfigError` where the format's package is not installed."""
         self.where = shown(config.path)
         self.files = [each.file for each in found]
         self.format = found[0].format
@@ -64,6 +65,8 @@ class Input:
         self._sample = sample
         self._copies = Copies()
         self.plain = plain
+        if self.format in TABLES:
+            extras.need("pyarrow", f"{shown(found[0].file.path)}: {self.format.capitalize()} files")
         look = FirstLook(found, config, self._copies, self.first_rows, plain=plain)
         self.delimiter, self.notes, self.taken_so = look.delimiter, look.notes, look.taken_so
         if self.format == "jsonl" and config.format == "auto" and any(map(looks_like_batch, self.first_rows(1))):

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from zlib_ng.zlib_ng import error as zlib_error
 
+from rowmill.core import extras
 from rowmill.core.errors import InputError
 from rowmill.files import remote
 from rowmill.files.input.formats import HEAD, Compression, compression_of
@@ -73,6 +74,8 @@ class Stream(io.RawIOBase):
             head = raw.read(4)
             raw.seek(0)
         self.compression = compression_of(path, head)
+        if self.compression == "zstd":
+            extras.need("pyarrow", f"{self._path}: Zstandard's files")
         self._decoded = _decoder(raw, self.compression)
 
     def readable(self) -> bool:
@@ -117,7 +120,8 @@ class Stream(io.RawIOBase):
 def open_stream(path: str, on_read: Callable[[int], None] | None = None) -> BinaryIO:
     """Open a file, wherever it is, as a buffered stream of its decompressed bytes.
 
-    Raises `InputError`, while it is read too; for files of other machines what `remote_file.download` raises.
+    Raises `InputError`, while it is read too; for files of other machines what `remote_file.download` raises; and
+    `ConfigError` where what decompresses it is not installed.
     """
     raw = _open_raw(path)
     try:

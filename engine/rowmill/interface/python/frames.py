@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any, Protocol
 
+from rowmill.core import extras
 from rowmill.core.errors import InputError
 from rowmill.interface.python import more_tables
 from rowmill.interface.python.answer_columns import AnswerColumn, texts
@@ -248,6 +249,7 @@ def _cells(column: Any) -> list[Any]:
 def _of_polars(column: Any) -> list[Any]:
     """Return the values of a Series, by way of Arrow where Python's would have other digits."""
     if any(each in repr(column.dtype) for each in _INEXACT):
+        extras.need("pyarrow", f"rowmill.map: polars' columns of {column.dtype}")
         try:
             return _of_arrow(column.to_arrow())
         except Exception:  # noqa: BLE001, S110 - integers of 128 bits and objects are nothing that Arrow has

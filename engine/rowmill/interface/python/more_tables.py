@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rowmill.core import extras
 from rowmill.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class _DuckDB:
     def __init__(self, rows: Any, table: Any = None) -> None:
         from rowmill.interface.python.frames import ArrowRows
 
+        extras.need("pyarrow", "rowmill.map: relations of DuckDB")
         self._relation = rows
         self._rows = ArrowRows(rows.to_arrow_table()) if table is None else table
         self.columns: Sequence[str] = self._rows.columns

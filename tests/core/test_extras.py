@@ -1,0 +1,120 @@
+"""What a plain installation has no package for is refused in one line, before anything is asked or written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from pyarrow import feather, parquet
+
+from rowmill.core import compressed
+from rowmill.core.errors import ConfigError, ExitCode
+from rowmill.interface import cli
+from rowmill.interface.python import frames
+
+_CONFIG = """
+[input]
+path = "in.jsonl"
+[task]
+model = "m"
+prompt = "{text}"
+[output]
+path = "out.jsonl"
+[[provider]]
+base_url = "simulator"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a directory with a configuration and the same row in several files."""
+    monkeypatch.chdir(tmp_path)
+    table = pa.table({"text": ["row 000000"]})
+    parquet.write_table(table, "in.parquet")
+    feather.write_feather(table, "in.arrow")
+    line = json.dumps({"text": "row 000000"}).encode() + b"\n"
+    Path("in.jsonl").write_bytes(line)
+    Path("in.jsonl.zst").write_bytes(pa.compress(line, codec="zstd", asbytes=True))
+    Path("config.toml").write_text(_CONFIG)
+    return tmp_path
+
+
+NUMPY = "the vectors of embeddings need numpy, which is not installed: pip install 'rowmill[embeddings]'"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["input.path=in.parquet"], "in.parquet: Parquet files"),
+        (["input.path=in.arrow"], "in.arrow: Arrow files"),
+        (["input.path=in.jsonl.zst"], "in.jsonl.zst: Zstandard's files"),
+        (["output.path=out.parquet"], "output.path: out.parquet: Parquet files"),
+        (["output.path=out/"], "output.path: out/: Parquet files"),
+        (["output.format=parquet"], "output.path: out.jsonl: Parquet files"),
+        (["task.api=embeddings"], NUMPY),
+        (["task.api=embeddings", "output.path=out.csv"], NUMPY),
+    ],
+)
+def test_what_is_missing_is_named_with_its_extra(
+    capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    said = said if said == NUMPY else f"{said} need pyarrow, which is not installed: pip install 'rowmill[parquet]'"
+    before = sorted(place.iterdir())
+    for name in ("pyarrow", "numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    settings = [word for each in options for word in ("--set", each)]
+    for command in (["run"], ["plan"], ["check", "--no-request"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*command, "config.toml", *settings])
+        assert (ended.value.code, *capsys.readouterr()) == (ExitCode.USAGE, "", f"rowmill: {said}\n"), command
+    assert sorted(place.iterdir()) == before
+
+
+def test_a_reply_that_only_it_can_read_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every other one would be like it, and each is paid for."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for codec, body in (("zstd", b"\x28\xb5\x2f\xfd...."), ("br", b"\x8b\x00\x80\x03")):
+        with pytest.raises(ConfigError, match=r"pip install 'rowmill\[parquet\]'$"):
+            compressed.unpacked(body, 1000, [codec])
+
+
+def test_frames_whose_values_come_by_way_of_it_are_refused_and_others_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import duckdb
+    import polars as pl
+
+    frame = pl.DataFrame({"text": ["a"], "n": [1], "half": pl.Series([0.1], dtype=pl.Float32)})
+    relation = duckdb.sql("SELECT 1 AS n")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    plain_columns = frames.source(frame.drop("half"))
+    assert plain_columns is not None
+    assert list(plain_columns.rows(None)) == [{"text": "a", "n": 1}]
+    inexact = frames.source(frame)
+    assert inexact is not None
+    with pytest.raises(ConfigError, match=r"polars' columns of Float32 need pyarrow, .*'rowmill\[parquet\]'$"):
+        list(inexact.rows(None))
+    assert list(inexact.rows({"text"})) == [{"text": "a", "n": None, "half": None}]
+    with pytest.raises(ConfigError, match=r"relations of DuckDB need pyarrow, .*'rowmill\[parquet\]'$"):
+        frames.source(relation)
+
+
+def test_nothing_of_the_package_imports_them_before_they_are_needed() -> None:
+    """But the modules that read and write their files."""
+    code = """
+import importlib, pkgutil, sys
+import rowmill
+sys.modules["pyarrow"] = sys.modules["numpy"] = sys.modules["ray"] = None
+for each in pkgutil.walk_packages(rowmill.__path__, "rowmill."):
+    if each.name != "rowmill.__main__":
+        try:
+            importlib.import_module(each.name)
+        except ModuleNotFoundError as error:
+            print(each.name, error.name)
+"""
+    found = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, check=True, text=True)
+    tables = ("core.arrow_values", *(f"files.input.{name}" for name in ("arrow", "parquet", "table_columns", "tables")))
+    assert found.stdout.splitlines() == [f"rowmill.{name} pyarrow" for name in tables]
