@@ -15,9 +15,10 @@ import pytest
 from rowmill.budget import ledger
 from rowmill.core import config as configuration
 from rowmill.core.config import Config
-from rowmill.core.errors import ExitCode
+from rowmill.core.errors import ExitCode, MachineError
 from rowmill.core.reports import SessionReport, Snapshot
 from rowmill.core.simulator import SimulatorSettings
+from rowmill.core.wire import Endpoint
 from rowmill.runs.preparation import prepare
 from rowmill.store.in_flight import read_board
 from rowmill.supervisor import aftermath, pool
@@ -119,6 +120,33 @@ def test_a_run_goes_to_its_end(home: Path, simulate: Callable[..., str]) -> None
     last = watcher.snapshots[-1]
     assert (last.totals.rows, last.total_rows, last.shards_sealed) == (ROWS, ROWS, last.shards_merged)
     assert not watcher.told("died")
+
+
+def test_who_waits_for_the_processes_sees_the_run_at_once(
+    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher()
+    before: list[Snapshot] = []
+    wait = startup.EndpointStart.wait
+
+    def waited(start: startup.EndpointStart) -> list[Endpoint]:
+        before.extend(watcher.snapshots)
+        return wait(start)
+
+    monkeypatch.setattr(startup.EndpointStart, "wait", waited)
+    assert session(configured(simulate()), watcher).exit_code == 0
+    assert [(each.totals.rows, len(each.workers)) for each in before] == [(0, 2)]
+
+
+def test_who_wants_nothing_more_at_the_first_sight_ends_the_run_before_it_asks(
+    home: Path, simulate: Callable[..., str]
+) -> None:
+    def refuse(_: Snapshot) -> bool:
+        raise MachineError("no more, please")
+
+    report = session(configured(simulate()), Watcher(refuse))
+    assert (report.exit_code, report.stopped_by, report.rows) == (ExitCode.MACHINE, "no more, please", 0)
+    assert report.counters.requests == 0
 
 
 def test_that_no_row_was_answered_is_told_once(home: Path, simulate: Callable[..., str]) -> None:

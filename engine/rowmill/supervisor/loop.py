@@ -61,6 +61,7 @@ class Supervisor:
                     )
                     self._staffing.begin()
                 parts.shards.start_planning()
+                self._show(parts.clock())  # who waits for the processes to come up sees that they do
                 self._staffing.set_up(starting.wait())
                 self._ticked = parts.clock()
                 while not self._over():
@@ -194,10 +195,13 @@ class Supervisor:
         condition = self._condition
         self._pay(now, due=True)
         parts.providers.tick(now, condition.factor, paused=condition.paused, saturated=condition.saturated)
+        self._show(now)
+
+    def _show(self, now: float) -> None:
         try:
-            parts.observer.show(self._account.snapshot(now, condition))
+            self._parts.observer.show(self._account.snapshot(now, self._condition))
         except RowmillError as error:  # whom the results are for wants no more of them, or can take no more
-            parts.shutdown.stop(error)
+            self._parts.shutdown.stop(error)
 
     def _look(self, now: float) -> None:
         """Look at what this machine can still take, and whether the run directory is still ours."""
