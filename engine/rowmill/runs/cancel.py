@@ -25,7 +25,11 @@ from rowmill.store import manifest as manifests
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.endpoints import EndpointStart
-from rowmill.transport.batch_api import BatchApi, BatchTrouble
+from rowmill.transport import lazy_types
+
+lazy_types.load_lazily()  # before the openai package is imported: half of what a cancellation takes
+
+from rowmill.transport.batch_api import BatchApi, BatchTrouble  # noqa: E402
 
 _AT_PROVIDER = frozenset({"creating", "created", "ended"})  # phases with a batch, or perhaps with one
 

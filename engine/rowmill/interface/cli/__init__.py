@@ -7,6 +7,7 @@ wait.
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from rowmill.interface.ui.report import Again
     from rowmill.runs.plan.trials import Trial
 
+_COLLECTED = (10_000, 20, 20)  # as the processes of a run have it: a start makes many objects, which nearly all stay
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    gc.set_threshold(*_COLLECTED)
     streams.make_whole()
     try:
         status = _status(arguments)
