@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,31 @@ STRUCTURED: list[Result[Any]] = [
 ]
 
 
+class Places(pd.DataFrame):
+    """A table with something more, as geopandas makes one."""
+
+    _metadata: ClassVar[list[str]] = ["crs"]
+    crs: str
+
+    @property
+    def _constructor(self) -> type["Places"]:
+        return Places
+
+
+class Own(pl.DataFrame):
+    """A table of somebody who has derived one."""
+
+
+class Foreign(list[str]):
+    """A table of a library that nobody here knows: gone through, it is the names of its columns."""
+
+    columns = ("a",)
+    dtypes = ("object",)
+
+    def compute(self) -> None:
+        """Make a DataFrame of pandas."""
+
+
 def rows_of(rows: Any) -> list[Any]:
     table = frames.source(rows)
     return [json.loads(line) for line in lines(rows if table is None else table.rows(None))]
@@ -41,6 +66,16 @@ def joined(rows: Any, results: list[Result[Any]], fields: tuple[Column, ...] = (
     table = frames.source(rows)
     assert table is not None
     return table.joined(answer_columns.answers(results, fields, prefix=prefix))
+
+
+def test_a_class_that_is_derived_from_a_table_is_one() -> None:
+    """Taken for an iterable it was asked about the names of its columns."""
+    places = Places({"a": ["x", "y", "z"]})
+    places.crs = "EPSG:4326"
+    assert rows_of(places) == rows_of(Own({"a": ["x", "y", "z"]})) == [{"a": "x"}, {"a": "y"}, {"a": "z"}]
+    with_answers = joined(places, RESULTS)
+    assert (type(with_answers), with_answers.crs, with_answers["output"][2]) == (Places, "EPSG:4326", "no")
+    assert joined(Own({"a": ["x", "y", "z"]}), RESULTS).columns == ["a", "output", "error"]
 
 
 def test_a_pandas_frame_gives_its_rows_whatever_is_absent_as_null() -> None:
@@ -108,7 +143,8 @@ def test_what_is_no_row_is_named_by_its_number(rows: list[Any], said: str) -> No
     ("rows", "said"),
     [
         ("one text", "not one str"),
-        ({"a": 1}, "not one dict"),
+        ({"a": 1}, r"not one dict; one row is a list too: \[row\]"),
+        (Foreign(["a"]), r"a Foreign of tests: pass rows.compute\(\)"),
         (7, "not one int"),
         (pl.LazyFrame({"a": [1]}), r"frame.collect\(\)"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns are named 'a'"),

@@ -145,7 +145,13 @@ def test_a_cell_of_a_table_is_what_it_is(series: Any, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [Row("t", Decimal("1.10")), Model(text="t", price=Decimal("1.10")), Struct("t", Decimal("1.10"))]
+    "row",
+    [
+        Row("t", Decimal("1.10")),
+        Model(text="t", price=Decimal("1.10")),
+        Struct("t", Decimal("1.10")),
+        *pd.DataFrame({"text": ["t"], "price": [Decimal("1.10")]}).itertuples(),
+    ],
 )
 def test_objects_with_members_are_rows(row: Any) -> None:
     assert [json.loads(line) for line in lines([row], ["text"])] == [{"text": "t"}]

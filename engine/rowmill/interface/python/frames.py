@@ -17,6 +17,10 @@ from rowmill.interface.python.row_lines import TEXT, NoValue, of_interest
 _DOUBLE = 8  # bytes
 _INEXACT = ("Float32", "Float16", "'ns'", "Time")  # in the names of polars' types
 _ARROW = {"Table", "RecordBatch", "Array", "ChunkedArray", "StringArray", "LargeStringArray", "StringViewArray"}
+_TABLES = {
+    (library, kind) for library in ("pandas", "polars") for kind in ("DataFrame", "Series", "LazyFrame")
+} | {("pyarrow", "RecordBatchReader"), ("datasets", "Dataset")}  # fmt: skip
+_TO_KNOWN = ("to_pandas", "toPandas", "compute", "df")  # how other libraries make a DataFrame of pandas
 _BLOCK = 8192  # rows of a table turned into objects at a time: a table of millions is not doubled in memory
 
 
@@ -49,8 +53,7 @@ def source(rows: Any) -> Source | None:
 
     Raises `InputError` for what is neither.
     """
-    library = type(rows).__module__.partition(".")[0]
-    kind = type(rows).__name__
+    library, kind = _kind(type(rows))
     if library == "pandas" and kind in ("DataFrame", "Series"):
         return _Pandas(rows)
     if library == "polars" and kind in ("DataFrame", "Series"):
@@ -61,9 +64,24 @@ def source(rows: Any) -> Source | None:
         return ArrowRows(rows)
     if (other := more_tables.source(rows, library, kind)) is not None:
         return other
+    kind = type(rows).__name__
+    if not isinstance(rows, Mapping) and hasattr(rows, "columns") and hasattr(rows, "dtypes"):
+        # Gone through, it gives the names of its columns: every one of them would be asked about.
+        hint = next((each for each in _TO_KNOWN if hasattr(rows, each)), "to_pandas")
+        raise InputError(f"rowmill.map: a {kind} of {type(rows).__module__.partition('.')[0]}: pass rows.{hint}()")
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
-        raise InputError(f"rowmill.map: rows must be a table or an iterable of rows, not one {kind}")
+        hint = "; one row is a list too: [row]" if isinstance(rows, str | Mapping) else ""
+        raise InputError(f"rowmill.map: rows must be a table or an iterable of rows, not one {kind}{hint}")
     return None
+
+
+def _kind(kind: type) -> tuple[str, str]:
+    """Return the library and the name of what a type is: of a class that is derived from a table those of the table."""
+    for each in kind.__mro__:
+        library = each.__module__.partition(".")[0]
+        if (library, each.__name__) in _TABLES or (library == "pyarrow" and each.__name__ in _ARROW):
+            return library, each.__name__
+    return kind.__module__.partition(".")[0], kind.__name__
 
 
 def _names(columns: Iterable[Any]) -> list[str]:
@@ -76,7 +94,7 @@ def _names(columns: Iterable[Any]) -> list[str]:
 
 class _Pandas:
     def __init__(self, rows: Any) -> None:
-        self._frame = rows if type(rows).__name__ == "DataFrame" else rows.to_frame(TEXT)
+        self._frame = rows.to_frame(TEXT) if _kind(type(rows))[1] == "Series" else rows
         self.columns: Sequence[str] = _names(self._frame.columns)
 
     def __len__(self) -> int:
@@ -118,7 +136,7 @@ class _Pandas:
 
 class _Polars:
     def __init__(self, rows: Any) -> None:
-        self._frame = rows if type(rows).__name__ == "DataFrame" else rows.to_frame(TEXT)
+        self._frame = rows.to_frame(TEXT) if _kind(type(rows))[1] == "Series" else rows
         self.columns: Sequence[str] = self._frame.columns
 
     def __len__(self) -> int:

@@ -59,6 +59,8 @@ def _members(row: Any, wanted: Collection[str] | None) -> Mapping[Any, Any] | No
         return row
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
         return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+    if isinstance(row, tuple) and (names := getattr(row, "_fields", None)) is not None:  # as of DataFrame.itertuples
+        return dict(zip(names, row, strict=True))
     if isinstance(row, msgspec.Struct):
         names = zip(type(row).__struct_encode_fields__, type(row).__struct_fields__, strict=True)
         return {encoded: getattr(row, name) for encoded, name in names}
