@@ -228,6 +228,8 @@ class Called(pydantic.BaseModel):
         (Maker(name="m"), "an instance of .*:Maker is no type; pass Maker itself"),
         (Point(1), "an instance of .*:Point is no type; pass Point itself"),
         (7, "7 is no type that pydantic takes"),
+        (len, "it is a function; pass what it returns"),
+        ([Maker], r"is a list and no type; for a list of these pass list\[Maker\]"),
         (threading.Lock, "is no type that pydantic takes"),
         (Called, "cannot be written as JSON Schema"),
     ],
@@ -409,6 +411,30 @@ def test_the_validators_of_a_model_make_a_reply_invalid_that_its_schema_takes() 
     assert b"must be above 0" in task.again(request, invalid.value).body
     with pytest.raises(InvalidOutput, match="itemNumber"):
         task.parse(completion({"kind": "garden"}))
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit, RecursionError])
+def test_whatever_a_validator_raises_is_the_replys_and_ends_no_worker(raised: type[BaseException]) -> None:
+    def refuse(value: int) -> int:
+        raise raised
+
+    found = reader(Annotated[int, pydantic.AfterValidator(refuse)]).problem(b'{"value":1}')
+    assert found is not None
+    assert f"cannot read it: {raised.__name__}" in found
+
+
+def test_what_is_no_object_may_come_without_the_object_that_it_was_asked_in() -> None:
+    """Of servers that know no schemas."""
+    found = made(list[Maker])
+    config = TaskConfig(model="m", prompt="{text}", schema=found)
+    tasks = [StructuredTask(PlainTask(Chat(), with_format(config), None), found, strict=each) for each in (False, True)]
+    whole = b'{"value":[{"name": "m"}]}'
+    assert tasks[0].parse(completion([{"name": "m"}])).output == whole
+    assert json.loads(tasks[0].parse(completion(json.loads(whole))).output) == json.loads(whole)
+    with pytest.raises(InvalidOutput, match='is not of type "object"'):
+        tasks[0].parse(completion([{"nam": "m"}]))
+    with pytest.raises(InvalidOutput, match='is not of type "object"'):
+        tasks[1].parse(completion([{"name": "m"}]))
 
 
 def test_rows_of_a_pack_are_held_against_the_model_one_by_one() -> None:

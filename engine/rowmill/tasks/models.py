@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rowmill.core.config.sections import ModelSchema
 from rowmill.core.errors import ConfigError
 from rowmill.tasks.pickled_types import loaded, pickled
-from rowmill.tasks.schema import Document, OutputSchema
+from rowmill.tasks.schema import VALUE, Document, OutputSchema
 from rowmill.tasks.strict_form import strict_form
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 NOT_LOADED = "cannot be loaded by a worker"  # said where that is so
 
-VALUE = "value"  # the member of a reply's object that holds what is no object itself
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _KEY = "task.schema"
 _PROBLEMS = 3  # of one reply that are told, as of a schema
 _PROBLEM_CHARACTERS = 160  # of each
+_NAME_CHARACTERS = 60  # of a type that is told with them
 
 
 class ModelReader:
@@ -53,11 +53,16 @@ class ModelReader:
         self._validate = made.validate_json
 
     def problem(self, text: bytes) -> str | None:
-        """Say what is wrong with a reply's JSON, in a short line; None where the type takes it."""
+        """Say what is wrong with a reply's JSON, in a short line; None where the type takes it. Of a worker.
+
+        No signal reaches a worker: an interrupt there is one that a validator has raised itself.
+        """
         try:
             self.instance(text)
         except ValueError as error:
             return str(error)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is this reply's
+            return self._unreadable(error)
         return None
 
     def instance(self, text: bytes) -> Any:
@@ -69,8 +74,11 @@ class ModelReader:
         except pydantic.ValidationError as error:
             raise ValueError(_told(error)) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a validator is the user's: it raises what it likes
-            raise ValueError(_short(f"{self._name} cannot read it: {type(error).__name__}: {error}")) from None
+            raise ValueError(self._unreadable(error)) from None
         return value.value if self._wrapped else value
+
+    def _unreadable(self, error: BaseException) -> str:
+        return _short(f"{_short(self._name, _NAME_CHARACTERS)} cannot read it: {type(error).__name__}: {error}")
 
 
 def is_name(schema: str) -> bool:
@@ -133,10 +141,18 @@ def adapter(kind: Any, name: str) -> "pydantic.TypeAdapter[Any]":
             raise ConfigError(f"{_KEY}: {name} is a model of pydantic 1; derive it from pydantic.BaseModel")
     if not isinstance(kind, type) and isinstance(type(kind), type) and _is_model(type(kind)):
         raise ConfigError(f"{_KEY}: an instance of {shown(type(kind))} is no type; pass {type(kind).__name__} itself")
+    if inspect.isroutine(kind):  # pydantic would take what it is called with
+        raise ConfigError(f"{_KEY}: {name} is no type that pydantic takes: it is a function; pass what it returns")
+    if isinstance(kind, list) and len(kind) == 1:
+        raise ConfigError(f"{_KEY}: {name} is a list and no type; for a list of these pass list[{_in_list(kind[0])}]")
     try:
         return pydantic.TypeAdapter(kind)
     except Exception as error:  # noqa: BLE001 - types say themselves how they are read
         raise ConfigError(f"{_KEY}: {name} is no type that pydantic takes: {_short(str(error))}") from None
+
+
+def _in_list(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else shown(kind)
 
 
 def _is_model(kind: type) -> bool:
@@ -235,6 +251,6 @@ def _told(error: "pydantic.ValidationError") -> str:
     )
 
 
-def _short(text: str) -> str:
+def _short(text: str, most: int = _PROBLEM_CHARACTERS) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= _PROBLEM_CHARACTERS else text[: _PROBLEM_CHARACTERS - 4] + " ..."
+    return text if len(text) <= most else text[: most - 4] + " ..."

@@ -30,6 +30,7 @@ MAPS = {"$defs", "definitions", "dependentSchemas", "patternProperties", "proper
 DATA = {"const", "default", "enum", "examples"}  # JSON values, which may look like schemas and are none
 
 _KEY = "task.schema"
+VALUE = "value"  # the member of a reply's object that holds what is no object itself
 _PROBLEMS = 3  # of one reply that are told: more would only be read by nobody
 _PROBLEM_CHARACTERS = 500
 _BEGINNING, _END = 60, 120  # what is left of a long problem: the value's beginning, and the rule that it breaks
@@ -80,6 +81,7 @@ class OutputSchema:
                 f"{_shortened(json.dumps(document.get('type')))}; put the value into a property"
             )
         self._reader = reader
+        self.wrapped = False  # the value stands in an object: it is no object itself
         self._is_valid = validator.is_valid
         self._errors = validator.iter_errors
 
@@ -106,7 +108,9 @@ def opened(schema: Document | ModelSchema) -> OutputSchema:
         return OutputSchema(schema)
     from rowmill.tasks import models
 
-    return OutputSchema(schema.document, f"{_KEY}: {schema.name}", models.reader(schema))
+    made = OutputSchema(schema.document, f"{_KEY}: {schema.name}", models.reader(schema))
+    made.wrapped = schema.wrapped
+    return made
 
 
 def asked(schema: Document | ModelSchema) -> Document:

@@ -18,7 +18,7 @@ from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
 from rowmill.tasks.contents import choices_in, filtered, listed, text_of
 from rowmill.tasks.found_json import NoJson, json_in
-from rowmill.tasks.schema import Document, asked, opened, response_format, text_format
+from rowmill.tasks.schema import VALUE, Document, asked, opened, response_format, text_format
 from rowmill.tasks.wrapper import TaskWrapper
 
 _SHOWN_CHARACTERS = 8000  # of a wrong reply that the model sees again: it may have run on up to its limit
@@ -96,6 +96,11 @@ class StructuredTask(TaskWrapper):
         except NoJson as error:
             self._invalid(answer, str(error))
         problem = self.schema.problem_in(text, value)
+        if problem is not None and self.schema.wrapped and not self._strict:
+            # A server that knows no schemas gives the list itself, without the object around it.
+            whole = b'{"%s":%s}' % (VALUE.encode(), text)
+            if self.schema.problem_in(whole, {VALUE: value}) is None:
+                return whole
         if problem is not None:
             self._invalid(answer, problem)
         return text
