@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from rowmill.core import config as configuration
@@ -65,6 +66,29 @@ def test_what_a_finished_run_has_made_is_a_run_where_it_lies_now(config: Config)
         "out.jsonl",
         "out.jsonl.run",
     ]
+
+
+def test_a_directory_with_all_of_a_run_goes_aside_as_one(config: Config) -> None:
+    whole = Path("kept")
+    output = msgspec.structs.replace(config.output, path="kept/out.jsonl")
+    checkpoint = msgspec.structs.replace(config.checkpoint, dir="kept/run")
+    config = msgspec.structs.replace(config, output=output, checkpoint=checkpoint)
+    assert set_aside(config, {}, whole) is None
+    for name in ("kept.old", "kept.old-2"):
+        whole.mkdir()
+        prepared = prepare(config, {})
+        prepared.directory.close()
+        Path("kept/out.jsonl").write_bytes(b"lines\n")
+        prepared.manifest.finished = Finished(
+            f"{whole.resolve()}/out.jsonl", 6, f"{whole.resolve()}/out.errors.jsonl", 0, "2026-01-02T03:04:05Z"
+        )
+        manifests.save(prepared.directory.manifest, prepared.manifest)
+        assert set_aside(config, {}, whole) == (Path(name, "out.jsonl"), Path(name, "run"))
+        own = msgspec.structs.replace(config, output=msgspec.structs.replace(output, path=f"{name}/out.jsonl"))
+        manifest = manifests.load(Path(name, "run", "manifest.json"))
+        assert manifest is not None
+        assert already_finished(own, manifest)
+    assert names() == ["in.jsonl", "kept.old", "kept.old-2"]
 
 
 def test_a_run_that_has_not_finished_has_no_output_to_keep(config: Config) -> None:

@@ -2,7 +2,7 @@
 
 It keeps its shape there: `out.old.jsonl` with `out.old.jsonl.run` is still a run, that of a configuration with this
 output. The next one is called `out.old-2.jsonl`. Answers are not taken over; what `cache.use = "disk"` has kept is
-found by the new run as by any other.
+found by the new run as by any other. The directory of a `rowmill.map` goes aside as a whole, as `kept.old`.
 """
 
 import itertools
@@ -36,19 +36,21 @@ class Aside(NamedTuple):
     run_dir: Path
 
 
-def set_aside(config: Config, environ: Mapping[str, str]) -> Aside | None:
+def set_aside(config: Config, environ: Mapping[str, str], whole: Path | None = None) -> Aside | None:
     """Move the run of this configuration aside, for a new one in its place; None where there is none.
 
-    Before that everything is checked that can be, so that a mistake moves nothing. Raises `RowmillError`s: also where
-    that run is at work, or has batches at the provider.
+    whole: a directory that has all of the run, its input too, and is moved as one. Before that everything is checked
+    that can be, so that a mistake moves nothing. Raises `RowmillError`s: also where that run is at work, or has batches
+    at the provider.
     """
     directory = RunDirectory(config.run_dir)
     directory.refuse_odd()
     manifest = manifests.load(directory.manifest)
     if manifest is None:
         return None
-    found = inputs.find(config.input)
-    checked_task(settled(config, found), found)
+    if whole is None:  # the rows there are those of the run before
+        found = inputs.find(config.input)
+        checked_task(settled(config, found), found)
     configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
     if remote.is_remote(config.output.path):
         if manifest.finished is not None and manifest.finished.delivered is not None:
@@ -64,7 +66,7 @@ def set_aside(config: Config, environ: Mapping[str, str]) -> Aside | None:
                 f"{config.run_dir} has batches at the provider, which would be paid for all the same: end them by "
                 "rowmill cancel, or take in what they did by rowmill run"
             )
-        return _moved(config, held, manifest)
+        return _moved(config, held, manifest) if whole is None else _moved_whole(config, whole, manifest)
 
 
 def _moved(config: Config, directory: RunDirectory, manifest: Manifest) -> Aside:
@@ -86,6 +88,21 @@ def _moved(config: Config, directory: RunDirectory, manifest: Manifest) -> Aside
             manifests.save(directory.manifest, manifest)
         durable.move(directory.path, own.run_dir)
     return Aside(moved, own.run_dir)
+
+
+def _moved_whole(config: Config, folder: Path, manifest: Manifest) -> Aside:
+    """Give the directory its new name; then the run in it is told where it is."""
+    names = (f"{folder.name}.old{'' if number == 1 else f'-{number}'}" for number in itertools.count(1))
+    own = next(path for path in map(folder.with_name, names) if not path.exists())
+    output, errors = (own / path.relative_to(folder) for path in (config.output_path, config.errors_path))
+    run_dir = own / config.run_dir.relative_to(folder)
+    with durable.machine_errors(f"set {folder} aside"):
+        durable.move(folder, own)
+        if (done := manifest.finished) is not None:
+            there = None if done.errors is None else place_of(errors)
+            manifest.finished = msgspec.structs.replace(done, output=place_of(output), errors=there)
+            manifests.save(RunDirectory(run_dir).manifest, manifest)
+    return Aside(output if output.exists() else None, run_dir)
 
 
 def _free(config: Config) -> Config:

@@ -95,11 +95,34 @@ def test_what_is_wrong_with_a_configuration_is_told_of_the_call_that_it_was_hand
         rowmill.map(["x"], model="m", workers={"cuont": 1})  # type: ignore[call-overload]  # that is the point
 
 
-def test_trials_and_retries_exclude_each_other() -> None:
-    with pytest.raises(rowmill.ConfigError, match="not both"):
-        rowmill.run(TREE, limit=1, sample=1)
-    with pytest.raises(rowmill.ConfigError, match="leave out limit"):
-        rowmill.run(TREE, limit=1, retry_failed=True)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limit": 1, "sample": 1}, "not both"),
+        ({"limit": 0}, "limit: must be a number of rows, 1 or more, not 0"),
+        ({"sample": "3"}, "sample: must be a number of rows"),
+        ({"limit": 1, "fresh": True}, "fresh is of a whole run"),
+        ({"retry_failed": True, "fresh": True}, "fresh is of a whole run"),
+    ],
+)
+def test_what_a_run_cannot_do_at_once_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(rowmill.ConfigError, match=said):
+        rowmill.run(TREE, **options)
+
+
+def test_a_retry_of_a_trial_is_of_one_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(rowmill.RunDirectoryError, match="there is no trial of these rows to retry"):
+        rowmill.run({**TREE, "output": {"path": tmp_path / "o.jsonl"}}, limit=1, retry_failed=True)
+
+
+def test_what_is_no_configuration_is_told() -> None:
+    with pytest.raises(rowmill.ConfigError, match=r"pass the path of a config\.toml, .*not a NoneType"):
+        rowmill.run(None)  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_section_may_be_overridden_as_the_configuration_has_it() -> None:
+    read = asked_config.read(TREE, {"workers": {"count": 2}, "task": {"params": {"temperature": 0}}})
+    assert (read.workers.count, read.task.params, read.task.prompt) == (2, {"temperature": 0}, "{text}")
 
 
 @pytest.mark.parametrize(

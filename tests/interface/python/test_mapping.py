@@ -105,6 +105,7 @@ def test_a_trial_is_kept_beside_the_run_of_all_rows() -> None:
     assert _Chosen(5).directory("a/kept") == Path("a/kept-limit-5")
     assert _Chosen(None, 5).directory(Path("kept")) == Path("kept-sample-5")
     assert _Chosen(5).directory(None) is None
+    assert _Chosen().directory("~/kept") == Path.home() / "kept"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,14 @@ def test_a_trial_is_kept_beside_the_run_of_all_rows() -> None:
         ({"limit": True}, "limit: must be a number"),
         ({"limit": 1, "sample": 1}, "leave out one of them"),
         ({"retry_failed": True}, "retry_failed: name the run_dir"),
+        ({"fresh": True}, "fresh: name the run_dir"),
+        ({"fresh": True, "run_dir": "a", "retry_failed": True}, "leave out one of them"),
+        ({"run_dir": 3}, "run_dir: must be a path, not 3"),
+        ({"prefix": 3}, "prefix: must be a text, not 3"),
+        ({"batch_size": 3}, 'it is workers={"concurrency": ...} for requests at once, rows_per_request'),
+        ({"overwrite": True}, "it is fresh"),
+        ({"verbose": True}, "it is progress"),
+        ({"stream": True}, "left out"),
         ({"schema": 7}, "7 is no type that pydantic takes"),
         ({"schema": "nowhere:Label"}, "there is no module nowhere"),
         ({"schema": Label, "api": "embeddings"}, 'task.schema: needs task.api "chat.completions" or "responses"'),
@@ -143,6 +152,16 @@ def test_what_cannot_be_is_refused_before_anything_is_asked(options: dict[str, A
         rowmill.map(rows(), **{"model": "m", **options})
     assert all(part in str(error.value) for part in said.split(".*"))
     assert "\n" not in str(error.value)
+
+
+def test_what_is_wrong_is_told_in_the_words_of_the_call(tmp_path: Path) -> None:
+    """And not by the files and keys that are made of it."""
+    with pytest.raises(rowmill.InputError, match=r"^rowmill\.map: no column 'txt', .*did you mean 'text'"):
+        rowmill.map(["x"], prompt="{txt}", model="m", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(rowmill.InputError, match="no such file; pass the path of the file"):
+        rowmill.map(tmp_path / "rows.csv", model="m", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(rowmill.RunDirectoryError, match=r"could be retried: start it without retry_failed$"):
+        rowmill.map(["x"], run_dir=tmp_path / "none", retry_failed=True, model="m", base_url="http://127.0.0.1:1/v1")
 
 
 def test_a_columns_name_that_a_model_has_too_is_refused() -> None:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ FIGURES = ("usage", "cost")  # that `include` may name beside the parts of a rep
 _OF_TASK = frozenset(TaskConfig.__struct_fields__)
 _OF_PROVIDER = frozenset(ProviderConfig.__struct_fields__) - _OF_TASK  # the model is the task's
 _SECTIONS = [name for name in Config.__struct_fields__ if name not in {"input", "task", "output"}]  # made by `map`
-_OF_CALL = ("id", "images_dir", "run_dir", "retry_failed", "limit", "sample", "prefix", "include", "progress", "schema")
+_OF_CALL = (
+    "id", "images_dir", "run_dir", "retry_failed", "fresh", "limit", "sample", "prefix", "include", "progress",
+    "schema",
+)  # fmt: skip
 _SOME_SCHEMA = {"type": "object"}  # in the place of a type's, while the rest is checked
 _FAR = 0.6  # a name less like than this is no slip
 # Members of requests that people write beside the model, as with the openai package.
@@ -35,19 +38,35 @@ _OF_REQUEST = frozenset({
     "top_logprobs", "top_p", "user", "verbosity",
 })  # fmt: skip
 _MEANT = {
+    **dict.fromkeys(("api_base", "endpoint", "url"), "base_url"),
     "api_key": "api_key_env, with the name of the variable that holds it",
     **dict.fromkeys(("concurrency", "max_concurrency"), 'workers={"concurrency": ...}'),
     **dict.fromkeys(("max_workers", "n_jobs"), 'workers={"count": ...}'),
+    "batch_size": 'workers={"concurrency": ...} for requests at once, rows_per_request for rows in one of them',
+    **dict.fromkeys(("force", "overwrite", "restart"), "fresh"),
     **dict.fromkeys(("max_retries", "retries"), 'retry={"attempts": ...}'),
     **dict.fromkeys(("max_usd", "max_cost"), 'budget={"max_usd": ...}'),
     **dict.fromkeys(("instructions", "system_prompt"), "system"),
     **dict.fromkeys(("output_type", "response_format", "response_model"), "schema"),
     **dict.fromkeys(("head", "max_rows", "n_rows"), "limit"),
     "input": "prompt",
+    **dict.fromkeys(("cache_dir", "checkpoint_dir", "output_dir", "resume"), "run_dir"),
+    **dict.fromkeys(("disable_tqdm", "show_progress", "tqdm", "verbose"), "progress"),
+    "stream": "nothing that changes what comes back, and left out",
     "rpm": "requests_per_minute",
     "timeout": "timeout_s",
     "tpm": "tokens_per_minute",
 }
+
+
+def is_trial(call: str, limit: Any, sample: Any) -> bool:
+    """Tell whether only some rows are asked. Raises `ConfigError` where these are no numbers of rows, or both."""
+    for name, value in (("limit", limit), ("sample", sample)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ConfigError(f"{call}: {name}: must be a number of rows, 1 or more, not {value!r}")
+    if limit is not None and sample is not None:
+        raise ConfigError(f"{call}: limit asks the first rows and sample random ones, not both; leave out one of them")
+    return limit is not None or sample is not None
 
 
 def read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides: Mapping[str, Any]) -> Config:
@@ -73,15 +92,27 @@ def read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides:
 
 
 def _read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides: Mapping[str, Any]) -> Config:
-    changes = [f"{key}={_toml(key, value)}" for key, value in overrides.items()]
+    changes = [f"{key}={_toml(key, value)}" for key, value in _by_keys(overrides)]
     if isinstance(config, Config) and not changes:
         return config
+    if not isinstance(config, Mapping | Config | str | os.PathLike):
+        kind = type(config).__name__
+        raise ConfigError(f"rowmill.run: config: pass the path of a config.toml, or the same as dicts, not a {kind}")
     if not isinstance(config, Mapping | Config):
         return configuration.load(Path(config), changes)
     tree = plain(config)
     for change in changes:
         configuration.override(tree, change)
     return configuration.parse(tree, "rowmill.run")
+
+
+def _by_keys(overrides: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield overrides by their whole keys; those of a section may be given as its dict."""
+    for key, value in overrides.items():
+        if isinstance(value, Mapping) and key in SECTIONS:
+            yield from ((f"{key}.{name}", each) for name, each in value.items())
+        else:
+            yield key, value
 
 
 def is_type(schema: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Unpack, overload
 
 from rowmill.core.config import Config
 from rowmill.core.errors import (
+    AnotherRun,
     BudgetError,
     ConfigError,
     InputError,
@@ -31,6 +32,7 @@ from rowmill.interface.python.mapping import map_rows
 from rowmill.interface.python.options import MapOptions
 from rowmill.interface.python.running import raise_for_end, shown
 from rowmill.interface.python.shapes import AnyFrame, BatchesOf, NamedColumns, SeriesOf
+from rowmill.runs.fresh import set_aside
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
 
@@ -68,6 +70,7 @@ def run(
     limit: int | None = None,
     sample: int | None = None,
     retry_failed: bool = False,
+    fresh: bool = False,
     salvage: bool = False,
     progress: bool | None = None,
 ) -> Report:
@@ -76,23 +79,30 @@ def run(
     `config` is the path of a config.toml, or the same as nested dicts; `overrides` are keys that win over it, as
     {"workers.count": 4}. `schema`: what task.schema would be, or a pydantic model. `limit` or `sample`: a trial of the
     first, or of random rows, in an output of its own, which the report names. `retry_failed`: ask again for the failed
-    rows of a finished run. `progress`: None shows it where stderr is a terminal and in a notebook, True anywhere, False
-    nowhere.
+    rows of a finished run, or trial. `fresh`: start from the beginning, and keep the run that is there aside, as
+    `out.old.jsonl` with its run directory. `progress`: None shows it where stderr is a terminal and in a notebook, True
+    anywhere, False nowhere.
 
     A run that had finished before is reported again, and nothing is asked for. Raises a `RowmillError` for what stops
     the run (a wrong key, no credit, a full disk), `KeyboardInterrupt` where it was interrupted.
     """
     changes = {**(overrides or {}), **({} if schema is None else {"task.schema": schema})}
+    trial = asked_config.is_trial("rowmill.run", limit, sample)
+    if fresh and (trial or retry_failed):
+        raise ConfigError("rowmill.run: fresh is of a whole run, from its beginning; leave out what else there is")
     read = asked_config.read(config, changes)
-    if limit is not None and sample is not None:
-        raise ConfigError("rowmill.run: a trial is of the first rows (limit) or of random ones (sample), not both")
-    if retry_failed and (limit is not None or sample is not None):
-        raise ConfigError("rowmill.run: retry_failed is of the whole run; leave out limit and sample")
     with shown(progress) as display:
-        if limit is not None or sample is not None:
-            _, report, session = run_trial(read, os.environ, display, limit=limit, sample=sample, salvage=salvage)
+        if trial:
+            _, report, session = run_trial(
+                read, os.environ, display, limit=limit, sample=sample, salvage=salvage, retry=retry_failed
+            )
         else:
-            report, session = run_config(read, os.environ, display, retry=retry_failed, salvage=salvage)
+            if fresh and (aside := set_aside(read, os.environ)) is not None:
+                display.log(f"the run before is kept aside: {aside.run_dir}")
+            try:
+                report, session = run_config(read, os.environ, display, retry=retry_failed, salvage=salvage)
+            except AnotherRun as error:
+                raise AnotherRun(f"{error}; to start anew, with what there is kept aside: fresh=True") from None
     raise_for_end(report, session)
     return Report.of(report)
 
@@ -105,6 +115,7 @@ async def arun(
     limit: int | None = None,
     sample: int | None = None,
     retry_failed: bool = False,
+    fresh: bool = False,
     salvage: bool = False,
     progress: bool | None = None,
 ) -> Report:
@@ -116,7 +127,7 @@ async def arun(
     return await awaited.in_thread(
         partial(
             run, config, overrides, schema=schema, limit=limit, sample=sample, retry_failed=retry_failed,
-            salvage=salvage, progress=progress,
+            fresh=fresh, salvage=salvage, progress=progress,
         )
     )  # fmt: skip
 
@@ -166,7 +177,8 @@ def map(rows: Any, *, schema: Any = None, **options: Unpack[MapOptions]) -> Any:
     and in a notebook, True anywhere, False nowhere.
 
     `run_dir`: a directory where the run is kept. The same call again goes on there and asks for nothing twice; with
-    `retry_failed` it asks again for the rows that failed. Without it the run is kept only where it was stopped, and the
+    `retry_failed` it asks again for the rows that failed, with `fresh` for all: what there is is kept aside then, as
+    `kept.old`. Without it the run is kept only where it was stopped, and the
     error says where.
 
     What it cost: `report` of the list, `rowmill.report_of(...)` of any result; of pandas and polars also

@@ -13,7 +13,7 @@ import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.config.sections import ModelSchema
-from rowmill.core.errors import ConfigError, InputError, RowmillError, RunDirectoryError
+from rowmill.core.errors import AnotherRun, ConfigError, InputError, RowmillError, RunDirectoryError
 from rowmill.core.interrupts import of_this_thread
 from rowmill.core.reports import RunReport
 from rowmill.core.rows import Column
@@ -26,13 +26,14 @@ from rowmill.interface.python.row_costs import RowCosts
 from rowmill.interface.python.row_lines import lines
 from rowmill.interface.python.running import raise_for_end, shown
 from rowmill.interface.ui.screen import ProgressDisplay
+from rowmill.runs.fresh import set_aside
 from rowmill.runs.session import run as run_config
 from rowmill.tasks import models
 from rowmill.tasks import schema as schemas
 from rowmill.tasks.factory import open_task
 from rowmill.tasks.readers import choices_asked
 
-_OF_CONFIG = re.compile(r"checkpoint\.dir( and output\.path)?")
+_OF_CONFIG = re.compile(r"checkpoint\.dir( and output\.path)?|by rowmill run$")
 _SEED = 0  # the same rows are the same sample: the same call again goes on with them
 
 AsyncRows = Callable[[Any, int | None], Iterator[Any]]
@@ -51,7 +52,7 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
         table = frames.source(rows)
         table = None if table is None else chosen.of_table(table)
     given: frames.Rows | None = dataset or table
-    prefix, include = options.get("prefix", ""), tuple(options.get("include") or ())
+    prefix, include = options.get("prefix") or "", tuple(options.get("include") or ())
     with map_place(chosen.directory(options.get("run_dir"))) as place:
         config = asked_config.of_map(options, schema, place, file)
         task = schemas.resolved(config.task)
@@ -70,8 +71,10 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
                 each: Iterable[Any] = given.rows(wanted)
             else:
                 each = chosen.of_rows(go_through(rows, chosen.limit) if awaited.is_async(rows) else rows)
+            _set_aside(config, place, options)
             there = place.write(lines(_interrupted(each), wanted)) > 0
         else:
+            _set_aside(config, place, options)
             place.make()
             there = True
         report = _ask(config, place, options, chosen if file is not None else _Chosen()) if there else None
@@ -86,6 +89,12 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
     if table is None:
         return ResultList(chosen.numbered(answered), report)
     return with_report(table.joined(columns(answered)), report)
+
+
+def _set_aside(config: Config, place: MapPlace, options: Mapping[str, Any]) -> None:
+    """Move what is there aside, as `kept.old`, where a new run is wanted."""
+    if options.get("fresh"):
+        set_aside(config, os.environ, place.path)
 
 
 def _instances(schema: Any, given: Any, *, several: bool) -> Instances | None:
@@ -140,13 +149,21 @@ def _run(
         )  # fmt: skip
     except RowmillError as error:
         place.holds_answers = False  # raised only before the start
-        if isinstance(error, RunDirectoryError):  # told in the words of a configuration
-            raise RunDirectoryError(_OF_CONFIG.sub("run_dir", str(error))) from None
-        raise
+        raise _in_words_of_python(error, place) from None
     place.holds_answers = not report.finished and report.totals.rows > 0
     again = "the same call" if place.kept else f"the same call with run_dir={str(place.path)!r}"
     raise_for_end(report, session, again if place.holds_answers or place.kept else "the same call")
     return report
+
+
+def _in_words_of_python(error: RowmillError, place: MapPlace) -> RowmillError:
+    """Return the error, which is told in the words of a configuration, with what the call was given."""
+    said = str(error).replace(str(place.rows), "rowmill.map")  # a file that nobody knows of
+    said = said.replace("set input.path to the file", "pass the path of the file")
+    if isinstance(error, RunDirectoryError):
+        said = _OF_CONFIG.sub(lambda found: "without retry_failed" if found[0].startswith("by") else "run_dir", said)
+    error.args = (f"{said}, or fresh=True to keep what is there aside" if isinstance(error, AnotherRun) else said,)
+    return error
 
 
 def _with_refused(report: Report, rows: int) -> Report:
@@ -184,20 +201,23 @@ class _Chosen:
     def of(cls, options: Mapping[str, Any]) -> "_Chosen":
         """Read the options. Raises `ConfigError` where they are no numbers of rows."""
         limit, sample = options.get("limit"), options.get("sample")
-        for name, value in (("limit", limit), ("sample", sample)):
-            if value is not None and (type(value) is not int or value < 1):
-                raise ConfigError(f"rowmill.map: {name}: must be a number of rows, 1 or more, not {value!r}")
-        if limit is not None and sample is not None:
-            raise ConfigError("rowmill.map: limit asks the first rows and sample random ones; leave out one of them")
+        asked_config.is_trial("rowmill.map", limit, sample)
+        for name, kinds, what in (("run_dir", str | os.PathLike, "a path"), ("prefix", str, "a text")):
+            if (value := options.get(name)) is not None and not isinstance(value, kinds):
+                raise ConfigError(f"rowmill.map: {name}: must be {what}, not {value!r:.40}")
         if options.get("retry_failed") and options.get("run_dir") is None:
             raise ConfigError("rowmill.map: retry_failed: name the run_dir in which the failed rows are")
+        if options.get("fresh") and options.get("run_dir") is None:
+            raise ConfigError("rowmill.map: fresh: name the run_dir in which a new run is to begin")
+        if options.get("fresh") and options.get("retry_failed"):
+            raise ConfigError("rowmill.map: fresh begins anew, and retry_failed goes on; leave out one of them")
         return cls(limit, sample)
 
     def directory(self, run_dir: str | os.PathLike[str] | None) -> Path | None:
         """Return where a run of these rows is kept: beside that of all rows, so that both may be there."""
         if run_dir is None:
             return None
-        path = Path(run_dir)
+        path = Path(run_dir).expanduser()
         if self.limit is not None:
             return path.with_name(f"{path.name}-limit-{self.limit}")
         return path if self.sample is None else path.with_name(f"{path.name}-sample-{self.sample}")

@@ -152,6 +152,7 @@ class CallOptions(TypedDict, total=False):
     images_dir: str | os.PathLike[str]
     run_dir: str | os.PathLike[str] | None
     retry_failed: bool
+    fresh: bool
     limit: int | None
     sample: int | None
     prefix: str

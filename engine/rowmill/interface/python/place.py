@@ -50,6 +50,8 @@ class MapPlace:
     def make(self) -> None:
         """Make the directory. Raises `RunDirectoryError` where something else lies here."""
         # The run's directory is made first: rows without one are not ours to write over.
+        if self.path.exists() and not self.path.is_dir():
+            raise RunDirectoryError(f"{self.path} is no directory; name another run_dir")
         if not self.run.is_dir() and self.path.is_dir() and any(self.path.iterdir()):
             raise RunDirectoryError(f"{self.path} is no run_dir of rowmill.map, and not empty; name another run_dir")
         with durable.machine_errors(f"make {self.path}"):
@@ -63,7 +65,8 @@ class MapPlace:
                 if was != line:
                     what = "is missing" if line is None else "is new" if was is None else "is another"
                     raise RunDirectoryError(
-                        f"{self.path} is the run of other rows: row {count} {what}. Name another run_dir for these"
+                        f"{self.path} is the run of other rows: row {count} {what}. Name another run_dir for these, or "
+                        "fresh=True to keep what is there aside"
                     )
                 count += 1
         return count

@@ -30,6 +30,8 @@ def raise_for_end(report: RunReport, session: SessionReport | None, again: str =
     if report.finished or session is None:
         return
     kept = f"{report.totals.rows:,} rows are done and kept; {again} goes on from there"
+    if not report.totals.rows:
+        kept = f"no row is done yet; {again} begins with the first"
     if session.exit_code == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt(kept)
     error = _ENDS.get(session.exit_code, RowmillError)(f"{session.stopped_by}; {kept}")
