@@ -3,6 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Left(NamedTuple):
+    """What a call leaves behind that is of no use once somebody has its result."""
+
+    remove: Callable[[], None]
+    where: str  # the answers are, in words, while it is there
 
 
 class Interrupts:
@@ -13,6 +21,7 @@ class Interrupts:
         # Guarded by it:
         self._note: Callable[[], None] | None = None
         self.sent = 0
+        self.left: Left | None = None  # by the thread; read once it has ended
 
     def send(self) -> None:
         """Interrupt once more. Called from any thread; before the run has begun it is told as soon as it has."""

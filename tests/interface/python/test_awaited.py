@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from rowmill.core.errors import InputError, ProviderError
-from rowmill.core.interrupts import of_this_thread
+from rowmill.core.interrupts import Left, of_this_thread
 from rowmill.interface.python import awaited
 
 MARK: contextvars.ContextVar[str] = contextvars.ContextVar("MARK", default="none")
@@ -101,6 +101,36 @@ def test_a_second_cancel_is_a_second_interrupt() -> None:
         assert work.heard == 2
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_is_left_stays_where_the_cancel_comes_when_all_is_done(cancelled: bool) -> None:
+    """Between the end of the work and the loop's next turn, in which its result would have been taken."""
+    ended, removed = threading.Event(), threading.Event()
+
+    def work() -> str:
+        interrupts = of_this_thread()
+        assert interrupts is not None
+        interrupts.left = Left(removed.set, "all rows are in the place")
+        ended.set()
+        return "the result"
+
+    async def main() -> None:
+        task = asyncio.create_task(awaited.in_thread(work))
+        await asyncio.sleep(0)  # it starts the thread
+        assert ended.wait(30)  # the loop stands meanwhile
+        if not cancelled:
+            assert await task == "the result"
+            return
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError, match="all rows are in the place"):
+            await task
+
+    before = set(threading.enumerate())
+    asyncio.run(main())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+    assert removed.is_set() != cancelled
 
 
 def test_a_timeout_is_a_timeout_and_siblings_of_a_group_come_home() -> None:

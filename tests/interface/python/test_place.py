@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rowmill.core.errors import RunDirectoryError
+from rowmill.core.interrupts import Interrupts, interrupted_by
 from rowmill.interface.python.place import MapPlace, map_place
 
 ROWS = [b'{"text":"a"}\n', b'{"text":"b"}\n']
@@ -80,6 +81,23 @@ def test_a_place_that_nobody_named_is_kept_only_for_its_answers(
     place = broken_off()
     assert place.rows.exists() == worth
     assert not place.kept
+
+
+def test_a_place_whose_result_is_awaited_is_removed_once_somebody_has_it() -> None:
+    interrupts = Interrupts()
+    with interrupted_by(interrupts), map_place(None) as place:
+        place.write(ROWS)
+    assert interrupts.left is not None
+    assert str(place.path) in interrupts.left.where
+    assert place.rows.exists()
+    interrupts.left.remove()
+    assert not place.path.exists()
+
+
+def test_a_file_is_no_place(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    with pytest.raises(RunDirectoryError, match="kept is no directory; name another run_dir"):
+        MapPlace(tmp_path / "kept", kept=True).write(ROWS)
 
 
 def test_a_named_place_is_kept(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_Ended] = loop.create_future()
     interrupts = Interrupts()
+    taken, over = threading.Event(), threading.Event()  # somebody has the result; whether or not, all is over
 
     def settle(ended: _Ended) -> None:
         if not done.done():
@@ -45,8 +46,14 @@ async def in_thread(work: Callable[[], T]) -> T:
                 ended = _Ended(work(), None)
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             ended = _Ended(None, error)
-        with suppress(RuntimeError):  # a loop that was closed meanwhile
+        try:
             loop.call_soon_threadsafe(settle, ended)
+        except RuntimeError:  # a loop that was closed meanwhile: nobody is given the answers, and they stay
+            return
+        if interrupts.left is not None:
+            over.wait()
+            if taken.is_set():
+                interrupts.left.remove()
 
     context = contextvars.copy_context()
     # A daemon: a program that ends is not held up. The workers drain when the supervisor is gone.
@@ -56,6 +63,7 @@ async def in_thread(work: Callable[[], T]) -> T:
             # A notebook's kernel cancels an interrupted cell by what its loop is to do next, without waking it.
             await asyncio.wait([done], timeout=_AWAKE_S)
         ended = done.result()
+        taken.set()
     except asyncio.CancelledError:
         interrupts.send()
         while not done.done():
@@ -64,7 +72,10 @@ async def in_thread(work: Callable[[], T]) -> T:
             except asyncio.CancelledError:
                 interrupts.send()
         why = done.result().error
-        raise asyncio.CancelledError("the rows were all done" if why is None else str(why)) from None
+        kept = "the rows were all done" if interrupts.left is None else interrupts.left.where
+        raise asyncio.CancelledError(kept if why is None else str(why)) from None
+    finally:
+        over.set()
     if isinstance(ended.error, KeyboardInterrupt):
         raise asyncio.CancelledError(str(ended.error))
     if ended.error is not None:

@@ -186,7 +186,7 @@ def _keep_if_interrupted(place: MapPlace) -> None:
     interrupts = of_this_thread()
     if interrupts is not None and interrupts.sent and not place.kept:
         place.holds_answers = True
-        raise KeyboardInterrupt(f"all rows are done and kept; the same call with run_dir={str(place.path)!r} has them")
+        raise KeyboardInterrupt(place.all_kept)
 
 
 class _Chosen:

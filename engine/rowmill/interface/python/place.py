@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import msgspec
 
 from rowmill.core import private_files
 from rowmill.core.errors import RunDirectoryError
+from rowmill.core.interrupts import Left, of_this_thread
 from rowmill.interface.python.answers import Result
 from rowmill.store import durable
 from rowmill.store.run_directory import RunDirectory
@@ -28,6 +30,11 @@ class MapPlace:
         self.rows = path / "rows.jsonl"
         self.results = path / "results.jsonl"
         self.run = path / "run"
+
+    @property
+    def all_kept(self) -> str:
+        """Say where all answers are that nobody was given."""
+        return f"all rows are done and kept; the same call with run_dir={str(self.path)!r} has them"
 
     def write(self, lines: Iterable[bytes]) -> int:
         """Write the rows, or compare them with those that the run here began with; return how many they are.
@@ -111,8 +118,15 @@ def map_place(run_dir: Path | None) -> Iterator[MapPlace]:
         yield MapPlace(run_dir, kept=True)
         return
     place = MapPlace(Path(tempfile.mkdtemp(prefix="rowmill-")), kept=False)
+    remove = partial(shutil.rmtree, place.path, ignore_errors=True)
     try:
         yield place
-    finally:
+    except BaseException:
         if not place.holds_answers:
-            shutil.rmtree(place.path, ignore_errors=True)
+            remove()
+        raise
+    interrupts = of_this_thread()
+    if interrupts is None:
+        remove()
+    else:  # what awaits this may be cancelled even now
+        interrupts.left = Left(remove, place.all_kept)
