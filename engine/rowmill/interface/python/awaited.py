@@ -34,7 +34,6 @@ async def in_thread(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_Ended] = loop.create_future()
     interrupts = Interrupts()
-    taken, over = threading.Event(), threading.Event()  # somebody has the result; whether or not, all is over
 
     def settle(ended: _Ended) -> None:
         if not done.done():
@@ -46,14 +45,8 @@ async def in_thread(work: Callable[[], T]) -> T:
                 ended = _Ended(work(), None)
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             ended = _Ended(None, error)
-        try:
+        with suppress(RuntimeError):  # a loop that was closed meanwhile: nobody is given the answers, and they stay
             loop.call_soon_threadsafe(settle, ended)
-        except RuntimeError:  # a loop that was closed meanwhile: nobody is given the answers, and they stay
-            return
-        if interrupts.left is not None:
-            over.wait()
-            if taken.is_set():
-                interrupts.left.remove()
 
     context = contextvars.copy_context()
     # A daemon: a program that ends is not held up. The workers drain when the supervisor is gone.
@@ -63,7 +56,6 @@ async def in_thread(work: Callable[[], T]) -> T:
             # A notebook's kernel cancels an interrupted cell by what its loop is to do next, without waking it.
             await asyncio.wait([done], timeout=_AWAKE_S)
         ended = done.result()
-        taken.set()
     except asyncio.CancelledError:
         interrupts.send()
         while not done.done():
@@ -74,8 +66,9 @@ async def in_thread(work: Callable[[], T]) -> T:
         why = done.result().error
         kept = "the rows were all done" if interrupts.left is None else interrupts.left.where
         raise asyncio.CancelledError(kept if why is None else str(why)) from None
-    finally:
-        over.set()
+    if interrupts.left is not None:
+        # No daemon: a program that ends now waits for it.
+        threading.Thread(target=interrupts.left.remove, name="rowmill-remove").start()
     if isinstance(ended.error, KeyboardInterrupt):
         raise asyncio.CancelledError(str(ended.error))
     if ended.error is not None:
