@@ -131,6 +131,7 @@ CLOSED: dict[str, Ability] = {
         ("os._exit", "os.abort", "os.kill", "os.killpg", "signal.raise_signal"),
         {
             "ipc.processes",  # a worker's end: threads of the HTTP client may still run
+            "interface.cli.streams",  # the end of a command that has sent requests itself: they would abort it
             "cluster.agent",  # an actor that nobody has called for so long that it is nobody's
         },
     ),

@@ -165,7 +165,9 @@ def test_a_job_into_a_file_a_trial_of_it_and_the_configuration_that_it_is(
 
     into = [*flags(asked), "-o", "out.csv"]
     trial = ran(*MAP, "in.jsonl", *into, "--limit", "2", "-q")
-    assert (trial.stdout, trial.stderr) == ("", "trial: the results are in out.trial.csv; out.csv is not touched\n")
+    assert (trial.stdout, trial.stderr) == ("", "")
+    trial = ran(*MAP, "in.jsonl", *into, "--limit", "2")
+    assert trial.stderr == "trial: asked before: the results are in out.trial.csv; out.csv is not touched\n"
     assert len((place.folder / "out.trial.csv").read_text().splitlines()) == 3
 
     whole = ran(*MAP, "in.jsonl", *into, "--save", "job.toml", code=1)
@@ -193,6 +195,8 @@ def test_a_job_into_a_file_a_trial_of_it_and_the_configuration_that_it_is(
     failing[0] = False
     retried = ran(*MAP, "lines.txt", *flags(asked), "--retry")
     assert len(asked.arrivals) == sent + 1
+    unseen = ran("bash", "-c", 'exec "$@" >&-', "-", *MAP, "lines.txt", *flags(asked), code=2)
+    assert unseen.stderr == "rowmill: there is no stdout to write results to; name a file by -o\n"
     piped = ran("bash", "-c", shell, "-", "-", *MAP, *flags(asked))
     assert piped.stdout == retried.stdout
     assert kept(environ) == []

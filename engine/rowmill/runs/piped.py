@@ -12,7 +12,9 @@ import difflib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
@@ -23,17 +25,20 @@ from rowmill.core import config as configuration
 from rowmill.core import private_files
 from rowmill.core.config import Config
 from rowmill.core.config.sections import InputConfig
-from rowmill.core.errors import InputError
+from rowmill.core.errors import InputError, MachineError
 from rowmill.files import remote
 from rowmill.files.input import delimited, inputs
-from rowmill.files.input.formats import named, recognized
+from rowmill.files.input.encodings import as_utf8, is_utf8
+from rowmill.files.input.formats import BOM, named, recognized, refuse_foreign
 from rowmill.files.input.jsonl import LineSplitter
 from rowmill.files.input.streams import head_of, open_stream
 from rowmill.store import durable
+from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import schema as schemas
 from rowmill.tasks.factory import open_task
 
 TEXT = "text"  # the column of rows that are lines of text; as a format, what such rows are called
+_KEPT_S = 30 * 86_400.0  # a job that is not done, since it was last at work
 _BLOCK = 1 << 18  # bytes that are read at a time
 _LINES = (".txt", ".text", ".lst", ".list")  # names of files that are lines of text
 
@@ -54,8 +59,7 @@ class PipedJob:
 
     def begin(self) -> None:
         """Make the directory. Raises `MachineError`."""
-        with durable.machine_errors(f"keep what goes through a pipe in {self.path}, which cache.dir names,"):
-            private_files.make_directory(self.path, private_files.PRIVATE)
+        _make(self.path)
 
     def remove(self) -> None:
         """Remove all of it."""
@@ -87,17 +91,53 @@ class Spooled:
             self.path.unlink(missing_ok=True)
 
 
+def prune(base: Path, *, now: float | None = None) -> list[Path]:
+    """Remove what nobody has come back for, for a month; return what it was. What is at work stays, and what cannot go.
+
+    now: Unix time, of the same clock as the files' times of change.
+    """
+    before = (time.time() if now is None else now) - _KEPT_S
+    gone = []
+    with suppress(OSError):
+        for each in sorted(base.iterdir()):
+            with suppress(OSError):
+                if each.is_symlink() or _last_change(each) > before:
+                    continue
+                if each.is_file():
+                    each.unlink()
+                elif RunDirectory(each / "run").holder() is None:
+                    shutil.rmtree(each)
+                gone.append(each)
+    return gone
+
+
+def _last_change(path: Path) -> float:
+    """Return when a job was at work for the last time: its run writes files beside each other in its directory."""
+    return max(each.lstat().st_mtime for each in (path, path / "run", path / "run" / "run.log") if each.exists())
+
+
 def base_of(config: Config) -> Path:
     """Return the directory in which what goes through pipes is kept."""
     return Path(config.cache.dir).expanduser() / "pipes"
+
+
+def _make(path: Path) -> None:
+    """Make a directory. Raises `MachineError`: a job of cron or of a container may have no home to write to."""
+    try:
+        private_files.make_directory(path, private_files.PRIVATE)
+    except OSError as error:
+        raise MachineError(
+            f"what goes through pipes cannot be kept in {path}: {error.strerror}; name another place by "
+            "--set cache.dir=DIRECTORY"
+        ) from None
 
 
 def spooled(blocks: Iterator[bytes], base: Path) -> Spooled:
     """Write blocks down, all of them. Raises `MachineError`."""
     digest = blake2b(digest_size=16)
     size = 0
-    with durable.machine_errors(f"write the rows of the pipe below {base}, which cache.dir names,"):
-        private_files.make_directory(base, private_files.PRIVATE)
+    _make(base)
+    with durable.machine_errors(f"write the rows of the pipe below {base}"):
         fd, name = tempfile.mkstemp(prefix=".rows-", dir=base)
         try:
             with os.fdopen(fd, "wb") as file:
@@ -134,6 +174,11 @@ def format_of_rows(path: Path, config: Config, shown: str) -> str:
     shown: what the rows are called in messages. Raises `InputError` where they lack a column that is asked for.
     """
     head = head_of(str(path)).data
+    codec = config.input.codec
+    if recognized(head) is None:
+        _refuse_foreign(shown, head, codec)
+    if not is_utf8(codec):
+        head = head.decode(codec, "ignore").encode(errors="ignore")
     if not head.strip() or recognized(head) is not None:
         return "auto" if head.strip() else TEXT
     asked = open_task(config.task, config.input).columns
@@ -147,7 +192,14 @@ def format_of_rows(path: Path, config: Config, shown: str) -> str:
     lacking = next(name for name in asked if name not in names)
     nearest = difflib.get_close_matches(lacking, names, n=1)
     hint = f"did you mean {{{nearest[0]}}}?" if nearest else "lines of text have the one column {text}"
-    raise InputError(f"{shown}: no column {lacking!r}; its first line is {', '.join(names) or 'empty'}; {hint}")
+    first = f"is {', '.join(names)}" if names else "names none"
+    raise InputError(f"{shown}: no column {lacking!r}; its first line {first}; {hint}")
+
+
+def _refuse_foreign(shown: str, head: bytes, codec: str) -> None:
+    """Raise `InputError` where the first bytes are no text, or one of another encoding. Lines may be pieces of XML."""
+    if not head.removeprefix(BOM).lstrip().startswith(b"<"):
+        refuse_foreign(shown, head, "csv", codec)
 
 
 def _first_names(path: Path, config: InputConfig) -> list[str]:
@@ -161,14 +213,20 @@ def _first_names(path: Path, config: InputConfig) -> list[str]:
 
 
 def text_rows(path: Path, codec: str, shown: str) -> Iterator[bytes]:
-    """Yield each line of a text as a row of JSON; a blank one stays blank, and is a failed row that costs nothing.
+    """Return each line of a text as a row of JSON; a blank one stays blank, and is a failed row that costs nothing.
 
-    Raises `InputError` where it is not of that encoding.
+    Raises `InputError` where it is not of that encoding: at once where the first bytes tell it, else as it is read.
     """
+    _refuse_foreign(shown, head_of(str(path)).data, codec)
+    return _rows_of(path, codec, shown)
+
+
+def _rows_of(path: Path, codec: str, shown: str) -> Iterator[bytes]:
     number = 0
     splitter = LineSplitter()
     with open_stream(str(path)) as stream:
-        for block in blocks_of(stream):
+        blocks = blocks_of(stream)
+        for block in blocks if is_utf8(codec) else as_utf8(blocks, shown, codec):
             lines = splitter.take(block)
             yield b"".join(_row(line, number + place, codec, shown) for place, line in enumerate(lines, 1))
             number += len(lines)
@@ -179,7 +237,7 @@ def _row(line: bytes, number: int, codec: str, shown: str) -> bytes:
     if line.startswith(b"\0"):  # too long: the line itself says so
         return line + b"\n"
     try:
-        text = line.decode(codec).removesuffix("\r")
+        text = line.decode().removesuffix("\r")
     except UnicodeDecodeError:
         raise InputError(
             f"{shown}: line {number} is not {codec} text; set input.encoding, as in --set input.encoding=cp1252"

@@ -21,6 +21,7 @@ from rowmill.core.errors import AnotherRun, ConfigError, InputError, RunDirector
 from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Column, InputFile, Layout, Shard
 from rowmill.files.input import jsonl
+from rowmill.files.input.discovery import takes_in
 from rowmill.files.input.inputs import Input
 from rowmill.files.input.streams import shown
 from rowmill.files.output import format_of
@@ -185,6 +186,12 @@ def check_places(config: Config) -> None:
                 raise InputError(f"{key}: the directory {path.parent} does not exist; make it, or choose another path")
         except OSError as error:  # a name too long, a directory that must not be entered
             raise InputError(f"{key}: {path} cannot be written: {error.strerror}; choose another path") from None
+        made = path / "part.parquet" if config.output.path.endswith("/") and key == "output.path" else path
+        if takes_in(config.input.path, made):  # the next run would ask about the answers of this one
+            raise InputError(
+                f"{key}: {path} would itself be a file of the input, {config.input.path}; "
+                "choose another name or directory"
+            )
         if not os.access(path.parent, os.W_OK):
             raise InputError(f"{key}: the directory {path.parent} cannot be written to; choose another path")
 

@@ -13,6 +13,7 @@ import pytest
 from rowmill.core.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig, fingerprint, load, parse
 from rowmill.core.config.credentials import api_key, extra_headers, secrets
 from rowmill.core.config.reading import SECTIONS
+from rowmill.core.config.reading import override as overridden
 from rowmill.core.errors import ConfigError, ExitCode
 
 MINIMAL: dict[str, Any] = {
@@ -748,6 +749,14 @@ def test_set_keeps_the_keys_beside_it(tmp_path: Path) -> None:
 def test_the_last_set_wins_and_sets_can_complete_a_file(tmp_path: Path) -> None:
     overrides = ["input.path=i", "task.model=a", "task.model=b", "task.prompt=p", "output.path=o"]
     assert load(written(tmp_path, ""), overrides).task.model == "b"
+
+
+def test_the_only_provider_may_be_called_by_its_name() -> None:
+    document = tree(provider=[{"name": "local", "base_url": "http://127.0.0.1:9/v1"}])
+    overridden(document, "provider.local.weight=2")
+    overridden(document, "provider.headers.local=2")
+    assert document["provider"][0]["weight"] == 2
+    assert document["provider"][0]["headers"] == {"local": 2}
 
 
 @pytest.mark.parametrize("override", ["workers", "workers.count", "count=4", ".count=4", "workers.=4", "=4", ""])

@@ -10,7 +10,7 @@ import pytest
 
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import InputError
-from rowmill.files.input.discovery import FEW, find_files
+from rowmill.files.input.discovery import FEW, find_files, takes_in
 
 JSONL, CSV = b'{"a":"1"}\n', b"a,b\n1,2\n"
 
@@ -176,3 +176,32 @@ def test_of_very_many_files_those_with_telling_names_are_not_opened(tmp_path: Pa
     for number in range(FEW + 1):
         (tmp_path / f"{number:04}.jsonl").symlink_to("/proc/self/mem")  # the first byte cannot be read
     assert len(found(tmp_path)) == FEW + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "taken"),
+    [
+        ("*.jsonl", "out.jsonl", True),
+        ("*.jsonl", "out.csv", False),
+        ("*.jsonl", ".out.jsonl", False),  # none of the input's files is hidden
+        ("*.jsonl", "sub/out.jsonl", False),
+        ("**/*.jsonl", "sub/deep/out.jsonl", True),
+        ("**/*.jsonl", "out.jsonl", True),
+        ("sub/*.jsonl", "sub/../sub/out.jsonl", True),
+        ("sub", "sub/out.jsonl", True),
+        ("sub", "sub/out.txt", False),
+        ("sub", "out.jsonl", False),
+        ("link", "sub/out.jsonl", True),
+        ("in.jsonl", "out.jsonl", False),
+        ("s3://bucket/*.jsonl", "out.jsonl", False),
+    ],
+)
+def test_an_output_that_would_be_a_file_of_the_input_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, other: str, *, taken: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("sub")
+    make(tmp_path, in__jsonl=JSONL)
+    assert takes_in(path, Path(other)) == taken
+    assert takes_in(path, tmp_path / other) == taken

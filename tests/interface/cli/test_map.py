@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import time
 import tomllib
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "rows.csv").write_text("title,price\nkettle,3\n")
+    (tmp_path / "rows.jsonl").write_text('{"title": "kettle"}\n')
+    (tmp_path / "latin.txt").write_bytes("é {title}".encode("latin-1"))
+    (tmp_path / "wide.txt").write_text("é\n", encoding="utf-16")
     return tmp_path
 
 
@@ -55,6 +59,16 @@ def refused(capsys: pytest.CaptureFixture[str], line: str) -> str:
         ("map - -p {title} -m m -o out.csv --save c.toml", "--save: rows from a pipe are none"),
         ("map rows.txt -p {text} -m m -o out.csv --save c.toml", "--save: lines of text are none"),
         ("map rows.csv -p {title} -m m -o rows.csv", "rows.csv"),
+        (f"map rows.csv -p @gone.txt {OF_ROWS}", "-p @gone.txt: No such file or directory; name a file with the text"),
+        (f"map rows.csv -p @latin.txt {OF_ROWS}", "-p @latin.txt: is no UTF-8 text"),
+        (
+            f"map rows.csv -p {{title}} {OF_ROWS} --include inputs",
+            "--include (output.include)[0]: 'inputs' is none",
+        ),
+        ("map gone.csv -p {title} -m m", "rowmill: gone.csv: no such file; set ROWS to the file"),
+        ("map rows.csv -p {title} -m m -o out.txt", "or set --to"),
+        (f"map '*.jsonl' -p {{title}} {OF_ROWS}", "out.jsonl would itself be a file of the input, *.jsonl; "),
+        ("map wide.txt -p {text} -m m", 'wide.txt: is UTF-16; set input.encoding = "utf-16"'),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_words_of_the_flags(
@@ -117,8 +131,12 @@ def test_what_is_saved_is_the_configuration_of_the_flags(capsys: pytest.CaptureF
     assert "config.toml exists and says something else" in refused(capsys, shlex.join([*words, "--from", "csv"]))
 
 
-def asking(prompt: str, **keys: object) -> Config:
-    tree = {"input": {"path": "x"}, "task": {"model": "m", "prompt": prompt, **keys}, "output": {"path": "y.jsonl"}}
+def asking(prompt: str, encoding: str = "auto", **keys: object) -> Config:
+    tree = {
+        "input": {"path": "x", "encoding": encoding},
+        "task": {"model": "m", "prompt": prompt, **keys},
+        "output": {"path": "y.jsonl"},
+    }
     return configuration.parse(tree, "test")
 
 
@@ -203,3 +221,30 @@ def test_another_question_into_the_same_file_is_told_with_the_whole_command(
     assert (ended.value.code, err.count("\n")) == (ExitCode.RUN_DIRECTORY, 1)
     assert 'task.prompt: "Say {title}" -> "It\'s {title}"' in err
     assert err.endswith(f"with what there is kept aside: rowmill {shlex.join(words)} --fresh\n")
+
+
+def test_lines_are_read_once_by_their_encoding(folder: Path) -> None:
+    for name in ("cp1252", "utf-16", "utf-8"):
+        (folder / "lines").write_bytes("café\n\nthé\r\n".encode(name))
+        rows = b"".join(piped.text_rows(folder / "lines", name, "stdin"))
+        assert rows == '{"text":"café"}\n\n{"text":"thé"}\n'.encode()
+    (folder / "lines").write_text('{"a": 1}\n', encoding="utf-16")
+    config = asking("{a}", encoding="utf-16")
+    assert piped.format_of_rows(folder / "lines", config, "stdin") == "auto"
+    with pytest.raises(InputError, match="stdin: is UTF-16"):
+        piped.format_of_rows(folder / "lines", asking("{a}"), "stdin")
+
+
+def test_what_nobody_comes_back_for_is_removed_after_a_month(folder: Path) -> None:
+    base = folder / "pipes"
+    for name in ("old", "new", "busy"):
+        (base / name / "run").mkdir(parents=True)
+    (base / ".rows-left").write_text("of a process that was killed")
+    (base / "elsewhere").symlink_to(folder)
+    month_ago = time.time() - 31 * 86_400
+    for name in ("old/run", "old", "busy/run", "busy", ".rows-left"):
+        os.utime(base / name, (month_ago, month_ago))
+    (base / "busy" / "run" / "run.log").write_text("at work\n")
+    assert piped.prune(base) == [base / ".rows-left", base / "old"]
+    assert sorted(path.name for path in base.iterdir()) == ["busy", "elsewhere", "new"]
+    assert piped.prune(folder / "none") == []

@@ -145,15 +145,15 @@ def _parts(key: str) -> list[str]:
 
 
 def _provider_table(tree: dict[str, Any], override: str, parts: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Find the table that "provider.key", or one of several that "provider.NAME.key" means, and what is set in it."""
+    """Find the table that "provider.NAME.key", or of the only one "provider.key" means, and what is set in it."""
     tables = tree.setdefault("provider", [{}])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"--set {override}: provider must be written as a [[provider]] section")
-    if len(tables) == 1:
-        return tables[0], parts[1:]
     by_name = {_name(table): table for table in tables}
     if len(parts) > 2 and parts[1] in by_name:  # noqa: PLR2004 - provider, NAME, key
         return by_name[parts[1]], parts[2:]
+    if len(tables) == 1:
+        return tables[0], parts[1:]
     raise ConfigError(
         f"--set {override}: there is more than one [[provider]]; write it as provider.NAME.key=value, "
         f"with NAME one of {', '.join(by_name)}"

@@ -1,5 +1,6 @@
 """Which files an `input.path` stands for, in the order of their names, and of which format they are."""
 
+import fnmatch
 import glob
 import os
 from collections.abc import Iterable
@@ -72,6 +73,28 @@ def find_files(config: InputConfig, *, plain: bool = False) -> list[Found]:
     if any(each.format == "json" for each in found):
         return [each._replace(format="json") for each in found]  # what reads that reads lines too
     return found
+
+
+def takes_in(path: str, other: Path) -> bool:
+    """Tell whether an `input.path` that is a directory or a glob stands for another file too, once that is there."""
+    if remote.is_remote(path) or _is_sidecar(str(other)):
+        return False
+    given = Path(path)
+    if given.is_dir():
+        inside = os.path.realpath(other.parent) == os.path.realpath(given)
+        return inside and named(str(other))[0] is not None and datasets.find_dataset(given, None) is None
+    if given.exists() or not glob.has_magic(path):
+        return False
+    return _matches(Path(os.path.abspath(other)).parts, Path(os.path.abspath(path)).parts)  # noqa: PTH100 - links stay
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Tell whether a path's parts are those of a glob."""
+    if not pattern or not parts:
+        return not parts and all(each == "**" for each in pattern)
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _local(path: str, split: str | None) -> tuple[list[str], bool]:

@@ -198,7 +198,11 @@ def _add_map(commands: "argparse._SubParsersAction[_Command]") -> None:
     )
     add = command.add_argument
     add("-m", "--model", help="which model is asked")
-    add("-p", "--prompt", help="what is asked; {column} stands for the row's column, {text} for a line of text")
+    add(
+        "-p",
+        "--prompt",
+        help="what is asked, or @FILE; {column} stands for the row's column, {text} for a line of text",
+    )
     add("-o", "--output", metavar="FILE", help="where the results go: .jsonl, .csv, .parquet; left out, or -: stdout")
     add("--system", metavar="TEXT", help="the system message")
     add("--schema", metavar="FILE", help="JSON Schema of the replies, a file or the JSON itself")

@@ -42,6 +42,7 @@ _FLAGS = {  # keys -> what they are called here
     "provider.base_url": "--base-url",
     "budget.max_usd": "--max-usd",
 }
+_WORDS = {"output.format": "--to", "input.path": "ROWS", "input.format": "--from"}  # what advice calls them
 _SUFFIXES = {"csv": ".csv", "batch": ".jsonl"}  # of results on stdout
 
 
@@ -87,6 +88,7 @@ def _map(options: argparse.Namespace, config: Config) -> int:
         report, session, again = _to_file(options, config)
     if spooled is not None and report.finished and not report.totals.failed:
         job.remove()
+    piped.prune(piped.base_of(config))
     return shown.ended(options, _called(report, named), session, again)
 
 
@@ -105,8 +107,11 @@ def _to_file(options: argparse.Namespace, config: Config) -> tuple[RunReport, Se
             report, session = run(config, os.environ, progress, retry=options.retry)
     finally:
         progress.close()
-    if trial:
-        streams.say(f"trial: the results are in {own.output.path}; {config.output.path} is not touched")
+    if trial and not options.quiet:
+        before = "" if session else "asked before: "
+        streams.say(f"trial: {before}the results are in {own.output.path}; {config.output.path} is not touched")
+    elif trial:
+        pass
     elif session is None:
         failed = "; to ask again for the failed rows: the same command with --retry" if report.totals.failed else ""
         streams.complain(
@@ -142,6 +147,7 @@ def _to_stdout(options: argparse.Namespace, config: Config, job: piped.PipedJob,
     done = report.finished and not report.totals.failed
     if done:
         job.remove()
+    piped.prune(piped.base_of(config))
     report = msgspec.structs.replace(_called(report, named), output=_STDOUT, errors=None)
     if session is None and not options.quiet:
         streams.say(f"rowmill: asked before, and told again: {report.totals.rows:,} rows")
@@ -177,17 +183,20 @@ def _spooled(config: Config) -> piped.Spooled:
 def _as_rows(config: Config, called: str, *, text: bool) -> tuple[Config, piped.Spooled]:
     """Write the rows down as the input wants them: lines of text become rows of JSON."""
     codec, base = config.input.codec, piped.base_of(config)
+    as_text = {"format": "jsonl", "encoding": "auto"}  # what is written down is UTF-8
     if not _comes_through_a_pipe(config):
-        rows = piped.spooled(piped.text_rows(Path(config.input.path), codec, called), base)
-        return _replaced(config, input={"format": "jsonl"}), rows
+        return _replaced(config, input=as_text), piped.spooled(
+            piped.text_rows(Path(config.input.path), codec, called), base
+        )
     rows = _spooled(config)
     try:
         format_: str = piped.TEXT if text else config.input.format
         if format_ == "auto":
             format_ = piped.format_of_rows(rows.path, config, called)
         if format_ == piped.TEXT:
-            read, rows, format_ = rows, piped.spooled(piped.text_rows(rows.path, codec, called), base), "jsonl"
+            read, rows = rows, piped.spooled(piped.text_rows(rows.path, codec, called), base)
             read.drop()
+            return _replaced(config, input=as_text), rows
     except BaseException:
         rows.drop()
         raise
@@ -209,8 +218,8 @@ def _tree(options: argparse.Namespace) -> dict[str, Any]:
         "task": {
             "api": options.api,
             "model": options.model,
-            "system": options.system,
-            "prompt": options.prompt,
+            "system": _text_of("--system", options.system),
+            "prompt": _text_of("-p", options.prompt),
             "schema": schema,
         },
         "output": {"path": options.output, "format": options.output_format, "include": include or None},
@@ -227,9 +236,27 @@ def _tree(options: argparse.Namespace) -> dict[str, Any]:
     return tree
 
 
+def _text_of(flag: str, given: str | None) -> str | None:
+    """Return the text of a flag; @FILE is what the file says. Raises `ConfigError`."""
+    if given is None or not given.startswith("@"):
+        return given
+    path = Path(given[1:])
+    try:
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{flag} {given}: is no UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        if "{" in given or any(map(str.isspace, given)):
+            return given  # no name of a file, but a text that begins so
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{flag} {given}: {why}; name a file with the text, or put a space before the @") from None
+
+
 def _check(options: argparse.Namespace, config: Config) -> None:
     """Refuse what the flags cannot mean together. Raises `ConfigError`."""
     piping = config.output.path == _OUT
+    if piping and streams.is_lacking(1):
+        raise ConfigError("rowmill map: there is no stdout to write results to; name a file by -o")
     if piping and config.output.format == "parquet":
         raise ConfigError("rowmill map: Parquet cannot be written as rows come; name a file by -o")
     if piping and options.json:
@@ -300,9 +327,11 @@ def _in_words_of_flags() -> Iterator[None]:
     try:
         yield
     except RowmillError as error:
-        text = str(error)
-        if (found := re.match(r"(?:rowmill map: )?([a-z_]+\.[a-z_]+)(?=[: ])", text)) and found[1] in _FLAGS:
+        text = str(error).removeprefix("rowmill map: ")  # every complaint begins with the command's name
+        if (found := re.match(r"([a-z_]+\.[a-z_]+)(?=[:\[ ])", text)) and found[1] in _FLAGS:
             text = f"{_FLAGS[found[1]]} ({found[1]}){text[found.end() :]}"
+        for key, word in _WORDS.items():
+            text = text.replace(f"set {key}", f"set {word}")
         told = type(error)(text)
         told.exit_code = error.exit_code
         raise told from None

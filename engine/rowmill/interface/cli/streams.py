@@ -13,6 +13,8 @@ from typing import NoReturn
 from rowmill.core.errors import ExitCode
 from rowmill.core.plain_text import one_line
 
+_lacking: set[int] = set()  # descriptors that the command was started without
+
 
 def make_whole() -> None:
     """Give each stream that the command was started without a place where everything is lost.
@@ -23,6 +25,7 @@ def make_whole() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
+            _lacking.add(descriptor)
             os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
             os.set_inheritable(descriptor, True)
     if sys.stdin is None:
@@ -33,6 +36,11 @@ def make_whole() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # a program that calls `main` may have put something else there
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def is_lacking(descriptor: int) -> bool:
+    """Tell whether the command was started without this stream: nobody sees what goes there."""
+    return descriptor in _lacking
 
 
 def say(text: str) -> None:
@@ -70,8 +78,12 @@ def out(text: str | bytes) -> int:
     return ExitCode.OK
 
 
-def end(status: int) -> NoReturn:
-    """Exit. What a stream has still to say and nobody takes must not change the status."""
+def end(status: int, *, at_once: bool = False) -> NoReturn:
+    """Exit. What a stream has still to say and nobody takes must not change the status.
+
+    at_once: the process is the command's own. Where it has sent requests itself it ends without the interpreter's own
+    way out: threads of the client that still let go of objects then abort the process.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -79,6 +91,8 @@ def end(status: int) -> NoReturn:
             _leave(stream)
             if stream is sys.stdout and getattr(error, "errno", None) not in {errno.EPIPE, None}:
                 complain(f"stdout cannot be written to: {getattr(error, 'strerror', None) or error}")
+    if at_once and "pyreqwest" in sys.modules:
+        os._exit(int(status))
     sys.exit(int(status))
 
 
