@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, TypedDict, assert_type
+from typing import Annotated, Any, Literal, TypedDict, assert_type
 
 import pandas as pd
 import polars as pl
@@ -104,6 +104,12 @@ rowmill.map(
     progress=False,
 )
 rowmill.map(["a"], provider=[{"name": "a", "base_url": "http://a/v1", "model": "x"}, {"name": "b", "weight": 0}])
+
+
+# Types that are no classes are taken, and what comes back is of any type to a checker.
+assert_type(rowmill.map(["a"], schema=Literal["a", "b"], model="m"), rowmill.ResultList[Any])
+assert_type(rowmill.map(["a"], schema=Annotated[int, "of something"], model="m"), rowmill.ResultList[Any])
+print(rowmill.map(["a"], schema=Ticket | int, model="m", run_dir="kept", fresh=True).report)
 
 
 async def main() -> None:

@@ -15,7 +15,8 @@ import pydantic
 import pytest
 
 import rowmill
-from rowmill.interface.python import answer_columns, frames
+from rowmill.core.config import Config
+from rowmill.interface.python import answer_columns, frames, mapping
 from rowmill.interface.python.answers import Report, Result, ResultList, report_of, with_report
 from rowmill.interface.python.mapping import _Chosen
 from rowmill.interface.python.row_lines import lines
@@ -162,6 +163,33 @@ def test_what_is_wrong_is_told_in_the_words_of_the_call(tmp_path: Path) -> None:
         rowmill.map(tmp_path / "rows.csv", model="m", base_url="http://127.0.0.1:1/v1")
     with pytest.raises(rowmill.RunDirectoryError, match=r"could be retried: start it without retry_failed$"):
         rowmill.map(["x"], run_dir=tmp_path / "none", retry_failed=True, model="m", base_url="http://127.0.0.1:1/v1")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_answers_that_nobody_was_given_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Whatever comes between the end of the run and its result."""
+
+    def broken_off(*_: object, **__: object) -> Any:
+        raise error
+
+    def ask(config: Config, *_: object) -> Report:
+        Path(config.output.path).write_text('{"index":0,"output":"yes"}\n')
+        return report()
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(mapping, "_ask", ask)
+    assert [each.output for each in rowmill.map(["x"], model="m")] == ["yes"]
+    assert list(tmp_path.iterdir()) == [], "what was given back is not kept"
+    monkeypatch.setattr(answer_columns, "answers", broken_off)
+    monkeypatch.setattr(answer_columns, "check_names", lambda *_: None)
+    with pytest.raises(error) as raised:
+        rowmill.map(pd.DataFrame({"text": ["x"]}), model="m")
+    (kept,) = tmp_path.iterdir()
+    assert raised.value.__notes__ == [
+        f"rowmill.map: all rows are done and kept; the same call with run_dir={str(kept)!r} has them"
+    ]
 
 
 def test_a_columns_name_that_a_model_has_too_is_refused() -> None:

@@ -31,7 +31,7 @@ from rowmill.interface.python.answers import Report, Result, ResultList, RowErro
 from rowmill.interface.python.mapping import map_rows
 from rowmill.interface.python.options import MapOptions
 from rowmill.interface.python.running import raise_for_end, shown
-from rowmill.interface.python.shapes import AnyFrame, BatchesOf, NamedColumns, SeriesOf
+from rowmill.interface.python.shapes import AnyFrame, BatchesOf, NamedColumns, SeriesOf, SpecialType
 from rowmill.runs.fresh import set_aside
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
@@ -58,7 +58,7 @@ __all__ = [
 T = TypeVar("T")
 FrameT = TypeVar("FrameT", bound=AnyFrame | NamedColumns)
 NewFrameT = TypeVar("NewFrameT")
-JsonSchema = str | Mapping[str, Any] | None
+JsonSchema = str | Mapping[str, Any] | SpecialType | None
 Row = str | Mapping[Any, Any] | object
 
 
@@ -66,7 +66,7 @@ def run(
     config: str | os.PathLike[str] | Mapping[str, Any] | Config,
     overrides: Mapping[str, Any] | None = None,
     *,
-    schema: type[Any] | str | Mapping[str, Any] | None = None,
+    schema: type[Any] | JsonSchema = None,
     limit: int | None = None,
     sample: int | None = None,
     retry_failed: bool = False,
@@ -111,7 +111,7 @@ async def arun(
     config: str | os.PathLike[str] | Mapping[str, Any] | Config,
     overrides: Mapping[str, Any] | None = None,
     *,
-    schema: type[Any] | str | Mapping[str, Any] | None = None,
+    schema: type[Any] | JsonSchema = None,
     limit: int | None = None,
     sample: int | None = None,
     retry_failed: bool = False,

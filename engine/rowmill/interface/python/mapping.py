@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -78,17 +79,18 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
             place.make()
             there = True
         report = _ask(config, place, options, chosen if file is not None else _Chosen()) if there else None
-        results = _results(config, place, report, instances, priced="cost" in include)
-        columns = partial(answer_columns.answers, fields=fields, prefix=prefix, parts=include, instances=instances)
-        if dataset is not None:
-            return with_report(dataset.with_answers(results, columns), report)
-        answered = list(results)
-        _keep_if_interrupted(place)
-    if report is not None and instances is not None and instances.refused:
-        report = _with_refused(report, instances.refused)
-    if table is None:
-        return ResultList(chosen.numbered(answered), report)
-    return with_report(table.joined(columns(answered)), report)
+        with _kept_until_made(place) if there else nullcontext():
+            results = _results(config, place, report, instances, priced="cost" in include)
+            columns = partial(answer_columns.answers, fields=fields, prefix=prefix, parts=include, instances=instances)
+            if dataset is not None:
+                return with_report(dataset.with_answers(results, columns), report)
+            answered = list(results)
+            _end_if_interrupted(place)
+            if report is not None and instances is not None and instances.refused:
+                report = _with_refused(report, instances.refused)
+            if table is None:
+                return ResultList(chosen.numbered(answered), report)
+            return with_report(table.joined(columns(answered)), report)
 
 
 def _set_aside(config: Config, place: MapPlace, options: Mapping[str, Any]) -> None:
@@ -181,11 +183,23 @@ def _interrupted(rows: Iterable[Any]) -> Iterable[Any]:
     return (row for row in rows if interrupts.check() is None)  # type: ignore[func-returns-value]
 
 
-def _keep_if_interrupted(place: MapPlace) -> None:
-    """Keep the answers of a call that was cancelled when all were there already: nobody is given them."""
+@contextmanager
+def _kept_until_made(place: MapPlace) -> Iterator[None]:
+    """Keep answers that nobody is given in the end: an interrupt, memory or whatever else came in between."""
+    place.holds_answers = True
+    try:
+        yield
+    except BaseException as error:
+        if not place.kept and place.all_kept not in str(error):
+            error.add_note(f"rowmill.map: {place.all_kept}")
+        raise
+    place.holds_answers = False
+
+
+def _end_if_interrupted(place: MapPlace) -> None:
+    """End a call that was cancelled when all answers were there already: nobody is given them."""
     interrupts = of_this_thread()
     if interrupts is not None and interrupts.sent and not place.kept:
-        place.holds_answers = True
         raise KeyboardInterrupt(place.all_kept)
 
 

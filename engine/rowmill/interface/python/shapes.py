@@ -5,7 +5,11 @@ the DataFrame that its own `to_frame` makes.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeVar
+from types import UnionType
+from typing import Any, Protocol, TypeAlias, TypeVar, _SpecialForm
+
+# What is written where a type may stand and is no class, as a type checker sees it: `A | B`; Optional, Literal, ...
+SpecialType: TypeAlias = UnionType | _SpecialForm
 
 
 class AnyFrame(Protocol):
