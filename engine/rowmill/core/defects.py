@@ -6,6 +6,7 @@ to the run's log, or where there is none to a file of its own, which the line na
 
 import errno
 import os
+import signal
 import tempfile
 import traceback
 from pathlib import Path
@@ -31,6 +32,13 @@ def told(error: Exception, log: Path | None = None) -> RowmillError:
         f"a defect of Rowmill: {type(error).__name__}: {clipped(one_line(str(error)))}; {traced}: please report it. "
         "What is recorded is kept: the same command goes on from there"
     )
+
+
+def of_signal_handler(error: BaseException) -> bool:
+    """Tell whether a signal handler of the program's has raised it, as timeouts do: it is the program's, no defect."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {getattr(handler, "__code__", None) for handler in handlers} - {None}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _kept(error: Exception, log: Path | None) -> str | None:

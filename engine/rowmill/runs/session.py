@@ -11,7 +11,7 @@ import msgspec
 
 from rowmill.core import private_files
 from rowmill.core.config import SIMULATOR, Config
-from rowmill.core.defects import told
+from rowmill.core.defects import of_signal_handler, told
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from rowmill.core.plain_text import one_line
 from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, to_json
@@ -63,13 +63,15 @@ def run(
     its first ones or any.
 
     Raises `RowmillError` only for what is found before the run starts; later ends are in the report. No other exception
-    leaves this but those that end a program.
+    leaves this but those that end a program, and what a signal handler of the program's raises.
     """
     try:
         return _run(config, environ, observer, salvage=salvage, retry=retry, limit=limit, sample=sample)
     except RowmillError:
         raise
     except Exception as error:
+        if of_signal_handler(error):
+            raise
         raise told(error, RunDirectory(config.run_dir).log) from error
 
 

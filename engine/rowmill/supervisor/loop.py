@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from rowmill.core.counts import Totals
-from rowmill.core.defects import told
+from rowmill.core.defects import of_signal_handler, told
 from rowmill.core.errors import MachineError, ProviderError, RowmillError
 from rowmill.core.reports import Cost, SessionReport
 from rowmill.ipc import messages, processes
@@ -47,7 +47,10 @@ class Supervisor:
     # The session
 
     def run(self) -> SessionReport:
-        """Run to the end; the report says which. Errors that end the run are in the report, not raised."""
+        """Run to the end; the report says which. Errors that end the run are in the report, not raised.
+
+        But for what a signal handler of the program's raises: that is raised once the workers are gone.
+        """
         parts = self._parts
         starting: EndpointStart | None = None
         with processes.signals_noted(parts.mailbox.put):
@@ -66,7 +69,9 @@ class Supervisor:
                 self._ticked = parts.clock()
                 while not self._over():
                     self._step()
-            except Exception as error:  # noqa: BLE001 - whatever it is: workers drain, and what is done is reported
+            except Exception as error:  # whatever it is: workers drain, and what is done is reported
+                if of_signal_handler(error):
+                    raise
                 failure = told(error, parts.directory.log)
                 parts.shutdown.stopped_by = parts.shutdown.stopped_by or failure
                 if failure is not error:

@@ -1,12 +1,18 @@
 """Where a call shows its run: on a terminal one at a time, in a notebook each in its cell, elsewhere if wanted."""
 
 import io
+import os
+import signal
+import socket
 import sys
+import threading
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rowmill
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.reports import Snapshot
 from rowmill.interface.python import running
@@ -97,6 +103,36 @@ def test_a_front_end_that_is_gone_ends_no_run() -> None:
     shown.show(snapshot(1.0))
     shown.show(snapshot(2.0))
     shown.close()
+
+
+def test_what_a_signal_handler_raises_is_the_programs_and_no_defect(tmp_path: Path) -> None:
+    """As of a timeout: it comes out as it is, and says where what is done is kept."""
+
+    class Late(Exception):
+        pass
+
+    def too_late(*_: object) -> None:
+        raise Late
+
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it never answers
+
+        def alarm() -> None:
+            with server.accept()[0] as asked:
+                assert asked.recv(1)
+                os.kill(os.getpid(), signal.SIGALRM)
+                gone.wait(30)
+
+        gone = threading.Event()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        before = signal.signal(signal.SIGALRM, too_late)
+        threading.Thread(target=alarm, daemon=True).start()
+        try:
+            with pytest.raises(Late) as raised:
+                rowmill.map(["a"], model="m", base_url=url, run_dir=tmp_path / "kept", workers={"count": 1})
+        finally:
+            gone.set()
+            signal.signal(signal.SIGALRM, before)
+    assert raised.value.__notes__ == ["rowmill.map: what is done is kept; the same call goes on from there"]
 
 
 def test_a_notebook_is_told_by_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

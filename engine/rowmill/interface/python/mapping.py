@@ -152,10 +152,16 @@ def _run(
     except RowmillError as error:
         place.holds_answers = False  # raised only before the start
         raise _in_words_of_python(error, place) from None
+    except Exception as error:  # of a signal handler of the program's, as a timeout
+        error.add_note(f"rowmill.map: what is done is kept; {_again(place)} goes on from there")
+        raise
     place.holds_answers = not report.finished and report.totals.rows > 0
-    again = "the same call" if place.kept else f"the same call with run_dir={str(place.path)!r}"
-    raise_for_end(report, session, again if place.holds_answers or place.kept else "the same call")
+    raise_for_end(report, session, _again(place) if place.holds_answers or place.kept else "the same call")
     return report
+
+
+def _again(place: MapPlace) -> str:
+    return "the same call" if place.kept else f"the same call with run_dir={str(place.path)!r}"
 
 
 def _in_words_of_python(error: RowmillError, place: MapPlace) -> RowmillError:
