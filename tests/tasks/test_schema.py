@@ -74,6 +74,15 @@ def test_what_is_no_schema_is_refused_with_its_file_and_place(tmp_path: Path, te
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for name, meant in (
+        ("Ticket", "; a model is named as package.module:Ticket"),
+        ("shop.Ticket", "; a model is named as package.module:Ticket"),
+        ('{"type": "object"}', "; a schema itself is written as a table, or from Python handed in as a dict"),
+        ("none.json", ""),
+    ):
+        with pytest.raises(ConfigError) as error:
+            resolved(task(name))
+        assert str(error.value) == f"task.schema: {name}: no such file{meant}"
     with pytest.raises(ConfigError, match=r"^task\.schema: .*/none\.json: no such file$"):
         resolved(task(str(tmp_path / "none.json")))
     with pytest.raises(ConfigError, match=r"^task\.schema: .*: cannot be read: .*directory"):

@@ -139,11 +139,20 @@ def resolved(config: TaskConfig) -> TaskConfig:
     return msgspec.structs.replace(config, schema=document)
 
 
+def _meant(path: str) -> str:
+    """Return what somebody may have meant who has not named a file."""
+    if path.lstrip().startswith("{"):
+        return "; a schema itself is written as a table, or from Python handed in as a dict"
+    if all(part.isidentifier() for part in path.split(".")) and not path.endswith(".json"):
+        return f"; a model is named as package.module:{path.rpartition('.')[2]}"
+    return ""
+
+
 def _read(path: str) -> Document:
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{_KEY}: {path}: no such file") from None
+        raise ConfigError(f"{_KEY}: {path}: no such file{_meant(path)}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{_KEY}: {path}: cannot be read: {error}") from None
     try:

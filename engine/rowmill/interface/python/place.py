@@ -59,7 +59,8 @@ class MapPlace:
         # The run's directory is made first: rows without one are not ours to write over.
         if self.path.exists() and not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is no directory; name another run_dir")
-        if not self.run.is_dir() and self.path.is_dir() and any(self.path.iterdir()):
+        there = list(self.path.iterdir()) if self.path.is_dir() else []
+        if there and not (self.run in there and self.run.is_dir()):
             raise RunDirectoryError(f"{self.path} is no run_dir of rowmill.map, and not empty; name another run_dir")
         with durable.machine_errors(f"make {self.path}"):
             private_files.make_directory(self.path, private_files.PRIVATE)
