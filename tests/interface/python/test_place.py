@@ -100,6 +100,20 @@ def test_a_file_is_no_place(tmp_path: Path) -> None:
         MapPlace(tmp_path / "kept", kept=True).write(ROWS)
 
 
+def test_one_call_at_a_time_has_a_place(tmp_path: Path) -> None:
+    """Rows of two that begin at once would lie over each other, before the run itself is locked."""
+    with map_place(tmp_path / "kept") as place:
+        place.write(ROWS)
+        with (
+            pytest.raises(RunDirectoryError, match=r"kept is in use by another call in process .*: wait for it"),
+            map_place(tmp_path / "kept") as other,
+        ):
+            other.write(ROWS[:1])
+        assert place.rows.read_bytes() == b"".join(ROWS)
+    with map_place(tmp_path / "kept") as place:
+        assert place.write(ROWS) == 2
+
+
 def test_a_named_place_is_kept(tmp_path: Path) -> None:
     with map_place(tmp_path) as place:
         place.write(ROWS)

@@ -30,6 +30,7 @@ class MapPlace:
         self.rows = path / "rows.jsonl"
         self.results = path / "results.jsonl"
         self.run = path / "run"
+        self._lock: int | None = None
 
     @property
     def all_kept(self) -> str:
@@ -41,9 +42,12 @@ class MapPlace:
 
         Raises `RunDirectoryError` where they are others, or where something else than a `map` lies here.
         """
-        if RunDirectory(self.run).manifest.exists():
+        begun = RunDirectory(self.run).manifest
+        if not begun.exists():
+            self.make()
+        self._hold()
+        if begun.exists():
             return self._compare(lines)
-        self.make()
         with durable.machine_errors(f"write {self.rows}"):
             count = 0
             with os.fdopen(private_files.make_file(self.rows), "wb") as file:
@@ -65,6 +69,25 @@ class MapPlace:
         with durable.machine_errors(f"make {self.path}"):
             private_files.make_directory(self.path, private_files.PRIVATE)
             private_files.make_directory(self.run, private_files.PRIVATE)
+
+    def _hold(self) -> None:
+        """Keep other calls away until the end: their rows would lie in the place of these, and be answered for them."""
+        if self._lock is not None:
+            return
+        with durable.machine_errors(f"use {self.path}"):
+            try:
+                self._lock = durable.lock_file(self.path / "call.lock", exclusive=True)
+            except durable.Locked as locked:
+                who = f" in process {locked.holder.pid} on {locked.holder.host}" if locked.holder else ""
+                raise RunDirectoryError(
+                    f"{self.path} is in use by another call{who}: wait for it, or name another run_dir"
+                ) from None
+
+    def let_go(self) -> None:
+        """Let other calls have it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _compare(self, lines: Iterable[bytes]) -> int:
         count = 0
@@ -116,7 +139,11 @@ def _with_array() -> Callable[[Result[Any]], Result[Any]]:
 def map_place(run_dir: Path | None) -> Iterator[MapPlace]:
     """Give a place. One that nobody has named is removed in the end, but for one with answers somebody has paid for."""
     if run_dir is not None:
-        yield MapPlace(run_dir, kept=True)
+        place = MapPlace(run_dir, kept=True)
+        try:
+            yield place
+        finally:
+            place.let_go()
         return
     place = MapPlace(Path(tempfile.mkdtemp(prefix="rowmill-")), kept=False)
     remove = partial(shutil.rmtree, place.path, ignore_errors=True)
@@ -126,6 +153,8 @@ def map_place(run_dir: Path | None) -> Iterator[MapPlace]:
         if not place.holds_answers:
             remove()
         raise
+    finally:
+        place.let_go()
     interrupts = of_this_thread()
     if interrupts is None:
         remove()
