@@ -64,6 +64,17 @@ def test_a_run_whose_input_has_grown_goes_on_with_the_new_rows_only(
     assert "this run has finished" in place.run().err
     assert len(asked.arrivals) == 70
 
+    row = lines_of(70, 1)
+    append(place, b"\n" + row[:-9])  # whoever writes it has not written all of it
+    assert place.run().code == 1
+    append(place, row[-9:] + b"\n" + lines_of(71, 1))
+    done = place.run()
+    assert done.code == 0, done.err
+    assert "grown: 2 rows behind those that were planned, the first of which had only begun then" in done.err
+    assert [(line["id"], line["error"]) for line in place.lines] == [(f"id-{index}", None) for index in range(72)]
+    assert dict(asked.counts) == dict.fromkeys(range(72), 1)
+    assert (place.report["totals"]["rows"], place.report["totals"]["failed"]) == (72, 0)
+
 
 def test_another_question_is_told_with_a_command_that_starts_anew(place: Place, server: Callable[..., Server]) -> None:
     asked = server()

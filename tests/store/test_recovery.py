@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from rowmill.core.counts import Totals
@@ -12,6 +13,7 @@ from rowmill.core.rows import Shard
 from rowmill.files.output.jsonl import Lines
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import framed
+from rowmill.store.recovery import shortened
 
 Append = Callable[..., None]
 Line = Callable[..., bytes]
@@ -45,6 +47,39 @@ def reopen(path: Path, shard: Shard, *, salvage: bool = False) -> tuple[set[int]
 
     checkpoint = asyncio.run(run())
     return {index for index in range(shard.rows) if checkpoint.is_done(index)}, checkpoint
+
+
+def test_a_checkpoint_without_the_last_row_keeps_the_others(crashed: Path, shard: MakeShard, append: Append) -> None:
+    planned = shard(ROWS)
+
+    async def last() -> None:
+        checkpoint = await Checkpoint.open(crashed, planned)
+        append(checkpoint, ROWS - 1)
+        checkpoint.append_reply(6, 1, (1, 1), "no JSON", b'"?"')
+        await checkpoint.close()
+
+    asyncio.run(last())
+    now = msgspec.structs.replace(planned, rows=ROWS - 1, end=planned.end - 1, crc=1)
+    for _ in range(2):  # killed behind it, it is called again
+        shortened(crashed, planned, now)
+    found, checkpoint = reopen(crashed, now)
+    assert found == set(range(ROWS - 1))
+    assert (checkpoint.acknowledged.failed, checkpoint.cut_bytes) == (1, 0)
+    with pytest.raises(RunDirectoryError, match="of another shard"):
+        shortened(crashed, planned, msgspec.structs.replace(now, end=planned.end - 2))
+    shortened(crashed.with_name("none"), planned, now)
+
+    crashed.unlink()
+    asyncio.run(one_row(crashed, shard(1), append))
+    longer = msgspec.structs.replace(shard(1), rows=3, end=99)
+    shortened(crashed, shard(1), longer)
+    assert reopen(crashed, longer)[0] == set()
+
+
+async def one_row(path: Path, only: Shard, append: Append) -> None:
+    checkpoint = await Checkpoint.open(path, only)
+    append(checkpoint, 0)
+    await checkpoint.close()
 
 
 def record_start(data: bytes, text: bytes) -> int:

@@ -28,8 +28,9 @@ from rowmill.files.output import format_of
 from rowmill.runs import delivery as deliveries
 from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.delivery import delivery_of, staged
-from rowmill.store import durable
+from rowmill.store import durable, recovery
 from rowmill.store import manifest as manifests
+from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.prepared import MOMENT, Prepared, bytes_of
@@ -91,7 +92,7 @@ def _prepare(
         directory.wait_for_orphans(_ORPHANS_S)
         manifest = manifests.load(directory.manifest)  # again: another supervisor may have been at work until now
         resumed = manifest is not None
-        shards, new_rows = None, 0
+        shards, new_rows, completed = None, 0, False
         if manifest is None:
             manifest = _new_manifest(fingerprint, found, config)
             if delivery is not None:
@@ -100,7 +101,7 @@ def _prepare(
         else:
             check_output(config, manifest)
             check_same_run(config, manifest, fingerprint, found)
-            shards, new_rows = _frozen_plan(config, directory, manifest, found)
+            shards, new_rows, completed = _frozen_plan(config, directory, manifest, found)
     except BaseException:
         directory.close()
         raise
@@ -117,6 +118,7 @@ def _prepare(
         resumed,
         prices,
         new_rows,
+        completed,
     )
 
 
@@ -227,8 +229,11 @@ def check_output(config: Config, manifest: Manifest | None) -> None:
 
 def _frozen_plan(
     config: Config, directory: RunDirectory, manifest: Manifest, found: Input
-) -> tuple[list[Shard] | None, int]:
+) -> tuple[list[Shard] | None, int, bool]:
     """Return the plan, once it is certain that the input is the one that was planned, and how many rows are new.
+
+    And whether the first of these is one that had only begun: a last line that whoever writes the input had not ended.
+    It is another row than what was there of it, which leaves the plan.
 
     Sizes and times of change are trusted, as by make. Where one differs, every byte is read and compared. Rows behind
     those that were planned are planned too, and the output is made anew with them.
@@ -236,13 +241,18 @@ def _frozen_plan(
     """
     shards = manifests.load_plan(directory.plan)
     if shards is None:
-        return None, 0
+        return None, 0, False
     cleaned = manifest.finished is not None and manifest.finished.cleaned
     same = _looks_of(found.files) == _looks_of(manifest.input)
     if same and (cleaned or found.whole(directory.spool, shards)):
-        return shards, 0
+        return shards, 0, False
     differing, new = found.compare(
-        directory.spool, shards, shard_bytes=manifest.shard_bytes, shard_rows=manifest.shard_rows
+        directory.spool,
+        shards,
+        shard_bytes=manifest.shard_bytes,
+        shard_rows=manifest.shard_rows,
+        # A row that has a part in a batch stays what it was.
+        files=() if cleaned or BatchJournal.read(directory.journal).current() else manifest.input,
     )
     if differing is not None:
         raise AnotherRun(
@@ -253,6 +263,12 @@ def _frozen_plan(
         raise refused_as_cleaned(directory, "the rows that came behind cannot be put behind the others")
     for path in found.spooled(directory.spool):
         durable.sync_path(path)
+    planned = sum(shard.rows for shard in shards)
+    completed = bool(new) and new[0].number < len(shards)
+    if completed:
+        last = shards.pop()
+        planned -= 1
+        recovery.shortened(directory.checkpoint_path(last), last, new[0])
     if new:
         if manifest.finished is not None:  # in this order: killed in between, the next start finds them again
             there = bytes_of(config.output_path) if already_finished(config, manifest) else manifest.finished.replaces
@@ -261,7 +277,8 @@ def _frozen_plan(
         manifests.save_plan(directory.plan, shards + new)
     manifest.input = _noted(found.files)
     manifests.save(directory.manifest, manifest)
-    return shards + new, sum(shard.rows for shard in new)
+    shards += new
+    return shards, sum(shard.rows for shard in shards) - planned, completed
 
 
 def refused_as_cleaned(directory: RunDirectory, why: str) -> AnotherRun:

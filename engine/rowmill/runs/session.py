@@ -127,7 +127,7 @@ def _run(
                         notices=seen.lines,
                         earlier=sessions,
                         billed=found.billed if mode == phases[0] else 0,
-                        before=None if earlier is None or retry or salvage else earlier.totals,
+                        before=None if earlier is None or retry or salvage or prepared.completed else earlier.totals,
                         salvage=salvage,
                         retry=retry and mode == phases[0],
                         embedded=embedded(config),
@@ -173,7 +173,8 @@ def _first_lines(prepared: Prepared) -> Iterator[str]:
     resumed = " resumed" if prepared.resumed else ""
     yield f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}"
     if prepared.new_rows:
-        yield f"the input has grown: {prepared.new_rows:,} rows behind those that were planned"
+        begun = ", the first of which had only begun then" if prepared.completed else ""
+        yield f"the input has grown: {prepared.new_rows:,} rows behind those that were planned{begun}"
     if not prepared.resumed and (taken_so := prepared.input.taken_so()):
         yield f"input: {taken_so}"
     yield from _seen_by_others(prepared.config)

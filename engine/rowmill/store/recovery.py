@@ -26,6 +26,7 @@ no correctness.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -308,6 +309,43 @@ def _salvage(reading: CheckpointReading) -> None:
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     durable.set_aside(path, aside, fresh)
+
+
+def shortened(path: Path, planned: Shard, now: Shard) -> None:
+    """Make a shard's checkpoint that of the one that takes its place, which has all its rows but the last one.
+
+    Where it had one row only, nothing is left of it. After a crash the same call ends what was begun. Raises
+    `RunDirectoryError` where the checkpoint is damaged.
+    """
+    if not path.exists():
+        return
+    with suppress(RunDirectoryError):
+        if not CheckpointReading(path, now).read().damaged:
+            return  # done before
+    kept = range(planned.first_row, planned.first_row + planned.rows - 1)
+    if kept and CheckpointReading(path, planned).read().damaged:
+        raise RunDirectoryError(f"{path} is damaged, and its last row has gone on: put back the input, run --salvage")
+    fresh = path.with_name(f".{path.name}.shorter.tmp")
+    with path.open("rb", _BUFFER_BYTES) as old, os.fdopen(private_files.make_file(fresh), "wb", _BUFFER_BYTES) as new:
+        new.write(header_record(now))
+        new.write(group_record(0, new.tell()))
+        for record in old:
+            json = unframed(record) or b""
+            if (row := _row_of(json)) is not None:
+                index = row.row
+            elif json.startswith(b'{"reply"'):
+                index = _decode_reply(json).reply
+            elif json.startswith(b'{"retry"'):
+                index = planned.first_row
+            else:
+                continue
+            if index in kept:
+                new.write(record)
+        new.write(group_record(1, new.tell()))
+        new.flush()
+        durable.sync_file(new.fileno())
+    durable.publish(fresh, path)
+    durable.sync_directory(path.parent)
 
 
 def _describe_damage(reading: CheckpointReading) -> str:

@@ -42,6 +42,7 @@ class Prepared:
     resumed: bool
     prices: list[Price | None]  # of the model that each provider is asked for; None where unknown
     new_rows: int = 0  # that came behind those that were planned
+    completed: bool = False  # the first of them had begun by then, and was taken for a row as far as it was there
 
     @property
     def deadline(self) -> float | None:

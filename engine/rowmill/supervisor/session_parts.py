@@ -90,7 +90,7 @@ class SessionParts:
         # Of batches the journal has all requests: what a killed worker had not told, the next one tells.
         self.told_before = Counters.total(each.counters for each in earlier if each.mode == mode == "batch")
         self.mailbox = Mailbox()
-        self.claims = ClaimCleanup(prepared, fresh=retry)
+        self.claims = ClaimCleanup(prepared, fresh=retry or prepared.completed)
         self.scheduler = ShardScheduler()
         self.shards = ShardPipeline(prepared, self.scheduler, self.progress, self.mailbox, retry=retry)
         self.monitor = Monitor(

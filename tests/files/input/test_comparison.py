@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowmill.core.config.sections import InputConfig
-from rowmill.core.rows import Shard
+from rowmill.core.rows import InputFile, Shard
 from rowmill.files.input.comparison import PlannedBytes, shards_behind
 from rowmill.files.input.inputs import Input, find
 from rowmill.files.input.jsonl import plan_blocks
@@ -205,3 +205,38 @@ def test_shards_cover_the_same_lines_however_the_bytes_come(
     lines = [line for shard in known + new for line in data[shard.start : shard.end].removesuffix(b"\n").split(b"\n")]
     assert lines == data.removesuffix(b"\n").split(b"\n") or not start
     assert PlannedBytes(blocks(data)).differing(known + new) is None
+
+
+@pytest.mark.parametrize("whole", [0, 1, 3, 20])  # rows before the one that has only begun: shards have up to 7
+@pytest.mark.parametrize("name", ["in.jsonl", "in.csv"])
+def test_a_last_row_that_had_only_begun_is_new_and_those_before_stay(tmp_path: Path, name: str, whole: int) -> None:
+    path, spool = tmp_path / name, tmp_path / "spool"
+    rows = numbers(0, whole + 2)
+    text = jsonl(rows) if name == "in.jsonl" else csv(rows)
+    lines = text.splitlines(keepends=True)
+    before = b"".join(lines[:-2]) + lines[-2][:-4]  # in the midst of the text
+    path.write_bytes(before)
+    config = InputConfig(path=str(path), format="jsonl" if name == "in.jsonl" else "csv")
+    begun = find(config)
+    shards = list(begun.plan(spool, **SIZES))
+    assert sum(shard.rows for shard in shards) == whole + 1
+
+    def compared(data: bytes, files: Sequence[InputFile] = ()) -> tuple[Shard | None, list[Shard]]:
+        path.write_bytes(data)
+        return find(config).compare(spool, shards, **SIZES, files=files)
+
+    assert compared(text)[0] is not None, "nobody says that it may have begun"
+    list(begun.plan(spool, **SIZES))
+    path.write_bytes(before)
+    assert list(begun.plan(spool, **SIZES)) == shards
+    if whole:
+        assert compared(text.replace(b"0", b"9", 1), begun.files)[0] is not None, "another row"
+        path.write_bytes(before)
+        assert list(begun.plan(spool, **SIZES)) == shards
+    assert compared(before, begun.files) == (None, [])
+    differing, new = compared(text, begun.files)
+    assert differing is None
+    assert new[0].number == len(shards) - 1
+    now, found = shards[:-1] + new, find(config)
+    assert [json.loads(line)["text"] for line in asyncio.run(read(found, spool, now))] == [row["text"] for row in rows]
+    assert found.compare(spool, now, **SIZES, files=found.files) == (None, [])

@@ -2,10 +2,12 @@
 
 An input may grow: rows are appended to its last file, or further files come behind it. What was planned keeps its
 shards, also the last one, which may be short and may have had no line break at its end; what is new is cut behind it.
+A last line that was not written whole is a new row once it goes on: its shard ends before it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 
 import msgspec
 from zlib_ng.zlib_ng import crc32
@@ -25,13 +27,21 @@ class PlannedBytes:
         self._blocks = iter(blocks)
         self._rest = b""
         self._last = b"\n"
+        self.cut: Shard | None = None  # what is left of the last shard without its last row, which is another one now
 
-    def differing(self, shards: Sequence[Shard]) -> Shard | None:
-        """Read what was planned, and return the first shard that is another one; None where all are right."""
-        for shard in shards:
+    def differing(self, shards: Sequence[Shard], *, ended: bool = True, before: Path | None = None) -> Shard | None:
+        """Read what was planned, and return the first shard that is another one; None where all are right.
+
+        ended: the last row was there whole. Else it may be another one by now: then `cut` has the others of its shard,
+        and it is the first of what is new. before: the file that has the bytes as they were planned; None: these are
+        still the first ones of what is read.
+        """
+        for number, shard in enumerate(shards, 1):
             gap = shard.start - self.first
             if gap and (gap != 1 or self._take(1) != (1, crc32(b"\n"))):
                 return shard  # a shard behind one that grew begins behind the line break that this lacked
+            if number == len(shards) and not ended:
+                return None if self._cut(shard, before) else shard
             if self._take(shard.end - shard.start) != (shard.end - shard.start, shard.crc):
                 return shard
             self.first = shard.end
@@ -44,6 +54,30 @@ class PlannedBytes:
         self.first += 1
         return None
 
+    def _cut(self, shard: Shard, before: Path | None) -> bool:
+        """Read all rows of a shard but its last one, which is new; return whether they are the ones that were planned.
+
+        Where that row has not gone on, nothing is cut.
+        """
+        size = shard.end - shard.start
+        read = b"".join(self._pieces(size))
+        planned = read if before is None else _part_of(before, shard.start, size)
+        if crc32(planned) != shard.crc or len(planned) != size:
+            return False
+        rest = self._next()
+        if read == planned and (read[-1:] == b"\n" or not rest or rest[:1] == b"\n"):
+            self._rest = rest.removeprefix(b"\n") if read[-1:] != b"\n" else rest
+            self.first = shard.end + (len(rest) - len(self._rest))
+            return True
+        kept = planned.rfind(b"\n", 0, -1) + 1
+        if read[:kept] != planned[:kept]:
+            return False
+        self._rest, self._last, self.first = read[kept:] + rest, b"\n", shard.start + kept
+        self.cut = msgspec.structs.replace(
+            shard, rows=shard.rows - 1, end=shard.start + kept, crc=crc32(planned[:kept])
+        )
+        return True
+
     def more(self) -> Iterator[bytes]:
         """Return what follows."""
         return chain([self._rest] if self._rest else [], self._blocks)
@@ -55,13 +89,25 @@ class PlannedBytes:
     def _take(self, size: int) -> tuple[int, int]:
         """Read so many bytes, and return how many there were, and their CRC-32."""
         taken, crc = 0, 0
-        while taken < size and (block := self._next()):
-            piece = block[: size - taken]
+        for piece in self._pieces(size):
             crc = crc32(piece, crc)
             taken += len(piece)
             self._last = piece[-1:]
-            self._rest = block[len(piece) :]
         return taken, crc
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        """Yield so many bytes, or all that there are."""
+        while size > 0 and (block := self._next()):
+            piece = block[:size]
+            self._rest = block[len(piece) :]
+            size -= len(piece)
+            yield piece
+
+
+def _part_of(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
 
 
 def shards_behind(blocks: Iterable[bytes], start: int, *, shard_bytes: int, shard_rows: int) -> Iterator[Shard]:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -222,8 +222,9 @@ class Input:
         One that is new is none of the planned. What the spool lacks is made again; it is left empty where the input has
         become another one, and else is to be synced. Raises as `plan` does.
         """
-        sizes = {"shard_bytes": shard_bytes, "shard_rows": shard_rows}
-        differing, more = self.compare(spool, shards, **sizes, progress=progress, take=False)
+        differing, more = self.compare(
+            spool, shards, shard_bytes=shard_bytes, shard_rows=shard_rows, progress=progress, take=False
+        )
         return differing or next(iter(more), None)
 
     def compare(
@@ -235,16 +236,25 @@ class Input:
         shard_rows: int,
         progress: Callable[[int], None] | None = None,
         take: bool = True,
+        files: Sequence[InputFile] = (),
     ) -> tuple[Shard | None, list[Shard]]:
         """Read everything again; return the first shard that is another than was planned, and those that are new.
 
-        take: bring what is new to the spool too. Else the same as `verify`.
+        take: bring what is new to the spool too. Else the same as `verify`. files: as they were, if the last row may
+        only have begun then. Where it has gone on, the last planned shard is among the new ones, without that row.
         """
         kept = self._kept(spool, shards)
         more = []
         differing = None
         compared = self._compared(
-            spool, shards, kept, shard_bytes=shard_bytes, shard_rows=shard_rows, progress=progress, take=take
+            spool,
+            shards,
+            kept,
+            shard_bytes=shard_bytes,
+            shard_rows=shard_rows,
+            progress=progress,
+            take=take,
+            files=files,
         )
         with contextlib.closing(compared):
             for shard, is_new in compared:
@@ -268,6 +278,7 @@ class Input:
         shard_rows: int,
         progress: Callable[[int], None] | None,
         take: bool,
+        files: Sequence[InputFile],
     ) -> Generator[tuple[Shard, bool]]:
         """Yield a shard that is another one and False, or those that are new, each with True."""
         done = 0
@@ -286,11 +297,21 @@ class Input:
             own = known.get(place, [])
             if part.kind == "lines":
                 read = PlannedBytes(self._blocks(part, conversion, spool, kept, on_read))
-                if (differing := read.differing(own)) is not None:
+                last = bool(own) and checked + len(own) == len(shards)
+                on_disk = part.spool is not None and part.spool in kept
+                # What has been converted does not show whether its last row is longer now: only a longer file's can be.
+                ended = not last or not files or (part.spool is not None and not (on_disk and self._is_longer(files)))
+                before = spool / part.spool if part.spool is not None else None
+                if (differing := read.differing(own, ended=ended, before=before)) is not None:
                     yield differing, False
                     return
+                if read.cut is not None:
+                    number, first_row = number - 1, first_row - own[-1].rows
+                    if read.cut.rows:
+                        yield read.cut, True
+                        number, first_row = number + 1, first_row + read.cut.rows
                 behind = read.more()
-                if take and part.spool is not None and part.spool in kept and checked + len(own) == len(shards):
+                if take and part.spool is not None and on_disk and checked + len(own) == len(shards):
                     behind = appended(behind, spool / part.spool, read.first)
                 new = shards_behind(behind, read.first, shard_bytes=shard_bytes, shard_rows=shard_rows)
             else:
@@ -312,6 +333,10 @@ class Input:
                 number, first_row = number + 1, first_row + shard.rows
         if checked < len(shards):
             yield shards[checked], False
+
+    def _is_longer(self, files: Sequence[InputFile]) -> bool:
+        """Tell whether the last one of these files is longer now."""
+        return len(files) <= len(self.files) and files[-1].size < self.files[len(files) - 1].size
 
     def _estimated_size(self) -> int:
         size = sum(each.file.size for each in self._found)
