@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -34,11 +34,15 @@ from rowmill.files.input.jsonl import LineSplitter
 from rowmill.files.input.streams import head_of, open_stream
 from rowmill.store import durable
 from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.machine.disks import least_free
 from rowmill.tasks import schema as schemas
 from rowmill.tasks.factory import open_task
 
 TEXT = "text"  # the column of rows that are lines of text; as a format, what such rows are called
 _KEPT_S = 30 * 86_400.0  # a job that is not done, since it was last at work
+_SILENT_S = 86_400.0  # a pipe from which nothing came: whoever read it was killed
+_READING = ".rows-"  # begins the name of what is read from a pipe, until it is there whole
+_LOOK = 64 << 20  # bytes of a pipe after which the disk is looked at
 _BLOCK = 1 << 18  # bytes that are read at a time
 _LINES = (".txt", ".text", ".lst", ".list")  # names of files that are lines of text
 
@@ -57,9 +61,14 @@ class PipedJob:
         """Return the path of the results."""
         return self.path / f"results{suffix}"
 
-    def begin(self) -> None:
+    def make(self) -> None:
         """Make the directory. Raises `MachineError`."""
         _make(self.path)
+
+    def begun(self) -> bool:
+        """Tell whether something was asked, or another process is about to."""
+        directory = RunDirectory(self.run)
+        return directory.manifest.exists() or directory.holder() is not None
 
     def remove(self) -> None:
         """Remove all of it."""
@@ -76,7 +85,7 @@ class Spooled:
 
     def keep(self, job: PipedJob, suffix: str) -> Path:
         """Give the rows their name in the job's directory, and return it. Raises `MachineError`."""
-        job.begin()
+        job.make()
         path = job.path / f"rows{suffix}"
         with durable.machine_errors(f"write {path}"):
             durable.sync_path(self.path)  # the run's plan, which follows, must not outlive its rows
@@ -87,7 +96,7 @@ class Spooled:
 
     def drop(self) -> None:
         """Remove them, unless they were kept."""
-        if self.path.name.startswith("."):
+        if self.path.name.startswith(_READING):
             self.path.unlink(missing_ok=True)
 
 
@@ -96,16 +105,19 @@ def prune(base: Path, *, now: float | None = None) -> list[Path]:
 
     now: Unix time, of the same clock as the files' times of change.
     """
-    before = (time.time() if now is None else now) - _KEPT_S
+    now = time.time() if now is None else now
     gone = []
     with suppress(OSError):
         for each in sorted(base.iterdir()):
             with suppress(OSError):
-                if each.is_symlink() or _last_change(each) > before:
+                kept = _SILENT_S if each.name.startswith(_READING) else _KEPT_S
+                if each.is_symlink() or now - _last_change(each) < kept:
                     continue
                 if each.is_file():
                     each.unlink()
-                elif RunDirectory(each / "run").holder() is None:
+                elif RunDirectory(each / "run").holder() is not None:
+                    continue
+                else:
                     shutil.rmtree(each)
                 gone.append(each)
     return gone
@@ -132,23 +144,34 @@ def _make(path: Path) -> None:
         ) from None
 
 
-def spooled(blocks: Iterator[bytes], base: Path) -> Spooled:
-    """Write blocks down, all of them. Raises `MachineError`."""
+def spooled(blocks: Iterator[bytes], base: Path, min_free_mb: int | Literal["auto"] = "auto") -> Spooled:
+    """Write blocks down, all of them; a pipe may have no end. min_free_mb: as in [machine]. Raises `MachineError`."""
     digest = blake2b(digest_size=16)
     size = 0
     _make(base)
     with durable.machine_errors(f"write the rows of the pipe below {base}"):
-        fd, name = tempfile.mkstemp(prefix=".rows-", dir=base)
+        fd, name = tempfile.mkstemp(prefix=_READING, dir=base)
         try:
             with os.fdopen(fd, "wb") as file:
                 for block in blocks:
+                    if size // _LOOK != (size := size + len(block)) // _LOOK:
+                        _require_room(base, size, min_free_mb)
                     digest.update(block)
-                    size += len(block)
                     file.write(block)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     return Spooled(Path(name), digest.digest(), size)
+
+
+def _require_room(base: Path, size: int, min_free_mb: int | Literal["auto"]) -> None:
+    """Raise `MachineError` where a pipe that goes on would fill the disk."""
+    disk = shutil.disk_usage(base)
+    if disk.free < least_free(min_free_mb, disk.total):
+        raise MachineError(
+            f"the pipe has not ended after {size >> 20:,} MB, and {base} is nearly full; end the pipe, or name another "
+            "place by --set cache.dir=DIRECTORY"
+        )
 
 
 def blocks_of(source: BinaryIO) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """`rowmill map` before anything is asked: what its flags mean, how rows of a pipe are taken, and what is refused."""
 
+import itertools
 import os
 import shlex
 import time
@@ -10,10 +11,11 @@ import pytest
 
 from rowmill.core import config as configuration
 from rowmill.core.config import Config
-from rowmill.core.errors import ExitCode, InputError
+from rowmill.core.errors import ExitCode, InputError, MachineError
 from rowmill.interface import cli
 from rowmill.runs import piped
 from rowmill.runs.preparation import prepare
+from rowmill.store.run_directory import RunDirectory
 
 OF_ROWS = "-m m -o out.jsonl --base-url simulator"
 
@@ -235,16 +237,31 @@ def test_lines_are_read_once_by_their_encoding(folder: Path) -> None:
         piped.format_of_rows(folder / "lines", asking("{a}"), "stdin")
 
 
+def test_a_pipe_without_an_end_does_not_fill_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piped, "_LOOK", 10)
+    assert piped.spooled(iter([b"y\n"] * 20), folder / "pipes", 0).size == 40
+    with pytest.raises(MachineError, match=r"has not ended after 0 MB, and \S+/full is nearly full; end the"):
+        piped.spooled(itertools.repeat(b"y\n"), folder / "full", 1 << 40)
+    assert list((folder / "full").iterdir()) == []
+
+
 def test_what_nobody_comes_back_for_is_removed_after_a_month(folder: Path) -> None:
     base = folder / "pipes"
     for name in ("old", "new", "busy"):
         (base / name / "run").mkdir(parents=True)
     (base / ".rows-left").write_text("of a process that was killed")
+    (base / ".rows-now").write_text("of one that reads")
+    (base / "locked" / "run").mkdir(parents=True)
+    held = RunDirectory.open(base / "locked" / "run")
     (base / "elsewhere").symlink_to(folder)
     month_ago = time.time() - 31 * 86_400
-    for name in ("old/run", "old", "busy/run", "busy", ".rows-left"):
+    for name in ("old/run", "old", "busy/run", "busy", "locked/run", "locked"):
         os.utime(base / name, (month_ago, month_ago))
+    os.utime(base / ".rows-left", (time.time() - 90_000,) * 2)
     (base / "busy" / "run" / "run.log").write_text("at work\n")
     assert piped.prune(base) == [base / ".rows-left", base / "old"]
-    assert sorted(path.name for path in base.iterdir()) == ["busy", "elsewhere", "new"]
+    assert sorted(path.name for path in base.iterdir()) == [".rows-now", "busy", "elsewhere", "locked", "new"]
+    # Nor does another process remove what one has just begun.
+    assert [piped.PipedJob(base / name).begun() for name in ("locked", "new")] == [True, False]
+    held.close()
     assert piped.prune(folder / "none") == []

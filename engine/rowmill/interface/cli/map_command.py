@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -30,6 +31,7 @@ from rowmill.runs.trial import run_trial
 _PIPE = "-"
 _IN, _OUT = _PIPE, "/dev/stdout"  # what it stands for: on a terminal both would lead to the same place
 _STDIN, _STDOUT = "stdin", "stdout"
+_WAITS_S = 3.0  # for the end of a pipe, before that is told
 _FLAGS = {  # keys -> what they are called here
     "input.path": "ROWS",
     "input.id": "--id",
@@ -42,7 +44,12 @@ _FLAGS = {  # keys -> what they are called here
     "provider.base_url": "--base-url",
     "budget.max_usd": "--max-usd",
 }
-_WORDS = {"output.format": "--to", "input.path": "ROWS", "input.format": "--from"}  # what advice calls them
+_WORDS = {  # what advice calls them
+    "set output.format": "set --to",
+    "set input.path": "set ROWS",
+    "set input.format": "set --from",
+    "start it by rowmill run": "leave out --retry",
+}
 _SUFFIXES = {"csv": ".csv", "batch": ".jsonl"}  # of results on stdout
 
 
@@ -69,7 +76,7 @@ def _map(options: argparse.Namespace, config: Config) -> int:
     called = _STDIN if config.input.path == _IN else config.input.path
     try:
         if _comes_through_a_pipe(config) or text or piped.is_lines(config.input.path):
-            config, spooled = _as_rows(config, called, text=text)
+            config, spooled = _as_rows(config, called, text=text, quiet=options.quiet)
             identity = spooled.digest
         else:
             identity = piped.identity_of(config) if config.output.path == _OUT else b""
@@ -122,11 +129,11 @@ def _to_file(options: argparse.Namespace, config: Config) -> tuple[RunReport, Se
 
 
 def _to_stdout(options: argparse.Namespace, config: Config, job: piped.PipedJob, named: dict[str, str]) -> int:
-    job.begin()
+    job.make()
     output = job.results(_SUFFIXES.get(config.output.format, ".jsonl"))
     format_ = "jsonl" if config.output.format == "auto" else config.output.format
     config = _replaced(config, output={"path": str(output), "format": format_}, checkpoint={"dir": str(job.run)})
-    named[str(output)] = _STDOUT
+    named |= {str(output): _STDOUT, str(job.run): "this job"}
     # The results themselves show on a terminal how far it is.
     progress = shown.NoProgress() if sys.stdout.isatty() else shown.display(options)
     results = ResultsOut(progress, output, sys.stdout.fileno(), named)
@@ -135,7 +142,7 @@ def _to_stdout(options: argparse.Namespace, config: Config, job: piped.PipedJob,
             config, os.environ, results, retry=options.retry, limit=options.limit, sample=options.sample
         )
     except RowmillError:
-        if not (job.run / "manifest.json").exists():
+        if not job.begun():
             job.remove()  # nothing was asked
         raise
     finally:
@@ -168,19 +175,26 @@ def _comes_through_a_pipe(config: Config) -> bool:
     return config.input.path == _IN or path.is_fifo() or path.is_char_device()
 
 
-def _spooled(config: Config) -> piped.Spooled:
+def _spooled(config: Config, *, quiet: bool) -> piped.Spooled:
     """Write the rows of a pipe down."""
     own = config.input.path == _IN
-    if own and sys.stdin.isatty():
+    typed = own and sys.stdin.isatty()
+    if typed:
         streams.say("rowmill: reads rows from the terminal; Ctrl-D ends them")
+    waiting = threading.Timer(_WAITS_S, streams.say, ["rowmill: reads rows until the pipe ends; then they are asked"])
+    waiting.daemon = True
     try:
         with nullcontext(sys.stdin.buffer) if own else Path(config.input.path).open("rb") as source:
-            return piped.spooled(piped.blocks_of(source), piped.base_of(config))
+            if not (typed or quiet):
+                waiting.start()
+            return piped.spooled(piped.blocks_of(source), piped.base_of(config), config.machine.min_free_mb)
     except OSError as error:
         raise MachineError(f"the rows cannot be read: {error.strerror}") from None
+    finally:
+        waiting.cancel()
 
 
-def _as_rows(config: Config, called: str, *, text: bool) -> tuple[Config, piped.Spooled]:
+def _as_rows(config: Config, called: str, *, text: bool, quiet: bool) -> tuple[Config, piped.Spooled]:
     """Write the rows down as the input wants them: lines of text become rows of JSON."""
     codec, base = config.input.codec, piped.base_of(config)
     as_text = {"format": "jsonl", "encoding": "auto"}  # what is written down is UTF-8
@@ -188,7 +202,7 @@ def _as_rows(config: Config, called: str, *, text: bool) -> tuple[Config, piped.
         return _replaced(config, input=as_text), piped.spooled(
             piped.text_rows(Path(config.input.path), codec, called), base
         )
-    rows = _spooled(config)
+    rows = _spooled(config, quiet=quiet)
     try:
         format_: str = piped.TEXT if text else config.input.format
         if format_ == "auto":
@@ -331,7 +345,7 @@ def _in_words_of_flags() -> Iterator[None]:
         if (found := re.match(r"([a-z_]+\.[a-z_]+)(?=[:\[ ])", text)) and found[1] in _FLAGS:
             text = f"{_FLAGS[found[1]]} ({found[1]}){text[found.end() :]}"
         for key, word in _WORDS.items():
-            text = text.replace(f"set {key}", f"set {word}")
+            text = text.replace(key, word)
         told = type(error)(text)
         told.exit_code = error.exit_code
         raise told from None
