@@ -5,8 +5,9 @@ shards, also the last one, which may be short and may have had no line break at 
 A last line that was not written whole is a new row once it goes on: its shard ends before it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,93 @@ from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.rows import Shard
 from rowmill.files.input.jsonl import plan_blocks
+from rowmill.files.input.layout import PlannedPart
+from rowmill.files.input.spool import appended
+
+
+class Comparison:
+    """An input held against a plan.
+
+    shards: the plan. spool: files by their names that have all that was planned of their parts. write: bring what is
+    new to them. may_have_begun: the last row may be longer now. longer: so is the last file that was planned.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        shard_bytes: int,
+        shard_rows: int,
+        *,
+        spool: Mapping[str, Path],
+        write: bool,
+        may_have_begun: bool,
+        longer: bool,
+    ) -> None:
+        self._shards = shards
+        self._sizes = {"shard_bytes": shard_bytes, "shard_rows": shard_rows}
+        self._spool = spool
+        self._write = write
+        self._may_have_begun = may_have_begun
+        self._longer = longer
+
+    def of(
+        self,
+        parts: Sequence[PlannedPart],
+        blocks: Callable[[PlannedPart], Iterable[bytes]],
+        tables: Callable[[PlannedPart], Iterator[Shard]],
+    ) -> Generator[tuple[Shard, bool]]:
+        """Yield a shard that is another one and False, or those that are new, each with True.
+
+        blocks: the bytes of a part of lines. tables: the shards of another one, as it is now.
+        """
+        shards = self._shards
+        known = {part: list(own) for part, own in groupby(shards, attrgetter("part"))}
+        number, first_row = len(shards), sum(shard.rows for shard in shards)
+        checked = 0  # of the planned shards
+        for place, part in enumerate(parts):
+            own = known.get(place, [])
+            last = checked + len(own) == len(shards)
+            if part.kind == "lines":
+                read = PlannedBytes(blocks(part))
+                if (differing := self._differing(read, part, own, last=last)) is not None:
+                    yield differing, False
+                    return
+                if read.cut is not None:
+                    number, first_row = number - 1, first_row - own[-1].rows
+                    if read.cut.rows:
+                        yield read.cut, True
+                        number, first_row = number + 1, first_row + read.cut.rows
+                behind = read.more()
+                if self._write and last and (file := self._spool.get(part.spool or "")) is not None:
+                    behind = appended(behind, file, read.first)
+                new = shards_behind(behind, read.first, **self._sizes)
+            else:
+                new = tables(part)
+                for shard in own:
+                    now = next(new, None)
+                    if now is None or (now.rows, now.start, now.end, now.crc) != (
+                        shard.rows, shard.start, shard.end, shard.crc,
+                    ):  # fmt: skip
+                        yield shard, False
+                        return
+            checked += len(own)
+            for shard in new:
+                if checked < len(shards):  # rows in the midst of others
+                    yield shards[checked], False
+                    return
+                yield msgspec.structs.replace(shard, number=number, first_row=first_row, part=place), True
+                number, first_row = number + 1, first_row + shard.rows
+        if checked < len(shards):
+            yield shards[checked], False
+
+    def _differing(self, read: "PlannedBytes", part: PlannedPart, own: Sequence[Shard], *, last: bool) -> Shard | None:
+        if not (own and last and self._may_have_begun):
+            return read.differing(own)
+        if part.spool is None:
+            return read.differing(own, ended=False)
+        # What has been converted does not show whether its last row goes on: only that of a longer file can.
+        before = self._spool.get(part.spool) if self._longer else None
+        return read.differing(own, ended=before is None, before=before)
 
 
 class PlannedBytes:

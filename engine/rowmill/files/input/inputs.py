@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -15,7 +13,7 @@ from rowmill.core.config.sections import InputConfig
 from rowmill.core.rows import Column, InputFile, InputPart, Shard
 from rowmill.files.input import delimited, jsonl, selection
 from rowmill.files.input.batch_lines import looks_like_batch
-from rowmill.files.input.comparison import PlannedBytes, shards_behind
+from rowmill.files.input.comparison import Comparison
 from rowmill.files.input.conversion import DELIMITERS, Conversion, header, table
 from rowmill.files.input.copies import Copies, naming
 from rowmill.files.input.discovery import FEW, Found, find_files
@@ -23,7 +21,7 @@ from rowmill.files.input.encodings import is_utf8
 from rowmill.files.input.first_look import HEAD_ROWS, FirstLook
 from rowmill.files.input.formats import TABLES
 from rowmill.files.input.layout import PlannedPart, cut_parts, spool_name
-from rowmill.files.input.spool import appended, first_row, ready, spooled
+from rowmill.files.input.spool import first_row, ready, spooled
 from rowmill.files.input.streams import expansion, open_file, reading, shown
 
 _HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
@@ -184,14 +182,7 @@ class Input:
         as they are. Raises `InputError` where a file cannot be read or is damaged; the shards before stay good. Raises
         `MachineError` where the spool cannot be written, and what `remote_file.download` raises.
         """
-        done = 0
-
-        def on_read(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(done)
-
+        on_read = _told(progress)
         conversion = self._conversion()
         number = first_row = 0
         for place, part in enumerate(self._parts):
@@ -246,15 +237,21 @@ class Input:
         kept = self._kept(spool, shards)
         more = []
         differing = None
-        compared = self._compared(
-            spool,
+        on_read = _told(progress)
+        conversion = self._conversion()
+        comparison = Comparison(
             shards,
-            kept,
-            shard_bytes=shard_bytes,
-            shard_rows=shard_rows,
-            progress=progress,
-            take=take,
-            files=files,
+            shard_bytes,
+            shard_rows,
+            spool={name: spool / name for name in kept},
+            write=take,
+            may_have_begun=bool(files),
+            longer=bool(files) and self._is_longer(files),
+        )
+        compared = comparison.of(
+            self._parts,
+            lambda part: self._blocks(part, conversion, spool, kept, on_read),
+            lambda part: self._plan_table(part, spool, shard_rows, on_read),
         )
         with contextlib.closing(compared):
             for shard, is_new in compared:
@@ -267,72 +264,6 @@ class Input:
                 if path.name not in kept and path.exists():
                     os.truncate(path, 0)
         return differing, [] if differing is not None else more
-
-    def _compared(
-        self,
-        spool: Path,
-        shards: list[Shard],
-        kept: Collection[str],
-        *,
-        shard_bytes: int,
-        shard_rows: int,
-        progress: Callable[[int], None] | None,
-        take: bool,
-        files: Sequence[InputFile],
-    ) -> Generator[tuple[Shard, bool]]:
-        """Yield a shard that is another one and False, or those that are new, each with True."""
-        done = 0
-
-        def on_read(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(done)
-
-        conversion = self._conversion()
-        known = {part: list(own) for part, own in groupby(shards, attrgetter("part"))}
-        number, first_row = len(shards), sum(shard.rows for shard in shards)
-        checked = 0  # of the planned shards
-        for place, part in enumerate(self._parts):
-            own = known.get(place, [])
-            if part.kind == "lines":
-                read = PlannedBytes(self._blocks(part, conversion, spool, kept, on_read))
-                last = bool(own) and checked + len(own) == len(shards)
-                on_disk = part.spool is not None and part.spool in kept
-                # What has been converted does not show whether its last row is longer now: only a longer file's can be.
-                ended = not last or not files or (part.spool is not None and not (on_disk and self._is_longer(files)))
-                before = spool / part.spool if part.spool is not None else None
-                if (differing := read.differing(own, ended=ended, before=before)) is not None:
-                    yield differing, False
-                    return
-                if read.cut is not None:
-                    number, first_row = number - 1, first_row - own[-1].rows
-                    if read.cut.rows:
-                        yield read.cut, True
-                        number, first_row = number + 1, first_row + read.cut.rows
-                behind = read.more()
-                if take and part.spool is not None and on_disk and checked + len(own) == len(shards):
-                    behind = appended(behind, spool / part.spool, read.first)
-                new = shards_behind(behind, read.first, shard_bytes=shard_bytes, shard_rows=shard_rows)
-            else:
-                planned = self._plan_table(part, spool, shard_rows, on_read)
-                for shard in own:
-                    now = next(planned, None)
-                    if now is None or (now.rows, now.start, now.end, now.crc) != (
-                        shard.rows, shard.start, shard.end, shard.crc,
-                    ):  # fmt: skip
-                        yield shard, False
-                        return
-                new = planned
-            checked += len(own)
-            for shard in new:
-                if checked < len(shards):  # rows in the midst of others
-                    yield shards[checked], False
-                    return
-                yield msgspec.structs.replace(shard, number=number, first_row=first_row, part=place), True
-                number, first_row = number + 1, first_row + shard.rows
-        if checked < len(shards):
-            yield shards[checked], False
 
     def _is_longer(self, files: Sequence[InputFile]) -> bool:
         """Tell whether the last one of these files is longer now."""
@@ -391,6 +322,19 @@ class Input:
             yield from table(self.format).plan(path, shard_rows)
         if part.spool is None:
             on_read(file.size)
+
+
+def _told(progress: Callable[[int], None] | None) -> _OnRead:
+    """Return what is told how many bytes were read more, and tells how many they are by now."""
+    done = 0
+
+    def on_read(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done)
+
+    return on_read
 
 
 def _blocks_in_place(path: Path, on_read: _OnRead) -> Iterator[bytes]:

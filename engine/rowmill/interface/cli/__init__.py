@@ -18,11 +18,11 @@ from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import shown, streams
 from rowmill.interface.cli.arguments import parser
+from rowmill.interface.cli.configured import again, config_of
 
 if TYPE_CHECKING:
     from rowmill.core.config import Config
     from rowmill.core.reports import RunReport, SessionReport
-    from rowmill.interface.ui.report import Again
     from rowmill.runs.plan.trials import Trial
 
 _COLLECTED = (10_000, 20, 20)  # as the processes of a run have it: a start makes many objects, which nearly all stay
@@ -81,18 +81,18 @@ def _status(arguments: Sequence[str] | None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.limit is not None or options.sample is not None:
         return _trial(options)
-    config = _config(options)
+    config = config_of(options)
     if options.fresh:
         shown.fresh(options, config)
-    with shown.another_run(_again(options)):
+    with shown.another_run(again(options)):
         report, session = _at_work(options, config, retry=False)
     if session is None:
         streams.complain(
             f"this run has finished: {report.output} is complete ({report.totals.rows} rows, "
-            f"{report.totals.failed} failed). For a new one: {_again(options).fresh}"
-            f"{f'; to ask again for the failed rows: {_again(options).retry}' if report.totals.failed else ''}"
+            f"{report.totals.failed} failed). For a new one: {again(options).fresh}"
+            f"{f'; to ask again for the failed rows: {again(options).retry}' if report.totals.failed else ''}"
         )
-    return shown.ended(options, report, session, _again(options))
+    return shown.ended(options, report, session, again(options))
 
 
 def _map(options: argparse.Namespace) -> int:
@@ -104,17 +104,17 @@ def _map(options: argparse.Namespace) -> int:
 def _retry(options: argparse.Namespace) -> int:
     if options.limit is not None or options.sample is not None:
         return _trial(options, retry=True)
-    config = _config(options)
+    config = config_of(options)
     report, session = _at_work(options, config, retry=True)
     if session is None:
         streams.complain(f"no row of this run has failed: {report.output} is complete ({report.totals.rows} rows).")
-    return shown.ended(options, report, session, _again(options))
+    return shown.ended(options, report, session, again(options))
 
 
 def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
     from rowmill.runs.trial import run_trial
 
-    config = _config(options)
+    config = config_of(options)
     progress = shown.display(options)
     try:
         own, report, session = run_trial(
@@ -128,7 +128,7 @@ def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
         )
     finally:
         progress.close()
-    status = shown.ended(options, report, session, _again(options))
+    status = shown.ended(options, report, session, again(options))
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
     if options.quiet:
         return status
@@ -145,7 +145,7 @@ def _plan(options: argparse.Namespace) -> int:
     from rowmill.interface.ui.plan_text import text, to_json
     from rowmill.runs.plan import plan
 
-    config = _config(options)
+    config = config_of(options)
     trial = None
     if options.sample_live is not None:
         ended = _live_sample(options, config)
@@ -160,8 +160,8 @@ def _check(options: argparse.Namespace) -> int:
     from rowmill.interface.ui.check_text import text
     from rowmill.runs.check import check
 
-    config = _config(options)
-    with shown.another_run(_again(options)):
+    config = config_of(options)
+    with shown.another_run(again(options)):
         checked = check(config, os.environ, ask=not options.no_request)
     if options.json:
         import msgspec
@@ -197,7 +197,7 @@ def _live_sample(options: argparse.Namespace, config: "Config") -> "Trial | int"
 def _cancel(options: argparse.Namespace) -> int:
     from rowmill.runs.cancel import cancel
 
-    return cancel(_config(options), os.environ, streams.say)
+    return cancel(config_of(options), os.environ, (lambda _: None) if options.quiet else streams.say)
 
 
 def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
@@ -210,58 +210,6 @@ def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "
         progress.close()
 
 
-def _config(options: argparse.Namespace) -> "Config":
-    from rowmill.core import config as configuration
-    from rowmill.core.errors import ConfigError
-
-    path: Path = options.config
-    if path.suffix != ".toml" and path.exists():
-        from rowmill.runs.piped import is_named_as_rows
-
-        if is_named_as_rows(str(path)) and (advice := _about_rows(path)):  # it may be too large to be read as a text
-            raise ConfigError(advice)
-    try:
-        return configuration.load(path, options.set)
-    except ConfigError:
-        if path.suffix != ".toml" and path.exists() and (advice := _about_rows(path)):
-            raise ConfigError(advice) from None
-        raise
-
-
-def _about_rows(path: Path) -> str | None:
-    """Say what to type where somebody has named rows and no configuration; None where they are none."""
-    import shlex
-
-    from rowmill.runs import piped
-
-    try:
-        columns = [piped.TEXT] if piped.is_lines(str(path)) else piped.columns_of(str(path))
-    except RowmillError:
-        return None
-    if not columns:
-        return None
-    output = path.with_name(f"{path.name.partition('.')[0]}.answers{'.csv' if '.csv' in path.suffixes else '.jsonl'}")
-    return (
-        f"{path} holds rows, and is no configuration. To ask about each row: rowmill map {shlex.quote(str(path))} "
-        f"-m MODEL -p {shlex.quote(f'... {{{columns[0]}}}')} -o {shlex.quote(str(output))}"
-    )
-
-
-def _again(options: argparse.Namespace) -> "Again":
-    """Return the commands that go on with a run."""
-    import shlex
-
-    from rowmill.interface.ui.report import of_config
-
-    words = [str(options.config), *(word for each in options.set for word in ("--set", each))]
-    for name in ("limit", "sample"):
-        if (rows := getattr(options, name, None)) is not None:
-            words += [f"--{name}", str(rows)]
-            again = of_config(shlex.join(words))
-            return again._replace(fresh=again.run)  # another question is another trial
-    return of_config(shlex.join(words))
-
-
 def _runs(options: argparse.Namespace) -> int:
     import msgspec
 
@@ -271,6 +219,8 @@ def _runs(options: argparse.Namespace) -> int:
     found = list(below(options.folder))
     if options.json:
         return streams.out(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    if not found and options.quiet:
+        return ExitCode.OK
     if not found:
         streams.say(one_line(f"rowmill: no run lies below {options.folder}"))
         return ExitCode.OK
@@ -285,7 +235,7 @@ def _clean(options: argparse.Namespace) -> int:
         options.config = Path(target)
         is_run = options.config.is_dir() and (options.config / "manifest.json").exists()
         cleaned = clean(
-            options.config if is_run else _config(options).run_dir, everything=options.all, dry=options.dry_run
+            options.config if is_run else config_of(options).run_dir, everything=options.all, dry=options.dry_run
         )
         if options.quiet:
             continue
@@ -310,6 +260,8 @@ def _init(options: argparse.Namespace) -> int:
     here = os.path.realpath(options.directory) == os.path.realpath(".")
     wrote = ", ".join(str(path) for path in written)
     enter = "" if here else f"cd {options.directory} && "
+    if options.quiet:
+        return ExitCode.OK
     streams.say(
         f"{one_line(f'wrote {wrote}')}\n"
         f"  next     {one_line(enter)}rowmill run: by the embedded simulator, until config.toml names a provider"

@@ -137,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
         "more are given up.",
     )
     _add_config_arguments(cancel)
+    _add_manners(cancel)
 
     runs = commands.add_parser(
         "runs",
@@ -145,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     )
     runs.add_argument("folder", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
     runs.add_argument("--json", action="store_true", help="print them as JSON")
+    _add_manners(runs)
 
     clean = commands.add_parser(
         "clean",
@@ -169,6 +171,7 @@ def parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--recipe", metavar="NAME", help="which one; left out: list them")
     init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
+    _add_manners(init)
 
     _add_simulate(commands)
 

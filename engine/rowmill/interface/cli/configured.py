@@ -1,0 +1,60 @@
+"""The configuration that a command line names, and the commands that go on with its run."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rowmill.core.errors import ConfigError, RowmillError
+
+if TYPE_CHECKING:
+    from rowmill.core.config import Config
+    from rowmill.interface.ui.report import Again
+
+
+def config_of(options: argparse.Namespace) -> "Config":
+    """Load it, with what --set changes. Raises `ConfigError`; where it names rows, with what to type instead."""
+    from rowmill.core import config as configuration
+
+    path: Path = options.config
+    if path.suffix != ".toml" and path.exists():
+        from rowmill.runs.piped import is_named_as_rows
+
+        if is_named_as_rows(str(path)) and (advice := _about_rows(path)):  # it may be too large to be read as a text
+            raise ConfigError(advice)
+    try:
+        return configuration.load(path, options.set)
+    except ConfigError:
+        if path.suffix != ".toml" and path.exists() and (advice := _about_rows(path)):
+            raise ConfigError(advice) from None
+        raise
+
+
+def _about_rows(path: Path) -> str | None:
+    """Say what to type where somebody has named rows and no configuration; None where they are none."""
+    from rowmill.runs import piped
+
+    try:
+        columns = [piped.TEXT] if piped.is_lines(str(path)) else piped.columns_of(str(path))
+    except RowmillError:
+        return None
+    if not columns:
+        return None
+    output = path.with_name(f"{path.name.partition('.')[0]}.answers{'.csv' if '.csv' in path.suffixes else '.jsonl'}")
+    return (
+        f"{path} holds rows, and is no configuration. To ask about each row: rowmill map {shlex.quote(str(path))} "
+        f"-m MODEL -p {shlex.quote(f'... {{{columns[0]}}}')} -o {shlex.quote(str(output))}"
+    )
+
+
+def again(options: argparse.Namespace) -> "Again":
+    """Return the commands that go on with a run."""
+    from rowmill.interface.ui.report import of_config
+
+    words = [str(options.config), *(word for each in options.set for word in ("--set", each))]
+    for name in ("limit", "sample"):
+        if (rows := getattr(options, name, None)) is not None:
+            words += [f"--{name}", str(rows)]
+            trial = of_config(shlex.join(words))
+            return trial._replace(fresh=trial.run)  # another question is another trial
+    return of_config(shlex.join(words))
