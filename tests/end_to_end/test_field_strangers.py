@@ -139,3 +139,31 @@ def test_a_row_that_nobody_has_room_for_fails_within_its_attempts_and_no_limit_c
     assert [witness.counts[row] for row in refused] == [6, 6, 6]
     assert "refused within every known limit" not in place.log
     assert place.report["sessions"][-1]["providers"]["main"]["limited"] == 12
+
+
+BREAKS: list[Answer] = [
+    (500, {}, error("CUDA error: device-side assert triggered", "server_error")),
+    (200, {}, b'{"choices": [{"mess'),
+    (200, {"content-type": "text/html"}, b"<html><title>Oops</title></html>"),
+]
+
+
+def test_rows_that_always_break_the_server_fail_within_their_attempts_also_where_no_other_is_left(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    first = 175
+
+    def decide(arrival: Arrival) -> Answer | None:
+        return BREAKS[arrival.row % 3] if first <= arrival.row < first + 25 else None
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(200)
+    done = place.start("--set", "retry.attempts=2").wait(30)
+    assert done.code == 1, done.err
+    kinds = ["server_error", "bad_reply", "bad_reply"]
+    assert [(row["index"], row["class"]) for row in place.failed] == [
+        (row, kinds[row % 3]) for row in range(first, first + 25)
+    ]
+    assert sum(line["error"] is None for line in place.lines) == 175
+    assert place.report["sessions"][-1]["elapsed_s"] < 10

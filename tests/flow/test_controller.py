@@ -53,7 +53,7 @@ class Stage:
             self.now += TICK_S
             for holder, report in self.reports.items():
                 for name, value in grown.items():
-                    if name in {"in_flight", "wants_slots", "wants_rate", "largest", "refusal"}:
+                    if name in {"in_flight", "wants_slots", "wants_rate", "largest", "refusal", "last"}:
                         setattr(report, name, value)
                     else:
                         setattr(report, name, getattr(report, name) + value * TICK_S)
@@ -279,3 +279,19 @@ def test_so_many_rows_refused_over_all_workers_close_a_provider_that_has_answere
     assert stage.controller.closed is None, "another answer may come"
     stage.pass_time(1.0, in_flight=0)
     assert stage.controller.closed == (None if answered else "auth (HTTP 401, no)")
+
+
+@pytest.mark.parametrize("answered", [0, 40])
+def test_where_hardly_a_row_is_left_that_has_not_failed_their_own_tries_are_its_probes(answered: int) -> None:
+    stage = Stage()
+    stage.pass_time(1.0, requests=40, answered=answered, in_flight=8)
+    stage.pass_time(3.0, requests=40, unhealthy=40, in_flight=8)
+    assert all(lease.failing and not lease.last for lease in stage.leases.values())
+    stage.reports[0].last = True
+    stage.pass_time(1.0, in_flight=0)
+    assert not any(lease.last for lease in stage.leases.values()), "another worker has rows"
+    stage.pass_time(0.5, last=True)
+    assert {(lease.failing, lease.last) for lease in stage.leases.values()} == {(not answered, bool(answered))}
+    assert stage.allowed == (32 if answered else stage.allowed), "what was never answered is not known to be well"
+    stage.pass_time(0.5, last=False)
+    assert all(lease.failing for lease in stage.leases.values())

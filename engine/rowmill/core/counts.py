@@ -70,6 +70,7 @@ class ProviderReport(ProviderSums, array_like=True):
     wants_slots: bool = False  # since the last report a row waited for a slot of the lease
     idle: bool = False  # there is no row in hand that could be sent now
     largest: int = 0  # tokens of the largest request since the last report
+    last: bool = False  # half of the rows that are left have failed, or more, and for what may be their own
     trouble: str = ""  # the latest failure since the last report that speaks against the provider's health
     dead_end: DeadEnd = ""  # whether it speaks of the way to a server that has never answered, as in `Tripped`
     doubted: int = 0  # rows that were refused since its last answer for what may be the provider's

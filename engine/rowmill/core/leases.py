@@ -30,6 +30,7 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     proven: bool = False  # it has answered some worker in this session
     silent: bool = False  # as far as is known, it lets nothing through now
     known: bool = False  # it has answered, in this session or an earlier one of the run
+    last: bool = False  # few rows are left, and they have failed: what they meet may be their own, and spends attempts
 
 
 class LimitSample(msgspec.Struct, frozen=True, array_like=True):

@@ -235,7 +235,8 @@ class ProviderController:
             largest=self._limits.largest,
             paused_until=self._pause.until,
             closed=self.closed is not None,
-            failing=self._breaker.state in ("open", "probing"),
+            failing=self._breaker.state in ("open", "probing") and not self._last,
+            last=self._last,
             proven=self._before.answered > 0,
             silent=self._limits.silent,
             known=self._patience.answered,
@@ -247,13 +248,21 @@ class ProviderController:
         if self._machine_paused or self.closed is not None:
             return 0
         allowed = self._concurrency.limit
-        if (cap := self._breaker.cap(now)) is not None:
+        if (cap := self._breaker.cap(now)) is not None and not self._last:
             allowed = min(allowed, cap)
         if self._pause.active:
             # What the release begins with: workers go by it at once, and the next tick may come a little late.
             allowed = min(allowed, self._concurrency.beginning(self._pause.length_s))
         # A machine that is short of something goes on slowly.
         return max(1, int(allowed * self._factor)) if allowed and self._factor < 1.0 else allowed
+
+    @property
+    def _last(self) -> bool:
+        """Whether hardly a row is left that has not failed: no probe will tell more than their own tries do.
+
+        Their waits and their attempts spare the provider, and end. Of one that was never answered nothing is known.
+        """
+        return self._patience.answered and self._breaker.state != "closed" and self._traffic.last
 
     def _follow(self, now: float) -> None:
         """React to where the breaker has got."""

@@ -55,6 +55,11 @@ class Traffic:
         return sum(report.doubted for report in self._reports.values())
 
     @property
+    def last(self) -> bool:
+        """Whether nearly all rows that are left have failed, for what may be their own."""
+        return bool(self._reports) and all(report.last for report in self._reports.values())
+
+    @property
     def wants_rate(self) -> bool:
         """Whether rows wait for the rate anywhere."""
         return any(report.wants_rate for report in self._reports.values())

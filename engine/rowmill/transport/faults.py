@@ -146,6 +146,13 @@ def nobody_behind(failure: Failure) -> bool:
     return failure.status in _NOBODY_BEHIND and failure.fault.unhealthy
 
 
+def may_be_of_row(failure: Failure) -> bool:
+    """Whether a failure that speaks against a server's health may come of what the row asks: it was looked at."""
+    fault = failure.fault
+    looked_at = failure.part in (None, "http") and fault.spends_attempt
+    return fault.unhealthy and looked_at and not nobody_behind(failure)
+
+
 def may_be_of_all(failure: Failure) -> bool:
     """Whether the same failure of row after row would speak for a mistake in what all rows share."""
     return failure.fault in (INVALID_REQUEST, AUTH) and failure.status is not None and not failure.about_row

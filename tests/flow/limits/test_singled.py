@@ -65,6 +65,17 @@ def test_several_such_rows_are_found_though_they_are_all_that_is_left() -> None:
     assert sum(counts) == 12
 
 
+def test_a_row_or_two_that_are_left_alone_are_their_own_matter_soon_and_fail_once_a_minute_is_over() -> None:
+    singled = Singled()
+    seen = [singled.refused(row, 10.0 * place, answers=2, in_flight=1, left=2) for place in range(9) for row in (1, 2)]
+    assert [alone for alone, _ in seen] == [False] * 6 + [True] * 12
+    assert [spent for _, spent in seen] == [0] * 16 + [9, 9], "limits are of a minute"
+    more = Singled()
+    assert not any(more.refused(1, 10.0 * place, answers=2, in_flight=1, left=3)[1] for place in range(9))
+    unheard = Singled()
+    assert not any(unheard.refused(1, 10.0 * place, answers=0, in_flight=1, left=1)[1] for place in range(30))
+
+
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.6])
 def test_refusals_at_random_fail_no_row_however_many_there_are(share: float) -> None:
     singled, rng, answers, spent = Singled(), Random(7), 0, 0

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from rowmill.core.leases import Lease, Share
+from rowmill.core.wire import Failure
 from rowmill.flow.retry import RetryBudget
 from rowmill.transport import faults
 from rowmill.worker.live.provider import Provider
@@ -429,3 +430,57 @@ def test_replies_from_before_the_failures_do_not_hide_them(work: Start) -> None:
             assert len(at.wire.sent) <= 32 + 30
 
     run(story())
+
+
+def test_where_hardly_a_row_is_left_that_has_not_failed_every_try_counts_and_no_streak_stops_the_worker(
+    work: Start,
+) -> None:
+    async def story() -> None:
+        broken = json.dumps({"error": {"message": "no such voice", "type": "server_error"}}).encode()
+        async with work(30, Wire(lambda *_: reply(500, broken)), concurrency=30, attempts=3, scale=0.0) as at:
+            at.providers[0].standing.proven = True
+            at.lease(4, failing=True)
+            at.feed()
+            await at.settled()
+            report = at.providers[0].taken(rows_wait=True, paced=False, last=True)
+            assert report.last, "a server that answers so may mean the row"
+            assert not at.providers[0].taken(rows_wait=True, paced=False).last
+            at.lease(30, last=True, proven=True)
+            await at.done()
+            assert not tripped(at)
+            assert {each["attempts"] for each in (await at.outcomes()).values()} == {3}
+            assert max(at.wire.tries.values()) <= 4, "but for what was a probe"
+            assert at.providers[0].taken(rows_wait=False, paced=False, none=True).last
+
+    run(story())
+
+
+def test_a_probe_is_a_row_that_has_not_failed_and_far_from_those_that_have(work: Start) -> None:
+    async def story() -> None:
+        rule = Wire(lambda row, _: reply(500, b"") if row < 10 else reply())
+        async with work(40, rule, concurrency=1, attempts=2, scale=1000.0) as at:
+            at.lease(1, failing=True)
+            at.feed()
+            await at.until(lambda: at.wire.rows == [0])
+            await at.settled()
+            at.lease(1, failing=True)
+            await at.until(lambda: len(at.wire.rows) > 2)
+            assert at.wire.rows[:3] == [0, 39, 38]
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("found", "own"),
+    [
+        (failure(faults.TABLE["server_error"], status=500), True),
+        (failure(faults.BAD_REPLY, status=200), True),
+        (failure(faults.TIMEOUT), True),
+        (failure(faults.CONNECTION, part="http"), True),
+        (failure(faults.CONNECTION, part="connection"), False),
+        (failure(faults.TABLE["server_error"], status=502), False),
+        (failure(faults.TABLE["overloaded"], status=503), False),
+    ],
+)
+def test_what_may_be_of_a_row_is_what_comes_of_looking_at_it(found: Failure, own: bool) -> None:
+    assert faults.may_be_of_row(found) is own

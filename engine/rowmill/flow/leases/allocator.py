@@ -272,6 +272,7 @@ class LeaseAllocator:
             paused_until=capacity.paused_until,
             closed=capacity.closed,
             failing=capacity.failing,
+            last=capacity.last,
             proven=capacity.proven,
             silent=capacity.silent,
             known=capacity.known,

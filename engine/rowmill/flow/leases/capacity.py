@@ -23,6 +23,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     proven: bool = False
     silent: bool = False
     known: bool = False
+    last: bool = False
 
     def is_nearly(self, other: "Capacity") -> bool:
         """Tell whether only rates or bursts differ, and by little."""

@@ -9,6 +9,9 @@ a row is kept out `times` times in a row as rarely as
 where `share` is how often one is kept out that is let through in the end: failures that turned out to be of that kind,
 of all that was let through since the row's first. A limit that is reached, or an outage, keeps out many rows, which are
 let through later, so that the share is large. Where nothing was let through since, nothing is known.
+
+At the end of a file nothing more is let through, for nothing more is asked. Of a row or two that are left alone no rate
+is the matter, and within a minute no limit of a minute either.
 """
 
 from dataclasses import dataclass
@@ -17,6 +20,8 @@ _ALONE = 1e-3  # rarer: it tells nothing of the provider
 _OWN = 1e-9  # rarer: not by chance, in any run
 _WINDOW_S = 75.0  # limits are of a minute: what was let through together with the row tells something by then
 _MOST_ROWS = 10_000
+_LEFT = 2  # rows; so few are asked more rarely than any limit is about
+_TIMES_LEFT = 3
 
 
 @dataclass(slots=True)
@@ -47,10 +52,10 @@ class Singled:
     def __repr__(self) -> str:
         return f"<{len(self.rows)} rows kept out>"
 
-    def refused(self, row: int, now: float, *, answers: int, in_flight: int) -> tuple[bool, int]:
+    def refused(self, row: int, now: float, *, answers: int, in_flight: int, left: int = _LEFT + 1) -> tuple[bool, int]:
         """Count that the row was kept out; returns whether that is its own, and how many attempts it has spent.
 
-        answers: valid replies to all rows so far. in_flight: requests now.
+        answers: valid replies to all rows so far. in_flight: requests now. left: rows in hand, this one included.
         """
         seen = self.rows.get(row)
         if seen is None:
@@ -59,6 +64,13 @@ class Singled:
                 self.rows.pop(next(iter(self.rows)))
             self.rows[row] = _Refused(now, answers, in_flight, self._passed, answers, self._unexplained)
             return False, 0
+        alone, spent = self._judged(seen, now, answers)
+        if spent or left > _LEFT or not answers or seen.times <= _TIMES_LEFT:
+            return alone, spent
+        return True, self._spent(seen) if now - seen.since >= _WINDOW_S else 0
+
+    def _judged(self, seen: _Refused, now: float, answers: int) -> tuple[bool, int]:
+        """Judge by what was let through since; as `refused`."""
         later = answers - seen.answers - (seen.in_flight if now - seen.since < _WINDOW_S else 0)
         self._unexplained += later <= 0
         nobody = answers == seen.last_answers and self._unexplained > seen.last_unexplained
@@ -72,8 +84,12 @@ class Singled:
         if _chance(passed, later, seen.times) >= _OWN:
             waiting = len(self.rows) - 1  # of them it is not known yet
             return _chance(passed + waiting, later, seen.times) < _ALONE, 0
+        return True, self._spent(seen)
+
+    @staticmethod
+    def _spent(seen: _Refused) -> int:
         spent, seen.counted = seen.times - seen.counted, seen.times
-        return True, spent
+        return spent
 
     def passed(self, row: int) -> None:
         """Hear that a row was let through: its refusals were those of a limit."""

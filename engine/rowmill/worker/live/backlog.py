@@ -28,6 +28,7 @@ class Backlog:
     paced: one built row that nobody may send just now; the next to go.
     bound: for each provider, by number, rows that only it may be asked for.
     retried: requests that were neither a row's first nor at the server's own word; the retry budget counts them.
+    probing: every provider fails, and what is sent is to find out whether one does still.
     budget_short: since it was last set to False, a retry was due that the budget did not allow.
     """
 
@@ -38,6 +39,7 @@ class Backlog:
         self.bound_rows = 0
         self.retried = 0
         self.budget_short = False
+        self.probing = False
         self._blocked = False  # as budget_short, now
         self._parking_lot = parking_lot
         self._budget = budget
@@ -127,10 +129,10 @@ class Backlog:
         if job is not None:
             self.paced = None
             return job
-        if self._backoffs or self._put_offs:
+        if (self._backoffs or self._put_offs) and not (self.probing and self._turned()):
             if (job := self._put_off_row(now) or self._retried_row(now)) is not None:
                 return job
-            # A provider that is down must not fill the memory; a budget that is used up must not stop what earns it.
+            # A provider that is down must not fill the memory; a used up budget must not stop what earns it.
             most = _BLOCKED_ROWS if self._blocked else max(_WAITING_ROWS * self.slots, _WAITING_LEAST)
             if self.waiting >= most or self._waiting_bytes >= _WAITING_BYTES:
                 return None
@@ -144,6 +146,16 @@ class Backlog:
         if self._suspects and alone and not self.waiting:
             return self._suspects.popleft()
         return None
+
+    def _turned(self) -> bool:
+        """Bring the last row that is ready to the front, for a probe; False where a row that has failed must do.
+
+        One that has failed tells little of the provider, for it may be the row's own; one far from it tells most.
+        """
+        if not self._ready or self.waiting >= _WAITING_LEAST or self._waiting_bytes >= _WAITING_BYTES:
+            return False
+        self._ready.rotate(1)
+        return True
 
     def _put_off_row(self, now: float) -> Job | None:
         due = self._put_off.next_due
@@ -189,6 +201,11 @@ class Backlog:
     def waiting(self) -> int:
         """Rows waiting out a backoff."""
         return len(self._backoffs) + len(self._put_off)
+
+    @property
+    def untried(self) -> int:
+        """Rows that do not wait out a backoff."""
+        return len(self._ready) + (self.paced is not None) + self.bound_rows + len(self._suspects)
 
     @property
     def next_due(self) -> float | None:

@@ -175,6 +175,7 @@ class Dispatcher:
             self._loop.call_later(_FEELING_S, self._felt)
             self._feeling = None
         returned = [(lease, self._router.providers[lease.provider].apply(lease, now)) for lease in leases]
+        self.backlog.probing = all(provider.failing or provider.closed for provider in self._router.providers)
         self._allow()
         return returned
 

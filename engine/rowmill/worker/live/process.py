@@ -82,6 +82,7 @@ class _Worker(SupervisedWorker):
             on_failed=self._on_seal_failed,
         )
         self._assigned: asyncio.Queue[Assign] = asyncio.Queue()
+        self._wants = False  # a shard, and there is none yet
         self._drain_s: float | None = None
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._orphaned = False  # the supervisor is gone
@@ -214,7 +215,9 @@ class _Worker(SupervisedWorker):
             await self._dispatcher.feeder.hungry()
             await self._committer.room()
             self._tell(Want())
+            self._wants = self._assigned.empty()
             assign = await self._assigned.get()
+            self._wants = False
             shard = assign.shard
             path = self._directory.checkpoint_path(shard)
             carry = partial(self._carrier.carry, shard.number) if setup.carried else None
@@ -268,6 +271,8 @@ class _Worker(SupervisedWorker):
         counters = self._count()
         self._tally.keep()
         rows_wait, paced = backlog.has_rows(monotonic()), backlog.paced is not None
+        last = self._wants and backlog.untried <= backlog.waiting
+        none = last and not backlog.waiting and not dispatcher.in_flight
         beat = Heartbeat(
             counters=counters,
             in_flight=dispatcher.in_flight,
@@ -277,7 +282,9 @@ class _Worker(SupervisedWorker):
             rss_max=peak_rss(),
             cpu_s=usage.ru_utime + usage.ru_stime,
             shards={number: opened.checkpoint.acknowledged for number, opened in self._committer.open.items()},
-            providers=[provider.taken(rows_wait=rows_wait, paced=paced) for provider in self._providers],
+            providers=[
+                provider.taken(rows_wait=rows_wait, paced=paced, last=last, none=none) for provider in self._providers
+            ],
             lag_ms=round(self._lag_ms, 1),
             retries_short=backlog.budget_short,
             spent=Amount() if self._reservations is None else self._reservations.credit.spent,

@@ -118,7 +118,7 @@ class Provider:
         self.failing = lease.failing
         self.standing.leased(lease)
         # A worker that has stopped by itself goes on once the supervisor has seen it: then a lease says so.
-        if self.tripped and (lease.failing or lease.in_flight == 0):
+        if self.tripped and (lease.failing or lease.last or lease.in_flight == 0):
             self.tripped = False
             self.standing.starts_anew()
         self._allow()
@@ -242,11 +242,11 @@ class Provider:
         self._allow()
         return True
 
-    def kept_out(self, row: int, failure: Failure, now: float) -> tuple[bool, int]:
+    def kept_out(self, row: int, failure: Failure, now: float, *, left: int) -> tuple[bool, int]:
         """Count a failure that may be the provider's; returns whether it is the row's, and attempts it has spent."""
         limited = failure.fault is faults.RATE_LIMITED or failure.fault is faults.SLOW_DOWN
         alone, spent = self.standing.kept_out(
-            row, now, answers=self._answered, in_flight=self.in_flight, limited=limited
+            row, now, answers=self._answered, in_flight=self.in_flight, limited=limited, left=left
         )
         alone &= not self.failing  # a probe's result is awaited
         self.sums.limited += alone and limited
@@ -278,10 +278,12 @@ class Provider:
 
     # The report
 
-    def taken(self, *, rows_wait: bool, paced: bool) -> ProviderReport:
+    def taken(self, *, rows_wait: bool, paced: bool, last: bool = False, none: bool = False) -> ProviderReport:
         """Return the report as it stands. It is this object's own, and changes with the next request.
 
-        rows_wait: there is a row to be sent. paced: one that was found to have to wait.
+        rows_wait: there is a row to be sent. paced: one that was found to have to wait. last: of all rows, so
+        many have failed that there is little to find out by others.
+        none: no row at all.
         """
         report = self.report
         sent = self.sent - self._sent_before
@@ -297,6 +299,7 @@ class Provider:
         report.wants_rate &= rows_wait
         report.idle = not rows_wait
         report.wants_slots = rows_wait and (report.busy > _BUSY or (full and not sent))
+        report.last = none or (last and self.standing.fails_rows)
         self.standing.tell(report)
         report.largest = self._largest
         self._largest = 0

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _ELSEWHERE_S = (0.1, 0.5)  # a row that another provider can take at once does not wait out the first one's trouble
 _DEAD_END_WAIT_S = 0.2  # times the tries of a row so far: the supervisor's probes are what is waited for
 _LONGEST_DEAD_END_WAIT_S = 0.8
+_TRIES_ALONE = 4
 _OK = 200
 
 
@@ -196,7 +197,9 @@ class Settler:
         failure = redacted(failure, provider.secrets)
         alone, spent = False, 0
         if fault.unhealthy or fault in faults.NO_ROOM:
-            alone, spent = provider.kept_out(job.index, failure, now)
+            in_flight = sum(each.in_flight for each in self._router.providers)
+            left = self._backlog.untried + self._backlog.waiting + in_flight
+            alone, spent = provider.kept_out(job.index, failure, now, left=left)
         elif failure.status is not None:
             provider.standing.let_through(job.index)
         if not alone and provider.failed(failure, job.started, now):
@@ -229,17 +232,24 @@ class Settler:
             least = min(_DEAD_END_WAIT_S * job.requests, _LONGEST_DEAD_END_WAIT_S)
             self._backlog.retry(job, now + max(least, failure.retry_after or 0.0), put_off=True)
             return
-        self._try_again(job, provider, failure, now, spent=spent)
+        self._try_again(job, provider, failure, now, alone=alone, spent=spent)
 
-    def _try_again(self, job: Job, provider: Provider, failure: Failure, now: float, *, spent: int) -> None:
-        """Put the row back until its next try, unless it has had them all. `spent`: attempts by refusals of its own."""
+    def _try_again(
+        self, job: Job, provider: Provider, failure: Failure, now: float, *, alone: bool, spent: int
+    ) -> None:
+        """Put a row back until its next try, unless it has had them all. `alone`, `spent`: see `Provider.kept_out`."""
         fault = failure.fault
         if not fault.spends_attempt:
             job.attempts += spent
         elif spent or not provider.failing:
             job.attempts += 1
         age_s = self._gaps.age_s(job.first, now)
-        wait = self._retry.wait_s(failure, tries=job.requests, attempts=job.attempts, age_s=age_s, own=spent > 0)
+        tries = job.requests
+        if fault.spends_attempt:
+            tries = job.attempts if provider.standing.last else tries  # not as a probe
+        elif alone and failure.retry_after is None:
+            tries = min(tries, _TRIES_ALONE)  # it holds up the end, and nothing is spared by longer waits
+        wait = self._retry.wait_s(failure, tries=tries, attempts=job.attempts, age_s=age_s, own=spent > 0)
         if wait is None or job.ends_with(fault):
             provider.standing.ended(job.index)
             self._endings.fail(job, provider, failure, now)

@@ -38,6 +38,8 @@ class Standing:
     asks: something is open, so the next answer is to be told. Whatever opens something sets it, and every lease does,
     which brings the word of other workers; only an answer that leaves nothing open takes it back.
     proven: the provider has answered in this session, as far as is known here.
+    last: hardly any but rows that have failed are left, see `Lease`.
+    fails_rows: its latest unhealthy result may come of what the row asks.
     """
 
     def __init__(self, *, workers: int = 1, url: str = "", by_model: bool = False, model: str | None = None) -> None:
@@ -67,6 +69,8 @@ class Standing:
         self._refusal: Failure | None = None  # that failed rows here before there was any answer
         self._refusals = 0  # of different kinds
         self._doubted: Failure | None = None  # the latest refusal that may be its own
+        self.fails_rows = False
+        self.last = False
         self._trouble: Failure | None = None  # the latest unhealthy result since the last report
 
     def __repr__(self) -> str:
@@ -80,6 +84,7 @@ class Standing:
         self.proven = self._answered or lease.proven
         self._silent = lease.silent
         self._known = lease.known
+        self.last = lease.last
         self._unheard.told(silent=lease.silent, proven=lease.proven)
         if lease.proven and not lease.silent:
             self._refused_since = None
@@ -123,10 +128,12 @@ class Standing:
         self._unheard.refused(started)
         self.asks = True
 
-    def kept_out(self, row: int, now: float, *, answers: int, in_flight: int, limited: bool) -> tuple[bool, int]:
+    def kept_out(
+        self, row: int, now: float, *, answers: int, in_flight: int, limited: bool, left: int
+    ) -> tuple[bool, int]:
         """Hear of a failure that may be the provider's; see `flow.limits.singled`. `limited`: it was a 429."""
         self.asks = True
-        alone, spent = self._singled.refused(row, now, answers=answers, in_flight=in_flight)
+        alone, spent = self._singled.refused(row, now, answers=answers, in_flight=in_flight, left=left)
         self._own += alone and limited
         return alone, spent
 
@@ -148,7 +155,8 @@ class Standing:
             self._streak = 0
             return False
         self._trouble = failure
-        if not counts:
+        self.fails_rows = faults.may_be_of_row(failure)
+        if self.last or not counts:
             return False
         if not self._streak:
             self._streak_from = now
