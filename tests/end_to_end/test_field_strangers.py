@@ -167,3 +167,16 @@ def test_rows_that_always_break_the_server_fail_within_their_attempts_also_where
     ]
     assert sum(line["error"] is None for line in place.lines) == 175
     assert place.report["sessions"][-1]["elapsed_s"] < 10
+
+
+def test_an_error_without_a_word_beside_an_answer_is_none_and_nothing_is_asked_twice(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    said = [{"code": 0, "message": ""}, {"code": None, "message": None}, {"code": "", "param": None, "type": ""}]
+    witness = server(lambda arrival: (200, {}, completion("fine", error=said[arrival.row % 3])))
+    place.configure(witness.url)
+    place.write_rows(6)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert [line["output"] for line in place.lines] == ["fine"] * 6
+    assert len(witness.arrivals) == 6

@@ -58,7 +58,16 @@ ERROR_BESIDE = "an error beside the answer"
 
 def is_error(error: msgspec.Raw) -> bool:
     """Whether a member that stands beside an answer says that it is none, or a broken one."""
-    return bytes(error) not in _NO_ERROR
+    return bytes(error) not in _NO_ERROR and not _says_nothing(error)
+
+
+def _says_nothing(error: msgspec.Raw) -> bool:
+    """Whether it is an object without a word in it, as `{"code": 0, "message": ""}` of servers that always have one."""
+    try:
+        members = msgspec.json.decode(error)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return isinstance(members, dict) and not any(members.values())
 
 
 def believed(reply: Outside) -> None:

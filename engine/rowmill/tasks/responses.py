@@ -86,8 +86,7 @@ class Responses(Api):
             error = bytes(response.error)
             told = decoded_object(error).get("message") if error[:1] == b"{" else error.strip(b'"').decode()
             raise EmptyReply(f"a response that is {response.status}: {told if told not in _UNTOLD else _NO_MORE}")
-        error = bytes(response.error)
-        if is_error(response.error) and (error[:1] != b"{" or any(decoded_object(error).values())):
+        if is_error(response.error):
             raise BadReply(ERROR_BESIDE)
         output, finish_reason = _output(response)
         usage = bytes(response.usage)
