@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ BUDGET = 3  # the command's exit code
 SIZES, ROW_BYTES = (100_000, 1_000_000), 1_000
 OTHER_ROWS, OTHERS_S = 20_000, 120.0
 MOST_RATIO, MOST_DRIVER_US, MOST_GROWTH, MOST_MB = 1.25, 6.0, 1.1, 25.0
+_LOOK_S = 0.2  # between two looks at the CPU time of processes that may end
 ROOT = Path(__file__).parents[2]
 _CARRIED: Tables = {"input": {"id": None}}
 SCHEMA = {
@@ -410,13 +412,13 @@ def _others(source: Path, url: str, nodes: RayNodes) -> list[str]:
     """Run the ways that Ray itself has, on the same cluster, server and rows; returns a line for each."""
     lines = []
     for way in ("map_batches", "http_processor"):
-        before = sum(_cpu_s(node.processes()) for node in nodes.nodes)
         began = time.monotonic()
         command = [sys.executable, "-m", "scripts.proving.ray_ways", way, url, str(source), str(OTHER_ROWS)]
         try:
-            done = subprocess.run(
-                command, env=nodes.env, cwd=ROOT, capture_output=True, timeout=OTHERS_S, check=False, text=True
-            )
+            with _metered(nodes) as spent_s:
+                done = subprocess.run(
+                    command, env=nodes.env, cwd=ROOT, capture_output=True, timeout=OTHERS_S, check=False, text=True
+                )
         except subprocess.TimeoutExpired:
             lines.append(f"{way}: not through within {OTHERS_S:g} s")
             continue
@@ -424,18 +426,38 @@ def _others(source: Path, url: str, nodes: RayNodes) -> list[str]:
             lines.append(f"{way}: did not run: {done.stderr.strip().splitlines()[-1:]}")
             continue
         seconds, own = time.monotonic() - began, float(done.stdout.split()[-1])
-        cpu = sum(_cpu_s(node.processes()) for node in nodes.nodes) - before + own
-        spent = cpu / OTHER_ROWS * 1e6
+        spent = (sum(spent_s.values()) + own) / OTHER_ROWS * 1e6
         lines.append(
             f"{way}: {OTHER_ROWS / seconds:,.0f} rows/s, at least {spent:,.0f} us of CPU a row, with the start"
         )
     return lines
 
 
-def _cpu_s(processes: list[psutil.Process]) -> float:
-    total = 0.0
-    for each in processes:
-        with contextlib.suppress(psutil.Error):
-            times = each.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
-    return total
+@contextlib.contextmanager
+def _metered(nodes: RayNodes) -> Iterator[dict[tuple[int, float], float]]:
+    """Gather the CPU seconds of each process of the nodes, also of those that end meanwhile: a raylet forgets them."""
+    spent: dict[tuple[int, float], float] = {}
+    before: dict[tuple[int, float], float] = {}
+    over = threading.Event()
+
+    def look() -> None:
+        for each in (process for node in nodes.nodes for process in node.processes()):
+            with contextlib.suppress(psutil.Error):
+                times, key = each.cpu_times(), (each.pid, each.create_time())
+                spent[key] = times.user + times.system - before.get(key, 0.0)
+
+    def watch() -> None:
+        while not over.wait(_LOOK_S):
+            look()
+
+    look()
+    before.update(spent)
+    spent.clear()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield spent
+    finally:
+        over.set()
+        watcher.join()
+        look()
