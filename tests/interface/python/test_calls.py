@@ -115,7 +115,11 @@ def test_a_retry_of_a_trial_is_of_one_that_is_there(tmp_path: Path) -> None:
         rowmill.run({**TREE, "output": {"path": tmp_path / "o.jsonl"}}, limit=1, retry_failed=True)
 
 
-def test_what_is_no_configuration_is_told() -> None:
+def test_what_is_no_configuration_is_told(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text\na\n")
+    with pytest.raises(rowmill.ConfigError, match=r"holds rows, .*rowmill\.map\(pathlib\.Path\("):
+        rowmill.run(rows)
     with pytest.raises(rowmill.ConfigError, match=r"pass the path of a config\.toml, .*not a NoneType"):
         rowmill.run(None)  # type: ignore[arg-type]  # that is the point
 

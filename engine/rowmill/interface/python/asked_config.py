@@ -16,6 +16,7 @@ from rowmill.core.config.sections import REPLY_PARTS, ModelSchema
 from rowmill.core.errors import ConfigError
 from rowmill.interface.python.place import MapPlace
 from rowmill.interface.python.row_lines import TEXT
+from rowmill.runs.piped import is_named_as_rows
 from rowmill.tasks import models
 from rowmill.tasks.pickled_types import pickled
 
@@ -99,7 +100,13 @@ def _read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides
         kind = type(config).__name__
         raise ConfigError(f"rowmill.run: config: pass the path of a config.toml, or the same as dicts, not a {kind}")
     if not isinstance(config, Mapping | Config):
-        return configuration.load(Path(config), changes)
+        path = Path(config)
+        if path.suffix != ".toml" and is_named_as_rows(str(path)) and path.exists():
+            raise ConfigError(
+                f"rowmill.run: {path} holds rows, and is no configuration. To ask about each row: "
+                f'rowmill.map(pathlib.Path({str(path)!r}), model="...", prompt="...")'
+            )
+        return configuration.load(path, changes)
     tree = plain(config)
     for change in changes:
         configuration.override(tree, change)
