@@ -751,6 +751,14 @@ def test_the_last_set_wins_and_sets_can_complete_a_file(tmp_path: Path) -> None:
     assert load(written(tmp_path, ""), overrides).task.model == "b"
 
 
+def test_the_directory_where_one_is_may_be_the_input_and_a_root_may_not() -> None:
+    for here in (".", "./"):
+        assert parse(tree(input={"path": here}), "test").input.path == here
+    for path in ("", "/", "//"):
+        assert refusal(tree(input={"path": path})).startswith("input.path: must not be empty")
+    assert refusal(tree(output={"path": "."})).startswith("output.path: must not be empty")
+
+
 def test_the_only_provider_may_be_called_by_its_name() -> None:
     document = tree(provider=[{"name": "local", "base_url": "http://127.0.0.1:9/v1"}])
     overridden(document, "provider.local.weight=2")

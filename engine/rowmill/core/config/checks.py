@@ -90,7 +90,8 @@ def _path_problems(config: Config) -> Iterator[str]:
         ("output.errors", config.output.errors),
         ("checkpoint.dir", config.checkpoint.dir),
     ):
-        if text is not None and not Path(text).name:
+        here = key == "input.path" and text is not None and text.rstrip("/") == "."  # all files that lie here
+        if text is not None and not Path(text).name and not here:
             yield f"{key}: must not be empty, and name more than a root"
         if text is not None and "\0" in text:
             yield f"{key}: must not hold a NUL character"
