@@ -394,6 +394,10 @@ def test_a_secret_is_known_in_any_case_and_in_pieces() -> None:
 
 def test_no_secrets_change_nothing() -> None:
     assert redacted("text", []) == "text"
+    key = "sk-verysecret123"
+    for each in ("%%%02x", "&#%d;", "&#x%x;", "\\u%04x"):
+        assert redacted("key " + "".join(each % ord(sign) for sign in key) + ".", [key]) == "key [redacted]."
+    assert redacted("100%25 &amp; \\u0041", [key]) == "100%25 &amp; \\u0041", "what hides nothing stays"
     assert redacted("text", [""]) == "text"
 
 

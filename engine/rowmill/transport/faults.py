@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -219,9 +220,22 @@ def retry_after(reply: Reply, now: float | None = None) -> float | None:
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """Return the text without any of the secrets, in any case and in pieces: servers echo a key they did not like."""
+    """Return the text without any of the secrets, in any case and in pieces: servers echo a key they did not like.
+
+    Where one shows only once escapes are undone, of a URL, of HTML or of JSON, they stay undone.
+    """
+    secrets = tuple(filter(None, secrets))
+    text = _without(text, secrets)
+    plain = text
+    for mark, undone in _ESCAPES:
+        if secrets and mark in plain:
+            plain = undone(plain)
+    return text if plain == text or (found := _without(plain, secrets)) == plain else found
+
+
+def _without(text: str, secrets: tuple[str, ...]) -> str:
     squeezed = _squeezed(text)
-    for secret in filter(None, secrets):
+    for secret in secrets:
         text = text.replace(secret, "[redacted]")
         # Messages are cut at a fixed length, and the cut can go through a secret.
         kept = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
@@ -230,6 +244,20 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= _LIKE_A_KEY and (bare := _squeezed(secret)) in squeezed:
             text = re.sub(r"\s*".join(map(re.escape, bare)), "[redacted]", text, flags=re.IGNORECASE)
     return text
+
+
+def _html_undone(text: str) -> str:
+    import html  # its two thousand names, for such texts alone
+
+    return html.unescape(text)
+
+
+def _json_undone(text: str) -> str:
+    return _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+_JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_ESCAPES = (("%", unquote), ("&", _html_undone), ("\\u", _json_undone))
 
 
 def _squeezed(text: str) -> str:
