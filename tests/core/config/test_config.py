@@ -410,6 +410,7 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(provider=[{"base_url": "api.example.com/v1"}]), "provider.base_url"),
         (tree(provider=[{"base_url": "ftp://example.com"}]), "provider.base_url"),
         (tree(provider=[{"base_url": "https://"}]), "provider.base_url"),
+        (tree(provider=[{"base_url": "http://h/v1 "}]), "provider.base_url: 'http://h/v1 ' has a space or a # in it"),
         (tree(provider=[{"base_url": "https://user:secret@example.com/v1"}]), "provider.base_url"),
         (tree(provider=[{"base_url": "http://example.com:port/v1"}]), "provider.base_url"),
         (tree(provider=[{"base_url": "http://example.com:70000/v1"}]), "provider.base_url"),

@@ -40,7 +40,9 @@ def _problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
         yield "name", f"{provider.name!r} must be 1 to 64 letters, digits, '-' or '_'"
     url = provider.base_url
     if url != SIMULATOR and not re.fullmatch(r"https?://[^/?#\s][^#\s]*", url):
-        yield "base_url", f'{_shown(url)!r} must start with http:// or https://, or be "{SIMULATOR}"'
+        begun = re.match(r"https?://[^/?#\s]", url)
+        wrong = f'must start with http:// or https://, or be "{SIMULATOR}"'
+        yield "base_url", f"{_shown(url)!r} {'has a space or a # in it; take it out' if begun else wrong}"
     if not _has_host_and_port(url):
         yield "base_url", f"{_shown(url)!r} has no usable host and port"
     if re.match(r"https?://[^/?\s]*@", url):
