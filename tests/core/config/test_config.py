@@ -410,7 +410,7 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(provider=[{"base_url": "api.example.com/v1"}]), "provider.base_url"),
         (tree(provider=[{"base_url": "ftp://example.com"}]), "provider.base_url"),
         (tree(provider=[{"base_url": "https://"}]), "provider.base_url"),
-        (tree(provider=[{"base_url": "http://h/v1 "}]), "provider.base_url: 'http://h/v1 ' has a space or a # in it"),
+        (tree(provider=[{"base_url": "http://h/v1 "}]), "provider.base_url"),
         (tree(provider=[{"base_url": "https://user:secret@example.com/v1"}]), "provider.base_url"),
         (tree(provider=[{"base_url": "http://example.com:port/v1"}]), "provider.base_url"),
         (tree(provider=[{"base_url": "http://example.com:70000/v1"}]), "provider.base_url"),
@@ -580,6 +580,11 @@ def test_the_wrong_types_cover_every_key() -> None:
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_key(document: dict[str, Any], key: str) -> None:
     assert re.match(rf"{re.escape(key)}(\[0\])?: ", refusal(document))
+
+
+@pytest.mark.parametrize("url", ["http://h/v1 ", "https://h/v1#x"])
+def test_a_url_with_a_space_or_a_fragment_is_told_so(url: str) -> None:
+    assert refusal(tree(provider=[{"base_url": url}])).endswith(f"{url!r} has a space or a # in it; take it out")
 
 
 @pytest.mark.parametrize(
