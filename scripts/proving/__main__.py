@@ -5,6 +5,7 @@ about an hour and a half, and 10 GB of disk.
 """
 
 import argparse
+import io
 import os
 import signal
 import subprocess
@@ -93,6 +94,8 @@ def main() -> int:
         help="where these files go; else into a new folder of the system's for temporary files",
     )
     arguments = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what an item and its processes print stays in order
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends with this
     (ROOT / "data").mkdir(exist_ok=True)
     logs: Path = arguments.log or Path(tempfile.mkdtemp(prefix="prove-"))
