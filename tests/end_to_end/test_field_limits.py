@@ -107,6 +107,7 @@ def test_refusals_and_first_answers_in_one_report_teach_no_limit(place: Place) -
     assert "refused within every known limit" not in place.log
 
 
+@pytest.mark.quiet
 def test_a_server_that_refuses_now_and_then_whatever_the_rate_is_not_held_to_a_crawl(
     place: Place, server: Callable[..., Server]
 ) -> None:
