@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rowmill.core.errors import ExitCode, MachineError, ProviderError
+from rowmill.core.errors import BudgetError, ExitCode, MachineError, ProviderError, RowmillError
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.pool import Pool
 from rowmill.supervisor.shutdown import LATE_S, Shutdown
@@ -42,6 +42,18 @@ def test_the_first_reason_to_stop_is_told_and_kept(shutdown: Shutdown, lines: li
     assert repr(shutdown) == "<no credit, draining>"
     assert lines == ["stopping: no credit"]
     assert shutdown.outcome(finished=False, failed=0) == (ExitCode.PROVIDER, "no credit")
+
+
+@pytest.mark.parametrize("late", [ProviderError("closed"), BudgetError("the cap is reached")])
+def test_a_provider_that_closes_or_a_cap_that_is_reached_after_a_signal_changes_nothing(
+    shutdown: Shutdown, lines: list[str], late: RowmillError
+) -> None:
+    shutdown.interrupt(signal.SIGINT)
+    shutdown.stop(late)
+    assert shutdown.outcome(finished=False, failed=0) == (ExitCode.INTERRUPTED, "interrupted")
+    assert len(lines) == 1
+    shutdown.stop(MachineError("disk full"))
+    assert shutdown.outcome(finished=False, failed=0) == (ExitCode.MACHINE, "disk full")
 
 
 def test_a_signal_drains_and_what_takes_too_long_is_killed(

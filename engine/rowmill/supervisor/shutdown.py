@@ -6,6 +6,7 @@ from collections.abc import Callable
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.supervisor.pool import Member, Pool
 
+_MOOT = (ExitCode.PROVIDER, ExitCode.BUDGET)  # why nothing more could be sent, where nothing more is to be
 DRAIN_S = 30.0  # at a first signal what is in flight gets this long, or its own timeout where that is shorter
 LATE_S = 5.0  # a drained worker that is still there this much later is killed
 
@@ -50,8 +51,11 @@ class Shutdown:
         return self._drain_until is not None
 
     def stop(self, error: RowmillError, told: str = "") -> None:
-        """End the run early, for the first reason that there was; `told`: instead of it, where the log has it."""
-        if self.stopped_by is None:
+        """End the run early, for the first reason that there was; `told`: instead of it, where the log has it.
+
+        Who has interrupted the run hears of what is lost or broken after that, but not of what would have ended it.
+        """
+        if self.stopped_by is None and not (self.interrupted and error.exit_code in _MOOT):
             self.stopped_by = error
             self._log(f"stopping: {told or error}")
             self._drain()
