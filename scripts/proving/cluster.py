@@ -1,13 +1,10 @@
-"""A run on a cluster: the same bytes as on one machine, whatever becomes of its nodes, and what it costs."""
+"""A run on a cluster: the same bytes as on one machine, whatever becomes of its nodes."""
 
 import contextlib
 import csv
 import itertools
 import json
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +15,8 @@ import psutil
 
 from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
-from scripts.benchmark.server import serve
-from scripts.proving import faults, ray_elastic
-from scripts.proving.ray_nodes import RayNode, RayNodes, ray_nodes
+from scripts.proving import cluster_costs, faults, ray_elastic
+from scripts.proving.ray_nodes import CARRIED, RayNode, RayNodes, on, ray_nodes
 from scripts.proving.runs import ItemError, Run, Series, Tables, Witness, check, gone, simulator, until
 
 ROWS = 60_000
@@ -31,12 +27,7 @@ LEASED_S = 15.0  # of a stop: longer than a lease lives, and than a driver waits
 LIMIT, LIMITED_ROWS = 6_000, 12_000
 LEAST_USED, MOST_REFUSED = 0.98, 0.001
 BUDGET = 3  # the command's exit code
-SIZES, ROW_BYTES = (100_000, 1_000_000), 1_000
-OTHER_ROWS, OTHERS_S = 20_000, 120.0
-MOST_RATIO, MOST_DRIVER_US, MOST_GROWTH, MOST_MB = 1.25, 6.0, 1.1, 25.0
-_LOOK_S = 0.2  # between two looks at the CPU time of processes that may end
 ROOT = Path(__file__).parents[2]
-_CARRIED: Tables = {"input": {"id": None}}
 SCHEMA = {
     "type": "object",
     "properties": {"topic": {"type": "string"}, "score": {"type": "integer", "minimum": 0, "maximum": 9}},
@@ -52,7 +43,7 @@ def cluster(folder: Path) -> bool:
         holds = same_bytes(folder, source, nodes)
         holds &= disturbed(folder, source, nodes)
         holds &= limits(folder, nodes)
-        holds &= costs(folder, nodes)
+        holds &= cluster_costs.costs(folder, nodes)
     holds &= ray_elastic.autoscaled(folder)
     return holds & ray_elastic.environments(folder)
 
@@ -63,13 +54,6 @@ def _input(folder: Path) -> Path:
     with everything.open("rb") as file:
         source.write_bytes(b"".join(itertools.islice(file, ROWS)))
     return source
-
-
-def on(nodes: RayNodes, tables: Tables | None = None) -> dict[str, Any]:
-    """Return the tables of a run on the cluster."""
-    more = dict(tables or {})
-    cluster = {"engine": "ray", "address": nodes.address, "input": "carry", **more.pop("cluster", {})}
-    return {**more, "cluster": cluster}
 
 
 # The same bytes
@@ -274,7 +258,7 @@ def limits(folder: Path, nodes: RayNodes) -> bool:
     with simulator(settings) as witness:
         provider = {"name": "main", "base_url": witness.url, "timeout_s": 60, "requests_per_minute": LIMIT}
         run = Run(
-            folder / "limited", source, [provider], "{text}", workers=1, concurrency="auto", tables=on(nodes, _CARRIED)
+            folder / "limited", source, [provider], "{text}", workers=1, concurrency="auto", tables=on(nodes, CARRIED)
         )
         with run.started() as process:
             first = run.begin(process, witness)
@@ -304,7 +288,7 @@ def _caps(folder: Path, source: Path, nodes: RayNodes) -> bool:
     price = {"sim-small": {"input": 1.0, "output": 2.0}}
     for name, cap in (("max_requests", 3_000), ("max_usd", 0.5)):
         with simulator(SimulatorSettings(latency_ms=20, faults={"500": 0.005})) as witness:
-            tables: Tables = {**_CARRIED, "budget": {name: cap}, "prices": price}
+            tables: Tables = {**CARRIED, "budget": {name: cap}, "prices": price}
             run = Run(folder / name, source, witness.url, "{text}", workers=1, concurrency=32, tables=on(nodes, tables))
             run.finish(BUDGET)
             stats = witness.stats()
@@ -312,152 +296,3 @@ def _caps(folder: Path, source: Path, nodes: RayNodes) -> bool:
         spent = stats["requests"] if name == "max_requests" else usd
         holds &= check(f"{name} {cap:g}", 0.99 * cap <= spent <= cap, f"{spent:,.6g}, {spent / cap:.2%} of it")
     return holds
-
-
-# What it costs
-
-
-def costs(folder: Path, nodes: RayNodes) -> bool:
-    """Measure CPU and memory a row, of worker, agent and driver, against nginx; beside what Ray itself offers."""
-    sources = []
-    for rows in SIZES:
-        source = folder / f"costs-{rows}.jsonl"
-        corpus.write(corpus.synthetic(rows, ROW_BYTES), source)
-        sources.append(source)
-    few, many = SIZES
-    place = folder / "server"
-    place.mkdir()
-    figures: dict[str, list[dict[str, Any]]] = {}
-    with serve(place, core=1) as server:
-        for where, tables in (
-            ("here", _CARRIED),
-            ("one node", on(nodes, {"cluster": {"nodes": 1}})),
-            ("two nodes", on(nodes, {"cluster": {"nodes": 2}})),
-        ):
-            for rows, source in zip(SIZES, sources, strict=True):
-                run = Run(
-                    folder / f"costs-{where.replace(' ', '-')}-{rows}",
-                    source,
-                    server.url,
-                    "{text}",
-                    workers=1,
-                    concurrency=SLOTS,
-                    tables=tables,
-                )
-                held = _finish_watched(run, nodes)
-                figures.setdefault(where, []).append({**run.session, "held_mb": held})
-                run.output.unlink()
-        others = _others(sources[0], server.url, nodes)
-    spent = {where: _slopes(sessions[0], sessions[1], many - few) for where, sessions in figures.items()}
-    for where, each in spent.items():
-        rate = figures[where][1]["rows_per_s"]
-        print(f"  {where}: {rate:,.0f} rows/s; us a row: " + ", ".join(f"{name} {us:.1f}" for name, us in each.items()))
-    for line in others:
-        print(f"  {line}")
-    ratio = (spent["one node"]["workers"] + spent["one node"]["agents"]) / spent["here"]["workers"]
-    holds = check("worker and agent", ratio <= MOST_RATIO, f"{ratio:.3f} of a local worker, at most {MOST_RATIO}")
-    driver = spent["one node"]["driver"]
-    holds &= check("driver", driver <= MOST_DRIVER_US, f"{driver:.2f} us a row, at most {MOST_DRIVER_US:g}")
-    both = [sum(spent[where].values()) for where in ("one node", "two nodes")]
-    holds &= check("a second node", both[1] <= MOST_GROWTH * both[0], f"{both[0]:.1f} -> {both[1]:.1f} us a row in all")
-    for name in ("supervisor", "agent", "worker"):
-        sizes = [session["held_mb"][name] for session in figures["one node"]]
-        holds &= check(f"memory of the {name}", sizes[1] <= sizes[0] + MOST_MB, f"{sizes[0]:.0f} -> {sizes[1]:.0f} MB")
-    return holds
-
-
-def _finish_watched(run: Run, nodes: RayNodes) -> dict[str, float]:
-    """Run to the end; returns the most memory of its own, in MB, that each kind of process was seen with.
-
-    Pages of Ray's object store are not its own: it may touch all of them, and they are as many as the store has.
-    """
-    most = {"supervisor": 0.0, "agent": 0.0, "worker": 0.0}
-    with run.started() as process:
-        while process.poll() is None:
-            seen = {"supervisor": [psutil.Process(process.pid)], "agent": [], "worker": []}
-            for node in nodes.nodes:
-                seen["agent"] += node.agents()
-                seen["worker"] += node.workers()
-            for name, processes in seen.items():
-                most[name] = max(most[name], *map(_own_mb, processes), 0.0)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1)
-        run.wait(process)
-    return most
-
-
-def _own_mb(process: psutil.Process) -> float:
-    try:
-        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
-        return int(status.partition("RssAnon:")[2].split()[0]) / 1e3
-    except (OSError, IndexError):  # it has ended
-        return 0.0
-
-
-def _slopes(few: dict[str, Any], many: dict[str, Any], rows: int) -> dict[str, float]:
-    """Return microseconds of CPU a row, without what a start takes."""
-
-    def of(session: dict[str, Any]) -> dict[str, float]:
-        return {
-            "driver": session["cpu_of"]["supervisor"],
-            "workers": session["cpu_of"]["workers"],
-            "agents": sum(node["cpu_s"] for node in session["nodes"]),
-        }
-
-    first, second = of(few), of(many)
-    return {name: (second[name] - first[name]) / rows * 1e6 for name in first}
-
-
-def _others(source: Path, url: str, nodes: RayNodes) -> list[str]:
-    """Run the ways that Ray itself has, on the same cluster, server and rows; returns a line for each."""
-    lines = []
-    for way in ("map_batches", "http_processor"):
-        began = time.monotonic()
-        command = [sys.executable, "-m", "scripts.proving.ray_ways", way, url, str(source), str(OTHER_ROWS)]
-        try:
-            with _metered(nodes) as spent_s:
-                done = subprocess.run(
-                    command, env=nodes.env, cwd=ROOT, capture_output=True, timeout=OTHERS_S, check=False, text=True
-                )
-        except subprocess.TimeoutExpired:
-            lines.append(f"{way}: not through within {OTHERS_S:g} s")
-            continue
-        if done.returncode:
-            lines.append(f"{way}: did not run: {done.stderr.strip().splitlines()[-1:]}")
-            continue
-        seconds, own = time.monotonic() - began, float(done.stdout.split()[-1])
-        spent = (sum(spent_s.values()) + own) / OTHER_ROWS * 1e6
-        lines.append(
-            f"{way}: {OTHER_ROWS / seconds:,.0f} rows/s, at least {spent:,.0f} us of CPU a row, with the start"
-        )
-    return lines
-
-
-@contextlib.contextmanager
-def _metered(nodes: RayNodes) -> Iterator[dict[tuple[int, float], float]]:
-    """Gather the CPU seconds of each process of the nodes, also of those that end meanwhile: a raylet forgets them."""
-    spent: dict[tuple[int, float], float] = {}
-    before: dict[tuple[int, float], float] = {}
-    over = threading.Event()
-
-    def look() -> None:
-        for each in (process for node in nodes.nodes for process in node.processes()):
-            with contextlib.suppress(psutil.Error):
-                times, key = each.cpu_times(), (each.pid, each.create_time())
-                spent[key] = times.user + times.system - before.get(key, 0.0)
-
-    def watch() -> None:
-        while not over.wait(_LOOK_S):
-            look()
-
-    look()
-    before.update(spent)
-    spent.clear()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield spent
-    finally:
-        over.set()
-        watcher.join()
-        look()

@@ -14,11 +14,15 @@ from typing import Any
 
 import psutil
 
-from scripts.proving.runs import ItemError, until
+from scripts.proving.runs import ItemError, Tables, until
 
 _STORE_BYTES = 80_000_000  # of objects, on each node: more than any message
 _HOST = "127.0.0.2"  # on loopback as 127.0.0.1, for which Ray takes this machine's other address
 _START_S = 60.0
+# All nodes share this machine with the server and the driver. Ray's workers give way to everything else by default,
+# and what is interrupted all the time takes more CPU a row; on a machine of its own there is nothing to give way to.
+_NICENESS = {"RAY_worker_niceness": "0"}
+CARRIED: Tables = {"input": {"id": None}}
 _GRACE_S = 3.0  # a head does not end by itself in ten
 
 
@@ -103,7 +107,7 @@ class RayNodes:
         port = self.address.rpartition(":")[2]
         own = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
         program = (python or Path(sys.executable)).with_name("ray")
-        environ = dict(os.environ)
+        environ = {**os.environ, **_NICENESS}
         if most:
             scaling = self._folder / "autoscaler.json"
             scaling.write_text(json.dumps(self._autoscaler(most)))
@@ -181,3 +185,10 @@ def ray_nodes(count: int, cpus: int = 1) -> Iterator[RayNodes]:
             yield cluster
         finally:
             cluster.end()
+
+
+def on(nodes: RayNodes, tables: Tables | None = None) -> dict[str, Any]:
+    """Return the tables of a run on the cluster."""
+    more = dict(tables or {})
+    cluster = {"engine": "ray", "address": nodes.address, "input": "carry", **more.pop("cluster", {})}
+    return {**more, "cluster": cluster}
