@@ -256,7 +256,7 @@ def test_a_terminal_that_closes_ends_the_run_after_what_is_on_its_way(
     words = [sys.executable, "-m", "rowmill", "run", "--set", "workers.count=1", "--set", "workers.concurrency=4"]
     terminal, other = os.openpty()
     with subprocess.Popen(
-        ["setsid", "--ctty", "--wait", *words],
+        ["env", "--default-signal=HUP", "setsid", "--ctty", "--wait", *words],  # whoever runs the tests may ignore it
         cwd=place.folder,
         env=place.environ,
         stdin=other,
