@@ -29,7 +29,7 @@ async def read(found: Input, spool: Path, shards: list[Shard]) -> list[bytes]:
         assert (shard.number, shard.first_row) == (number, len(lines))
         async with open_reader(parts[shard.part], shard, None) as reader:
             while some := await reader.read():
-                lines += some
+                lines += [line.rstrip(b"\r") for line in some]  # of a line break that a last row lacks
         assert len(lines) == shard.first_row + shard.rows
     return lines
 
@@ -67,6 +67,7 @@ def appended(name: str, data: bytes, start: bytes, *, anew: bool = False) -> tup
 GROWN: dict[str, tuple[str, Grow, Grow]] = {
     "lines": appended("in.jsonl", jsonl(MORE), jsonl(FIRST)),
     "no line break at the end": appended("in.jsonl", b"\n" + jsonl(MORE), jsonl(FIRST)[:-1]),
+    "a line break of Windows": appended("in.jsonl", b"\r\n" + jsonl(MORE), jsonl(FIRST)[:-1].replace(b"\n", b"\r\n")),
     "nor afterwards": appended("in.jsonl", b"\n" + jsonl(MORE)[:-1], jsonl(FIRST)[:-1]),
     "blank lines at the end": appended("in.jsonl", jsonl(MORE), jsonl(FIRST) + b"\n\n"),
     "one row": appended("in.jsonl", jsonl(MORE[:1]), jsonl(FIRST)),
@@ -186,14 +187,15 @@ def test_a_table_that_was_replaced_by_a_longer_one_is_another_input(tmp_path: Pa
 @given(
     before=st.lists(st.sampled_from([b"", b"a", b"bc\r"]), max_size=12),
     more=st.lists(st.sampled_from([b"", b"d", b"ef"]), min_size=1, max_size=12),
+    line_break=st.sampled_from([b"\n", b"\r\n"]),
     block=st.integers(1, 7),
     size=st.integers(1, 9),
 )
 def test_shards_cover_the_same_lines_however_the_bytes_come(
-    before: list[bytes], more: list[bytes], block: int, size: int
+    before: list[bytes], more: list[bytes], line_break: bytes, block: int, size: int
 ) -> None:
     start = b"\n".join(before)
-    data = start + b"\n" + b"\n".join(more)
+    data = start + line_break + b"\n".join(more)
 
     def blocks(text: bytes) -> list[bytes]:
         return [text[at : at + block] for at in range(0, len(text), block)]
@@ -203,7 +205,8 @@ def test_shards_cover_the_same_lines_however_the_bytes_come(
     assert held.differing(known) is None
     new = list(shards_behind(held.more(), held.first, shard_bytes=size, shard_rows=3))
     lines = [line for shard in known + new for line in data[shard.start : shard.end].removesuffix(b"\n").split(b"\n")]
-    assert lines == data.removesuffix(b"\n").split(b"\n") or not start
+    expected = data.removesuffix(b"\n").split(b"\n")
+    assert [line.rstrip(b"\r") for line in lines] == [line.rstrip(b"\r") for line in expected] or not start
     assert PlannedBytes(blocks(data)).differing(known + new) is None
 
 
@@ -240,3 +243,23 @@ def test_a_last_row_that_had_only_begun_is_new_and_those_before_stay(tmp_path: P
     now, found = shards[:-1] + new, find(config)
     assert [json.loads(line)["text"] for line in asyncio.run(read(found, spool, now))] == [row["text"] for row in rows]
     assert found.compare(spool, now, **SIZES, files=found.files) == (None, [])
+
+
+@pytest.mark.parametrize("line_break", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("more", [b"", jsonl(MORE)])
+def test_a_last_row_that_only_lacked_its_line_break_is_no_other_row(
+    tmp_path: Path, line_break: bytes, more: bytes
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(jsonl(FIRST).replace(b"\n", line_break).removesuffix(line_break))
+    config = InputConfig(path=str(path))
+    begun = find(config)
+    shards = list(begun.plan(tmp_path, **SIZES))
+    with path.open("ab") as file:
+        file.write(line_break + more)
+    differing, new = find(config).compare(tmp_path, shards, **SIZES, files=begun.files)
+    assert differing is None
+    assert sum(shard.rows for shard in new) == len(more.splitlines()), "it was paid for"
+    if new:
+        assert (new[0].number, new[0].first_row) == (len(shards), len(FIRST))
+    assert find(config).compare(tmp_path, shards + new, **SIZES, files=begun.files) == (None, [])

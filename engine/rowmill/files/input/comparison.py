@@ -18,6 +18,8 @@ from rowmill.files.input.jsonl import plan_blocks
 from rowmill.files.input.layout import PlannedPart
 from rowmill.files.input.spool import appended
 
+_BREAKS = [(len(text), crc32(text)) for text in (b"\n", b"\r\n")]
+
 
 class Comparison:
     """An input held against a plan.
@@ -126,7 +128,7 @@ class PlannedBytes:
         """
         for number, shard in enumerate(shards, 1):
             gap = shard.start - self.first
-            if gap and (gap != 1 or self._take(1) != (1, crc32(b"\n"))):
+            if gap and self._take(gap) not in _BREAKS:
                 return shard  # a shard behind one that grew begins behind the line break that this lacked
             if number == len(shards) and not ended:
                 return None if self._cut(shard, before) else shard
@@ -134,12 +136,8 @@ class PlannedBytes:
                 return shard
             self.first = shard.end
         # A last line that had no line break and goes on now is another row.
-        if self._last == b"\n" or not (more := self._next()):
-            return None
-        if more[:1] != b"\n":
+        if self._last != b"\n" and not self._take_line_break():
             return shards[-1]
-        self._rest = more[1:]
-        self.first += 1
         return None
 
     def _cut(self, shard: Shard, before: Path | None) -> bool:
@@ -152,15 +150,13 @@ class PlannedBytes:
         planned = read if before is None else _part_of(before, shard.start, size)
         if crc32(planned) != shard.crc or len(planned) != size:
             return False
-        rest = self._next()
-        if read == planned and (read[-1:] == b"\n" or not rest or rest[:1] == b"\n"):
-            self._rest = rest.removeprefix(b"\n") if read[-1:] != b"\n" else rest
-            self.first = shard.end + (len(rest) - len(self._rest))
+        self.first = shard.end
+        if read == planned and (read[-1:] == b"\n" or self._take_line_break()):
             return True
         kept = planned.rfind(b"\n", 0, -1) + 1
         if read[:kept] != planned[:kept]:
             return False
-        self._rest, self._last, self.first = read[kept:] + rest, b"\n", shard.start + kept
+        self._rest, self._last, self.first = read[kept:] + self._rest, b"\n", shard.start + kept
         self.cut = msgspec.structs.replace(
             shard, rows=shard.rows - 1, end=shard.start + kept, crc=crc32(planned[:kept])
         )
@@ -169,6 +165,19 @@ class PlannedBytes:
     def more(self) -> Iterator[bytes]:
         """Return what follows."""
         return chain([self._rest] if self._rest else [], self._blocks)
+
+    def _take_line_break(self) -> bool:
+        """Take the line break that comes next; return whether the line has ended: with that, or with the input."""
+        more = self._next()
+        if more == b"\r":  # the block may have ended within the line break
+            more += next(self._blocks, b"")
+        found = more[: 2 if more[:1] == b"\r" else 1]
+        if found not in (b"", b"\r", b"\n", b"\r\n"):
+            self._rest = more
+            return False
+        self._rest = more[len(found) :]
+        self.first += len(found)
+        return True
 
     def _next(self) -> bytes:
         block, self._rest = self._rest or next(self._blocks, b""), b""
