@@ -36,14 +36,15 @@ def test_killed_at_every_step_of_its_end(
     witness = server(refuse_some) if with_errors else server()
     place.configure(witness.url)
     place.write_rows(300)
-    files = ["manifest.json", "out.errors.jsonl", "out.jsonl", "report.json"]
+    report = place.run_dir / "report.json"
+    files = ["manifest.json", "out.errors.jsonl", "out.jsonl", report.name]
     if not with_errors:
         files.remove("out.errors.jsonl")
     for name in files:
         started = Started([sys.executable, "-c", KILLED_BEFORE, name], place.folder, place.environ)
         assert started.wait().code == -signal.SIGKILL, name
         # Only once its own rename has been done may the output be there, and then it is whole.
-        assert place.output.exists() == (name == "report.json")
+        assert place.output.exists() == (name == report.name)
         if place.output.exists():
             assert_whole(place, reference(300), failed=[7, 107, 207] if with_errors else [])
     done = place.run()
@@ -52,6 +53,10 @@ def test_killed_at_every_step_of_its_end(
     assert len(witness.arrivals) == 300
     assert not list(place.folder.glob(".*rowmill-part"))
     assert place.report["finished"]
+    if with_errors:
+        report.write_bytes(b'{"run": "a')  # it only tells people something, and is written anew
+        assert place.run().code == 1
+        assert (place.report["totals"]["rows"], len(witness.arrivals)) == (300, 300)
 
 
 def assert_whole(place: Place, reference: bytes, failed: list[int]) -> None:

@@ -1,5 +1,6 @@
 """How a run stands and how it went: what the progress display shows, what the report keeps, and who is told."""
 
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -197,3 +198,11 @@ def from_json(data: bytes) -> RunReport:
         return msgspec.json.decode(data, type=RunReport)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunDirectoryError(f"the report cannot be read: {error}; move it away and run again") from None
+
+
+def report_at(path: Path) -> RunReport | None:
+    """Return the report that lies there; None where none can be read: it only tells people something."""
+    try:
+        return from_json(path.read_bytes())
+    except (RunDirectoryError, OSError, RecursionError):
+        return None

@@ -6,13 +6,12 @@ where no row has failed, or where that is asked for; the manifest says so first,
 """
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from rowmill.core.errors import RowmillError, RunDirectoryError
-from rowmill.core.reports import from_json
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.reports import report_at
 from rowmill.runs.listing import size_of
 from rowmill.store import durable
 from rowmill.store import manifest as manifests
@@ -75,6 +74,5 @@ def clean(path: Path, *, everything: bool = False, dry: bool = False) -> Cleaned
 
 def _failed(report: Path) -> int:
     """Return how many rows have failed. Where nobody can tell, some may have."""
-    with suppress(RowmillError, OSError, ValueError, RecursionError):
-        return from_json(report.read_bytes()).totals.failed
-    return 1
+    found = report_at(report)
+    return 1 if found is None else found.totals.failed

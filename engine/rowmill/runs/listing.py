@@ -9,7 +9,7 @@ import msgspec
 
 from rowmill.core.errors import InputError, RowmillError
 from rowmill.core.known_runs import KnownRun
-from rowmill.core.reports import RunReport, from_json
+from rowmill.core.reports import RunReport, report_at
 from rowmill.store import manifest as manifests
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.prepared import bytes_of
@@ -68,7 +68,7 @@ def _known(path: Path) -> KnownRun | None:
         if not path.name.endswith(".run") and not _is_ours(directory.manifest):
             return None
         return KnownRun(run_dir=str(path), state="damaged", problem=str(error), size=size_of(path))
-    report = _report(directory.report)
+    report = report_at(directory.report)
     done = manifest.finished
     whole = done is not None and not done.grown and bytes_of(Path(done.output)) == done.output_bytes
     rows, failed = (report.totals.rows, report.totals.failed) if report is not None else (0, 0)
@@ -101,13 +101,6 @@ def _is_ours(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return True
-
-
-def _report(path: Path) -> RunReport | None:
-    try:
-        return from_json(path.read_bytes())
-    except (RowmillError, OSError, ValueError, RecursionError):
-        return None
 
 
 def _of_session(path: Path, report: RunReport | None) -> int:

@@ -1,25 +1,16 @@
 """The report of a run: what all its sessions come to, and what is known of those that were killed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.errors import ExitCode
-from rowmill.core.reports import RunReport, SessionReport, from_json
+from rowmill.core.reports import RunReport, SessionReport
 from rowmill.files.input.streams import shown
 from rowmill.supervisor.loop import Supervisor
 from rowmill.supervisor.prepared import Prepared
 from rowmill.supervisor.spending import SpendingTracker
-
-
-def earlier_report(path: Path) -> RunReport | None:
-    """Return the report of earlier sessions. It only tells people something: a damaged one is no reason to stop."""
-    try:
-        return from_json(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def summed_up(

@@ -14,13 +14,12 @@ from rowmill.core.config import SIMULATOR, Config
 from rowmill.core.defects import of_signal_handler, told
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from rowmill.core.plain_text import one_line
-from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, to_json
+from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, report_at, to_json
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
 from rowmill.runs.preparation import already_finished, prepare, refused_as_cleaned
 from rowmill.runs.reported import (
     as_it_was,
-    earlier_report,
     ended_the_output,
     none_answered,
     summed_up,
@@ -91,7 +90,7 @@ def _run(
     prepared = prepare(config, environ, limit=limit, sample=sample)
     asked, config = config, prepared.config
     with prepared.directory as directory:
-        earlier = earlier_report(directory.report)
+        earlier = report_at(directory.report)
         before = [] if earlier is None else earlier.sessions
         found = take_in(prepared, frozenset(each.id for each in before if each.id))
         finished = already_finished(config, prepared.manifest) and earlier is not None
