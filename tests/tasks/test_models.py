@@ -190,6 +190,17 @@ def test_what_no_strict_schema_can_say_is_asked_as_it_is(document: dict[str, Any
     assert strict_form(document) is document
 
 
+def test_an_enum_of_values_of_several_types_is_asked_for() -> None:
+    odd = enum.Enum("odd", {"ONE": 1, "SOME": (1, 2), "NAMED": {"a": 1}})
+    found = models.of_type(odd, code=None)
+    assert found.document["properties"]["value"]["enum"] == [1, [1, 2], {"a": 1}]
+    assert found.asked == found.document
+    plain = enum.Enum("plain", {"ONE": 1, "WORD": "b", "HALF": 0.5, "NO": False})
+    assert models.of_type(plain, code=None).asked["properties"]["value"]["type"] == [
+        "boolean", "integer", "number", "string",
+    ]  # fmt: skip
+
+
 def test_patterns_and_formats_that_no_provider_takes_are_left_out_of_what_is_asked() -> None:
     asked = strict_form(
         {

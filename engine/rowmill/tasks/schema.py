@@ -49,7 +49,7 @@ _COLUMN_TYPES: dict[frozenset[str], Any] = {
     frozenset({"integer", "number"}): "double",
     frozenset({"boolean"}): "bool",
 }
-_VALUE_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
+VALUE_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _DEPTH = 5  # references and alternatives that a column's type is looked for through: they may be a ring
 
 
@@ -244,9 +244,9 @@ def _types(part: Any, document: Document, depth: int = 0) -> frozenset[str]:
         case {"type": list(kinds)}:
             return frozenset(kinds)
         case {"const": value}:
-            return frozenset({_VALUE_TYPES.get(type(value), "json")})
+            return frozenset({VALUE_TYPES.get(type(value), "json")})
         case {"enum": list(values)}:
-            return frozenset(_VALUE_TYPES.get(type(value), "json") for value in values)
+            return frozenset(VALUE_TYPES.get(type(value), "json") for value in values)
         case {"anyOf": list(parts)} | {"oneOf": list(parts)}:
             each = [_types(part, document, depth + 1) for part in parts]
             return frozenset().union(*each) if all(each) else frozenset()

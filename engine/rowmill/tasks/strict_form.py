@@ -9,7 +9,7 @@ keys, is left as it is: the provider then takes it as a guide.
 import re
 from typing import Any
 
-from rowmill.tasks.schema import MAPS, Document, is_strict
+from rowmill.tasks.schema import MAPS, VALUE_TYPES, Document, is_strict
 
 # Of pydantic's: what says nothing that a reply could break, and what strict mode does not know.
 _DROPPED = {
@@ -19,7 +19,6 @@ _DROPPED = {
 _TOLD = ("minLength", "maxLength")  # in words: strict mode does not know them
 _FORMATS = {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uuid"}
 _LOOKING = re.compile(r"\(\?<?[=!]")  # in a pattern: what no provider's grammar has
-_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _TYPED = {"type", "$ref", "anyOf"}
 
 
@@ -51,7 +50,9 @@ def _made(schema: Any) -> Any:
         elif key != "description" or key not in made:
             made[key] = _made(value)
     if "type" not in made and ("enum" in made or "const" in made):  # of a Literal of several types
-        made["type"] = sorted({_TYPES[type(each)] for each in made.get("enum", [made.get("const")])})
+        kinds = {VALUE_TYPES.get(type(each), "") for each in made.get("enum", [made.get("const")])}
+        if "" not in kinds:  # an enum may have lists too, whose items would have to be told
+            made["type"] = sorted(kinds)
     if made.get("type") == "object" and "additionalProperties" not in made and "properties" in made:
         made["additionalProperties"] = False
     if "properties" in made and made.get("additionalProperties") is False:
