@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 import enum
+import importlib
 import json
 import pickle
 import re
@@ -477,3 +478,55 @@ def test_a_run_is_the_same_by_the_schema_and_a_kept_reply_by_the_model_too() -> 
     assert fingerprint(plain) == fingerprint(with_schema(found)) == fingerprint(with_schema(moved))
     assert len({salt(plain), salt(with_schema(found)), salt(with_schema(moved))}) == 3
     assert salt(with_schema(found)) == salt(with_schema(msgspec.structs.replace(found, code=b"another pickle")))
+
+
+WRITTEN = """
+import dataclasses
+from typing import Annotated, NewType
+import pydantic
+
+def even(value: int) -> int:
+    return value  # checked {}
+
+Even = Annotated[int, pydantic.AfterValidator(even)]
+
+class Inner(pydantic.BaseModel):
+    n: int
+
+    @pydantic.field_validator("n")
+    @classmethod
+    def _checked(cls, n: int) -> int:
+        return n  # checked {}
+
+class Outer(pydantic.BaseModel):
+    inner: Inner | None = None
+
+class Numbers(pydantic.BaseModel):
+    each: list[Even]
+
+@dataclasses.dataclass
+class Holder:
+    inner: "list[Inner]"
+
+Many = list[Inner]
+Named = NewType("Named", Inner)
+Plain = list[int]
+"""
+
+
+@pytest.mark.parametrize("name", ["Inner", "Outer", "Numbers", "Holder", "Many", "Named"])
+def test_a_reply_is_kept_for_the_validators_of_all_that_a_type_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    found: list[ModelSchema] = []
+    for number in (1, 1, 2):
+        module = f"written_{name.lower()}_{len(found)}"  # of the same source by another name
+        (tmp_path / f"{module}.py").write_text(WRITTEN.replace("{}", str(number)))
+        made_of = importlib.import_module(module)
+        found.append(models.of_type(getattr(made_of, name), "m:M", code=None))
+        assert models.of_type(made_of.Plain, "m:M", code=None).source == models.of_type(int, "m:M", code=None).source
+    first, again, other = found
+    assert first.identity == again.identity
+    assert first.document == other.document
+    assert first.identity != other.identity

@@ -14,6 +14,8 @@ import importlib.util
 import inspect
 import re
 import sys
+import typing
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 NOT_LOADED = "cannot be loaded by a worker"  # said where that is so
 
-
+_NOT_THE_USERS = {*sys.stdlib_module_names, "pydantic", "pydantic_core", "annotated_types", "typing_extensions"}
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _KEY = "task.schema"
 _PROBLEMS = 3  # of one reply that are told, as of a schema
@@ -234,13 +236,41 @@ def _in_object(kind: Any) -> Any:
 
 
 def _digest(kind: Any) -> str:
-    """Return a digest of what is written of a type, so far as it can be read."""
+    """Return a digest of what is written of a type and of all that it is made of, so far as it can be read."""
     texts = []
-    for each in getattr(kind, "__mro__", ()):
+    for each in _written(kind):
         with suppress(OSError, TypeError):
-            if not each.__module__.startswith(("builtins", "pydantic.", "typing", "enum", "abc")):
-                texts.append(inspect.getsource(each))
+            texts.append(inspect.getsource(each))
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+
+
+def _written(kind: Any) -> Iterator[Any]:
+    """Yield the classes and functions of the user's that decide what a type takes, each once."""
+    seen: list[Any] = []
+    waiting = [kind]
+    while waiting:
+        each = waiting.pop(0)
+        if any(each is other for other in seen):
+            continue
+        seen.append(each)
+        parts: tuple[Any, ...] = typing.get_args(each)  # validators too, of what is Annotated
+        if not parts and (isinstance(each, type) or inspect.isroutine(each)):
+            if str(each.__module__).partition(".")[0] in _NOT_THE_USERS:
+                continue
+            yield each
+            parts = (*each.__bases__, *_fields(each)) if isinstance(each, type) else ()
+        elif not parts:
+            parts = tuple(getattr(each, name, None) for name in ("func", "__supertype__", "__value__"))
+        waiting += parts
+
+
+def _fields(kind: type) -> tuple[Any, ...]:
+    fields = getattr(kind, "__pydantic_fields__", None)
+    if fields is not None:
+        return tuple(part for field in fields.values() for part in (field.annotation, *field.metadata))
+    with suppress(Exception):  # names that are known only where it was made
+        return tuple(typing.get_type_hints(kind, include_extras=True).values())
+    return ()
 
 
 def _told(error: "pydantic.ValidationError") -> str:
