@@ -61,8 +61,9 @@ def first_value(text: str) -> str:
     An object is looked for behind other words, and within a list or a string.
     """
     whole = mended_text(text).strip(_AROUND)
-    if (found := _object_at(whole, 0)) not in (None, "{}"):
-        return found or ""
+    found = _object_at(whole, 0)
+    if found is not None and found != "{}":
+        return found
     if whole[:1] == '"' and (inner := _in_string(whole)):
         return first_value(inner)
     for candidate in (whole, mended_text(_bare(text)).strip(_AROUND)):

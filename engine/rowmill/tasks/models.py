@@ -141,7 +141,7 @@ def adapter(kind: Any, name: str) -> "pydantic.TypeAdapter[Any]":
     with suppress(TypeError):
         if issubclass(kind, sys.modules["pydantic.v1"].BaseModel if "pydantic.v1" in sys.modules else ()):
             raise ConfigError(f"{_KEY}: {name} is a model of pydantic 1; derive it from pydantic.BaseModel")
-    if not isinstance(kind, type) and isinstance(type(kind), type) and _is_model(type(kind)):
+    if not isinstance(kind, type) and _is_model(type(kind)):
         raise ConfigError(f"{_KEY}: an instance of {shown(type(kind))} is no type; pass {type(kind).__name__} itself")
     if inspect.isroutine(kind):  # pydantic would take what it is called with
         raise ConfigError(f"{_KEY}: {name} is no type that pydantic takes: it is a function; pass what it returns")

@@ -123,9 +123,7 @@ def resolved(config: TaskConfig) -> TaskConfig:
 
     Raises `ConfigError`, which names the file and what is wrong in it.
     """
-    if config.schema is None:
-        return config
-    if isinstance(config.schema, ModelSchema):
+    if config.schema is None or isinstance(config.schema, ModelSchema):
         return config
     if isinstance(config.schema, dict):
         OutputSchema(config.schema)

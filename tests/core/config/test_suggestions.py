@@ -1,5 +1,7 @@
 """What somebody meant who wrote a key that is none."""
 
+from typing import Any
+
 import pytest
 
 from rowmill.core import config as configuration
@@ -8,15 +10,20 @@ from rowmill.core.config.reading import SECTIONS, every_key
 from rowmill.core.errors import ConfigError
 
 
+def told(tree: dict[str, Any]) -> str:
+    """Return what is said of a configuration that is none."""
+    with pytest.raises(ConfigError) as caught:
+        configuration.parse(tree, "c.toml")
+    return str(caught.value)
+
+
 def meant(written: str) -> str:
     """Return what is suggested for a key of a configuration."""
     section, _, key = written.partition(".")
     base = {"input": {"path": "i"}, "task": {"model": "m", "prompt": "p"}, "output": {"path": "o.jsonl"}}
     table = {**base.get(section, {}), key: 1}
     tree = {**base, section: [table] if section == "provider" else table}
-    with pytest.raises(ConfigError) as caught:
-        configuration.parse(tree, "c.toml")
-    return str(caught.value).partition("did you mean ")[2].rstrip("?")
+    return told(tree).partition("did you mean ")[2].rstrip("?")
 
 
 @pytest.mark.parametrize(
@@ -58,9 +65,7 @@ def test_keys_are_known_by_their_other_names(written: str, key: str) -> None:
     ],
 )
 def test_a_key_above_all_sections_is_told_its_own(name: str, hint: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        configuration.parse({name: "x", "input": {"path": "i"}}, "c.toml")
-    assert str(caught.value) == f"c.toml: {hint}"
+    assert told({name: "x", "input": {"path": "i"}}) == f"c.toml: {hint}"
 
 
 @pytest.mark.parametrize(
@@ -74,9 +79,7 @@ def test_a_key_above_all_sections_is_told_its_own(name: str, hint: str) -> None:
     ],
 )
 def test_sections_are_known_by_their_other_names(section: str, hint: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        configuration.parse({section: {}}, "c.toml")
-    assert str(caught.value) == f"c.toml: unknown section [{section}]; did you mean {hint}?"
+    assert told({section: {}}) == f"c.toml: unknown section [{section}]; did you mean {hint}?"
 
 
 def test_every_key_that_is_suggested_is_one() -> None:

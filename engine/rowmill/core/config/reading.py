@@ -166,13 +166,12 @@ def every_key() -> list[str]:
 
 
 def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
-    keys = every_key()
     for section, content in tree.items():
         if section == PRICES:
             _refuse_unknown_prices(content, source)
             continue
         if section not in SECTIONS:
-            if not isinstance(content, dict | list) and (meant := suggestions.key_for(section, keys)):
+            if not isinstance(content, dict | list) and (meant := suggestions.key_for(section, every_key())):
                 raise ConfigError(f"{source}: {section} stands in no section; did you mean {meant}?")
             instead = suggestions.section_instead(section, Config.__struct_fields__)
             brackets = "[[provider]]" if instead == "provider" else f"[{instead}]"
@@ -186,7 +185,7 @@ def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
             for key in table:
                 if key in SECTIONS[section].__struct_fields__:
                     continue
-                match = suggestions.key_instead(section, key, SECTIONS[section].__struct_fields__, keys)
+                match = suggestions.key_instead(section, key, SECTIONS[section].__struct_fields__, every_key())
                 of = f" of {_name(table)!r}" if len(tables) > 1 else ""
                 raise ConfigError(f"{source}: unknown key {section}.{key}{of}; did you mean {match}?")
 

@@ -1,7 +1,7 @@
 """What somebody meant who wrote a key that is none: by other names that it goes by elsewhere, then by its letters."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 # Members of a request, which are keys of task.params: those that people write one section too high.
 _MEMBERS = (
@@ -65,23 +65,21 @@ _SECTIONS = {
 _SURE, _LIKELY = 0.75, 0.5  # likeness of a word, from which on it is taken for a slip of the fingers
 
 
-def key_for(name: str, every_key: Iterable[str]) -> str | None:
+def key_for(name: str, every_key: Sequence[str]) -> str | None:
     """Return the key, as "section.key", that somebody means by a name alone; None where nobody can tell."""
     name = _plain(name)
     if name in _KEYS:
         return _KEYS[name]
-    keys = list(every_key)
-    own = [key for key in keys if key.rpartition(".")[2] == name]
-    if own:
-        return own[0]
-    names = {key.rpartition(".")[2]: key for key in reversed(keys)}
-    nearest = difflib.get_close_matches(name, [*names, *_KEYS], n=1, cutoff=_SURE)
-    return None if not nearest else names.get(nearest[0]) or _KEYS[nearest[0]]
+    keys = _by_name(every_key)
+    if name in keys:
+        return keys[name]
+    nearest = difflib.get_close_matches(name, [*keys, *_KEYS], n=1, cutoff=_SURE)
+    return None if not nearest else keys.get(nearest[0]) or _KEYS[nearest[0]]
 
 
-def key_instead(section: str, key: str, own: Iterable[str], every_key: Iterable[str]) -> str:
+def key_instead(section: str, key: str, own: Sequence[str], every_key: Sequence[str]) -> str:
     """Return the key that somebody means who wrote `section.key`. own: those that the section has."""
-    name, own, every_key = _plain(key), list(own), list(every_key)
+    name = _plain(key)
     if name in own:  # written otherwise, as with dashes
         return f"{section}.{name}"
     if (known := _KEYS.get(name)) is not None:
@@ -89,21 +87,25 @@ def key_instead(section: str, key: str, own: Iterable[str], every_key: Iterable[
     if nearest := difflib.get_close_matches(name, [*own, *_KEYS], n=1, cutoff=_SURE):
         return f"{section}.{nearest[0]}" if nearest[0] in own else _KEYS[nearest[0]]
     # The right name in the wrong section is a commoner slip than a wrong name.
-    elsewhere = next((other for other in every_key if other.rpartition(".")[2] == name), None)
-    if elsewhere is not None:
+    if (elsewhere := _by_name(every_key).get(name)) is not None:
         return elsewhere
     if nearest := difflib.get_close_matches(name, own, n=1, cutoff=_LIKELY):
         return f"{section}.{nearest[0]}"
     return difflib.get_close_matches(f"{section}.{name}", every_key, n=1, cutoff=0.0)[0]
 
 
-def section_instead(section: str, sections: Iterable[str]) -> str | None:
+def section_instead(section: str, sections: Sequence[str]) -> str | None:
     """Return the section that somebody means; None where nobody can tell."""
-    name, sections = _plain(section), list(sections)
+    name = _plain(section)
     if (known := _SECTIONS.get(name)) is not None and known in sections:
         return known
     nearest = difflib.get_close_matches(name, sections, n=1, cutoff=_LIKELY)
     return nearest[0] if nearest else None
+
+
+def _by_name(keys: Sequence[str]) -> dict[str, str]:
+    """Return keys by their names alone: the first one that has it."""
+    return {key.rpartition(".")[2]: key for key in reversed(keys)}
 
 
 def _plain(name: str) -> str:
