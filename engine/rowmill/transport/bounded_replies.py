@@ -9,11 +9,8 @@ from contextlib import aclosing
 
 import httpx2
 
-from rowmill.core.compressed import codings, unpacked
-from rowmill.core.errors import ConfigError
-from rowmill.core.wire import Failure
-from rowmill.transport import faults
-from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, OK, longest, too_long
+from rowmill.core.wire import Failure, Reply
+from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, longest, unpacked_reply
 
 
 class UnreadReply(Exception):
@@ -44,22 +41,10 @@ def reply_reader() -> Callable[[httpx2.Response], Awaitable[None]]:
                 async with turns:
                     body += await _gathered(pieces, most - len(body))
         await response.aclose()  # what was left is not waited for
-        try:
-            body = unpacked(body, most, codings(response.headers.get("content-encoding")))
-        except ValueError as error:
-            if status in OK:
-                failure = Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True)
-                raise UnreadReply(failure) from None
-            # Of an error the status tells enough.
-        except ConfigError:
-            if status in OK:
-                raise
-        if len(body) > most:
-            left = too_long(status, body, response.headers.get)
-            if isinstance(left, Failure):
-                raise UnreadReply(left)
-            body = left.body
-        response._content = body  # noqa: SLF001 - where the package, and who reads a response again, looks first
+        reply = unpacked_reply(Reply(status, body, response.headers.get))
+        if isinstance(reply, Failure):
+            raise UnreadReply(reply)
+        response._content = reply.body  # noqa: SLF001 - where the package, and who reads a response again, looks first
 
     return read
 

@@ -29,11 +29,10 @@ from pyreqwest.http import Url
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response, ResponseBodyReader
 
-from rowmill.core.compressed import codings, unpacked
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
 from rowmill.transport import Transport, connect_timeout_s, dead_ends, faults, is_loopback
-from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, OK, longest, too_long
+from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, longest, too_long, unpacked_reply
 
 _PIECE = 1 << 16  # bytes of a reply that the client reads before it gives it back
 _FROM_CONNECTION = "reading a body from connection"  # hyper's words: it was cut off
@@ -101,7 +100,7 @@ class DirectTransport:
                 reply: Reply | Failure = Reply(response.status, bytes(piece or b""), response.get_header)
             else:
                 reply = await self._gathered(request, response, reader, piece)
-            return self._unpacked(reply) if self._as_it_is and isinstance(reply, Reply) else reply
+            return unpacked_reply(reply) if self._as_it_is and isinstance(reply, Reply) else reply
         except RequestTimeoutError as error:
             # A `ConnectTimeoutError` is also what a server that accepts and never answers looks like.
             if _never_connected(error):
@@ -141,22 +140,6 @@ class DirectTransport:
                 await request.__aexit__(None, None, None)
                 return too_long(response.status, b"".join(pieces), response.get_header)
             return Reply(response.status, b"".join(pieces), response.get_header)
-
-    @staticmethod
-    def _unpacked(reply: Reply) -> Reply | Failure:
-        """Return what a reply that the client has left as it is holds."""
-        names = codings(reply.header("content-encoding"))
-        try:
-            body = unpacked(reply.body, longest(reply.status), names)
-        except (ValueError, ConfigError) as error:
-            if reply.status not in OK:
-                return reply  # the status tells enough
-            if isinstance(error, ConfigError):
-                raise
-            return Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True, status=reply.status)
-        if len(body) > longest(reply.status):
-            return too_long(reply.status, body, reply.header)
-        return Reply(reply.status, body, reply.header)
 
     def _not_as_said(self, error: PyreqwestError) -> Failure:
         """Take replies as they are from now on: this one is lost, and would be again."""
