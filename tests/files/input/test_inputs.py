@@ -460,7 +460,14 @@ def test_an_input_is_held_against_its_plan(tmp_path: Path, name: str, change: st
             "shorter": content[:-50_000],
         }[change]
     )
-    first = found.verify(spool, shards, **SIZES)
+    first, new = found.compare(spool, shards, **SIZES)
+    if change == "longer":
+        assert first is None
+        assert [shard.number for shard in new] == [len(shards) + number for number in range(len(new))]
+        assert new
+        assert found.whole(spool, shards + new)
+        return
+    assert new == []
     if change == "none":
         assert first is None
         assert {path: path.read_bytes() for path in spooled} == spooled

@@ -5,7 +5,7 @@ shards, also the last one, which may be short and may have had no line break at 
 A last line that was not written whole is a new row once it goes on: its shard ends before it.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -16,6 +16,7 @@ from zlib_ng.zlib_ng import crc32
 from rowmill.core.rows import Shard
 from rowmill.files.input.jsonl import plan_blocks
 from rowmill.files.input.layout import PlannedPart
+from rowmill.files.input.part_reader import PartReader
 from rowmill.files.input.spool import appended
 
 _BREAKS = [(len(text), crc32(text)) for text in (b"\n", b"\r\n")]
@@ -24,8 +25,8 @@ _BREAKS = [(len(text), crc32(text)) for text in (b"\n", b"\r\n")]
 class Comparison:
     """An input held against a plan.
 
-    shards: the plan. spool: files by their names that have all that was planned of their parts. write: bring what is
-    new to them. may_have_begun: the last row may be longer now. longer: so is the last file that was planned.
+    shards: the plan. spool: files by their names that have all that was planned of their parts, to which what is new is
+    brought. may_have_begun: the last row may be longer now. longer: so is the last file that was planned.
     """
 
     def __init__(
@@ -35,66 +36,53 @@ class Comparison:
         shard_rows: int,
         *,
         spool: Mapping[str, Path],
-        write: bool,
         may_have_begun: bool,
         longer: bool,
     ) -> None:
         self._shards = shards
         self._sizes = {"shard_bytes": shard_bytes, "shard_rows": shard_rows}
         self._spool = spool
-        self._write = write
         self._may_have_begun = may_have_begun
         self._longer = longer
 
-    def of(
-        self,
-        parts: Sequence[PlannedPart],
-        blocks: Callable[[PlannedPart], Iterable[bytes]],
-        tables: Callable[[PlannedPart], Iterator[Shard]],
-    ) -> Generator[tuple[Shard, bool]]:
-        """Yield a shard that is another one and False, or those that are new, each with True.
-
-        blocks: the bytes of a part of lines. tables: the shards of another one, as it is now.
-        """
+    def of(self, parts: Sequence[PlannedPart], reader: PartReader) -> tuple[Shard | None, list[Shard]]:
+        """Read the parts as they are now, and return the first shard that is another one; else those that are new."""
         shards = self._shards
         known = {part: list(own) for part, own in groupby(shards, attrgetter("part"))}
         number, first_row = len(shards), sum(shard.rows for shard in shards)
         checked = 0  # of the planned shards
+        found: list[Shard] = []
         for place, part in enumerate(parts):
             own = known.get(place, [])
             last = checked + len(own) == len(shards)
             if part.kind == "lines":
-                read = PlannedBytes(blocks(part))
+                read = PlannedBytes(reader.blocks(part))
                 if (differing := self._differing(read, part, own, last=last)) is not None:
-                    yield differing, False
-                    return
+                    return differing, []
                 if read.cut is not None:
                     number, first_row = number - 1, first_row - own[-1].rows
                     if read.cut.rows:
-                        yield read.cut, True
+                        found.append(read.cut)
                         number, first_row = number + 1, first_row + read.cut.rows
                 behind = read.more()
-                if self._write and last and (file := self._spool.get(part.spool or "")) is not None:
+                if last and (file := self._spool.get(part.spool or "")) is not None:
                     behind = appended(behind, file, read.first)
                 new = shards_behind(behind, read.first, **self._sizes)
             else:
-                new = tables(part)
+                new = reader.shards_of_table(part, self._sizes["shard_rows"])
                 for shard in own:
                     now = next(new, None)
                     if now is None or (now.rows, now.start, now.end, now.crc) != (
                         shard.rows, shard.start, shard.end, shard.crc,
                     ):  # fmt: skip
-                        yield shard, False
-                        return
+                        return shard, []
             checked += len(own)
             for shard in new:
                 if checked < len(shards):  # rows in the midst of others
-                    yield shards[checked], False
-                    return
-                yield msgspec.structs.replace(shard, number=number, first_row=first_row, part=place), True
+                    return shards[checked], []
+                found.append(msgspec.structs.replace(shard, number=number, first_row=first_row, part=place))
                 number, first_row = number + 1, first_row + shard.rows
-        if checked < len(shards):
-            yield shards[checked], False
+        return (shards[checked], []) if checked < len(shards) else (None, found)
 
     def _differing(self, read: "PlannedBytes", part: PlannedPart, own: Sequence[Shard], *, last: bool) -> Shard | None:
         if not (own and last and self._may_have_begun):

@@ -1,9 +1,8 @@
-"""The input as a whole: its files, their columns and first rows, the plan, and what reads the planned shards."""
+"""The input as a whole: its files, their columns and first rows, its parts and its plan."""
 
 import contextlib
-import json
 import os
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,22 +10,20 @@ import msgspec
 from rowmill.core import extras
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.rows import Column, InputFile, InputPart, Shard
-from rowmill.files.input import delimited, jsonl, selection
+from rowmill.files.input import delimited
 from rowmill.files.input.batch_lines import looks_like_batch
 from rowmill.files.input.comparison import Comparison
 from rowmill.files.input.conversion import DELIMITERS, Conversion, header, table
-from rowmill.files.input.copies import Copies, naming
+from rowmill.files.input.copies import Copies
 from rowmill.files.input.discovery import FEW, Found, find_files
 from rowmill.files.input.encodings import is_utf8
 from rowmill.files.input.first_look import HEAD_ROWS, FirstLook
+from rowmill.files.input.first_rows import columns_of_lines, first_lines
 from rowmill.files.input.formats import TABLES
-from rowmill.files.input.layout import PlannedPart, cut_parts, spool_name
-from rowmill.files.input.spool import first_row, ready, spooled
-from rowmill.files.input.streams import expansion, open_file, reading, shown
-
-_HEAD_BYTES = 8 << 20  # of first rows that are looked at: a hundred rows can be a gigabyte
-
-_OnRead = Callable[[int], None]
+from rowmill.files.input.layout import cut_parts, kept_files, spool_name
+from rowmill.files.input.part_reader import PartReader
+from rowmill.files.input.spool import first_row
+from rowmill.files.input.streams import expansion, shown
 
 
 def find(config: InputConfig, *, limit: int | None = None, sample: int | None = None, plain: bool = False) -> "Input":
@@ -75,19 +72,10 @@ class Input:
 
     def first_rows(self, count: int) -> list[bytes]:
         """Return up to `count` rows from the start, as lines without newlines. Fewer of long ones."""
-        files = self._found[:1] if self.format in TABLES else self._found
-        pieces: list[bytes] = []
-        size = newlines = 0
+        tables = self.format in TABLES
+        files = self._found[:1] if tables else self._found
         with contextlib.closing(self._conversion().blocks(files, lambda _: None)) as blocks:
-            for block in blocks:
-                if self.format not in TABLES and newlines and size + len(block) > _HEAD_BYTES:
-                    break
-                pieces.append(block)
-                size += len(block)
-                newlines += block.count(b"\n")
-                if newlines >= count or (newlines and size >= _HEAD_BYTES):
-                    break
-        return b"".join(pieces).split(b"\n")[: min(newlines, count)]
+            return first_lines(blocks, count, whole_blocks=tables)
 
     def columns(self) -> tuple[Column, ...]:
         """Return the columns. Those of JSON Lines are the keys of the first rows, and JSON unless always text there."""
@@ -95,7 +83,7 @@ class Input:
             return tuple(Column(name) for name in header(self._found[0], self._config, plain=self.plain)[0].names)
         if self.format in TABLES:
             return self._columns_of_tables()
-        return _columns_of(self.first_rows(HEAD_ROWS))
+        return columns_of_lines(self.first_rows(HEAD_ROWS))
 
     def _columns_of_tables(self) -> tuple[Column, ...]:
         """Return the columns of all files, but of the first ones where they are many or on another machine."""
@@ -151,7 +139,7 @@ class Input:
         """Tell whether a plan, as far as it had come, can be of this input as it is read now.
 
         Told by what is cheap: which parts are spooled, what the columns in the spool are called, and whether the last
-        lines of the files are in the plan; a plan of another reading can pass, and is found out by `verify`.
+        lines of the files are in the plan; a plan of another reading can pass, and is found out by `compare`.
         """
         ends = {shard.part: shard.end for shard in shards or ()}
         for number, part in enumerate(self._parts):
@@ -174,49 +162,18 @@ class Input:
         shard_bytes: int,
         shard_rows: int,
         progress: Callable[[int], None] | None = None,
-        kept: Collection[str] = (),
     ) -> Generator[Shard]:
         """Cut the input into shards, each yielded as soon as its rows can be read from its part. Makes the spool anew.
 
-        progress: told how many bytes of the user's files have been read so far. kept: files of the spool that are left
-        as they are. Raises `InputError` where a file cannot be read or is damaged; the shards before stay good. Raises
-        `MachineError` where the spool cannot be written, and what `remote_file.download` raises.
+        progress: told how many bytes of the user's files have been read so far. Raises as `PartReader` does; the shards
+        before stay good.
         """
-        on_read = _told(progress)
-        conversion = self._conversion()
-        number = first_row = 0
-        for place, part in enumerate(self._parts):
-            if part.kind == "lines":
-                blocks = self._blocks(part, conversion, spool, kept, on_read)
-                shards = jsonl.plan_blocks(blocks, shard_bytes=shard_bytes, shard_rows=shard_rows)
-            else:
-                shards = self._plan_table(part, spool, shard_rows, on_read)
-            for shard in shards:
-                yield msgspec.structs.replace(shard, number=number, first_row=first_row, part=place)
-                number, first_row = number + 1, first_row + shard.rows
+        reader = self._reader(spool, progress=progress)
+        return reader.shards(self._parts, shard_bytes=shard_bytes, shard_rows=shard_rows)
 
     def whole(self, spool: Path, shards: list[Shard]) -> bool:
         """Tell whether the spool has all that this plan, which came to its end, has made."""
-        return self._kept(spool, shards) >= {path.name for path in self.spooled(spool)}
-
-    def verify(
-        self,
-        spool: Path,
-        shards: list[Shard],
-        *,
-        shard_bytes: int,
-        shard_rows: int,
-        progress: Callable[[int], None] | None = None,
-    ) -> Shard | None:
-        """Read everything again and return the first shard that is another than was planned; None where all are right.
-
-        One that is new is none of the planned. What the spool lacks is made again; it is left empty where the input has
-        become another one, and else is to be synced. Raises as `plan` does.
-        """
-        differing, more = self.compare(
-            spool, shards, shard_bytes=shard_bytes, shard_rows=shard_rows, progress=progress, take=False
-        )
-        return differing or next(iter(more), None)
+        return kept_files(self._parts, spool, shards) >= {path.name for path in self.spooled(spool)}
 
     def compare(
         self,
@@ -225,45 +182,29 @@ class Input:
         *,
         shard_bytes: int,
         shard_rows: int,
-        progress: Callable[[int], None] | None = None,
-        take: bool = True,
         files: Sequence[InputFile] = (),
     ) -> tuple[Shard | None, list[Shard]]:
         """Read everything again; return the first shard that is another than was planned, and those that are new.
 
-        take: bring what is new to the spool too. Else the same as `verify`. files: as they were, if the last row may
-        only have begun then. Where it has gone on, the last planned shard is among the new ones, without that row.
+        What the spool lacks is made again; it is left empty where the input has become another one, and else is to be
+        synced. files: as they were, if the last row may only have begun then. Where it has gone on, the last planned
+        shard is among the new ones, without that row. Raises as `plan` does.
         """
-        kept = self._kept(spool, shards)
-        more = []
-        differing = None
-        on_read = _told(progress)
-        conversion = self._conversion()
+        kept = kept_files(self._parts, spool, shards)
         comparison = Comparison(
             shards,
             shard_bytes,
             shard_rows,
             spool={name: spool / name for name in kept},
-            write=take,
             may_have_begun=bool(files),
             longer=bool(files) and self._is_longer(files),
         )
-        compared = comparison.of(
-            self._parts,
-            lambda part: self._blocks(part, conversion, spool, kept, on_read),
-            lambda part: self._plan_table(part, spool, shard_rows, on_read),
-        )
-        with contextlib.closing(compared):
-            for shard, is_new in compared:
-                if not is_new:
-                    differing = shard
-                    break
-                more.append(shard)
-        if differing is not None or (more and not take):
+        differing, new = comparison.of(self._parts, self._reader(spool, kept=kept))
+        if differing is not None:
             for path in self.spooled(spool):
                 if path.name not in kept and path.exists():
                     os.truncate(path, 0)
-        return differing, [] if differing is not None else more
+        return differing, new
 
     def _is_longer(self, files: Sequence[InputFile]) -> bool:
         """Tell whether the last one of these files is longer now."""
@@ -280,83 +221,19 @@ class Input:
         seen = self.first_rows(min(rows, HEAD_ROWS))
         return min(size, sum(len(line) + 1 for line in seen) * rows // max(len(seen), 1))
 
-    # The plan
-
     def _conversion(self) -> Conversion:
         return Conversion(self.format, self._config, self._copies, plain=self.plain)
 
-    def _kept(self, spool: Path, shards: list[Shard]) -> frozenset[str]:
-        """Return which files of the spool are whole, as far as their sizes tell."""
-        ends = {shard.part: shard.end for shard in shards}
-        kept = set()
-        for number, part in enumerate(self._parts):
-            if part.spool is not None:
-                path = spool / part.spool
-                size = ends.get(number, 0) if part.kind == "lines" else part.files[0].file.size
-                if path.exists() and path.stat().st_size == size:
-                    kept.add(part.spool)
-        return frozenset(kept)
-
-    def _blocks(
-        self, part: PlannedPart, conversion: Conversion, spool: Path, kept: Collection[str], on_read: _OnRead
-    ) -> Iterator[bytes]:
-        """Yield a part's bytes, written to the spool where it is not in place and not kept."""
-        if part.spool is None:
-            in_place = _blocks_in_place(Path(part.files[0].file.path), on_read)
-            yield from in_place if self.plain else jsonl.without_blank_end(in_place)
-            return
-        blocks: Iterator[bytes] = conversion.blocks(part.files, on_read)
-        if self._limit is not None:
-            blocks = selection.first(blocks, self._limit)
-        if self._sample is not None:
-            blocks = selection.sample(blocks, self._sample, ready(spool))
-        yield from blocks if part.spool in kept else spooled(blocks, ready(spool) / part.spool)
-
-    def _plan_table(self, part: PlannedPart, spool: Path, shard_rows: int, on_read: _OnRead) -> Iterator[Shard]:
-        file = part.files[0].file
-        path = Path(file.path)
-        if part.spool is not None:
-            path = ready(spool) / part.spool
-            self._copies.bring(file.path, path, on_read)
-        with naming(file.path, path):
-            yield from table(self.format).plan(path, shard_rows)
-        if part.spool is None:
-            on_read(file.size)
-
-
-def _told(progress: Callable[[int], None] | None) -> _OnRead:
-    """Return what is told how many bytes were read more, and tells how many they are by now."""
-    done = 0
-
-    def on_read(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done)
-
-    return on_read
-
-
-def _blocks_in_place(path: Path, on_read: _OnRead) -> Iterator[bytes]:
-    with open_file(path) as file:
-        blocks = jsonl.read_blocks(file)
-        while True:
-            with reading(path):
-                block = next(blocks, b"")
-            if not block:
-                return
-            on_read(len(block))
-            yield block
-
-
-def _columns_of(lines: list[bytes]) -> tuple[Column, ...]:
-    rows = []
-    for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):  # what Python reads: NaN and 1e400 are in some rows
-            row = json.loads(line)
-            if isinstance(row, dict):
-                rows.append(row)
-    names = dict.fromkeys(name for row in rows for name in row)
-    return tuple(
-        Column(name, "string" if all(isinstance(row.get(name), str) for row in rows) else "json") for name in names
-    )
+    def _reader(
+        self, spool: Path, *, kept: Collection[str] = (), progress: Callable[[int], None] | None = None
+    ) -> PartReader:
+        return PartReader(
+            self._conversion(),
+            self._copies,
+            spool,
+            limit=self._limit,
+            sample=self._sample,
+            plain=self.plain,
+            kept=kept,
+            progress=progress,
+        )

@@ -8,8 +8,11 @@ every shard costs some syncs.
 Which parts there are depends on names, sizes and first bytes only, so workers can be told before anything is read.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from rowmill.core.rows import Shard
 from rowmill.files.input.discovery import FEW, Found
 from rowmill.files.input.formats import Format
 from rowmill.files.input.jsonl import shard_bytes
@@ -53,3 +56,16 @@ def _in_place(found: Found, format_: Format, *, utf8: bool) -> bool:
 def spool_name(number: int, suffix: str = "jsonl") -> str:
     """Return what a part's file in the spool is called."""
     return f"{number:06}.{suffix}"
+
+
+def kept_files(parts: Sequence[PlannedPart], spool: Path, shards: Sequence[Shard]) -> frozenset[str]:
+    """Return which files of the spool have all that this plan has made, as far as their sizes tell."""
+    ends = {shard.part: shard.end for shard in shards}
+    kept = set()
+    for number, part in enumerate(parts):
+        if part.spool is not None:
+            path = spool / part.spool
+            size = ends.get(number, 0) if part.kind == "lines" else part.files[0].file.size
+            if path.exists() and path.stat().st_size == size:
+                kept.add(part.spool)
+    return frozenset(kept)
