@@ -107,3 +107,19 @@ def child() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def crashed(tmp_path: Path, shard: Callable[..., Shard], append: Callable[..., None]) -> Path:
+    """Give the checkpoint of a process that died after three groups: rows 0-2, 3-5 and 6-7 of nine."""
+
+    async def run() -> None:
+        checkpoint = await Checkpoint.open(tmp_path / "c", shard(9))
+        for group in ((0, 1, 2), (3, 4, 5), (6, 7)):
+            for index in group:
+                append(checkpoint, index, failed=index == 4)
+            await checkpoint.commit()
+        checkpoint._log.close()  # what a kill leaves: no last group record
+
+    asyncio.run(run())
+    return tmp_path / "c"

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from rowmill.core.counts import Totals
@@ -13,28 +12,11 @@ from rowmill.core.rows import Shard
 from rowmill.files.output.jsonl import Lines
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import framed
-from rowmill.store.recovery import shortened
 
 Append = Callable[..., None]
 Line = Callable[..., bytes]
 MakeShard = Callable[..., Shard]
 ROWS = 9
-
-
-@pytest.fixture
-def crashed(tmp_path: Path, shard: MakeShard, append: Append) -> Path:
-    """Give the checkpoint of a process that died after three groups: rows 0-2, 3-5 and 6-7 of nine."""
-
-    async def run() -> None:
-        checkpoint = await Checkpoint.open(tmp_path / "c", shard(ROWS))
-        for group in ((0, 1, 2), (3, 4, 5), (6, 7)):
-            for index in group:
-                append(checkpoint, index, failed=index == 4)
-            await checkpoint.commit()
-        checkpoint._log.close()  # what a kill leaves: no last group record
-
-    asyncio.run(run())
-    return tmp_path / "c"
 
 
 def reopen(path: Path, shard: Shard, *, salvage: bool = False) -> tuple[set[int], Checkpoint]:
@@ -47,39 +29,6 @@ def reopen(path: Path, shard: Shard, *, salvage: bool = False) -> tuple[set[int]
 
     checkpoint = asyncio.run(run())
     return {index for index in range(shard.rows) if checkpoint.is_done(index)}, checkpoint
-
-
-def test_a_checkpoint_without_the_last_row_keeps_the_others(crashed: Path, shard: MakeShard, append: Append) -> None:
-    planned = shard(ROWS)
-
-    async def last() -> None:
-        checkpoint = await Checkpoint.open(crashed, planned)
-        append(checkpoint, ROWS - 1)
-        checkpoint.append_reply(6, 1, (1, 1), "no JSON", b'"?"')
-        await checkpoint.close()
-
-    asyncio.run(last())
-    now = msgspec.structs.replace(planned, rows=ROWS - 1, end=planned.end - 1, crc=1)
-    for _ in range(2):  # killed behind it, it is called again
-        shortened(crashed, planned, now)
-    found, checkpoint = reopen(crashed, now)
-    assert found == set(range(ROWS - 1))
-    assert (checkpoint.acknowledged.failed, checkpoint.cut_bytes) == (1, 0)
-    with pytest.raises(RunDirectoryError, match="of another shard"):
-        shortened(crashed, planned, msgspec.structs.replace(now, end=planned.end - 2))
-    shortened(crashed.with_name("none"), planned, now)
-
-    crashed.unlink()
-    asyncio.run(one_row(crashed, shard(1), append))
-    longer = msgspec.structs.replace(shard(1), rows=3, end=99)
-    shortened(crashed, shard(1), longer)
-    assert reopen(crashed, longer)[0] == set()
-
-
-async def one_row(path: Path, only: Shard, append: Append) -> None:
-    checkpoint = await Checkpoint.open(path, only)
-    append(checkpoint, 0)
-    await checkpoint.close()
 
 
 def record_start(data: bytes, text: bytes) -> int:

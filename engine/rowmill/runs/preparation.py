@@ -28,11 +28,12 @@ from rowmill.files.output import format_of
 from rowmill.runs import delivery as deliveries
 from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.delivery import delivery_of, staged
-from rowmill.store import durable, recovery
+from rowmill.store import durable
 from rowmill.store import manifest as manifests
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
+from rowmill.store.shortening import shortened
 from rowmill.supervisor.prepared import MOMENT, Prepared, bytes_of
 from rowmill.tasks import Task
 from rowmill.tasks import schema as schemas
@@ -268,7 +269,7 @@ def _frozen_plan(
     if completed:
         last = shards.pop()
         planned -= 1
-        recovery.shortened(directory.checkpoint_path(last), last, new[0])
+        shortened(directory.checkpoint_path(last), last, new[0])
     if new:
         if manifest.finished is not None:  # in this order: killed in between, the next start finds them again
             there = bytes_of(config.output_path) if already_finished(config, manifest) else manifest.finished.replaces

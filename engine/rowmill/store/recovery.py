@@ -25,7 +25,7 @@ no correctness.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -45,6 +45,7 @@ _BUFFER_BYTES = 1 << 20
 _NAMED_RANGES = 20  # ranges of rows that an error names before it only counts
 
 LINE_MEMBER = b',"line":'  # first found, it is the member itself: in the strings before it every quote is escaped
+_REPLY, RETRY = b'{"reply"', b'{"retry"'  # what the records begin with
 
 
 class _CheckpointHeader(msgspec.Struct):
@@ -128,6 +129,14 @@ def _row_of(json: bytes) -> RowRecord | None:
     return None if at < 0 else _decode_row(json[:at] + b"}")
 
 
+def row_in(json: bytes) -> int | None:
+    """Return the number of the row that a record is of, or the reply in it; None where it is of none."""
+    if json.startswith(_REPLY):
+        return _decode_reply(json).reply
+    row = _row_of(json)
+    return None if row is None else row.row
+
+
 def attempts_of(row: bytes) -> int:
     """Return the attempts that a row took, from its record's JSON up to its line."""
     return _decode_row(row.removesuffix(LINE_MEMBER) + b"}").attempts
@@ -182,10 +191,10 @@ class CheckpointReading:
                 self._take_row(_decode_row(json[:at] + b"}"), self.size + FRAME_BYTES + line, len(json) - line - 1)
             elif self.size == 0:
                 self._take_header(json)
-            elif json.startswith(b'{"reply"'):
+            elif json.startswith(_REPLY):
                 stored = _decode_reply(json)
                 self.replies.setdefault(stored.reply, []).append(stored)
-            elif json.startswith(b'{"retry"'):
+            elif json.startswith(RETRY):
                 _decode_retry(json)
                 self.index.forget_failed(self.totals)
             else:
@@ -285,67 +294,38 @@ def _salvage(reading: CheckpointReading) -> None:
     path, shard = reading.path, reading.index.shard
     fresh = path.with_name(f".{path.name}.salvage.tmp")
     written = bytearray(shard.rows)
-    with path.open("rb", _BUFFER_BYTES) as old, os.fdopen(private_files.make_file(fresh), "wb", _BUFFER_BYTES) as new:
-        new.write(header_record(shard))
-        new.write(group_record(0, new.tell()))
-        for record in old:
-            json = unframed(record) or b""
-            if json.startswith((b'{"reply"', b'{"retry"')):
-                new.write(record)
-                if json.startswith(b'{"retry"'):
-                    written = bytearray(shard.rows)  # a row may stand a second time from here on
-                continue
-            try:
-                row = _row_of(json)
-            except msgspec.DecodeError:
-                continue
-            if row is not None and not written[row.row - shard.first_row]:
-                written[row.row - shard.first_row] = True
-                new.write(record)
-        new.write(group_record(1, new.tell()))
-        new.flush()
-        durable.sync_file(new.fileno())
+
+    def wanted(json: bytes) -> bool:
+        if json.startswith(RETRY):
+            written[:] = bytes(shard.rows)  # a row may stand a second time from here on
+        if json.startswith((_REPLY, RETRY)):
+            return True
+        row = _row_of(json)
+        if row is None or written[row.row - shard.first_row]:
+            return False
+        written[row.row - shard.first_row] = True
+        return True
+
+    write_anew(path, fresh, shard, wanted)
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     durable.set_aside(path, aside, fresh)
 
 
-def shortened(path: Path, planned: Shard, now: Shard) -> None:
-    """Make a shard's checkpoint that of the one that takes its place, which has all its rows but the last one.
-
-    Where it had one row only, nothing is left of it. After a crash the same call ends what was begun. Raises
-    `RunDirectoryError` where the checkpoint is damaged.
-    """
-    if not path.exists():
-        return
-    with suppress(RunDirectoryError):
-        if not CheckpointReading(path, now).read().damaged:
-            return  # done before
-    kept = range(planned.first_row, planned.first_row + planned.rows - 1)
-    if kept and CheckpointReading(path, planned).read().damaged:
-        raise RunDirectoryError(f"{path} is damaged, and its last row has gone on: put back the input, run --salvage")
-    fresh = path.with_name(f".{path.name}.shorter.tmp")
+def write_anew(path: Path, fresh: Path, shard: Shard, wanted: Callable[[bytes], bool]) -> None:
+    """Make a checkpoint of a shard of those valid records of another one that are wanted, told by their JSON."""
     with path.open("rb", _BUFFER_BYTES) as old, os.fdopen(private_files.make_file(fresh), "wb", _BUFFER_BYTES) as new:
-        new.write(header_record(now))
+        new.write(header_record(shard))
         new.write(group_record(0, new.tell()))
         for record in old:
-            json = unframed(record) or b""
-            if (row := _row_of(json)) is not None:
-                index = row.row
-            elif json.startswith(b'{"reply"'):
-                index = _decode_reply(json).reply
-            elif json.startswith(b'{"retry"'):
-                index = planned.first_row
-            else:
-                continue
-            if index in kept:
-                new.write(record)
+            json = unframed(record)
+            with suppress(msgspec.DecodeError):  # of no format that is known
+                if json is not None and wanted(json):
+                    new.write(record)
         new.write(group_record(1, new.tell()))
         new.flush()
         durable.sync_file(new.fileno())
-    durable.publish(fresh, path)
-    durable.sync_directory(path.parent)
 
 
 def _describe_damage(reading: CheckpointReading) -> str:
