@@ -17,23 +17,20 @@ from rowmill.budget import prices as money
 from rowmill.core import config as configuration
 from rowmill.core import extras, private_files
 from rowmill.core.config import Config
-from rowmill.core.errors import AnotherRun, ConfigError, InputError, RunDirectoryError
+from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
-from rowmill.core.rows import Column, InputFile, Layout, Shard
+from rowmill.core.rows import Column, Layout
 from rowmill.files.input import jsonl
 from rowmill.files.input.discovery import takes_in
 from rowmill.files.input.inputs import Input
-from rowmill.files.input.streams import shown
 from rowmill.files.output import format_of
 from rowmill.runs import delivery as deliveries
 from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.delivery import delivery_of, staged
-from rowmill.store import durable
+from rowmill.runs.frozen_plan import FrozenPlan, frozen_plan, noted
 from rowmill.store import manifest as manifests
-from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
-from rowmill.store.shortening import shortened
 from rowmill.supervisor.prepared import MOMENT, Prepared, bytes_of
 from rowmill.tasks import Task
 from rowmill.tasks import schema as schemas
@@ -93,7 +90,7 @@ def _prepare(
         directory.wait_for_orphans(_ORPHANS_S)
         manifest = manifests.load(directory.manifest)  # again: another supervisor may have been at work until now
         resumed = manifest is not None
-        shards, new_rows, completed = None, 0, False
+        plan = FrozenPlan()
         if manifest is None:
             manifest = _new_manifest(fingerprint, found, config)
             if delivery is not None:
@@ -102,7 +99,7 @@ def _prepare(
         else:
             check_output(config, manifest)
             check_same_run(config, manifest, fingerprint, found)
-            shards, new_rows, completed = _frozen_plan(config, directory, manifest, found)
+            plan = frozen_plan(directory, manifest, found, output_bytes=_output_bytes(config, manifest))
     except BaseException:
         directory.close()
         raise
@@ -115,12 +112,19 @@ def _prepare(
         _layout(config, found),
         delivery,
         cached,
-        shards,
+        plan.shards,
         resumed,
         prices,
-        new_rows,
-        completed,
+        plan.new_rows,
+        plan.completed,
     )
+
+
+def _output_bytes(config: Config, manifest: Manifest) -> int | None:
+    """Return the bytes of the output that this run has made, and may write over."""
+    if already_finished(config, manifest):
+        return bytes_of(config.output_path)
+    return None if manifest.finished is None else manifest.finished.replaces
 
 
 def _cached(config: Config) -> int:
@@ -228,74 +232,6 @@ def check_output(config: Config, manifest: Manifest | None) -> None:
         )
 
 
-def _frozen_plan(
-    config: Config, directory: RunDirectory, manifest: Manifest, found: Input
-) -> tuple[list[Shard] | None, int, bool]:
-    """Return the plan, once it is certain that the input is the one that was planned, and how many rows are new.
-
-    And whether the first of these is one that had only begun: a last line that whoever writes the input had not ended.
-    It is another row than what was there of it, which leaves the plan.
-
-    Sizes and times of change are trusted, as by make. Where one differs, every byte is read and compared. Rows behind
-    those that were planned are planned too, and the output is made anew with them.
-    Without a plan (the first session was killed while it counted) each shard is compared as a worker opens it.
-    """
-    shards = manifests.load_plan(directory.plan)
-    if shards is None:
-        return None, 0, False
-    cleaned = manifest.finished is not None and manifest.finished.cleaned
-    same = _looks_of(found.files) == _looks_of(manifest.input)
-    if same and (cleaned or found.whole(directory.spool, shards)):
-        return shards, 0, False
-    differing, new = found.compare(
-        directory.spool,
-        shards,
-        shard_bytes=manifest.shard_bytes,
-        shard_rows=manifest.shard_rows,
-        # A row that has a part in a batch stays what it was.
-        files=() if cleaned or BatchJournal.read(directory.journal).current() else manifest.input,
-    )
-    if differing is not None:
-        raise AnotherRun(
-            f"{found.where} has changed: rows {differing.first_row} to {differing.first_row + differing.rows - 1} are "
-            f"not those that the run in {directory.path} began with; put them back, or name another checkpoint.dir"
-        )
-    if new and cleaned:
-        raise refused_as_cleaned(directory, "the rows that came behind cannot be put behind the others")
-    for path in found.spooled(directory.spool):
-        durable.sync_path(path)
-    planned = sum(shard.rows for shard in shards)
-    completed = bool(new) and new[0].number < len(shards)
-    if completed:
-        last = shards.pop()
-        planned -= 1
-        shortened(directory.checkpoint_path(last), last, new[0])
-    if new:
-        if manifest.finished is not None:  # in this order: killed in between, the next start finds them again
-            there = bytes_of(config.output_path) if already_finished(config, manifest) else manifest.finished.replaces
-            manifest.finished = msgspec.structs.replace(manifest.finished, grown=True, replaces=there)
-            manifests.save(directory.manifest, manifest)
-        manifests.save_plan(directory.plan, shards + new)
-    manifest.input = _noted(found.files)
-    manifests.save(directory.manifest, manifest)
-    shards += new
-    return shards, sum(shard.rows for shard in shards) - planned, completed
-
-
-def refused_as_cleaned(directory: RunDirectory, why: str) -> AnotherRun:
-    """Return the error of a run that cannot go on for what `rowmill clean` has removed of it."""
-    return AnotherRun(f"the run in {directory.path} has finished and was cleaned of its answers: {why}")
-
-
-def _looks_of(files: list[InputFile]) -> list[tuple[int, int]]:
-    return [(file.size, file.mtime_ns) for file in files]
-
-
-def _noted(files: list[InputFile]) -> list[InputFile]:
-    """Return the files as the manifest may name them: the query of a URL can be a key."""
-    return [msgspec.structs.replace(file, path=shown(file.path)) for file in files]
-
-
 def shard_bytes(config: Config, found: Input) -> int:
     """Return the size of a shard. A Parquet file has a head for each of its columns and shards: few rows do not pay."""
     size = jsonl.shard_bytes(found.size)
@@ -312,7 +248,7 @@ def _new_manifest(fingerprint: dict[str, Any], found: Input, config: Config) -> 
         run_id=uuid.uuid4().hex[:12],
         created=time.strftime(MOMENT, time.gmtime()),
         fingerprint=fingerprint,
-        input=_noted(found.files),
+        input=noted(found.files),
         shard_bytes=shard_bytes(config, found),
         shard_rows=shard_rows(config),
         reading=manifests.READING,

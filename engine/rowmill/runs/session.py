@@ -17,7 +17,8 @@ from rowmill.core.plain_text import one_line
 from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, report_at, to_json
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
-from rowmill.runs.preparation import already_finished, prepare, refused_as_cleaned
+from rowmill.runs.frozen_plan import refused_as_cleaned
+from rowmill.runs.preparation import already_finished, prepare
 from rowmill.runs.reported import (
     as_it_was,
     ended_the_output,
