@@ -76,3 +76,19 @@ def test_what_is_no_answer_is_shown_as_it_came(place: Place, server: Callable[..
     refused = place.start("--set", "task.prompt={txt}", command="check").wait()
     assert (refused.code, refused.out) == (2, "")
     assert "no column 'txt', which task.prompt names; did you mean 'text'?" in refused.err
+
+
+def test_what_a_run_would_refuse_is_refused(place: Place, server: Callable[..., Server]) -> None:
+    witness = server()
+    place.configure(witness.url)
+    place.write_rows(1)
+    for settings, why in (
+        (["budget.max_usd=1"], 'the price of model "sim-small" at provider "main" is not known'),
+        (["task.mode=batch", 'task.per_row={model="text"}'], 'task.mode: "batch" needs one model for all rows'),
+    ):
+        flags = [word for each in settings for word in ("--set", each)]
+        refused = [place.start(*flags, command=command).wait() for command in ("check", "run")]
+        assert [(each.code, each.out) for each in refused] == [(2, "")] * 2
+        assert refused[0].err == refused[1].err
+        assert why in refused[0].err
+    assert not witness.arrivals

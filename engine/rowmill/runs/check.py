@@ -11,7 +11,6 @@ from contextlib import suppress
 import msgspec
 
 from rowmill.budget import prices as money
-from rowmill.core import config as configuration
 from rowmill.core.checked import Checked, ProviderCheck
 from rowmill.core.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig
 from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
@@ -19,15 +18,11 @@ from rowmill.core.leases import LimitSample
 from rowmill.core.plain_text import clipped, stripped
 from rowmill.core.wire import Answer, Endpoint, Failure, Reply
 from rowmill.files import remote
-from rowmill.files.input.inputs import Input
-from rowmill.runs.begun import check_same_run, find_input
-from rowmill.runs.delivery import delivery_of, staged
+from rowmill.runs.begun import find_input
 from rowmill.runs.plan.preview import shortened
 from rowmill.runs.plan.trials import live
-from rowmill.runs.preparation import already_finished, check_output, check_places, checked_task, settled
+from rowmill.runs.preparation import LookedAt, already_finished, looked_at, refuse_models_of_rows, settled
 from rowmill.runs.session import embedded
-from rowmill.store import manifest as manifests
-from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.endpoints import EndpointStart
 from rowmill.tasks import Task
 from rowmill.transport import dead_ends, faults, limit_headers, open_transport
@@ -39,18 +34,15 @@ _OK = 200
 
 def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Checked:
     """Check a configuration; ask: also by a request to each provider. Raises `RowmillError`s as a run would."""
-    config = live(config)
     found = find_input(config)
     config = settled(config, found)
-    delivery = delivery_of(config)
-    here = config if delivery is None else staged(config, delivery)
-    task = checked_task(here, found)
-    endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
-    if delivery is None:
-        check_places(config)
-    rows = found.first_rows(_ROWS)
-    row, body = _first(task, rows)
-    prices = money.find(config)
+    refuse_models_of_rows(config)
+    looked = looked_at(config, environ, found, {"input.limit": None, "input.sample": None})
+    task, endpoints = looked.task, looked.endpoints
+    asked = live(config)
+    prices = money.find(asked)
+    money.require(config, prices)
+    row, body = _first(task, found.first_rows(_ROWS))
     providers = [
         ProviderCheck(
             name=provider.name,
@@ -67,29 +59,22 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
         columns=[column.name for column in found.columns()],
         row=row,
         request=shortened(body),
-        run=_run(here, found, output_is_here=delivery is None),
+        run=_run(looked),
         output=remote.shown(config.output.path) if remote.is_remote(config.output.path) else config.output.path,
         notices=list(found.notes),
         providers=providers,
     )
     if ask and row is not None:
-        _ask(config, endpoints, task, body, providers)
+        _ask(asked, endpoints, task, body, providers)
     return checked
 
 
-def _run(config: Config, found: Input, *, output_is_here: bool) -> str:
-    """Say what there is of the run. Raises where it is another one, or where its output could not be written."""
-    directory = RunDirectory(config.run_dir)
-    directory.refuse_odd()
-    manifest = manifests.load(directory.manifest)
-    if output_is_here:
-        check_output(config, manifest)
-    if manifest is None:
+def _run(looked: LookedAt) -> str:
+    """Say what there is of the run."""
+    if looked.manifest is None:
         return ""
-    chosen: dict[str, object] = {"input.limit": None, "input.sample": None}
-    check_same_run(config, manifest, configuration.fingerprint(config) | chosen, found)
-    state = "has finished" if already_finished(config, manifest) else "goes on"
-    return f"{state}: {config.run_dir}"
+    state = "has finished" if already_finished(looked.config, looked.manifest) else "goes on"
+    return f"{state}: {looked.config.run_dir}"
 
 
 def _first(task: Task, rows: Iterable[bytes]) -> tuple[int | None, bytes]:

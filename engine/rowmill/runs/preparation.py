@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,7 @@ from rowmill.core.config import Config
 from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Column, Layout
+from rowmill.core.wire import Endpoint
 from rowmill.files.input import jsonl
 from rowmill.files.input.discovery import takes_in
 from rowmill.files.input.inputs import Input
@@ -31,7 +32,7 @@ from rowmill.runs.frozen_plan import FrozenPlan, frozen_plan, noted
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
-from rowmill.supervisor.prepared import MOMENT, Prepared, bytes_of
+from rowmill.supervisor.prepared import MOMENT, Delivery, Prepared, bytes_of
 from rowmill.tasks import Task
 from rowmill.tasks import schema as schemas
 from rowmill.tasks.batch_file import api_of
@@ -55,12 +56,7 @@ def prepare(
     """
     found = find_input(config, limit=limit, sample=sample)
     config = settled(config, found)
-    if config.task.mode != "live" and config.names_models:
-        raise ConfigError(
-            f'task.mode: "{config.task.mode}" needs one model for all rows, as a batch has one; '
-            "name it by task.model or provider.model, which wins over the rows' own"
-            f"{', and leave out task.per_row.model' if 'model' in config.task.per_row else ''}"
-        )
+    refuse_models_of_rows(config)
     with money.of_providers(config) as lookup:
         return _prepare(config, environ, found, lookup, {"input.limit": limit, "input.sample": sample})
 
@@ -68,20 +64,7 @@ def prepare(
 def _prepare(
     config: Config, environ: Mapping[str, str], found: Input, lookup: money.Lookup, chosen: dict[str, int | None]
 ) -> Prepared:
-    delivery = delivery_of(config)
-    if delivery is not None:
-        config = staged(config, delivery)
-    checked_task(config, found)
-    endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
-    if delivery is None:
-        check_places(config)
-    fingerprint = configuration.fingerprint(config) | chosen
-    manifest = _existing_manifest(RunDirectory(config.run_dir))
-    if delivery is not None:
-        deliveries.check(delivery, manifest)
-    check_output(config, manifest)
-    if manifest is not None:
-        check_same_run(config, manifest, fingerprint, found)
+    config, delivery, _, endpoints, fingerprint, _ = looked_at(config, environ, found, chosen)
     prices = lookup.wait()
     money.require(config, prices)
     cached = _cached(config)
@@ -118,6 +101,49 @@ def _prepare(
         plan.new_rows,
         plan.completed,
     )
+
+
+class LookedAt(NamedTuple):
+    """What there is of a run before anything of it is opened."""
+
+    config: Config  # with the places where its output is made
+    delivery: Delivery | None
+    task: Task
+    endpoints: list[Endpoint]
+    fingerprint: dict[str, Any]
+    manifest: Manifest | None
+
+
+def looked_at(config: Config, environ: Mapping[str, str], found: Input, chosen: dict[str, int | None]) -> LookedAt:
+    """Look at columns, key, output and an existing manifest of a settled configuration. Writes nothing.
+
+    chosen: what of the input is asked for, as a fingerprint has it. Raises `RowmillError`s.
+    """
+    delivery = delivery_of(config)
+    if delivery is not None:
+        config = staged(config, delivery)
+    task = checked_task(config, found)
+    endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
+    if delivery is None:
+        check_places(config)
+    fingerprint = configuration.fingerprint(config) | chosen
+    manifest = _existing_manifest(RunDirectory(config.run_dir))
+    if delivery is not None:
+        deliveries.check(delivery, manifest)
+    check_output(config, manifest)
+    if manifest is not None:
+        check_same_run(config, manifest, fingerprint, found)
+    return LookedAt(config, delivery, task, endpoints, fingerprint, manifest)
+
+
+def refuse_models_of_rows(config: Config) -> None:
+    """Refuse batches of rows that name their models. Raises `ConfigError`."""
+    if config.task.mode != "live" and config.names_models:
+        raise ConfigError(
+            f'task.mode: "{config.task.mode}" needs one model for all rows, as a batch has one; '
+            "name it by task.model or provider.model, which wins over the rows' own"
+            f"{', and leave out task.per_row.model' if 'model' in config.task.per_row else ''}"
+        )
 
 
 def _output_bytes(config: Config, manifest: Manifest) -> int | None:
