@@ -18,8 +18,6 @@ from rowmill.store import manifest as manifests
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.prepared import bytes_of
 
-_ORPHANS_S = 20.0  # as at every start
-
 
 class Cleaned(msgspec.Struct, frozen=True):
     """What was removed of a run directory, or would be."""
@@ -40,7 +38,7 @@ def clean(path: Path, *, everything: bool = False, dry: bool = False) -> Cleaned
     if manifests.load(directory.manifest) is None:
         raise RunDirectoryError(f"{path} holds no run: there is nothing to clean")
     with RunDirectory.open(path) as held:
-        held.wait_for_orphans(_ORPHANS_S)
+        held.wait_for_orphans()
         manifest = manifests.load(held.manifest)
         done = None if manifest is None else manifest.finished
         if manifest is None or done is None or done.grown:

@@ -14,8 +14,6 @@ from rowmill.store import manifest as manifests
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.prepared import bytes_of
 
-_MANIFEST = "manifest.json"
-
 
 class _Named(msgspec.Struct):
     """What a manifest of ours has, and nobody else's has by chance."""
@@ -28,10 +26,11 @@ def below(folder: Path) -> Iterator[KnownRun]:
     """Yield the runs in a folder and below it, in the order of their names. Raises `InputError` where there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such directory")
+    manifest = RunDirectory(folder).manifest.name
     for place, folders, files in os.walk(folder):
         folders.sort()
         path = Path(place)
-        if _MANIFEST in files and (known := _known(path)) is not None:
+        if manifest in files and (known := _known(path)) is not None:
             folders.clear()
             yield known
         elif _is_left(path, folders, files):

@@ -43,7 +43,6 @@ _CHECKED_ROWS = 100  # first rows looked at for the columns that the configurati
 _VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
 _COLUMN_SHARD = 1 << 20  # bytes of input, where the output is written by columns,
 _LEAST_SHARDS = 32  # as long as there are enough shards to go round
-_ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
 
 
 def prepare(
@@ -70,7 +69,7 @@ def _prepare(
     cached = _cached(config)
     directory = RunDirectory.open(config.run_dir, config.checkpoint.directory_mode)
     try:
-        directory.wait_for_orphans(_ORPHANS_S)
+        directory.wait_for_orphans()
         manifest = manifests.load(directory.manifest)  # again: another supervisor may have been at work until now
         resumed = manifest is not None
         plan = FrozenPlan()
