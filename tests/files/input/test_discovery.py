@@ -185,6 +185,10 @@ def test_of_very_many_files_those_with_telling_names_are_not_opened(tmp_path: Pa
         ("*.jsonl", "out.csv", False),
         ("*.jsonl", ".out.jsonl", False),  # none of the input's files is hidden
         ("*.jsonl", "sub/out.jsonl", False),
+        ("*/*.jsonl", ".hidden/out.jsonl", False),  # nor are their directories
+        ("**/*.jsonl", ".hidden/out.jsonl", False),
+        (".hid*/*.jsonl", ".hidden/out.jsonl", True),
+        ("*/*.jsonl", "sub/out.jsonl", True),
         ("**/*.jsonl", "sub/deep/out.jsonl", True),
         ("**/*.jsonl", "out.jsonl", True),
         ("sub/*.jsonl", "sub/../sub/out.jsonl", True),

@@ -92,9 +92,10 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     """Tell whether a path's parts are those of a glob."""
     if not pattern or not parts:
         return not parts and all(each == "**" for each in pattern)
+    unseen = parts[0].startswith(".") and not pattern[0].startswith(".")  # only what begins so is for what is hidden
     if pattern[0] == "**":
-        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
-    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+        return _matches(parts, pattern[1:]) or (not unseen and _matches(parts[1:], pattern))
+    return not unseen and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _local(path: str, split: str | None) -> tuple[list[str], bool]:
