@@ -1,13 +1,13 @@
 """A machine that runs short of something: the run gives way, says so, and goes on once there is enough again."""
 
-import resource
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Place, Witness, until
+from tests.end_to_end.conftest import Place, Started, Witness, until
 
 
 @pytest.fixture
@@ -66,11 +66,8 @@ def test_with_few_descriptors_fewer_requests_are_sent_at_a_time_and_it_is_said(
     witness = simulator(latency_ms=50)
     place.configure(witness.url)
     place.write_rows(300)
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    started = place.start("--set", "workers.concurrency=500")
-    resource.prlimit(started.pid, resource.RLIMIT_NOFILE, (100, 160))  # long before it has imported anything
-    done = started.wait()
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == limits
+    command = [sys.executable, "-m", "rowmill", "run", "config.toml", "--set", "workers.concurrency=500"]
+    done = Started(["prlimit", "--nofile=100:160", *command], place.folder, place.environ).wait()
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(300)
     notices = place.report["sessions"][-1]["notices"]
