@@ -35,6 +35,7 @@ def test_a_server_that_never_comes_to_an_end_gives_its_slots_back(
     assert took < 12
 
 
+@pytest.mark.quiet
 def test_one_429_holds_every_row_in_both_workers_and_spends_no_attempt(
     place: Place, server: Callable[..., Server]
 ) -> None:
@@ -66,6 +67,7 @@ def test_one_429_holds_every_row_in_both_workers_and_spends_no_attempt(
     assert figures["held_s"] >= floor
 
 
+@pytest.mark.quiet
 def test_a_row_that_fails_for_good_is_one_failed_row(place: Place, server: Callable[..., Server]) -> None:
     endless = {0: (500, BROKEN), 77: (200, b"<html>no completion</html>"), 199: (200, b"")}
 

@@ -206,6 +206,7 @@ def test_the_rate_is_kept_at_the_moment_of_sending(work: Start) -> None:
     assert times[9] - times[0] >= 0.08, "the bucket starts empty"
 
 
+@pytest.mark.quiet
 def test_the_rate_is_used(work: Start) -> None:
     async def story() -> float:
         async with work(50, Wire(lambda *_: reply()), concurrency=4, requests=Share(200.0, 50.0)) as at:
@@ -216,6 +217,7 @@ def test_the_rate_is_used(work: Start) -> None:
     assert run(story()) == pytest.approx(49 / 200, abs=0.1)
 
 
+@pytest.mark.quiet
 def test_tokens_are_paced_too_and_corrected_by_what_was_used(work: Start) -> None:
     async def story() -> float:
         async with work(20, Wire(lambda *_: reply()), concurrency=4, tokens=Share(2000.0, 500.0)) as at:
