@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from math import inf
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -15,7 +16,11 @@ import uvloop
 
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.ipc import processes
-from rowmill.simulator.server import running
+from rowmill.simulator import server
+from rowmill.simulator.app import Simulator
+from rowmill.simulator.provider import SimulatedProvider
+from rowmill.simulator.replies import Completion
+from rowmill.simulator.routes import Route
 
 _WAIT_S = 30.0  # for a simulator to come up, or to end: milliseconds, but the machine may be busy
 
@@ -24,7 +29,31 @@ class Order(NamedTuple):
     """What the host is asked for."""
 
     number: int  # of the simulator
-    settings: SimulatorSettings | None  # to start it; None to end it
+    settings: SimulatorSettings | None = None  # to start it
+    answers: float | None = None  # requests from its first one on that it answers; those behind them wait. Neither: end
+
+
+class _Patient(Simulator):
+    """A simulator that has requests wait for as long as a test wants: seen and counted, and not answered yet."""
+
+    latest: "_Patient"
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        super().__init__(settings)
+        self._answers = inf
+        self._more = asyncio.Event()
+        _Patient.latest = self
+
+    def answer(self, requests: float) -> None:
+        self._answers = requests
+        self._more.set()
+        self._more = asyncio.Event()
+
+    async def _produce(self, provider: SimulatedProvider, route: Route, completion: Completion) -> None:
+        number = self._total.requests  # nothing was awaited since it was counted
+        while number > self._answers:
+            await self._more.wait()
+        await super()._produce(provider, route, completion)
 
 
 class SimulatorHost:
@@ -39,9 +68,13 @@ class SimulatorHost:
         number = next(self._numbers)
         return HostedSimulator(self, number, self._ask(Order(number, settings)))
 
+    def hold(self, number: int, answers: float) -> None:
+        """Have a simulator answer so many requests from its first one on, and the others once it may."""
+        self._ask(Order(number, answers=answers))
+
     def end(self, number: int) -> None:
         """End a simulator and wait for it."""
-        self._ask(Order(number, None))
+        self._ask(Order(number))
 
     def _ask(self, order: Order) -> int:
         pipe = self._child.pipe
@@ -69,6 +102,10 @@ class HostedSimulator:
         self._number = number
         self.base_url = f"http://127.0.0.1:{port}/v1"
 
+    def hold(self, answers: float = inf) -> None:
+        """Answer so many requests from the first one on: a run is not over before a test has done what it is about."""
+        self._host.hold(self._number, answers)
+
     def stop(self) -> None:
         """End it and wait for its end."""
         self._host.end(self._number)
@@ -88,6 +125,7 @@ def host() -> Iterator[SimulatorHost]:
 
 
 class _Served(NamedTuple):
+    simulator: _Patient
     end: asyncio.Event
     task: "asyncio.Task[None]"
 
@@ -107,6 +145,10 @@ async def _serve(pipe: Connection) -> None:
     loop.add_reader(pipe.fileno(), read)
     served: dict[int, _Served] = {}
     while (order := await orders.get()) is not None:
+        if order.answers is not None:
+            served[order.number].simulator.answer(order.answers)
+            pipe.send(0)
+            continue
         if order.settings is None:
             ended = served.pop(order.number)
             ended.end.set()
@@ -115,17 +157,19 @@ async def _serve(pipe: Connection) -> None:
             continue
         up: asyncio.Future[int] = loop.create_future()
         end = asyncio.Event()
-        served[order.number] = _Served(end, loop.create_task(_one(order.settings, up, end)))
+        task = loop.create_task(_one(order.settings, up, end))
         try:
-            pipe.send(await up)
+            port = await up
         except (OSError, ValueError) as error:
-            del served[order.number]
             pipe.send(str(error))
+        else:
+            served[order.number] = _Served(_Patient.latest, end, task)
+            pipe.send(port)
 
 
 async def _one(settings: SimulatorSettings, up: "asyncio.Future[int]", end: asyncio.Event) -> None:
     try:
-        async with running(settings) as port:
+        async with server.running(settings) as port:
             up.set_result(port)
             await end.wait()
     except (OSError, ValueError) as error:
@@ -136,5 +180,6 @@ async def _one(settings: SimulatorSettings, up: "asyncio.Future[int]", end: asyn
 
 def main(pipe: Connection) -> int:
     """Be the process."""
+    server.Simulator = _Patient  # type: ignore[attr-defined]  # what `running` makes
     uvloop.run(_serve(pipe))
     return 0

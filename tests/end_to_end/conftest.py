@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -252,6 +253,14 @@ class Witness:
             total: dict[str, Any] = json.load(reply)["total"]
         return total
 
+    def hold(self, answers: int) -> None:
+        """Answer so many requests from the first one on; all others wait until `go_on`, and the run with them."""
+        self._simulator.hold(answers)
+
+    def go_on(self) -> None:
+        """Answer everything again."""
+        self._simulator.hold()
+
     def stop(self) -> None:
         self._simulator.stop()
 
@@ -330,7 +339,24 @@ class Server(ThreadingHTTPServer):
         self.arrivals: list[Arrival] = []
         self.counts: Counter[int] = Counter()
         self.lock = threading.Lock()
+        self._answers = inf
+        self._more = threading.Condition()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+    def hold(self, answers: float) -> None:
+        """Answer so many requests from the first one on; all others wait until `go_on`, and the run with them."""
+        with self._more:
+            self._answers = answers
+            self._more.notify_all()
+
+    def go_on(self) -> None:
+        """Answer everything again."""
+        self.hold(inf)
+
+    def wait_for_turn(self, number: int) -> None:
+        """Wait until this request, counted from 1, may be answered."""
+        with self._more:
+            assert self._more.wait_for(lambda: number <= self._answers, 60), "nobody has let it go on"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Senders that are killed in the middle of an exchange are what these tests are about."""
@@ -356,6 +382,8 @@ class _Handler(BaseHTTPRequestHandler):
                 body,
             )
             self.server.arrivals.append(arrival)
+            number = len(self.server.arrivals)
+        self.server.wait_for_turn(number)
         status, headers, answer = self.server.decide(arrival) or (
             200,
             {},

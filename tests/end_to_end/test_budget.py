@@ -127,7 +127,8 @@ def test_two_providers_share_the_cap_each_at_its_own_price(
 
 
 def under_way(place: Place, witness: Witness, requests: int, *arguments: str) -> Started:
-    """Start a run, and return once it has sent so many requests."""
+    """Start a run, and return once it has sent so many requests; it comes no further before the witness goes on."""
+    witness.hold(requests)
     started = place.start(*arguments)
     until(lambda: witness.stats()["requests"] >= requests, "requests")
     return started
@@ -146,6 +147,8 @@ def test_an_interrupted_run_has_spent_what_its_books_say_and_resumes_to_the_cap(
     cap = 400 * ROW_USD
     started = under_way(place, witness, 150, *capped("max_usd", cap))
     started.signal(signal.SIGINT)
+    until(lambda: "SIGINT" in place.log, "the signal heard")
+    witness.go_on()
     assert started.wait().code == 130
     (line,) = spending(place)["lines"]
     stats = witness.stats()
@@ -168,6 +171,7 @@ def test_what_a_killed_worker_had_in_hand_counts_as_spent_and_the_run_goes_on(
     cap = 600 * ROW_USD
     started = under_way(place, witness, 150, *capped("max_usd", cap))
     until(started.workers, "a worker that sends")[0].kill()
+    witness.go_on()
     done = started.wait()
     stopped(done, "max_usd")
     assert "in the hands of workers that died" in done.err
@@ -191,6 +195,7 @@ def test_what_a_killed_session_had_handed_out_counts_as_spent_by_the_next(
     started = under_way(place, witness, 150, *capped("max_usd", cap))
     orphans = started.children()
     started.signal(signal.SIGKILL)
+    witness.go_on()
     started.wait()
     until(lambda: all(map(gone, orphans)), "the end of its workers")
     killed = spending(place)

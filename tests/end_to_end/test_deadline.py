@@ -86,9 +86,11 @@ def test_a_deadline_that_is_past_at_a_resume_makes_no_further_batch(
     seen(lambda: figures(witness)["requests"] == by_batch, "what they do")
     begun_an_hour_ago(place)
     # In the middle of the live phase it is killed again.
+    witness.hold(0)
     resumed = place.start(*auto(1800))
     seen(lambda: witness.stats()["requests"] > 0, "a live request")
     resumed.kill_all()
+    witness.go_on()
     sent = witness.stats()["requests"]
     # That the live one was killed is told by the next.
     assert [session["mode"] for session in place.report["sessions"]] == ["batch", "batch"]

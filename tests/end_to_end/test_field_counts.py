@@ -47,11 +47,13 @@ def test_the_report_counts_what_killed_sessions_and_workers_have_sent(
     place.write_rows(rows)
     killed = 0
     for share in (0.02, 0.3):  # at first before anything but the boards can tell of it
+        witness.hold(int(share * rows))
         started = place.start(*SETTINGS)
         until(lambda: witness.stats()["requests"] > share * rows, "requests")  # noqa: B023 - used at once
         if share > 0.1:
             random.choice(started.workers()).send_signal(signal.SIGKILL)
             before = witness.stats()["requests"]
+            witness.hold(before + SLOTS)
             until(lambda: witness.stats()["requests"] > before + SLOTS, "requests after it")  # noqa: B023
             killed += 1
             # The supervisor alone: its workers go on for a while, and count.
@@ -60,6 +62,7 @@ def test_the_report_counts_what_killed_sessions_and_workers_have_sent(
         else:
             started.kill_all()
         killed += 1
+    witness.go_on()
     done = place.run(*SETTINGS)
     assert done.code == 0, done.err
     assert [line["index"] for line in place.lines] == list(range(rows))
@@ -84,9 +87,12 @@ def test_a_run_killed_before_its_report_tells_it_when_it_is_run_again(
     witness = simulator(latency_ms=20)
     place.configure(witness.url)
     place.write_rows(200)
+    witness.hold(60)
     started = place.start(*SETTINGS)
     until(lambda: witness.stats()["requests"] > 60, "requests")
     started.signal(signal.SIGINT)
+    until(lambda: "SIGINT" in place.log, "the signal heard")
+    witness.go_on()
     assert started.wait().code == 130
     old = (place.run_dir / "report.json").read_bytes()
     assert place.run(*SETTINGS).code == 0
@@ -111,9 +117,11 @@ def test_a_cap_holds_over_a_kill_and_what_was_sent_is_counted_against_it(
     place.configure(witness.url)
     place.write_rows(400)
     capped = (*SETTINGS, "--set=budget.max_requests=200")
+    witness.hold(60)
     started = place.start(*capped)
     until(lambda: witness.stats()["requests"] > 60, "requests")
     started.kill_all()
+    witness.go_on()
     assert place.run(*capped).code == ExitCode.BUDGET
     assert witness.stats()["requests"] <= 200
     agrees(place, witness, 1)

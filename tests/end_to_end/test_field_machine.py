@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -160,6 +161,7 @@ def test_what_goes_away_in_mid_run_ends_it_with_one_line_and_loses_nothing_that_
     place.configure(witness.url)
     place.write_rows(150)
     path = place.folder / (".out.jsonl.rowmill-part" if what == "part" else what.replace("run", "out.jsonl.run"))
+    witness.hold(60)
     started = place.start("--set", "workers.count=1", "--set", "workers.concurrency=8")
     until(lambda: len(place.recorded()) > 30, "some rows")
     aside = place.folder / "aside"
@@ -169,6 +171,7 @@ def test_what_goes_away_in_mid_run_ends_it_with_one_line_and_loses_nothing_that_
         until(lambda: removed(path), "gone")
     else:
         path.unlink()
+    witness.go_on()
     done = started.wait()
     assert done.code == ExitCode.MACHINE, done.err
     assert "Traceback" not in done.err
@@ -194,19 +197,21 @@ def test_a_group_that_is_stopped_and_goes_on_loses_nobody_and_pays_nothing_twice
     place.configure(witness.url)
     place.write_rows(200)
     (place.folder / "short.py").write_text(
-        "import sys; from rowmill.supervisor import loop, pool; pool._SILENT_S = 0.8; loop._ASLEEP_S = 0.6\n"
+        "import sys; from rowmill.supervisor import loop, pool; pool._SILENT_S = 2.0; loop._ASLEEP_S = 1.5\n"
         "from rowmill.interface.cli import main; main(sys.argv[1:])\n"
     )
     words = [sys.executable, "short.py", "run", "--set", "workers.concurrency=4", "--set", "provider.timeout_s=60"]
+    witness.hold(40)
     with in_a_group(place, words, start_new_session=True) as process:
         until(lambda: len(place.recorded()) > 20, "some rows")
         os.killpg(process.pid, signal.SIGSTOP)
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1.2)
+            process.wait(2.4)  # longer than either
+        witness.go_on()
         os.killpg(process.pid, signal.SIGCONT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
-    assert "asleep for 1 s; going on" in said
+    assert re.search(r"asleep for [2-9] s; going on", said)
     assert "silent" not in said
     assert "died" not in said
     assert place.output.read_bytes() == reference(200)
@@ -226,7 +231,7 @@ def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
     asked = server(decide)
     place.configure(asked.url)
     place.write_rows(40)
-    options = ("workers.count=1", "workers.concurrency=8", "provider.timeout_s=1.5", "retry.floor_per_s=100")
+    options = ("workers.count=1", "workers.concurrency=8", "provider.timeout_s=3", "retry.floor_per_s=100")
     words = [sys.executable, "-m", "rowmill", "run", *(word for option in options for word in ("--set", option))]
     # A process group in this session, as a shell makes it: the kernel stops no group that nobody could wake.
     with in_a_group(place, words, process_group=0) as process:
@@ -237,7 +242,7 @@ def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
         sent = {arrival.row for arrival in asked.arrivals}
         until(lambda: place.recorded() >= sent, "brought home")
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1.6)  # longer than a request may take
+            process.wait(3.1)  # longer than a request may take
         assert {arrival.row for arrival in asked.arrivals} == sent
         os.killpg(process.pid, signal.SIGCONT)
         _, said = process.communicate(timeout=60)
@@ -250,7 +255,8 @@ def test_a_terminal_that_closes_ends_the_run_after_what_is_on_its_way(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
     """Also where a worker was stopped: the terminal wakes the process that it is the terminal of, and no other."""
-    witness = simulator(latency_ms=80)
+    witness = simulator(latency_ms=40)
+    witness.hold(20)
     place.configure(witness.url)
     place.write_rows(100)
     words = [sys.executable, "-m", "rowmill", "run", "--set", "workers.count=1", "--set", "workers.concurrency=4"]
@@ -269,6 +275,7 @@ def test_a_terminal_that_closes_ends_the_run_after_what_is_on_its_way(
         for child in command.children():
             child.send_signal(signal.SIGSTOP)
         os.close(terminal)
+        witness.go_on()
         assert process.wait(20) in (ExitCode.INTERRUPTED, -signal.SIGHUP)
     assert place.log.splitlines()[-1].endswith("ended with exit code 130")
     assert place.report["sessions"][0]["deaths"] == 0

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -230,7 +229,6 @@ def test_parts_and_kept_columns_of_a_run_that_was_killed_are_those_of_one_that_w
     rows = 200
 
     def decide(arrival: Arrival) -> Any:
-        time.sleep(0.01)  # so that there is time to kill it; the order of arrival is by chance
         row = arrival.row
         if row % 7 == 0:
             return completion(choice({"content": None, "tool_calls": CALLS, "reasoning": f"hm {row}"}))
@@ -247,6 +245,7 @@ def test_parts_and_kept_columns_of_a_run_that_was_killed_are_those_of_one_that_w
     )
     pq.write_table(table, place.folder / "in.parquet", row_group_size=20)
     served, other = server(decide), server(decide)
+    served.hold(rows // 2)
     one_worker(place, served.url)
     include = '["input","reasoning","tool_calls","logprobs","choices","message"]'
 
@@ -261,6 +260,7 @@ def test_parts_and_kept_columns_of_a_run_that_was_killed_are_those_of_one_that_w
     killed, whole = start("killed", ".parquet", served.url), start("whole", ".parquet", other.url)
     until(lambda: len(served.arrivals) > rows // 2, "half of the rows")
     killed.kill_all()
+    served.go_on()
     before = len(served.arrivals)
     assert not (place.folder / "killed.parquet").exists()
     for ending in (".parquet", ".jsonl"):

@@ -67,13 +67,15 @@ def test_a_supervisor_killed_again_and_again(
     random = Random(5)
     lifetimes = []
     for kill in range(4):
-        started = place.start("--set", f"workers.count={1 + kill % 3}", "--set", "provider.timeout_s=1")
+        started = place.start("--set", f"workers.count={1 + kill % 3}", "--set", "provider.timeout_s=2")
         threshold = random.randint(kill * 200 + 50, kill * 200 + 200)
-        until(lambda: witness.stats()["requests"] >= threshold or started.process.poll() is not None, "requests")  # noqa: B023 - used at once
+        witness.hold(threshold)
+        until(lambda: witness.stats()["requests"] >= threshold, "requests")  # noqa: B023 - used at once
         children = started.children()
         assert len(children) >= 1 + kill % 3
         started.signal(signal.SIGKILL)
         killed = time.monotonic()
+        witness.go_on()
         until(lambda: all(map(gone, children)), "the end of the orphans", 10)  # noqa: B023 - used at once
         lifetimes.append(time.monotonic() - killed)
         assert started.wait().code == -signal.SIGKILL
@@ -100,11 +102,13 @@ def test_workers_killed_again_and_again(
     killed: set[int] = set()
     for kill in range(5):
         threshold = kill * 160 + random.randint(50, 160)
+        witness.hold(threshold)
         until(lambda: witness.stats()["requests"] >= threshold, "requests")  # noqa: B023 - used at once
         alive = until(lambda: [each for each in started.workers() if each.pid not in killed], "a worker")
         victim = random.choice(alive)
         killed.add(victim.pid)  # on a busy machine its end takes a while
         victim.send_signal(signal.SIGKILL)
+    witness.go_on()
     done = started.wait()
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(ROWS)
@@ -130,20 +134,23 @@ def test_no_row_on_the_disk_is_asked_for_again(
     place.write_rows(600)
     recorded: set[int] = set()
     for threshold in (150, 400):
+        witness.hold(threshold)
         started = place.start()
         until(lambda: len(witness.arrivals) >= threshold, "requests")  # noqa: B023 - used at once
         started.kill_all()  # nobody is left to bring anything home
         with witness.lock:
             killed = len(witness.arrivals)
         recorded |= place.recorded()
+        witness.hold(killed + 20)
         again = place.start()
-        until(lambda: len(witness.arrivals) > killed + 20 or again.process.poll() is not None, "requests")  # noqa: B023 - used at once
+        until(lambda: len(witness.arrivals) > killed + 20, "requests")  # noqa: B023 - used at once
         again.kill_all()
         asked = {arrival.row for arrival in witness.arrivals[killed:]}
         assert asked
         assert not asked & recorded
         recorded |= place.recorded()
     killed = len(witness.arrivals)
+    witness.go_on()
     done = place.run()
     assert done.code == 0, done.err
     assert {arrival.row for arrival in witness.arrivals[killed:]} == set(range(600)) - recorded
@@ -153,13 +160,16 @@ def test_no_row_on_the_disk_is_asked_for_again(
 def test_interrupts_lose_nothing(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
-    witness = simulator(latency_ms=60)
+    witness = simulator(latency_ms=40)
     place.configure(witness.url)
     place.write_rows(ROWS)
-    for number, threshold in ((signal.SIGINT, 200), (signal.SIGTERM, 450), (signal.SIGHUP, 700)):
+    for number, threshold in ((signal.SIGINT, 200), (signal.SIGTERM, 500), (signal.SIGHUP, 800)):
+        witness.hold(threshold)
         started = place.start()
         until(lambda: witness.stats()["requests"] >= threshold, "requests")  # noqa: B023 - used at once
         _to_the_group(started, number)
+        until(lambda: number.name in place.log, "the signal heard")  # noqa: B023 - used at once
+        witness.go_on()
         done = started.wait(10)
         assert (done.code, quiet(done)) == (130, True), done.err
         assert number.name in done.err
@@ -178,6 +188,7 @@ def test_interrupts_lose_nothing(
     assert sum(session["rows"] for session in place.report["sessions"]) == ROWS
 
 
+@pytest.mark.quiet
 def test_a_second_interrupt_stops_at_once(place: Place, server: Callable[..., Server]) -> None:
     release = threading.Event()
 
@@ -206,13 +217,21 @@ def test_a_second_interrupt_stops_at_once(place: Place, server: Callable[..., Se
 
 def test_control_c_while_everything_starts(place: Place, simulator: Callable[..., Witness]) -> None:
     """A terminal sends its Ctrl-C to the whole process group: also to children that have not got ready for it."""
-    witness = simulator(latency_ms=150)  # the run is not over before the signals are sent, however soon it is at work
+    witness = simulator()
     place.configure(witness.url)
     place.write_rows(300)
+
+    def heard(number: signal.Signals) -> int:
+        return place.log.count(number.name) if (place.run_dir / "run.log").exists() else 0
+
     for number, children in ((signal.SIGINT, 1), (signal.SIGHUP, 2), (signal.SIGTERM, 3), (signal.SIGINT, 3)):
+        witness.hold(0)  # however soon it is at work
+        before = heard(number)
         started = place.start()
         until(lambda: len(started.children()) >= children, "processes")  # noqa: B023 - used at once
         _to_the_group(started, number)
+        until(lambda: started.process.poll() is not None or heard(number) > before, "the signal heard")  # noqa: B023
+        witness.go_on()
         done = started.wait(15)
         assert (done.code, quiet(done)) == (130, True), done.err
     assert place.run().code == 0

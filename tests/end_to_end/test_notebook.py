@@ -11,7 +11,7 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from tests.end_to_end.conftest import Place, Witness
+from tests.end_to_end.conftest import Place, Witness, until
 
 SETUP = """
 import os, rowmill
@@ -54,7 +54,7 @@ print(len(answers), ticks > 3, {type(each.output).__name__ for each in answers})
 """
 LONG_AWAITED = """
 try:
-    await rowmill.amap((f"late {n}" for n in range(400)), run_dir="kept-too", progress=False, **OPTIONS)
+    await rowmill.amap((f"late {n}" for n in range(60)), run_dir="kept-too", progress=False, **OPTIONS)
 except asyncio.CancelledError as cancelled:
     print(cancelled)
 """
@@ -79,6 +79,7 @@ class Notebook:
         self.client = nbclient.NotebookClient(
             self._book, km=manager, timeout=60, resources={"metadata": {"path": str(place.folder)}}
         )
+        self._folder = place.folder
         self._environ = environ
         self._manager = manager
 
@@ -93,12 +94,17 @@ class Notebook:
         outputs: list[Any] = cell["outputs"]
         return outputs
 
-    async def interrupted(self, source: str, when: Callable[[], bool]) -> list[Any]:
-        """Execute a cell, and interrupt it as the notebook's button does."""
+    async def interrupted(self, source: str, witness: Witness, run_dir: str) -> list[Any]:
+        """Execute a cell, and interrupt it after some requests as the notebook's button does."""
+        enough = asked(witness) + 8
+        witness.hold(enough)
         running = asyncio.create_task(self.run(source))
-        while not await asyncio.to_thread(when):
+        while await asyncio.to_thread(asked, witness) <= enough:
             assert not running.done(), running.result()
         await self._manager.interrupt_kernel()
+        log = self._folder / run_dir / "run" / "run.log"
+        await asyncio.to_thread(until, lambda: "SIGINT" in log.read_text(), "the interrupt heard")
+        witness.go_on()
         return await running
 
     async def ended(self) -> None:
@@ -113,11 +119,12 @@ def pictures(outputs: list[Any]) -> list[Any]:
     return [each["data"] for each in outputs if each["output_type"] == "display_data"]
 
 
-async def used(place: Place, witness: Witness) -> None:
-    def asked() -> int:
-        requests: int = witness.stats()["requests"]
-        return requests
+def asked(witness: Witness) -> int:
+    requests: int = witness.stats()["requests"]
+    return requests
 
+
+async def used(place: Place, witness: Witness) -> None:
     book = Notebook(place, witness.url)
     await book.started()
     try:
@@ -128,17 +135,16 @@ async def used(place: Place, witness: Witness) -> None:
         assert "8/8" in picture["text/plain"]
         assert picture["text/html"].startswith("<pre")
         assert "\x1b" not in picture["text/html"] + picture["text/plain"]
-        before = asked()
-        outputs = await book.interrupted(LONG, lambda: asked() >= before + 8)
+        before = asked(witness)
+        outputs = await book.interrupted(LONG, witness, "kept")
         said = printed(outputs)
         assert said.endswith("rows are done and kept; the same call goes on from there\n"), outputs
         assert 8 <= int(said.split()[0]) < 60
         outputs = await book.run(AGAIN)
         assert printed(outputs) == "60 True {'Label'}\n"
         assert len(pictures(outputs)) == 1
-        assert asked() == before + 60, "none was paid for twice, and the kernel lives on"
-        before = asked()
-        outputs = await book.interrupted(LONG_AWAITED, lambda: asked() >= before + 8)
+        assert asked(witness) == before + 60, "none was paid for twice, and the kernel lives on"
+        outputs = await book.interrupted(LONG_AWAITED, witness, "kept-too")
         assert printed(outputs).endswith("rows are done and kept; the same call goes on from there\n")
         assert pictures(outputs) == [], "nobody wants any"
     finally:
@@ -148,7 +154,7 @@ async def used(place: Place, witness: Witness) -> None:
 def test_a_notebook_shows_the_run_in_its_cell_and_an_interrupt_keeps_what_is_done(
     place: Place, simulator: Callable[..., Witness]
 ) -> None:
-    witness = simulator(latency_ms=50)
+    witness = simulator(latency_ms=5)
     asyncio.run(used(place, witness))
     assert json.loads((place.folder / "kept" / "results.jsonl").read_bytes().splitlines()[59])["index"] == 59
     assert not list((place.folder / "tmp").glob("rowmill-*"))

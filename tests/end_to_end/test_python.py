@@ -125,10 +125,13 @@ def test_programs_need_no_guard_no_file_and_no_thread_of_their_own(
 def test_an_interrupt_lets_what_is_in_flight_come_home_and_the_same_call_goes_on(
     place: Place, simulator: Callable[..., Witness]
 ) -> None:
-    witness = simulator(latency_ms=50)
+    witness = simulator(latency_ms=5)
+    witness.hold(8)
     process = start(place, INTERRUPTED, URL=witness.url)
-    until(lambda: witness.stats()["requests"] >= 8, "requests")
+    until(lambda: witness.stats()["requests"] > 8, "requests")
     os.kill(process.pid, signal.SIGINT)
+    until(lambda: "SIGINT" in (place.folder / "kept" / "run" / "run.log").read_text(), "the signal heard")
+    witness.go_on()
     interrupt, results = output_of(process)
     assert interrupt.endswith("rows are done and kept; the same call goes on from there")
     assert 8 <= int(interrupt.split()[0]) < 60

@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.end_to_end.conftest import Arrival, Place, Server, Witness
+from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 
 # Everything is defined in the program itself: in `__main__`, and without a file.
 MODELS = """
@@ -200,9 +201,15 @@ asyncio.run(main())
 def test_a_cancel_lets_what_is_in_flight_come_home_and_the_process_lives_on(
     place: Place, simulator: Callable[..., Witness]
 ) -> None:
-    witness = simulator(latency_ms=50)
+    witness = simulator(latency_ms=5)
+    witness.hold(8)
     place.write_rows(5)
-    done = start(place, CANCELLED, URL=witness.url, no_proxy="*")
+    with ThreadPoolExecutor(1) as pool:
+        program = pool.submit(start, place, CANCELLED, URL=witness.url, no_proxy="*")
+        log = place.folder / "kept" / "run" / "run.log"
+        until(lambda: program.done() or (log.exists() and "SIGINT" in log.read_text()), "the cancel heard")
+        witness.go_on()
+        done = program.result()
     assert done.stderr == ""
     cancelled, late, whole, results = done.stdout.splitlines()
     assert cancelled.startswith("True "), "the loop went on meanwhile"
