@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -314,6 +315,15 @@ def nodes() -> Iterator[RayNodes]:
     """Two nodes of Ray, for all tests that have a cluster: they run in one process."""
     with ray_nodes(2) as nodes:
         yield nodes
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """Give the URL of a port of which nobody else takes possession, and at which nobody listens."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who listens there all the same may
+        kept.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{kept.getsockname()[1]}/v1"
 
 
 class Arrival(NamedTuple):

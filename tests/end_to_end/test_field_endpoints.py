@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -44,12 +45,6 @@ def listener(answer: bytes | None) -> Iterator[tuple[int, list[float]]]:
             thread.join()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
 def told(place: Place, url: str, rows: int, *arguments: str) -> str:
     """Run against the URL, and return why it stopped: within 8 s, by exit code 4, with no row that has failed."""
     place.configure(url)
@@ -71,10 +66,9 @@ def why_stopped(place: Place, done: Done) -> str:
 
 
 @pytest.mark.quiet
-def test_a_server_that_is_not_there_is_told_with_its_url(place: Place) -> None:
+def test_a_server_that_is_not_there_is_told_with_its_url(place: Place, nobody: str) -> None:
     """To one row by the sdk transport, and to 300 rows by two workers."""
-    port = free_port()
-    place.configure(f"http://127.0.0.1:{port}/v1")
+    place.configure(nobody)
     place.write_rows(300)
     began = time.monotonic()
     (place.folder / "one.in.jsonl").write_bytes(place.input.read_bytes().splitlines(keepends=True)[0])
@@ -85,7 +79,7 @@ def test_a_server_that_is_not_there_is_told_with_its_url(place: Place) -> None:
     for name, done in ended.items():
         place.output, place.run_dir = place.folder / name, place.folder / f"{name}.run"
         stopped = why_stopped(place, done)
-        assert f"no answer from http://127.0.0.1:{port}/v1/chat/completions" in stopped
+        assert f"no answer from {nobody}/chat/completions" in stopped
         assert "Connection refused" in stopped
         assert "Is the server running" in stopped
         assert place.report["sessions"][0]["counters"]["requests"] <= 12
@@ -120,12 +114,11 @@ def test_a_page_where_the_api_should_be_is_told_by_its_path(
 
 
 @pytest.mark.parametrize("where", ["nobody", "a page", "a key that is refused"])
-def test_it_is_told_as_soon_by_batches(place: Place, where: str) -> None:
+def test_it_is_told_as_soon_by_batches(place: Place, nobody: str, where: str) -> None:
     batch = ("--set", 'task.mode="batch"')
     if where == "nobody":
-        port = free_port()
-        stopped = told(place, f"http://127.0.0.1:{port}/v1", 3, *batch)
-        assert f"no answer from http://127.0.0.1:{port}/v1/files. Is the server running" in stopped
+        stopped = told(place, nobody, 3, *batch)
+        assert f"no answer from {nobody}/files. Is the server running" in stopped
         return
     head = b"200 OK\r\ncontent-type: text/html" if where == "a page" else b"401 Unauthorized"
     with listener(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(PAGE), PAGE)) as (port, _):
@@ -133,13 +126,12 @@ def test_it_is_told_as_soon_by_batches(place: Place, where: str) -> None:
     assert ("is no OpenAI-compatible API" if where == "a page" else "the key of provider 'main' is refused") in stopped
 
 
-def test_a_server_that_starts_meanwhile_is_waited_for(place: Place) -> None:
-    port = free_port()
-    place.configure(f"http://127.0.0.1:{port}/v1")
+def test_a_server_that_starts_meanwhile_is_waited_for(place: Place, nobody: str) -> None:
+    place.configure(nobody)
     place.write_rows(30)
     started = place.start(*ONE_WORKER)
     until(lambda: (place.run_dir / "run.log").exists() and "only probes are sent" in place.log, "the first failure")
-    command = [sys.executable, "-m", "rowmill", "simulate", "--port", str(port)]
+    command = [sys.executable, "-m", "rowmill", "simulate", "--port", str(urlsplit(nobody).port)]
     with subprocess.Popen(command, env=place.environ, stdout=subprocess.DEVNULL, start_new_session=True) as server:
         try:
             done = started.wait()
@@ -149,9 +141,11 @@ def test_a_server_that_starts_meanwhile_is_waited_for(place: Place) -> None:
     assert len(place.lines) == 30
 
 
-def test_with_another_provider_that_works_the_run_goes_on_there(place: Place, server: Callable[..., Server]) -> None:
+def test_with_another_provider_that_works_the_run_goes_on_there(
+    place: Place, server: Callable[..., Server], nobody: str
+) -> None:
     witness = server()
-    place.configure(f"http://127.0.0.1:{free_port()}/v1")
+    place.configure(nobody)
     with (place.folder / "config.toml").open("a") as file:
         file.write(f'[[provider]]\nname = "other"\nbase_url = "{witness.url}"\n')
     place.write_rows(60)

@@ -15,7 +15,6 @@ from tests.end_to_end.several import Answer, error, fail, heard, last_session
 
 BROKEN = error("The server had an error", "server_error")
 REFUSED = error("Invalid value for 'temperature'", "invalid_request_error", "invalid_value")
-OUTAGE_S = 2.5
 
 
 def still_at_work(started: Started, seconds: float) -> None:
@@ -34,11 +33,14 @@ def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     place.write_rows(rows)
     started = place.start()
     until(lambda: witness.stats()["requests"] >= 400, "the run to be in full swing")
-    fail(witness, "default", "503", OUTAGE_S)
+    began = time.monotonic()
+    fail(witness, "default", "503")
     until(lambda: "provider main: failing; only probes are sent: overloaded (HTTP 503, " in place.log, "word of it")
     met = witness.stats()["requests"]
     still_at_work(started, 1.5)
     assert witness.stats()["requests"] - met <= 3, "one probe at a time, a second apart and more"
+    fail(witness, "default", None)
+    outage_s = time.monotonic() - began
     done = started.wait()
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(rows)
@@ -51,7 +53,7 @@ def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     figures = last_session(place)["providers"]["main"]
     assert figures["opened"] == 1
     # The last of them waited out a backoff, the others came as soon as the probes were well.
-    assert last_session(place)["elapsed_s"] < rows / 400 + OUTAGE_S + 7
+    assert last_session(place)["elapsed_s"] < rows / 400 + outage_s + 7
 
 
 class Slammer:
@@ -90,28 +92,32 @@ def slammer() -> Iterator[Slammer]:
     slammer.stop()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
 @pytest.mark.parametrize("kind", ["resets", "is not there"])
 def test_a_server_that_never_answers_is_not_hammered_and_costs_no_row(
     place: Place,
+    *,
     slammer: Slammer,
+    nobody: str,
+    server: Callable[..., Server],
     simulator: Callable[..., Witness],
     reference: Callable[[int], bytes],
     kind: str,
 ) -> None:
-    place.configure(slammer.url if kind == "resets" else f"http://127.0.0.1:{free_port()}/v1")
+    place.configure(slammer.url if kind == "resets" else nobody)
+    other = server()
+    if kind != "resets":  # so that it is not given up before the signal, but in a minute
+        other.hold(0)
+        with (place.folder / "config.toml").open("a") as file:
+            file.write(f'[[provider]]\nname = "other"\nbase_url = "{other.url}"\n')
     place.write_rows(200)
     started = place.start()
     said = heard(started, "provider main: failing; only probes are sent: connection (connection failed: ")
     said += heard(started, "provider main: failing")
     met = len(slammer.connections)
-    if kind != "resets":  # who ends it sooner has ended it: that it would have closed is no matter
+    if kind != "resets":
         started.signal(signal.SIGINT)
+        until(lambda: "SIGINT" in place.log, "the signal heard")
+        other.go_on()
     done = started.wait(10)
     assert done.code == (4 if kind == "resets" else 130), done.err
     session = last_session(place)
