@@ -6,6 +6,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
@@ -26,6 +27,18 @@ def channels() -> Iterator[tuple[Channel, Channel]]:
         yield first, second
     finally:
         for each in (first, second, *pipes):
+            each.close()
+
+
+@contextmanager
+def ends() -> Iterator[tuple[Channel, Connection]]:
+    """Give a channel, and the other end as it is."""
+    ours, theirs = Pipe(duplex=True)
+    channel = Channel(ours)
+    try:
+        yield channel, theirs
+    finally:
+        for each in (channel, ours, theirs):
             each.close()
 
 
@@ -78,94 +91,75 @@ def test_both_sides_may_have_much_to_say_before_either_reads() -> None:
 @pytest.mark.parametrize("size", [0, 1, 100, 20_000])
 def test_the_bytes_are_those_of_a_connection(size: int) -> None:
     async def test() -> None:
-        ours, theirs = Pipe(duplex=True)
-        channel = Channel(ours)
-        theirs.send_bytes(b"x" * size)
-        assert channel.receive() == [b"x" * size]
-        assert channel.receive() == []
-        channel.send(b"y" * size)
-        assert theirs.recv_bytes() == b"y" * size
-        for each in (channel, ours, theirs):
-            each.close()
+        with ends() as (channel, theirs):
+            theirs.send_bytes(b"x" * size)
+            assert channel.receive() == [b"x" * size]
+            assert channel.receive() == []
+            channel.send(b"y" * size)
+            assert theirs.recv_bytes() == b"y" * size
 
     run(test())
 
 
 def test_what_has_come_before_the_end_is_told_and_half_a_message_is_none() -> None:
     async def test() -> None:
-        ours, theirs = Pipe(duplex=True)
-        channel = Channel(ours)
-        theirs.send_bytes(b"last words")
-        os.write(theirs.fileno(), b"\0\0\0\5abc")
-        theirs.close()
-        assert channel.receive() == [b"last words"]
-        assert channel.receive() is None
-        assert channel.receive() is None
-        for each in (channel, ours):
-            each.close()
+        with ends() as (channel, theirs):
+            theirs.send_bytes(b"last words")
+            os.write(theirs.fileno(), b"\0\0\0\5abc")
+            theirs.close()
+            assert channel.receive() == [b"last words"]
+            assert channel.receive() is None
+            assert channel.receive() is None
 
     run(test())
 
 
 def test_where_nobody_reads_any_more_nothing_is_kept() -> None:
     async def test() -> None:
-        ours, theirs = Pipe(duplex=True)
-        channel = Channel(ours)
-        assert channel.send(b"x" * LARGE)
-        waiting = asyncio.create_task(channel.drained())
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        theirs.close()
-        async with asyncio.timeout(20):
-            await waiting
-        assert not channel.send(b"more")
-        assert repr(channel) == "<0 bytes to be sent, 0 of a message that is not whole>"
-        for each in (channel, ours):
-            each.close()
+        with ends() as (channel, theirs):
+            assert channel.send(b"x" * LARGE)
+            waiting = asyncio.create_task(channel.drained())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            theirs.close()
+            async with asyncio.timeout(20):
+                await waiting
+            assert not channel.send(b"more")
+            assert repr(channel) == "<0 bytes to be sent, 0 of a message that is not whole>"
 
     run(test())
 
 
 def test_a_channel_that_is_closed_drops_what_was_not_sent() -> None:
     async def test() -> None:
-        ours, theirs = Pipe(duplex=True)
-        channel = Channel(ours)
-        channel.send(b"x" * LARGE)
-        channel.close()
-        await channel.drained()
-        ours.close()
-        theirs.close()
+        with ends() as (channel, _):
+            channel.send(b"x" * LARGE)
+            channel.close()
+            await channel.drained()
 
     run(test())
 
 
 def test_what_was_not_sent_in_the_loop_goes_before_the_last_message() -> None:
-    ours, theirs = Pipe(duplex=True)
-    first = Channel(ours)
+    with ends() as (first, theirs):
 
-    async def test() -> None:
-        assert not first.full
-        assert first.send(b"a" * LARGE)
-        assert first.full
-        assert first.send(b"b")
+        async def test() -> None:
+            assert not first.full
+            assert first.send(b"a" * LARGE)
+            assert first.full
+            assert first.send(b"b")
 
-    run(test())
-    found: list[bytes] = []
-    reader = threading.Thread(target=lambda: found.extend(theirs.recv_bytes() for _ in range(3)))
-    reader.start()
-    first.send_last(b"c", 20.0)
-    reader.join(20)
-    assert found == [b"a" * LARGE, b"b", b"c"]
-    theirs.close()
-    first.send_last(b"nobody reads it", 20.0)
-    first.close()
-    ours.close()
+        run(test())
+        found: list[bytes] = []
+        reader = threading.Thread(target=lambda: found.extend(theirs.recv_bytes() for _ in range(3)))
+        reader.start()
+        first.send_last(b"c", 20.0)
+        reader.join(20)
+        assert found == [b"a" * LARGE, b"b", b"c"]
+        theirs.close()
+        first.send_last(b"nobody reads it", 20.0)
 
 
 def test_a_last_message_that_nobody_reads_is_waited_for_no_longer_than_it_may_take() -> None:
-    ours, theirs = Pipe(duplex=True)
-    channel = Channel(ours)
-    channel.send_last(b"a" * LARGE, 0.05)
-    channel.close()
-    ours.close()
-    theirs.close()
+    with ends() as (channel, _):
+        channel.send_last(b"a" * LARGE, 0.05)
