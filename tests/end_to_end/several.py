@@ -3,6 +3,9 @@
 import json
 import os
 import select
+import shlex
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -88,6 +91,16 @@ def heard(started: Started, text: str, seconds: float = 20.0) -> str:
         assert more, f"{text!r} was not said to the end, but:\n{read.decode()}"
         read += more
     return read.decode()
+
+
+def typed(place: Place, line: str) -> subprocess.CompletedProcess[str]:
+    """Run the command at the end of a line of advice in a shell, up to where words follow it."""
+    command = line[line.rindex("rowmill ") :].partition(": asks")[0]
+    rowmill = f'rowmill() {{ {shlex.quote(sys.executable)} -m rowmill "$@"; }}; '
+    return subprocess.run(
+        ["bash", "-c", rowmill + command],
+        check=False, cwd=place.folder, env=place.environ, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
 
 
 def last_session(place: Place) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 import json
 import shlex
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 
 from tests.end_to_end.batching import batches, done_as, nothing_twice
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
+from tests.end_to_end.several import typed
 
 
 def lines_of(first: int, count: int) -> bytes:
@@ -19,15 +18,6 @@ def lines_of(first: int, count: int) -> bytes:
 def append(place: Place, data: bytes) -> None:
     with place.input.open("ab") as file:
         file.write(data)
-
-
-def typed(place: Place, line: str) -> subprocess.CompletedProcess[str]:
-    """Run the command at the end of a line in a shell."""
-    rowmill = f'rowmill() {{ {shlex.quote(sys.executable)} -m rowmill "$@"; }}; '
-    return subprocess.run(
-        ["bash", "-c", rowmill + line[line.rindex("rowmill ") :]],
-        check=False, cwd=place.folder, env=place.environ, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
 
 
 def test_a_run_whose_input_has_grown_goes_on_with_the_new_rows_only(

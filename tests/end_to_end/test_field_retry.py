@@ -3,13 +3,11 @@
 import re
 import shlex
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 
 from tests.end_to_end.batching import batches, done_as, figures, nothing_twice
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
-from tests.end_to_end.several import Answer
+from tests.end_to_end.several import Answer, typed
 
 BAD = (3, 70, 130)  # in three shards
 ROWS = 300
@@ -81,22 +79,6 @@ def test_a_second_interrupt_reports_no_worker_as_dead(place: Place, server: Call
     assert session["billed_twice_max"] >= 1, "what was in flight may have been done"
 
 
-def typed(place: Place, line: str) -> subprocess.CompletedProcess[str]:
-    """Run what stands in a line of advice in a shell, from `rm` or `rowmill` on, up to where words follow."""
-    command = line[line.rindex("rm -r " if "rm -r " in line else "rowmill ") :]
-    command = command.partition(": asks")[0]
-    rowmill = f'rowmill() {{ {shlex.quote(sys.executable)} -m rowmill "$@"; }}; '
-    return subprocess.run(
-        ["bash", "-c", rowmill + command],
-        check=False,
-        cwd=place.folder,
-        env=place.environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def test_what_is_advised_at_the_end_goes_on_when_it_is_typed(place: Place, server: Callable[..., Server]) -> None:
     state = "a parameter that it does not know"
 
@@ -114,7 +96,7 @@ def test_what_is_advised_at_the_end_goes_on_when_it_is_typed(place: Place, serve
     done = typed(place, f"rowmill run {shlex.quote(name)} --set 'output.path=\"the out put.jsonl\"'")
     assert done.returncode == 4, done.stderr
     state = "two bad rows"
-    done = typed(place, done.stderr.splitlines()[-1])  # rm -r ... && rowmill run ...
+    done = typed(place, done.stderr.splitlines()[-1])  # rowmill run ... --fresh
     assert done.returncode == 4, done.stderr
     assert not (place.folder / "the out put.jsonl").exists()
     state = "all is well"
