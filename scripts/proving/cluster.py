@@ -1,4 +1,4 @@
-"""A run on a cluster: the same bytes as on one machine, whatever becomes of its nodes."""
+"""A run on a cluster: the same bytes as on one machine, whatever becomes of its nodes; then what it costs."""
 
 import contextlib
 import csv
@@ -16,7 +16,7 @@ import psutil
 from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
 from scripts.proving import cluster_costs, faults, ray_elastic
-from scripts.proving.ray_nodes import CARRIED, RayNode, RayNodes, on, ray_nodes
+from scripts.proving.ray_nodes import WITHOUT_ID, RayNode, RayNodes, ray_nodes
 from scripts.proving.runs import ItemError, Run, Series, Tables, Witness, check, gone, simulator, until
 
 ROWS = 60_000
@@ -27,7 +27,6 @@ LEASED_S = 15.0  # of a stop: longer than a lease lives, and than a driver waits
 LIMIT, LIMITED_ROWS = 6_000, 12_000
 LEAST_USED, MOST_REFUSED = 0.98, 0.001
 BUDGET = 3  # the command's exit code
-ROOT = Path(__file__).parents[2]
 SCHEMA = {
     "type": "object",
     "properties": {"topic": {"type": "string"}, "score": {"type": "integer", "minimum": 0, "maximum": 9}},
@@ -73,7 +72,7 @@ def same_bytes(folder: Path, source: Path, nodes: RayNodes) -> bool:
     holds = True
     for number, (name, given, tables, settings) in enumerate(cases):
         outputs = []
-        for where, more in (("here", tables), ("there", on(nodes, tables))):
+        for where, more in (("here", tables), ("there", nodes.tables(tables))):
             with simulator(settings) as witness:
                 run = _run(folder / f"same-{number}-{where}", given, witness, more)
                 run.finish()
@@ -89,12 +88,11 @@ def same_bytes(folder: Path, source: Path, nodes: RayNodes) -> bool:
     return holds
 
 
-def _run(folder: Path, source: Path, witness: Witness, tables: Tables, prompt: str = faults.PROMPT) -> Run:
+def _run(folder: Path, source: Path, witness: Witness, tables: Tables) -> Run:
+    run = Run(folder, source, witness.url, faults.PROMPT, workers=1, concurrency=SLOTS, tables=tables)
     if "schema" in tables.get("task", {}):
-        run = Run(folder, source, witness.url, prompt, workers=1, concurrency=SLOTS, tables=tables)
         (folder / "schema.json").write_text(json.dumps(SCHEMA))
-        return run
-    return Run(folder, source, witness.url, prompt, workers=1, concurrency=SLOTS, tables=tables)
+    return run
 
 
 def _as_csv(source: Path, target: Path) -> None:
@@ -125,7 +123,7 @@ def disturbed(folder: Path, source: Path, nodes: RayNodes) -> bool:
     ]
     for number, (name, disturb) in enumerate(cases):
         with simulator(faults.settings(32 + number)) as witness:
-            run = _run(folder / f"disturbed-{number}", source, witness, on(nodes))
+            run = _run(folder / f"disturbed-{number}", source, witness, nodes.tables())
             lost = disturb(run, witness, nodes)
             stats = witness.stats()
         same = run.output.read_bytes() == reference
@@ -258,7 +256,13 @@ def limits(folder: Path, nodes: RayNodes) -> bool:
     with simulator(settings) as witness:
         provider = {"name": "main", "base_url": witness.url, "timeout_s": 60, "requests_per_minute": LIMIT}
         run = Run(
-            folder / "limited", source, [provider], "{text}", workers=1, concurrency="auto", tables=on(nodes, CARRIED)
+            folder / "limited",
+            source,
+            [provider],
+            "{text}",
+            workers=1,
+            concurrency="auto",
+            tables=nodes.tables(WITHOUT_ID),
         )
         with run.started() as process:
             first = run.begin(process, witness)
@@ -288,8 +292,10 @@ def _caps(folder: Path, source: Path, nodes: RayNodes) -> bool:
     price = {"sim-small": {"input": 1.0, "output": 2.0}}
     for name, cap in (("max_requests", 3_000), ("max_usd", 0.5)):
         with simulator(SimulatorSettings(latency_ms=20, faults={"500": 0.005})) as witness:
-            tables: Tables = {**CARRIED, "budget": {name: cap}, "prices": price}
-            run = Run(folder / name, source, witness.url, "{text}", workers=1, concurrency=32, tables=on(nodes, tables))
+            tables: Tables = {**WITHOUT_ID, "budget": {name: cap}, "prices": price}
+            run = Run(
+                folder / name, source, witness.url, "{text}", workers=1, concurrency=32, tables=nodes.tables(tables)
+            )
             run.finish(BUDGET)
             stats = witness.stats()
         usd = (stats["prompt_tokens"] * 1.0 + stats["completion_tokens"] * 2.0) / 1e6

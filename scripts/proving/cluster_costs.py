@@ -15,7 +15,7 @@ import psutil
 
 from scripts import corpus
 from scripts.benchmark.server import serve
-from scripts.proving.ray_nodes import CARRIED, RayNodes, on
+from scripts.proving.ray_nodes import WITHOUT_ID, RayNodes
 from scripts.proving.runs import Run, Tables, check
 
 SLOTS = 64
@@ -37,9 +37,9 @@ def costs(folder: Path, nodes: RayNodes) -> bool:
         corpus.write(corpus.synthetic(rows, ROW_BYTES), source)
         sources.append(source)
     ways: dict[str, Tables] = {
-        "here": CARRIED,
-        "one node": on(nodes, {"cluster": {"nodes": 1}}),
-        "two nodes": on(nodes, {"cluster": {"nodes": 2}}),
+        "here": WITHOUT_ID,
+        "one node": nodes.tables({"cluster": {"nodes": 1}}),
+        "two nodes": nodes.tables({"cluster": {"nodes": 2}}),
     }
     place = folder / "server"
     place.mkdir()

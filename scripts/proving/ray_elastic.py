@@ -10,7 +10,7 @@ from typing import Any
 from rowmill.cluster.engine import needed
 from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
-from scripts.proving.ray_nodes import RayNodes, ray_nodes
+from scripts.proving.ray_nodes import WITHOUT_ID, RayNodes, ray_nodes
 from scripts.proving.runs import Run, Tables, check, simulator
 
 ROWS, SLOTS = 6_000, 8
@@ -58,7 +58,6 @@ def _run(folder: Path, nodes: RayNodes, tables: Tables, *expected: int) -> tuple
     """Run to the end; returns the session's report, and the log."""
     source = folder.with_suffix(".jsonl")
     corpus.write(corpus.synthetic(ROWS, 400), source)
-    more = {"engine": "ray", "address": nodes.address, "input": "carry", **tables.get("cluster", {})}
     with simulator(SimulatorSettings(latency_ms=150)) as witness:
         run = Run(
             folder,
@@ -67,7 +66,7 @@ def _run(folder: Path, nodes: RayNodes, tables: Tables, *expected: int) -> tuple
             "{text}",
             workers=2,
             concurrency=SLOTS,
-            tables={"input": {"id": None}, "cluster": more},
+            tables=nodes.tables({**WITHOUT_ID, **tables}),
         )
         run.finish(*expected)
         return run.session, (run.run_dir / "run.log").read_text()

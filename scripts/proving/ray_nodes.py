@@ -22,8 +22,8 @@ _START_S = 60.0
 # All nodes share this machine with the server and the driver. Ray's workers give way to everything else by default,
 # and what is interrupted all the time takes more CPU a row; on a machine of its own there is nothing to give way to.
 _NICENESS = {"RAY_worker_niceness": "0"}
-CARRIED: Tables = {"input": {"id": None}}
 _GRACE_S = 3.0  # a head does not end by itself in ten
+WITHOUT_ID: Tables = {"input": {"id": None}}  # of `corpus.synthetic`
 
 
 class RayNode:
@@ -143,6 +143,12 @@ class RayNodes:
         until(up, "a node of Ray", _START_S)
         return node
 
+    def tables(self, tables: Tables | None = None) -> Tables:
+        """Return the tables of a run on the cluster, whose input the driver carries there."""
+        more = dict(tables or {})
+        cluster = {"engine": "ray", "address": self.address, "input": "carry", **more.pop("cluster", {})}
+        return {**more, "cluster": cluster}
+
     def _autoscaler(self, most: int) -> dict[str, Any]:
         """Return the configuration of one that starts nodes on this machine."""
         lists = ("cluster_synced_files", "rsync_exclude", "rsync_filter", "initialization_commands", "setup_commands",
@@ -185,10 +191,3 @@ def ray_nodes(count: int, cpus: int = 1) -> Iterator[RayNodes]:
             yield cluster
         finally:
             cluster.end()
-
-
-def on(nodes: RayNodes, tables: Tables | None = None) -> dict[str, Any]:
-    """Return the tables of a run on the cluster."""
-    more = dict(tables or {})
-    cluster = {"engine": "ray", "address": nodes.address, "input": "carry", **more.pop("cluster", {})}
-    return {**more, "cluster": cluster}
