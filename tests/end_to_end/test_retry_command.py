@@ -116,7 +116,7 @@ def test_rows_that_fail_again_stay_failed_and_an_interrupted_retry_is_finished_b
 
     model.healed, model.silent = True, {107}
     interrupted = place.start("--set", "provider.timeout_s=1", command="retry")
-    until(lambda: failed.counts[107] == 3, "a third request for the silent row")
+    until(lambda: failed.counts[107] >= 3, "a third request for the silent row")
     interrupted.signal(signal.SIGINT)
     assert interrupted.wait().code == 130
     assert (place.output.read_bytes(), place.errors.read_bytes()) == (output, errors)
