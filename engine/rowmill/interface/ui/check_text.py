@@ -2,7 +2,7 @@
 
 from rowmill.core.checked import Checked, ProviderCheck
 from rowmill.core.plain_text import one_line
-from rowmill.interface.ui import figures
+from rowmill.interface.ui import arranged, figures
 
 _COLUMNS = 12  # that are shown
 
@@ -58,4 +58,4 @@ def _price(each: ProviderCheck) -> str:
 
 
 def _line(label: str, text: str) -> str:
-    return one_line(f"  {label:<9}{text}")
+    return one_line(arranged.line(label, text))

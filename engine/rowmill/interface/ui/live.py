@@ -14,7 +14,7 @@ from rich.text import Text
 from rowmill.core.counts import BatchView
 from rowmill.core.plain_text import one_line
 from rowmill.core.reports import ProviderView, Snapshot, WorkerView
-from rowmill.interface.ui import batches, figures, money, phrases
+from rowmill.interface.ui import arranged, batches, figures, money, phrases
 
 _GAP = "  "
 _LEAST_LINES = (
@@ -249,9 +249,8 @@ def _worker_columns(worker: WorkerView, *, batch: bool) -> list[str]:
 
 def _aligned(rows: list[list[str]]) -> Iterator[list[Text]]:
     """Pad the cells of every column to one width."""
-    widths = [max(len(cell) for cell in cells) for cells in zip(*rows, strict=True)]
-    for row in rows:
-        yield [Text(cell.ljust(width)) for cell, width in zip(row, widths, strict=True)]
+    for row in arranged.columns(rows):
+        yield [*map(Text, row)]
 
 
 def _laid_out(rows: Iterable[list[Text]], width: int) -> list[list[Text]]:

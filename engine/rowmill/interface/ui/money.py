@@ -8,7 +8,7 @@ from itertools import groupby
 
 from rowmill.core.amounts import Spent
 from rowmill.core.reports import Cost, CostLine
-from rowmill.interface.ui import figures
+from rowmill.interface.ui import arranged, figures
 
 _MODELS = 6  # lines of the table; the rest is summed
 _NAMES = 3  # models without a price that are named
@@ -90,12 +90,8 @@ def table(cost: Cost | None) -> list[str]:
         "provider": len({line.provider for line in ranked}) == 1,
         "mode": len({line.mode for line in ranked}) == 1,
     }
-    columns = [column for column in zip(*rows, strict=True) if not alike.get(column[0], False)]
-    widths = [max(map(len, column)) for column in columns]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in zip(*columns, strict=True)
-    ]
+    shown = [column for column in zip(*rows, strict=True) if not alike.get(column[0], False)]
+    return ["  ".join(cells).rstrip() for cells in arranged.columns([*zip(*shown, strict=True)])]
 
 
 def _sum(cost: Cost) -> list[str]:

@@ -6,7 +6,7 @@ import msgspec
 
 from rowmill.core.plain_text import one_line
 from rowmill.core.plan import BatchPlan, BudgetPlan, Plan, Range, Tokens, TrialFigures
-from rowmill.interface.ui import figures
+from rowmill.interface.ui import arranged, figures
 
 _MB = 1e6
 _TRIAL = "--sample-live 200 would measure it"
@@ -15,23 +15,23 @@ _PRICES = 6  # that are shown
 
 def text(plan: Plan) -> str:
     """Return the plan in several short lines, without a final line break."""
-    lines = [_line("input", _input(plan))]
+    lines = [arranged.line("input", _input(plan))]
     if plan.request is not None:
         rows = f", {plan.request.rows:,} rows in it" if plan.request.rows > 1 else ""
         model = "the row's own model" if plan.request.model is None else f"model {_name(plan.request.model)}"
-        lines.append(_line("request", f"{plan.request.api} at {_name(plan.request.provider)}, {model}{rows}:"))
-        lines += [_line("", one_line(each)) for each in plan.request.body.split("\n")]
-    lines += _block("rows", _rows(plan))
-    lines += _block("trial", _trial(plan.trial))
-    lines += _block("tokens", _tokens(plan.tokens))
-    lines += _block("price", _prices(plan))
-    lines.append(_line("live", f"{_usd(plan.live.usd)}; {_time(plan.live.seconds)}"))
-    lines.append(_line("batch", _batch(plan.batch)))
+        lines.append(arranged.line("request", f"{plan.request.api} at {_name(plan.request.provider)}, {model}{rows}:"))
+        lines += [arranged.line("", one_line(each)) for each in plan.request.body.split("\n")]
+    lines += arranged.block("rows", _rows(plan))
+    lines += arranged.block("trial", _trial(plan.trial))
+    lines += arranged.block("tokens", _tokens(plan.tokens))
+    lines += arranged.block("price", _prices(plan))
+    lines.append(arranged.line("live", f"{_usd(plan.live.usd)}; {_time(plan.live.seconds)}"))
+    lines.append(arranged.line("batch", _batch(plan.batch)))
     if plan.cluster is not None:
-        lines.append(_line("cluster", plan.cluster))
+        lines.append(arranged.line("cluster", plan.cluster))
     if plan.budget is not None:
-        lines.append(_line("budget", _budget(plan.budget, plan.input.rows)))
-    lines += _block("notices", [one_line(notice) for notice in plan.notices])
+        lines.append(arranged.line("budget", _budget(plan.budget, plan.input.rows)))
+    lines += arranged.block("notices", [one_line(notice) for notice in plan.notices])
     return "\n".join(lines)
 
 
@@ -136,11 +136,3 @@ def _range(amount: Range, shown: Callable[[float], str]) -> str:
 
 def _name(text: str) -> str:
     return figures.clipped(text, 60)
-
-
-def _block(label: str, texts: list[str]) -> list[str]:
-    return [_line(label if place == 0 else "", each) for place, each in enumerate(texts)]
-
-
-def _line(label: str, text: str) -> str:
-    return f"  {label:<9}{text}"

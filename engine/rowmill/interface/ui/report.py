@@ -6,7 +6,7 @@ from typing import NamedTuple
 from rowmill.core.errors import ExitCode
 from rowmill.core.plain_text import one_line
 from rowmill.core.reports import ProviderFigures, RunReport, SessionReport
-from rowmill.interface.ui import batches, figures, money
+from rowmill.interface.ui import arranged, batches, figures, money
 
 _RESUME = "run the same command again to resume"
 _NEXT = {
@@ -17,7 +17,6 @@ _MANY_LIMITED = 0.001  # of the requests; fewer 429s are what pacing by a limit 
 _NOTICES = 10  # as many as are read; the report has them all
 _KEPT = "\0"  # a space at which no line is broken
 _COMMAND_WIDTH = 60  # of a terminal, from which on commands stay whole
-_LABEL = 11  # characters before the text of a line
 _COLUMNS: tuple[str, ...] = ("provider", "requests", "answered", "429s", "tokens", "reply", "state")
 
 
@@ -45,36 +44,36 @@ def summary(report: RunReport, session: SessionReport, *, again: Again | None = 
     if report.totals.failed:
         classes = ", ".join(figures.counted(report.failures))
         where = f"; listed in {report.errors}" if report.errors and report.finished else ""
-        lines.append(_line("failed", f"{report.totals.failed:,}{f': {classes}' if classes else ''}{where}"))
+        lines.append(arranged.line("failed", f"{report.totals.failed:,}{f': {classes}' if classes else ''}{where}"))
     written = report.finished or report.output == "stdout"  # which has what there is
-    lines.append(_line("output", report.output if written else f"{report.output} (not yet written)"))
+    lines.append(arranged.line("output", report.output if written else f"{report.output} (not yet written)"))
     lines.append(
-        _line(
+        arranged.line(
             "tokens",
             f"{figures.compact(report.totals.prompt_tokens)} in, "
             f"{figures.compact(report.totals.completion_tokens)} out",
         )
     )
-    lines.append(_line("requests", _requests(report, session)))
+    lines.append(arranged.line("requests", _requests(report, session)))
     if saved := _saved(session):
-        lines.append(_line("saved", saved))
-    lines += _block("cost", money.summed_up(report.cost))
+        lines.append(arranged.line("saved", saved))
+    lines += arranged.block("cost", money.summed_up(report.cost))
     lines += [f"  {line}" for line in money.table(report.cost)]
-    lines += _block("budget", [text] if (text := money.budget(report.cost)) else [])
+    lines += arranged.block("budget", [text] if (text := money.budget(report.cost)) else [])
     lines += _providers(session)
-    lines += _block("nodes", _nodes(session))
+    lines += arranged.block("nodes", _nodes(session))
     if deaths := _deaths(session):
-        lines.append(_line("workers", deaths))
+        lines.append(arranged.line("workers", deaths))
     if peaks := [f"{figures.memory(size)} {name}" for name, size in session.rss_max_bytes.items()]:
-        lines.append(_line("memory", f"peak {', '.join(peaks)}"))
+        lines.append(arranged.line("memory", f"peak {', '.join(peaks)}"))
     lines += _notices(session)
     if not report.finished:
-        lines += _block("batches", batches.left_behind(session.batches))
-        lines.append(_line("next", _advice(report, session, again)))
+        lines += arranged.block("batches", batches.left_behind(session.batches))
+        lines.append(arranged.line("next", _advice(report, session, again)))
     elif again and session.exit_code == ExitCode.PROVIDER:
-        lines.append(_line("next", _anew(again)))
+        lines.append(arranged.line("next", _anew(again)))
     elif report.totals.failed and again:
-        lines.append(_line("next", f"{_whole(again.retry)}: asks again for the failed rows"))
+        lines.append(arranged.line("next", f"{_whole(again.retry)}: asks again for the failed rows"))
     pieces = (piece for line in lines for piece in line.split("\n"))
     return "\n".join(narrow for piece in pieces for narrow in _wrapped(piece, width)).replace(_KEPT, " ")
 
@@ -97,9 +96,9 @@ def _headline(report: RunReport, session: SessionReport) -> str:
         return f"Done: {done}"
     if report.finished:
         why = session.stopped_by or f"no row was answered: {_all(report.totals.failed)} failed"
-        return f"{one_line(why[0].upper() + why[1:])}\n" + _line("done", done)
+        return f"{one_line(why[0].upper() + why[1:])}\n" + arranged.line("done", done)
     why = f": {one_line(session.stopped_by)}" if session.stopped_by else ""
-    return f"Stopped{why}\n" + _line("done", done)
+    return f"Stopped{why}\n" + arranged.line("done", done)
 
 
 def _wrapped(line: str, width: int) -> list[str]:
@@ -111,8 +110,8 @@ def _wrapped(line: str, width: int) -> list[str]:
         line = line.replace(_KEPT, " ")
     if not 0 < width < len(line):
         return [line]
-    below = _LABEL if line.startswith("  ") else 2
-    if line.startswith("  ") and "  " in line[_LABEL:].strip():
+    below = arranged.LABEL if line.startswith("  ") else 2
+    if line.startswith("  ") and "  " in line[arranged.LABEL :].strip():
         return [line]  # a row of a table
     indent = " " * min(below, width // 3)
     return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
@@ -177,15 +176,10 @@ def _saved(session: SessionReport) -> str:
 def _providers(session: SessionReport) -> list[str]:
     """Tell what is unusual of a single provider; of several, tell all, as a table whose last column has no title."""
     if len(session.providers) < 2:  # noqa: PLR2004 - one provider's figures are those of the run
-        return [_line("provider", text) for each in session.providers.values() if (text := _oddities(each))]
-    rows: list[tuple[tuple[str, ...], str]] = [(_COLUMNS, "")]
-    for name, each in session.providers.items():
-        rows.append((_cells(one_line(name), each), ", ".join([*_limits(each), *_incidents(each)])))
-    widths = [max(len(cells[column]) for cells, _ in rows) for column in range(len(_COLUMNS))]
-    return [
-        "  ".join(["", *(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), rest]).rstrip()
-        for cells, rest in rows
-    ]
+        return [arranged.line("provider", text) for each in session.providers.values() if (text := _oddities(each))]
+    rows = [_COLUMNS, *(_cells(one_line(name), each) for name, each in session.providers.items())]
+    rests = ["", *(", ".join([*_limits(each), *_incidents(each)]) for each in session.providers.values())]
+    return ["  ".join(["", *cells, rest]).rstrip() for cells, rest in zip(arranged.columns(rows), rests, strict=True)]
 
 
 def _cells(name: str, provider: ProviderFigures) -> tuple[str, ...]:
@@ -238,7 +232,7 @@ def _notices(session: SessionReport) -> list[str]:
     shown = [one_line(notice) for notice in session.notices[:_NOTICES]]
     if rest := len(session.notices) - len(shown):
         shown.append(f"{rest:,} more in the report")
-    return _block("notices", shown)
+    return arranged.block("notices", shown)
 
 
 def _deaths(session: SessionReport) -> str:
@@ -246,12 +240,3 @@ def _deaths(session: SessionReport) -> str:
         return ""
     gave_up = f"; rows given up because of it: {session.quarantined:,}" if session.quarantined else ""
     return f"{session.deaths:,} died and were replaced{gave_up}"
-
-
-def _block(label: str, texts: list[str]) -> list[str]:
-    """Return a line for each text; the label stands before the first."""
-    return [_line("" if place else label, text) for place, text in enumerate(texts)]
-
-
-def _line(label: str, text: str) -> str:
-    return f"  {label:<9}{text}"

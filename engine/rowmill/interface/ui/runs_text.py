@@ -4,22 +4,17 @@ from collections.abc import Sequence
 
 from rowmill.core.known_runs import KnownRun
 from rowmill.core.plain_text import one_line
-from rowmill.interface.ui import figures
+from rowmill.interface.ui import arranged, figures
 
 _TITLES = ("run directory", "state", "rows", "failed", "cost", "size", "started")
-_RIGHT = frozenset({"rows", "failed", "cost", "size"})
+_RIGHT = frozenset(map(_TITLES.index, ("rows", "failed", "cost", "size")))
 
 
 def table(runs: Sequence[KnownRun]) -> str:
     """Return the table, a line a run; what is wrong with one stands below it."""
-    rows = [_TITLES, *map(_cells, runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
+    rows = arranged.columns([_TITLES, *map(_cells, runs)], _RIGHT)
     lines = []
-    for number, row in enumerate(rows):
-        cells = [
-            cell.rjust(width) if title in _RIGHT else cell.ljust(width)
-            for cell, width, title in zip(row, widths, _TITLES, strict=True)
-        ]
+    for number, cells in enumerate(rows):
         lines.append("  ".join(cells).rstrip())
         if number and (problem := runs[number - 1].problem):
             lines.append(f"    {one_line(problem)}")

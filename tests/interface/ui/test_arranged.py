@@ -1,0 +1,16 @@
+"""Cells in columns of one width, and lines that begin with a label."""
+
+from rowmill.interface.ui import arranged
+
+
+def test_cells_of_a_column_have_one_width_and_figures_end_where_they_all_do() -> None:
+    rows = [("name", "rows"), ("a", "1,000"), ("longer", "7")]
+    assert arranged.columns(rows, [1]) == [["name  ", " rows"], ["a     ", "1,000"], ["longer", "    7"]]
+    assert arranged.columns([]) == []
+
+
+def test_a_block_has_its_label_once_and_its_texts_below_each_other() -> None:
+    first, second = arranged.block("notices", ["one", "two"])
+    assert first == arranged.line("notices", "one") == "  notices  one"
+    assert second == "           two"
+    assert first.index("one") == arranged.LABEL
