@@ -63,9 +63,6 @@ poll_max_s = 0.1
 """
 
 
-_FILLER = "of no meaning " * 90
-
-
 class State(NamedTuple):
     """A run as it was left: killed half-way, or finished."""
 
