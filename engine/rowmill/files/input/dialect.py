@@ -81,10 +81,12 @@ def columns_of(header: list[str], rows: Sequence[Sequence[Any]]) -> Columns:
         alike = sum(len(row) == longest and not any(row[len(names) :]) for row in rows)
         surplus = longest - len(names) if longest > len(names) and alike >= _ENDED * len(rows) else 0
     unnamed = [place for place, name in enumerate(names, 1) if not name]
+    taken = set(names)  # a sheet may have 16,384 columns
     for place in unnamed:
         name = f"column_{place}"
-        while name in names:
+        while name in taken:
             name += "_"
+        taken.add(name)
         names[place - 1] = name
     return Columns(names, unnamed, surplus)
 
