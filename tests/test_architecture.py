@@ -177,7 +177,10 @@ CLOSED: dict[str, Ability] = {
             "os.forkpty", "os.posix_spawn", "os.execv", "os.execve", "os.system", "os.popen",
             "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell",
         ),
-        {"ipc.processes"},
+        {
+            "ipc.processes",
+            "files.input.workbook_look",  # one that may die of what it reads
+        },
     ),
     "start threads": Ability(
         ("threading.Thread", "concurrent.futures.ThreadPoolExecutor"),

@@ -25,23 +25,21 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from rowmill.core.defects import told
 from rowmill.core.errors import ExitCode
 from rowmill.core.interrupts import of_this_thread
+from rowmill.core.own_modules import FOUND, PACKAGES, module_path
 
 if TYPE_CHECKING:
     import psutil  # for those that start processes: their children need not import it
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# What a child runs. It is told where this package lies and where other modules are found; `-P` keeps the current
-# directory out of it until then, so that no file of the user's is taken for a module of the standard library. The
-# package comes first and by itself: from then on its modules are looked for in its own folder, and are its parent's.
+# What a child runs. It is told where its modules are found; see `own_modules`.
 _CHILD = (
     "import sys, typing; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); "
-    "here, path = pipe.recv(); sys.path.insert(0, here); import rowmill; sys.path[:] = path; "
+    f"here, path = pipe.recv(); {FOUND}"
     "from rowmill.ipc.processes import run_child; run_child(sys.argv[2], pipe)"
 )
 # Rows in hand are thousands of objects that hold no cycles: to walk the young ones after every 700 is 2% of a row.
 _COLLECTED = (10_000, 20, 20)
-_PACKAGES = str(Path(__file__).parents[2])  # where this package lies
 
 
 @contextmanager
@@ -141,7 +139,7 @@ def start(module: str, name: str, errors: Path | None = None) -> Child:
     ours, theirs = multiprocessing.Pipe(duplex=True)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to them
     # Told before there is a child: at a child that died at once there would be nobody to tell.
-    ours.send((_PACKAGES, _module_path()))
+    ours.send((PACKAGES, module_path()))
     with theirs, nullcontext() if errors is None else errors.open("ab") as stderr:  # closed here, so with the child
         process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
             [sys.executable, *flags, "-P", "-c", _CHILD, str(theirs.fileno()), module, name],
@@ -150,15 +148,6 @@ def start(module: str, name: str, errors: Path | None = None) -> Child:
             pass_fds=(theirs.fileno(),),
         )
     return Child(_Started(process), ours)
-
-
-def _module_path() -> list[str]:
-    """Return where a child finds modules: as here, but the folder of the program, which stands first, comes last.
-
-    A script called openai.py would be taken for the package of that name, and be run once more.
-    """
-    path = [each for each in sys.path if isinstance(each, str)]
-    return path if sys.flags.safe_path else [*path[1:], *path[:1]]
 
 
 class _Started:

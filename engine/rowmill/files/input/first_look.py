@@ -101,12 +101,12 @@ class FirstLook:
 
     def _check_sheets(self) -> None:
         """Refuse workbooks of other columns than the first one has."""
-        from rowmill.files.input.workbook import Workbook
+        from rowmill.files.input.workbook_look import look
 
         first: list[str] | None = None
         for each in self._found[: FEW if len(self._found) <= FEW else 1]:
             with self._copies.local(each.file.path) as path:
-                book = Workbook(path, self._config.sheet, first=True)
+                book = look(path, self._config.sheet)
             names = book.columns.names
             self.notes += book.notes
             if first is None:

@@ -6,9 +6,7 @@ reader holds the sheet in memory: a million rows of ten columns are about a giga
 """
 
 import datetime as dt
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -22,6 +20,8 @@ from rowmill.files.input.dialect import Columns, columns_of
 from rowmill.files.input.objects import object_maker
 
 _ROWS = 1000  # that are encoded together
+SMALLER = "delete what is far from the table, with rows and columns that only repeat, or save the sheet as CSV"
+_TOO_LARGE = ("Cell limit exceeded", "capacity overflow")  # what the reader says of so many cells
 _PANIC = "PanicException"  # of the reader, on damaged files: no Exception, and its class has no address
 _WHOLE = 1e21  # whole numbers below are written out
 
@@ -39,7 +39,7 @@ class Workbook:
         """Open it. Raises `InputError`.
 
         sheet: its name; None for the first one that is shown. first: it was not opened before, so that it is looked
-        through before it is taken into memory, and what a defect of the reader writes to stderr is not shown.
+        through before it is taken into memory; only to be done by a process that may die of it (`workbook_look`).
         """
         try:
             import python_calamine
@@ -50,8 +50,7 @@ class Workbook:
         self._path = path
         self.notes: list[str] = []
         try:
-            with _silent() if first else nullcontext():
-                self._open(python_calamine, sheet, first=first)
+            self._open(python_calamine, sheet, first=first)
         except python_calamine.PasswordError:
             raise InputError(f"{path}: is protected by a password; save it without one") from None
         except (python_calamine.CalamineError, OSError) as error:
@@ -124,24 +123,9 @@ class Workbook:
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
     said = " ".join(str(error).split())
+    if any(words in said for words in _TOO_LARGE):
+        return InputError(f"{path}: a sheet of it is too large to be read: {said}; {SMALLER}")
     return InputError(f"{path}: cannot be read as a workbook: {said}; save it anew, or as CSV")
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep what the reader's library itself writes from stderr: a panic's words, or a backtrace, beside the error."""
-    try:
-        stderr = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no file of ours
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def _is_value(cell: Any) -> bool:
