@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from itertools import cycle
@@ -10,7 +11,7 @@ from random import Random
 import pytest
 
 from rowmill.simulator import replies
-from tests.end_to_end.conftest import Arrival, Place, Server
+from tests.end_to_end.conftest import Arrival, Place, Server, Started
 from tests.end_to_end.several import Answer, configure, error
 from tests.lives import WHOLE
 
@@ -94,6 +95,30 @@ def test_a_server_that_refuses_everything_at_first_costs_little_more_than_that(
     assert len(place.lines) == rows
     assert len(witness.arrivals) - rows < 150, "and it was not hammered"
     assert "refused within every known limit" not in place.log
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_a_server_that_answers_429_for_ever_comes_to_an_end_that_can_be_resumed(
+    place: Place, server: Callable[..., Server], rows: int
+) -> None:
+    witness = server(lambda _: no_hint(0))
+    place.configure(witness.url)
+    place.write_rows(rows)
+    # Two seconds for the five minutes, which the process of the command counts.
+    code = (
+        "from rowmill.flow import patience; patience._LIMITED_S = 2.0; "
+        "from rowmill.interface.cli import main; main(['run', 'config.toml'])"
+    )
+    done = Started([sys.executable, "-c", code], place.folder, place.environ).wait()
+    assert done.code == 4, done.err
+    assert "every request refused for " in done.err
+    assert "and none ever answered: " in done.err
+    assert "Rate limit reached" in done.err
+    assert len(witness.arrivals) < 20, "two seconds of it"
+    witness.decide = lambda _: None
+    done = place.run()
+    assert done.code == 0, done.err
+    assert len(place.lines) == rows
 
 
 def test_refusals_and_first_answers_in_one_report_teach_no_limit(place: Place) -> None:

@@ -53,3 +53,17 @@ def test_one_that_refuses_row_after_row_is_not_waited_for_once_every_worker_has_
     assert refused(2.5) == "HTTP 404"
     assert refused(2.6, answered=1) is None
     assert refused(2.7) is None, "it counts from anew"
+
+
+def test_one_that_answers_429_for_ever_and_was_never_heard_is_given_minutes_or_what_it_has_asked_for() -> None:
+    """A run of one row would ask for most of an hour, and one of many without end."""
+    for asked_s, patience_s in ((0.0, 5 * MINUTE_S), (1.0, 5 * MINUTE_S), (60.0, 10 * MINUTE_S), (HOUR_S, 10 * HOUR_S)):
+        patience = Patience(30.0, 0.0)
+        patience.limited("HTTP 429: busy", asked_s, 7.0)
+        patience.limited("HTTP 429: still busy", 0.0, 100.0)
+        assert patience.hopeless(6.9 + patience_s, in_flight=0, others=False) is None
+        assert patience.hopeless(7.0 + patience_s, in_flight=1, others=False) is None, "it may have been let through"
+        why = patience.hopeless(7.0 + patience_s, in_flight=0, others=True)
+        assert why == f"every request refused for {patience_s:.0f} s, and none ever answered: HTTP 429: still busy"
+        patience.answered = True
+        assert patience.hopeless(HOUR_S * 99, in_flight=0, others=False) is None

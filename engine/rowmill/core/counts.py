@@ -75,6 +75,8 @@ class ProviderReport(ProviderSums, array_like=True):
     dead_end: DeadEnd = ""  # whether it speaks of the way to a server that has never answered, as in `Tripped`
     doubted: int = 0  # rows that were refused since its last answer for what may be the provider's
     refusal: str = ""  # why, or why rows have failed, all for the same reason, where it has answered none
+    limit: str = ""  # what its latest 429 says, where it has never answered in the run
+    asked_s: float = 0.0  # the longest wait that a 429 has asked for, until then
     requests_limit: LimitSample | None = None  # the latest that replies said
     tokens_limit: LimitSample | None = None
 

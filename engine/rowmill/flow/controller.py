@@ -107,6 +107,8 @@ class ProviderController:
             self._patience.refusal = report.refusal
         if report.trouble:
             self._patience.trouble(report.trouble, report.dead_end)
+        if report.limit:
+            self._patience.limited(report.limit, report.asked_s, now)
         self._limits.sample(report.requests_limit, report.tokens_limit, now)
         used = (report.requests - before.requests) / seconds, (report.tokens - before.tokens) / seconds
         self._allocator.report(holder, report, used, now)

@@ -2,7 +2,8 @@
 
 One that has worked in the run is given an hour, since an outage passes; one that never has, a minute; and seconds where
 the way to it is what fails, or the server itself at every request, and there is nobody else to ask. One that refuses
-row after row and answers none is not waited for at all.
+row after row and answers none is not waited for at all. One that has too much to do (429) whenever it is asked, and has
+answered nothing in the run, is given five minutes, or ten times the longest wait that it has asked for.
 """
 
 from rowmill.core.counts import DeadEnd
@@ -12,6 +13,10 @@ _WHOLE = 0.9  # of a request's time
 _NEVER_ANSWERED_S = 60.0  # failing from the start for so long: nothing that passes
 # Likewise where the way to it is what fails, and there is nobody else to ask: a server that starts gets the first.
 _DEAD_END_S = {"nothing": 3.0, "another": 2.0, "broken": 6.0}
+# Answered by a 429 each time for so long: a minute that others have used up has come round five times, and a gateway
+# that refuses while it starts has started. Who says when to come back may mean a limit of an hour, and is believed.
+_LIMITED_S = 300.0
+_LIMITED_WAITS = 10
 _DOUBT_S = 0.5  # by then every worker has said what it was answered
 _ANSWERED_S = 3600.0  # failing after it has worked for so long: better to stop, resumable, than to wait for ever
 
@@ -34,6 +39,9 @@ class Patience:
         self._dead_end: DeadEnd = ""  # what the reason says of the way there, where nothing was ever answered
         self._failing_since: float | None = None
         self._unanswered_since: float | None = None  # the first failure came, where nothing was ever answered
+        self._limit = ""  # what its latest 429 says, where nothing was ever answered
+        self._limited_since: float | None = None  # the first one came
+        self._asked_s = 0.0  # the longest wait that one has asked for
         self._doubted_since: float | None = None  # so many rows were refused, and none answered
         self._returned = 0  # requests that were in flight and are not, at the last tick
         self._heard_at = now  # and when that last changed, or nothing was in flight
@@ -50,6 +58,12 @@ class Patience:
         self.trouble(reason, dead_end)
         if dead_end and self._failing_since is None:
             self._failing_since = since
+
+    def limited(self, reason: str, asked_s: float, now: float) -> None:
+        """Take note of the latest 429 of a worker that knows of no answer, and of the longest wait of one."""
+        self._limit, self._asked_s = reason, max(self._asked_s, asked_s)
+        if self._limited_since is None:
+            self._limited_since = now
 
     def opened(self, now: float) -> str:
         """Take note that only probes are sent from now on; return why."""
@@ -84,6 +98,8 @@ class Patience:
 
         in_flight: requests now. others: there are providers that may be well.
         """
+        if (limited := self._always_limited(now, in_flight=in_flight)) is not None:
+            return limited
         since = self._failing_since
         if not self.answered and self._unanswered_since is not None and (since is not None or not in_flight):
             since = self._unanswered_since if since is None else min(since, self._unanswered_since)
@@ -96,6 +112,14 @@ class Patience:
         if dead_end:
             return self.reason
         return f"no valid reply for {now - since:.0f} s: {self.reason}"
+
+    def _always_limited(self, now: float, *, in_flight: int) -> str | None:
+        since = self._limited_since
+        if self.answered or since is None or in_flight:  # what is under way may have been let through
+            return None
+        if now - since < max(_LIMITED_S, _LIMITED_WAITS * self._asked_s):
+            return None
+        return f"every request refused for {now - since:.0f} s, and none ever answered: {self._limit}"
 
     def refused_by_all(self, now: float, *, doubted: int, answered: int, in_flight: int) -> str | None:
         """Return why it refuses so many rows, over all workers, and answers none; None where that is not so.

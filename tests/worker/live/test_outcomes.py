@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from rowmill.core.amounts import Spent
 from rowmill.core.leases import Share
 from rowmill.core.wire import FaultClass
+from rowmill.flow import retry
+from rowmill.flow.limits import silence
 from rowmill.ipc.messages import Closed
 from rowmill.transport import faults
 from tests.lives import examples
@@ -228,6 +230,26 @@ def test_a_429_is_seen_as_what_it_is_and_spends_no_attempt(work: Start) -> None:
             record = (await at.outcomes())[1]
             assert (record["failed"], record["attempts"], record["requests"]) == (False, 1, 21)
             assert at.dispatcher.count().faults == {"rate_limited": 20}
+
+    run(story())
+
+
+def test_no_429_is_the_rows_own_as_long_as_nothing_was_ever_answered(
+    work: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only some of its tries are free where others are answered; here it is the provider that comes to an end."""
+    monkeypatch.setattr(retry, "_FREE_TRIES", 5)
+    monkeypatch.setattr(silence, "_NO_WAIT_S", 0.0)
+
+    async def story() -> None:
+        def rule(row: int, nth: int) -> Result:
+            return reply(429, b"", retry_after_ms="2") if nth <= 7 else reply()
+
+        async with work(1, Wire(rule), concurrency=1, attempts=1) as at:
+            at.feed()
+            await at.done()
+            record = (await at.outcomes())[0]
+            assert (record["failed"], record["attempts"], record["requests"]) == (False, 1, 8)
 
     run(story())
 

@@ -5,6 +5,7 @@ from math import inf
 
 import pytest
 
+from rowmill.core.counts import ProviderReport
 from rowmill.core.leases import Lease
 from rowmill.core.wire import Failure, Reply, Request
 from rowmill.transport import faults
@@ -33,7 +34,7 @@ OPENERS: dict[str, Callable[[Standing], object]] = {
     "a lease": lambda standing: standing.leased(Lease(0, 1, inf, 4)),
     "a lease that says that nothing is let through": lambda standing: standing.leased(Lease(0, 1, inf, 4, silent=True)),
     "an unhealthy result": lambda standing: standing.failed(failing(500), 2.0, counts=True),
-    "a 429": lambda standing: standing.limited(2.0),
+    "a 429": lambda standing: standing.limited(failing(429), 2.0),
     "a 429 with a wait": lambda standing: standing.wait_s(1.0, 2.0, 1, 2.5, sent=1),
     "a refusal that may be the row's": lambda standing: standing.doubted(
         3, ASKED, failing(401), 2.0, whole=True, single=True
@@ -69,3 +70,26 @@ def test_few_are_allowed_until_the_first_answer() -> None:
     assert standing.felt() is not None
     assert standing.felt() is None
     assert standing.most(8) == 8
+
+
+def test_a_429_is_told_in_words_with_its_longest_wait_as_long_as_nothing_was_ever_answered() -> None:
+    def told(standing: Standing) -> tuple[str, float]:
+        report = ProviderReport()
+        standing.tell(report)
+        return report.limit, report.asked_s
+
+    standing = Standing()
+    assert told(standing) == ("", 0.0)
+    for wait in ("2", "0.1"):
+        failure = faults.classify(Reply(429, b"busy", {"retry-after": wait}.get))
+        assert failure is not None
+        standing.limited(failure, 2.0)
+    said, asked_s = told(standing)
+    assert "429" in said
+    assert "busy" in said
+    assert asked_s == 2.0
+    standing.leased(Lease(0, 1, inf, 4, known=True))
+    assert told(standing) == ("", 0.0), "an earlier session was answered"
+    standing = quiet()
+    standing.limited(failing(429), 2.0)
+    assert told(standing) == ("", 0.0)

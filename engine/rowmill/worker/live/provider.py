@@ -228,7 +228,7 @@ class Provider:
         report.lost += fault.lowers_concurrency
         if fault is faults.RATE_LIMITED or fault is faults.SLOW_DOWN:
             report.limited += 1
-            self.standing.limited(started)
+            self.standing.limited(failure, started)
         report.unhealthy += fault.unhealthy
         trips = self.standing.failed(failure, now, counts=not self.failing)
         if fault.unhealthy and self.failing:

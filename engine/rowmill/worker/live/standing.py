@@ -53,6 +53,8 @@ class Standing:
         self._unheard = Unheard()
         self._strays = Strays()
         self._singled = Singled()
+        self._limit: Failure | None = None  # the latest 429, where nothing was ever answered
+        self._asked_s = 0.0  # the longest wait that one has asked for
         self._own = 0  # 429s that speak of their row alone
         self._refused_since: float | None = None  # since it was known last to let something through
         self._alone = workers == 1
@@ -123,9 +125,12 @@ class Standing:
         )
         return cleared
 
-    def limited(self, started: float) -> None:
+    def limited(self, failure: Failure, started: float) -> None:
         """Hear a 429 to what was sent then."""
         self._unheard.refused(started)
+        if self.never_answered:
+            self._limit = failure
+            self._asked_s = max(self._asked_s, failure.retry_after or 0.0)
         self.asks = True
 
     def kept_out(
@@ -248,6 +253,11 @@ class Standing:
             case "broken":
                 return _TRIP_UNPROVEN
 
+    @property
+    def never_answered(self) -> bool:
+        """Whether nothing is known of an answer in this run: then a 429 says nothing of its row."""
+        return not self.proven and not self._known
+
     def dead_end(self, failure: Failure) -> DeadEnd:
         """Say whether a failure speaks of the way to a server that has never answered, as far as is known here."""
         return "" if self.proven or not self._url else faults.dead_end(failure)
@@ -276,6 +286,8 @@ class Standing:
         report.dead_end = self.dead_end(self._trouble) if self._trouble is not None else ""
         report.doubted = len(self._doubt.rows)
         report.refusal = self._refused()
+        if self._limit is not None and self.never_answered:
+            report.limit, report.asked_s = self._limit.reason[:_REASON_CHARACTERS], self._asked_s
         report.early = self._unheard.early + self._own
 
     def _refused(self) -> str:
