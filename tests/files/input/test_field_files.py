@@ -3,13 +3,14 @@
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openpyxl  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import InputError
+from rowmill.files.input.conversion import table
 from rowmill.files.input.inputs import Input, find
 
 TEXTS = ["row 000000: a, b; c", "row 000001: é|x"]
@@ -46,6 +47,7 @@ READ: dict[str, tuple[str | bytes, dict[str, Any]]] = {
     "pretended.csv": (gzip.compress(("id,text\n" + delimited(",")).encode()), {}),
 }  # fmt: skip
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21414\nsize 12345\n"
 REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "windows.csv": (CSV.encode("cp1252"), {}, "windows.csv: line 3: byte 46 (0xe9) is no UTF-8"),
     "windows.jsonl": ('{"id":1,"text":"row 000000 café"}\n'.encode("latin-1"), {}, 'set input.encoding = "cp1252"'),
@@ -77,6 +79,14 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "empty.csv": (b"", {}, "is empty; its first line must be a header"),
     "other.txt": (CSV, {}, "is of no known format; set input.format"),
     "text.json": ('["a", "b"]', {}, "none of the first values begins a JSON object"),
+    **{
+        f"pointer.{suffix}": (POINTER, {}, "is a pointer of Git LFS, and the data is not here; run `git lfs pull`")
+        for suffix in ("jsonl", "csv", "json", "parquet", "arrow", "xlsx", "csv.gz", "jsonl.zst", "bin")
+    },
+    **{
+        f"saved.{suffix}": ("\n<!DOCTYPE html><title>4</title>", {}, "is HTML or XML, as an error page that was saved")
+        for suffix in ("json", "parquet", "arrow", "csv.gz", "tsv.zst")
+    },
     "page.csv.gz": (gzip.compress(b"<?xml version='1.0'?>"), {}, "is HTML or XML"),
     "tar.jsonl": (b"a.jsonl".ljust(257, b"\0") + b"ustar", {}, "is a tar archive; unpack it first"),
     "deep.json": ("[" * 99_999, {}, "too deep to be read"),
@@ -119,6 +129,15 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, name: str) -
     assert str(error.value).startswith(path)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("format_", ["parquet", "arrow"])
+def test_what_stands_for_data_is_told_where_nobody_has_looked_at_the_file_before(
+    tmp_path: Path, format_: Literal["parquet", "arrow"]
+) -> None:
+    path = Path(write(tmp_path, f"in.{format_}", POINTER))
+    with pytest.raises(InputError, match=f"in.{format_}: is a pointer of Git LFS"):
+        table(format_).check(path)
 
 
 @pytest.mark.parametrize(

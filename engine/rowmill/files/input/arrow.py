@@ -19,6 +19,7 @@ from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Shard
+from rowmill.files.input.formats import HEAD, refuse_instead
 from rowmill.files.input.jsonl import changed
 from rowmill.files.input.tables import (
     LineEncoder,
@@ -86,12 +87,13 @@ class _Mapped:
     def __enter__(self) -> Self:
         with self._translated():
             self._file = pa.memory_map(self.path)
-            start = bytes(self._file.read_at(len(_MAGIC), 0)) if self._file.size() >= len(_MAGIC) else b""
+            start = bytes(self._file.read_at(min(HEAD, self._file.size()), 0))
+            refuse_instead(self.path, start)  # of very many files nobody has looked at each
             if start.startswith(b"FEA1"):
                 raise InputError(
                     f"{self.path}: is a Feather file of version 1; write it anew with pyarrow.feather.write_feather"
                 )
-            self._is_file = start == _MAGIC
+            self._is_file = start.startswith(_MAGIC)
             self.schema = self._open(None).schema
         check_names(self.path, self.schema)
         return self

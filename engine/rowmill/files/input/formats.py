@@ -59,11 +59,10 @@ _FOREIGN = (
         re.compile(rb"%PDF-|\{\\rtf|\x89PNG|\xff\xd8\xff|GIF8"),
         "is a document or an image; rows are wanted: save its table as CSV",
     ),
-    (
-        re.compile(rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)"),
-        "is HTML or XML, as an error page that was saved for the data; load it anew",
-    ),
 )
+# What lies in the place of data, of any format, that was not fetched.
+_POINTER = re.compile(rb"version https://(git-lfs|hawser)\.github\.com/spec/")
+_PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)")
 
 
 def named(path: str) -> tuple[Format | None, Compression | None]:
@@ -80,6 +79,7 @@ def compression_of(path: str, head: bytes) -> Compression | None:
     found = next((what for magic, what in _PACKED.items() if head.startswith(magic)), None)
     by_name = named(path)[1]
     if found is None and by_name is not None:
+        refuse_instead(path, head)
         raise InputError(
             f"{path}: is named as {by_name}-compressed, but is not; write it anew, or drop the suffix from its name"
         )
@@ -96,10 +96,24 @@ def recognized(head: bytes) -> Format | None:
     return _JSON.get(head.removeprefix(BOM).lstrip()[:1])
 
 
+def refuse_instead(path: str, head: bytes, *, workbook: bool = False) -> None:
+    """Raise `InputError` where the first bytes are those of what stands for data that was not fetched.
+
+    workbook: it is called one; then a page may be a table that some program wrote so.
+    """
+    if _POINTER.match(head):
+        raise InputError(
+            f"{path}: is a pointer of Git LFS, and the data is not here; run `git lfs pull` where the repository lies"
+        )
+    if _PAGE.match(head) and not workbook:
+        raise InputError(f"{path}: is HTML or XML, as an error page that was saved for the data; load it anew")
+
+
 def refuse_foreign(path: str, head: bytes, format_: Format, codec: str = "utf-8") -> None:
     """Raise `InputError` where the first bytes, not compressed, cannot be those of a file of this format."""
     if format_ == "xlsx" and not head:
         raise InputError(f"{path}: is empty; copy or write it anew")
+    refuse_instead(path, head, workbook=format_ == "xlsx")
     if format_ == "xlsx" and not head.startswith((_ZIP, _OLD_WORKBOOK)):
         raise InputError(
             f'{path}: is no workbook, whatever its name; set input.format to what it is, as "csv" or "tsv"'

@@ -22,6 +22,7 @@ from zlib_ng.zlib_ng import crc32
 
 from rowmill.core.errors import InputError
 from rowmill.core.rows import Shard
+from rowmill.files.input.formats import HEAD, refuse_instead
 from rowmill.files.input.jsonl import changed
 from rowmill.files.input.tables import (
     BATCH_ROWS,
@@ -192,6 +193,7 @@ def _identity(path: str, file: Any) -> int:
     """Return the CRC-32 of the footer. Raises `InputError` where there is none."""
     size = file.size()
     if size < len(_MAGIC) or file.read_at(len(_MAGIC), 0) != _MAGIC:
+        refuse_instead(path, file.read_at(min(size, HEAD), 0))  # of very many files nobody has looked at each
         raise InputError(f"{path}: is no Parquet file; set input.format to what it is")
     tail = file.read_at(_TAIL, max(0, size - _TAIL))
     length = int.from_bytes(tail[:4], "little")

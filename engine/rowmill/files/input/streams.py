@@ -71,7 +71,7 @@ class Stream(io.RawIOBase):
         self._on_read = on_read
         self._position = 0
         with reading(path):
-            head = raw.read(4)
+            head = raw.read(HEAD)
             raw.seek(0)
         self.compression = compression_of(path, head)
         if self.compression == "zstd":
