@@ -120,6 +120,37 @@ def test_secrets_are_known_in_base64_in_parameters_and_where_a_wrong_reply_is_qu
     assert place.run(*keys).code == 1
 
 
+def test_a_key_that_a_good_answer_names_beside_its_content_is_not_kept(place: Place, server: Serve) -> None:
+    """As its model, its reason to finish or in its usage; in the content it stays, for a row may be about it."""
+    said: dict[int, dict[str, Any]] = {
+        1: {"model": f"of-{KEY}"}, 2: {"model": KEY.upper()},
+        3: {"model": "m-3", "usage": {"prompt_tokens": 7, "billed_to": KEY}},
+        5: {"model": {"key": [KEY, 1]}},
+    }  # fmt: skip
+
+    def decide(arrival: Arrival) -> tuple[int, dict[str, str], bytes]:
+        choice = {"message": {"content": f"about {arrival.row}"}, "finish_reason": "stop"}
+        if arrival.row == 6:
+            choice["finish_reason"] = KEY
+        reply = {"model": "m-1", "choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+        return 200, {}, json.dumps(reply | said.get(arrival.row, {})).encode()
+
+    with_key(place, server(decide).url)
+    place.write_rows(8)
+    done = place.run()
+    assert done.code == 0, done.err
+    is_clean(place, done)
+    lines = place.lines
+    assert [line["output"] for line in lines] == [f"about {row}" for row in range(8)]
+    hidden = "[redacted]"
+    assert [line["model"] for line in lines] == [
+        "m-1", f"of-{hidden}", hidden, "m-3", "m-1", {"key": [hidden, 1]}, "m-1", "m-1",
+    ]  # fmt: skip
+    assert lines[3]["usage"] == {"prompt_tokens": 7, "billed_to": hidden}
+    assert lines[6]["finish_reason"] == hidden
+    assert place.report["sessions"][0]["providers"]["main"]["prompt_tokens"] == 7 + 7
+
+
 class _BatchHandler(BaseHTTPRequestHandler):
     """A Batch API that says everything in bad words."""
 

@@ -12,6 +12,7 @@ from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker.batch.results import RequestResult
 from rowmill.worker.defects import defect
+from rowmill.worker.echoes import cleared
 from rowmill.worker.failures import failure_in, redacted, told
 
 SERVER_ERROR = faults.TABLE["server_error"]
@@ -48,10 +49,13 @@ def _read(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...]
     if (refusal := faults.classify(reply)) is not None:
         return Verdict(redacted(refusal, secrets))
     try:
-        if task.rows_per_request > 1:
-            unpacked = task.unpack(result.body, rows)
-            return priced([told(each, secrets) if isinstance(each, InvalidOutput) else each for each in unpacked])
-        return priced([task.parse(result.body)])
+        parsed = task.unpack(result.body, rows) if task.rows_per_request > 1 else [task.parse(result.body)]
+        return priced(
+            [
+                told(each, secrets) if isinstance(each, InvalidOutput) else cleared(each, secrets, set())
+                for each in parsed
+            ]
+        )
     except InvalidOutput as invalid:
         return priced([told(invalid, secrets)])
     except (BadReply, Declined) as error:

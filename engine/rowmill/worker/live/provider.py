@@ -33,13 +33,14 @@ class Provider:
     sent: requests so far.
     sums: the report that goes to the supervisor, but for what every request adds to: `report` has all.
     counts: where those sums go that are written down at once: on the worker's board, if it has one (see `tally`).
+    plain: what replies name, as their model, that holds no secret, see `echoes`.
     standing: what its failures and refusals have shown so far.
     """
 
     __slots__ = (
         "_answered", "_by_model", "_completion_tokens", "_estimate", "_largest", "_prompt_tokens", "_reply_s",
         "_sent_before", "allowed", "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "full",
-        "in_flight", "lease", "look_at", "most_output", "name", "number", "rewrite", "secrets", "send", "sent",
+        "in_flight", "lease", "look_at", "most_output", "name", "number", "plain", "rewrite", "secrets", "send", "sent",
         "standing", "stride", "sums", "transport", "tripped", "turn",
     )  # fmt: skip
 
@@ -71,6 +72,7 @@ class Provider:
         self.transport = transport
         self.send = transport.send
         self.secrets = secrets
+        self.plain: set[bytes] = set()
         self.fallback = fallback
         self.fallback_on = frozenset(fallback_on)
         self.rewrite = rewrite

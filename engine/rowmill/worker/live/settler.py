@@ -20,6 +20,7 @@ from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker import packs
+from rowmill.worker.echoes import cleared
 from rowmill.worker.failures import failure_in, failure_of, redacted, told
 from rowmill.worker.job import Job
 from rowmill.worker.live.backlog import Backlog
@@ -118,6 +119,8 @@ class Settler:
                     counted = True
                 self._fail(job, provider, failure, now)
                 return
+            if answer.model not in provider.plain or answer.finish_reason not in provider.plain:
+                answer, results = _cleared(provider, answer, results)
             if not 0 < answer.prompt_tokens + answer.completion_tokens <= USUAL_TOKENS:
                 answer, results = _possible(job, provider, answer, results)
             counted = True
@@ -276,6 +279,16 @@ def _possible(
     if results is not None and found is not answer:
         results = spread(results, found.prompt_tokens, found.completion_tokens)
     return found, results
+
+
+def _cleared(
+    provider: Provider, answer: Answer, results: list[Answer | InvalidOutput] | None
+) -> tuple[Answer, list[Answer | InvalidOutput] | None]:
+    """Return the answer, and those of a pack's rows, without secrets beside their content (see `echoes`)."""
+    secrets, plain = provider.secrets, provider.plain
+    if results is not None:
+        results = [each if isinstance(each, InvalidOutput) else cleared(each, secrets, plain) for each in results]
+    return cleared(answer, secrets, plain), results
 
 
 def _believed(job: Job, provider: Provider, answer: Answer) -> Answer:
