@@ -1,6 +1,7 @@
 """What is given away: the source distribution, and the wheel that is built from it.
 
-The build backend of the development environment builds both, so nothing is fetched.
+The build backend of the development environment builds both, so nothing is fetched. How large a plain installation is
+is seen by what of the development environment belongs to it.
 """
 
 import shutil
@@ -9,12 +10,16 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from email import message_from_string
 from importlib.machinery import PathFinder
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from rowmill.core.version import __version__
 
@@ -125,3 +130,48 @@ def test_the_wheel_says_what_it_is(built: Built) -> None:
     assert set(told.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
     needed = [each for each in told.get_all("Requires-Dist", []) if "extra ==" not in each]
     assert len(needed) == len(project["dependencies"])
+
+
+COMPILED = 1.07  # bytes of a compiled module for one of its source: as it was over all that is installed
+BLOCK = 4096  # bytes that a disk gives away at a time
+PLAIN_MB = 120  # of a plain installation by `du -m`, with all that pip compiles
+
+
+def needed_by(name: str, extras: frozenset[str] = frozenset()) -> dict[str, Distribution]:
+    """Return a distribution with all that an installation of it brings, by name."""
+    found: dict[str, Distribution] = {canonicalize_name(name): distribution(name)}
+    for line in distribution(name).requires or ():
+        requirement = Requirement(line)
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": each}) for each in ("", *extras)):
+            found |= needed_by(requirement.name, frozenset(requirement.extras))
+    return found
+
+
+def blocks(size: int) -> int:
+    """Return the bytes that a file of so many takes."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def on_disk(paths: Iterable[Path]) -> int:
+    """Return the bytes that files and the directories that hold them take; each module is also there compiled."""
+    plain = [path for path in paths if path.suffix != ".pyc"]
+    modules = [path.stat().st_size for path in plain if path.suffix == ".py"]
+    folders = {path.parent for path in plain}
+    with_modules = {path.parent for path in plain if path.suffix == ".py"}
+    files = sum(blocks(path.stat().st_size) for path in plain) + sum(blocks(int(COMPILED * size)) for size in modules)
+    return files + (len(folders) + len(with_modules)) * BLOCK
+
+
+def test_a_plain_installation_is_small() -> None:
+    """What is large and not for everybody is an extra."""
+    needed = needed_by("rowmill")
+    del needed["rowmill"]  # here it is a link to the checkout
+    taken = {
+        name: on_disk(path for file in each.files or () if (path := Path(str(file.locate()))).is_file())
+        for name, each in needed.items()
+    }
+    taken["rowmill"] = on_disk(path for path in (ROOT / "engine" / "rowmill").rglob("*") if path.is_file())
+    largest = sorted(((size >> 10, name) for name, size in taken.items()), reverse=True)
+    assert "openai" in taken
+    assert "aiohttp" not in taken
+    assert sum(taken.values()) >> 20 < PLAIN_MB, largest

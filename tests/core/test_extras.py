@@ -43,6 +43,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 NUMPY = "the vectors of embeddings need numpy, which is not installed: pip install 'rowmill[embeddings]'"
+SERVING = "the simulator's connections need aiohttp, which is not installed: pip install 'rowmill[simulator]'"
+AIOHTTP = f'provider.base_url: "simulator": {SERVING}'
 
 
 @pytest.mark.parametrize(
@@ -56,14 +58,16 @@ NUMPY = "the vectors of embeddings need numpy, which is not installed: pip insta
         (["output.format=parquet"], "output.path: out.jsonl: Parquet files"),
         (["task.api=embeddings"], NUMPY),
         (["task.api=embeddings", "output.path=out.csv"], NUMPY),
+        ([], AIOHTTP),
     ],
 )
 def test_what_is_missing_is_named_with_its_extra(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
 ) -> None:
-    said = said if said == NUMPY else f"{said} need pyarrow, which is not installed: pip install 'rowmill[parquet]'"
+    if said not in {NUMPY, AIOHTTP}:
+        said = f"{said} need pyarrow, which is not installed: pip install 'rowmill[parquet]'"
     before = sorted(place.iterdir())
-    for name in ("pyarrow", "numpy"):
+    for name in ("aiohttp",) if said == AIOHTTP else ("pyarrow", "numpy"):
         monkeypatch.setitem(sys.modules, name, None)
     settings = [word for each in options for word in ("--set", each)]
     for command in (["run"], ["plan"], ["check", "--no-request"]):
@@ -71,6 +75,18 @@ def test_what_is_missing_is_named_with_its_extra(
             cli.main([*command, "config.toml", *settings])
         assert (ended.value.code, *capsys.readouterr()) == (ExitCode.USAGE, "", f"rowmill: {said}\n"), command
     assert sorted(place.iterdir()) == before
+
+
+def test_the_simulator_is_refused_and_a_recipe_says_what_it_takes(
+    capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["simulate"])
+    assert (ended.value.code, *capsys.readouterr()) == (ExitCode.USAGE, "", f"rowmill: {SERVING}\n")
+    with pytest.raises(SystemExit):
+        cli.main(["init", "--recipe", "labelling", str(place / "new")])
+    assert "by the embedded simulator (pip install 'rowmill[simulator]'), until" in capsys.readouterr().err
 
 
 def test_a_reply_that_only_it_can_read_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A plain installation, without pyarrow and numpy, does whatever JSON Lines and CSV take."""
+"""A plain installation, without pyarrow, numpy and aiohttp, does whatever JSON Lines and CSV take."""
 
 import csv
 import json
@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 from tests.end_to_end.conftest import ROOT, Place, Server
 
-# Imported by every process of the command as it starts: as where neither package is installed.
+# Imported by every process of the command as it starts: as where none of the packages is installed.
 _WITHOUT = """
 import os, sys
-sys.modules["pyarrow"] = sys.modules["numpy"] = None
+sys.modules["pyarrow"] = sys.modules["numpy"] = sys.modules["aiohttp"] = None
 with open(os.environ["STARTED"], "a") as started:
     print(os.getpid(), file=started)
 """
 ROWS = 40
 
 
-def test_json_lines_and_csv_need_neither_and_parquet_says_what_it_needs(
+def test_json_lines_and_csv_need_none_and_parquet_says_what_it_needs(
     place: Place, server: Callable[..., Server]
 ) -> None:
     asked = server()

@@ -16,7 +16,7 @@ import msgspec
 from rowmill.budget import prices as money
 from rowmill.core import config as configuration
 from rowmill.core import extras, private_files
-from rowmill.core.config import Config
+from rowmill.core.config import SIMULATOR, Config
 from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Column, Layout
@@ -166,6 +166,8 @@ def settled(config: Config, found: Input) -> Config:
 
     Raises `ConfigError`, also for what needs a package that is not installed.
     """
+    if any(provider.base_url == SIMULATOR for provider in config.provider):
+        extras.need("aiohttp", f'provider.base_url: "{SIMULATOR}": {extras.SERVING}')
     output_format = format_of(config.output, plain=found.plain)
     if output_format == "parquet":
         extras.need("pyarrow", f"output.path: {config.output.path}: Parquet files")

@@ -252,6 +252,7 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from rowmill.core import extras
     from rowmill.interface.cli import recipes
 
     if options.recipe is None:
@@ -262,15 +263,20 @@ def _init(options: argparse.Namespace) -> int:
     enter = "" if here else f"cd {options.directory} && "
     if options.quiet:
         return ExitCode.OK
+    command = extras.missing("aiohttp")
+    simulator = f"the embedded simulator{'' if command is None else f' ({command})'}"
     streams.say(
         f"{one_line(f'wrote {wrote}')}\n"
-        f"  next     {one_line(enter)}rowmill run: by the embedded simulator, until config.toml names a provider"
+        f"  next     {one_line(enter)}rowmill run: by {simulator}, until config.toml names a provider"
     )
     return ExitCode.OK
 
 
 def _simulate(options: argparse.Namespace) -> int:
+    from rowmill.core import extras
     from rowmill.interface.cli.simulator_flags import settings
+
+    extras.need("aiohttp", extras.SERVING)
     from rowmill.simulator.server import serve
 
     def ready(port: int) -> None:
