@@ -63,6 +63,25 @@ except KeyboardInterrupt as interrupt:
 print(json.dumps([[result.index, result.output] for result in ask()]))
 """
 
+GROWING = """
+import os, rowmill
+
+def ask(rows, **more):
+    return rowmill.map(rows, model="m", base_url=os.environ["URL"], run_dir="kept", workers={"count": 1}, **more)
+
+def refused(*args, **more):
+    try:
+        ask(*args, **more)
+    except rowmill.RowmillError as error:
+        return error
+
+print(len(ask(["row 0", "row 1"])))
+print(refused(["row 0", "row 1", "row 2"], retry_failed=True))
+grown = ask(f"row {n}" for n in range(4))
+print([each.output.split(" [")[0] for each in grown], rowmill.report_of(grown).totals.rows)
+print(refused(["row 0", "another"]))
+"""
+
 
 def start(place: Place, program: str, *, file: Path | None = None, **environ: str) -> subprocess.Popen[str]:
     """Start a program from a file, or from stdin where there is none."""
@@ -139,3 +158,13 @@ def test_an_interrupt_lets_what_is_in_flight_come_home_and_the_same_call_goes_on
     assert [index for index, _ in rows] == list(range(60))
     assert all(f"row {index} " in f"{output} " for index, output in rows)
     assert witness.stats()["requests"] == 60, "none was paid for twice"
+
+
+def test_rows_that_came_behind_are_asked_and_no_others(place: Place, simulator: Callable[..., Witness]) -> None:
+    witness = simulator(latency_ms=5)
+    first, retried, grown, another = output_of(start(place, GROWING, URL=witness.url))
+    assert first == "2"
+    assert retried.endswith("2 rows are done and kept; the same call without retry_failed goes on from there")
+    assert grown == "['In short: row 0', 'In short: row 1', 'In short: row 2', 'In short: row 3'] 4"
+    assert "kept is the run of other rows: row 1 is another. Name another run_dir" in another
+    assert witness.stats()["requests"] == 4

@@ -253,7 +253,8 @@ def _rows_of(path: Path, codec: str, shown: str) -> Iterator[bytes]:
             lines = splitter.take(block)
             yield b"".join(_row(line, number + place, codec, shown) for place, line in enumerate(lines, 1))
             number += len(lines)
-        yield b"".join(_row(line, number + 1, codec, shown) for line in splitter.end())
+        # One that has not ended stays so: it may have only begun, and is another row when the text has grown.
+        yield b"".join(_row(line, number + 1, codec, shown).removesuffix(b"\n") for line in splitter.end())
 
 
 def _row(line: bytes, number: int, codec: str, shown: str) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 import pytest
@@ -262,3 +263,39 @@ def test_a_last_row_that_only_lacked_its_line_break_is_no_other_row(
     if new:
         assert (new[0].number, new[0].first_row) == (len(shards), len(FIRST))
     assert find(config).compare(tmp_path, shards + new, **SIZES, files=begun.files) == (None, [])
+
+
+@pytest.mark.parametrize("whole", [0, 1, 6, 20])  # rows before the one that has only begun: shards have up to 7
+@pytest.mark.parametrize(
+    ("begun", "now"), [("to", "tomorrow"), ('"', '"q\\uote"'), ("é\\", "é\\\\\n"), ("a\r", "a\rb")]
+)
+def test_a_line_of_text_that_had_only_begun_is_new_when_it_goes_on(
+    tmp_path: Path, whole: int, begun: str, now: str
+) -> None:
+    """Its row is JSON, which was closed behind what there was of it."""
+    path, before = tmp_path / "rows.jsonl", [row["text"] for row in numbers(0, whole)]
+
+    def written(texts: list[str], *, ended: bool) -> None:
+        rows = b"\n".join(msgspec.json.encode({"text": text}) for text in texts)
+        path.write_bytes(rows + b"\n" * ended)
+
+    written([*before, begun], ended=False)
+    found = find(InputConfig(path=str(path)))
+    shards = list(found.plan(tmp_path, **SIZES))
+    for texts, ended in (([*before, begun], True), ([*before, now], False), ([*before, now, "more"], True)):
+        written(texts, ended=ended)
+        grown = find(InputConfig(path=str(path)))
+        differing, new = grown.compare(tmp_path, shards, **SIZES, files=found.files)
+        assert (differing, bool(new)) == (None, texts[-1] != begun)
+        if new:
+            lines = asyncio.run(read(grown, tmp_path, shards[: new[0].number] + new))
+            assert [json.loads(line)["text"] for line in lines] == texts
+    for texts in ([*before, f"another {now}"], ["x", *before, now][: whole + 1]):
+        written(texts, ended=True)
+        assert find(InputConfig(path=str(path))).compare(tmp_path, shards, **SIZES, files=found.files)[0] is not None
+    written([*before, begun], ended=True)
+    ended_row = find(InputConfig(path=str(path)))
+    shards = list(ended_row.plan(tmp_path, **SIZES))
+    written([*before, now], ended=True)
+    differing, new = find(InputConfig(path=str(path))).compare(tmp_path, shards, **SIZES, files=ended_row.files)
+    assert (differing is not None, new) == (True, []), "a line that was ended is another one"

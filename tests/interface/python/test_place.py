@@ -9,7 +9,10 @@ import pytest
 
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.interrupts import Interrupts, interrupted_by
+from rowmill.core.rows import Shard
 from rowmill.interface.python.place import MapPlace, map_place
+from rowmill.store import manifest as manifests
+from rowmill.store.run_directory import RunDirectory
 
 ROWS = [b'{"text":"a"}\n', b'{"text":"b"}\n']
 
@@ -35,8 +38,9 @@ def test_the_same_rows_are_written_once(tmp_path: Path) -> None:
     ("rows", "said"),
     [
         ([ROWS[0], b'{"text":"c"}\n'], "row 1 is another"),
+        ([ROWS[1], *ROWS], "row 0 is another"),
         (ROWS[:1], "row 1 is missing"),
-        ([*ROWS, b"{}\n"], "row 2 is new"),
+        ([], "row 0 is missing"),
     ],
 )
 def test_other_rows_are_refused_and_the_first_ones_stay(tmp_path: Path, rows: list[bytes], said: str) -> None:
@@ -44,6 +48,45 @@ def test_other_rows_are_refused_and_the_first_ones_stay(tmp_path: Path, rows: li
     with pytest.raises(RunDirectoryError, match=f"{said}. Name another run_dir"):
         place.write(rows)
     assert place.rows.read_bytes() == b"".join(ROWS)
+
+
+MORE = [b'{"text":"c"}\n', b'{"text":"d"}\n', b'{"text":"e"}\n']
+PLAN = [Shard(0, 0, len(ROWS), 0, sum(map(len, ROWS)), 0)]
+
+
+def test_rows_that_come_behind_are_written_behind_the_others(tmp_path: Path) -> None:
+    place = begun(tmp_path)
+    assert place.write([*ROWS, *MORE]) == 5
+    assert place.rows.read_bytes() == b"".join([*ROWS, *MORE])
+    with pytest.raises(RunDirectoryError, match="row 3 is another"):  # a run without a plan may have asked any of them
+        place.write([*ROWS, MORE[0], MORE[2]])
+    with pytest.raises(RunDirectoryError, match="row 4 is missing"):
+        place.write([*ROWS, *MORE[:2]])
+    assert place.rows.read_bytes() == b"".join([*ROWS, *MORE])
+
+
+@pytest.mark.parametrize("rows", [[*ROWS, *MORE[1:]], [*ROWS, *MORE], [*ROWS, MORE[0]], ROWS])
+@pytest.mark.parametrize("cut", [0, 5])
+def test_rows_behind_the_planned_ones_give_way_to_others(tmp_path: Path, rows: list[bytes], cut: int) -> None:
+    """A call brought them and was refused, or killed as it wrote one: nobody has asked them."""
+    place = begun(tmp_path)
+    manifests.save_plan(RunDirectory(place.run).plan, PLAN)
+    there = b"".join([*ROWS, *MORE[:2]])
+    place.rows.write_bytes(there[: len(there) - cut])
+    assert place.write(rows) == len(rows)
+    assert place.rows.read_bytes() == b"".join(rows)
+    with pytest.raises(RunDirectoryError, match="row 1 is another"):
+        place.write([ROWS[0], MORE[0]])
+
+
+def test_what_the_rows_themselves_raise_is_not_told_of_the_disk(tmp_path: Path) -> None:
+    def rows() -> Iterator[bytes]:
+        yield ROWS[0]
+        raise PermissionError(13, "Permission denied", "mine.csv")
+
+    for place in (MapPlace(tmp_path / "new", kept=True), begun(tmp_path / "begun")):
+        with pytest.raises(PermissionError, match=r"mine\.csv"):
+            place.write(rows())
 
 
 def test_rows_that_no_run_has_begun_with_are_written_anew(tmp_path: Path) -> None:

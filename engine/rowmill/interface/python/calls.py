@@ -176,10 +176,10 @@ def map(rows: Any, *, schema: Any = None, **options: Unpack[MapOptions]) -> Any:
     `limit`, `sample`: ask only the first, or so many random rows. `progress`: None shows it where stderr is a terminal
     and in a notebook, True anywhere, False nowhere.
 
-    `run_dir`: a directory where the run is kept. The same call again goes on there and asks for nothing twice; with
+    `run_dir`: a directory where the run is kept. The same call again goes on there and asks for nothing twice; where
+    rows have come behind the others it asks for those. With
     `retry_failed` it asks again for the rows that failed, with `fresh` for all: what there is is kept aside then, as
-    `kept.old`. Without it the run is kept only where it was stopped, and the
-    error says where.
+    `kept.old`. Without it the run is kept only where it was stopped, and the error says where.
 
     What it cost: `report` of the list, `rowmill.report_of(...)` of any result; of pandas and polars also
     `attrs["rowmill"]`.

@@ -14,7 +14,7 @@ import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.config.sections import ModelSchema
-from rowmill.core.errors import AnotherRun, ConfigError, InputError, RowmillError, RunDirectoryError
+from rowmill.core.errors import AnotherRun, ConfigError, ExitCode, InputError, RowmillError, RunDirectoryError
 from rowmill.core.interrupts import of_this_thread
 from rowmill.core.reports import RunReport
 from rowmill.core.rows import Column
@@ -156,7 +156,10 @@ def _run(
         error.add_note(f"rowmill.map: what is done is kept; {_again(place)} goes on from there")
         raise
     place.holds_answers = not report.finished and report.totals.rows > 0
-    raise_for_end(report, session, _again(place) if place.holds_answers or place.kept else "the same call")
+    again = _again(place) if place.holds_answers or place.kept else "the same call"
+    if session is not None and session.exit_code in {ExitCode.OK, ExitCode.ROWS_FAILED}:
+        again = "the same call without retry_failed"  # nothing stopped it: what it left are rows that did not fail
+    raise_for_end(report, session, again)
     return report
 
 

@@ -4,20 +4,23 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from rowmill.core import private_files
-from rowmill.core.errors import RunDirectoryError
+from rowmill.core.errors import RowmillError, RunDirectoryError
 from rowmill.core.interrupts import Left, of_this_thread
 from rowmill.interface.python.answers import Result
 from rowmill.store import durable
+from rowmill.store import manifest as manifests
 from rowmill.store.run_directory import RunDirectory
+
+_BLOCK = 1 << 18  # bytes that are written at a time
 
 
 class MapPlace:
@@ -38,25 +41,20 @@ class MapPlace:
         return f"all rows are done and kept; the same call with run_dir={str(self.path)!r} has them"
 
     def write(self, lines: Iterable[bytes]) -> int:
-        """Write the rows, or compare them with those that the run here began with; return how many they are.
+        """Write the rows, or those that come behind the ones that the run here began with; return how many all are.
 
         Raises `RunDirectoryError` where they are others, or where something else than a `map` lies here.
         """
-        begun = RunDirectory(self.run).manifest
-        if not begun.exists():
+        directory = RunDirectory(self.run)
+        if not directory.manifest.exists():
             self.make()
         self._hold()
-        if begun.exists():
-            return self._compare(lines)
+        lines = iter(lines)
+        if directory.manifest.exists():
+            return self._write_behind(lines, _planned_bytes(directory))
         with durable.machine_errors(f"write {self.rows}"):
-            count = 0
-            with os.fdopen(private_files.make_file(self.rows), "wb") as file:
-                for line in lines:
-                    file.write(line)
-                    count += 1
-                file.flush()
-                durable.sync_file(file.fileno())  # the run's plan, which follows, must not outlive its rows
-        return count
+            os.close(private_files.make_file(self.rows))
+        return self._write_from(0, lines)
 
     def make(self) -> None:
         """Make the directory. Raises `RunDirectoryError` where something else lies here."""
@@ -89,18 +87,57 @@ class MapPlace:
             os.close(self._lock)
             self._lock = None
 
-    def _compare(self, lines: Iterable[bytes]) -> int:
-        count = 0
+    def _write_behind(self, lines: Iterator[bytes], planned: int | None) -> int:
+        """Compare the rows with those that are there, and write what is behind them.
+
+        planned: the bytes that the run has planned, None where it has not come so far and any row may be asked. Behind
+        them lies what an earlier call has brought and nobody has asked: these rows take its place.
+        """
+        count, end, more = 0, 0, b""
         with self.rows.open("rb") as file:
-            for was, line in zip_longest(file, lines):
-                if was != line:
-                    what = "is missing" if line is None else "is new" if was is None else "is another"
-                    raise RunDirectoryError(
-                        f"{self.path} is the run of other rows: row {count} {what}. Name another run_dir for these, or "
-                        "fresh=True to keep what is there aside"
-                    )
-                count += 1
+            for line in lines:
+                if (was := file.readline()) != line:
+                    if was and (planned is None or end < planned):
+                        raise self._of_others(count, "is another")
+                    more = line
+                    break
+                count, end = count + 1, end + len(line)
+            else:
+                if not file.readline():
+                    return count
+                if planned is None or end < planned:
+                    raise self._of_others(count, "is missing")
+        return count + self._write_from(end, chain([more] if more else [], lines))
+
+    def _write_from(self, end: int, lines: Iterable[bytes]) -> int:
+        """Write lines behind so many bytes, and return how many they are once they are on the disk.
+
+        What the machine refuses is told apart from what the caller's own rows raise as they come.
+        """
+        doing, count, held, size = f"write {self.rows}", 0, [], 0
+        with durable.machine_errors(doing):
+            file = self.rows.open("r+b", buffering=0)
+        with file:
+            with durable.machine_errors(doing):
+                file.truncate(end)
+                file.seek(end)
+            for line in lines:
+                held.append(line)
+                count, size = count + 1, size + len(line)
+                if size > _BLOCK:
+                    with durable.machine_errors(doing):
+                        durable.write_all(file.fileno(), b"".join(held))
+                    held, size = [], 0
+            with durable.machine_errors(doing):
+                durable.write_all(file.fileno(), b"".join(held))
+                durable.sync_file(file.fileno())  # the run's plan, which follows, must not outlive its rows
         return count
+
+    def _of_others(self, number: int, what: str) -> RunDirectoryError:
+        return RunDirectoryError(
+            f"{self.path} is the run of other rows: row {number} {what}. Name another run_dir for these, or "
+            "fresh=True to keep what is there aside"
+        )
 
     def each(self, *, vectors: bool = False, raw: bool = False) -> Iterator[Result[Any]]:
         """Yield the results, in the order of the rows.
@@ -113,6 +150,14 @@ class MapPlace:
         with self.results.open("rb") as file:
             for line in file:
                 yield decode(line) if convert is None else convert(decode(line))
+
+
+def _planned_bytes(directory: RunDirectory) -> int | None:
+    """Return how many bytes of the rows a run has planned; None where it has no plan yet, or none that can be read."""
+    with suppress(RowmillError, OSError):
+        shards = manifests.load_plan(directory.plan)
+        return None if shards is None else max((shard.end for shard in shards), default=0)
+    return None
 
 
 class _RawResult(Result[Any], frozen=True, kw_only=True):
