@@ -80,6 +80,9 @@ print(refused(["row 0", "row 1", "row 2"], retry_failed=True))
 grown = ask(f"row {n}" for n in range(4))
 print([each.output.split(" [")[0] for each in grown], rowmill.report_of(grown).totals.rows)
 print(refused(["row 0", "another"]))
+for rows, option in (["row 9", 9], {}), (["row 9"], {"budget": {"max_usd": 1}}), ([{"txt": "row 9"}], {}):
+    print(refused(rows, fresh=True, **option), os.listdir())
+print(len(ask(["row 7"], fresh=True)), sorted(os.listdir("kept.old")))
 """
 
 
@@ -160,11 +163,19 @@ def test_an_interrupt_lets_what_is_in_flight_come_home_and_the_same_call_goes_on
     assert witness.stats()["requests"] == 60, "none was paid for twice"
 
 
-def test_rows_that_came_behind_are_asked_and_no_others(place: Place, simulator: Callable[..., Witness]) -> None:
+def test_rows_that_came_behind_are_asked_and_others_are_a_new_run(
+    place: Place, simulator: Callable[..., Witness]
+) -> None:
     witness = simulator(latency_ms=5)
-    first, retried, grown, another = output_of(start(place, GROWING, URL=witness.url))
+    first, retried, grown, another, *refused, anew = output_of(start(place, GROWING, URL=witness.url))
     assert first == "2"
     assert retried.endswith("2 rows are done and kept; the same call without retry_failed goes on from there")
     assert grown == "['In short: row 0', 'In short: row 1', 'In short: row 2', 'In short: row 3'] 4"
     assert "kept is the run of other rows: row 1 is another. Name another run_dir" in another
-    assert witness.stats()["requests"] == 4
+    for error, said in zip(refused, ("row 1 is a int;", "the price of model", "no column 'text'"), strict=True):
+        assert said in error
+        assert ".new" not in error, "nobody knows of it"
+        assert ".old" not in error, "a mistake moves nothing"
+        assert "'kept'" in error
+    assert anew == "1 ['call.lock', 'results.jsonl', 'rows.jsonl', 'run']"
+    assert witness.stats()["requests"] == 5

@@ -121,7 +121,14 @@ def test_a_mistake_moves_nothing(config: Config) -> None:
     assert "no column 'texte'" in refused(
         configuration.parse({**TREE, "task": {"model": "m", "prompt": "{texte}"}}, "test.toml")
     )
-    assert "no API key" in refused(configuration.parse({**TREE, "provider": [{}]}, "test.toml"))
+    for section, said in (
+        ({"provider": [{}]}, "no API key"),
+        ({"budget": {"max_usd": 1.0}}, 'the price of model "m" at provider "default" is not known'),
+        ({"output": {"path": "nowhere/out.jsonl"}, "checkpoint": {"dir": "out.jsonl.run"}}, "nowhere does not exist"),
+        ({"task": {"prompt": "{text}", "per_row": {"model": "text"}, "mode": "batch"}}, "needs one model for all rows"),
+        ({"simulator": {"queue": 2}, "provider": [{"base_url": "simulator"}]}, "queue needs parallel"),
+    ):
+        assert said in refused(configuration.parse({**TREE, **section}, "test.toml"))
     held = prepare(config, {})
     try:
         assert "is being worked on by process" in refused(config)

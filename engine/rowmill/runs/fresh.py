@@ -12,21 +12,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from rowmill.core import config as configuration
 from rowmill.core.config import Config
 from rowmill.core.errors import InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
 from rowmill.files import remote
-from rowmill.files.input import inputs
-from rowmill.runs.preparation import check_places, checked_task, settled
+from rowmill.runs.preparation import check_new
+from rowmill.runs.session import embedded
 from rowmill.runs.trial import marked
 from rowmill.store import durable
 from rowmill.store import manifest as manifests
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
-
-_ORPHANS_S = 20.0  # as at every start
 
 
 class Aside(NamedTuple):
@@ -39,28 +36,27 @@ class Aside(NamedTuple):
 def set_aside(config: Config, environ: Mapping[str, str], whole: Path | None = None) -> Aside | None:
     """Move the run of this configuration aside, for a new one in its place; None where there is none.
 
-    whole: a directory that has all of the run, its input too, and is moved as one. Before that everything is checked
-    that can be, so that a mistake moves nothing. Raises `RowmillError`s: also where that run is at work, or has batches
-    at the provider.
+    whole: a directory that has all of the run, its rows too, and is moved as one; those of the new one lie elsewhere.
+    Before that everything is checked that can be, so that a mistake moves nothing. Raises `RowmillError`s: also where
+    that run is at work, or has batches at the provider.
     """
     directory = RunDirectory(config.run_dir)
     directory.refuse_odd()
     manifest = manifests.load(directory.manifest)
     if manifest is None:
         return None
-    if whole is None:  # the rows there are those of the run before
-        found = inputs.find(config.input)
-        checked_task(settled(config, found), found)
-    configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
-    if remote.is_remote(config.output.path):
-        if manifest.finished is not None and manifest.finished.delivered is not None:
-            raise InputError(
-                f"output.path: {remote.shown(config.output.path)} has the results of the run before; name another one"
-            )
-    else:
-        check_places(config)
+    embedded(config)
+    check_new(config, environ)
+    if (
+        remote.is_remote(config.output.path)
+        and manifest.finished is not None
+        and manifest.finished.delivered is not None
+    ):
+        raise InputError(
+            f"output.path: {remote.shown(config.output.path)} has the results of the run before; name another one"
+        )
     with RunDirectory.open(config.run_dir) as held:
-        held.wait_for_orphans(_ORPHANS_S)
+        held.wait_for_orphans()
         if any(t.open and t.creations for t in BatchJournal.read(held.journal).current()):
             raise RunDirectoryError(
                 f"{config.run_dir} has batches at the provider, which would be paid for all the same: end them by "

@@ -21,7 +21,8 @@ from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Column, Layout
 from rowmill.core.wire import Endpoint
-from rowmill.files.input import jsonl
+from rowmill.files import remote
+from rowmill.files.input import inputs, jsonl
 from rowmill.files.input.discovery import takes_in
 from rowmill.files.input.inputs import Input
 from rowmill.files.output import format_of
@@ -150,6 +151,19 @@ def _output_bytes(config: Config, manifest: Manifest) -> int | None:
     if already_finished(config, manifest):
         return bytes_of(config.output_path)
     return None if manifest.finished is None else manifest.finished.replaces
+
+
+def check_new(config: Config, environ: Mapping[str, str]) -> None:
+    """Raise what a run of this input would be refused for, whatever run lies where its own is to be."""
+    found = inputs.find(config.input)
+    config = settled(config, found)
+    refuse_models_of_rows(config)
+    checked_task(config, found)
+    configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
+    if not remote.is_remote(config.output.path):
+        check_places(config)
+    money.require(config, money.find(config))
+    _cached(config)
 
 
 def _cached(config: Config) -> int:

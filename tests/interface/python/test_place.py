@@ -101,6 +101,31 @@ def test_rows_that_no_run_has_begun_with_are_written_anew(tmp_path: Path) -> Non
     assert place.rows.read_bytes() == b"".join(ROWS)
 
 
+def test_rows_of_a_new_run_are_there_before_the_one_before_goes_aside(tmp_path: Path) -> None:
+    place = begun(tmp_path / "kept")
+    place.let_go()
+    aside = tmp_path / "kept.old"
+    with suppress(KeyError), place.beside() as new:
+        new.write(MORE)
+        raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    with place.beside() as new:
+        new.write(MORE)
+        place.move_aside(lambda: place.path.rename(aside))
+        place.take(new.rows)
+    assert place.rows.read_bytes() == b"".join(MORE)
+    assert (aside / "rows.jsonl").read_bytes() == b"".join(ROWS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "kept.old"]
+    other = MapPlace(place.path, kept=True)
+    (place.run / "manifest.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match="in use by another call"):
+        other.move_aside(lambda: None)
+    with other.beside() as new, other.beside() as second:
+        new.write(ROWS)
+        with pytest.raises(RunDirectoryError, match="in use by another call"):
+            second.write(ROWS)
+
+
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("mine")
     with pytest.raises(RunDirectoryError, match="not empty; name another run_dir"):

@@ -72,10 +72,11 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
                 each: Iterable[Any] = given.rows(wanted)
             else:
                 each = chosen.of_rows(go_through(rows, chosen.limit) if awaited.is_async(rows) else rows)
-            _set_aside(config, place, options)
-            there = place.write(lines(_interrupted(each), wanted)) > 0
+            write = partial(_written_anew, config, place) if options.get("fresh") else place.write
+            there = write(lines(_interrupted(each), wanted)) > 0
         else:
-            _set_aside(config, place, options)
+            if options.get("fresh"):
+                _set_aside(config, place, place)
             place.make()
             there = True
         report = _ask(config, place, options, chosen if file is not None else _Chosen()) if there else None
@@ -93,10 +94,22 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
             return with_report(table.joined(columns(answered)), report)
 
 
-def _set_aside(config: Config, place: MapPlace, options: Mapping[str, Any]) -> None:
-    """Move what is there aside, as `kept.old`, where a new run is wanted."""
-    if options.get("fresh"):
-        set_aside(config, os.environ, place.path)
+def _written_anew(config: Config, place: MapPlace, rows: Iterator[bytes]) -> int:
+    """Write the rows of a new run, and return how many they are; what is here goes aside once they are whole."""
+    with place.beside() as new:
+        if (count := new.write(rows)) > 0:
+            asked = msgspec.structs.replace(config.input, path=str(new.rows))
+            _set_aside(msgspec.structs.replace(config, input=asked), place, new)
+            place.take(new.rows)
+    return count
+
+
+def _set_aside(config: Config, place: MapPlace, rows: MapPlace) -> None:
+    """Move what is there aside, as `kept.old`, unless something speaks against a new run. rows: where its rows are."""
+    try:
+        place.move_aside(partial(set_aside, config, os.environ, place.path))
+    except RowmillError as error:
+        raise _in_words_of_python(error, rows) from None
 
 
 def _instances(schema: Any, given: Any, *, several: bool) -> Instances | None:

@@ -36,6 +36,11 @@ class MapPlace:
         self._lock: int | None = None
 
     @property
+    def holds(self) -> bool:
+        """Whether other calls are kept away."""
+        return self._lock is not None
+
+    @property
     def all_kept(self) -> str:
         """Say where all answers are that nobody was given."""
         return f"all rows are done and kept; the same call with run_dir={str(self.path)!r} has them"
@@ -55,6 +60,33 @@ class MapPlace:
         with durable.machine_errors(f"write {self.rows}"):
             os.close(private_files.make_file(self.rows))
         return self._write_from(0, lines)
+
+    @contextmanager
+    def beside(self) -> Iterator["MapPlace"]:
+        """Give a place beside this one, where rows are written before this one is touched; it is removed in the end."""
+        place = MapPlace(self.path.with_name(f".{self.path.name}.new"), kept=True)
+        try:
+            yield place
+        finally:
+            if place.holds:
+                shutil.rmtree(place.path, ignore_errors=True)
+                place.let_go()
+
+    def move_aside(self, move: Callable[[], object]) -> None:
+        """Have the run that is here moved away, while no other call has this place."""
+        if RunDirectory(self.run).manifest.exists():
+            self._hold()
+        try:
+            move()
+        finally:
+            self.let_go()  # of what lies elsewhere now
+
+    def take(self, rows: Path) -> None:
+        """Begin with rows that were written elsewhere on this disk. Raises `RunDirectoryError` as `make` does."""
+        self.make()
+        self._hold()
+        with durable.machine_errors(f"write {self.rows}"):
+            durable.move(rows, self.rows)
 
     def make(self) -> None:
         """Make the directory. Raises `RunDirectoryError` where something else lies here."""
