@@ -18,8 +18,10 @@ from rowmill.core.amounts import Price
 from rowmill.core.config import Config
 from rowmill.core.errors import ExitCode, RowmillError, RunDirectoryError
 from rowmill.core.rows import Column, Layout
-from rowmill.files.input import jsonl
+from rowmill.files.input import inputs, jsonl
 from rowmill.runs import preparation
+from rowmill.runs.check import check
+from rowmill.runs.plan import plan
 from rowmill.runs.preparation import already_finished, prepare
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Finished
@@ -574,3 +576,41 @@ def test_a_finished_run_whose_input_has_grown_is_one_that_goes_on(finished: Conf
     assert not already_finished(finished, again.manifest)
     (home / "out.jsonl").write_bytes(b"lines and mine\n")
     assert "changed since the run finished" in str(refused(finished))
+
+
+ALIKE = "the prompt names no column: every row gets the same; name a column as {id}"
+MESSAGE = {"role": "user", "content": "Translate"}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"prompt": "Translate"}, ALIKE),
+        ({"prompt": "{{text}}", "system": "Briefly"}, ALIKE),
+        ({"prompt": "Translate", "template": "jinja"}, ALIKE),
+        ({"prompt": "Translate", "rows_per_request": 4, "schema": {"type": "object"}}, ALIKE),
+        ({"prompt": None, "messages": [MESSAGE]}, ALIKE.replace("prompt names", "messages name")),
+        ({"prompt": "Say", "api": "embeddings"}, ALIKE),
+        ({"prompt": "Translate", "system": "{{ text }}", "template": "jinja"}, None),
+        ({"prompt": "{{ row }}", "template": "jinja"}, None),
+        ({"prompt": "Translate", "images": ["text"]}, None),
+        ({"prompt": "Translate", "per_row": {"seed": "id"}}, None),
+        ({"prompt": None, "messages": "text"}, None),
+    ],
+)
+def test_a_question_that_is_the_same_for_every_row_is_told(
+    configure: CONFIGURE, task: dict[str, Any], said: str | None
+) -> None:
+    changes = {f"task_{key}": value for key, value in ({"prompt": "{text}"} | task).items() if value is not None}
+    if task["prompt"] is None:
+        changes["task_prompt"] = None
+    config = configure(**changes)
+    found = inputs.find(config.input)
+    settled = preparation.settled(config, found)
+    assert preparation.asks_alike(settled, found) == ([] if said is None else [said])
+
+
+def test_plan_and_check_tell_it(configure: CONFIGURE) -> None:
+    config = configure(task_prompt="Translate")
+    assert plan(config).notices == [ALIKE]
+    assert check(config, {}, ask=False).notices == [ALIKE]

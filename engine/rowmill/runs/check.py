@@ -21,7 +21,14 @@ from rowmill.files import remote
 from rowmill.runs.begun import find_input
 from rowmill.runs.plan.preview import shortened
 from rowmill.runs.plan.trials import live
-from rowmill.runs.preparation import LookedAt, already_finished, looked_at, refuse_models_of_rows, settled
+from rowmill.runs.preparation import (
+    LookedAt,
+    already_finished,
+    asks_alike,
+    looked_at,
+    refuse_models_of_rows,
+    settled,
+)
 from rowmill.runs.session import embedded
 from rowmill.supervisor.endpoints import EndpointStart
 from rowmill.tasks import Task
@@ -61,7 +68,7 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
         request=shortened(body),
         run=_run(looked),
         output=remote.shown(config.output.path) if remote.is_remote(config.output.path) else config.output.path,
-        notices=list(found.notes),
+        notices=[*found.notes, *asks_alike(looked.config, found)],
         providers=providers,
     )
     if ask and row is not None:

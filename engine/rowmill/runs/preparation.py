@@ -207,6 +207,18 @@ def checked_task(config: Config, found: Input) -> Task:
     return task
 
 
+def asks_alike(config: Config, found: Input) -> list[str]:
+    """Say of a settled configuration that it asks every row the same, where it does: a slip, but for who wants that."""
+    if config.input.format == "batch":
+        return []
+    alone = msgspec.structs.replace(config.task, schema=None, rows_per_request=1)
+    if open_task(alone, msgspec.structs.replace(config.input, id=None)).columns != []:
+        return []
+    asked = "prompt names" if config.task.messages is None else "messages name"
+    column = next((column.name for column in found.columns()), "text")
+    return [f"the {asked} no column: every row gets the same; name a column as {{{column}}}"]
+
+
 def _layout(config: Config, found: Input) -> Layout:
     schema = config.task.reply_schema
     fields: tuple[Column, ...] = ()

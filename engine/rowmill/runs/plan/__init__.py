@@ -30,7 +30,7 @@ from rowmill.runs.plan.preview import shortened
 from rowmill.runs.plan.sampling import fitted, regressed, widened
 from rowmill.runs.plan.survey import Survey, survey_input
 from rowmill.runs.plan.trials import Trial
-from rowmill.runs.preparation import checked_task, settled
+from rowmill.runs.preparation import asks_alike, checked_task, settled
 from rowmill.tasks import Task
 
 
@@ -83,7 +83,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
         batch=batch,
         budget=_budget(config, surveyed.rows, needs),
         trial=None if trial is None else trial.figures,
-        notices=[*found.notes, *_notices(config, trial)],
+        notices=[*found.notes, *asks_alike(config, found), *_notices(config, trial)],
         cluster=_cluster(config, surveyed.shards, sum(file.size for file in found.files)),
     )
 
