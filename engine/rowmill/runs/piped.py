@@ -3,12 +3,8 @@
 A pipe cannot be read twice, so its rows are written down first. They, and the results and the run directory of a job
 that has no output file, lie in a directory that is named by what they are: the same rows with the same question find
 what is there already, and go on. It is removed once every row has its result.
-
-Text that is no format with columns is rows of one column, a line each. What tells them apart is what the prompt asks
-for: a file whose first line has those columns is a table, any other one is lines if `text` is all that is asked.
 """
 
-import difflib
 import os
 import shutil
 import tempfile
@@ -17,34 +13,24 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 
 from rowmill.core import config as configuration
 from rowmill.core import private_files
 from rowmill.core.config import Config
-from rowmill.core.config.sections import InputConfig
-from rowmill.core.errors import InputError, MachineError
-from rowmill.files import remote
-from rowmill.files.input import delimited, inputs
-from rowmill.files.input.encodings import as_utf8, is_utf8
-from rowmill.files.input.formats import BOM, named, recognized, refuse_foreign
-from rowmill.files.input.jsonl import LineSplitter
-from rowmill.files.input.streams import head_of, open_stream
+from rowmill.core.errors import MachineError
+from rowmill.files.input import inputs
 from rowmill.store import durable
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.machine.disks import least_free
 from rowmill.tasks import schema as schemas
-from rowmill.tasks.factory import open_task
 
-TEXT = "text"  # the column of rows that are lines of text; as a format, what such rows are called
 _KEPT_S = 30 * 86_400.0  # a job that is not done, since it was last at work
 _SILENT_S = 86_400.0  # a pipe from which nothing came: whoever read it was killed
 _READING = ".rows-"  # begins the name of what is read from a pipe, until it is there whole
 _LOOK = 64 << 20  # bytes of a pipe after which the disk is looked at
-_BLOCK = 1 << 18  # bytes that are read at a time
-_LINES = (".txt", ".text", ".lst", ".list")  # names of files that are lines of text
 
 
 class PipedJob:
@@ -174,103 +160,6 @@ def _require_room(base: Path, size: int, min_free_mb: int | Literal["auto"]) -> 
         )
 
 
-def blocks_of(source: BinaryIO) -> Iterator[bytes]:
-    """Yield what a stream has, as it comes."""
-    read = getattr(source, "read1", source.read)
-    while block := read(_BLOCK):
-        yield block
-
-
-def is_lines(path: str) -> bool:
-    """Tell whether a file is named as lines of text, whatever is in them."""
-    return not remote.is_remote(path) and named(path)[0] is None and path.lower().endswith(_LINES)
-
-
-def is_named_as_rows(path: str) -> bool:
-    """Tell whether a file is named as one of rows, whatever is in it."""
-    return named(path)[0] is not None
-
-
-def format_of_rows(path: Path, config: Config, shown: str) -> str:
-    """Return the format of rows whose name tells nothing: "auto" where their first bytes tell it, "csv" or "text".
-
-    shown: what the rows are called in messages. Raises `InputError` where they lack a column that is asked for.
-    """
-    head = head_of(str(path)).data
-    codec = config.input.codec
-    if recognized(head) is None:
-        _refuse_foreign(shown, head, codec)
-    if not is_utf8(codec):
-        head = head.decode(codec, "ignore").encode(errors="ignore")
-    if not head.strip() or recognized(head) is not None:
-        return "auto" if head.strip() else TEXT
-    asked = open_task(config.task, config.input).columns
-    names = _first_names(path, config.input)
-    if not asked:  # nothing, or whatever there is
-        return "csv" if len(names) > 1 else TEXT
-    if set(asked) <= set(names):
-        return "csv"
-    if set(asked) <= {TEXT}:
-        return TEXT
-    lacking = next(name for name in asked if name not in names)
-    nearest = difflib.get_close_matches(lacking, names, n=1)
-    hint = f"did you mean {{{nearest[0]}}}?" if nearest else "lines of text have the one column {text}"
-    first = f"is {', '.join(names)}" if names else "names none"
-    raise InputError(f"{shown}: no column {lacking!r}; its first line {first}; {hint}")
-
-
-def _refuse_foreign(shown: str, head: bytes, codec: str) -> None:
-    """Raise `InputError` where the first bytes are no text, or one of another encoding. Lines may be pieces of XML."""
-    if not head.removeprefix(BOM).lstrip().startswith(b"<"):
-        refuse_foreign(shown, head, "csv", codec)
-
-
-def _first_names(path: Path, config: InputConfig) -> list[str]:
-    """Return the names in a first line; none where it is no header."""
-    try:
-        with open_stream(str(path)) as stream:
-            names = delimited.header(stream, "", encoding=config.codec, delimiter=config.separator)[0].names
-    except InputError:
-        return []
-    return list(names)
-
-
-def text_rows(path: Path, codec: str, shown: str) -> Iterator[bytes]:
-    """Return each line of a text as a row of JSON; a blank one stays blank, and is a failed row that costs nothing.
-
-    Raises `InputError` where it is not of that encoding: at once where the first bytes tell it, else as it is read.
-    """
-    _refuse_foreign(shown, head_of(str(path)).data, codec)
-    return _rows_of(path, codec, shown)
-
-
-def _rows_of(path: Path, codec: str, shown: str) -> Iterator[bytes]:
-    number = 0
-    splitter = LineSplitter()
-    with open_stream(str(path)) as stream:
-        blocks = blocks_of(stream)
-        for block in blocks if is_utf8(codec) else as_utf8(blocks, shown, codec):
-            lines = splitter.take(block)
-            yield b"".join(_row(line, number + place, codec, shown) for place, line in enumerate(lines, 1))
-            number += len(lines)
-        # One that has not ended stays so: it may have only begun, and is another row when the text has grown.
-        yield b"".join(_row(line, number + 1, codec, shown).removesuffix(b"\n") for line in splitter.end())
-
-
-def _row(line: bytes, number: int, codec: str, shown: str) -> bytes:
-    if line.startswith(b"\0"):  # too long: the line itself says so
-        return line + b"\n"
-    try:
-        text = line.decode().removesuffix("\r")
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{shown}: line {number} is not {codec} text; set input.encoding, as in --set input.encoding=cp1252"
-        ) from None
-    if number == 1:
-        text = text.removeprefix("\ufeff")
-    return msgspec.json.encode({TEXT: text}) + b"\n" if text.strip() else b"\n"
-
-
 def job_of(config: Config, rows: bytes, limits: tuple[int | None, int | None]) -> PipedJob:
     """Return the directory of the job that asks this of these rows.
 
@@ -287,8 +176,3 @@ def identity_of(config: Config) -> bytes:
     """Return what tells the files of an input from others. Raises as `inputs.find` does."""
     files = inputs.find(config.input).files
     return msgspec.json.encode([(os.path.abspath(each.path), each.size, each.mtime_ns) for each in files])  # noqa: PTH100 - a URL too
-
-
-def columns_of(path: str) -> list[str]:
-    """Return the columns of a file of rows. Raises `InputError` where it is none."""
-    return [column.name for column in inputs.find(InputConfig(path=path)).columns()]

@@ -13,7 +13,7 @@ from rowmill.core import config as configuration
 from rowmill.core.config import Config
 from rowmill.core.errors import ExitCode, InputError, MachineError
 from rowmill.interface import cli
-from rowmill.runs import piped
+from rowmill.runs import piped, piped_rows
 from rowmill.runs.preparation import prepare
 from rowmill.store.run_directory import RunDirectory
 
@@ -164,7 +164,7 @@ def asking(prompt: str, encoding: str = "auto", **keys: object) -> Config:
 )
 def test_rows_of_a_pipe_are_what_the_prompt_asks_for(folder: Path, rows: str, prompt: str, format_: str) -> None:
     (folder / "spooled").write_text(rows)
-    assert piped.format_of_rows(folder / "spooled", asking(prompt), "stdin") == format_
+    assert piped_rows.format_of_rows(folder / "spooled", asking(prompt), "stdin") == format_
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_rows_of_a_pipe_are_what_the_prompt_asks_for(folder: Path, rows: str, pr
 def test_a_column_that_a_pipe_does_not_have_is_refused(folder: Path, rows: str, said: str) -> None:
     (folder / "spooled").write_text(rows)
     with pytest.raises(InputError) as caught:
-        piped.format_of_rows(folder / "spooled", asking("{titel}"), "stdin")
+        piped_rows.format_of_rows(folder / "spooled", asking("{titel}"), "stdin")
     assert said in str(caught.value)
 
 
@@ -185,12 +185,12 @@ def test_each_line_of_a_text_is_a_row_and_keeps_its_number(folder: Path) -> None
     """One that nothing has ended may go on, and its row is not ended either."""
     path = folder / "lines.txt"
     path.write_bytes(b'\xef\xbb\xbfone\r\nt"wo, \\\n\n \xc3\xa9 \nlast')
-    rows = b"".join(piped.text_rows(path, "utf-8", "lines.txt"))
+    rows = b"".join(piped_rows.text_rows(path, "utf-8", "lines.txt"))
     assert rows.decode() == '{"text":"one"}\n{"text":"t\\"wo, \\\\"}\n\n{"text":" é "}\n{"text":"last"}'
     path.write_bytes(b"one\ncaf\xe9\n")
     with pytest.raises(InputError, match=r"lines.txt: line 2 is not utf-8 text; set input.encoding"):
-        list(piped.text_rows(path, "utf-8", "lines.txt"))
-    assert b"".join(piped.text_rows(path, "cp1252", "")) == '{"text":"one"}\n{"text":"café"}\n'.encode()
+        list(piped_rows.text_rows(path, "utf-8", "lines.txt"))
+    assert b"".join(piped_rows.text_rows(path, "cp1252", "")) == '{"text":"one"}\n{"text":"café"}\n'.encode()
 
 
 def test_the_same_rows_with_the_same_question_are_the_same_job() -> None:
@@ -229,13 +229,13 @@ def test_another_question_into_the_same_file_is_told_with_the_whole_command(
 def test_lines_are_read_once_by_their_encoding(folder: Path) -> None:
     for name in ("cp1252", "utf-16", "utf-8"):
         (folder / "lines").write_bytes("café\n\nthé\r\n".encode(name))
-        rows = b"".join(piped.text_rows(folder / "lines", name, "stdin"))
+        rows = b"".join(piped_rows.text_rows(folder / "lines", name, "stdin"))
         assert rows == '{"text":"café"}\n\n{"text":"thé"}\n'.encode()
     (folder / "lines").write_text('{"a": 1}\n', encoding="utf-16")
     config = asking("{a}", encoding="utf-16")
-    assert piped.format_of_rows(folder / "lines", config, "stdin") == "auto"
+    assert piped_rows.format_of_rows(folder / "lines", config, "stdin") == "auto"
     with pytest.raises(InputError, match="stdin: is UTF-16"):
-        piped.format_of_rows(folder / "lines", asking("{a}"), "stdin")
+        piped_rows.format_of_rows(folder / "lines", asking("{a}"), "stdin")
 
 
 def test_a_pipe_without_an_end_does_not_fill_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

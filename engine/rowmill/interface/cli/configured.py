@@ -18,7 +18,7 @@ def config_of(options: argparse.Namespace) -> "Config":
 
     path: Path = options.config
     if path.suffix != ".toml" and path.exists():
-        from rowmill.runs.piped import is_named_as_rows
+        from rowmill.runs.piped_rows import is_named_as_rows
 
         if is_named_as_rows(str(path)) and (advice := _about_rows(path)):  # it may be too large to be read as a text
             raise ConfigError(advice)
@@ -32,10 +32,10 @@ def config_of(options: argparse.Namespace) -> "Config":
 
 def _about_rows(path: Path) -> str | None:
     """Say what to type where somebody has named rows and no configuration; None where they are none."""
-    from rowmill.runs import piped
+    from rowmill.runs import piped_rows
 
     try:
-        columns = [piped.TEXT] if piped.is_lines(str(path)) else piped.columns_of(str(path))
+        columns = [piped_rows.TEXT] if piped_rows.is_lines(str(path)) else piped_rows.columns_of(str(path))
     except RowmillError:
         return None
     if not columns:

@@ -16,7 +16,7 @@ from rowmill.core.config.sections import REPLY_PARTS, ModelSchema
 from rowmill.core.errors import ConfigError
 from rowmill.interface.python.place import MapPlace
 from rowmill.interface.python.row_lines import TEXT
-from rowmill.runs.piped import is_named_as_rows
+from rowmill.runs.piped_rows import is_named_as_rows
 from rowmill.tasks import models
 from rowmill.tasks.pickled_types import pickled
 
