@@ -200,3 +200,40 @@ def test_a_job_into_a_file_a_trial_of_it_and_the_configuration_that_it_is(
     piped = ran("bash", "-c", shell, "-", "-", *MAP, *flags(asked))
     assert piped.stdout == retried.stdout
     assert kept(environ) == []
+
+
+def test_a_pipe_without_an_end_is_read_as_far_as_it_is_wanted(
+    place: Place, server: Callable[..., Server], environ: dict[str, str]
+) -> None:
+    asked = server()
+
+    def piped(*more: str) -> tuple[int, str, str]:
+        with subprocess.Popen(["yes", "row 000001"], stdout=subprocess.PIPE) as endless:
+            done = subprocess.run(
+                [*MAP, "-", *flags(asked, "Translate row 000001"), *more],
+                cwd=place.folder, env=environ, stdin=endless.stdout, capture_output=True, text=True, check=False,
+                timeout=60,
+            )  # fmt: skip
+            endless.kill()
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, said = piped("--limit", "5")
+    assert (code, len(rows_of(out)), len(asked.arrivals)) == (0, 5, 5), said
+    assert "the prompt names no column: every row gets the same; name a column as {text}" in said
+    for _ in range(2):  # the same rows, however they come
+        code, out, said = piped("--limit", "5", "-o", "out.jsonl")
+        assert (code, out, len(asked.arrivals)) == (0, "", 10), said
+
+    reader, writer = os.pipe()
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as endless:
+        gone = subprocess.Popen(
+            [*MAP, "-", *flags(asked)],
+            cwd=place.folder, env=environ, stdin=endless.stdout, stdout=writer, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        os.close(writer)
+        os.close(reader)  # as head does, that wants nothing
+        _, said = gone.communicate(timeout=60)
+        endless.kill()
+    assert (gone.returncode, said) == (0, "rowmill: whoever read the results has had enough; nothing was asked\n")
+    assert len(asked.arrivals) == 10
+    assert kept(environ) == []

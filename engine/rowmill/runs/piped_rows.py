@@ -5,9 +5,13 @@ for: a file whose first line has those columns is a table, any other one is line
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -16,14 +20,16 @@ from rowmill.core.config.sections import InputConfig
 from rowmill.core.errors import InputError
 from rowmill.files import remote
 from rowmill.files.input import delimited, inputs
-from rowmill.files.input.encodings import as_utf8, is_utf8
-from rowmill.files.input.formats import BOM, named, recognized, refuse_foreign
+from rowmill.files.input.conversion import DELIMITERS
+from rowmill.files.input.encodings import as_utf8, is_utf8, is_wide, wide
+from rowmill.files.input.formats import BOM, compression_of, named, recognized, refuse_foreign
 from rowmill.files.input.jsonl import LineSplitter
 from rowmill.files.input.streams import head_of, open_stream
 from rowmill.tasks.factory import open_task
 
-TEXT = "text"  # the column of rows that are lines of text; as a format, what such rows are called
+TEXT: Final = "text"  # the column of rows that are lines of text; as a format, what such rows are called
 _BLOCK = 1 << 18  # bytes that are read at a time
+_LONGEST = 64 << 20  # bytes of a row; after them a quote was none that hides line breaks
 _LINES = (".txt", ".text", ".lst", ".list")  # names of files that are lines of text
 
 
@@ -49,12 +55,94 @@ def blocks_of(source: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def format_of_rows(path: Path, config: Config, shown: str) -> str:
+def first_rows(blocks: Iterator[bytes], limit: int, config: Config, shown: str, *, text: bool) -> Iterator[bytes]:
+    """Yield what a pipe has up to the end of so many rows, for it may have no end; all where a row is no line.
+
+    The same rows are the same bytes, however they come. text: they are lines, whatever they look like. Raises
+    `InputError` as `format_of_rows` does.
+    """
+    held: list[bytes] = []
+    for block in blocks:
+        held.append(block)
+        if b"\n" not in block:
+            continue
+        held = [head := b"".join(held)]
+        if (wanted := _wanted(head, limit, config, shown, text=text)) is not None:
+            blocks = chain([head], blocks)
+            yield from blocks if wanted.lines is None else _up_to(wanted, blocks)
+            return
+    yield from held
+
+
+class _Wanted(NamedTuple):
+    lines: int | None  # that are not blank; None: all there are
+    quoted: bool  # there may be line breaks in quotes
+
+
+def _wanted(head: bytes, limit: int, config: Config, shown: str, *, text: bool) -> _Wanted | None:
+    """Return what has so many rows, by the first bytes; None where they do not tell yet."""
+    format_: str = TEXT if text else config.input.format
+    if is_wide(config.input.codec) or wide(head) is not None or compression_of("", head) is not None:
+        return _Wanted(None, quoted=False)
+    first, ended, rest = head.removeprefix(BOM).lstrip().partition(b"\n")
+    if not ended:
+        return None
+    if format_ == "auto" and recognized(first) == "jsonl" and not _is_json(first):
+        second, ended, _ = rest.lstrip().partition(b"\n")
+        if not second.startswith(b"{"):  # one object over many lines; else the first one is broken
+            return _Wanted(None, quoted=False) if ended else None
+    if format_ == "auto" and first.count(b'"') % 2 and recognized(first) is None:
+        if set(open_task(config.task, config.input).columns or ()) != {TEXT}:
+            return _Wanted(None, quoted=False)  # a header may go on in the next line
+        format_ = TEXT
+    if format_ == "auto":
+        format_ = recognized(first) or _format_of(head, partial(BytesIO, first + b"\n"), config, shown)
+    if format_ in {TEXT, "jsonl", "batch"}:
+        return _Wanted(limit, quoted=False)
+    return _Wanted(limit + 1, quoted=True) if format_ in DELIMITERS else _Wanted(None, quoted=False)
+
+
+def _is_json(line: bytes) -> bool:
+    with suppress(msgspec.DecodeError):
+        msgspec.json.decode(line, type=msgspec.Raw)
+        return True
+    return False
+
+
+def _up_to(wanted: _Wanted, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield blocks, the last one up to the end of the last line that is wanted."""
+    left, blank, within, size = wanted.lines or 0, True, False, 0
+    for block in blocks:
+        end = 0
+        *whole, rest = block.split(b"\n")
+        for piece in whole:
+            end, size = end + len(piece) + 1, size + len(piece) + 1
+            blank = blank and not piece.strip()
+            within ^= wanted.quoted and piece.count(b'"') % 2 == 1
+            if within and size < _LONGEST:
+                continue
+            left -= not blank
+            if not left:
+                yield block[:end]
+                return
+            blank, within, size = True, False, 0
+        blank = blank and not rest.strip()
+        within ^= wanted.quoted and rest.count(b'"') % 2 == 1
+        size += len(rest)
+        yield block
+
+
+def format_of_rows(path: Path, config: Config, shown: str) -> Literal["auto", "csv", "text"]:
     """Return the format of rows whose name tells nothing: "auto" where their first bytes tell it, "csv" or "text".
 
     shown: what the rows are called in messages. Raises `InputError` where they lack a column that is asked for.
     """
-    head = head_of(str(path)).data
+    return _format_of(head_of(str(path)).data, partial(open_stream, str(path)), config, shown)
+
+
+def _format_of(
+    head: bytes, opened: Callable[[], AbstractContextManager[BinaryIO]], config: Config, shown: str
+) -> Literal["auto", "csv", "text"]:
     codec = config.input.codec
     if recognized(head) is None:
         _refuse_foreign(shown, head, codec)
@@ -63,7 +151,7 @@ def format_of_rows(path: Path, config: Config, shown: str) -> str:
     if not head.strip() or recognized(head) is not None:
         return "auto" if head.strip() else TEXT
     asked = open_task(config.task, config.input).columns
-    names = _first_names(path, config.input)
+    names = _first_names(opened, config.input)
     if not asked:  # nothing, or whatever there is
         return "csv" if len(names) > 1 else TEXT
     if set(asked) <= set(names):
@@ -83,10 +171,10 @@ def _refuse_foreign(shown: str, head: bytes, codec: str) -> None:
         refuse_foreign(shown, head, "csv", codec)
 
 
-def _first_names(path: Path, config: InputConfig) -> list[str]:
+def _first_names(opened: Callable[[], AbstractContextManager[BinaryIO]], config: InputConfig) -> list[str]:
     """Return the names in a first line; none where it is no header."""
     try:
-        with open_stream(str(path)) as stream:
+        with opened() as stream:
             names = delimited.header(stream, "", encoding=config.codec, delimiter=config.separator)[0].names
     except InputError:
         return []

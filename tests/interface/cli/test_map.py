@@ -238,6 +238,66 @@ def test_lines_are_read_once_by_their_encoding(folder: Path) -> None:
         piped_rows.format_of_rows(folder / "lines", asking("{a}"), "stdin")
 
 
+NEVER = b"never wanted\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "prompt", "wanted"),
+    [
+        (["one", "two", "three"], "{text}", 2),
+        (["", "\ufeffone", " ", "two", "three"], "{text}", 4),
+        (['say "hm', "two", "three"], "{text}", 2),
+        (['{"a":1}', '{"a":"\\""}', '{"a":3}'], "{a}", 2),
+        (['{"a":', '{"a":2}', '{"a":3}'], "{a}", 2),
+        (["a,b", "1,2", "3,4", "5,6"], "{b}", 3),
+        (["a", "1", "2", "3"], "{a}", 3),
+        (["b,a", '1,"x', "", 'y"', "", '"3 ""a""",4', "5,6"], "{b}", 6),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_of_a_pipe_no_more_is_read_than_its_first_rows(rows: list[str], prompt: str, wanted: int, size: int) -> None:
+    data = "".join(f"{row}\n" for row in rows).encode()
+    blocks = iter([data[at : at + size] for at in range(0, len(data), size)])
+    endless = itertools.chain(blocks, itertools.repeat(NEVER))
+    read = b"".join(piped_rows.first_rows(endless, 2, asking(prompt), "stdin", text=False))
+    assert read.decode() == "".join(f"{row}\n" for row in rows[:wanted])
+    assert next(endless) in {NEVER, *(data[at : at + size] for at in range(0, len(data), size))}
+
+
+@pytest.mark.parametrize(
+    ("data", "prompt"),
+    [
+        (b'[{"a": 1},\n{"a": 2},\n{"a": 3}]\n', "{a}"),
+        (b'{\n "a":\n 1}\n', "{a}"),
+        (b"PAR1\n\n\n\n\0", "{a}"),
+        (b"\x1f\x8b\n\n\n\n\0", "{a}"),
+        ("a\nb\nc\nd\n".encode("utf-16"), "{text}"),
+        (b"one\ntwo", "{text}"),
+        (b"one", "{text}"),
+        (b"\n \n", "{text}"),
+        (b"", "{text}"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_where_a_row_is_no_line_all_of_a_pipe_is_read(data: bytes, prompt: str, size: int) -> None:
+    blocks = iter([data[at : at + size] for at in range(0, len(data), size)])
+    assert b"".join(piped_rows.first_rows(blocks, 2, asking(prompt), "stdin", text=False)) == data
+
+
+def test_a_quote_that_nothing_ends_hides_line_breaks_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piped_rows, "_LONGEST", 100)
+    endless = itertools.chain([b'a,b\n1,"x\n'], itertools.repeat(b"3,4\n"))
+    read = b"".join(piped_rows.first_rows(endless, 3, asking("{b}"), "stdin", text=False))
+    assert 100 <= len(read) < 120
+
+
+def test_lines_of_a_pipe_that_are_said_to_be_text_are_counted_as_such() -> None:
+    endless = itertools.repeat(b'{"a":\n')
+    assert b"".join(piped_rows.first_rows(endless, 3, asking("{text}"), "stdin", text=True)) == b'{"a":\n' * 3
+    with pytest.raises(InputError, match="no column 'titel'"):
+        list(piped_rows.first_rows(itertools.repeat(b"title,b\n"), 3, asking("{titel}"), "stdin", text=False))
+
+
 def test_a_pipe_without_an_end_does_not_fill_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piped, "_LOOK", 10)
     assert piped.spooled(iter([b"y\n"] * 20), folder / "pipes", 0).size == 40

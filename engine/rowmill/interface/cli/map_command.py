@@ -18,7 +18,7 @@ from rowmill.core.config import Config
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError
 from rowmill.core.reports import RunReport, SessionReport
 from rowmill.interface.cli import map_flags, rows_in, shown, streams
-from rowmill.interface.cli.results_out import ResultsOut
+from rowmill.interface.cli.results_out import ReaderGone, ResultsOut
 from rowmill.interface.cli.rows_in import PIPE, replaced
 from rowmill.interface.ui.report import Again
 from rowmill.runs import piped, piped_rows
@@ -53,7 +53,7 @@ def _map(options: argparse.Namespace, config: Config) -> int:
     called = _STDIN if config.input.path == PIPE else config.input.path
     try:
         if rows_in.come_once(config) or text or piped_rows.is_lines(config.input.path):
-            config, spooled = rows_in.written_down(config, called, text=text, quiet=options.quiet)
+            config, spooled = rows_in.written_down(options, config, called, piping=config.output.path == _OUT)
             identity = spooled.digest
         else:
             identity = piped.identity_of(config) if config.output.path == _OUT else b""
@@ -63,6 +63,10 @@ def _map(options: argparse.Namespace, config: Config) -> int:
             path = spooled.keep(job, suffix)
             named[str(path)] = called
             config = replaced(config, input={"path": str(path)})
+    except ReaderGone as gone:
+        if not options.quiet:
+            streams.say(f"rowmill: {gone}; nothing was asked")
+        return ExitCode.OK
     finally:
         if spooled is not None:
             spooled.drop()

@@ -5,9 +5,11 @@ change any more. A thread copies it, so that a reader who takes his time holds u
 the file. A reader who is gone has had enough: the run ends, and what it was answered is kept.
 """
 
+import os
 import select
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,21 @@ class ReaderGone(RowmillError):
     """Whoever read the results has had enough. No failure: what was wanted was given."""
 
     exit_code = ExitCode.OK
+
+
+def while_wanted(source: BinaryIO, descriptor: int) -> Iterator[bytes]:
+    """Yield what a stream has, as it comes. Raises `ReaderGone` where nobody reads from the descriptor any more."""
+    looking = select.poll()
+    looking.register(source.fileno(), select.POLLIN)
+    looking.register(descriptor, 0)  # nothing is asked: that a reader is gone is told all the same
+    while True:
+        seen = dict(looking.poll())
+        if seen.get(descriptor, 0) & (select.POLLERR | select.POLLNVAL):
+            raise ReaderGone("whoever read the results has had enough")
+        if source.fileno() in seen:
+            if not (block := os.read(source.fileno(), _BLOCK)):
+                return
+            yield block
 
 
 class ResultsOut:

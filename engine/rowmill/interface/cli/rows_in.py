@@ -1,5 +1,6 @@
 """Rows of `rowmill map` that lie in no file as an input wants them: from a pipe, or lines of text. It writes them."""
 
+import argparse
 import sys
 import threading
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ import msgspec
 from rowmill.core.config import Config
 from rowmill.core.errors import MachineError
 from rowmill.interface.cli import streams
+from rowmill.interface.cli.results_out import while_wanted
 from rowmill.runs import piped, piped_rows
 
 PIPE = "-"  # as a path
@@ -23,36 +25,48 @@ def come_once(config: Config) -> bool:
     return config.input.path == PIPE or path.is_fifo() or path.is_char_device()
 
 
-def _spooled(config: Config, *, quiet: bool) -> piped.Spooled:
+def _spooled(options: argparse.Namespace, config: Config, called: str, *, piping: bool) -> piped.Spooled:
     """Write the rows of a pipe down."""
     own = config.input.path == PIPE
     typed = own and sys.stdin.isatty()
+    limit = options.limit
+    end = "Ctrl-D ends them" if limit is None else f"they are asked when there are {limit:,}, or after Ctrl-D"
     if typed:
-        streams.say("rowmill: reads rows from the terminal; Ctrl-D ends them")
-    waiting = threading.Timer(_WAITS_S, streams.say, ["rowmill: reads rows until the pipe ends; then they are asked"])
+        streams.say(f"rowmill: reads rows from the terminal; {end}")
+    until = "until the pipe ends" if limit is None else f"until there are {limit:,}, or the pipe ends"
+    waiting = threading.Timer(_WAITS_S, streams.say, [f"rowmill: reads rows {until}; then they are asked"])
     waiting.daemon = True
     try:
         with nullcontext(sys.stdin.buffer) if own else Path(config.input.path).open("rb") as source:
-            if not (typed or quiet):
+            if not (typed or options.quiet):
                 waiting.start()
-            return piped.spooled(piped_rows.blocks_of(source), piped.base_of(config), config.machine.min_free_mb)
+            blocks = while_wanted(source, sys.stdout.fileno()) if piping else piped_rows.blocks_of(source)
+            if limit is not None:
+                text = options.input_format == piped_rows.TEXT
+                blocks = piped_rows.first_rows(blocks, limit, config, called, text=text)
+            return piped.spooled(blocks, piped.base_of(config), config.machine.min_free_mb)
     except OSError as error:
         raise MachineError(f"the rows cannot be read: {error.strerror}") from None
     finally:
         waiting.cancel()
 
 
-def written_down(config: Config, called: str, *, text: bool, quiet: bool) -> tuple[Config, piped.Spooled]:
-    """Write the rows down as the input wants them: lines of text become rows of JSON."""
+def written_down(
+    options: argparse.Namespace, config: Config, called: str, *, piping: bool
+) -> tuple[Config, piped.Spooled]:
+    """Write the rows down as the input wants them: lines of text become rows of JSON.
+
+    piping: the results go to stdout. Raises `ReaderGone` where nobody reads them any more, before all rows have come.
+    """
     codec, base = config.input.codec, piped.base_of(config)
     as_text = {"format": "jsonl", "encoding": "auto"}  # what is written down is UTF-8
     if not come_once(config):
         return replaced(config, input=as_text), piped.spooled(
             piped_rows.text_rows(Path(config.input.path), codec, called), base
         )
-    rows = _spooled(config, quiet=quiet)
+    rows = _spooled(options, config, called, piping=piping)
     try:
-        format_: str = piped_rows.TEXT if text else config.input.format
+        format_: str = piped_rows.TEXT if options.input_format == piped_rows.TEXT else config.input.format
         if format_ == "auto":
             format_ = piped_rows.format_of_rows(rows.path, config, called)
         if format_ == piped_rows.TEXT:
