@@ -35,11 +35,14 @@ from rowmill.cluster.wire import (
     Piece,
     Started,
     Taken,
+    Tell,
     Told,
     Up,
 )
 from rowmill.core.rows import InputPart
 from rowmill.files.input import carried
+from rowmill.ipc import messages
+from rowmill.ipc.messages import ClaimsAnswer, Drain
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.machine.cgroup import Memory
 from rowmill.supervisor.machine.monitor import Monitor
@@ -187,6 +190,29 @@ def test_a_worker_begins_and_ends(place: Path) -> None:
         await driver.say(Kill(4), Kill(99))
         assert await driver.until(Ended) == Ended(4, -9)
         assert not psutil.pid_exists(started.pid)
+
+    run(test)
+
+
+def test_a_worker_that_somebody_has_stopped_holds_up_no_other(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "_MEASURE_S", 0.02)
+    monkeypatch.setattr(agents, "_TICK_S", 0.01)
+
+    async def test(driver: Driver) -> None:
+        await driver.agent.hello()
+        await driver.say(Begin(1, WORKER, "rowmill-worker-1"), Begin(2, WORKER, "rowmill-worker-2"))
+        while len(pids := {each.worker: each.pid for each in driver.heard if isinstance(each, Started)}) < 2:
+            await driver.round()
+        stopped = psutil.Process(pids[1])
+        stopped.suspend()
+        while not any(isinstance(each, Taken) and each.stopped for each in driver.heard):
+            await driver.round()
+        more = messages.encode(ClaimsAnswer([], [(b"key", bytes(1000))]))
+        await driver.say(*(Tell(1, more) for _ in range(2000)), Tell(2, messages.encode(Drain(0.0))))
+        assert await driver.until(Ended) == Ended(2, 0)
+        stopped.resume()
+        while not any(isinstance(each, Ended) and each.worker == 1 for each in driver.heard):
+            await driver.round()
 
     run(test)
 

@@ -179,6 +179,26 @@ def test_a_killed_worker_costs_what_was_in_flight_and_its_open_group(
     assert all(node.why is None for node in session.nodes)
 
 
+def test_while_a_worker_is_stopped_those_of_other_nodes_go_on(home: Home, simulate: Callable[..., Witness]) -> None:
+    machines = Machines(2)
+    stopped: list[int] = []
+
+    def look(snapshot: Snapshot) -> bool:
+        if not stopped and some_done(snapshot):
+            stopped.append(machines.all[0].workers()[0])
+            os.kill(stopped[0], signal.SIGSTOP)
+        # At most three shards of 50 rows wait for it: one that is sealed, one at work, one ahead.
+        if not stopped or snapshot.totals.rows < ROWS - 150:
+            return False
+        os.kill(stopped[0], signal.SIGCONT)
+        return True
+
+    report = home.run_on(machines, home.config(simulate(latency_ms=30).url), Watcher(look))
+    assert_whole(home)
+    [session] = report.sessions
+    assert (session.exit_code, session.deaths) == (0, 0)
+
+
 def test_a_node_that_is_cut_off_costs_what_its_leases_let_it_send(
     home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
 ) -> None:

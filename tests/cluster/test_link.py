@@ -224,6 +224,26 @@ def test_a_worker_of_a_node_is_as_one_of_this_machine(tmp_path: Path) -> None:
     run(test())
 
 
+def test_a_supervisor_that_does_not_read_one_workers_messages_has_those_of_others(tmp_path: Path) -> None:
+    """And hears all of them once it reads, also where the worker has ended meanwhile."""
+    told = [messages.encode(Note(f"{number} {'x' * 1000}")) for number in range(1000)]  # more than a pipe holds
+
+    async def test() -> None:
+        async with linked(tmp_path) as node:
+            unread, read = node.worker(0), node.worker(1)
+            await node.calls.said(Begin, 2)
+            last = messages.encode(Note("of the other"))
+            await node.calls.up.put([*(Passed(0, each) for each in told), Ended(0, -9), Passed(1, last)])
+            assert await heard(read.pipe) == Note("of the other")
+            assert not unread.process.is_alive()
+            assert [await asyncio.to_thread(unread.pipe.recv_bytes) for _ in told] == told
+            assert await heard(unread.pipe) is None
+            for each in (unread, read):
+                each.pipe.close()
+
+    run(test())
+
+
 def test_what_is_passed_on_is_on_the_disk_and_what_is_stored_is_told(tmp_path: Path) -> None:
     async def test() -> None:
         async with linked(tmp_path) as node:

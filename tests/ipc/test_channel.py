@@ -163,3 +163,29 @@ def test_what_was_not_sent_in_the_loop_goes_before_the_last_message() -> None:
 def test_a_last_message_that_nobody_reads_is_waited_for_no_longer_than_it_may_take() -> None:
     with ends() as (channel, _):
         channel.send_last(b"a" * LARGE, 0.05)
+
+
+def test_what_waits_for_room_is_heard_before_the_end() -> None:
+    async def test() -> None:
+        pipes = Pipe(duplex=True)
+        first, second = map(Channel, pipes)
+        for each in pipes:
+            each.close()
+        assert first.send(bytes(LARGE))
+        assert first.full
+        first.end()
+        assert await received(second, 1) == [bytes(LARGE)]
+        async with asyncio.timeout(20):
+            while (more := second.receive()) is not None:
+                assert more == []
+                await asyncio.sleep(0)
+        first.close()
+        assert first.fileno() == -1
+        other = Channel((pipes := Pipe(duplex=True))[0])
+        other.end()  # with nothing to be sent
+        assert other.fileno() == -1
+        for each in pipes:
+            each.close()
+        second.close()
+
+    run(test())

@@ -45,6 +45,7 @@ from rowmill.core.errors import MachineError, RowmillError
 from rowmill.core.reports import NodeFigures
 from rowmill.core.rows import InputFile, InputPart
 from rowmill.ipc import messages, processes
+from rowmill.ipc.channel import Channel
 from rowmill.ipc.messages import Assign, Leases, Setup
 from rowmill.supervisor.mailbox import Crashed
 
@@ -128,7 +129,9 @@ class Link:
                 self._loop.call_soon_threadsafe(self._say, Kill(incarnation))
 
         process = RemoteProcess(kill)
-        self._loop.call_soon_threadsafe(self._adopt, incarnation, RemoteWorker(process, theirs), module, name)
+        with theirs:
+            worker = RemoteWorker(process, Channel(theirs))
+        self._loop.call_soon_threadsafe(self._adopt, incarnation, worker, module, name)
         return processes.Child(process, ours)
 
     # In the loop's thread
@@ -139,16 +142,18 @@ class Link:
         if self.lost:
             self._end(number, None, _LOST)
             return
-        self._loop.add_reader(worker.pipe.fileno(), self._on_pipe, number)
+        self._loop.add_reader(worker.channel.fileno(), self._on_messages, number)
         self._say(Begin(number, module, name))
 
-    def _on_pipe(self, number: int) -> None:
-        worker = self._workers[number]
-        try:
-            data = worker.pipe.recv_bytes()
-        except (EOFError, OSError):
-            self._loop.remove_reader(worker.pipe.fileno())
-            return
+    def _on_messages(self, number: int) -> None:
+        channel = self._workers[number].channel
+        received = channel.receive()
+        if received is None:
+            self._loop.remove_reader(channel.fileno())
+        for data in received or ():
+            self._pass_down(number, data)
+
+    def _pass_down(self, number: int, data: bytes) -> None:
         message = messages.to_worker(data)
         if isinstance(message, Assign):
             self._keep(self._bring(number, message, data))
@@ -266,8 +271,7 @@ class Link:
                     self._idle.add(number)
             case Passed(worker=number, message=message):
                 if (worker := self._workers.get(number)) is not None:
-                    with suppress(OSError):
-                        worker.pipe.send_bytes(message)
+                    worker.channel.send(message)
             case Started(worker=number, pid=pid):
                 if (worker := self._workers.get(number)) is not None:
                     worker.process.pid = pid
@@ -302,9 +306,8 @@ class Link:
         worker = self._workers.pop(number)
         self._records.end(number)
         worker.process.ended(exitcode, end)
-        with suppress(OSError, ValueError):
-            self._loop.remove_reader(worker.pipe.fileno())
-        worker.pipe.close()
+        self._loop.remove_reader(worker.channel.fileno())
+        worker.channel.end()  # which is seen behind all that was said
 
     async def _lose(self) -> None:
         """Give the node up, once it sends nothing any more."""

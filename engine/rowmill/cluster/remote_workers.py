@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from rowmill.cluster.wire import Taken
 from rowmill.ipc import processes
+from rowmill.ipc.channel import Channel
 
 
 class RemoteProcess:
@@ -55,4 +55,4 @@ class RemoteWorker(NamedTuple):
     """A worker of a node."""
 
     process: RemoteProcess
-    pipe: Connection  # the other end is the supervisor's
+    channel: Channel  # to the supervisor, which may be busy: others are not to wait until it reads

@@ -25,6 +25,7 @@ class Channel:
         self._out = bytearray()
         self._in = bytearray()
         self._gone = False
+        self._ending = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -95,6 +96,8 @@ class Channel:
             self._gone = True
             self._out.clear()
         self._rest()
+        if self._ending:
+            self._socket.close()
 
     def _rest(self) -> None:
         if self._loop is not None:
@@ -108,6 +111,12 @@ class Channel:
 
     def __del__(self) -> None:
         self._socket.close()
+
+    def end(self) -> None:
+        """Close as soon as everything is sent, without waiting for it."""
+        self._ending = True
+        if self._loop is None:
+            self._socket.close()
 
     def close(self) -> None:
         """Drop what was not sent."""
