@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rowmill.cluster.engine import needed
+from rowmill.cluster.probe import needed
 from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
 from scripts.proving.ray_nodes import WITHOUT_ID, RayNodes, ray_nodes

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 from rowmill.cluster import driver, wire
 from rowmill.cluster.agent import Agent
 from rowmill.cluster.engine import Node
+from rowmill.cluster.needs import Need
 from rowmill.cluster.wire import Hello
 from rowmill.core import config as configuration
 from rowmill.core.config import Config
@@ -130,6 +131,7 @@ class Machines:
     def __init__(self, count: int = 2, cpus: int = 1) -> None:
         self.all = [Machine(number, cpus) for number in range(count)]
         self.asked: list[tuple[int, int]] = []  # nodes that an autoscaler was to bring, and workers of each
+        self.needs: list[str] = []  # modules that the nodes were to have
         self.settles = True
         self.comes = False
 
@@ -153,7 +155,8 @@ class Machines:
     def awaited(self) -> bool:
         return self.comes
 
-    async def agent(self, node: Node, cpus: float, errand: bytes) -> Machine:
+    async def agent(self, node: Node, cpus: float, errand: bytes, needs: Sequence[Need]) -> Machine:
+        self.needs = [need.module for need in needs]
         [found] = [each for each in self.all if each.node.id == node.id]
         return await found.start(errand)
 

@@ -37,12 +37,15 @@ from rowmill.cluster.wire import (
     Taken,
     Tell,
     Told,
+    Unable,
     Up,
 )
+from rowmill.core.errors import ExitCode, MachineError
 from rowmill.core.rows import InputPart
 from rowmill.files.input import carried
-from rowmill.ipc import messages
+from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import ClaimsAnswer, Drain
+from rowmill.ipc.processes import Child
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.machine.cgroup import Memory
 from rowmill.supervisor.machine.monitor import Monitor
@@ -237,6 +240,35 @@ def test_a_worker_whose_records_cannot_be_read_ends(place: Path, monkeypatch: py
         assert await driver.until(Ended) == Ended(4, -9)
         lines = [line for each in driver.heard if isinstance(each, Told) for line in each.lines]
         assert any("Input/output error" in line for line in lines)
+
+    run(test)
+
+
+def test_a_worker_that_cannot_be_started_has_ended(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> Child:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(processes, "start", refuses)
+
+    async def test(driver: Driver) -> None:
+        await driver.say(Begin(4, WORKER, "rowmill-worker-4"))
+        assert await driver.until(Ended) == Ended(4, None)
+        [told] = [each for each in driver.heard if isinstance(each, Told)]
+        assert "Resource temporarily unavailable" in told.lines[0]
+
+    run(test)
+
+
+def test_what_a_worker_cannot_be_told_ends_it_and_says_why(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise MachineError("cache.dir: no space")
+
+    monkeypatch.setattr(NodeWorker, "hear", refuses)
+
+    async def test(driver: Driver) -> None:
+        await driver.say(Begin(4, WORKER, "rowmill-worker-4"), Tell(4, b"its setup"))
+        assert await driver.until(Ended) == Ended(4, 0)
+        assert await driver.until(Unable) == Unable(4, ExitCode.MACHINE, "cache.dir: no space")
 
     run(test)
 

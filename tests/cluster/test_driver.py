@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import sys
 import threading
 import uuid
 from collections import Counter
@@ -371,6 +372,34 @@ def test_a_first_node_on_which_nothing_works_ends_the_run_in_a_line(
     assert "has Python 3.9.1" in str(session.stopped_by)
     assert len(watcher.told("has Python 3.9.1")) == 2  # when it was found, and why the run ended
     assert threading.active_count() < 20
+
+
+def test_what_a_worker_lacks_on_its_node_ends_the_run_in_a_line(
+    home: Home, simulate: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when the node was asked: the worker says so itself, and no other one tries."""
+    module = home.folder / "of_the_driver.py"
+    module.write_text("import pydantic\n\nclass Order(pydantic.BaseModel):\n    product: str\n")
+    machines = Machines(1)
+    start = Machine.start
+
+    async def lacking(machine: Machine, errand: bytes) -> Machine:
+        module.unlink()
+        return await start(machine, errand)
+
+    monkeypatch.setattr(Machine, "start", lacking)
+    monkeypatch.syspath_prepend(str(home.folder))
+    witness, watcher = simulate(), Watcher()
+    report = home.run_on(machines, home.config(witness.url, task={"schema": "of_the_driver:Order"}), watcher)
+    monkeypatch.delitem(sys.modules, "of_the_driver")
+    [session] = report.sessions
+    assert (session.exit_code, session.deaths) == (ExitCode.USAGE, 0)
+    assert str(session.stopped_by).startswith(
+        "node 10.0.0.0: task.schema: of_the_driver:Order cannot be imported: there is no module of_the_driver; "
+    )
+    assert machines.needs == ["of_the_driver"]
+    assert watcher.told("died") == []
+    assert witness.stats()["requests"] == 0
 
 
 def test_a_cluster_without_room_is_told_before_the_run_begins(

@@ -1,11 +1,5 @@
 """What is said of a cluster that cannot be used, and of nodes that lack something. Ray itself is not here."""
 
-import importlib
-import os
-import sys
-import tomllib
-from importlib import metadata
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +8,6 @@ import pytest
 from rowmill.cluster import engine
 from rowmill.core.config.sections import ClusterConfig
 from rowmill.core.errors import MachineError
-from tests.end_to_end.conftest import ROOT
 
 MISMATCH = """Version mismatch: The cluster was started with:
     Ray: 2.60.0
@@ -62,32 +55,6 @@ def test_a_cluster_that_asks_for_a_token_says_so(monkeypatch: pytest.MonkeyPatch
         MachineError, match=r"^the cluster at 10\.0\.0\.1:6379 asks for a token: set RAY_AUTH_MODE=token"
     ):
         engine.Engine(ClusterConfig(address="10.0.0.1:6379"))
-
-
-def test_what_a_node_is_asked_for_is_what_the_package_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it: a worker that lacks the last of its packages dies without a word about it."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [line.split(">")[0].split("<")[0].strip() for line in project["dependencies"]]
-    assert engine.needed() == names
-    probe = engine._by_value("probe")
-    assert probe("1.0", "rowmill-1.0", None, names)[3] == []
-    assert probe("1.0", "rowmill-1.0", None, [*names, "no-such-package"])[3] == ["no-such-package"]
-    monkeypatch.setattr(metadata, "requires", lambda name: importlib.metadata.version(f"no-{name}"))
-    assert engine.needed() == []
-
-
-def test_a_node_without_the_package_is_given_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stub(monkeypatch)
-    package = engine.Engine(ClusterConfig(address="10.0.0.1:6379"))._packed()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "rowmill" else name)
-    for _ in range(2):
-        _, version, where, _ = engine._by_value("probe")("1.2", "rowmill-1.2-5", package, [])
-        assert version == "1.2"
-        assert Path(where) == tmp_path / f"rowmill-1.2-5-{os.getuid()}"
-        assert Path(where, "rowmill", "cluster", "agent.py").exists()
-        assert Path(where, "rowmill", "py.typed").exists()
 
 
 class Tasks:

@@ -42,6 +42,7 @@ from rowmill.cluster.wire import (
     Taken,
     Tell,
     Told,
+    Unable,
     Up,
     Whole,
 )
@@ -50,7 +51,7 @@ from rowmill.core.leases import Lease
 from rowmill.core.rows import InputFile, InputPart, Shard
 from rowmill.files.input import parquet
 from rowmill.ipc import messages
-from rowmill.ipc.messages import Assign, Drain, Leases, Note, ToSupervisor
+from rowmill.ipc.messages import Assign, Drain, Leases, Note, Stop, ToSupervisor
 from rowmill.ipc.processes import Child
 from rowmill.store import durable
 from rowmill.store.run_directory import RunDirectory
@@ -214,12 +215,20 @@ def test_a_worker_of_a_node_is_as_one_of_this_machine(tmp_path: Path) -> None:
             assert await heard(worker.pipe) == Note("hello")
             worker.process.kill()
             assert await node.calls.said(Kill) == [Kill(3)]
+            await node.calls.up.put([Unable(3, 6, "no space"), Unable(9, 6, "of nobody")])
+            assert await heard(worker.pipe) == Stop(6, "node 10.0.0.1: no space")
             await node.calls.up.put([Ended(3, -9), Ended(3, -9)])
             assert await heard(worker.pipe) is None
             assert (worker.process.exitcode, worker.process.end) == (-9, "killed by signal 9")
             assert not worker.process.is_alive()
             worker.process.join()
-            worker.pipe.close()
+            late = node.worker(4)
+            await node.calls.said(Begin, 2)
+            await node.calls.up.put([Ended(4, None)])
+            assert await heard(late.pipe) is None
+            assert late.process.end == "it could not be started"
+            for each in (worker, late):
+                each.pipe.close()
 
     run(test())
 

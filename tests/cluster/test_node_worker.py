@@ -12,7 +12,7 @@ import pytest
 
 from rowmill.cluster.node_input import NodeInput
 from rowmill.cluster.node_worker import NodeWorker
-from rowmill.cluster.wire import Arrived, Errand, Group, Idle, Passed, Whole
+from rowmill.cluster.wire import Arrived, Errand, Group, Idle, Passed, Unable, Whole
 from rowmill.core.counts import Totals
 from rowmill.core.errors import ExitCode
 from rowmill.core.leases import Lease
@@ -212,8 +212,10 @@ def test_what_is_wrong_is_told_by_the_names_of_the_drivers_files(
     reason = f"{directory.checkpoints}/000003.checkpoint is damaged; {tmp_path}/input/000003.shard changed"
     expected = "/runs/out.jsonl.run/checkpoints/000003.checkpoint is damaged; /data/in.jsonl changed"
     assert one.says(Stop(ExitCode.RUN_DIRECTORY, reason)) == [Stop(ExitCode.RUN_DIRECTORY, expected)]
-    # What is wrong with the node's own disk is so with its own names.
-    assert one.says(Stop(ExitCode.MACHINE, reason)) == [Stop(ExitCode.MACHINE, reason)]
+    # What is wrong with the node's own disk is so with its own names, and what it lacks is not the driver's.
+    assert one.says(Stop(ExitCode.MACHINE, reason)) == [Unable(5, ExitCode.MACHINE, reason)]
+    lacks = "task.schema: shop:Order cannot be imported: there is no module shop"
+    assert one.says(Stop(ExitCode.USAGE, lacks)) == [Unable(5, ExitCode.USAGE, lacks)]
     assert one.says(Note("a line")) == [Note("a line")]
 
 

@@ -129,9 +129,17 @@ class Agent:
                 try:
                     self._do(item, behind_s)
                 except (OSError, RowmillError) as error:
-                    self._tell_trouble(error)
-                    if isinstance(item, Tell | Begin):
-                        self._kill(item.worker)
+                    self._cannot(item, error)
+
+    def _cannot(self, item: Down, error: Exception) -> None:
+        match item:
+            case Tell(worker=number):
+                self._workers[number].give_up(told(error, self._directory.log))
+            case Begin(worker=number):
+                self._tell_trouble(error)
+                self.tell_up(Ended(number, None), pressing=True)
+            case _:
+                self._tell_trouble(error)
 
     def _do(self, item: Down, behind_s: float) -> None:
         match item:

@@ -14,6 +14,7 @@ from rowmill.cluster.clocks import boot_of_machine
 from rowmill.cluster.demand import Demand
 from rowmill.cluster.engine import Engine, Node
 from rowmill.cluster.link import Link
+from rowmill.cluster.needs import Need, needs_of
 from rowmill.cluster.records import Records
 from rowmill.cluster.wire import Errand, Hello
 from rowmill.core.config import Config
@@ -72,6 +73,7 @@ class RayCluster:
         self._hello_s = _INSTALL_S if self._settings.runtime_env else _HELLO_S
         self._put: Callable[[object], None] = lambda _item: None
         self._errand = b""
+        self._needs: list[Need] = []
         self._parts: list[InputPart] = []
         self._origins: list[list[InputFile]] = []
         self._records: Records | None = None
@@ -161,6 +163,7 @@ class RayCluster:
                 min_free_mb=machine.min_free_mb,
             )
         )
+        self._needs = needs_of(self._config, self._parts)
         self._began = self._clock()
         self._thread = threading.Thread(target=self._main, name="rowmill-cluster", daemon=True)
         self._thread.start()
@@ -254,7 +257,8 @@ class RayCluster:
         agent = None
         try:
             async with asyncio.timeout(self._hello_s):
-                agent = await self._engine.agent(node, room * self._settings.cpus_per_worker, self._errand)
+                cpus = room * self._settings.cpus_per_worker
+                agent = await self._engine.agent(node, cpus, self._errand, self._needs)
                 calls = _Calls(self._engine, agent)
                 hello = msgspec.msgpack.decode(await calls.hello(), type=Hello)
             link = Link(

@@ -1,68 +1,25 @@
 """Ray, as the driver uses it: the cluster, its nodes, an actor on each. The only place that knows Ray's interface."""
 
 import asyncio
-import hashlib
-import io
 import json
 import logging
-import platform
-import re
 import socket
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import metadata, util
-from pathlib import Path
+from importlib import util
 from time import time
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from rowmill.cluster import probe
 from rowmill.cluster.link import AgentDiedError
+from rowmill.cluster.needs import Need
 from rowmill.core.config.sections import ClusterConfig
 from rowmill.core.errors import ConfigError, MachineError
 from rowmill.core.plain_text import clipped, one_line
-from rowmill.core.version import __version__
 
 _CONNECT_S = 5.0
 _STATUS_S = 2
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_PACKAGE = Path(__file__).parents[1]
-
-# What a node is asked first, by value: there may be no Rowmill on it. Where it has none it is given the driver's, which
-# stays for others that ask for the very same. The directory for temporary files is everybody's: what lies there under
-# that name is used only where nobody else can have written it.
-_SENT = """
-def nothing():
-    pass
-
-def probe(version, name, package, needed):
-    import importlib.metadata, importlib.util, io, os, platform, stat, sys, tempfile, zipfile
-    found, where = None, ""
-    if importlib.util.find_spec("rowmill") is not None:
-        from rowmill.core.version import __version__ as found
-    elif package is not None:
-        where = os.path.join(tempfile.gettempdir(), name + "-" + str(os.getuid()))
-        def ours():
-            there = os.lstat(where)
-            return stat.S_ISDIR(there.st_mode) and there.st_uid == os.getuid() and not there.st_mode & 0o022
-        if not os.path.lexists(where) or not ours():
-            made = tempfile.mkdtemp(prefix=name)
-            zipfile.ZipFile(io.BytesIO(package)).extractall(made)
-            try:
-                os.rename(made, where)
-            except OSError:
-                if not ours():
-                    where = made
-        sys.path.insert(0, where)
-        found = version
-    lacking = []
-    for each in needed:
-        try:
-            importlib.metadata.version(each)
-        except importlib.metadata.PackageNotFoundError:
-            lacking.append(each)
-    return platform.python_version(), found, where, lacking
-"""
 
 
 class Node(NamedTuple):
@@ -149,7 +106,7 @@ class Engine:
             self._ray.cancel(each)
         for _ in range(nodes - len(self._waiting)):
             self._waiting.append(
-                self._ray.remote(_by_value("nothing"))
+                self._ray.remote(probe.by_value("nothing"))
                 .options(
                     num_cpus=workers * self._settings.cpus_per_worker,
                     resources=dict(self._settings.resources),
@@ -208,14 +165,14 @@ class Engine:
             )
         return nodes
 
-    async def agent(self, node: Node, cpus: float, errand: bytes) -> Any:
-        """Start an agent on a node. Raises `MachineError` with what is wrong there."""
+    async def agent(self, node: Node, cpus: float, errand: bytes, needs: Sequence[Need] = ()) -> Any:
+        """Start an agent on a node that has what the run needs. Raises `MachineError` with what is wrong there."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
         env = dict(self._settings.runtime_env)
         try:
-            path = await self._probed(node, there, env)
+            path = await self._probed(node, there, env, needs)
             if path:
                 variables = dict(env.get("env_vars", {}))
                 before = variables.get("PYTHONPATH")
@@ -239,42 +196,17 @@ class Engine:
         except Exception as error:
             raise MachineError(f"node {node.name}: no agent can be started: {_told(error)}") from error
 
-    async def _probed(self, node: Node, there: Any, env: Mapping[str, Any]) -> str:
+    async def _probed(self, node: Node, there: Any, env: Mapping[str, Any], needs: Sequence[Need]) -> str:
         """See that a node has what a worker needs; returns where it has the package that it was given, if it was."""
-        probe = self._ray.remote(_by_value("probe")).options(
+        task = self._ray.remote(probe.by_value("probe")).options(
             scheduling_strategy=there, num_cpus=0, max_retries=0, **({"runtime_env": dict(env)} if env else {})
         )
-        package = self._packed()
-        name = f"rowmill-{__version__}-{hashlib.sha256(package).hexdigest()[:16]}"
-        python, version, path, lacking = await probe.remote(__version__, name, package, needed())
-        ours = platform.python_version()
-        if python.split(".")[:2] != ours.split(".")[:2]:
-            raise MachineError(
-                f"node {node.name} has Python {python} and the driver {ours}: "
-                "have the same on both, or set cluster.runtime_env"
-            )
-        if version != __version__:
-            raise MachineError(
-                f"node {node.name} has Rowmill {version} and the driver {__version__}: have the same on both, or none "
-                "there"
-            )
-        if lacking:
-            raise MachineError(
-                f"node {node.name} lacks {', '.join(lacking)}: install Rowmill there, or set "
-                'cluster.runtime_env = {pip = ["rowmill"]}'
-            )
-        return str(path)
-
-    def _packed(self) -> bytes:
-        """Return this package as a ZIP file."""
         if self._package is None:
-            file = io.BytesIO()
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for path in sorted(_PACKAGE.rglob("*")):
-                    if path.is_file() and "__pycache__" not in path.parts:
-                        archive.write(path, Path(_PACKAGE.name) / path.relative_to(_PACKAGE))
-            self._package = file.getvalue()
-        return self._package
+            self._package = probe.packed()
+        found = probe.Found(*await task.remote(*probe.asked(self._package, needs)))
+        if (refused := probe.refused(found, needs)) is not None:
+            raise MachineError(f"node {node.name} {refused}")
+        return found.path
 
     async def call(self, method: Any, *arguments: Any) -> Any:
         """Call a method of an agent. Raises `AgentDiedError`, and `MachineError` where it cannot be reached."""
@@ -296,21 +228,6 @@ class Engine:
         """Disconnect, where it was connected here."""
         if self._ours:
             self._ray.shutdown()
-
-
-def needed() -> list[str]:
-    """Return the packages that Rowmill needs, as they are installed here."""
-    with suppress(metadata.PackageNotFoundError):
-        lines = [line.partition(";") for line in metadata.requires("rowmill") or []]
-        return [found[0] for line, _, extra in lines if not extra and (found := _NAME.match(line))]
-    return []
-
-
-def _by_value(name: str) -> Any:
-    """Return a function that is sent as it is: a node may have no package."""
-    scope: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(_SENT, "<sent>", "exec"), scope)  # noqa: S102 - so it is of no module
-    return scope[name]
 
 
 def _reach(address: str) -> None:

@@ -39,6 +39,7 @@ from rowmill.cluster.wire import (
     Taken,
     Tell,
     Told,
+    Unable,
     Up,
 )
 from rowmill.core.errors import MachineError, RowmillError
@@ -46,7 +47,7 @@ from rowmill.core.reports import NodeFigures
 from rowmill.core.rows import InputFile, InputPart
 from rowmill.ipc import messages, processes
 from rowmill.ipc.channel import Channel
-from rowmill.ipc.messages import Assign, Leases, Setup
+from rowmill.ipc.messages import Assign, Leases, Setup, Stop
 from rowmill.supervisor.mailbox import Crashed
 
 _WAIT_S = 0.1  # of a round in which there is nothing to bring back
@@ -272,6 +273,9 @@ class Link:
             case Passed(worker=number, message=message):
                 if (worker := self._workers.get(number)) is not None:
                     worker.channel.send(message)
+            case Unable(worker=number, exit_code=code, reason=reason):
+                if (worker := self._workers.get(number)) is not None:
+                    worker.channel.send(messages.encode(Stop(code, f"node {self.name}: {reason}")))
             case Started(worker=number, pid=pid):
                 if (worker := self._workers.get(number)) is not None:
                     worker.process.pid = pid
@@ -280,7 +284,8 @@ class Link:
                     worker.process.taken = item
             case Ended(worker=number, exitcode=exitcode):
                 if number in self._workers:
-                    self._end(number, exitcode, processes.how_ended(exitcode))
+                    how = "it could not be started" if exitcode is None else processes.how_ended(exitcode)
+                    self._end(number, exitcode, how)
             case Lacking(worker=number, message=data, why=why, every=every):
                 assign = messages.to_worker(data)
                 assert isinstance(assign, Assign)

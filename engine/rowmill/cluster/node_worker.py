@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from rowmill.cluster.node_input import NodeInput, OtherBytesError
-from rowmill.cluster.wire import Arrived, Claimed, Group, Idle, Lacking, Passed, Whole
-from rowmill.core.errors import ExitCode
+from rowmill.cluster.wire import Arrived, Claimed, Group, Idle, Lacking, Passed, Unable, Whole
+from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.leases import Lease
 from rowmill.core.plain_text import clipped, one_line
 from rowmill.core.rows import InputPart, Shard
@@ -21,6 +21,7 @@ from rowmill.ipc.messages import (
     Appended,
     Assign,
     ClaimsAsk,
+    Drain,
     Durable,
     Heartbeat,
     Leases,
@@ -35,6 +36,8 @@ from rowmill.ipc.processes import Child
 from rowmill.store.cache import kept_replies
 from rowmill.store.run_directory import RunDirectory
 
+# What is wrong with the machine, or lacks there, is the node's; the other reasons are everybody's.
+_OF_A_NODE = (ExitCode.MACHINE, ExitCode.USAGE)
 _UNHURRIED = (messages.Leased, messages.Note, Heartbeat, ShardSealed)
 
 
@@ -169,8 +172,13 @@ class NodeWorker:
                 self._forget(number)
             case ShardLeft(number=number):
                 self._forget(number)
-            case Stop(exit_code=code, reason=reason) if code != ExitCode.MACHINE:
-                data = messages.encode(Stop(code, self._at_home(reason)))
+            case Stop(exit_code=code, reason=reason):
+                if code != ExitCode.MACHINE:
+                    reason = self._at_home(reason)
+                if code in _OF_A_NODE:
+                    self._tell(Unable(self.number, code, reason), pressing=True)
+                    return
+                data = messages.encode(Stop(code, reason))
         self._say(data, pressing=not isinstance(message, _UNHURRIED))
 
     def _say(self, data: bytes, *, pressing: bool = False) -> None:
@@ -194,6 +202,11 @@ class NodeWorker:
         self._given.forget(number)
         for path in (self._directory.checkpoint_path(shard), self._directory.sealed_path(shard)):
             path.unlink(missing_ok=True)
+
+    def give_up(self, error: RowmillError) -> None:
+        """End the worker, and the run: it was to be told what this node cannot do."""
+        self._tell(Unable(self.number, error.exit_code, str(error)), pressing=True)
+        self._channel.send(messages.encode(Drain(0.0)))
 
     def board(self) -> bytes | None:
         """Return what the board says, where that is something new."""

@@ -87,6 +87,14 @@ class Passed(_Item, frozen=True):
     message: bytes
 
 
+class Unable(_Item, frozen=True):
+    """To the driver: the worker cannot go on, and no other one on this node could; as the message `Stop` has it."""
+
+    worker: int
+    exit_code: int
+    reason: str
+
+
 class Idle(_Item, frozen=True):
     """To the driver: the worker has nothing to do until the shard comes that it was said to want."""
 
@@ -136,7 +144,7 @@ class Ended(_Item, frozen=True):
     """To the driver: the worker process has ended."""
 
     worker: int
-    exitcode: int | None
+    exitcode: int | None  # None: it could not be started
 
 
 class Lacking(_Item, frozen=True):
@@ -170,7 +178,22 @@ class NodeState(_Item, frozen=True):
 
 
 Down = Begin | Tell | Piece | Read | Past | Arrived | Kill
-Up = Started | Passed | Idle | Group | Claimed | Whole | Board | Taken | Ended | Lacking | Forsaken | Told | NodeState
+Up = (
+    Started
+    | Passed
+    | Unable
+    | Idle
+    | Group
+    | Claimed
+    | Whole
+    | Board
+    | Taken
+    | Ended
+    | Lacking
+    | Forsaken
+    | Told
+    | NodeState
+)
 
 
 class Errand(msgspec.Struct, frozen=True):
