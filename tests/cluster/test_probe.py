@@ -19,7 +19,7 @@ import pytest
 
 from rowmill.cluster import probe
 from rowmill.cluster.needs import Need
-from rowmill.cluster.probe import Found
+from rowmill.cluster.probe import NodePython
 from rowmill.core.version import __version__
 from tests.end_to_end.conftest import ROOT
 
@@ -109,8 +109,8 @@ def test_what_a_node_is_asked_for_is_what_the_package_needs(monkeypatch: pytest.
     assert probe.needed() == names
     ask = probe.by_value("probe")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    assert Found(*ask("1.0", "rowmill-1.0", None, names, [])).lacking == []
-    assert Found(*ask("1.0", "rowmill-1.0", None, [*names, "no-such-package"], [])).lacking == ["no-such-package"]
+    assert NodePython(*ask("1.0", "rowmill-1.0", None, names, [])).lacking == []
+    assert NodePython(*ask("1.0", "rowmill-1.0", None, [*names, "no-such-package"], [])).lacking == ["no-such-package"]
     monkeypatch.setattr(metadata, "requires", lambda name: importlib.metadata.version(f"no-{name}"))
     assert probe.needed() == []
 
@@ -119,14 +119,14 @@ def test_a_node_without_the_package_is_given_it_whole(monkeypatch: pytest.Monkey
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "rowmill" else name)
-    found = Found(*probe.by_value("probe")("1.2", "rowmill-1.2-5", probe.packed(), [], []))
+    found = NodePython(*probe.by_value("probe")("1.2", "rowmill-1.2-5", probe.packed(), [], []))
     assert found.version == "1.2"
     assert Path(found.path) == tmp_path / f"rowmill-1.2-5-{os.getuid()}"
     assert Path(found.path, "rowmill", "cluster", "agent.py").exists()
     assert Path(found.path, "rowmill", "py.typed").exists()
 
 
-OURS = Found(platform.python_version(), __version__, "", [], {})
+OURS = NodePython(platform.python_version(), __version__, "", [], {})
 NEEDS = [Need("pyarrow", "for an output of Parquet", "install it there"), Need("shop", "for task.schema: shop:A", "x")]
 
 
@@ -152,5 +152,5 @@ NEEDS = [Need("pyarrow", "for an output of Parquet", "install it there"), Need("
         ),
     ],
 )
-def test_a_node_on_which_no_worker_can_be_is_refused_in_a_line(found: Found, told: str | None) -> None:
+def test_a_node_on_which_no_worker_can_be_is_refused_in_a_line(found: NodePython, told: str | None) -> None:
     assert probe.refused(found, NEEDS) == told

@@ -203,7 +203,7 @@ class Engine:
         )
         if self._package is None:
             self._package = probe.packed()
-        found = probe.Found(*await task.remote(*probe.asked(self._package, needs)))
+        found = probe.NodePython(*await task.remote(*probe.asked(self._package, needs)))
         if (refused := probe.refused(found, needs)) is not None:
             raise MachineError(f"node {node.name} {refused}")
         return found.path

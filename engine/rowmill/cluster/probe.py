@@ -65,8 +65,8 @@ def probe(version, name, package, needed, imported):
 """
 
 
-class Found(NamedTuple):
-    """What a node has answered."""
+class NodePython(NamedTuple):
+    """What a node has answered of its Python."""
 
     python: str  # its version
     version: str | None  # of Rowmill
@@ -88,7 +88,7 @@ def asked(package: bytes, needs: Sequence[Need]) -> tuple[str, str, bytes, list[
     return __version__, name, package, needed(), [need.module for need in needs]
 
 
-def refused(found: Found, needs: Sequence[Need]) -> str | None:
+def refused(found: NodePython, needs: Sequence[Need]) -> str | None:
     """Say why no worker can be on a node that has answered so, as it follows the node's name; None where one can."""
     ours = platform.python_version()
     if found.python.split(".")[:2] != ours.split(".")[:2]:
