@@ -50,3 +50,28 @@ def test_what_was_given_back_or_was_held_by_one_that_is_gone_is_the_next_ones(tm
     claims.forget(directory, 0)  # by the supervisor
     assert requests.ask(1, ClaimsAsk(keys=[second])) == ClaimsAnswer(held=[second], results=[])
     requests.forget(1)
+
+
+def test_an_answer_has_as_many_results_as_there_is_room_for_and_holds_no_more_keys_than_it_says(tmp_path: Path) -> None:
+    """Results of any size: two thousand of some MB would be more than one message may have."""
+    directory = tmp_path / "claims"
+    claims.begin_session(directory)
+    requests = SharedRequests(directory)
+    keys = [number.to_bytes(16) for number in range(1, 401)]
+    large = encode(Answer(b'"%b"' % (b"x" * 20_000), b"null", b"null", b"null", 1, 1, 0))
+    requests.ask(0, ClaimsAsk(keys=keys[:200]))
+    requests.ask(0, ClaimsAsk(published=[(key, large) for key in keys[:200]]))
+    left, held, rounds = keys, list[bytes](), 0
+    while left:
+        answer = requests.ask(1, ClaimsAsk(keys=left))
+        assert answer is not None
+        assert sum(len(result) for _, result in answer.results) < (1 << 20) + 16 * len(large)
+        held += answer.held
+        settled = {*answer.held, *(key for key, _ in answer.results)}
+        assert settled
+        left = [key for key in left if key not in settled]
+        rounds += 1
+    assert held == keys[200:]
+    assert rounds > 2
+    requests.forget(0)
+    requests.forget(1)

@@ -1,6 +1,7 @@
 """The claims of a run for workers that do not see them: asked here, on the driver, in their names. Blocks."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from rowmill.core.errors import MachineError
@@ -8,6 +9,9 @@ from rowmill.ipc.messages import ClaimsAnswer, ClaimsAsk
 from rowmill.store.cache.claims import Claim, Claims
 from rowmill.store.cache.ended_requests import EndedRequests
 from rowmill.store.cache.shared_results import encode
+
+_ANSWER_BYTES = 1 << 20  # of results in one answer: the workers ask again for what has found no room
+_KEYS = 16  # that are claimed before these are counted
 
 
 class SharedRequests:
@@ -34,13 +38,9 @@ class SharedRequests:
                     claims.release(ask.released)
                 if not ask.keys:
                     return None
-                states = list(zip(ask.keys, claims.claim(ask.keys), strict=True))
+                return _answer(claims, ask.keys)
             finally:
                 claims.unlock()
-        return ClaimsAnswer(
-            held=[key for key, state in states if state is Claim.HELD],
-            results=[(key, encode(state)) for key, state in states if not isinstance(state, Claim)],
-        )
 
     def forget(self, claimant: int) -> None:
         """Let go of what a worker had open. That its claims are void, the supervisor says."""
@@ -50,3 +50,21 @@ class SharedRequests:
                 claims.close()
             if not self._claims:
                 self._ended.close()
+
+
+def _answer(claims: Claims, keys: Sequence[bytes]) -> ClaimsAnswer:
+    """Claim as many of the keys, one after the other, as there is room for their results."""
+    answer = ClaimsAnswer(held=[], results=[])
+    size = 0
+    for first in range(0, len(keys), _KEYS):
+        if size >= _ANSWER_BYTES:
+            break
+        group = keys[first : first + _KEYS]
+        for key, state in zip(group, claims.claim(group), strict=True):
+            if state is Claim.HELD:
+                answer.held.append(key)
+            elif not isinstance(state, Claim):
+                result = encode(state)
+                answer.results.append((key, result))
+                size += len(result)
+    return answer
