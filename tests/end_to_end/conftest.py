@@ -312,8 +312,11 @@ def bucket() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[RayNodes]:
-    """Two nodes of Ray, for all tests that have a cluster: they run in one process."""
-    with ray_nodes(2) as nodes:
+    """Two nodes of Ray, for all tests that have a cluster: they run in one process.
+
+    Each has room for a worker beside another one: a run may wait for its end while tests go on.
+    """
+    with ray_nodes(2, cpus=2) as nodes:
         yield nodes
 
 

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -18,20 +19,57 @@ from tests.end_to_end.conftest import ROOT, Done, Place, Started, Witness, until
 
 pytestmark = pytest.mark.cluster  # of one process: the cluster is made once
 
-ROWS = 1500
+ROWS = 900
 SLOTS = 16
 FAULTS = {"500": 0.02, "reset": 0.01}
 
 
+class Refused(NamedTuple):
+    """Runs that end in a line after some seconds, in which other tests go on."""
+
+    without_room: Started
+    another_version: Started
+    lacking: Started
+
+
 @pytest.fixture(scope="module", autouse=True)
-def without_room(nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """Start a run that finds no room. It waits for some for 20 s, which other tests need not wait for."""
-    place = Place(tmp_path_factory.mktemp("no-room"))
-    place.configure("http://127.0.0.1:1/v1")
-    place.write_rows(10)
-    on = [f"cluster.address={nodes.address}", "cluster.engine=ray", "cluster.cpus_per_worker=64"]
-    yield place.start(*(word for each in on for word in ("--set", each)))
-    place.end()
+def refused(nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refused]:
+    """Start runs that find no room, and no node that can do them. They wait for others for 8 to 20 s."""
+    folder = tmp_path_factory.mktemp("refused")
+    other, hiding = folder / "other", folder / "hiding"
+    shutil.copytree(ROOT / "engine" / "rowmill", other / "rowmill", ignore=shutil.ignore_patterns("__pycache__"))
+    (other / "rowmill" / "core" / "version.py").write_text('__version__ = "0.0.1"\n')
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text('import sys\nsys.modules["of_the_driver"] = None\n')
+    (folder / "of_the_driver.py").write_text("import pydantic\n\nclass Order(pydantic.BaseModel):\n    product: str\n")
+    places = []
+
+    def start(name: str, **keys: str) -> Started:
+        (folder / name).mkdir()
+        place = Place(folder / name)
+        places.append(place)
+        place.configure("http://127.0.0.1:1/v1")
+        place.write_rows(10)
+        place.environ["PYTHONPATH"] += f"{os.pathsep}{folder}"
+        on = {"cluster.address": nodes.address, "cluster.engine": "ray"}
+        return place.start(*_set(on | {key.replace("__", "."): value for key, value in keys.items()}))
+
+    def python_path(path: Path) -> str:
+        return f'{{env_vars = {{PYTHONPATH = "{path}"}}}}'
+
+    yield Refused(
+        start("no-room", cluster__cpus_per_worker="64"),
+        start("version", cluster__runtime_env=python_path(other)),
+        start("lacks", cluster__runtime_env=python_path(hiding), task__schema="of_the_driver:Order"),
+    )
+    for place in places:
+        place.end()
+
+
+def _set(keys: dict[str, str]) -> Iterator[str]:
+    for key, value in keys.items():
+        yield "--set"
+        yield f"{key}={value}"
 
 
 class OnCluster:
@@ -40,10 +78,11 @@ class OnCluster:
     def __init__(self, place: Place, nodes: RayNodes) -> None:
         self.place = place
         self.nodes = nodes
-        self._on = ["--set", "cluster.engine=ray", "--set", f"cluster.address={nodes.address}"]
+        keys = {"engine": "ray", "address": nodes.address, "workers_per_node": "1", "input": "carry"}
+        self._on = [*_set({f"cluster.{key}": value for key, value in keys.items()})]
 
     def start(self, *arguments: str) -> Started:
-        return self.place.start(*self._on, "--set", "cluster.input=carry", *arguments)
+        return self.place.start(*self._on, *arguments)
 
     def run(self, *arguments: str) -> Done:
         return self.start(*arguments).wait()
@@ -80,57 +119,40 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
 
 
-def test_what_is_wrong_with_a_cluster_is_a_line(on_cluster: OnCluster, simulator: Callable[..., Witness]) -> None:
+def test_what_is_wrong_with_a_cluster_is_a_line(on_cluster: OnCluster) -> None:
     place, nodes = on_cluster.place, on_cluster.nodes
-    place.configure(simulator().url)
-    place.write_rows(300)
-    other = place.folder / "other"
-    shutil.copytree(ROOT / "engine" / "rowmill", other / "rowmill", ignore=shutil.ignore_patterns("__pycache__"))
-    (other / "rowmill" / "core" / "version.py").write_text('__version__ = "0.0.1"\n')
+    place.configure("http://127.0.0.1:1/v1")
+    place.write_rows(10)
     lacking = place.folder / "lacking"
     lacking.mkdir()
     (lacking / "sitecustomize.py").write_text('import sys\nsys.modules["ray"] = None\n')
-    cases: dict[str, tuple[int, dict[str, Any], str]] = {
-        "another version": (
-            6,
-            {"runtime_env": {"env_vars": {"PYTHONPATH": str(other)}}},
-            f" has Rowmill 0.0.1 and the driver {__version__}: have the same on both, or none there",
+    cases: dict[str, tuple[int, str, str]] = {
+        "a closed port": (6, "127.0.0.1:1", "cannot connect to the cluster at 127.0.0.1:1: "),
+        "no port": (6, "nonsense", "cannot connect to the cluster at nonsense: "),
+        "nobody": (6, "nobody.invalid:6379", "cannot connect to the cluster at nobody.invalid:6379: "),
+        "a client": (2, "ray://127.0.0.1:1", "cluster.address: ray:// is for clients"),
+        "without the extra": (
+            2,
+            nodes.address,
+            'cluster.engine: "ray" needs the package ray: pip install "rowmill[ray]"',
         ),
-        "a closed port": (6, {"address": "127.0.0.1:1"}, "cannot connect to the cluster at 127.0.0.1:1: "),
-        "no port": (6, {"address": "nonsense"}, "cannot connect to the cluster at nonsense: "),
-        "nobody": (6, {"address": "nobody.invalid:6379"}, "cannot connect to the cluster at nobody.invalid:6379: "),
-        "a client": (2, {"address": "ray://127.0.0.1:1"}, "cluster.address: ray:// is for clients"),
-        "without the extra": (2, {}, 'cluster.engine: "ray" needs the package ray: pip install "rowmill[ray]"'),
     }
     began = {}
-    for number, (name, (_, keys, _)) in enumerate(cases.items()):
+    for number, (name, (_, address, _)) in enumerate(cases.items()):
         environ = dict(place.environ)
         if name == "without the extra":
             place.environ["PYTHONPATH"] = f"{lacking}{os.pathsep}{environ['PYTHONPATH']}"
-        began[name] = place.start(
-            *(
-                word
-                for key, value in _tables({"address": nodes.address, **keys})
-                for word in ("--set", f"{key}={value}")
-            ),
-            "--set",
-            "cluster.engine=ray",
-            "--set",
-            f"output.path=out-{number}.jsonl",
-        )
+        keys = {"cluster.engine": "ray", "cluster.address": address, "output.path": f"out-{number}.jsonl"}
+        began[name] = place.start(*_set(keys))
         place.environ = environ
     for name, (code, _, text) in cases.items():
         done = began[name].wait(30)
         assert done.code == code, f"{name}: {done.err}"
-        assert text in done.err, f"{name}: {done.err}"
         assert_clean(done)
-        if name != "another version":  # that is told by each node, while the run waits for others
-            # What the configuration cannot mean is told before a run begins.
-            assert len(done.lines) == (1 if name == "a client" else 2), done.err
-            assert text in done.lines[-1]
-            assert done.lines[-1].startswith("rowmill: ")
-        else:
-            assert sum(text in line for line in done.lines) <= 2 + 2, done.err  # each node, and why the run has ended
+        # What the configuration cannot mean is told before a run begins.
+        assert len(done.lines) == (1 if name == "a client" else 2), done.err
+        assert text in done.lines[-1]
+        assert done.lines[-1].startswith("rowmill: ")
 
 
 def test_the_bytes_are_those_of_one_machine(
@@ -258,22 +280,30 @@ def test_a_dataset_of_ray_comes_back_as_one_row_by_row(
     assert witness.stats()["requests"] == 400
 
 
-def test_a_cluster_without_free_cpus_is_a_line(without_room: Started) -> None:
-    done = without_room.wait(30)
+def test_a_cluster_without_free_cpus_is_a_line(refused: Refused) -> None:
+    done = refused.without_room.wait(30)
     assert done.code == 6
     [_, line] = done.lines
     assert line.startswith("rowmill: no node of the cluster has 64 free CPUs (CPUs free on 127.0.0.")
     assert_clean(done)
 
 
-def _tables(keys: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in keys.items():
-        if isinstance(value, dict):
-            [(inner, variables)] = value.items()
-            [(name, text)] = variables.items()
-            yield f"cluster.{key}", f'{{{inner} = {{{name} = "{text}"}}}}'
-        else:
-            yield f"cluster.{key}", str(value)
+def test_nodes_on_which_no_worker_can_be_are_a_line(refused: Refused) -> None:
+    another = f" has Rowmill 0.0.1 and the driver {__version__}: have the same on both, or none there"
+    lacking = (
+        " cannot import of_the_driver for task.schema: of_the_driver:Order (ModuleNotFoundError: import of of_the_driver "
+        "halted; None in sys.modules): install it there, or have it sent with cluster.runtime_env = "
+        '{working_dir = "."}'
+    )
+    cases = {refused.another_version: another, refused.lacking: lacking}
+    for started, text in cases.items():
+        done = started.wait(30)
+        assert done.code == 6, done.err
+        assert_clean(done)
+        # Each node, while the run waits for others; and why the run has ended.
+        told = [line for line in done.lines if line.endswith(text)]
+        assert 2 <= len(told) <= 2 + 2, done.err
+        assert all("node 127.0.0." in line for line in told)
 
 
 def test_who_has_no_cluster_loads_no_ray(place: Place) -> None:

@@ -38,6 +38,7 @@ def test_nodes_read_a_bucket_and_share_requests(
     options = {
         "cluster.engine": "ray",
         "cluster.address": nodes.address,
+        "cluster.workers_per_node": 1,
         "cluster.runtime_env": f"{{ env_vars = {{ {there} }} }}",
         "input.path": "s3://rows/cluster.jsonl",
         "cache.use": "run",
