@@ -291,8 +291,8 @@ def test_a_cluster_without_free_cpus_is_a_line(refused: Refused) -> None:
 def test_nodes_on_which_no_worker_can_be_are_a_line(refused: Refused) -> None:
     another = f" has Rowmill 0.0.1 and the driver {__version__}: have the same on both, or none there"
     lacking = (
-        " cannot import of_the_driver for task.schema: of_the_driver:Order (ModuleNotFoundError: import of of_the_driver "
-        "halted; None in sys.modules): install it there, or have it sent with cluster.runtime_env = "
+        " cannot import of_the_driver for task.schema: of_the_driver:Order (ModuleNotFoundError: import of "
+        "of_the_driver halted; None in sys.modules): install it there, or have it sent with cluster.runtime_env = "
         '{working_dir = "."}'
     )
     cases = {refused.another_version: another, refused.lacking: lacking}
