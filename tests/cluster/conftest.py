@@ -198,6 +198,13 @@ class Home:
         report, _ = sessions.run(config, {}, watcher or Watcher(), **options)
         return report
 
+    def reference(self, config: Config) -> bytes:
+        """Return the output of a run here, of which nothing stays."""
+        self.run(config)
+        output = config.output_path.read_bytes()
+        self.clear(config)
+        return output
+
     def run_on(
         self, machines: Machines, config: Config, watcher: Watcher | None = None, *, carry: bool = True, **options: Any
     ) -> RunReport:

@@ -144,9 +144,7 @@ def test_a_request_is_asked_once_over_all_nodes(
 def test_the_bytes_are_those_of_one_machine(home: Home, simulate: Callable[..., Witness], shape: str) -> None:
     home.as_csv()
     config = home.config(simulate().url, **SHAPES[shape])
-    home.run(config)
-    expected = config.output_path.read_bytes()
-    home.clear(config)
+    expected = home.reference(config)
     machines = Machines(2)
     machines.all[1].other_clock_s = 12_345.0
     machines.all[1].shuffled = True
@@ -440,9 +438,7 @@ def test_rows_on_storage_that_nodes_reach_do_not_pass_through_the_driver(
 ) -> None:
     url = simulate().url
     config = home.config(url)
-    home.run(config)
-    expected = home.output.read_bytes()
-    home.clear(config)
+    expected = home.reference(config)
     machines = Machines(2)
     home.run_on(machines, config, carry=False)  # a path that all share
     assert home.output.read_bytes() == expected
@@ -470,9 +466,7 @@ def test_what_nodes_cannot_read_as_it_was_planned_is_carried(
     """And each node says so once."""
     url = simulate().url
     config = home.config(url)
-    home.run(config)
-    expected = home.output.read_bytes()
-    home.clear(config)
+    expected = home.reference(config)
     objects = Objects(home)
     if how == "with a mark at its start":
         objects.put("a.jsonl", b"\xef\xbb\xbf" + objects.system.cat_file(f"{objects.root}/a.jsonl"))

@@ -100,6 +100,15 @@ def assign(worker: Worker, number: int) -> None:
     worker.node.hear(messages.encode(Assign(shard(number))), 0.0, 1.0)
 
 
+def at_work(worker: Worker, directory: RunDirectory, brought: bytes, written: bytes) -> Path:
+    """Assign a shard with what was brought of its checkpoint, which is then what the worker has written."""
+    path = directory.checkpoint_path(shard(0))
+    path.write_bytes(brought)
+    assign(worker, 0)
+    path.write_bytes(written)
+    return path
+
+
 @in_a_loop
 def test_a_shard_is_there_before_it_is_wanted(worker: Callable[..., Worker], tmp_path: Path) -> None:
     one = worker()
@@ -153,10 +162,7 @@ def test_a_lease_is_in_the_nodes_time_and_as_large_as_the_node_can_take(
 @in_a_loop
 def test_groups_are_carried_from_what_the_driver_has(worker: Callable[..., Worker], directory: RunDirectory) -> None:
     one = worker()
-    path = directory.checkpoint_path(shard(0))
-    path.write_bytes(b"done before ")
-    assign(one, 0)
-    path.write_bytes(b"done before one ")
+    path = at_work(one, directory, b"done before ", b"done before one ")
     assert one.says(Appended(0, 12, 16)) == [Group(5, 0, 12, b"one ")]
     one.node.arrived(Arrived(5, 0, 16))
     assert one.hears() == Durable(0, 16)
@@ -179,10 +185,7 @@ def test_of_a_new_checkpoint_all_is_carried(worker: Callable[..., Worker], direc
 @in_a_loop
 def test_a_torn_tail_that_was_cut_is_replaced(worker: Callable[..., Worker], directory: RunDirectory) -> None:
     one = worker()
-    path = directory.checkpoint_path(shard(0))
-    path.write_bytes(b"head one torn")
-    assign(one, 0)
-    path.write_bytes(b"head one two")
+    at_work(one, directory, b"head one torn", b"head one two")
     assert one.says(Appended(0, 9, 12)) == [Group(5, 0, 9, b"two")]
 
 
