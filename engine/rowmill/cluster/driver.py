@@ -58,7 +58,7 @@ class RayCluster:
         with processes.signals_held():
             self._engine = Engine(self._settings)
         self.started = self._engine.started
-        self._rooms: list[int] = []  # workers of the nodes so far
+        self._rooms: dict[str, int] = {}  # node -> workers that it had room for, of those that were tried
         self._demand = Demand(self._engine)
         try:
             self.workers = sum(map(self._room, self._first_nodes(tell)[: self._settings.nodes]))
@@ -116,7 +116,7 @@ class RayCluster:
         wanted = self._settings.workers_per_node
         if wanted == "auto":
             wanted = self._config.workers.count
-        return wanted if isinstance(wanted, int) else min(self._rooms, default=1)
+        return wanted if isinstance(wanted, int) else min(self._rooms.values(), default=1)
 
     def _no_room(self) -> str:
         wanted = [f"{self._settings.cpus_per_worker:g} free CPUs"]
@@ -227,7 +227,7 @@ class RayCluster:
                     continue
                 if self._settings.nodes is not None and len(tasks) >= self._settings.nodes:
                     break
-                self._rooms.append(self._room(node))
+                self._rooms[node.id] = self._room(node)
                 tasks[node.id] = asyncio.create_task(self._use(node))
             if settled:
                 await asyncio.to_thread(self._demand.ask_for, self._missing(len(tasks)), self._each)
