@@ -327,18 +327,6 @@ def test_a_disk_that_takes_nothing_more_is_told(place: Path) -> None:
     run(test)
 
 
-def test_who_waits_for_news_has_them_at_once_and_many_together(place: Path) -> None:
-    async def test(driver: Driver) -> None:
-        waiting = asyncio.create_task(driver.round(20.0))
-        await asyncio.sleep(0)
-        driver.agent.tell_up(Told(["one"]))
-        driver.agent.tell_up(Told(["two"]))
-        assert await waiting == [Told(["one"]), Told(["two"])]
-        assert await driver.round(0.0) == []
-
-    run(test)
-
-
 class Exited(Exception):
     pass
 

@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
@@ -22,6 +21,7 @@ from rowmill.cluster import wire
 from rowmill.cluster.clocks import boot_of_machine
 from rowmill.cluster.node_input import NodeInput
 from rowmill.cluster.node_worker import NodeWorker
+from rowmill.cluster.outbox import Outbox, within
 from rowmill.cluster.raylet import Raylet
 from rowmill.cluster.wire import (
     Arrived,
@@ -41,7 +41,6 @@ from rowmill.cluster.wire import (
     Taken,
     Tell,
     Told,
-    Up,
 )
 from rowmill.core.defects import told
 from rowmill.core.errors import RowmillError
@@ -56,8 +55,7 @@ _DRAINED_S = 5.5  # workers that were left alone bring home what they can
 _LAST_S = 1.0  # for the driver to hear the last of a node without a raylet; Ray ends the actor itself about then
 _TICK_S = 0.1
 _MEASURE_S = 1.0
-_GATHER_S = 0.05  # what comes in so short a time goes in one round
-_LARGE = 1 << 18  # bytes that are not kept waiting
+_LOG_BYTES = 1 << 18  # in one look
 _PREFIX = "rowmill-node-"
 
 
@@ -78,10 +76,7 @@ class Agent:
             (place,), memory=self._errand.memory, min_free_mb="auto" if isinstance(free, str) else free
         )
         self._workers: dict[int, NodeWorker] = {}
-        self._up: list[Up] = []
-        self._up_bytes = 0
-        self._pressing = asyncio.Event()  # something is to be told at once
-        self._anything = asyncio.Event()
+        self._outbox = Outbox()
         self._next = 0  # serial of the next call to be heeded
         self._early: dict[int, list[Down]] = {}  # calls that have overtaken others
         self._heard = monotonic()
@@ -104,13 +99,7 @@ class Agent:
     async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
         """Do as `tell`, and return what there is for the driver, and this node's time; waits a while for some."""
         self._take(serial, behind_s, down)
-        if not self._pressing.is_set():
-            if not self._anything.is_set():
-                await _within(wait_s, self._anything.wait)
-            await _within(_GATHER_S, self._pressing.wait)
-        up, self._up, self._up_bytes = self._up, [], 0
-        self._pressing.clear()
-        self._anything.clear()
+        up = await self._outbox.taken(wait_s)
         self._heard = monotonic()
         return self._heard, wire.encode(up)
 
@@ -137,7 +126,7 @@ class Agent:
                 self._workers[number].give_up(told(error, self._directory.log))
             case Begin(worker=number):
                 self._tell_trouble(error)
-                self.tell_up(Ended(number, None), pressing=True)
+                self._outbox.add(Ended(number, None), pressing=True)
             case _:
                 self._tell_trouble(error)
 
@@ -172,10 +161,10 @@ class Agent:
             self._directory,
             given=self._input,
             parts=self._errand.parts,
-            tell=self.tell_up,
+            tell=self._outbox.add,
         )
         asyncio.get_running_loop().add_reader(child.pipe.fileno(), self._on_pipe, number)
-        self.tell_up(Started(number, child.process.pid or 0))
+        self._outbox.add(Started(number, child.process.pid or 0))
 
     def _kill(self, number: int) -> None:
         if (worker := self._workers.get(number)) is not None:
@@ -183,16 +172,8 @@ class Agent:
 
     # What workers say
 
-    def tell_up(self, item: Up, *, pressing: bool = False) -> None:
-        """Have something told to the driver; `pressing`: now rather than with others."""
-        self._up.append(item)
-        self._anything.set()
-        self._up_bytes += len(getattr(item, "data", b""))
-        if pressing or self._up_bytes >= _LARGE:
-            self._pressing.set()
-
     def _tell_trouble(self, error: Exception) -> None:
-        self.tell_up(Told([str(told(error, self._directory.log))]), pressing=True)
+        self._outbox.add(Told([str(told(error, self._directory.log))]), pressing=True)
 
     def _on_pipe(self, number: int) -> None:
         worker = self._workers[number]
@@ -209,7 +190,7 @@ class Agent:
         self._tell_log()
         del self._workers[number]
         worker.let_go()
-        self.tell_up(Ended(number, worker.child.process.exitcode), pressing=True)
+        self._outbox.add(Ended(number, worker.child.process.exitcode), pressing=True)
 
     # Time goes on
 
@@ -226,7 +207,7 @@ class Agent:
         process = psutil.Process()
         measured = monotonic()
         while monotonic() - self._heard < _ALONE_S and not raylet.gone.is_set():
-            await _within(_TICK_S, raylet.gone.wait)
+            await within(_TICK_S, raylet.gone.wait)
             raylet.look()
             for worker in self._workers.values():
                 self._tell_board(worker)
@@ -247,27 +228,27 @@ class Agent:
         for number, worker in self._workers.items():
             usage = worker.child.process.usage()
             if usage is not None:
-                self._up.append(Taken(number, usage.rss, usage.cpu_s, worker.child.process.is_stopped()))
+                self._outbox.note(Taken(number, usage.rss, usage.cpu_s, worker.child.process.is_stopped()))
         times = process.cpu_times()
-        self._up.append(NodeState([*condition.notices], times.user + times.system, peak_rss()))
+        self._outbox.note(NodeState([*condition.notices], times.user + times.system, peak_rss()))
         if condition.events:
-            self.tell_up(Told([*condition.events]))
+            self._outbox.add(Told([*condition.events]))
 
     def _tell_board(self, worker: NodeWorker) -> None:
         if (data := worker.board()) is not None:
-            self._up.append(Board(worker.number, data))
+            self._outbox.note(Board(worker.number, data))
 
     def _tell_log(self) -> None:
         """Tell what workers have written into the log of their directory: tracebacks of defects."""
         try:
             with self._directory.log.open("rb") as file:
                 file.seek(self._logged)
-                text = file.read(_LARGE)
+                text = file.read(_LOG_BYTES)
         except OSError:  # there is none, or no file can be opened: a tick later
             return
         if text:
             self._logged += len(text)
-            self._up.append(Told(text.decode("utf-8", "backslashreplace").splitlines()))
+            self._outbox.note(Told(text.decode("utf-8", "backslashreplace").splitlines()))
 
     # The end
 
@@ -288,7 +269,7 @@ class Agent:
             with suppress(OSError, RowmillError):
                 worker.read()
             self._tell_board(worker)
-        self.tell_up(Forsaken(), pressing=True)
+        self._outbox.add(Forsaken(), pressing=True)
         return True
 
     async def _end(self, seconds: float) -> None:
@@ -305,14 +286,6 @@ class Agent:
             worker.child.process.join()
         self._directory.close()
         shutil.rmtree(self._directory.path, ignore_errors=True)
-
-
-async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await wait()
-    except TimeoutError:
-        pass
 
 
 def _sweep() -> None:
