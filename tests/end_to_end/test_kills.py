@@ -55,7 +55,7 @@ def test_workers_and_faults_leave_no_mark_on_the_output(
     late = counters["faults"].get("timeout", 0) - stats["by_fault"].get("hang", 0)  # by a busy machine
     failed = sum(stats["by_fault"].values()) + late
     assert failed > late >= 0
-    assert stats["requests"] == ROWS + failed
+    assert ROWS + failed - late <= stats["requests"] <= ROWS + failed
     assert stats["repeated_after_success"] <= late
     assert counters["retries"] == failed == sum(counters["faults"].values())
 

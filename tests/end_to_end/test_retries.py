@@ -28,10 +28,11 @@ def test_a_server_that_never_comes_to_an_end_gives_its_slots_back(
     assert place.output.read_bytes() == reference(200)
     stats = witness.stats()
     assert stats["by_fault"] == {fault: 32}
-    late = stats["requests"] - 232  # replies that a busy machine took so long for
-    assert late >= 0
-    assert place.report["sessions"][-1]["counters"]["faults"] == {"timeout": 32 + late}
-    assert place.report["sessions"][-1]["billed_twice_max"] == 32 + late
+    session = place.report["sessions"][-1]
+    late = session["counters"]["requests"] - 232  # that a busy machine took so long for, some before they were there
+    assert 0 <= stats["requests"] - 232 <= late
+    assert session["counters"]["faults"] == {"timeout": 32 + late}
+    assert 32 <= session["billed_twice_max"] <= 32 + late
     assert took < 12
 
 
