@@ -21,6 +21,7 @@ pytestmark = pytest.mark.cluster  # of one process: the cluster is made once
 
 ROWS = 900
 SLOTS = 16
+NODES = ["127.0.0.2", "127.0.0.3"]
 FAULTS = {"500": 0.02, "reset": 0.01}
 
 
@@ -86,6 +87,15 @@ class OnCluster:
 
     def run(self, *arguments: str) -> Done:
         return self.start(*arguments).wait()
+
+    def run_on_both(self, witness: Witness, *arguments: str) -> Done:
+        """Run to the end, but not before there is a worker on either node: the first could have done all by then."""
+        witness.hold(SLOTS)
+        started = self.start("--set", "provider.timeout_s=60", *arguments)
+        log = self.place.run_dir / "run.log"
+        until(lambda: log.exists() and len(re.findall(r"node .*: 1 worker\n", log.read_text())) == len(NODES), "both")
+        witness.go_on()
+        return started.wait()
 
     @property
     def session(self) -> dict[str, Any]:
@@ -158,15 +168,15 @@ def test_what_is_wrong_with_a_cluster_is_a_line(on_cluster: OnCluster) -> None:
 def test_the_bytes_are_those_of_one_machine(
     on_cluster: OnCluster, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
-    place, witness = on_cluster.place, simulator(faults=FAULTS, latency_ms=80)
+    place, witness = on_cluster.place, simulator(faults=FAULTS, latency_ms=20)
     place.configure(witness.url)
     place.write_rows(ROWS)
-    done = on_cluster.run()
+    done = on_cluster.run_on_both(witness)
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(ROWS)
     assert_clean(done)
     names = [node["node"] for node in on_cluster.session["nodes"]]
-    assert sorted(name.partition(" ")[0] for name in names) == ["127.0.0.2", "127.0.0.3"]
+    assert sorted(name.partition(" ")[0] for name in names) == NODES
     assert sum(node["rows"] for node in on_cluster.session["nodes"]) == ROWS
     assert all(node["rows"] and node["workers"] == 1 and node["cpu_s"] > 0 for node in on_cluster.session["nodes"])
     for name in names:
@@ -236,11 +246,10 @@ def test_a_run_goes_on_after_a_ctrl_c_and_after_its_driver_was_killed(
 
 
 def test_a_cap_holds_over_all_nodes(on_cluster: OnCluster, simulator: Callable[..., Witness]) -> None:
-    # The node that is there first does not come to the cap before the other one is there too.
-    place, witness = on_cluster.place, simulator(latency_ms=80)
+    place, witness = on_cluster.place, simulator(latency_ms=20)
     place.configure(witness.url)
     place.write_rows(ROWS)
-    done = on_cluster.run("--set", "budget.max_requests=700")
+    done = on_cluster.run_on_both(witness, "--set", "budget.max_requests=700")
     assert done.code == 3, done.err
     assert_clean(done)
     assert 693 <= witness.stats()["requests"] <= 700
