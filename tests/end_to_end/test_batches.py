@@ -164,12 +164,15 @@ def test_replies_that_do_not_fit_the_schema_are_asked_again_in_the_next_batch(
 def test_the_report_has_a_line_for_each_mode_and_what_batches_saved(
     place: Place, simulator: Simulate, reference: Reference
 ) -> None:
-    witness = simulator(batch_s=0.3, latency_ms=400)
+    witness = simulator(batch_s=0.3, latency_ms=5)
+    witness.hold(16)
     configure(place, [{"name": "main", "base_url": witness.url}], prices=PRICES)
     place.write_rows(ROWS)
     begun = place.start("--set=workers.count=1")
     seen(lambda: len(place.recorded()) >= 10, "rows on disk")
     begun.signal(2)
+    seen(lambda: "SIGINT" in place.log, "the signal heard")
+    witness.go_on()
     assert begun.wait().code == 130
     live = witness.stats()
     place.run_dir.joinpath("run.log").unlink()

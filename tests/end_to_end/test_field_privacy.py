@@ -46,15 +46,18 @@ def refused(done: Done, *words: str) -> None:
 
 @pytest.mark.usefixtures("open_umask")
 def test_what_a_live_run_keeps_is_private_whatever_the_umask(place: Place, simulator: Simulate) -> None:
-    witness = simulator(latency_ms=150)
-    place.configure(witness.url)
+    place.configure("of each its own")
     place.input = place.folder / "in.csv"
     place.write_lines([b"id,text\n", *(b"%d,row %06d %s\n" % (index, index, b"x" * 600) for index in range(150))])
     modes_ = {"0700": 0o700, "0750": 0o750, "2770": 0o2770}
+    witnesses = {mode: simulator(latency_ms=5) for mode in modes_}
+    for witness in witnesses.values():
+        witness.hold(20)
 
     def start(mode: str) -> Started:
         own = ["checkpoint.dir=%s.run", "output.path=%s.jsonl", "cache.dir=%s.kept"]
         words = [*(each % mode for each in own), "input.path=in.csv", f'checkpoint.mode="{mode}"', "cache.use=disk"]
+        words.append(f"provider.base_url={witnesses[mode].url}")
         return place.start(*(f"--set={word}" for word in words), "--set=workers.count=1")
 
     started = {mode: start(mode) for mode in modes_}
@@ -64,6 +67,7 @@ def test_what_a_live_run_keeps_is_private_whatever_the_umask(place: Place, simul
         until(place.recorded, "a row")
         found[mode] = modes(place.run_dir)
         started[mode].kill_all()
+        witnesses[mode].go_on()
     for mode, directory in modes_.items():
         run_dir, names = place.folder / f"{mode}.run", found[mode]
         assert {"boards/000000.board", "claims/session", "spool/000000.jsonl", "run.log", "plan", "lock"} <= set(names)

@@ -30,14 +30,17 @@ def rows_on_disk(checkpoints: Path, least: int) -> bool:
 def test_a_compressed_table_survives_kills_and_ends_as_another_one(
     place: Place, simulator: Callable[..., Witness]
 ) -> None:
-    place.configure(simulator(latency_ms=60).url)
+    witness = simulator(latency_ms=5)
+    place.configure(witness.url)
     write_csv(place.folder / "in.csv.gz")
     options = ["--set=input.path=in.csv.gz", '--set=output.include=["input"]', "--set=checkpoint.dir=run"]
     checkpoints = place.folder / "run" / "checkpoints"
     for least in (20, 200):
+        witness.hold(least + 100)  # of which those that were in flight at a kill are asked for again
         started = place.start(*options, "--set=output.path=out.csv")
         until(partial(rows_on_disk, checkpoints, least), f"{least} rows on disk")
         started.kill_all()
+    witness.go_on()
 
     # What comes out is decided at the end: the paid answers are the same.
     done = place.run(*options, "--set=output.path=out/")
@@ -87,7 +90,9 @@ def test_a_batch_file_runs_as_it_is(place: Place, simulator: Callable[..., Witne
 def test_a_trial_first_then_the_whole_and_an_input_that_changed(
     place: Place, simulator: Callable[..., Witness]
 ) -> None:
-    place.configure(simulator().url)
+    witness = simulator()
+    witness.hold(5)
+    place.configure(witness.url)
     write_csv(place.folder / "in.csv.gz")
     path = place.folder / "in.csv"
     path.write_bytes(gzip.decompress((place.folder / "in.csv.gz").read_bytes()))
