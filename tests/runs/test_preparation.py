@@ -387,7 +387,7 @@ def test_workers_of_a_killed_supervisor_are_waited_for_and_then_refused(
 ) -> None:
     config = configure()
     begin(config)
-    monkeypatch.setattr(preparation, "_ORPHANS_S", 0.05)
+    monkeypatch.setattr(preparation, "ORPHANS_S", 0.05)
     code = (
         "import sys; from pathlib import Path; from rowmill.store.run_directory import RunDirectory; "
         "RunDirectory(Path(sys.argv[1])).hold_worker_lock(); print('held', flush=True); sys.stdin.read()"

@@ -15,7 +15,7 @@ from rowmill.core.reports import report_at
 from rowmill.runs.listing import size_of
 from rowmill.store import durable
 from rowmill.store import manifest as manifests
-from rowmill.store.run_directory import RunDirectory
+from rowmill.store.run_directory import ORPHANS_S, RunDirectory
 from rowmill.supervisor.prepared import bytes_of
 
 
@@ -38,7 +38,7 @@ def clean(path: Path, *, everything: bool = False, dry: bool = False) -> Cleaned
     if manifests.load(directory.manifest) is None:
         raise RunDirectoryError(f"{path} holds no run: there is nothing to clean")
     with RunDirectory.open(path) as held:
-        held.wait_for_orphans()
+        held.wait_for_orphans(ORPHANS_S)
         manifest = manifests.load(held.manifest)
         done = None if manifest is None else manifest.finished
         if manifest is None or done is None or done.grown:

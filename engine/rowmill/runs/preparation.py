@@ -32,7 +32,7 @@ from rowmill.runs.delivery import delivery_of, staged
 from rowmill.runs.frozen_plan import FrozenPlan, frozen_plan, noted
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Manifest
-from rowmill.store.run_directory import RunDirectory
+from rowmill.store.run_directory import ORPHANS_S, RunDirectory
 from rowmill.supervisor.prepared import MOMENT, Delivery, Prepared, bytes_of
 from rowmill.tasks import Task
 from rowmill.tasks import schema as schemas
@@ -70,7 +70,7 @@ def _prepare(
     cached = _cached(config)
     directory = RunDirectory.open(config.run_dir, config.checkpoint.directory_mode)
     try:
-        directory.wait_for_orphans()
+        directory.wait_for_orphans(ORPHANS_S)
         manifest = manifests.load(directory.manifest)  # again: another supervisor may have been at work until now
         resumed = manifest is not None
         plan = FrozenPlan()

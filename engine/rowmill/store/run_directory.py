@@ -38,7 +38,7 @@ _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
 _FILES = frozenset({_SPENDING, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
-_ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
+ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
 
 
 class RunDirectory:
@@ -134,7 +134,7 @@ class RunDirectory:
 
     def wait_for_orphans(
         self,
-        timeout_s: float = _ORPHANS_S,
+        timeout_s: float,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
