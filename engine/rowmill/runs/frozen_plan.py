@@ -68,6 +68,8 @@ def frozen_plan(directory: RunDirectory, manifest: Manifest, found: Input, *, ou
             manifest.finished = msgspec.structs.replace(manifest.finished, grown=True, replaces=output_bytes)
             manifests.save(directory.manifest, manifest)
         manifests.save_plan(directory.plan, shards + new)
+        if (longer := found.take_new()) is not None:
+            durable.sync_path(longer)
     manifest.input = noted(found.files)
     manifests.save(directory.manifest, manifest)
     shards += new

@@ -17,7 +17,7 @@ from rowmill.core.rows import Shard
 from rowmill.files.input.jsonl import plan_blocks
 from rowmill.files.input.layout import PlannedPart
 from rowmill.files.input.part_reader import PartReader
-from rowmill.files.input.spool import appended
+from rowmill.files.input.spool import behind, spooled
 
 _BREAKS = [(len(text), crc32(text)) for text in (b"\n", b"\r\n")]
 _TEXT_ROW = (b'{"text":"', b'"}')  # around a line of text, as `rowmill map` makes a row of it
@@ -26,8 +26,10 @@ _TEXT_ROW = (b'{"text":"', b'"}')  # around a line of text, as `rowmill map` mak
 class Comparison:
     """An input held against a plan.
 
-    shards: the plan. spool: files by their names that have all that was planned of their parts, to which what is new is
-    brought. may_have_begun: the last row may be longer now. longer: so is the last file that was planned.
+    shards: the plan. spool: files by their names that have all that was planned of their parts. may_have_begun: the
+    last row may be longer now. grown: so is the last file that was planned.
+
+    longer: the file of the spool that what is new belongs to, and from which byte on; till then it lies beside it.
     """
 
     def __init__(
@@ -38,13 +40,14 @@ class Comparison:
         *,
         spool: Mapping[str, Path],
         may_have_begun: bool,
-        longer: bool,
+        grown: bool,
     ) -> None:
         self._shards = shards
         self._sizes = {"shard_bytes": shard_bytes, "shard_rows": shard_rows}
         self._spool = spool
         self._may_have_begun = may_have_begun
-        self._longer = longer
+        self._grown = grown
+        self.longer: tuple[Path, int] | None = None
 
     def of(self, parts: Sequence[PlannedPart], reader: PartReader) -> tuple[Shard | None, list[Shard]]:
         """Read the parts as they are now, and return the first shard that is another one; else those that are new."""
@@ -65,10 +68,11 @@ class Comparison:
                     if read.cut.rows:
                         found.append(read.cut)
                         number, first_row = number + 1, first_row + read.cut.rows
-                behind = read.more()
+                more = read.more()
                 if last and (file := self._spool.get(part.spool or "")) is not None:
-                    behind = appended(behind, file, read.first)
-                new = shards_behind(behind, read.first, **self._sizes)
+                    self.longer = file, read.first
+                    more = spooled(more, behind(file))
+                new = shards_behind(more, read.first, **self._sizes)
             else:
                 new = reader.shards_of_table(part, self._sizes["shard_rows"])
                 for shard in own:
@@ -91,7 +95,7 @@ class Comparison:
         if part.spool is None:
             return read.differing(own, ended=False)
         # What has been converted does not show whether its last row goes on: only that of a longer file can.
-        before = self._spool.get(part.spool) if self._longer else None
+        before = self._spool.get(part.spool) if self._grown else None
         return read.differing(own, ended=before is None, before=before)
 
 

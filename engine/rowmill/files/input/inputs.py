@@ -22,7 +22,7 @@ from rowmill.files.input.first_rows import columns_of_lines, first_lines
 from rowmill.files.input.formats import TABLES
 from rowmill.files.input.layout import cut_parts, kept_files, spool_name
 from rowmill.files.input.part_reader import PartReader
-from rowmill.files.input.spool import first_row
+from rowmill.files.input.spool import first_row, take_behind
 from rowmill.files.input.streams import expansion, shown
 
 
@@ -59,6 +59,9 @@ class Input:
         self._limit = limit
         self._sample = sample
         self._copies = Copies()
+        self._longer: tuple[Path, int] | None = (
+            None  # file of the spool that something is to be brought to, from where on
+        )
         self.plain = plain
         if self.format in TABLES:
             extras.need("pyarrow", f"{shown(found[0].file.path)}: {self.format.capitalize()} files")
@@ -187,8 +190,9 @@ class Input:
         """Read everything again; return the first shard that is another than was planned, and those that are new.
 
         What the spool lacks is made again; it is left empty where the input has become another one, and else is to be
-        synced. files: as they were, if the last row may only have begun then. Where it has gone on, the last planned
-        shard is among the new ones, without that row. Raises as `plan` does.
+        synced. What is new may lie beside it until `take_new` is called. files: as they were, if the last row may only
+        have begun then. Where it has gone on, the last planned shard is among the new ones, without that row. Raises as
+        `plan` does.
         """
         kept = kept_files(self._parts, spool, shards)
         comparison = Comparison(
@@ -197,14 +201,26 @@ class Input:
             shard_rows,
             spool={name: spool / name for name in kept},
             may_have_begun=bool(files),
-            longer=bool(files) and self._is_longer(files),
+            grown=bool(files) and self._is_longer(files),
         )
         differing, new = comparison.of(self._parts, self._reader(spool, kept=kept))
+        self._longer = comparison.longer
         if differing is not None:
             for path in self.spooled(spool):
                 if path.name not in kept and path.exists():
                     os.truncate(path, 0)
         return differing, new
+
+    def take_new(self) -> Path | None:
+        """Bring what `compare` has found to be new into the spool, once it is planned: before, the old plan has to fit.
+
+        Returns the file that is to be synced, if any. Raises `MachineError` where it cannot be written.
+        """
+        if self._longer is None:
+            return None
+        path, start = self._longer
+        take_behind(path, start)
+        return path
 
     def _is_longer(self, files: Sequence[InputFile]) -> bool:
         """Tell whether the last one of these files is longer now."""

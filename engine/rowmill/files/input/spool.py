@@ -15,6 +15,7 @@ from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 
 _FIRST = 1 << 20  # bytes of a first row that are looked at
+_BLOCK = 1 << 20
 _ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -32,28 +33,27 @@ def spooled(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
         os.close(file)
 
 
-def appended(blocks: Iterable[bytes], path: Path, start: int) -> Iterator[bytes]:
-    """Write each block to the file from this byte on, then yield it. Raises `MachineError` where it cannot."""
-    file = -1
-    try:
-        for block in blocks:
-            if file < 0:
-                file = _opened_at(path, start)
-            _write(file, block, path)
-            yield block
-    finally:
-        if file >= 0:
-            os.close(file)
+def behind(path: Path) -> Path:
+    """Return the file for what came behind the bytes of a spool's file, which stays as it is until that is planned."""
+    return path.with_name(f"{path.name}.more")
 
 
-def _opened_at(path: Path, start: int) -> int:
+def take_behind(path: Path, start: int) -> None:
+    """Bring what came behind a file's bytes into it, from this one on. Raises `MachineError` where it cannot."""
+    more = behind(path)
     try:
         file = private_files.opened(path, os.O_WRONLY)
-        os.ftruncate(file, start)
-        os.lseek(file, start, os.SEEK_SET)
+        try:
+            os.ftruncate(file, start)
+            os.lseek(file, start, os.SEEK_SET)
+            with more.open("rb", buffering=0) as new:
+                while block := new.read(_BLOCK):
+                    _write(file, block, path)
+        finally:
+            os.close(file)
+        os.truncate(more, 0)
     except OSError as error:
         raise cannot_write(path, error) from error
-    return file
 
 
 def ready(spool: Path) -> Path:
