@@ -3,6 +3,7 @@
 import re
 import shlex
 import signal
+import threading
 from collections.abc import Callable
 
 from tests.end_to_end.batching import batches, done_as, figures, nothing_twice
@@ -166,3 +167,47 @@ def test_a_retry_that_was_killed_in_an_unfinished_run_is_gone_on_with_by_the_nex
     assert place.report["totals"]["failed"] == 0
     assert place.recorded() == recorded
     assert {row for row, n in witness.counts.items() if n > before[row]} == bad, "and no other"
+
+
+def test_rows_that_are_refused_for_ever_are_their_own_failures_also_where_nothing_else_is_left_to_ask(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    """One by `rowmill retry`, several, and one that a resume has left: others were answered in the run before."""
+    refused = set(range(10, 22))  # more than speak for a provider that was never heard
+
+    def decide(arrival: Arrival) -> Answer | None:
+        if arrival.row in refused:
+            return 403, {}, b'{"error":{"message":"not this text"}}'
+        if arrival.row == 39:
+            killed.wait(30)
+        return None
+
+    killed = threading.Event()
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(40)
+    started = place.start()
+    until(lambda: len(place.recorded()) == 39, "all but the one that is held")
+    started.kill_all()
+    killed.set()
+    refused.add(39)
+    before = len(witness.arrivals)
+    done = place.run()
+    assert done.code == 1, done.err
+    assert {arrival.row for arrival in witness.arrivals[before:]} == {39}, "the only one"
+    assert sorted(row["index"] for row in place.failed) == sorted(refused)
+    for left in (refused.copy(), {12}, {12}):
+        refused &= left
+        done = place.retry()
+        assert done.code == 1, done.err
+        assert "asks again for the failed rows" in done.err
+        assert {(row["index"], row["class"], row["status"]) for row in place.failed} == {
+            (row, "forbidden", 403) for row in left
+        }
+    witness.decide = lambda _: (401, {}, b'{"error":{"message":"bad key","code":"invalid_api_key"}}')
+    done = place.retry()
+    assert done.code == 4, "the key is no row's"
+    refused.clear()
+    witness.decide = decide
+    assert place.retry().code == 0
+    assert len(place.lines) == 40

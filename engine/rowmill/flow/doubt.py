@@ -7,6 +7,8 @@ statuses say that the key is wrong, or the URL. What becomes of the other rows t
   the model is doubted first: the row is tried again, and fails if it is refused although others were answered since.
 - Where nobody was answered yet, the row waits, and a few others are tried. An answer to any of them clears the
   provider.
+- Where it has answered in an earlier session of the run, so does a row that is left alone there fail, unless it is
+  refused for the key or the model; and each that has failed before, where only such rows are asked (`rowmill retry`).
 - Refused without an answer between: so many different rows, or one row so often that nothing else is left to tell,
   and it is the provider. The rows that waited have no outcome then: nothing was wrong with them.
 
@@ -54,11 +56,14 @@ class Doubt:
         self.rows.clear()
         return True
 
-    def refused(self, row: int, now: float, *, proven: bool, whole: bool, single: bool, news: bool) -> Verdict:
+    def refused(
+        self, row: int, now: float, *, proven: bool, whole: bool, single: bool, news: bool, known: bool = False
+    ) -> Verdict:
         """Say whose a refusal is that has come now.
 
-        proven: the provider has answered in this session. whole: it speaks of the key or the model. single: there is no
-        other provider that could be asked instead. news: other workers ask it too, and word of their answers may come.
+        proven: the provider has answered in this session; known: or in an earlier one of the run. whole: it speaks of
+        the key or the model. single: there is no other provider that could be asked instead. news: other workers ask it
+        too, and word of their answers may come.
         """
         if proven and (not whole or row in self._before):
             self.forget(row)
@@ -70,7 +75,7 @@ class Doubt:
             return "again" if news and not proven and now < self._since + _NEWS_S else "provider"
         if times < (_TIMES_PROVEN if proven else _TIMES):
             return "again"
-        if single and not proven:
+        if single and not proven and (whole or not known):
             return "provider"
         self.forget(row)  # nothing is left to tell: one row speaks for no provider that has answered, or beside others
         return "row"

@@ -48,6 +48,7 @@ def providers(setup: Setup, task: Task, note: Callable[[str], None]) -> list[Pro
             by_model=config.names_models,
             model=config.model_of(provider),
             workers=setup.workers,
+            failed_before=setup.retry_failed,
             url=dead_ends.url_of(endpoint, config.task.api),
         )
         for number, (provider, endpoint) in enumerate(zip(config.provider, setup.endpoints, strict=True))

@@ -60,12 +60,13 @@ class Provider:
         model: str | None = None,
         workers: int = 1,
         url: str = "",
+        failed_before: bool = False,
     ) -> None:
         """`rewrite` makes a built body ask this provider's own model; None where it is the task's.
 
         by_model: count what each model costs that replies name. model: that of rows which name none; None where all
-        name theirs. workers: so many ask this provider. url: where its requests go, as it may be shown; where
-        it is not given, what fails is never taken for the way there.
+        name theirs. workers: so many ask this provider. url: where its requests go, as it may be shown; where it is not
+        given, what fails is never taken for the way there. failed_before: only rows are asked that have failed before.
         """
         self.number = number
         self.name = name
@@ -87,7 +88,7 @@ class Provider:
         self.closed = False
         self.failing = False
         self.tripped = False
-        self.standing = Standing(workers=workers, url=url, by_model=by_model, model=model)
+        self.standing = Standing(workers=workers, url=url, by_model=by_model, model=model, failed_before=failed_before)
         self.full = 0  # sends that took the last slot, since the last report
         self.look_at = 0.0
         self.turn = 0.0  # virtual time: grows with every send, the slower the more weight

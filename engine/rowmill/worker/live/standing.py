@@ -42,8 +42,16 @@ class Standing:
     fails_rows: its latest unhealthy result may come of what the row asks.
     """
 
-    def __init__(self, *, workers: int = 1, url: str = "", by_model: bool = False, model: str | None = None) -> None:
-        """`workers`, `url`, `by_model`, `model`: see `Provider`."""
+    def __init__(
+        self,
+        *,
+        workers: int = 1,
+        url: str = "",
+        by_model: bool = False,
+        model: str | None = None,
+        failed_before: bool = False,
+    ) -> None:
+        """`workers`, `url`, `by_model`, `model`, `failed_before`: see `Provider`."""
         self.asks = True
         self.proven = False
         self._known = False
@@ -59,6 +67,7 @@ class Standing:
         self._refused_since: float | None = None  # since it was known last to let something through
         self._alone = workers == 1
         self._by_model = by_model
+        self._failed_before = failed_before
         self._model = model
         self._no_models: set[str] = set()  # that rows have named, and that are not there; two at most
         self._url = url
@@ -181,8 +190,10 @@ class Standing:
             return "row"
         self._doubted = failure
         self.asks = True
+        whole = whole and not self._by_model
+        proven = self.proven or (self._known and self._failed_before and not whole)
         return self._doubt.refused(
-            row, now, proven=self.proven, whole=whole and not self._by_model, single=single, news=not self._alone
+            row, now, proven=proven, whole=whole, single=single, news=not self._alone, known=self._known
         )
 
     def _is_rows_own(self, request: Request) -> bool:
