@@ -23,7 +23,7 @@ from rowmill.store import durable
 from rowmill.store import manifest as manifests
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.manifest import Manifest
-from rowmill.store.run_directory import RunDirectory
+from rowmill.store.run_directory import ORPHANS_S, RunDirectory
 
 
 class Aside(NamedTuple):
@@ -56,7 +56,7 @@ def set_aside(config: Config, environ: Mapping[str, str], whole: Path | None = N
             f"output.path: {remote.shown(config.output.path)} has the results of the run before; name another one"
         )
     with RunDirectory.open(config.run_dir) as held:
-        held.wait_for_orphans()
+        held.wait_for_orphans(ORPHANS_S)
         if any(t.open and t.creations for t in BatchJournal.read(held.journal).current()):
             raise RunDirectoryError(
                 f"{config.run_dir} has batches at the provider, which would be paid for all the same: end them by "
