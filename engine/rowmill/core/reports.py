@@ -22,6 +22,9 @@ class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: float | None  # that the leases may spend; None: no limit
     tokens_per_s: float | None
     held_s: float | None = None  # seconds until the silence that it asked for ends
+    limited: int = 0  # 429s of this session
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class ProviderFigures(msgspec.Struct, kw_only=True):

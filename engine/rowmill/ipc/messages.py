@@ -12,6 +12,7 @@ import msgspec
 from rowmill.core.amounts import Amount, Price, Spent
 from rowmill.core.config import Config
 from rowmill.core.counts import BatchView, Counters, DeadEnd, ProviderReport, Totals
+from rowmill.core.histograms import Distributions
 from rowmill.core.leases import Lease
 from rowmill.core.rows import InputPart, Layout, Shard
 from rowmill.core.wire import Endpoint
@@ -159,6 +160,7 @@ class Heartbeat(_Message, frozen=True):
     retries_short: bool  # since the last one the retry budget held a row back
     spent: Amount = Amount()  # of what was allowed
     reserved: Amount = Amount()  # of it, for requests in flight
+    spread: Distributions = msgspec.field(default_factory=Distributions)  # of what was measured since the last one
 
 
 class ClaimsAsk(_Message, frozen=True):

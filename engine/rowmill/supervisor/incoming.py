@@ -97,6 +97,7 @@ class Incoming:
             case Heartbeat():
                 self._parts.progress.heartbeat(member, message)
                 self._parts.spending.heartbeat(member, message)
+                self._parts.recorder.measured(message.spread)
             case Short():
                 self._parts.spending.short(member, message)
             case BatchHeartbeat():

@@ -85,8 +85,10 @@ class Supervisor:
                 if parts.cluster is not None:
                     parts.cluster.close()
                 parts.mailbox.close()
+        snapshot = self._account.snapshot(parts.clock(), self._condition)
+        parts.recorder.look(snapshot, last=True)
         with suppress(RowmillError):  # it has ended
-            parts.observer.show(self._account.snapshot(parts.clock(), self._condition))
+            parts.observer.show(snapshot)
         report = self._account.report()
         if self.finished and report.stopped_by is not None:
             parts.observer.log(report.stopped_by)  # no row was answered, which is known only now
@@ -203,8 +205,10 @@ class Supervisor:
         self._show(now)
 
     def _show(self, now: float) -> None:
+        snapshot = self._account.snapshot(now, self._condition)
+        self._parts.recorder.look(snapshot)
         try:
-            self._parts.observer.show(self._account.snapshot(now, self._condition))
+            self._parts.observer.show(snapshot)
         except RowmillError as error:  # whom the results are for wants no more of them, or can take no more
             self._parts.shutdown.stop(error)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.reports import Observer, SessionReport
+from rowmill.store.series import Series
 from rowmill.supervisor.claims import ClaimCleanup
 from rowmill.supervisor.endpoints import EmbeddedEndpoint, worker_count
 from rowmill.supervisor.hosts import Cluster
@@ -16,6 +17,7 @@ from rowmill.supervisor.pool import Pool
 from rowmill.supervisor.prepared import Prepared
 from rowmill.supervisor.progress import Progress, seconds_since
 from rowmill.supervisor.providers import Providers
+from rowmill.supervisor.recorder import Recorder
 from rowmill.supervisor.shards import ShardPipeline, ShardScheduler
 from rowmill.supervisor.shutdown import DRAIN_S, Shutdown
 from rowmill.supervisor.spending import SpendingTracker
@@ -90,6 +92,7 @@ class SessionParts:
         # Of batches the journal has all requests: what a killed worker had not told, the next one tells.
         self.told_before = Counters.total(each.counters for each in earlier if each.mode == mode == "batch")
         self.mailbox = Mailbox()
+        self.recorder = Recorder(Series(prepared.directory.series), self.progress.id, log=observer.log)
         self.claims = ClaimCleanup(prepared, fresh=retry or prepared.completed)
         self.scheduler = ShardScheduler()
         self.shards = ShardPipeline(prepared, self.scheduler, self.progress, self.mailbox, retry=retry)

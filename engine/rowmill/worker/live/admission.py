@@ -17,6 +17,7 @@ from rowmill.worker.job import IN_FLIGHT, Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.endings import Endings
 from rowmill.worker.live.feeder import Feeder
+from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
@@ -47,6 +48,7 @@ class Admission:
         endings: Endings,
         parking_lot: ParkingLot,
         on_less: Callable[[], None],
+        measured: Measured,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`on_less` is called when less may be sent than before."""
@@ -60,7 +62,10 @@ class Admission:
         self._parking_lot = parking_lot
         self._parked = parking_lot.parked
         self._on_less = on_less
+        self._measured = measured
+        self._slot_waits = measured.slot_waits
         self._reservations = reservations
+        self._paced_at = 0.0  # since then a row waits for the rate
         self.in_flight = 0
         self.in_flight_max = 0
         self.allowed = 0
@@ -77,8 +82,7 @@ class Admission:
         cells = self._board.cells
         backlog = self._backlog
         while True:
-            job = self._next_bound(now) if backlog.bound_rows else None
-            job = job or backlog.next(now, self.in_flight == 0)
+            job = (self._next_bound(now) if backlog.bound_rows else None) or backlog.next(now, self.in_flight == 0)
             if job is None:
                 return None
             if job.alone and self.in_flight:
@@ -114,14 +118,16 @@ class Admission:
             self._count_retry(job, provider)
         else:
             job.first = now
+            self._slot_waits.append(now - job.started)
+        if self._paced_at:
+            self._waited(now)
         if provider.lease.limited:
             self._debit(job, provider, now)
         job.state = "in flight" if job.state == "ready" else IN_FLIGHT[job.state]
         job.provider = provider
         job.started = now
         job.requests += 1
-        if job.alone:
-            self.alone = True
+        self.alone = job.alone
         provider.sent = provider.counts[REQUESTS] = provider.sent + 1
         provider.in_flight += 1
         if provider.in_flight >= provider.allowed:
@@ -141,9 +147,15 @@ class Admission:
             self._too_large(job, request, now)
         else:
             self._backlog.pace(job)
+            self._paced_at = self._paced_at or now
             self._wake_at(self._router.next_at)
             return True
         return False
+
+    def _waited(self, now: float) -> None:
+        """Measure how long the row that goes out now has waited for the rate."""
+        self._measured.rate_waits.append(now - self._paced_at)
+        self._paced_at = 0.0
 
     def _count_retry(self, job: Job, provider: Provider) -> None:
         self._backlog.retried += not job.put_off

@@ -32,6 +32,7 @@ from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.endings import Endings
 from rowmill.worker.live.feeder import Feeder
 from rowmill.worker.live.gaps import Gaps
+from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
@@ -85,6 +86,7 @@ class Dispatcher:
         self.backlog = Backlog(self._parking_lot, budget, slots, sent=self._router.sent)
         self.feeder = Feeder(task=task, backlog=self.backlog, writer=writer, parking_lot=self._parking_lot, asks=asks)
         self.gaps = Gaps()
+        self.measured = Measured()
         self._endings = Endings(
             router=self._router,
             backlog=self.backlog,
@@ -122,8 +124,11 @@ class Dispatcher:
             endings=self._endings,
             parking_lot=self._parking_lot,
             on_less=self._allow,
+            measured=self.measured,
             reservations=reservations,
         )
+        for provider in providers:
+            provider.measured = self.measured
         self._feeling = feeling
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
         self._loop = asyncio.get_running_loop()

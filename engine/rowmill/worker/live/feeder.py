@@ -66,10 +66,11 @@ class Feeder:
         only = shard.only
         jobs = []
         size = 0
+        now = monotonic()
         for index, line in enumerate(lines, first_row):
             if is_done(index) or (only is not None and index not in only):
                 continue
-            job = Job(index, line, len(line), shard)
+            job = Job(index, line, len(line), shard, started=now)
             if index in shard.quarantined:
                 self._writer.failure(job, _poisonous(), monotonic())
             elif index in shard.suspects:

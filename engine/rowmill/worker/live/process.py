@@ -287,6 +287,7 @@ class _Worker(SupervisedWorker):
             ],
             lag_ms=round(self._lag_ms, 1),
             retries_short=backlog.budget_short,
+            spread=dispatcher.measured.taken(),
             spent=Amount() if self._reservations is None else self._reservations.credit.spent,
             reserved=Amount() if self._reservations is None else self._reservations.credit.reserved,
         )

@@ -16,6 +16,7 @@ from rowmill.flow.doubt import Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Transport, faults, limit_headers
+from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.standing import Standing
 
 _LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
@@ -34,14 +35,15 @@ class Provider:
     sums: the report that goes to the supervisor, but for what every request adds to: `report` has all.
     counts: where those sums go that are written down at once: on the worker's board, if it has one (see `tally`).
     plain: what replies name, as their model, that holds no secret, see `echoes`.
+    measured: where what is measured of single replies goes.
     standing: what its failures and refusals have shown so far.
     """
 
     __slots__ = (
         "_answered", "_by_model", "_completion_tokens", "_estimate", "_largest", "_prompt_tokens", "_reply_s",
         "_sent_before", "allowed", "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "full",
-        "in_flight", "lease", "look_at", "most_output", "name", "number", "plain", "rewrite", "secrets", "send", "sent",
-        "standing", "stride", "sums", "transport", "tripped", "turn",
+        "in_flight", "lease", "look_at", "measured", "most_output", "name", "number", "plain", "rewrite", "secrets",
+        "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +87,7 @@ class Provider:
         self.sent = self._answered = self._prompt_tokens = self._completion_tokens = 0
         self._reply_s = 0.0
         self.counts: MutableSequence[int] | memoryview[int] = array("q", bytes(8 * len(tallies.OF_PROVIDER)))
+        self.measured = Measured()
         self.closed = False
         self.failing = False
         self.tripped = False
@@ -174,7 +177,12 @@ class Provider:
         """Count a valid reply, and correct what was debited for it by what it says was used."""
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
         self._answered += 1
-        self._reply_s += now - started
+        seconds = now - started
+        self._reply_s += seconds
+        measured = self.measured
+        measured.latencies.append(seconds)
+        measured.prompt_tokens.append(prompt_tokens)
+        measured.completion_tokens.append(completion_tokens)
         counts = self.counts
         self._prompt_tokens = counts[PROMPT_TOKENS] = self._prompt_tokens + prompt_tokens
         self._completion_tokens = counts[COMPLETION_TOKENS] = self._completion_tokens + completion_tokens

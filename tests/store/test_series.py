@@ -1,0 +1,72 @@
+"""The file of a time series: whatever it has come to, it is read as far as it can be, and goes on."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rowmill.core.moments import Moment
+from rowmill.store.series import Series, read
+
+
+def moment(at: float) -> Moment:
+    return Moment(at=at, seconds=1.0, session="a", rows=1)
+
+
+def test_what_was_written_is_read_also_by_a_later_session(tmp_path: Path) -> None:
+    path = tmp_path / "series.jsonl"
+    assert read(path) == []
+    for at in (1.0, 2.0):
+        series = Series(path)
+        series.append(moment(at))
+        series.append(moment(at + 0.5))
+        series.close()
+    assert [each.at for each in read(path)] == [1.0, 1.5, 2.0, 2.5]
+    assert path.stat().st_mode & 0o777 == tmp_path.stat().st_mode & 0o666
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 7))
+def test_a_torn_line_costs_itself(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "series.jsonl"
+    series = Series(path)
+    series.append(moment(1.0))
+    series.append(moment(2.0))
+    series.close()
+    os.truncate(path, path.stat().st_size - cut)
+    series = Series(path)
+    series.append(moment(3.0))
+    series.close()
+    assert [each.at for each in read(path)] == ([1.0, 2.0, 3.0] if cut == 1 else [1.0, 3.0])
+
+
+def test_foreign_bytes_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "series.jsonl"
+    path.write_bytes(b'\xff\x00\n{"at":1}\n[]\n' + b"[" * 100_000 + b"\n")
+    series = Series(path)
+    series.append(moment(3.0))
+    series.close()
+    assert [each.at for each in read(path)] == [3.0]
+
+
+def test_what_is_long_ago_is_joined_and_the_file_stays_small(tmp_path: Path) -> None:
+    path = tmp_path / "series.jsonl"
+    series = Series(path)
+    for at in range(20_000):
+        series.append(moment(float(at)))
+    series.close()
+    kept = read(path)
+    assert sum(each.rows for each in kept) == 20_000
+    assert len(kept) < 4_000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_it_cannot_be_written_that_is_said_and_it_goes_on_later(tmp_path: Path) -> None:
+    path = tmp_path / "series.jsonl"
+    path.mkdir()
+    series = Series(path)
+    with pytest.raises(OSError, match="directory"):
+        series.append(moment(1.0))
+    path.rmdir()
+    series.append(moment(2.0))
+    series.close()
+    assert [each.at for each in read(path)] == [2.0]
