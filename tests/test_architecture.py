@@ -139,6 +139,7 @@ CLOSED: dict[str, Ability] = {
         ("time.sleep", "asyncio.sleep"),
         {
             "worker.supervised",  # the heartbeat
+            "interface.cli.watching",  # until it looks at the run again
             "cluster.agent",  # its beat
             "cluster.link",  # until the leases of a lost node have expired
             "worker.live.dedup",  # until the claims are looked at again

@@ -13,9 +13,9 @@ def test_the_seconds_add_up_to_what_the_server_has_seen_and_a_kill_costs_the_las
 ) -> None:
     witness = simulator(latency_ms=50, faults={"500": 0.05})
     place.configure(witness.url)
-    place.write_rows(600)
+    place.write_rows(300)
     path = place.run_dir / "series.jsonl"
-    started = place.start("--set", "workers.concurrency=4", "--set", "workers.count=2")
+    started = place.start("--set", "workers.concurrency=4")
     until(lambda: sum(each.rows for each in read(path)) > 50, "seconds that are written down")
     started.signal(signal.SIGKILL)
     started.wait(10)
@@ -28,7 +28,7 @@ def test_the_seconds_add_up_to_what_the_server_has_seen_and_a_kill_costs_the_las
     )
     done = sum(each.rows for each in then)
     # What the killed session did in its last second is in the run, and not in its series.
-    assert 600 - sum(each.rows for each in first) - done >= 0
+    assert 300 - sum(each.rows for each in first) - done >= 0
     assert place.report["sessions"][-1]["counters"]["rows"] == done
     assert sum(each.requests for each in then) == place.report["sessions"][-1]["counters"]["requests"]
     assert sum(each.requests for each in moments) <= witness.stats()["requests"]

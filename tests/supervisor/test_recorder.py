@@ -8,8 +8,9 @@ import pytest
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.histograms import Distributions
 from rowmill.core.moments import Moment
-from rowmill.core.reports import Cost, Snapshot
-from rowmill.store.series import Series, read
+from rowmill.core.reports import Cost, Snapshot, Status
+from rowmill.store.run_directory import RunDirectory
+from rowmill.store.series import read
 from rowmill.supervisor.recorder import Recorder
 from tests.interface.ui.snapshots import BUSY, MAIN
 
@@ -36,7 +37,7 @@ def lines() -> list[str]:
 
 @pytest.fixture
 def recorder(tmp_path: Path, lines: list[str]) -> Recorder:
-    return Recorder(Series(tmp_path / "series.jsonl"), "s1", log=lines.append, wall_clock=lambda: 1_000.0)
+    return Recorder(RunDirectory(tmp_path), "s1", log=lines.append, wall_clock=lambda: 1_000.0)
 
 
 def written(tmp_path: Path) -> list[Moment]:
@@ -68,6 +69,8 @@ def test_the_end_is_written_however_short_it_was(recorder: Recorder, tmp_path: P
     recorder.look(standing(0.4, 3), last=True)
     (only,) = written(tmp_path)
     assert (only.rows, only.seconds) == (3, 0.4)
+    status = msgspec.json.decode((tmp_path / "status.json").read_bytes(), type=Status)
+    assert (status.at, status.session, status.snapshot) == (1_000.0, "s1", standing(0.4, 3))
 
 
 def test_rows_that_earlier_sessions_have_failed_are_not_of_this_one(recorder: Recorder, tmp_path: Path) -> None:
@@ -78,7 +81,7 @@ def test_rows_that_earlier_sessions_have_failed_are_not_of_this_one(recorder: Re
 
 
 def test_where_nothing_can_be_written_that_is_said_once(tmp_path: Path, lines: list[str]) -> None:
-    recorder = Recorder(Series(tmp_path / "gone" / "series.jsonl"), "s1", log=lines.append)
+    recorder = Recorder(RunDirectory(tmp_path / "gone"), "s1", log=lines.append)
     for second in range(1, 5):
         recorder.look(standing(float(second), second))
-    assert lines == ["the time series cannot be written: No such file or directory; the run goes on without it"]
+    assert lines == ["its progress cannot be written down: No such file or directory; the run goes on without it"]

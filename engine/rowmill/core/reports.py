@@ -132,6 +132,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost | None = None  # of the whole run
     batches: tuple[BatchView, ...] = ()  # that are not collected yet
     parts: tuple[int, int] | None = None  # in batch mode: parts collected, parts so far
+    slowed_by: str = ""  # why it is not faster, in a few words; empty where that cannot be told
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """`status.json` of the run directory: where a session stood at that time, a second ago while it is at work."""
+
+    at: float  # seconds since 1970
+    session: str  # its id
+    snapshot: Snapshot
 
 
 class SessionReport(msgspec.Struct, frozen=True, kw_only=True):

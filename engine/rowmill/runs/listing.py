@@ -30,7 +30,7 @@ def below(folder: Path) -> Iterator[KnownRun]:
     for place, folders, files in os.walk(folder):
         folders.sort()
         path = Path(place)
-        if manifest in files and (known := _known(path)) is not None:
+        if manifest in files and (known := known_at(path)) is not None:
             folders.clear()
             yield known
         elif _is_left(path, folders, files):
@@ -55,7 +55,7 @@ def _is_left(path: Path, folders: list[str], files: list[str]) -> bool:
     return path.name.endswith(".run") and "lock" in files and "checkpoints" in folders
 
 
-def _known(path: Path) -> KnownRun | None:
+def known_at(path: Path) -> KnownRun | None:
     """Return what a directory with a manifest tells; None where it is somebody else's."""
     directory = RunDirectory(path)
     try:

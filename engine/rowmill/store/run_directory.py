@@ -9,7 +9,7 @@ batches/            the journal of batches, and their files on their way
 spending.json       what was paid                      sessions.json  the sessions that were killed
 claims/             which requests are asked or have ended, where rows share them
 boards/             rows in flight, one file a worker      report.json    run.log
-series.jsonl        what was done, second by second
+series.jsonl        what was done, second by second        status.json    where it stands
 """
 
 import errno
@@ -26,7 +26,7 @@ from rowmill.store import durable
 from rowmill.store.seal import seal_name
 
 _SPENDING = "spending.json"
-_SERIES = "series.jsonl"
+_SERIES, _STATUS = "series.jsonl", "status.json"
 _KILLED = "sessions.json"
 _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "lock",
@@ -37,7 +37,7 @@ _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "run.log",
 )
 _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
-_FILES = frozenset({_SPENDING, _SERIES, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
+_FILES = frozenset({_SPENDING, _SERIES, _STATUS, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
 ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
@@ -58,6 +58,7 @@ class RunDirectory:
         self.journal = self.batches / "journal"
         self.spending = path / _SPENDING
         self.series = path / _SERIES
+        self.status = path / _STATUS
         self.killed = path / _KILLED
         self.report = path / _REPORT
         self.log = path / _LOG

@@ -2,9 +2,12 @@
 
 import resource
 
+import msgspec
+
 from rowmill.core.errors import ExitCode
 from rowmill.core.reports import SessionReport, Snapshot
 from rowmill.ipc.memory import peak_rss
+from rowmill.supervisor.bottleneck import slowed_by
 from rowmill.supervisor.machine.monitor import Condition
 from rowmill.supervisor.session_parts import SessionParts
 
@@ -19,7 +22,7 @@ class SessionAccount:
         """Return where the session stands, on a machine in this condition."""
         parts = self._parts
         cluster = () if parts.cluster is None else parts.cluster.notices()
-        return parts.progress.snapshot(
+        snapshot = parts.progress.snapshot(
             parts.pool,
             parts.providers,
             now,
@@ -29,6 +32,12 @@ class SessionAccount:
             batches=parts.spending.batches,
             parts=parts.spending.parts,
         )
+        heartbeats = [member.heartbeat for member in parts.pool.members if member.heartbeat is not None]
+        auto = parts.config.workers.concurrency == "auto"
+        if parts.mode == "batch" or parts.shutdown.begun:
+            return snapshot  # the provider's pace, or the end's
+        why = slowed_by(condition, snapshot.providers, snapshot.workers, heartbeats, auto=auto)
+        return msgspec.structs.replace(snapshot, slowed_by=why) if why else snapshot
 
     def report(self) -> SessionReport:
         """Return the report of the session as it stands."""

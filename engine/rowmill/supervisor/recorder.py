@@ -1,12 +1,19 @@
-"""Writes down what a session does, second by second."""
+"""Writes down where a session stands and what it does, second by second: for people, in files of the run directory.
+
+It is no part of what a run promises: nothing is synced, and where it cannot be written the run goes on without it.
+"""
 
 from collections.abc import Callable
 from time import time
 
+import msgspec
+
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.histograms import Distributions
 from rowmill.core.moments import Moment, ProviderMoment
-from rowmill.core.reports import ProviderView, Snapshot
+from rowmill.core.reports import ProviderView, Snapshot, Status
+from rowmill.store import durable
+from rowmill.store.run_directory import RunDirectory
 from rowmill.store.series import Series
 
 _EVERY_S = 1.0
@@ -20,10 +27,16 @@ class Recorder:
     """
 
     def __init__(
-        self, series: Series, session: str, *, log: Callable[[str], None], wall_clock: Callable[[], float] = time
+        self,
+        directory: RunDirectory,
+        session: str,
+        *,
+        log: Callable[[str], None],
+        wall_clock: Callable[[], float] = time,
     ) -> None:
         """`session`: its id. `log` is told, once, where nothing can be written."""
-        self._series = series
+        self._series = Series(directory.series)
+        self._status = directory.status
         self._session = session
         self._log = log
         self._wall_clock = wall_clock
@@ -48,18 +61,24 @@ class Recorder:
         if self._totals is None:  # what earlier sessions had come to is theirs
             self._totals = snapshot.totals
             self._usd = _usd(snapshot)
+            self._write(snapshot, None)
         self._looks.append(snapshot)
         if last or snapshot.elapsed_s - self._at >= _EVERY_S:
-            moment = self._moment(snapshot)
-            try:
-                self._series.append(moment)
-            except OSError as error:
-                if not self._failed:
-                    self._failed = True
-                    self._log(f"the time series cannot be written: {error.strerror}; the run goes on without it")
+            self._write(snapshot, self._moment(snapshot))
             self._begin(snapshot)
         if last:
             self._series.close()
+
+    def _write(self, snapshot: Snapshot, moment: Moment | None) -> None:
+        status = Status(at=round(self._wall_clock(), 3), session=self._session, snapshot=snapshot)
+        try:
+            if moment is not None:
+                self._series.append(moment)
+            durable.replace_unsynced(self._status, msgspec.json.encode(status))
+        except OSError as error:
+            if not self._failed:
+                self._failed = True
+                self._log(f"its progress cannot be written down: {error.strerror}; the run goes on without it")
 
     def _begin(self, snapshot: Snapshot) -> None:
         self._looks.clear()

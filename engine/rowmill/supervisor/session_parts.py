@@ -7,7 +7,6 @@ from typing import Literal
 
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.reports import Observer, SessionReport
-from rowmill.store.series import Series
 from rowmill.supervisor.claims import ClaimCleanup
 from rowmill.supervisor.endpoints import EmbeddedEndpoint, worker_count
 from rowmill.supervisor.hosts import Cluster
@@ -92,7 +91,7 @@ class SessionParts:
         # Of batches the journal has all requests: what a killed worker had not told, the next one tells.
         self.told_before = Counters.total(each.counters for each in earlier if each.mode == mode == "batch")
         self.mailbox = Mailbox()
-        self.recorder = Recorder(Series(prepared.directory.series), self.progress.id, log=observer.log)
+        self.recorder = Recorder(prepared.directory, self.progress.id, log=observer.log)
         self.claims = ClaimCleanup(prepared, fresh=retry or prepared.completed)
         self.scheduler = ShardScheduler()
         self.shards = ShardPipeline(prepared, self.scheduler, self.progress, self.mailbox, retry=retry)

@@ -47,6 +47,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         "check": _check,
         "plan": _plan,
         "cancel": _cancel,
+        "status": _stand,
         "runs": _runs,
         "clean": _clean,
         "init": _init,
@@ -208,6 +209,12 @@ def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "
         return run(config, os.environ, progress, salvage=options.salvage, retry=retry)
     finally:
         progress.close()
+
+
+def _stand(options: argparse.Namespace) -> int:
+    from rowmill.interface.cli.watching import status
+
+    return status(options)
 
 
 def _runs(options: argparse.Namespace) -> int:

@@ -139,6 +139,20 @@ def parser() -> argparse.ArgumentParser:
     _add_config_arguments(cancel)
     _add_manners(cancel)
 
+    status = commands.add_parser(
+        "status",
+        help="tell where a run stands, from another terminal or machine that sees its directory",
+        description="Tell where a run stands: how far it is, whether its supervisor lives, what it waits for and why "
+        "it is not faster. Nothing is written, and the run does not notice.",
+    )
+    status.add_argument(
+        "run", nargs="?", default="config.toml", metavar="RUN", help="a configuration, or a run directory"
+    )
+    _add_set(status)
+    status.add_argument("-w", "--watch", action="store_true", help="show it as the run's own terminal does, to its end")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    _add_manners(status)
+
     runs = commands.add_parser(
         "runs",
         help="list the runs below a folder: state, rows, cost",

@@ -76,6 +76,7 @@ def progress_line(snapshot: Snapshot) -> str:
             *(["draining"] if snapshot.draining else []),
             *(phrases.standing(provider) for provider in phrases.not_open(snapshot)),
             *phrases.notices(snapshot),
+            *phrases.slowed_by(snapshot),
         ]
     )
 

@@ -92,6 +92,7 @@ class Frame:
         lines = [_bar(snapshot, width, ascii_only=options.ascii_only)]
         lines += _joined(_laid_out(_run_figures(snapshot), width))
         lines += _notice_lines(snapshot, console, width)
+        lines += [Text(line, "dim") for line in phrases.slowed_by(snapshot)]
         # One line stays free below: a display as high as the terminal scrolls at every redraw.
         room = console.height - 1
         if snapshot.batches:

@@ -58,6 +58,11 @@ def notices(snapshot: Snapshot) -> list[str]:
     return [one_line(notice) for notice in snapshot.notices if notice]
 
 
+def slowed_by(snapshot: Snapshot) -> list[str]:
+    """Return ["slowed by the rate of main: 60,000 requests a minute"], or nothing where it cannot be told."""
+    return [f"slowed by {one_line(snapshot.slowed_by)}"] if snapshot.slowed_by else []
+
+
 def draining(snapshot: Snapshot) -> list[str]:
     """Return what a run that is about to stop still does, and how to stop it at once."""
     doing = "finishing what is in flight" if snapshot.parts is None else "batches go on at the provider"

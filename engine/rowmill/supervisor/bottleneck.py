@@ -1,0 +1,67 @@
+"""Why a run is not faster: the one thing that holds it back most, as far as that can be told."""
+
+from collections.abc import Iterable, Sequence
+
+from rowmill.core.reports import ProviderView, WorkerView
+from rowmill.ipc.messages import Heartbeat
+from rowmill.supervisor.machine.monitor import Condition
+
+_WHOLE_CORE = 0.9  # of a core that a worker used over the last second
+_MOST = 0.5  # of the workers, from which on what they lack is what the run lacks
+_MINUTE = 60
+
+
+def slowed_by(
+    condition: Condition,
+    providers: Sequence[ProviderView],
+    workers: Sequence[WorkerView],
+    heartbeats: Sequence[Heartbeat],
+    *,
+    auto: bool,
+) -> str:
+    """Return it in a few words; "" where nothing is known to. `auto`: requests in flight are found, not configured."""
+    at_work = [worker for worker in workers if worker.state == "working"]
+    if not at_work:
+        return ""
+    if condition.paused:
+        return "a disk is nearly full"
+    if condition.factor < 1.0:
+        return "memory is short"
+    usable = [each for each in providers if each.state not in ("closed", "failing", "holding")]
+    if providers and not usable:
+        states = ", ".join(f"{each.name}: {each.state}" for each in providers)
+        return f"no provider takes requests now ({states})"
+    busy = sum(worker.cpu_share >= _WHOLE_CORE for worker in at_work)
+    if condition.saturated or busy > _MOST * len(at_work):
+        return f"CPU: {busy or len(condition.lagging)} of {len(at_work)} workers use a core each"
+    reports = [beat.providers for beat in heartbeats]
+    wanting = [
+        provider
+        for number, provider in enumerate(providers)
+        if provider in usable and _share(each[number].wants_rate for each in reports) >= _MOST
+    ]
+    if wanting and len(wanting) == len(usable):
+        return "; ".join(f"the rate of {each.name}: {_rates(each)}" for each in wanting)
+    if any(beat.retries_short for beat in heartbeats):
+        return "the budget for retries is used up (retry.share)"
+    lacking = [
+        provider
+        for number, provider in enumerate(providers)
+        if provider in usable and _share(each[number].wants_slots for each in reports) >= _MOST
+    ]
+    if lacking and len(lacking) == len(usable):
+        how = "as many as answer well" if auto else "workers.concurrency"
+        return f"requests in flight: {sum(each.allowed for each in lacking):,}, {how}"
+    return ""
+
+
+def _share(values: Iterable[bool]) -> float:
+    found = [*values]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _rates(provider: ProviderView) -> str:
+    requests, tokens = provider.requests_per_s, provider.tokens_per_s
+    words = [] if requests is None else [f"{requests * _MINUTE:,.0f} requests a minute"]
+    words += [] if tokens is None else [f"{tokens * _MINUTE:,.0f} tokens a minute"]
+    return ", ".join(words) or "it asks for silence"
