@@ -48,6 +48,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         "plan": _plan,
         "cancel": _cancel,
         "status": _stand,
+        "show": _show,
         "runs": _runs,
         "clean": _clean,
         "init": _init,
@@ -133,6 +134,8 @@ def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
     if options.quiet:
         return status
+    if not options.json:
+        shown.first_replies(own)
     streams.say(
         one_line(
             f"  trial    {rows} rows{'' if session else ', asked before'}: in {own.output.path} and {own.run_dir}; "
@@ -215,6 +218,12 @@ def _stand(options: argparse.Namespace) -> int:
     from rowmill.interface.cli.watching import status
 
     return status(options)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from rowmill.interface.cli.show_command import show
+
+    return show(options)
 
 
 def _runs(options: argparse.Namespace) -> int:

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rowmill.core.version import __version__
+from rowmill.interface.cli.flags import Command, add_config, add_manners, add_set, rows
+from rowmill.interface.cli.looking_flags import add_looks
 
 _EXIT_CODES = """exit codes:
   0  every row has a result               1  finished, some rows failed
@@ -24,20 +26,7 @@ _INPUTS = ("jsonl", "json", "csv", "tsv", "xlsx", "parquet", "arrow", "batch", "
 _OUTPUTS = ("jsonl", "csv", "parquet", "batch")
 
 
-class _Command(argparse.ArgumentParser):
-    """A command. Options whose reading takes imports that others do not wait for are added once it is given."""
-
-    add_options: Callable[[argparse.ArgumentParser], None] | None = None
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, with all options."""
-        if self.add_options is not None:
-            self.add_options(self)
-            self.add_options = None
-        return super().parse_known_args(args, namespace)
-
-
-class _Rowmill(_Command):
+class _Rowmill(Command):
     """The command itself. What it refuses, it refuses with what was meant, as far as anybody can tell."""
 
     words: Sequence[str] = ()
@@ -68,7 +57,7 @@ def with_all_flags(every: argparse.ArgumentParser) -> dict[str, argparse.Argumen
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             commands = dict(action.choices)
     for command in commands.values():
-        if isinstance(command, _Command) and command.add_options is not None:
+        if isinstance(command, Command) and command.add_options is not None:
             command.add_options(command)
             command.add_options = None
     return commands
@@ -85,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     every.add_argument("-V", "--version", action="version", version=f"rowmill {__version__}")
     every.add_argument("-q", "--quiet", action="store_true", help="say nothing but what is wrong")
     every.add_argument("-v", "--verbose", action="store_true", help="every event as a plain line, on a terminal too")
-    commands = every.add_subparsers(required=True, metavar="COMMAND", dest="command", parser_class=_Command)
+    commands = every.add_subparsers(required=True, metavar="COMMAND", dest="command", parser_class=Command)
 
     run = commands.add_parser(
         "run",
@@ -99,12 +88,12 @@ def parser() -> argparse.ArgumentParser:
     trial = run.add_mutually_exclusive_group()
     trial.add_argument(
         "--limit",
-        type=_rows,
+        type=rows,
         metavar="N",
         help="a trial: only the first N rows, into an output and a run directory of its own beside the full run's",
     )
     trial.add_argument(
-        "--sample", type=_rows, metavar="N", help="a trial as with --limit, but of N rows from all over the input"
+        "--sample", type=rows, metavar="N", help="a trial as with --limit, but of N rows from all over the input"
     )
     trial.add_argument(
         "--fresh",
@@ -122,8 +111,8 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_run_arguments(retry)
     some = retry.add_mutually_exclusive_group()
-    some.add_argument("--limit", type=_rows, metavar="N", help="of the trial of the first N rows")
-    some.add_argument("--sample", type=_rows, metavar="N", help="of the trial of N rows from all over the input")
+    some.add_argument("--limit", type=rows, metavar="N", help="of the trial of the first N rows")
+    some.add_argument("--sample", type=rows, metavar="N", help="of the trial of N rows from all over the input")
 
     _add_map(commands)
     _add_check(commands)
@@ -136,46 +125,10 @@ def parser() -> argparse.ArgumentParser:
         "paid for; rowmill run collects it, and asks for the rest anew. Batches that the provider does not know any "
         "more are given up.",
     )
-    _add_config_arguments(cancel)
-    _add_manners(cancel)
+    add_config(cancel)
+    add_manners(cancel)
 
-    status = commands.add_parser(
-        "status",
-        help="tell where a run stands, from another terminal or machine that sees its directory",
-        description="Tell where a run stands: how far it is, whether its supervisor lives, what it waits for and why "
-        "it is not faster. Nothing is written, and the run does not notice.",
-    )
-    status.add_argument(
-        "run", nargs="?", default="config.toml", metavar="RUN", help="a configuration, or a run directory"
-    )
-    _add_set(status)
-    status.add_argument("-w", "--watch", action="store_true", help="show it as the run's own terminal does, to its end")
-    status.add_argument("--json", action="store_true", help="print it as JSON")
-    _add_manners(status)
-
-    runs = commands.add_parser(
-        "runs",
-        help="list the runs below a folder: state, rows, cost",
-        description="List the run directories in a folder and below it. Nothing is written.",
-    )
-    runs.add_argument("folder", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
-    runs.add_argument("--json", action="store_true", help="print them as JSON")
-    _add_manners(runs)
-
-    clean = commands.add_parser(
-        "clean",
-        help="remove what a finished run does not need any more",
-        description="Remove what a finished run does not need any more: spool, checkpoints, files of batches. Output, "
-        "report and log stay. Where rows have failed the checkpoints stay too, for rowmill retry, unless with --all. "
-        "A run that was cleaned of its checkpoints cannot take new rows behind the others.",
-    )
-    clean.add_argument(
-        "runs", nargs="*", default=["config.toml"], metavar="RUN", help="a configuration, or a run directory"
-    )
-    _add_set(clean)
-    clean.add_argument("--all", action="store_true", help="also where rows have failed: they cannot be retried then")
-    clean.add_argument("-n", "--dry-run", action="store_true", help="remove nothing, and say what it would be")
-    _add_manners(clean)
+    add_looks(commands)
 
     init = commands.add_parser(
         "init",
@@ -185,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--recipe", metavar="NAME", help="which one; left out: list them")
     init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
-    _add_manners(init)
+    add_manners(init)
 
     _add_simulate(commands)
 
@@ -199,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
     return every
 
 
-def _add_map(commands: "argparse._SubParsersAction[_Command]") -> None:
+def _add_map(commands: "argparse._SubParsersAction[Command]") -> None:
     command = commands.add_parser(
         "map",
         allow_abbrev=False,  # --api-key is no beginning of --api-key-env
@@ -238,17 +191,17 @@ def _add_map(commands: "argparse._SubParsersAction[_Command]") -> None:
     add("--from", dest="input_format", choices=_INPUTS, metavar="FORMAT", help=f"of the rows: {', '.join(_INPUTS)}")
     add("--to", dest="output_format", choices=_OUTPUTS, metavar="FORMAT", help=f"of the results: {', '.join(_OUTPUTS)}")
     some = command.add_mutually_exclusive_group()
-    some.add_argument("--limit", type=_rows, metavar="N", help="a trial: only the first N rows")
-    some.add_argument("--sample", type=_rows, metavar="N", help="a trial: N rows from all over the input")
+    some.add_argument("--limit", type=rows, metavar="N", help="a trial: only the first N rows")
+    some.add_argument("--sample", type=rows, metavar="N", help="a trial: N rows from all over the input")
     add("--retry", action="store_true", help="ask again for the rows that failed")
     add("--fresh", action="store_true", help="from the beginning, with what there is kept aside (with -o)")
     add("--save", type=Path, metavar="FILE", help="also write all of this as a configuration, for rowmill run")
-    _add_set(command)
+    add_set(command)
     add("--json", action="store_true", help="print the report as JSON to stdout (with -o)")
-    _add_manners(command)
+    add_manners(command)
 
 
-def _add_check(commands: "argparse._SubParsersAction[_Command]") -> None:
+def _add_check(commands: "argparse._SubParsersAction[Command]") -> None:
     check = commands.add_parser(
         "check",
         help="look whether a run would start, by one real request for one real row",
@@ -256,13 +209,13 @@ def _add_check(commands: "argparse._SubParsersAction[_Command]") -> None:
         "one real request for the first row to each provider, and show what was sent and what came back, with the "
         "limits that its headers tell. It costs what a row costs. Nothing is written.",
     )
-    _add_config_arguments(check)
+    add_config(check)
     check.add_argument("--no-request", action="store_true", help="only what is free: ask nobody")
     check.add_argument("--json", action="store_true", help="print what was found as JSON")
-    _add_manners(check)
+    add_manners(check)
 
 
-def _add_plan(commands: "argparse._SubParsersAction[_Command]") -> None:
+def _add_plan(commands: "argparse._SubParsersAction[Command]") -> None:
     plan = commands.add_parser(
         "plan",
         help="tell what a run would cost and how long it would take",
@@ -270,54 +223,30 @@ def _add_plan(commands: "argparse._SubParsersAction[_Command]") -> None:
         "through the live API and through the Batch API. Nothing is sent and nothing written, unless by --sample-live. "
         "Without it the length of replies is a guess.",
     )
-    _add_config_arguments(plan)
+    add_config(plan)
     plan.add_argument(
         "--sample-live",
-        type=_rows,
+        type=rows,
         metavar="N",
         help="really ask N rows from all over the input, as rowmill run --sample N does, at their price, and go by "
         "what they took",
     )
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
-    _add_manners(plan)
+    add_manners(plan)
 
 
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:
-    _add_config_arguments(command)
+    add_config(command)
     command.add_argument(
         "--salvage",
         action="store_true",
         help="where a checkpoint is damaged, keep its good records and do the other rows again",
     )
     command.add_argument("--json", action="store_true", help="print the report as JSON to stdout")
-    _add_manners(command)
+    add_manners(command)
 
 
-def _add_config_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", nargs="?", default="config.toml", type=Path, help="default: config.toml")
-    _add_set(command)
-
-
-def _add_manners(command: argparse.ArgumentParser) -> None:
-    # Without defaults: what stands before the command counts too.
-    for short, name, about in (
-        ("-q", "--quiet", "say nothing but what is wrong"),
-        ("-v", "--verbose", "every event as a plain line, on a terminal too"),
-    ):
-        command.add_argument(short, name, action="store_true", default=argparse.SUPPRESS, help=about)
-
-
-def _add_set(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override a key of the configuration, as in --set workers.count=4 (a TOML value; may be repeated)",
-    )
-
-
-def _add_simulate(commands: "argparse._SubParsersAction[_Command]") -> None:
+def _add_simulate(commands: "argparse._SubParsersAction[Command]") -> None:
     simulate = commands.add_parser(
         "simulate",
         help="serve an OpenAI-compatible endpoint on this machine, with limits and faults",
@@ -331,12 +260,6 @@ def _add_simulator_flags(simulate: argparse.ArgumentParser) -> None:
     from rowmill.interface.cli.simulator_flags import add_flags
 
     add_flags(simulate)
-
-
-def _rows(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows: 1 or more")
-    return int(text)
 
 
 def _port(text: str) -> int:

@@ -5,10 +5,10 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from rowmill.core.errors import AnotherRun, ExitCode
+from rowmill.core.errors import AnotherRun, ExitCode, RowmillError
 from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import streams
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rowmill.core.reports import RunReport, SessionReport, Snapshot
     from rowmill.interface.ui.report import Again
     from rowmill.interface.ui.screen import ProgressDisplay
+
+
+_FIRST = 3  # rows of a trial that are shown
+_CLIPPED = 600  # characters of each of their texts
 
 
 class NoProgress:
@@ -49,6 +53,18 @@ def fresh(options: argparse.Namespace, config: "Config") -> None:
     if aside is not None and not options.quiet:
         output = "" if aside.output is None else f"{aside.output} and "
         streams.say(one_line(f"rowmill: the run before is kept aside: {output}{aside.run_dir}"))
+
+
+def first_replies(config: "Config") -> None:
+    """Show the first rows of a trial, for whoever asked for it wants to see them."""
+    from rowmill.interface.ui.replies_text import reply_text
+    from rowmill.runs.answered import Choice, answered, with_prompts
+
+    with suppress(RowmillError):  # the trial itself has told what there is to be told
+        lines = list(answered(config.run_dir, Choice(limit=_FIRST)))
+        with_prompts(config, lines)
+        width = shutil.get_terminal_size().columns
+        streams.say("\n".join(f"\n{reply_text(line, width, most=_CLIPPED)}" for line in lines) + "\n")
 
 
 @contextmanager

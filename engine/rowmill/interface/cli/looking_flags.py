@@ -1,0 +1,74 @@
+"""The commands that look at runs which are there: status, show, runs, clean."""
+
+import argparse
+from pathlib import Path
+
+from rowmill.interface.cli.flags import Command, add_manners, add_set, row, rows
+
+
+def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
+    """Add them."""
+    status = commands.add_parser(
+        "status",
+        help="tell where a run stands, from another terminal or machine that sees its directory",
+        description="Tell where a run stands: how far it is, whether its supervisor lives, what it waits for and why "
+        "it is not faster. Nothing is written, and the run does not notice.",
+    )
+    status.add_argument(
+        "run", nargs="?", default="config.toml", metavar="RUN", help="a configuration, or a run directory"
+    )
+    add_set(status)
+    status.add_argument("-w", "--watch", action="store_true", help="show it as the run's own terminal does, to its end")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    add_manners(status)
+
+    _add_show(commands)
+
+    runs = commands.add_parser(
+        "runs",
+        help="list the runs below a folder: state, rows, cost",
+        description="List the run directories in a folder and below it. Nothing is written.",
+    )
+    runs.add_argument("folder", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
+    runs.add_argument("--json", action="store_true", help="print them as JSON")
+    add_manners(runs)
+
+    clean = commands.add_parser(
+        "clean",
+        help="remove what a finished run does not need any more",
+        description="Remove what a finished run does not need any more: spool, checkpoints, files of batches. Output, "
+        "report and log stay. Where rows have failed the checkpoints stay too, for rowmill retry, unless with --all. "
+        "A run that was cleaned of its checkpoints cannot take new rows behind the others.",
+    )
+    clean.add_argument(
+        "runs", nargs="*", default=["config.toml"], metavar="RUN", help="a configuration, or a run directory"
+    )
+    add_set(clean)
+    clean.add_argument("--all", action="store_true", help="also where rows have failed: they cannot be retried then")
+    clean.add_argument("-n", "--dry-run", action="store_true", help="remove nothing, and say what it would be")
+    add_manners(clean)
+
+
+def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:
+    show = commands.add_parser(
+        "show",
+        help="show replies of a run beside what was asked",
+        description="Show rows of a run, also of one that is at work: the prompt as it was sent, and the whole reply "
+        "or why there is none. Without a choice: the first ones. Where RUN is a run directory, prompts are left out.",
+    )
+    show.add_argument(
+        "run", nargs="?", default="config.toml", metavar="RUN", help="a configuration, or a run directory"
+    )
+    add_set(show)
+    show.add_argument("--failed", action="store_true", help="only rows that have failed")
+    show.add_argument("--class", dest="fault", metavar="CLASS", help="only rows that have failed so: timeout, ...")
+    show.add_argument("--row", dest="rows", action="append", type=row, metavar="N", help="this row, from 0; repeatable")
+    show.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="""only rows of which it holds: 'topic = "x"', 'score >= 3 and lang != en'""",
+    )
+    show.add_argument("--sample", type=rows, metavar="N", help="so many of them at random")
+    show.add_argument("--limit", type=rows, metavar="N", help="no more than so many")
+    show.add_argument("--json", action="store_true", help="print them as lines of JSON")
+    add_manners(show)

@@ -1,0 +1,96 @@
+"""Conditions on answered rows, as `rowmill show --where` takes them: `topic = "x"`, `score >= 3 and lang != en`."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from rowmill.core.errors import ConfigError
+
+_CONDITION = re.compile(r"\s*([\w.$-]+)\s*(!=|<=|>=|==|=|<|>|~)\s*(\"(?:[^\"\\]|\\.)*\"|'[^']*'|\S.*?)\s*$", re.DOTALL)
+_AND = re.compile(r"\s+and\s+(?=[\w.$-]+\s*[!<>=~])", re.IGNORECASE)
+_OF_ROWS = ("index", "id", "output", "error", "class", "finish_reason", "model", "usage")
+_NONE = object()
+
+
+def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Return what tells whether an output line, decoded, is as the text says. Raises `ConfigError`.
+
+    A name is a member of the output ("topic", "address.city"), or one of the line's own: index, id, output, class (of a
+    failure), finish_reason, model, usage. A value is JSON, or a bare word. `~` looks for a part of the text.
+    """
+    tests = []
+    for part in _AND.split(text):
+        found = _CONDITION.match(part)
+        if found is None:
+            raise ConfigError(
+                f"--where {text}: write NAME = VALUE, with one of = != < > <= >= ~, and more of them behind `and`"
+            )
+        name, test, value = found.groups()
+        tests.append((name, _TESTS[test], _value(value)))
+
+    def holds(line: Mapping[str, Any]) -> bool:
+        return all(test(_found(line, name), wanted) for name, test, wanted in tests)
+
+    return holds
+
+
+def _value(text: str) -> Any:
+    if text.startswith("'") and text.endswith("'"):
+        return text[1:-1]
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _found(line: Mapping[str, Any], name: str) -> Any:
+    """Return the member of that name; `_NONE` where there is none."""
+    found = _at(line.get("output"), name)
+    if found is not _NONE:
+        return found
+    if name == "class":
+        return _at(line.get("error"), "class")
+    return _at(line, name) if name.partition(".")[0] in _OF_ROWS else _NONE
+
+
+def _at(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping) and name in value:  # a dot may be part of a name
+        return value[name]
+    first, dot, rest = name.partition(".")
+    if isinstance(value, Mapping) and first in value:
+        return _at(value[first], rest) if dot else value[first]
+    if isinstance(value, list) and first.isdecimal() and int(first) < len(value):
+        return _at(value[int(first)], rest) if dot else value[int(first)]
+    return _NONE
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    if isinstance(found, bool) != isinstance(wanted, bool):
+        return False
+    return bool(found == wanted) or (isinstance(found, str) and not isinstance(wanted, str) and found == _text(wanted))
+
+
+def _ordered(found: Any, wanted: Any) -> bool:
+    numbers = (int, float)
+    both = [isinstance(each, numbers) and not isinstance(each, bool) for each in (found, wanted)]
+    return all(both) or (isinstance(found, str) and isinstance(wanted, str))
+
+
+def _text(value: Any) -> str:
+    if value is _NONE:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+_TESTS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": _same,
+    "==": _same,
+    "!=": lambda found, wanted: not _same(found, wanted),
+    "<": lambda found, wanted: _ordered(found, wanted) and found < wanted,
+    ">": lambda found, wanted: _ordered(found, wanted) and found > wanted,
+    "<=": lambda found, wanted: _ordered(found, wanted) and found <= wanted,
+    ">=": lambda found, wanted: _ordered(found, wanted) and found >= wanted,
+    "~": lambda found, wanted: _text(wanted).casefold() in _text(found).casefold(),
+}

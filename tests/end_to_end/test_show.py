@@ -1,0 +1,72 @@
+"""`rowmill show`: the replies of a run, whole or chosen, while it is at work and after."""
+
+import json
+import signal
+from collections.abc import Callable
+
+from tests.end_to_end.conftest import Arrival, Done, Place, Server, Witness, until
+from tests.end_to_end.several import Answer
+
+REFUSED = json.dumps({"error": {"message": "not for you", "type": "forbidden", "code": "no"}}).encode()
+
+
+def shown(place: Place, *arguments: str) -> Done:
+    return place.start(*arguments, command="show").wait(20)
+
+
+def test_rows_are_shown_with_what_was_asked(place: Place, server: Callable[..., Server]) -> None:
+    def decide(arrival: Arrival) -> Answer | None:
+        return (403, {}, REFUSED) if arrival.row in (3, 5) else None
+
+    witness = server(decide)
+    place.configure(witness.url)
+    place.write_rows(30)
+    none = shown(place)
+    assert (none.code, "holds no run" in none.err) == (5, True)
+    assert (done := place.run()).code == 1, done.err
+    first = shown(place)
+    assert (first.code, first.err) == (0, "")
+    assert first.out.startswith("row 0  id id-0\n  user     Summarise in one line:\n           ")
+    assert (first.out.count("\nrow ") + 1, "and more: --limit N" in first.out) == (20, True)
+    failed = shown(place, "--failed")
+    assert [line for line in failed.out.splitlines() if line.startswith(("row", "  failed"))] == [
+        "row 3  id id-3",
+        "  failed   forbidden, HTTP 403: not for you",
+        "row 5  id id-5",
+        "  failed   forbidden, HTTP 403: not for you",
+    ]
+    assert shown(place, "--class", "timeout").out == ""
+    lines = [json.loads(line) for line in shown(place, "--json", "--where", "index >= 28").out.splitlines()]
+    assert [line["id"] for line in lines] == ["id-28", "id-29"]
+    assert all(line["prompt"]["messages"][0]["content"].startswith("Summarise in one line:\n") for line in lines)
+    several = shown(place, "--row", "7", "--row", "2", "--row", "99")
+    assert [line for line in several.out.splitlines() if line.startswith("row")] == ["row 2  id id-2", "row 7  id id-7"]
+    assert len(shown(place, "--sample", "4", "--json").out.splitlines()) == 4
+    odd = shown(place, "--where", "what")
+    assert (odd.code, odd.err) == (
+        2,
+        "rowmill: --where what: write NAME = VALUE, with one of = != < > <= >= ~, and more of them behind `and`\n",
+    )
+    assert shown(place, "--row", "-1").code == 2
+    place.input.unlink()
+    assert "row 2  id id-2\n  reply" in shown(place, "--row", "2").out, "the prompt is gone, the reply is not"
+
+
+def test_a_run_that_is_at_work_and_one_that_was_killed_show_what_they_have(
+    place: Place, simulator: Callable[..., Witness]
+) -> None:
+    place.configure(simulator(latency_ms=80).url)
+    place.write_rows(200)
+    started = place.start("--set", "workers.concurrency=4")
+    until(lambda: shown(place, "--limit", "1").out.startswith("row "), "a first row")
+    started.signal(signal.SIGKILL)
+    started.wait(10)
+    found = [json.loads(line)["index"] for line in shown(place, "--json", "--limit", "1000").out.splitlines()]
+    assert found == sorted(place.recorded())
+    trial = place.run("--limit", "2")
+    assert "\nrow 0  id " in trial.err
+    assert "\n  user     " in trial.err
+    assert place.run().code == 0
+    assert place.start(command="clean").wait().code == 0
+    cleaned = shown(place)
+    assert (cleaned.code, "was cleaned of its answers; its output is " in cleaned.err) == (5, True)

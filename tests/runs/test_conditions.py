@@ -1,0 +1,72 @@
+"""Conditions on rows: what they find, and what they cannot mean."""
+
+from typing import Any
+
+import pytest
+
+from rowmill.core.errors import ConfigError
+from rowmill.runs.conditions import condition
+
+LINE: dict[str, Any] = {
+    "index": 7,
+    "id": "r7",
+    "output": {"topic": "sport", "score": 3, "ok": True, "of": {"city": "Ulm", "all": ["a", "b"]}, "a.b": 1, "n": None},
+    "error": None,
+    "finish_reason": "stop",
+    "model": "m",
+}
+FAILED: dict[str, Any] = {
+    "index": 8,
+    "id": 8,
+    "output": None,
+    "error": {"class": "timeout", "status": None},
+    "finish_reason": None,
+}
+TEXT: dict[str, Any] = {"index": 9, "id": 9, "output": "The Quick fox", "error": None, "finish_reason": "length"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('topic = "sport"', [7]),
+        ("topic = sport", [7]),
+        ("topic='sport'", [7]),
+        ("topic != sport", [8, 9]),
+        ("score >= 3", [7]),
+        ("score > 3", []),
+        ("score = 3.0", [7]),
+        ("score < 10 and topic = sport", [7]),
+        ("score < 10 AND topic = art", []),
+        ("ok = true", [7]),
+        ("ok = 1", []),
+        ("score = true", []),
+        ("of.city = Ulm", [7]),
+        ("of.all.1 = b", [7]),
+        ("a.b = 1", [7]),
+        ("n = null", [7]),
+        ("class = timeout", [8]),
+        ("error.class = timeout", [8]),
+        ("output ~ quick", [9]),
+        ("output = 'The Quick fox'", [9]),
+        ("finish_reason=length", [9]),
+        ("index >= 8", [8, 9]),
+        ("id = r7", [7]),
+        ("nothing = null", []),
+        ("topic > 3", []),
+        ('topic = "sport and index = 9"', []),
+        ("of.city.more = x", []),
+    ],
+)
+def test_what_a_condition_finds(text: str, found: list[int]) -> None:
+    holds = condition(text)
+    assert [line["index"] for line in (LINE, FAILED, TEXT) if holds(line)] == found
+
+
+@pytest.mark.parametrize("text", ["", "topic", "= x", "topic =", "topic = x or score = 3 and", "a b = c", "score => "])
+def test_what_is_no_condition_is_told(text: str) -> None:
+    try:
+        holds = condition(text)
+    except ConfigError as error:
+        assert "--where" in str(error)  # noqa: PT017 - either is right, a wrong meaning is not
+    else:
+        assert not any(holds(line) for line in (LINE, FAILED, TEXT))
