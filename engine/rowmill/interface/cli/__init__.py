@@ -134,7 +134,7 @@ def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
     if options.quiet:
         return status
-    if not options.json:
+    if session is not None and not options.json:
         shown.first_replies(own)
     streams.say(
         one_line(

@@ -96,6 +96,8 @@ def _to_file(options: argparse.Namespace, config: Config) -> tuple[RunReport, Se
     finally:
         progress.close()
     if trial and not options.quiet:
+        if session is not None and not options.json:
+            shown.first_replies(own)
         before = "" if session else "asked before: "
         streams.say(f"trial: {before}the results are in {own.output.path}; {config.output.path} is not touched")
     elif trial:
