@@ -1,11 +1,15 @@
 """A trial's places lie beside the full run's, and are never the same."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rowmill.core import config as configuration
-from rowmill.runs.trial import trial
+from rowmill.core.errors import RunDirectoryError
+from rowmill.core.reports import Observer
+from rowmill.runs.preparation import prepare
+from rowmill.runs.trial import run_trial, trial
 
 TREE: dict[str, Any] = {"input": {"path": "in.jsonl"}, "task": {"model": "m", "prompt": "{text}"}}
 
@@ -36,3 +40,24 @@ def test_places_that_the_configuration_names_get_the_mark_too() -> None:
     own = trial(configuration.parse(tree, "test"))
     assert own.output.errors == "bad.trial.jsonl"
     assert own.checkpoint.dir == "runs/v1.2-trial"
+
+
+class Silence(Observer):
+    def show(self, snapshot: object) -> None:
+        pass
+
+    def log(self, line: str) -> None:
+        pass
+
+
+def test_a_trial_that_is_at_work_is_not_begun_a_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_bytes(b'{"text":"a"}\n{"text":"b"}\n')
+    tree = {**TREE, "output": {"path": "out.jsonl"}, "provider": [{"base_url": "http://127.0.0.1:1/v1"}]}
+    config = configuration.parse(tree, "test")
+    with (
+        prepare(trial(config), {}, limit=1).directory,
+        pytest.raises(RunDirectoryError, match=r"out\.trial\.jsonl\.run is being worked on by process"),
+    ):
+        run_trial(config, {}, Silence(), limit=1)
+    assert not trial(config, 2).run_dir.exists(), "its rows would be paid for twice"

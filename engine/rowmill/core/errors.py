@@ -78,6 +78,10 @@ class AnotherRun(RunDirectoryError):
     """The run directory is of another input, prompt or model, and both are whole: a new run beside it is possible."""
 
 
+class AtWork(RunDirectoryError):
+    """The run directory is in use: by another supervisor, or by workers that one has left behind."""
+
+
 class MachineError(RowmillError):
     """The machine cannot go on: disk full, out of descriptors, workers that keep dying."""
 

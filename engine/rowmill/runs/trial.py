@@ -14,7 +14,7 @@ from pathlib import PurePath
 import msgspec
 
 from rowmill.core.config import Config
-from rowmill.core.errors import RunDirectoryError
+from rowmill.core.errors import AtWork, RunDirectoryError
 from rowmill.core.reports import Observer, RunReport, SessionReport
 from rowmill.runs.session import run
 
@@ -42,8 +42,8 @@ def run_trial(
             raise RunDirectoryError(f"{own.run_dir}: there is no trial of these rows to retry")
         try:
             return own, *run(own, environ, observer, limit=limit, sample=sample, salvage=salvage, retry=retry)
-        except RunDirectoryError:
-            if not known:
+        except RunDirectoryError as error:
+            if not known or isinstance(error, AtWork):
                 raise  # it is not for being the run of another trial
     raise AssertionError("there is always another number")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from rowmill.core import private_files
-from rowmill.core.errors import RunDirectoryError
+from rowmill.core.errors import AtWork, RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.store import durable
 from rowmill.store.seal import seal_name
@@ -70,8 +70,8 @@ class RunDirectory:
         """Lock the run directory at `path` for this supervisor, making it where it is absent.
 
         mode: who may do what in one that is made; what lies in it follows from that (see `private_files`).
-        Raise RunDirectoryError where another supervisor has it, or where something else than a run lies there; nothing
-        is written then.
+        Raise RunDirectoryError where another supervisor has it (then it is AtWork), or where something else than a run
+        lies there; nothing is written then.
         """
         run = cls(path)
         with durable.machine_errors(f"use the run directory {path}"):
@@ -81,7 +81,7 @@ class RunDirectory:
             try:
                 run._lock = durable.lock_file(path / _LOCK, exclusive=True)
             except durable.Locked as locked:
-                raise RunDirectoryError(run._describe_holder(locked.holder)) from None
+                raise AtWork(run._describe_holder(locked.holder)) from None
             try:
                 for folder in _FOLDERS:
                     private_files.make_directory(path / folder)
@@ -145,7 +145,7 @@ class RunDirectory:
     ) -> None:
         """Wait until no worker of an earlier, killed supervisor is left. Blocks the thread.
 
-        Raise RunDirectoryError after `timeout_s` seconds: two workers on one checkpoint would ruin it.
+        Raise AtWork after `timeout_s` seconds: two workers on one checkpoint would ruin it.
         """
         with durable.machine_errors(f"use the run directory {self.path}"):
             try:
@@ -162,7 +162,7 @@ class RunDirectory:
                     f"workers of an earlier run in {self.path} were still at work after {timeout_s:g} s: "
                     "end them, then run the same command again"
                 )
-                raise RunDirectoryError(msg) from None
+                raise AtWork(msg) from None
             os.close(fd)
 
     def hold_worker_lock(self, supervisor: int | None = None) -> None:
