@@ -6,7 +6,7 @@ import pytest
 
 from rowmill.core import config as configuration
 from rowmill.core.config import suggestions
-from rowmill.core.config.reading import SECTIONS, every_key
+from rowmill.core.config.reading import SECTIONS, every_key, override
 from rowmill.core.errors import ConfigError
 
 
@@ -88,3 +88,9 @@ def test_every_key_that_is_suggested_is_one() -> None:
         assert field in SECTIONS[section].__struct_fields__, f"{name} -> {key}"
     assert suggestions.key_for("commit_ms", every_key()) == "checkpoint.commit_ms"
     assert suggestions.key_for("xyzzy", every_key()) is None
+
+
+def test_a_long_value_of_a_key_that_is_none_is_shown_by_its_beginning() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean --set task\.prompt=x+\.\.\.\?$") as caught:
+        override({}, f"prompt={'x' * 5000}")
+    assert len(str(caught.value)) < 600

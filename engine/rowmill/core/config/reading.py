@@ -108,7 +108,7 @@ def override(tree: dict[str, Any], change: str) -> None:
     parts = _parts(key)
     if not equals or len(parts) < 2 or not all(parts):  # noqa: PLR2004 - a section and a key
         meant = suggestions.key_for(key, every_key()) if equals and len(parts) == 1 else None
-        hint = f"did you mean --set {meant}={text}?" if meant else "for example workers.count=4"
+        hint = f"did you mean --set {meant}={change.partition('=')[2]}?" if meant else "for example workers.count=4"
         raise ConfigError(f"--set {change}: write it as section.key=value, {hint}")
     try:
         document = tomllib.loads(f"value = {text}")
