@@ -54,20 +54,27 @@ def clean(path: Path, *, everything: bool = False, dry: bool = False) -> Cleaned
         answers = everything or not failed
         gone = [held.spool, held.sealed, held.claims, path / "boards", path / "simulator", path / "cluster"]
         gone += [each for each in (held.batches.iterdir() if held.batches.is_dir() else ()) if each.name != "journal"]
-        gone += [held.checkpoints] if answers else []
-        freed = sum(size_of(each) if each.is_dir() else each.stat().st_size for each in gone if each.exists())
+        held_answers = [held.checkpoints] if answers else []
+        freed = sum(
+            size_of(each) if each.is_dir() else each.stat().st_size for each in (*gone, *held_answers) if each.exists()
+        )
         if not dry:
+            _remove(gone, path)  # first: on a disk that is full, which is why people clean, the manifest has room then
             if answers and not done.cleaned:
                 manifest.finished = msgspec.structs.replace(done, cleaned=True)
                 manifests.save(held.manifest, manifest)
-            with durable.machine_errors(f"clean {path}"):
-                for each in gone:
-                    if each.is_dir() and not each.is_symlink():
-                        shutil.rmtree(each)
-                    else:
-                        each.unlink(missing_ok=True)
+            _remove(held_answers, path)
     left = size_of(path) - (freed if dry else 0)
     return Cleaned(str(path), freed, left, 0 if answers else failed)
+
+
+def _remove(gone: list[Path], path: Path) -> None:
+    with durable.machine_errors(f"clean {path}"):
+        for each in gone:
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            else:
+                each.unlink(missing_ok=True)
 
 
 def _failed(report: Path) -> int:
