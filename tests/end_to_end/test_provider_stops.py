@@ -1,19 +1,15 @@
 """What would fail every row stops the run early, costs no row, and keeps the key to itself."""
 
-import json
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from tests.end_to_end.conftest import Arrival, Done, Place, Server, Witness
+from tests.end_to_end.conftest import Arrival, Place, Server, Witness
+from tests.end_to_end.several import error, no_secret
 
 KEY = "sk-a-secret-of-twenty-five"
 WELL = 40  # requests that are answered before the provider refuses
-
-
-def error(message: str, kind: str, code: str | None) -> bytes:
-    return json.dumps({"error": {"message": message, "type": kind, "code": code, "param": None}}).encode()
 
 
 REFUSALS: dict[str, tuple[int, bytes, str]] = {
@@ -25,12 +21,6 @@ REFUSALS: dict[str, tuple[int, bytes, str]] = {
     ),
     "no credit": (429, error("You exceeded your quota", "insufficient_quota", "insufficient_quota"), "quota_exhausted"),
 }
-
-
-def no_secret(place: Place, done: Done, secret: str = KEY) -> None:
-    assert secret not in done.out + done.err
-    for name, data in place.files().items():
-        assert secret.encode() not in (data or b""), name
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -51,7 +41,7 @@ def test_a_refusal_of_the_provider_stops_the_run_and_the_same_command_ends_it(
     done = place.run(*key)
     assert (done.code, done.out) == (4, ""), done.err
     assert "Traceback" not in done.err
-    no_secret(place, done)
+    no_secret(place, done, KEY)
     assert f"provider 'main': {kind} (HTTP {status}, " in done.err
     assert not place.output.exists()
     assert {arrival.authorization for arrival in witness.arrivals} == {f"Bearer {KEY}"}
@@ -72,7 +62,7 @@ def test_a_refusal_of_the_provider_stops_the_run_and_the_same_command_ends_it(
     asked = sorted(arrival.row for arrival in witness.arrivals[before:])
     assert asked == sorted(set(range(600)) - recorded)
     assert place.output.read_bytes() == reference(600)
-    no_secret(place, done)
+    no_secret(place, done, KEY)
 
 
 @pytest.mark.parametrize("transport", ["direct", "sdk"])
@@ -102,7 +92,7 @@ def test_a_key_goes_only_where_it_was_meant_for(place: Place, server: Callable[.
     done = place.run()
     assert done.code == 0, done.err
     assert {arrival.authorization for arrival in witness.arrivals} <= {None, "Bearer "}
-    no_secret(place, done)
+    no_secret(place, done, KEY)
 
 
 def test_a_server_that_is_not_there(place: Place) -> None:
