@@ -251,9 +251,7 @@ class Settler:
         if fault.spends_attempt:
             tries = job.attempts if provider.standing.last else tries  # not as a probe
         elif provider.standing.never_answered:
-            tries = min(
-                tries, _TRIES_ALONE
-            )  # its tries are free: it is the provider that comes to an end, see `patience`
+            tries = min(tries, _TRIES_ALONE)  # they are free: it is the provider that comes to an end (`patience`)
         elif alone and failure.retry_after is None:
             tries = min(tries, _TRIES_ALONE)  # it holds up the end, and nothing is spared by longer waits
         wait = self._retry.wait_s(failure, tries=tries, attempts=job.attempts, age_s=age_s, own=spent > 0)
