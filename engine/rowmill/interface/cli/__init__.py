@@ -49,6 +49,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         "cancel": _cancel,
         "status": _stand,
         "show": _show,
+        "compare": _compare,
         "runs": _runs,
         "clean": _clean,
         "init": _init,
@@ -224,6 +225,12 @@ def _show(options: argparse.Namespace) -> int:
     from rowmill.interface.cli.show_command import show
 
     return show(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rowmill.interface.cli.compare_command import compare
+
+    return compare(options)
 
 
 def _runs(options: argparse.Namespace) -> int:

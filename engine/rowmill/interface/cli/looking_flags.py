@@ -23,6 +23,7 @@ def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
     add_manners(status)
 
     _add_show(commands)
+    _add_compare(commands)
 
     runs = commands.add_parser(
         "runs",
@@ -47,6 +48,20 @@ def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
     clean.add_argument("--all", action="store_true", help="also where rows have failed: they cannot be retried then")
     clean.add_argument("-n", "--dry-run", action="store_true", help="remove nothing, and say what it would be")
     add_manners(clean)
+
+
+def _add_compare(commands: "argparse._SubParsersAction[Command]") -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="hold two runs or trials against each other, row by row",
+        description="Hold two runs against each other, as those of two prompts or models: rows, failures, cost and "
+        "latency of each, how many answers are the same, field by field, and the first rows in which they differ.",
+    )
+    compare.add_argument("first", metavar="A", help="a configuration, or a run directory")
+    compare.add_argument("second", metavar="B", help="likewise")
+    compare.add_argument("--limit", type=rows, default=5, metavar="N", help="differing rows that are shown; default: 5")
+    compare.add_argument("--json", action="store_true", help="print it as JSON")
+    add_manners(compare)
 
 
 def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:
