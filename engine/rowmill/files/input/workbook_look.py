@@ -24,7 +24,7 @@ from rowmill.files.input.dialect import Columns
 from rowmill.files.input.workbook import SMALLER, Workbook
 
 _LEAST = 1 << 30  # bytes: the reader of an ordinary file, with all that it imports, takes a tenth
-_EXPANDS = 1000  # times: more than deflate does, so that a file has what it may need
+_EXPANDS = 200  # times its size, beside that: ten in XML, and three in memory, are usual; a sheet of zeros takes 40
 _SHARE = 0.5  # of the memory that is free now
 _LEAST_CPU_S = 120
 _CPU_BYTES = 100_000  # of the file a second: a workbook is read at twenty times that, and expanded at 300 MB/s
