@@ -12,6 +12,7 @@ from typing import Any
 import openpyxl  # type: ignore[import-untyped]  # it ships no types
 
 from tests.end_to_end.conftest import Place, Server
+from tests.files.input.test_workbook_look import ods, row
 
 TEXTS = [f"row {number:06d}: {text}" for number, text in enumerate(["a, b; c", 'it said "é"', "3,5 | 4", "last\nline"])]
 
@@ -125,12 +126,16 @@ def test_what_cannot_be_right_is_refused_before_anything_is_asked(place: Place, 
     place.write_rows(1)
     for name, text in (
         ("page.jsonl", "<html>row 000000"),
+        ("pointer.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"),
         ("cut.json", '[{"id": 1, "text": "row 000000"}\n{"id": 2}]'),
     ):
         (place.folder / name).write_text(text)
+    ods(place.folder / "far.ods", row("text"), row("row 000000"), row("", times=10**6), row(("", 16000), "far"))
     cases = {
         "output.path=out.xlsx": "output.path: out.xlsx ends with .xlsx, which is no format that is written; end it",
         "input.path=page.jsonl": "page.jsonl: is HTML or XML",
+        "input.path=pointer.csv": "pointer.csv: is a pointer of Git LFS, and the data is not here; run `git lfs pull`",
+        "input.path=far.ods": "far.ods: a sheet of it is too large to be read: Cell limit exceeded",
         "input.path=cut.json": "cut.json: line 2: no JSON as it goes on: a comma is missing between two elements",
         "task.params.extra_headers.X=1": "task.params.extra_headers: is no member of the request; set it by provider",
     }
