@@ -569,3 +569,21 @@ def test_a_plan_says_what_a_cluster_would_do_and_asks_nobody(home: Home, monkeyp
         "(one a shard); 0.3 MB of rows are carried to the nodes"
     )
     assert plan(home.config("http://127.0.0.1:1/v1")).cluster is None
+
+
+def test_a_cluster_that_answers_no_more_ends_the_run_in_a_line(home: Home, simulate: Callable[..., Witness]) -> None:
+    witness = simulate(latency_ms=100)
+    machines = Machines(2)
+
+    def silent() -> list[Node]:
+        raise MachineError("the cluster does not answer: its head is gone")
+
+    config = home.config(witness.url)
+    report = home.run_on(machines, config, once(lambda: setattr(machines, "nodes", silent)))
+    [session] = report.sessions
+    assert session.exit_code == ExitCode.MACHINE
+    assert session.stopped_by == "the cluster does not answer: its head is gone"
+    assert witness.stats()["requests"] == report.totals.rows  # what was in flight has come home
+    home.run_on(Machines(2), config)
+    assert_whole(home)
+    assert witness.stats()["requests"] == ROWS

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -204,6 +204,18 @@ class RayCluster:
         self._closing = asyncio.Event()
         tasks: dict[str, asyncio.Task[None]] = {}
         closing = asyncio.create_task(self._closing.wait())
+        try:
+            await self._look(closing, tasks)
+        except Exception as error:  # noqa: BLE001 - the supervisor tells it, and brings home what is in flight on the nodes
+            self._put(Crashed(error))
+            await closing
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+    async def _look(self, closing: asyncio.Task[Literal[True]], tasks: dict[str, asyncio.Task[None]]) -> None:
+        """Use nodes as they come, each in a task of its own, until it is time to close."""
         tried: dict[str, float] = {}
         alone_since = self._clock()
         while not closing.done():
@@ -235,10 +247,6 @@ class RayCluster:
                 alone_since = now
             self._wait_for_nodes(now - alone_since, trying=bool(tasks))
             await asyncio.wait([closing, *tasks.values()], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.gather(*(link.close() for link in self._links.values()))
-        for task in tasks.values():
-            task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     def _wait_for_nodes(self, seconds: float, *, trying: bool) -> None:
         self._waiting = () if self._links or trying else ("waiting for a node of the cluster",)
