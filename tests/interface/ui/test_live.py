@@ -353,3 +353,24 @@ def test_a_terminal_that_went_away_silences_the_display_and_not_the_run() -> Non
     progress.close()
     with contextlib.suppress(OSError):  # what could not be written is still in the stream's buffer
         stream.close()
+
+
+def test_what_a_narrower_terminal_has_wrapped_is_taken_away_too() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=100, height=30)
+    progress = LiveProgress(console)
+
+    def lines_up(width: int) -> int:
+        written.seek(0)
+        written.truncate()
+        console.width = width
+        progress.show(BUSY)
+        return written.getvalue().count("\x1b[1A")
+
+    lines_up(100)
+    drawn = lines_up(100)
+    assert lines_up(40) > drawn
+    narrow = lines_up(40)
+    assert lines_up(100) == narrow, "wider lines were not wrapped"
+    assert lines_up(100) == drawn
+    progress.close()

@@ -2,9 +2,10 @@
 
 import shtab
 
+from rowmill.interface.cli import recipes
 from rowmill.interface.cli.arguments import parser, with_all_flags
 
-_FILES = {"FILE", "ROWS", "CONFIG", "DIR"}
+_FILES = {"FILE": shtab.FILE, "ROWS": shtab.FILE, "CONFIG": shtab.FILE, "RUN": shtab.FILE, "DIR": shtab.DIRECTORY}
 
 
 def script(shell: str) -> str:
@@ -14,5 +15,7 @@ def script(shell: str) -> str:
         for action in command._actions:  # noqa: SLF001 - argparse has no other way to its arguments
             name = str(action.metavar or action.dest).upper()
             if name in _FILES:
-                action.complete = shtab.DIRECTORY if name == "DIR" else shtab.FILE  # type: ignore[attr-defined]
+                action.complete = _FILES[name]  # type: ignore[attr-defined]
+            elif "--recipe" in action.option_strings:
+                action.choices = recipes.names()
     return str(shtab.complete(every, shell=shell))

@@ -6,10 +6,16 @@ the DataFrame that its own `to_frame` makes.
 
 from collections.abc import Iterator
 from types import UnionType
-from typing import Any, Protocol, TypeAlias, TypeVar, _SpecialForm
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, _SpecialForm
 
 # What is written where a type may stand and is no class, as a type checker sees it: `A | B`; Optional, Literal, ...
-SpecialType: TypeAlias = UnionType | _SpecialForm
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # type checkers have it, whatever is installed
+
+    # Annotated[...] is a special form to mypy, and to pyright something that only this takes.
+    SpecialType: TypeAlias = UnionType | _SpecialForm | TypeForm[Any]
+else:
+    SpecialType = UnionType | _SpecialForm
 
 
 class AnyFrame(Protocol):

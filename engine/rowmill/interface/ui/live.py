@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.control import Control
 from rich.live import Live
+from rich.segment import ControlType
 from rich.text import Text
 
 from rowmill.core.counts import BatchView
@@ -47,6 +49,7 @@ class LiveProgress:
             console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
         self._silent = False
+        self._frame: Frame | None = None  # that stands there
 
     def show(self, snapshot: Snapshot) -> None:
         """Redraw the display."""
@@ -57,7 +60,9 @@ class LiveProgress:
                 self._live.start()
                 # rich hides the cursor; a run that is killed could never bring it back.
                 self._console.show_cursor(show=True)
-            self._live.update(Frame(snapshot), refresh=True)
+            self._clear_wrapped()
+            self._frame = Frame(snapshot)
+            self._live.update(self._frame, refresh=True)
         except (OSError, ValueError):  # the terminal is gone
             self._silent = True
 
@@ -66,9 +71,19 @@ class LiveProgress:
         if self._silent:
             return
         try:
+            self._clear_wrapped()
             self._console.print(Text(one_line(line)))
         except (OSError, ValueError):
             self._silent = True
+
+    def _clear_wrapped(self) -> None:
+        """Take away what a terminal that has become narrower has wrapped: rich goes up as many lines as it drew."""
+        width = max(self._console.width, 1)
+        wrapped = 0 if self._frame is None else sum(max(cells - 1, 0) // width for cells in self._frame.cells)
+        if wrapped and self._frame is not None:
+            up = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)) * wrapped
+            self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2), *up))
+            self._frame.cells = []
 
     def close(self) -> None:
         """Take the display away; event lines stay."""
@@ -76,6 +91,7 @@ class LiveProgress:
             return
         self._silent = True
         try:
+            self._clear_wrapped()
             self._live.stop()
         except (OSError, ValueError):
             return
@@ -86,6 +102,7 @@ class Frame:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self.cells: list[int] = []  # of each line as it was drawn
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         snapshot, width = self._snapshot, options.max_width
@@ -100,6 +117,7 @@ class Frame:
         if len(snapshot.providers) > 1:
             lines += _provider_lines(snapshot, width, (room - len(lines)) // 2)
         lines += _worker_lines(snapshot, width, room - len(lines))
+        self.cells = [min(line.cell_len, width) for line in lines]
         yield Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
