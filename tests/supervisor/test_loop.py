@@ -23,8 +23,9 @@ from rowmill.runs.preparation import prepare
 from rowmill.store.in_flight import BoardReading, read_board
 from rowmill.supervisor import aftermath, pool
 from rowmill.supervisor import endpoints as startup
+from rowmill.supervisor.incoming import Incoming
 from rowmill.supervisor.loop import Supervisor
-from rowmill.supervisor.pool import Pool
+from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.session_parts import SessionParts
 from tests.simulator_host import HostedSimulator, SimulatorHost
 from tests.watcher import Watcher
@@ -120,6 +121,24 @@ def test_a_run_goes_to_its_end(home: Path, simulate: Callable[..., str]) -> None
     last = watcher.snapshots[-1]
     assert (last.totals.rows, last.total_rows, last.shards_sealed) == (ROWS, ROWS, last.shards_merged)
     assert not watcher.told("died")
+
+
+def test_what_workers_tell_last_counts_for_providers_too(
+    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output can be there before they have told it: as where it is small and they are held up."""
+    hear = Incoming.hear
+
+    def late(incoming: Incoming, member: Member) -> None:
+        shards = incoming._parts.shards
+        if not shards.finishing or shards.finished:
+            hear(incoming, member)
+
+    monkeypatch.setattr(Incoming, "hear", late)
+    report = session(configured(simulate()), Watcher())
+    (provider,) = report.providers.values()
+    assert (provider.requests, provider.answered, provider.failed) == (ROWS, ROWS, 0)
+    assert report.counters.requests == ROWS
 
 
 def test_who_waits_for_the_processes_sees_the_run_at_once(

@@ -56,10 +56,7 @@ class Incoming:
                 member.wants = True
                 if member.shards:  # on a node its first rows take a while: a part of the rate would wait for them
                     parts.providers.join(member, member.heard)
-            case Heartbeat():
-                self._count(member, message)
-                parts.providers.heartbeat(member, message, member.heard)
-            case Short() | BatchHeartbeat():
+            case Heartbeat() | Short() | BatchHeartbeat():
                 self._count(member, message)
             case HandedOver(reason=reason):
                 parts.shutdown.hand_over(member, reason)
@@ -90,12 +87,14 @@ class Incoming:
         if message is None:
             self._staffing.on_end(member)
         elif isinstance(message, Heartbeat | Short | BatchHeartbeat):
+            member.heard = self._parts.clock()
             self._count(member, message)
 
     def _count(self, member: Member, message: Heartbeat | Short | BatchHeartbeat) -> None:
         match message:
             case Heartbeat():
                 self._parts.progress.heartbeat(member, message)
+                self._parts.providers.heartbeat(member, message, member.heard)
                 self._parts.spending.heartbeat(member, message)
                 self._parts.recorder.measured(message.spread)
             case Short():
