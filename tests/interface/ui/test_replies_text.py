@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from rowmill.interface.ui.replies_text import reply_text
 
@@ -44,6 +45,53 @@ def test_a_row_with_its_prompt() -> None:
 )
 def test_what_else_there_is_has_its_line(change: dict[str, Any], line: str) -> None:
     assert line in reply_text({**LINE, **change}, 80).splitlines()
+
+
+PICTURE = "data:image/png;base64," + "A" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"output": [0.25, -1, *[0.5] * 1534]}, "  reply    1,536 numbers: 0.25, -1, 0.5, ..."),
+        ({"output": [0.25, -1]}, "    0.25,"),
+        ({"output": {"vector": [None] * 20}}, '"20 numbers: null, null, null, ..."'),
+        ({"output": f"see {PICTURE} there"}, "  reply    see data:image/png;base64,... (750 kB) there"),
+        (
+            {
+                "prompt": {
+                    "messages": [{"role": "user", "content": [{"image_url": {"url": PICTURE}}, {"text": "What?"}]}]
+                }
+            },
+            '"url": "data:image/png;base64,... (750 kB)"',
+        ),
+        ({"prompt": {"input": [{"input_audio": {"data": "A" * 4000}}]}}, '"data": "3 kB of base64"'),
+        ({"output": {"choices": [{"message": {"content": "Kept whole."}}], "usage": {}}}, "  reply    Kept whole."),
+        ({"output": {"choices": [{"message": {"content": None}}]}}, '"content": null'),
+        ({"output": {"choices": ["a"]}}, '"choices": ['),
+    ],
+)
+def test_what_nobody_reads_is_told_in_a_few_words(change: dict[str, Any], text: str) -> None:
+    shown = reply_text({**LINE, **change}, 80)
+    assert text in shown
+    assert len(shown) < 1000
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 300, "\u6f22\u5b57" * 150, "\U0001f600 word " * 60, "e\u0301" * 200, "a-b " * 100]
+)
+def test_a_line_is_as_wide_as_the_terminal_whatever_its_letters(text: str) -> None:
+    lines = reply_text({**LINE, "output": text}, 60).splitlines()[1:]
+    assert max(map(cell_len, lines)) <= 60
+    assert min(map(cell_len, lines[:-1])) > 50
+    assert "".join(line[11:] for line in lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_what_is_clipped_keeps_its_lines_and_few_of_them() -> None:
+    line = {**LINE, "output": {"topic": "x"}}
+    assert reply_text(line, 60, most=100) == reply_text(line, 60)
+    many = reply_text({**LINE, "output": "\n".join(map(str, range(100)))}, 60, most=600).splitlines()
+    assert (len(many), many[1], many[-1]) == (13, "  reply    0", "           11...")
 
 
 def test_a_reply_cannot_move_the_cursor_or_change_colours() -> None:

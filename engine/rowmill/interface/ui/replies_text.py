@@ -1,17 +1,22 @@
 """Rows with what was asked and what came back, as text for a terminal."""
 
-import textwrap
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from rich.cells import cell_len, get_character_cell_size
 
 from rowmill.core.plain_text import one_line, stripped
 from rowmill.interface.ui import figures
 from rowmill.runs.answered import Line
 
 _NAMES = ("messages", "input", "prompt")  # of the request, where what was asked stands
-_LEAST = 40
+_LEAST = 40  # columns, however narrow the terminal is
+_LINES = 12  # of a text that is clipped
+_NUMBERS, _FIRST = 16, 3  # a list of more numbers is told by its first ones
+_DATA_URL = re.compile(r"(data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,)([A-Za-z0-9+/=_-]{100,})")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{200,}={0,2}")
 
 
 def reply_text(line: Line, width: int, *, most: int | None = None) -> str:
@@ -35,7 +40,7 @@ def _lines(line: Line, width: int, most: int | None) -> Iterator[str]:
         if error.get("reply") is not None:
             yield from _block("reply", _text(error["reply"]), width, most)
     else:
-        yield from _block("reply", _text(line.get("output")), width, most)
+        yield from _block("reply", _replied(line.get("output")), width, most)
 
 
 def _asked(body: Any) -> Iterator[tuple[str, str]]:
@@ -57,17 +62,79 @@ def _content(content: Any) -> str:
     return _text(content)
 
 
+def _replied(output: Any) -> str:
+    """Return what a reply says; one that is kept whole, as a batch's output has it, by its messages."""
+    choices = output.get("choices") if isinstance(output, dict) else None
+    if isinstance(choices, list) and choices:
+        said = [each.get("message") if isinstance(each, dict) else None for each in choices]
+        if all(isinstance(each, dict) and isinstance(each.get("content"), str) for each in said):
+            return "\n".join(_text(each["content"]) for each in said if each is not None)
+    return _text(output)
+
+
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return value
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        return _DATA_URL.sub(_told_url, value)
+    short = _short(value)
+    return short if isinstance(short, str) else msgspec.json.format(msgspec.json.encode(short), indent=2).decode()
+
+
+def _short(value: Any) -> Any:
+    """Return the value with a few words for what nobody reads: long vectors, images, sound."""
+    if isinstance(value, dict):
+        return {str(name): _short(each) for name, each in value.items()}
+    if isinstance(value, list):
+        if len(value) > _NUMBERS and all(isinstance(each, int | float) or each is None for each in value):
+            first = ", ".join(msgspec.json.encode(each).decode() for each in value[:_FIRST])
+            return f"{len(value):,} numbers: {first}, ..."
+        return [_short(each) for each in value]
+    if isinstance(value, str):
+        found = _BASE64.fullmatch(value)
+        return _DATA_URL.sub(_told_url, value) if found is None else f"{_volume(value)} of base64"
+    return value
+
+
+def _told_url(found: re.Match[str]) -> str:
+    return f"{found[1]}... ({_volume(found[2])})"
+
+
+def _volume(base64: str) -> str:
+    return figures.volume(len(base64) * 3 // 4)
+
+
+def _clipped(text: str, most: int) -> str:
+    """Return the beginning of a text: so many characters at most, and few lines."""
+    lines = text[: most + 1].splitlines()
+    if len(text) <= most and len(lines) <= _LINES:
+        return text
+    return "\n".join(lines[:_LINES])[: most - 3] + "..."
 
 
 def _block(name: str, text: str, width: int, most: int | None) -> Iterator[str]:
     """Yield the text under its name; it cannot move the cursor or change colours."""
-    text = text if most is None else figures.clipped(text, most)
+    text = text if most is None else _clipped(text, most)
     first = f"  {one_line(name):<8} "
     for part in text.splitlines() or [""]:
-        for piece in textwrap.wrap(stripped(part), width - len(first), replace_whitespace=False) or [""]:
+        for piece in _wrapped(stripped(part.expandtabs(4)), width - len(first)):
             yield (first + piece).rstrip()
             first = " " * len(first)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return a line of text in lines of so many columns: a letter of Chinese and an emoji take two."""
+    if len(text) * 2 <= width:
+        return [text]
+    lines, start, columns, space = [], 0, 0, -1
+    for place, character in enumerate(text):
+        taken = 1 if character < "\u0300" else get_character_cell_size(character)
+        if character == " ":
+            space = place
+        if columns + taken > width and place > start:
+            end, after = (space, space + 1) if space > start else (place, place)
+            lines.append(text[start:end])
+            start = after
+            columns = cell_len(text[start : place + 1])
+        else:
+            columns += taken
+    lines.append(text[start:])
+    return lines
