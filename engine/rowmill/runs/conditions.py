@@ -8,8 +8,13 @@ import msgspec
 
 from rowmill.core.errors import ConfigError
 
-_CONDITION = re.compile(r"\s*([\w.$-]+)\s*(!=|<=|>=|==|=|<|>|~)\s*(\"(?:[^\"\\]|\\.)*\"|'[^']*'|\S.*?)\s*$", re.DOTALL)
-_AND = re.compile(r"\s+and\s+(?=[\w.$-]+\s*[!<>=~])", re.IGNORECASE)
+_CONDITION = re.compile(
+    r"\s*([\w.$-]+)\s*(!=|<=|>=|==|=|<|>|~)\s*"
+    r"(\"(?:[^\"\\]|\\.)*\"|'[^']*'|\S.*?)"  # an `and` between quotes is a word as any other
+    r"\s*(?:\Z|\sand\s+(?=[\w.$-]+\s*[!<>=~]))",
+    re.DOTALL | re.IGNORECASE,
+)
+_PLACE = re.compile(r"[0-9]{1,9}")  # in a list
 _OF_ROWS = ("index", "id", "output", "error", "class", "finish_reason", "model", "usage")
 _NONE = object()
 
@@ -21,14 +26,16 @@ def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
     failure), finish_reason, model, usage. A value is JSON, or a bare word. `~` looks for a part of the text.
     """
     tests = []
-    for part in _AND.split(text):
-        found = _CONDITION.match(part)
+    at = 0
+    while at < len(text) or not tests:
+        found = _CONDITION.match(text, at)
         if found is None:
             raise ConfigError(
                 f"--where {text}: write NAME = VALUE, with one of = != < > <= >= ~, and more of them behind `and`"
             )
         name, test, value = found.groups()
         tests.append((name, _TESTS[test], _value(value)))
+        at = found.end()
 
     def holds(line: Mapping[str, Any]) -> bool:
         return all(test(_found(line, name), wanted) for name, test, wanted in tests)
@@ -37,7 +44,7 @@ def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
 
 
 def _value(text: str) -> Any:
-    if text.startswith("'") and text.endswith("'"):
+    if len(text) > 1 and text[0] == text[-1] == "'":
         return text[1:-1]
     try:
         return msgspec.json.decode(text)
@@ -61,7 +68,7 @@ def _at(value: Any, name: str) -> Any:
     first, dot, rest = name.partition(".")
     if isinstance(value, Mapping) and first in value:
         return _at(value[first], rest) if dot else value[first]
-    if isinstance(value, list) and first.isdecimal() and int(first) < len(value):
+    if isinstance(value, list) and _PLACE.fullmatch(first) and int(first) < len(value):
         return _at(value[int(first)], rest) if dot else value[int(first)]
     return _NONE
 
