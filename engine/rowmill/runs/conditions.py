@@ -25,7 +25,7 @@ def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
     A name is a member of the output ("topic", "address.city"), or one of the line's own: index, id, output, class (of a
     failure), finish_reason, model, usage. A value is JSON, or a bare word. `~` looks for a part of the text.
     """
-    tests = []
+    tests: list[tuple[str, Callable[[Any, Any], bool], Any]] = []
     at = 0
     while at < len(text) or not tests:
         found = _CONDITION.match(text, at)
