@@ -48,6 +48,44 @@ def test_foreign_bytes_are_passed_over(tmp_path: Path) -> None:
     assert [each.at for each in read(path)] == [3.0]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"at":1,"seconds":0,"session":"a"}',
+        b'{"at":1,"seconds":-1,"session":"a"}',
+        b'{"at":1e308,"seconds":1e308,"session":"a"}',
+        b'{"at":1,"seconds":0.1,"session":"a","providers":{"x":{"state":"of a later version"}}}',
+        b'{"at":1,"seconds":0.1,"session":"a","spread":{"latency_ms":{"-99":-1}},"later":1}',
+    ],
+)
+def test_what_another_hand_wrote_is_joined_or_passed_over(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "series.jsonl"
+    path.write_bytes(b"\n".join([line] * 3))
+    series = Series(path)
+    series.append(moment(3000.0))
+    series.close()
+    assert read(path)[-1].at == 3000.0
+
+
+def test_a_clock_that_was_set_back_costs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "series.jsonl"
+    series = Series(path)
+    for at in (*range(100_000, 102_500), *range(50_000, 52_500)):
+        series.append(moment(float(at)))
+    series.close()
+    kept = read(path)
+    assert sum(each.rows for each in kept) == 5_000
+    assert kept[-1].at == 52_499.0
+
+
+def test_a_file_that_is_too_large_to_be_ours_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "series.jsonl"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole
+    with pytest.raises(OSError, match="too large"):
+        Series(path).append(moment(1.0))
+
+
 def test_what_is_long_ago_is_joined_and_the_file_stays_small(tmp_path: Path) -> None:
     path = tmp_path / "series.jsonl"
     series = Series(path)

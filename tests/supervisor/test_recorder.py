@@ -85,3 +85,22 @@ def test_where_nothing_can_be_written_that_is_said_once(tmp_path: Path, lines: l
     for second in range(1, 5):
         recorder.look(standing(float(second), second))
     assert lines == ["its progress cannot be written down: No such file or directory; the run goes on without it"]
+
+
+@pytest.mark.parametrize("content", ["directory", "link"])
+def test_where_the_series_cannot_be_written_it_is_still_told_where_the_session_stands(
+    tmp_path: Path, lines: list[str], content: str
+) -> None:
+    series = tmp_path / "series.jsonl"
+    if content == "directory":
+        series.mkdir()
+    else:
+        series.symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").write_bytes(b"kept\n")
+    recorder = Recorder(RunDirectory(tmp_path), "s1", log=lines.append)
+    for second in range(1, 4):
+        recorder.look(standing(float(second), second))
+    assert [line.partition(":")[0] for line in lines] == ["its progress cannot be written down"]
+    status = msgspec.json.decode((tmp_path / "status.json").read_bytes(), type=Status)
+    assert status.snapshot == standing(3.0, 3)
+    assert content != "link" or (tmp_path / "elsewhere").read_bytes() == b"kept\n"

@@ -1,6 +1,7 @@
 """What a run did, second by second: the figures of its time series."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -28,7 +29,7 @@ class Moment(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A second of a session, or several of them that are long ago."""
 
     at: float  # seconds since 1970, of its end
-    seconds: float
+    seconds: Annotated[float, msgspec.Meta(gt=0)]
     session: str
     rows: int = 0  # that came to an outcome on disk
     failed: int = 0  # of them, failed ones
@@ -95,8 +96,12 @@ def _joined_provider(first: ProviderMoment | None, second: ProviderMoment | None
         allowed=round(a.allowed + (b.allowed - a.allowed) * share, 3),
         requests_per_s=b.requests_per_s,
         tokens_per_s=b.tokens_per_s,
-        state=min((each.state for each in (first, second) if each is not None), key=_WORST.index),
+        state=min((each.state for each in (first, second) if each is not None), key=_rank),
     )
+
+
+def _rank(state: str) -> int:
+    return _WORST.index(state) if state in _WORST else len(_WORST)  # another version's
 
 
 def _added(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:

@@ -5,6 +5,7 @@ cannot be written the run goes on without it. Once it has grown by so many lines
 (`moments`), in a new file that takes the place of the old one.
 """
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from rowmill.core.moments import Moment, coarser
 from rowmill.store import durable
 
 _GROWN = 2_000  # lines since the last look, after which what is long ago is joined
+_MOST_BYTES = 256 << 20  # ours are some megabytes; one that somebody else put there is not read into memory
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Moment)
@@ -25,6 +27,8 @@ def read(path: Path) -> list[Moment]:
     """Return the moments of a run, in their order; none where there is no file. Raises OSError."""
     moments = []
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         data = path.read_bytes()
     except FileNotFoundError:
         return []
@@ -64,7 +68,7 @@ class Series:
         if len(fewer) < len(moments):
             durable.replace_unsynced(self._path, b"".join(_encoder.encode(each) + b"\n" for each in fewer))
         self._fd = private_files.opened(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        self._broken = bool(fewer)  # the file's last line may be torn: an empty one more is passed over
+        self._broken = os.fstat(self._fd).st_size > 0  # its last line may be torn: an empty one is passed over
         self._lines = 0
 
     def close(self) -> None:

@@ -3,7 +3,8 @@
 It is no part of what a run promises: nothing is synced, and where it cannot be written the run goes on without it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import time
 
 import msgspec
@@ -71,10 +72,16 @@ class Recorder:
 
     def _write(self, snapshot: Snapshot, moment: Moment | None) -> None:
         status = Status(at=round(self._wall_clock(), 3), session=self._session, snapshot=snapshot)
-        try:
-            if moment is not None:
-                self._series.append(moment)
+        with self._told_once():
             durable.replace_unsynced(self._status, msgspec.json.encode(status))
+        if moment is not None:
+            with self._told_once():
+                self._series.append(moment)
+
+    @contextmanager
+    def _told_once(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             if not self._failed:
                 self._failed = True
