@@ -35,7 +35,7 @@ def below(folder: Path) -> Iterator[KnownRun]:
             yield known
         elif _is_left(path, folders, files):
             folders.clear()
-            yield KnownRun(run_dir=place, state="damaged", problem="it has no manifest", size=size_of(path))
+            yield KnownRun(run_dir=_text(path), state="damaged", problem="it has no manifest", size=size_of(path))
 
 
 def size_of(folder: Path) -> int:
@@ -61,12 +61,13 @@ def known_at(path: Path) -> KnownRun | None:
     try:
         directory.refuse_odd()
         manifest = manifests.load(directory.manifest)
-        assert manifest is not None
+        if manifest is None:
+            return None
         holder = directory.holder()
     except (RowmillError, OSError) as error:
         if not path.name.endswith(".run") and not _is_ours(directory.manifest):
             return None
-        return KnownRun(run_dir=str(path), state="damaged", problem=str(error), size=size_of(path))
+        return KnownRun(run_dir=_text(path), state="damaged", problem=str(error), size=size_of(path))
     report = report_at(directory.report)
     done = manifest.finished
     whole = done is not None and not done.grown and bytes_of(Path(done.output)) == done.output_bytes
@@ -80,7 +81,7 @@ def known_at(path: Path) -> KnownRun | None:
         rows += _of_session(directory.spending, report)
     problem = "" if whole or done is None else "its output is gone, or another one"
     return KnownRun(
-        run_dir=str(path),
+        run_dir=_text(path),
         state=state,
         problem="the input has grown" if done is not None and done.grown else problem,
         created=manifest.created,
@@ -92,6 +93,11 @@ def known_at(path: Path) -> KnownRun | None:
         usd=usd,
         size=size_of(path),
     )
+
+
+def _text(path: Path) -> str:
+    """Return a path as text that can be written down whatever bytes are in its name."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _is_ours(path: Path) -> bool:

@@ -2,6 +2,9 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from time import time
 
@@ -23,7 +26,7 @@ class StandingRun(msgspec.Struct, frozen=True, kw_only=True):
     run: KnownRun
     supervisor: durable.LockHolder | None  # that is at work
     status: Status | None  # of the last session that has written one
-    told_s: float | None  # seconds ago
+    told_s: float | None  # seconds ago, by this machine's clock, by this machine's clock
 
 
 def standing(path: Path) -> StandingRun:
@@ -34,13 +37,9 @@ def standing(path: Path) -> StandingRun:
     if known.state == "damaged":
         raise RunDirectoryError(known.problem)
     directory = RunDirectory(path)
-    try:
-        holder = directory.holder()
-        status = _status(directory.status)
-    except (RowmillError, OSError) as error:
-        raise RunDirectoryError(f"the run in {path} cannot be looked at: {error}") from None
-    told_s = None if status is None else max(0.0, time() - status.at)
-    if holder is None and known.state == "stopped" and told_s is not None and told_s < _FRESH_S:
+    holder = _holder(directory)
+    status, told_s = _told(directory, holder)
+    if holder is None and known.state == "stopped" and told_s is not None and abs(told_s) < _FRESH_S:
         elsewhere = _last_holder(path)
         if elsewhere is not None and elsewhere.host != socket.gethostname():
             holder = elsewhere
@@ -48,17 +47,58 @@ def standing(path: Path) -> StandingRun:
     return StandingRun(run=known, supervisor=holder, status=status, told_s=told_s)
 
 
-def _status(path: Path) -> Status | None:
-    """Return what the session has written; a damaged one tells nothing."""
+def still(path: Path, found: StandingRun) -> StandingRun:
+    """Return where a run stands that was at work: its many files are left alone as long as it is.
+
+    Raises as `standing` does.
+    """
+    directory = RunDirectory(path)
+    if (holder := _holder(directory)) is None or holder != found.supervisor:
+        return standing(path)
+    status, told_s = _told(directory, holder)
+    return msgspec.structs.replace(found, status=status, told_s=told_s)
+
+
+def _holder(directory: RunDirectory) -> durable.LockHolder | None:
+    with _looked_at(directory):
+        return directory.holder()
+
+
+def _told(directory: RunDirectory, holder: durable.LockHolder | None) -> tuple[Status | None, float | None]:
+    """Return what the last session has written, and how long ago; what an earlier one has is nothing of this one.
+
+    A damaged one tells nothing, nor does one that only its owner may read.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Status)
-    except (FileNotFoundError, ValueError, RecursionError):
-        return None
+        status = msgspec.json.decode(directory.status.read_bytes(), type=Status)
+    except (OSError, ValueError, RecursionError):
+        return None, None
+    if holder is not None and status.at < _since(holder):
+        return None, None
+    return status, time() - status.at
+
+
+def _since(holder: durable.LockHolder) -> float:
+    with suppress(ValueError):
+        return datetime.fromisoformat(holder.since).timestamp()
+    return 0.0
 
 
 def _last_holder(path: Path) -> durable.LockHolder | None:
-    fd = os.open(path / "lock", os.O_RDONLY)
+    try:
+        fd = os.open(path / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
     try:
         return durable.read_holder(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _looked_at(directory: RunDirectory) -> Iterator[None]:
+    try:
+        yield
+    except (RowmillError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RunDirectoryError(f"the run in {directory.path} cannot be looked at: {why}") from None

@@ -11,14 +11,13 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import shown, streams
 from rowmill.interface.cli.arguments import parser
-from rowmill.interface.cli.configured import again, config_of
+from rowmill.interface.cli.configured import again, config_of, run_of
 
 if TYPE_CHECKING:
     from rowmill.core.config import Config
@@ -255,11 +254,8 @@ def _clean(options: argparse.Namespace) -> int:
     from rowmill.runs.clean import clean
 
     for target in options.runs:
-        options.config = Path(target)
-        is_run = options.config.is_dir() and (options.config / "manifest.json").exists()
-        cleaned = clean(
-            options.config if is_run else config_of(options).run_dir, everything=options.all, dry=options.dry_run
-        )
+        path, _ = run_of(options, target)
+        cleaned = clean(path, everything=options.all, dry=options.dry_run)
         if options.quiet:
             continue
         did = "would remove" if options.dry_run else "removed"

@@ -30,6 +30,18 @@ def config_of(options: argparse.Namespace) -> "Config":
         raise
 
 
+def run_of(options: argparse.Namespace, named: str) -> "tuple[Path, Config | None]":
+    """Return the run directory that RUN of a command line means, and its configuration where it names that.
+
+    Raises `ConfigError` as `config_of` does. Of a directory its reader says whether it holds a run.
+    """
+    options.config = Path(named)
+    if options.config.is_dir():
+        return options.config, None
+    config = config_of(options)
+    return config.run_dir, config
+
+
 def _about_rows(path: Path) -> str | None:
     """Say what to type where somebody has named rows and no configuration; None where they are none."""
     from rowmill.runs import piped_rows

@@ -3,14 +3,13 @@
 import argparse
 import shutil
 import sys
-from pathlib import Path
 
 import msgspec
 
 from rowmill.core.errors import ExitCode
 from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import streams
-from rowmill.interface.cli.configured import config_of
+from rowmill.interface.cli.configured import run_of
 from rowmill.interface.ui.replies_text import reply_text
 from rowmill.runs.answered import Choice, answered, with_prompts
 from rowmill.runs.conditions import condition
@@ -21,10 +20,7 @@ _WIDTH = 100  # of text that leads to no terminal
 
 def show(options: argparse.Namespace) -> int:
     """Print the chosen rows, and return the exit code."""
-    options.config = Path(options.run)
-    is_run = options.config.is_dir() and (options.config / "manifest.json").exists()
-    config = None if is_run else config_of(options)
-    path = options.config if config is None else config.run_dir
+    path, config = run_of(options, options.run)
     chosen = options.rows or options.failed or options.fault or options.where or options.sample is not None
     choice = Choice(
         rows=tuple(options.rows or ()),

@@ -8,18 +8,16 @@ import msgspec
 
 from rowmill.core.errors import ExitCode
 from rowmill.interface.cli import shown, streams
-from rowmill.interface.cli.configured import config_of
+from rowmill.interface.cli.configured import run_of
 from rowmill.interface.ui.status_text import status_text
-from rowmill.runs.standing import StandingRun, standing
+from rowmill.runs.standing import StandingRun, standing, still
 
 _EVERY_S = 0.5
 
 
 def status(options: argparse.Namespace) -> int:
     """Tell where a run stands, and return the exit code."""
-    options.config = Path(options.run)
-    is_run = options.config.is_dir() and (options.config / "manifest.json").exists()
-    path = options.config if is_run else config_of(options).run_dir
+    path, _ = run_of(options, options.run)
     found = _watched(options, path) if options.watch else standing(path)
     if options.json:
         return streams.out(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
@@ -30,14 +28,14 @@ def status(options: argparse.Namespace) -> int:
 
 def _watched(options: argparse.Namespace, path: Path) -> StandingRun:
     """Show the run until it ends; return how it stands then."""
+    found = standing(path)
     progress = shown.display(options)
     try:
-        while True:
-            found = standing(path)
-            if found.run.state != "at work":
-                return found
+        while found.run.state == "at work":
             if found.status is not None:
                 progress.show(found.status.snapshot)
             time.sleep(_EVERY_S)
+            found = still(path, found)
+        return found
     finally:
         progress.close()
