@@ -9,6 +9,7 @@ import pytest
 
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.rows import Shard
+from rowmill.store import durable
 from rowmill.store.manifest import save_plan
 from rowmill.store.run_directory import RunDirectory
 
@@ -73,6 +74,29 @@ def test_a_second_supervisor_is_refused_with_who_holds_it(tmp_path: Path, child:
     process.wait()
     assert RunDirectory(tmp_path / "run").holder() is None
     RunDirectory.open(tmp_path / "run").close()
+
+
+def test_a_supervisor_is_not_refused_because_somebody_looks_whether_one_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunDirectory.open(tmp_path / "run").close()
+    glance = os.open(tmp_path / "run" / "lock", os.O_RDONLY)
+    assert durable.lock_descriptor(glance, exclusive=False)
+    tried: list[int] = []
+    lock_file = durable.lock_file
+
+    def looked_away(path: Path, *, exclusive: bool, announce: bool = True) -> int:
+        try:
+            return lock_file(path, exclusive=exclusive, announce=announce)
+        except durable.Locked:
+            if not tried:
+                os.close(glance)
+            tried.append(1)
+            raise
+
+    monkeypatch.setattr(durable, "lock_file", looked_away)
+    RunDirectory.open(tmp_path / "run").close()
+    assert tried == [1]
 
 
 def test_nobody_holds_a_directory_that_is_not_there(tmp_path: Path) -> None:

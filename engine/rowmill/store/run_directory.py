@@ -40,6 +40,7 @@ _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
 _FILES = frozenset({_SPENDING, _SERIES, _STATUS, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
+_GLANCE_S = 0.2  # who only looks whether a run is at work holds its lock for a moment: no run is refused for that
 ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
 
 
@@ -79,7 +80,7 @@ class RunDirectory:
             run.refuse_odd()
             private_files.make_directory(path, mode)
             try:
-                run._lock = durable.lock_file(path / _LOCK, exclusive=True)
+                run._lock = durable.wait_for_lock(path / _LOCK, exclusive=True, timeout_s=_GLANCE_S)
             except durable.Locked as locked:
                 raise AtWork(run._describe_holder(locked.holder)) from None
             try:
