@@ -48,8 +48,20 @@ def test_rows_are_shown_with_what_was_asked(place: Place, server: Callable[..., 
         "rowmill: --where what: write NAME = VALUE, with one of = != < > <= >= ~, and more of them behind `and`\n",
     )
     assert shown(place, "--row", "-1").code == 2
+    other = shown(place, "--row", "2", "--set", "task.prompt=Translate: {text}")
+    assert "rowmill: prompts are left out: " in other.err
+    assert "task.prompt: " in other.err
+    rows = place.input.read_bytes()
+    place.input.write_bytes(rows.replace(b"id-29", b"id-XX"))
+    edited = shown(place, "--row", "2", "--row", "3")
+    assert edited.err.count("rowmill: prompts are left out: ") == 1
+    assert "changed while the run was going on" in edited.err
+    assert "  user" not in edited.out, "what lies there now may not be what was asked"
     place.input.unlink()
-    assert "row 2  id id-2\n  reply" in shown(place, "--row", "2").out, "the prompt is gone, the reply is not"
+    gone = shown(place, "--row", "2")
+    assert "row 2  id id-2\n  reply" in gone.out, "the prompt is gone, the reply is not"
+    assert "prompts are left out: " in gone.err
+    assert shown(place, "--row", "2", "-q").err == ""
 
 
 def test_a_run_that_is_at_work_and_one_that_was_killed_show_what_they_have(
@@ -70,3 +82,20 @@ def test_a_run_that_is_at_work_and_one_that_was_killed_show_what_they_have(
     assert place.start(command="clean").wait().code == 0
     cleaned = shown(place)
     assert (cleaned.code, "was cleaned of its answers; its output is " in cleaned.err) == (5, True)
+
+
+def test_vectors_are_shown_by_their_first_numbers_and_given_whole_as_json(
+    place: Place, simulator: Callable[..., Witness]
+) -> None:
+    place.configure(simulator().url)
+    place.write_rows(5)
+    vectors = ["--set", "task.api=embeddings", "--set", "task.system="]
+    done = place.run(*vectors, "--limit", "2")
+    assert done.code == 0, done.err
+    assert " numbers: " in done.err
+    assert max(map(len, done.err.splitlines())) < 200
+    trial = [*vectors, "--set", "output.path=out.trial.jsonl", "--set", "checkpoint.dir=out.trial.jsonl.run"]
+    assert shown(place, *trial).out.count(" numbers: ") == 2
+    given = [json.loads(line)["output"] for line in shown(place, "--json", *trial).out.splitlines()]
+    output = place.run_dir.with_name("out.trial.jsonl").read_text().splitlines()
+    assert given == [json.loads(line)["output"] for line in output]

@@ -2,26 +2,28 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgspec
 
-from rowmill.core.config import Config
+from rowmill.core.config import Config, fingerprint
 from rowmill.core.errors import InvalidRow, RowmillError, RunDirectoryError
-from rowmill.core.rows import InputPart, Shard
+from rowmill.core.rows import Shard
 from rowmill.files.input.shard_readers import open_reader
-from rowmill.runs.begun import find_input
+from rowmill.files.output import vectors
+from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.preparation import settled
 from rowmill.store import manifest as manifests
+from rowmill.store.manifest import Manifest
 from rowmill.store.recovery import CheckpointReading
 from rowmill.store.row_index import FAILED, MISSING
 from rowmill.store.run_directory import RunDirectory
-from rowmill.tasks import Task
 from rowmill.tasks.factory import open_task
 
 Line = dict[str, Any]  # an output line, decoded; `prompt`: the request's body, where the input is at hand
@@ -49,12 +51,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def answered(path: Path, choice: Choice, *, rng: Random | None = None) -> Iterator[Line]:
-    """Yield the rows of the run in this directory that are chosen, in their order.
+    """Return the rows of the run in this directory that are chosen, in their order, read one after the other.
 
     Raises `RunDirectoryError` where there is no run, or where its answers were removed by `rowmill clean`.
     """
     directory = RunDirectory(path)
-    shards = _shards(directory)
+    manifest, shards = _begun(directory)
     if choice.rows:
         shards = [
             each for each in shards if any(each.first_row <= row < each.first_row + each.rows for row in choice.rows)
@@ -64,10 +66,24 @@ def answered(path: Path, choice: Choice, *, rng: Random | None = None) -> Iterat
     )
     if choice.sample is not None:
         lines = iter(_sampled(lines, choice.sample, rng or Random()))  # noqa: S311 - no secret
-    yield from islice(lines, choice.limit)
+    lines = islice(lines, choice.limit)
+    return map(_unpacked, lines) if _has_vectors(manifest) else lines
 
 
-def _shards(directory: RunDirectory) -> list[Shard]:
+def _has_vectors(manifest: Manifest) -> bool:
+    asked = manifest.fingerprint
+    return asked.get("task.api") == "embeddings" and asked.get("output.format") != "batch"
+
+
+def _unpacked(line: Line) -> Line:
+    """Return the line with its vector as numbers, as the output has it, and not as it came."""
+    with suppress(ImportError, ValueError, TypeError):
+        (text,) = vectors.texts(vectors.decoded([line.get("output")]))
+        line["output"] = None if text is None else msgspec.json.decode(text)
+    return line
+
+
+def _begun(directory: RunDirectory) -> tuple[Manifest, list[Shard]]:
     if not directory.path.is_dir():
         raise RunDirectoryError(f"{directory.path} holds no run: there is nothing to show")
     directory.refuse_odd()
@@ -81,7 +97,7 @@ def _shards(directory: RunDirectory) -> list[Shard]:
     shards = manifests.load_plan(directory.plan)
     if shards is None:
         raise RunDirectoryError(f"the run in {directory.path} still counts its input; look again in a while")
-    return shards
+    return manifest, shards
 
 
 def _of_shard(directory: RunDirectory, shard: Shard, choice: Choice) -> Iterator[Line]:
@@ -114,33 +130,66 @@ def _sampled(lines: Iterator[Line], count: int, rng: Random) -> list[Line]:
     return [line for _, line in sorted(kept, key=lambda each: each[0])]
 
 
-def with_prompts(config: Config, lines: Sequence[Line]) -> None:
-    """Put the request of each row beside it, as it is built from the input: under `prompt`, decoded.
+def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[str], None]) -> Iterator[Line]:
+    """Yield the lines with the request of each beside it, as it is built from the input: under `prompt`, decoded.
 
-    Where the input is gone, or another one, there is none.
+    The lines are in the order of their rows; those of one shard at a time are held. Where the input or what is asked of
+    it is gone, or another one than the run's, there is no prompt, and `missing` is told why, once.
     """
-    directory = RunDirectory(config.run_dir)
-    with suppress(RowmillError, OSError):
+    told = False
+
+    def tell(error: Exception) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            missing(str(error))
+
+    try:
+        asked: _Questions | None = _Questions(config)
+    except (RowmillError, OSError) as error:
+        asked = None
+        tell(error)
+    if asked is None:
+        yield from lines
+        return
+    for shard, group in groupby(lines, key=lambda line: asked.shard_of(line["index"])):
+        held = list(group)
+        texts: dict[int, bytes] = {}
+        try:
+            texts = asyncio.run(asked.texts(shard, {line["index"] for line in held}))
+        except (RowmillError, OSError) as error:
+            tell(error)
+        for line in held:
+            if (text := texts.pop(line["index"], None)) is not None:
+                with suppress(InvalidRow):
+                    line["prompt"] = msgspec.json.decode(asked.task.build(text).body)
+            yield line
+
+
+class _Questions:
+    """What the rows of a run ask, by its configuration and its input. Raises `RowmillError`s where they changed."""
+
+    def __init__(self, config: Config) -> None:
+        directory = RunDirectory(config.run_dir)
         manifest = manifests.load(directory.manifest)
-        chosen = {} if manifest is None else manifest.fingerprint
-        found = find_input(config, limit=chosen.get("input.limit"), sample=chosen.get("input.sample"))
+        assert manifest is not None
+        chosen = {name: manifest.fingerprint.get(name) for name in ("input.limit", "input.sample")}
+        found = find_input(config, limit=chosen["input.limit"], sample=chosen["input.sample"])
         config = settled(config, found)
-        task = open_task(config.task, config.input, parts=config.output.parts)
-        shards = manifests.load_plan(directory.plan) or []
-        asyncio.run(_put(task, shards, found.parts(directory.spool), {line["index"]: line for line in lines}))
+        check_same_run(config, manifest, fingerprint(config) | chosen, found)
+        self.task = open_task(config.task, config.input, parts=config.output.parts)
+        self._shards = manifests.load_plan(directory.plan) or []
+        self._parts = found.parts(directory.spool)
 
+    def shard_of(self, row: int) -> Shard:
+        return self._shards[bisect_right(self._shards, row, key=lambda shard: shard.first_row) - 1]
 
-async def _put(task: Task, shards: list[Shard], parts: list[InputPart], lines: Mapping[int, Line]) -> None:
-    for shard in shards:
-        end = shard.first_row + shard.rows
-        wanted = [row for row in lines if shard.first_row <= row < end]
-        if not wanted:
-            continue
-        async with open_reader(parts[shard.part], shard, task.columns) as reader:
-            row = shard.first_row
-            while row <= max(wanted) and (read := await reader.read()):
-                for number, text in enumerate(read, row):
-                    if number in lines:
-                        with suppress(InvalidRow):
-                            lines[number]["prompt"] = msgspec.json.decode(task.build(text).body)
+    async def texts(self, shard: Shard, rows: set[int]) -> dict[int, bytes]:
+        """Return these rows of the shard as the input has them, by number; all of it is read, and checked."""
+        found: dict[int, bytes] = {}
+        row = shard.first_row
+        async with open_reader(self._parts[shard.part], shard, self.task.columns) as reader:
+            while read := await reader.read():
+                found.update((number, bytes(text)) for number, text in enumerate(read, row) if number in rows)
                 row += len(read)
+        return found

@@ -3,6 +3,8 @@
 import argparse
 import shutil
 import sys
+from collections.abc import Iterator
+from itertools import chain
 
 import msgspec
 
@@ -11,10 +13,11 @@ from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import streams
 from rowmill.interface.cli.configured import run_of
 from rowmill.interface.ui.replies_text import reply_text
-from rowmill.runs.answered import Choice, answered, with_prompts
+from rowmill.runs.answered import Choice, Line, answered, with_prompts
 from rowmill.runs.conditions import condition
 
 _FEW = 20  # rows that are shown where nothing says how many
+_BETWEEN = "\n"
 _WIDTH = 100  # of text that leads to no terminal
 
 
@@ -28,23 +31,31 @@ def show(options: argparse.Namespace) -> int:
         fault=options.fault,
         holds=None if options.where is None else condition(options.where),
         sample=options.sample,
-        limit=options.limit if options.limit is not None or chosen else _FEW,
+        limit=options.limit if options.limit is not None or chosen else _FEW + 1,
     )
-    lines = list(answered(path, choice))
-    if config is not None and lines:
-        with_prompts(config, lines)
+    lines = answered(path, choice)
+    if config is not None:
+        lines = with_prompts(config, lines, missing=(lambda _: None) if options.quiet else _tell_missing)
     if options.json:
-        return streams.out(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-    if not lines:
+        return streams.out_each(msgspec.json.encode(line) + b"\n" for line in lines)
+    first = next(lines, None)
+    if first is None:
         if not options.quiet:
             what = "no such row has an outcome" if chosen else "no row has an outcome"
             streams.say(one_line(f"rowmill: {path}: {what} yet"))
         return ExitCode.OK
+    return streams.out_each(_texts(chain([first], lines), None if chosen or options.limit is not None else _FEW))
+
+
+def _texts(lines: Iterator[Line], few: int | None) -> Iterator[str]:
+    """Yield rows as text, one at a time; behind so many of them only that there are more."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
-    text = "\n\n".join(reply_text(line, width) for line in lines)
-    more = (
-        ""
-        if chosen or len(lines) < _FEW or options.limit is not None
-        else "\n\nand more: --limit N, --sample N, --row N"
-    )
-    return streams.out(f"{text}{more}\n")
+    for place, line in enumerate(lines):
+        if place == few:
+            yield "\nand more: --limit N, --sample N, --row N\n"
+            return
+        yield f"{'' if not place else _BETWEEN}{reply_text(line, width)}\n"
+
+
+def _tell_missing(why: str) -> None:
+    streams.say(one_line(f"rowmill: prompts are left out: {why}"))

@@ -61,8 +61,7 @@ def first_replies(config: "Config") -> None:
     from rowmill.runs.answered import Choice, answered, with_prompts
 
     with suppress(RowmillError):  # the trial itself has told what there is to be told
-        lines = list(answered(config.run_dir, Choice(limit=_FIRST)))
-        with_prompts(config, lines)
+        lines = with_prompts(config, answered(config.run_dir, Choice(limit=_FIRST)), missing=lambda _: None)
         width = shutil.get_terminal_size().columns
         streams.say("\n".join(f"\n{reply_text(line, width, most=_CLIPPED)}" for line in lines) + "\n")
 

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 from rowmill.core.errors import ExitCode
@@ -62,6 +63,28 @@ def out(text: str | bytes) -> int:
 
     Returns the exit code that a command has whose only purpose it was. A reader that is gone has had enough.
     """
+    return out_each([text])
+
+
+def out_each(texts: Iterable[str | bytes]) -> int:
+    """Write data to stdout as `out` does, one after the other; no more is asked for where nobody takes it."""
+    try:
+        for text in texts:
+            _write(text)
+    except _Untaken as untaken:
+        return untaken.status
+    return ExitCode.OK
+
+
+class _Untaken(Exception):
+    """What was to be written will not be; with the exit code of a command whose only purpose it was."""
+
+    def __init__(self, status: ExitCode) -> None:
+        super().__init__()
+        self.status = status
+
+
+def _write(text: str | bytes) -> None:
     try:
         if isinstance(text, str):
             sys.stdout.write(text)
@@ -71,11 +94,11 @@ def out(text: str | bytes) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         _leave(sys.stdout)
+        raise _Untaken(ExitCode.OK) from None
     except (OSError, ValueError) as error:
         _leave(sys.stdout)
         complain(f"stdout cannot be written to: {getattr(error, 'strerror', None) or error}")
-        return ExitCode.MACHINE
-    return ExitCode.OK
+        raise _Untaken(ExitCode.MACHINE) from None
 
 
 def end(status: int, *, at_once: bool = False) -> NoReturn:
