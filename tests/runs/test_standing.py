@@ -49,6 +49,12 @@ def test_what_an_earlier_session_has_told_is_nothing_of_the_one_at_work(director
     assert (ended.run.state, ended.supervisor) == ("stopped", None)
 
 
+def test_rows_of_several_sessions_that_were_killed_count(directory: RunDirectory) -> None:
+    tell(directory, time.time())
+    run = standing(directory.path).run
+    assert (run.rows, run.failed, run.of) == (BUSY.totals.rows, BUSY.totals.failed, BUSY.total_rows)
+
+
 @pytest.mark.parametrize(
     ("host", "ago", "state"),
     [

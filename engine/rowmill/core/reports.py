@@ -218,3 +218,11 @@ def report_at(path: Path) -> RunReport | None:
         return from_json(path.read_bytes())
     except (RunDirectoryError, OSError, RecursionError):
         return None
+
+
+def status_at(path: Path) -> Status | None:
+    """Return where a session stood as it lies there; None where that cannot be read, likewise."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Status)
+    except (OSError, ValueError, RecursionError):
+        return None

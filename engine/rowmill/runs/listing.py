@@ -9,7 +9,7 @@ import msgspec
 
 from rowmill.core.errors import InputError, RowmillError
 from rowmill.core.known_runs import KnownRun
-from rowmill.core.reports import RunReport, report_at
+from rowmill.core.reports import RunReport, report_at, status_at
 from rowmill.store import manifest as manifests
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.prepared import bytes_of
@@ -79,6 +79,10 @@ def known_at(path: Path) -> KnownRun | None:
         state = "at work"
     if not whole:
         rows += _of_session(directory.spending, report)
+        told = status_at(directory.status)
+        if told is not None and told.snapshot.totals.rows > rows:  # also those of sessions that were killed before
+            rows, failed = told.snapshot.totals.rows, told.snapshot.totals.failed
+            of = of or told.snapshot.total_rows
     problem = "" if whole or done is None else "its output is gone, or another one"
     return KnownRun(
         run_dir=_text(path),

@@ -12,7 +12,7 @@ import msgspec
 
 from rowmill.core.errors import RowmillError, RunDirectoryError
 from rowmill.core.known_runs import KnownRun
-from rowmill.core.reports import Status
+from rowmill.core.reports import Status, status_at
 from rowmill.runs.listing import known_at
 from rowmill.store import durable
 from rowmill.store.run_directory import RunDirectory
@@ -65,15 +65,9 @@ def _holder(directory: RunDirectory) -> durable.LockHolder | None:
 
 
 def _told(directory: RunDirectory, holder: durable.LockHolder | None) -> tuple[Status | None, float | None]:
-    """Return what the last session has written, and how long ago; what an earlier one has is nothing of this one.
-
-    A damaged one tells nothing, nor does one that only its owner may read.
-    """
-    try:
-        status = msgspec.json.decode(directory.status.read_bytes(), type=Status)
-    except (OSError, ValueError, RecursionError):
-        return None, None
-    if holder is not None and status.at < _since(holder):
+    """Return what the last session has written, and how long ago; what an earlier one has is nothing of this one."""
+    status = status_at(directory.status)
+    if status is None or (holder is not None and status.at < _since(holder)):
         return None, None
     return status, time() - status.at
 
