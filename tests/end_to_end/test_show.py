@@ -89,13 +89,17 @@ def test_vectors_are_shown_by_their_first_numbers_and_given_whole_as_json(
 ) -> None:
     place.configure(simulator().url)
     place.write_rows(5)
-    vectors = ["--set", "task.api=embeddings", "--set", "task.system="]
+    vectors = ["--set", "task.api=embeddings", "--set", 'task.params={gateway_key="sk-secret-1"}']
     done = place.run(*vectors, "--limit", "2")
     assert done.code == 0, done.err
     assert " numbers: " in done.err
     assert max(map(len, done.err.splitlines())) < 200
     trial = [*vectors, "--set", "output.path=out.trial.jsonl", "--set", "checkpoint.dir=out.trial.jsonl.run"]
     assert shown(place, *trial).out.count(" numbers: ") == 2
+    as_sent = shown(place, "--json", "--limit", "1", *trial).out
+    assert '"gateway_key":"[hidden ' in as_sent
+    assert "sk-secret-1" not in as_sent
+    assert as_sent.count('"input":["Summarise') == 1
     given = [json.loads(line)["output"] for line in shown(place, "--json", *trial).out.splitlines()]
     output = place.run_dir.with_name("out.trial.jsonl").read_text().splitlines()
     assert given == [json.loads(line)["output"] for line in output]

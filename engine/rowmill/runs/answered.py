@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import Config, fingerprint
+from rowmill.core.config.hidden import hidden
 from rowmill.core.errors import InvalidRow, RowmillError, RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.files.input.shard_readers import open_reader
@@ -162,7 +163,7 @@ def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[st
         for line in held:
             if (text := texts.pop(line["index"], None)) is not None:
                 with suppress(InvalidRow):
-                    line["prompt"] = msgspec.json.decode(asked.task.build(text).body)
+                    line["prompt"] = hidden(asked.body(text))
             yield line
 
 
@@ -177,18 +178,25 @@ class _Questions:
         found = find_input(config, limit=chosen["input.limit"], sample=chosen["input.sample"])
         config = settled(config, found)
         check_same_run(config, manifest, fingerprint(config) | chosen, found)
-        self.task = open_task(config.task, config.input, parts=config.output.parts)
+        self._task = open_task(config.task, config.input, parts=config.output.parts)
         self._shards = manifests.load_plan(directory.plan) or []
         self._parts = found.parts(directory.spool)
 
     def shard_of(self, row: int) -> Shard:
         return self._shards[bisect_right(self._shards, row, key=lambda shard: shard.first_row) - 1]
 
+    def body(self, text: bytes) -> Any:
+        """Return the request that a row is, decoded; of rows that share one, what it would be alone.
+
+        Raises `InvalidRow`.
+        """
+        return msgspec.json.decode(self._task.pack([self._task.build(text)]).body)
+
     async def texts(self, shard: Shard, rows: set[int]) -> dict[int, bytes]:
         """Return these rows of the shard as the input has them, by number; all of it is read, and checked."""
         found: dict[int, bytes] = {}
         row = shard.first_row
-        async with open_reader(self._parts[shard.part], shard, self.task.columns) as reader:
+        async with open_reader(self._parts[shard.part], shard, self._task.columns) as reader:
             while read := await reader.read():
                 found.update((number, bytes(text)) for number, text in enumerate(read, row) if number in rows)
                 row += len(read)
