@@ -99,6 +99,19 @@ def test_a_supervisor_is_not_refused_because_somebody_looks_whether_one_is_at_wo
     assert tried == [1]
 
 
+@pytest.mark.parametrize("name", ["", "lock", "checkpoints"])
+def test_what_another_user_may_not_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    run = RunDirectory.open(tmp_path / "run")
+    run.close()
+    run.refuse_unreadable()
+    access = os.access
+    closed = run.path / name
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and access(path, mode))  # root may everything
+    with pytest.raises(RunDirectoryError, match=f"{closed} may not be read by this user"):
+        run.refuse_unreadable()
+    RunDirectory(tmp_path / "absent").refuse_unreadable()
+
+
 def test_nobody_holds_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert RunDirectory(tmp_path / "absent").holder() is None
     assert not (tmp_path / "absent").exists()

@@ -87,6 +87,7 @@ def _unpacked(line: Line) -> Line:
 def _begun(directory: RunDirectory) -> tuple[Manifest, list[Shard]]:
     if not directory.path.is_dir():
         raise RunDirectoryError(f"{directory.path} holds no run: there is nothing to show")
+    directory.refuse_unreadable()
     directory.refuse_odd()
     manifest = manifests.load(directory.manifest)
     if manifest is None:

@@ -31,12 +31,13 @@ class StandingRun(msgspec.Struct, frozen=True, kw_only=True):
 
 def standing(path: Path) -> StandingRun:
     """Return where the run in this directory stands. Raises `RunDirectoryError` where there is none."""
+    directory = RunDirectory(path)
+    directory.refuse_unreadable()
     known = known_at(path) if path.is_dir() else None
     if known is None:
         raise RunDirectoryError(f"{path} holds no run: name a configuration whose run has begun, or a run directory")
     if known.state == "damaged":
         raise RunDirectoryError(known.problem)
-    directory = RunDirectory(path)
     holder = _holder(directory)
     status, told_s = _told(directory, holder)
     if holder is None and known.state == "stopped" and told_s is not None and abs(told_s) < _FRESH_S:

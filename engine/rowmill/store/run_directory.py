@@ -126,6 +126,15 @@ class RunDirectory:
                 elif entry.name in _FILES:
                     self._refuse_unless(entry, directory=False)
 
+    def refuse_unreadable(self) -> None:
+        """Raise RunDirectoryError where another user's run may not be looked at."""
+        for path in (self.path, self.manifest, self.path / _LOCK, self.checkpoints):
+            wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
+            if path.exists() and not os.access(path, wanted):
+                raise RunDirectoryError(
+                    f"{path} may not be read by this user: its owner can open it (checkpoint.mode, chmod)"
+                )
+
     def _refuse_unless(self, entry: "os.DirEntry[str]", *, directory: bool) -> None:
         if not (entry.is_dir() if directory else entry.is_file()):
             raise RunDirectoryError(
