@@ -33,6 +33,12 @@ def test_what_is_tried_again_once_at_most_ends_a_row_the_second_time_whatever_ca
     assert [one.ends_with(fault) for fault in (empty, other, empty)] == [True, False, True]
 
 
+def test_a_pack_has_waited_since_its_first_row_was_read() -> None:
+    pack = packed([row(3, started=5.0), row(4, started=6.0)])
+    assert (pack.started, pack.size) == (5.0, 4)
+    assert repacked(pack, pack.members or [], 1)[0].started == 5.0
+
+
 def test_every_state_has_its_moves_and_can_be_reached() -> None:
     assert set(module._MOVES) == set(STATES)
     reached = {"ready"}

@@ -41,7 +41,8 @@ def packed(members: list[Job]) -> Job:
     for member in members:
         member.become("packed")
     first = members[0]
-    return Job(first.index, b"", sum(job.size for job in members), first.shard, alone=first.alone, members=members)
+    size = sum(job.size for job in members)
+    return Job(first.index, b"", size, first.shard, alone=first.alone, started=first.started, members=members)
 
 
 def repacked(pack: Job, members: list[Job], rows: int) -> list[Job]:
