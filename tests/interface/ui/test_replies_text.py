@@ -87,6 +87,14 @@ def test_a_line_is_as_wide_as_the_terminal_whatever_its_letters(text: str) -> No
     assert "".join(line[11:] for line in lines).replace(" ", "") == text.replace(" ", "")
 
 
+def test_names_of_any_length_take_a_line_at_most() -> None:
+    long = "n" * 100_000
+    line = {**LINE, "id": long, "finish_reason": long, "prompt": {"messages": [{"role": long, "content": "Hello."}]}}
+    first, asked, reply = reply_text(line, 60).splitlines()
+    assert len(first) < 200
+    assert (asked, reply) == ("  nnnnnnnnnnnnn... Hello.", "  reply    Yes.")
+
+
 def test_what_is_clipped_keeps_its_lines_and_few_of_them() -> None:
     line = {**LINE, "output": {"topic": "x"}}
     assert reply_text(line, 60, most=100) == reply_text(line, 60)

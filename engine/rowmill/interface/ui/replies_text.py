@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 from rich.cells import cell_len, get_character_cell_size
 
-from rowmill.core.plain_text import one_line, stripped
+from rowmill.core.plain_text import stripped
 from rowmill.interface.ui import figures
 from rowmill.runs.answered import Line
 
 _NAMES = ("messages", "input", "prompt")  # of the request, where what was asked stands
 _LEAST = 40  # columns, however narrow the terminal is
+_NAME = 80  # characters of an id, and of why a reply ended
+_ROLE = 16  # of who says a message
 _LINES = 12  # of a text that is clipped
 _NUMBERS, _FIRST = 16, 3  # a list of more numbers is told by its first ones
 _DATA_URL = re.compile(r"(data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,)([A-Za-z0-9+/=_-]{100,})")
@@ -29,8 +31,12 @@ def reply_text(line: Line, width: int, *, most: int | None = None) -> str:
 
 def _lines(line: Line, width: int, most: int | None) -> Iterator[str]:
     error = line.get("error")
-    name = "" if line.get("id") in (None, line["index"]) else f"  id {one_line(_text(line['id']))}"
-    how = "" if line.get("finish_reason") in (None, "stop") else f"  {one_line(_text(line['finish_reason']))}"
+    name = "" if line.get("id") in (None, line["index"]) else f"  id {figures.clipped(_text(line['id']), _NAME)}"
+    how = (
+        ""
+        if line.get("finish_reason") in (None, "stop")
+        else f"  {figures.clipped(_text(line['finish_reason']), _NAME)}"
+    )
     yield f"row {line['index']}{name}{how}"
     for role, text in _asked(line.get("prompt")):
         yield from _block(role, text, width, most)
@@ -113,7 +119,7 @@ def _clipped(text: str, most: int) -> str:
 def _block(name: str, text: str, width: int, most: int | None) -> Iterator[str]:
     """Yield the text under its name; it cannot move the cursor or change colours."""
     text = text if most is None else _clipped(text, most)
-    first = f"  {one_line(name):<8} "
+    first = f"  {figures.clipped(name, _ROLE):<8} "
     for part in text.splitlines() or [""]:
         for piece in _wrapped(stripped(part.expandtabs(4)), width - len(first)):
             yield (first + piece).rstrip()
