@@ -53,6 +53,10 @@ def test_rows_of_several_sessions_that_were_killed_count(directory: RunDirectory
     tell(directory, time.time())
     run = standing(directory.path).run
     assert (run.rows, run.failed, run.of) == (BUSY.totals.rows, BUSY.totals.failed, BUSY.total_rows)
+    more = {"session": {"id": "s2", "rows": BUSY.totals.rows + 7}}  # told a moment later
+    directory.spending.write_bytes(msgspec.json.encode(more))
+    run = standing(directory.path).run
+    assert (run.rows, run.of) == (BUSY.totals.rows + 7, BUSY.total_rows)
 
 
 @pytest.mark.parametrize(

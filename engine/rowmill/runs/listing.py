@@ -79,10 +79,10 @@ def known_at(path: Path) -> KnownRun | None:
         state = "at work"
     if not whole:
         rows += _of_session(directory.spending, report)
-        told = status_at(directory.status)
-        if told is not None and told.snapshot.totals.rows > rows:  # also those of sessions that were killed before
-            rows, failed = told.snapshot.totals.rows, told.snapshot.totals.failed
-            of = of or told.snapshot.total_rows
+        if (told := status_at(directory.status)) is not None:
+            of = told.snapshot.total_rows if of is None else of
+            if told.snapshot.totals.rows > rows:  # it has those of sessions that were killed before, too
+                rows, failed = told.snapshot.totals.rows, told.snapshot.totals.failed
     problem = "" if whole or done is None else "its output is gone, or another one"
     return KnownRun(
         run_dir=_text(path),
