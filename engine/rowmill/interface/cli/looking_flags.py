@@ -69,7 +69,8 @@ def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:
         "show",
         help="show replies of a run beside what was asked",
         description="Show rows of a run, also of one that is at work: the prompt as it was sent, and the whole reply "
-        "or why there is none. Without a choice: the first ones. Where RUN is a run directory, prompts are left out.",
+        "or why there is none. Without a choice: the first ones. Where RUN is a run directory, or the prompt or the "
+        "input is another one by now, prompts are left out.",
     )
     show.add_argument(
         "run", nargs="?", default="config.toml", metavar="RUN", help="a configuration, or a run directory"
