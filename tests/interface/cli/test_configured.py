@@ -1,0 +1,40 @@
+"""What a command line names: a configuration, or the directory of a run."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from rowmill.core.errors import ConfigError
+from rowmill.interface.cli.configured import run_of
+
+CONFIG = """
+[input]
+path = "in.jsonl"
+[output]
+path = "out.jsonl"
+[task]
+model = "m"
+prompt = "{text}"
+[[provider]]
+base_url = "http://127.0.0.1:9/v1"
+"""
+
+
+def test_a_run_is_named_by_its_directory_or_by_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.toml").write_text(CONFIG)
+    options = Namespace(set=[])
+    path, config = run_of(options, "config.toml")
+    assert config is not None
+    assert path == config.run_dir == Path("out.jsonl.run")
+    assert options.config == Path("config.toml"), "what is told of the run afterwards names it so"
+    Path("out.jsonl.run").mkdir()
+    with pytest.raises(ConfigError, match=r"out\.jsonl\.run"):  # a directory of something else
+        run_of(options, "out.jsonl.run")
+    Path("out.jsonl.run/manifest.json").touch()
+    assert run_of(options, "out.jsonl.run") == (Path("out.jsonl.run"), None)
+    options.set = ['output.path="other.jsonl"']
+    assert run_of(options, "config.toml")[0] == Path("other.jsonl.run")
