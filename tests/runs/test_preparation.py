@@ -592,6 +592,7 @@ MESSAGE = {"role": "user", "content": "Translate"}
         ({"prompt": None, "messages": [MESSAGE]}, ALIKE.replace("prompt names", "messages name")),
         ({"prompt": "Say", "api": "embeddings"}, ALIKE),
         ({"prompt": "Translate", "system": "{{ text }}", "template": "jinja"}, None),
+        ({"prompt": "{id}"}, None),  # which the rows' ids are, too
         ({"prompt": "{{ row }}", "template": "jinja"}, None),
         ({"prompt": "Translate", "images": ["text"]}, None),
         ({"prompt": "Translate", "per_row": {"seed": "id"}}, None),
@@ -607,7 +608,8 @@ def test_a_question_that_is_the_same_for_every_row_is_told(
     config = configure(**changes)
     found = inputs.find(config.input)
     settled = preparation.settled(config, found)
-    assert preparation.asks_alike(settled, found) == ([] if said is None else [said])
+    checked = preparation.checked_task(settled, found)
+    assert preparation.asks_alike(settled, found, checked) == ([] if said is None else [said])
 
 
 def test_plan_and_check_tell_it(configure: CONFIGURE) -> None:

@@ -68,7 +68,7 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
         request=shortened(body),
         run=_run(looked),
         output=remote.shown(config.output.path) if remote.is_remote(config.output.path) else config.output.path,
-        notices=[*found.notes, *asks_alike(looked.config, found)],
+        notices=[*found.notes, *asks_alike(looked.config, found, task)],
         providers=providers,
     )
     if ask and row is not None:

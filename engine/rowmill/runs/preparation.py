@@ -64,7 +64,7 @@ def prepare(
 def _prepare(
     config: Config, environ: Mapping[str, str], found: Input, lookup: money.Lookup, chosen: dict[str, int | None]
 ) -> Prepared:
-    config, delivery, _, endpoints, fingerprint, _ = looked_at(config, environ, found, chosen)
+    config, delivery, task, endpoints, fingerprint, _ = looked_at(config, environ, found, chosen)
     prices = lookup.wait()
     money.require(config, prices)
     cached = _cached(config)
@@ -98,6 +98,7 @@ def _prepare(
         plan.shards,
         resumed,
         prices,
+        [] if resumed else asks_alike(config, found, task),
         plan.new_rows,
         plan.completed,
     )
@@ -207,12 +208,9 @@ def checked_task(config: Config, found: Input) -> Task:
     return task
 
 
-def asks_alike(config: Config, found: Input) -> list[str]:
-    """Say of a settled configuration that it asks every row the same, where it does: a slip, but for who wants that."""
-    if config.input.format == "batch":
-        return []
-    alone = msgspec.structs.replace(config.task, schema=None, rows_per_request=1)
-    if open_task(alone, msgspec.structs.replace(config.input, id=None)).columns != []:
+def asks_alike(config: Config, found: Input, task: Task) -> list[str]:
+    """Say of a checked task that it asks every row the same, where it does: a slip, but for who wants that."""
+    if not task.same_for_all:
         return []
     asked = "prompt names" if config.task.messages is None else "messages name"
     column = next((column.name for column in found.columns()), "text")

@@ -18,7 +18,7 @@ from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, r
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
 from rowmill.runs.frozen_plan import refused_as_cleaned
-from rowmill.runs.preparation import already_finished, asks_alike, prepare
+from rowmill.runs.preparation import already_finished, prepare
 from rowmill.runs.reported import (
     as_it_was,
     ended_the_output,
@@ -177,8 +177,7 @@ def _first_lines(prepared: Prepared) -> Iterator[str]:
         yield f"the input has grown: {prepared.new_rows:,} rows behind those that were planned{begun}"
     if not prepared.resumed and (taken_so := prepared.input.taken_so()):
         yield f"input: {taken_so}"
-    if not prepared.resumed:
-        yield from asks_alike(prepared.config, prepared.input)
+    yield from prepared.notices
     yield from _seen_by_others(prepared.config)
 
 

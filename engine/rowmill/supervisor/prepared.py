@@ -41,6 +41,7 @@ class Prepared:
     shards: list[Shard] | None  # the frozen plan, where an earlier session brought it to its end
     resumed: bool
     prices: list[Price | None]  # of the model that each provider is asked for; None where unknown
+    notices: list[str]  # what a new run is told before it asks
     new_rows: int = 0  # that came behind those that were planned
     completed: bool = False  # the first of them had begun by then, and was taken for a row as far as it was there
 
@@ -53,7 +54,7 @@ class Prepared:
 
     def again(self) -> "Prepared":
         """Return the same for another session of the run, right after one: some of it is done by now."""
-        return replace(self, resumed=True, shards=manifests.load_plan(self.directory.plan))
+        return replace(self, resumed=True, notices=[], shards=manifests.load_plan(self.directory.plan))
 
 
 def bytes_of(path: Path) -> int | None:

@@ -14,6 +14,7 @@ class Task(Protocol):
     """Builds the requests and reads the replies of one run. Holds no state of any row."""
 
     columns: list[str] | None  # those of a row that it looks at; None: all of them
+    same_for_all: bool  # whether it asks every row the same, for it names no column but that of the ids
     reply_tokens: int  # the most that a reply may have; 0 where the task does not say
     rows_per_request: int  # rows that may go out together; 1: every row by itself
     shared_tokens: int  # what every request repeats whatever its rows: system prompt, instructions, schema

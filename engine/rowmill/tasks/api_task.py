@@ -46,6 +46,7 @@ class ApiTask(ABC):
         self._config = config
         self._rows = ColumnReader(uses, id_column, whole=whole_row)
         self.columns = self._rows.columns
+        self.same_for_all = not uses and not whole_row
         self.id_of: Callable[[bytes], bytes] = self._rows.id_of
         self.check: Callable[[Iterable[bytes], str], None] = self._rows.check
         self.input_of: Callable[[bytes], bytes] = input_of

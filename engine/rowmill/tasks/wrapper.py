@@ -8,6 +8,7 @@ class TaskWrapper:
 
     def __init__(self, inner: Task) -> None:
         self.columns = inner.columns
+        self.same_for_all = inner.same_for_all
         self.reply_tokens = inner.reply_tokens
         self.shared_tokens = inner.shared_tokens
         self.build = inner.build

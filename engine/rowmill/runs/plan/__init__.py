@@ -83,7 +83,7 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
         batch=batch,
         budget=_budget(config, surveyed.rows, needs),
         trial=None if trial is None else trial.figures,
-        notices=[*found.notes, *asks_alike(config, found), *_notices(config, trial)],
+        notices=[*found.notes, *asks_alike(config, found, task), *_notices(config, trial)],
         cluster=_cluster(config, surveyed.shards, sum(file.size for file in found.files)),
     )
 
