@@ -9,7 +9,7 @@ import datetime as dt
 import enum
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -82,11 +82,6 @@ class Instances:
             return _unwrapped(self._adapter.dump_python(output, warnings=False))
         except Exception:  # noqa: BLE001 - as above
             return output
-
-
-def read(results: Iterator[Result[Any]], instances: Instances | None) -> Iterator[Result[Any]]:
-    """Yield the results, with instances where there is a type."""
-    return results if instances is None else map(instances.of, results)
 
 
 def _columns(kind: Any, adapter: Any) -> tuple[ModelColumn, ...]:
