@@ -5,14 +5,14 @@ No library is imported for it: whoever hands in a DataFrame has imported its lib
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC
 from typing import Any, Protocol
 
 from rowmill.core import extras
 from rowmill.core.errors import InputError
 from rowmill.interface.python import more_tables
 from rowmill.interface.python.answer_columns import AnswerColumn, texts
-from rowmill.interface.python.row_lines import TEXT, NoValue, of_interest
+from rowmill.interface.python.arrow_rows import BLOCK, ArrowRows, names_of, of_one_zone, values_of
+from rowmill.interface.python.row_lines import TEXT, of_interest
 
 _DOUBLE = 8  # bytes
 _INEXACT = ("Float32", "Float16", "'ns'", "Time")  # in the names of polars' types
@@ -21,7 +21,6 @@ _TABLES = {
     (library, kind) for library in ("pandas", "polars") for kind in ("DataFrame", "Series", "LazyFrame")
 } | {("pyarrow", "RecordBatchReader"), ("datasets", "Dataset")}  # fmt: skip
 _TO_KNOWN = ("to_pandas", "toPandas", "compute", "df")  # how other libraries make a DataFrame of pandas
-_BLOCK = 8192  # rows of a table turned into objects at a time: a table of millions is not doubled in memory
 
 
 class Rows(Protocol):
@@ -84,18 +83,10 @@ def _kind(kind: type) -> tuple[str, str]:
     return kind.__module__.partition(".")[0], kind.__name__
 
 
-def _names(columns: Iterable[Any]) -> list[str]:
-    names = [str(name) for name in columns]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"rowmill.map: two columns are named {twice!r}; rename one")
-    return names
-
-
 class _Pandas:
     def __init__(self, rows: Any) -> None:
         self._frame = rows.to_frame(TEXT) if _kind(type(rows))[1] == "Series" else rows
-        self.columns: Sequence[str] = _names(self._frame.columns)
+        self.columns: Sequence[str] = names_of(self._frame.columns)
 
     def __len__(self) -> int:
         return len(self._frame)
@@ -107,8 +98,8 @@ class _Pandas:
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows."""
         chosen = of_interest(self.columns, wanted)
-        for start in range(0, len(self._frame), _BLOCK):
-            block = self._frame.iloc[start : start + _BLOCK]
+        for start in range(0, len(self._frame), BLOCK):
+            block = self._frame.iloc[start : start + BLOCK]
             nothing = [None] * len(block)
             cells = [
                 _cells(block.iloc[:, place]) if name in chosen else nothing for place, name in enumerate(self.columns)
@@ -125,7 +116,7 @@ class _Pandas:
         }  # fmt: skip
         added = {}
         for name, kind, values in answers:
-            cells, aware = _of_one_zone(kind, values)
+            cells, aware = of_one_zone(kind, values)
             dtype = "datetime64[us, UTC]" if aware else types.get(kind, object)
             try:
                 added[name] = pandas.Series(cells, index=self._frame.index, dtype=dtype)
@@ -149,8 +140,8 @@ class _Polars:
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows."""
         chosen = of_interest(self.columns, wanted)
-        for start in range(0, len(self._frame), _BLOCK):
-            block = self._frame.slice(start, _BLOCK)
+        for start in range(0, len(self._frame), BLOCK):
+            block = self._frame.slice(start, BLOCK)
             nothing = [None] * len(block)
             cells = [_of_polars(block[name]) if name in chosen else nothing for name in self.columns]
             for values in zip(*cells, strict=True) if cells else [()] * len(block):
@@ -165,7 +156,7 @@ class _Polars:
         }  # fmt: skip
 
         def series(name: str, kind: str, values: list[Any]) -> Any:
-            cells, aware = _of_one_zone(kind, values)
+            cells, aware = of_one_zone(kind, values)
             if kind in types:
                 try:
                     return polars.Series(name, cells, dtype=polars.Datetime("us", "UTC") if aware else types[kind])
@@ -185,61 +176,6 @@ class _Polars:
         return self._frame.with_columns([series(*each) for each in answers])
 
 
-class ArrowRows:
-    """A Table of pyarrow, or what makes one."""
-
-    def __init__(self, rows: Any) -> None:
-        pyarrow: Any = sys.modules["pyarrow"]
-        if isinstance(rows, pyarrow.RecordBatch):
-            rows = pyarrow.Table.from_batches([rows])
-        elif not isinstance(rows, pyarrow.Table):
-            rows = pyarrow.table({TEXT: rows})
-        self._table = rows
-        self.columns: Sequence[str] = _names(rows.column_names)
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
-
-    def chosen(self, places: Sequence[int]) -> "ArrowRows":
-        """Return what has these rows alone."""
-        return ArrowRows(self._table.take(sys.modules["pyarrow"].array(places, "int64")))
-
-    def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
-        """Go through the rows."""
-        yield from arrow_rows(self._table, self.columns, wanted)
-
-    def joined(self, answers: Sequence[AnswerColumn]) -> Any:
-        """Return a Table with the columns added."""
-        pyarrow: Any = sys.modules["pyarrow"]
-        types = {
-            "int64": pyarrow.int64(), "double": pyarrow.float64(), "bool": pyarrow.bool_(), "string": pyarrow.string(),
-            "vector": pyarrow.list_(pyarrow.float32()), "date": pyarrow.date32(), "time": pyarrow.time64("us"),
-            "datetime": pyarrow.timestamp("us"), "duration": pyarrow.duration("us"),
-        }  # fmt: skip
-        table = self._table
-        for name, kind, values in answers:
-            zoned, aware = _of_one_zone(kind, values)
-            try:
-                cells = pyarrow.array(zoned, pyarrow.timestamp("us", "UTC") if aware else types.get(kind))
-            except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):  # values that are not alike
-                cells = pyarrow.array(texts(values), pyarrow.string())
-            table = table.append_column(name, cells)
-        return table
-
-
-def arrow_rows(table: Any, columns: Sequence[str], wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
-    """Go through the rows of a Table with these columns; see `Source.rows`."""
-    chosen = of_interest(columns, wanted)
-    for batch in table.to_batches(max_chunksize=_BLOCK):
-        nothing = [None] * batch.num_rows
-        cells = [
-            _of_arrow(column) if name in chosen else nothing
-            for name, column in zip(columns, batch.columns, strict=True)
-        ]
-        for values in zip(*cells, strict=True) if cells else [()] * batch.num_rows:
-            yield dict(zip(columns, values, strict=True))
-
-
 def _holds(cell: Any, value: Any) -> bool:
     """Whether a cell is a value, but for null in the place of members that it does not have."""
     if isinstance(value, dict):
@@ -255,7 +191,7 @@ def _cells(column: Any) -> list[Any]:
     if (of_arrow := getattr(kind, "pyarrow_dtype", None)) is not None:
         pyarrow: Any = sys.modules["pyarrow"]
         chunks = pyarrow.chunked_array([pyarrow.array(column.array)], of_arrow).chunks
-        return [value for chunk in chunks for value in _of_arrow(chunk)]
+        return [value for chunk in chunks for value in values_of(chunk)]
     absent = column.isna()
     if getattr(kind, "kind", "") == "f" and kind.itemsize < _DOUBLE:  # the scalars of numpy know their digits
         floats = column.to_numpy(f"float{8 * kind.itemsize}", na_value=float("nan"))
@@ -269,28 +205,8 @@ def _of_polars(column: Any) -> list[Any]:
     if any(each in repr(column.dtype) for each in _INEXACT):
         extras.need("pyarrow", f"rowmill.map: polars' columns of {column.dtype}")
         try:
-            return _of_arrow(column.to_arrow())
+            return values_of(column.to_arrow())
         except Exception:  # noqa: BLE001, S110 - integers of 128 bits and objects are nothing that Arrow has
             pass
     found: list[Any] = column.to_list()
     return found
-
-
-def _of_arrow(column: Any) -> list[Any]:
-    """Return the values of an Array; what is none stands as `NoValue`."""
-    from rowmill.core import arrow_values  # it imports pyarrow, as whoever hands in a table has done
-
-    try:
-        return arrow_values.values(column)
-    except (ValueError, KeyError, OverflowError, ArithmeticError) as error:
-        if len(column) == 1:
-            return [NoValue(" ".join(str(error).split()))]
-    return [value for place in range(len(column)) for value in _of_arrow(column.slice(place, 1))]
-
-
-def _of_one_zone(kind: str, values: list[Any]) -> tuple[list[Any], bool]:
-    """Return times as of UTC where each says of which zone it is, and whether it does. A column has one zone."""
-    there = [value for value in values if value is not None]
-    if kind != "datetime" or not there or any(getattr(value, "tzinfo", None) is None for value in there):
-        return values, False
-    return [None if value is None else value.astimezone(UTC) for value in values], True

@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from rowmill.core import extras
 from rowmill.core.errors import InputError
+from rowmill.interface.python.answer_columns import AnswerColumn
+from rowmill.interface.python.arrow_rows import BLOCK, ArrowRows, arrow_rows
 
 if TYPE_CHECKING:
-    from rowmill.interface.python.answer_columns import AnswerColumn
     from rowmill.interface.python.frames import Source
-
-_BLOCK = 8192  # rows of a Dataset read at a time
 
 
 def source(rows: Any, library: str, kind: str) -> "Source | None":
     """Return what reads such a table; None where it is none. Raises `InputError` for what has to be made one first."""
-    from rowmill.interface.python.frames import ArrowRows
-
     if library == "pyarrow" and kind == "RecordBatchReader":
         return ArrowRows(rows.read_all())
     if library in {"duckdb", "_duckdb"} and kind == "DuckDBPyRelation":
@@ -38,8 +35,6 @@ class _DuckDB:
     """A relation; the answers come back as one of the same connection."""
 
     def __init__(self, rows: Any, table: Any = None) -> None:
-        from rowmill.interface.python.frames import ArrowRows
-
         extras.need("pyarrow", "rowmill.map: relations of DuckDB")
         self._relation = rows
         self._rows = ArrowRows(rows.to_arrow_table()) if table is None else table
@@ -56,7 +51,7 @@ class _DuckDB:
         """Go through the rows."""
         return self._rows.rows(wanted)
 
-    def joined(self, answers: "Sequence[AnswerColumn]") -> Any:
+    def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         """Return a relation with the columns added."""
         rowmill_answers = self._rows.joined(answers)
         assert rowmill_answers is not None
@@ -80,16 +75,12 @@ class _HuggingFace:
 
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows."""
-        from rowmill.interface.python.frames import arrow_rows
-
         plain = self._dataset.with_format("arrow")
-        for start in range(0, len(self._dataset), _BLOCK):
-            yield from arrow_rows(plain[start : start + _BLOCK], self.columns, wanted)
+        for start in range(0, len(self._dataset), BLOCK):
+            yield from arrow_rows(plain[start : start + BLOCK], self.columns, wanted)
 
-    def joined(self, answers: "Sequence[AnswerColumn]") -> Any:
+    def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         """Return a Dataset with the columns added."""
-        from rowmill.interface.python.frames import ArrowRows
-
         pyarrow: Any = sys.modules["pyarrow"]
         if not len(self):  # its library leaves out what is empty
             return sys.modules["datasets"].Dataset(ArrowRows(self._dataset.with_format("arrow")[:]).joined(answers))

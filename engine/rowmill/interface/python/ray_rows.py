@@ -8,10 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from rowmill.core.errors import InputError
 from rowmill.interface.python.answer_columns import AnswerColumn, texts
 from rowmill.interface.python.answers import Result
-from rowmill.interface.python.frames import arrow_rows
+from rowmill.interface.python.arrow_rows import arrow_rows, names_of
 
 
 def is_dataset(rows: Any) -> bool:
@@ -29,9 +28,7 @@ class RayRows:
         self._blocks: list[Any] = dataset.materialize().to_arrow_refs()
         self._rows: list[int] = []  # of each block
         schema = dataset.schema()
-        self.columns: Sequence[str] = [] if schema is None else list(schema.names)
-        if len(set(self.columns)) != len(self.columns):
-            raise InputError("rowmill.map: two columns of the Dataset have one name; rename one")
+        self.columns: Sequence[str] = [] if schema is None else names_of(schema.names)
 
     def rows(self, wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
         """Go through the rows. wanted: the columns whose values are looked at; None: all. Others are null."""
