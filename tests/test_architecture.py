@@ -204,13 +204,7 @@ CLOSED: dict[str, Ability] = {
     "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.batch_retry", "worker.batch.polling"}),
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
-    "know pyarrow": Ability(
-        ("pyarrow.",),
-        {
-            "core.arrow_values", "core.compressed", "files.input", "files.output",
-            "interface.python.ray_rows",  # in a function that runs where the rows are
-        },
-    ),
+    "know pyarrow": Ability(("pyarrow.",), {"core.arrow_values", "core.compressed", "files.input", "files.output"}),
     "know Ray": Ability(("ray.",), {"cluster.engine"}),
     "know python_calamine": Ability(("python_calamine.",), {"files.input.workbook"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),

@@ -40,21 +40,25 @@ class ArrowRows:
 
     def joined(self, answers: Sequence[AnswerColumn]) -> Any:
         """Return a Table with the columns added."""
-        pyarrow: Any = sys.modules["pyarrow"]
-        types = {
-            "int64": pyarrow.int64(), "double": pyarrow.float64(), "bool": pyarrow.bool_(), "string": pyarrow.string(),
-            "vector": pyarrow.list_(pyarrow.float32()), "date": pyarrow.date32(), "time": pyarrow.time64("us"),
-            "datetime": pyarrow.timestamp("us"), "duration": pyarrow.duration("us"),
-        }  # fmt: skip
         table = self._table
-        for name, kind, values in answers:
-            zoned, aware = of_one_zone(kind, values)
-            try:
-                cells = pyarrow.array(zoned, pyarrow.timestamp("us", "UTC") if aware else types.get(kind))
-            except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):  # values that are not alike
-                cells = pyarrow.array(texts(values), pyarrow.string())
-            table = table.append_column(name, cells)
+        for answer in answers:
+            table = table.append_column(answer.name, arrow_column(answer))
         return table
+
+
+def arrow_column(answer: AnswerColumn) -> Any:
+    """Return the values as an Array; as JSON text where they are not alike, or not what the column's type holds."""
+    pyarrow: Any = sys.modules["pyarrow"]
+    types = {
+        "int64": pyarrow.int64(), "double": pyarrow.float64(), "bool": pyarrow.bool_(), "string": pyarrow.string(),
+        "vector": pyarrow.list_(pyarrow.float32()), "date": pyarrow.date32(), "time": pyarrow.time64("us"),
+        "datetime": pyarrow.timestamp("us"), "duration": pyarrow.duration("us"),
+    }  # fmt: skip
+    zoned, aware = of_one_zone(answer.type, answer.values)
+    try:
+        return pyarrow.array(zoned, pyarrow.timestamp("us", "UTC") if aware else types.get(answer.type))
+    except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):
+        return pyarrow.array(texts(answer.values), pyarrow.string())
 
 
 def arrow_rows(table: Any, columns: Sequence[str], wanted: Collection[str] | None) -> Iterator[dict[str, Any]]:
