@@ -27,6 +27,19 @@ class Point:
     x: int
 
 
+class RayDataset:
+    """What a `ray.data.Dataset` is to a type checker, which would have to read all of Ray: one can be gone through."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError
+
+    def columns(self) -> list[str] | None:
+        return None
+
+    def to_arrow_refs(self) -> list[Any]:
+        return []
+
+
 def rows() -> Iterator[dict[str, object]]:
     yield {"text": "a", "n": 1}
 
@@ -58,6 +71,7 @@ assert_type(rowmill.map([Ticket(topic="a", urgent=True)], schema="tickets:Ticket
 assert_type(rowmill.map(Path("rows.csv"), schema=Ticket, model="m"), rowmill.ResultList[Ticket])
 
 # Tables come back as tables of the same kind, Series as DataFrames.
+assert_type(rowmill.map(RayDataset(), schema=Ticket, model="m"), RayDataset)
 frame = pd.DataFrame({"text": ["a"]})
 assert_type(rowmill.map(frame, schema=Ticket, model="m"), pd.DataFrame)
 assert_type(rowmill.map(pd.Series(["a"]), model="m"), pd.DataFrame)

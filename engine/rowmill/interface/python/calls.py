@@ -31,7 +31,7 @@ from rowmill.interface.python.answers import Report, Result, ResultList, RowErro
 from rowmill.interface.python.mapping import map_rows
 from rowmill.interface.python.options import MapOptions
 from rowmill.interface.python.running import raise_for_end, shown
-from rowmill.interface.python.shapes import AnyFrame, BatchesOf, NamedColumns, SeriesOf, SpecialType
+from rowmill.interface.python.shapes import AnyFrame, BatchesOf, BlocksOfArrow, NamedColumns, SeriesOf, SpecialType
 from rowmill.runs.fresh import set_aside
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-FrameT = TypeVar("FrameT", bound=AnyFrame | NamedColumns)
+FrameT = TypeVar("FrameT", bound=AnyFrame | NamedColumns | BlocksOfArrow)
 NewFrameT = TypeVar("NewFrameT")
 JsonSchema = str | Mapping[str, Any] | SpecialType | None
 Row = str | Mapping[Any, Any] | object

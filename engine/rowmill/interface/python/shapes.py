@@ -1,7 +1,7 @@
 """Tables as a type checker sees them: by what they can do, so that no library has to be there to check a program.
 
-What is a table of pandas, polars, pyarrow (with stubs), DuckDB or Hugging Face comes back as the same type, a Series as
-the DataFrame that its own `to_frame` makes.
+What is a table of pandas, polars, pyarrow (with stubs), DuckDB or Hugging Face comes back as the same type, as a Dataset
+of Ray does; a Series as the DataFrame that its own `to_frame` makes.
 """
 
 from collections.abc import Iterator
@@ -40,6 +40,13 @@ class NamedColumns(Protocol):
     @property
     def column_names(self) -> Any:
         """The names of its columns."""
+
+
+class BlocksOfArrow(Protocol):
+    """A Dataset of Ray."""
+
+    def to_arrow_refs(self) -> Any:
+        """Return where its blocks are."""
 
 
 FrameT_co = TypeVar("FrameT_co", covariant=True)
