@@ -5,17 +5,22 @@ The store and the tasks of a cluster are played here, in one process; a real one
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
+import pydantic
 import pytest
 
-from rowmill.interface.python import answer_columns
+import rowmill
+from rowmill.core.config import Config
+from rowmill.interface.python import answer_columns, mapping
 from rowmill.interface.python.answer_columns import AnswerColumn
 from rowmill.interface.python.answers import Result
 from rowmill.interface.python.ray_rows import RayRows
+from tests.interface.python.test_calls import ended
 
 Columns = Callable[[Sequence[Result[Any]]], Sequence[AnswerColumn]]
 
@@ -36,22 +41,30 @@ class Dataset:
         return SimpleNamespace(names=self.blocks[0].column_names)
 
 
+Dataset.__module__ = "ray.data.dataset"
+
+
 def remote(**_: Any) -> Callable[[Any], Any]:
     return lambda work: SimpleNamespace(remote=work)
 
 
 @pytest.fixture
-def blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[int], Sequence[Any], Columns], list[Any]]:
-    """Give the blocks that come back of blocks with so many rows, for these outputs."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play the cluster."""
     ray = SimpleNamespace(put=lambda value: value, get=lambda value: value, remote=remote)
     monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setitem(sys.modules, "ray.data", SimpleNamespace(from_arrow_refs=list))
+    monkeypatch.setitem(sys.modules, "ray.data", SimpleNamespace(from_arrow_refs=Dataset))
+
+
+@pytest.fixture
+def blocks(cluster: None) -> Callable[[list[int], Sequence[Any], Columns], list[Any]]:
+    """Give the blocks that come back of blocks with so many rows, for these outputs."""
 
     def answered(sizes: list[int], outputs: Sequence[Any], columns: Columns) -> list[Any]:
         rows = RayRows(Dataset([pa.table({"n": pa.array(range(size), "int64")}) for size in sizes]))
         assert len(list(rows.rows(None))) == len(outputs)
         results: Iterator[Result[Any]] = (Result(index=index, output=output) for index, output in enumerate(outputs))
-        made: list[Any] = rows.with_answers(results, columns)
+        made: list[Any] = rows.with_answers(results, columns).blocks
         assert len({block.schema for block in made}) == 1, "a Dataset has one type for a column"
         return made
 
@@ -95,3 +108,22 @@ def test_a_block_in_which_every_row_failed_has_the_type_of_the_others(blocks: Ca
 def test_texts_among_other_values_are_json_in_every_block(blocks: Callable[..., list[Any]]) -> None:
     made = blocks([1, 2], ["two", "three", 4], lambda results: answer_columns.answers(results, ()))
     assert [block["output"].to_pylist() for block in made] == [['"two"'], ['"three"', "4"]]
+
+
+class Price(pydantic.BaseModel):
+    usd: int
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_only_the_program_refuses_is_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(config: Config, *_: object) -> rowmill.Report:
+        lines = [b'{"index":0,"output":{"usd":1}}', b'{"index":1,"output":{"usd":"much"}}']
+        Path(config.output.path).write_bytes(b"\n".join(lines) + b"\n")
+        return rowmill.Report.of(ended(0, finished=True)[0])
+
+    monkeypatch.setattr(mapping, "_ask", ask)
+    made = rowmill.map(Dataset([pa.table({"text": ["a"]}), pa.table({"text": ["b"]})]), schema=Price, model="m")
+    assert [block["usd"].to_pylist() for block in made.blocks] == [[1], [None]]
+    report = rowmill.report_of(made)
+    assert report is not None
+    assert (report.totals.failed, report.failures) == (1, {"invalid_output": 1})

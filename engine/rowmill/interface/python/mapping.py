@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -83,15 +83,16 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
         with _kept_until_made(place) if there else nullcontext():
             results = _results(config, place, report, instances, priced="cost" in include)
             columns = partial(answer_columns.answers, fields=fields, prefix=prefix, parts=include, instances=instances)
+            made: Any
             if dataset is not None:
-                return with_report(dataset.with_answers(results, columns), report)
-            answered = list(results)
+                made = dataset.with_answers(results, columns)
+            elif table is not None:
+                made = table.joined(columns(list(results)))
+            else:
+                made = list(chosen.numbered(results))
             _end_if_interrupted(place)
-            if report is not None and instances is not None and instances.refused:
-                report = _with_refused(report, instances.refused)
-            if table is None:
-                return ResultList(chosen.numbered(answered), report)
-            return with_report(table.joined(columns(answered)), report)
+            report = _with_refused(report, instances)
+            return ResultList(made, report) if given is None else with_report(made, report)
 
 
 def _written_anew(config: Config, place: MapPlace, rows: Iterator[bytes]) -> int:
@@ -190,10 +191,12 @@ def _in_words_of_python(error: RowmillError, place: MapPlace) -> RowmillError:
     return error
 
 
-def _with_refused(report: Report, rows: int) -> Report:
-    """Return the report with so many rows failed that are answers to the run."""
-    totals = msgspec.structs.replace(report.totals, failed=report.totals.failed + rows)
-    failures = {**report.failures, REFUSED: report.failures.get(REFUSED, 0) + rows}
+def _with_refused(report: Report | None, instances: Instances | None) -> Report | None:
+    """Return the report with those rows failed, too, that are answers to the run and were refused here."""
+    if report is None or instances is None or not instances.refused:
+        return report
+    totals = msgspec.structs.replace(report.totals, failed=report.totals.failed + instances.refused)
+    failures = {**report.failures, REFUSED: report.failures.get(REFUSED, 0) + instances.refused}
     return msgspec.structs.replace(report, totals=totals, failures=failures)
 
 
@@ -290,8 +293,8 @@ class _Chosen:
         self._places = [place for place, _ in held]
         yield from (row for _, row in held)
 
-    def numbered(self, results: Sequence[Result[Any]]) -> Iterable[Result[Any]]:
+    def numbered(self, results: Iterable[Result[Any]]) -> Iterable[Result[Any]]:
         """Return the results with the places that their rows have among all."""
         if not self._places:
             return results
-        return [msgspec.structs.replace(each, index=self._places[each.index]) for each in results]
+        return (msgspec.structs.replace(each, index=self._places[each.index]) for each in results)
