@@ -1,7 +1,7 @@
 """Tables as a type checker sees them: by what they can do, so that no library has to be there to check a program.
 
-What is a table of pandas, polars, pyarrow (with stubs), DuckDB or Hugging Face comes back as the same type, as a Dataset
-of Ray does; a Series as the DataFrame that its own `to_frame` makes.
+What is a table of pandas, polars, pyarrow (with stubs), DuckDB, Hugging Face or Ray comes back as the same type, and a
+Series as the DataFrame that its own `to_frame` makes.
 """
 
 from collections.abc import Iterator
