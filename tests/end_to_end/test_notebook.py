@@ -101,6 +101,7 @@ class Notebook:
         running = asyncio.create_task(self.run(source))
         while await asyncio.to_thread(asked, witness) <= enough:
             assert not running.done(), running.result()
+            await asyncio.sleep(0.01)  # each look costs the simulator, and the kernel that is about to ask it
         await self._manager.interrupt_kernel()
         log = self._folder / run_dir / "run" / "run.log"
         await asyncio.to_thread(until, lambda: "SIGINT" in log.read_text(), "the interrupt heard")

@@ -60,9 +60,8 @@ class Guarded(BaseModel):
         return self
 
 async def several():
-    # All at once, of other models, while the loop goes on: rows of a table, of a list and of a file.
+    # All at once, of other models, while the loop goes on: rows of a table, of a file and of a list.
     return await asyncio.gather(
-        rowmill.amap(rows, schema=Item, **OPTIONS),
         rowmill.amap(pd.DataFrame(rows), schema=Item, run_dir="kept", **OPTIONS),
         rowmill.amap(
             Path("rows.csv"), schema=list[Maker], limit=2, run_dir="kept", prompt="list {text}", **OPTIONS
@@ -71,12 +70,16 @@ async def several():
         # A run by a configuration takes the same model.
         rowmill.arun(
             {"input": {"path": "rows.csv"}, "task": {"model": "m", "prompt": "{text}", "schema": Item},
-             "output": {"path": "o.csv"}, "provider": [{"base_url": os.environ["URL"]}]},
+             "output": {"path": "o.csv"}, "provider": [{"base_url": os.environ["URL"]}], "workers": {"count": 1}},
         ),
     )
 
 Path("rows.csv").write_text("text\\nrow 000000\\nrow 000003\\nrow 000001\\n")
-listed, frame, filed, guarded, report = asyncio.run(several())
+frame, filed, guarded, report = asyncio.run(several())
+# The same rows as a list are the same run, which asks for nothing again; nor does it as a table.
+listed = rowmill.map(rows, schema=Item, run_dir="kept", **OPTIONS)
+again = rowmill.map(pd.DataFrame(rows), schema=Item, run_dir="kept", **OPTIONS)
+assert again.equals(frame)
 assert [type(each.output) for each in listed] == [Item, Item, type(None), Item], listed
 first = listed[0].output
 assert (first.kind, first.maker.name, first.price, first.note, first.sold) == (
@@ -92,9 +95,7 @@ costs = [each.cost for each in listed]
 assert costs[0] == frame["cost"][0] == (10 * 1.0 + 5 * 2.0) / 1e6 and costs[2] is None, costs
 print(listed.report.totals.rows, listed.report.totals.failed, round(listed.report.usd * 1e6))
 print(rowmill.report_of(frame).totals.rows, frame.attrs["rowmill"]["totals"]["failed"])
-# The same call again asks for nothing, a trial has a place of its own, and a file may be the rows.
-again = rowmill.map(pd.DataFrame(rows), schema=Item, run_dir="kept", **OPTIONS)
-assert again.equals(frame)
+# Another question is another run, a trial has a place of its own, and a file may be the rows.
 try:
     rowmill.map(pd.DataFrame(rows), schema=Maker, run_dir="kept", **OPTIONS)
 except rowmill.RunDirectoryError as error:
@@ -151,6 +152,7 @@ def test_a_program_has_instances_and_typed_columns_and_its_validators_are_heard(
     assert not list((place.folder / "tmp").iterdir())
     sent = [json.loads(arrival.body)["response_format"]["json_schema"] for arrival in witness.arrivals]
     assert {(each["name"], each["strict"]) for each in sent} == {("Item", True), ("answer", True), ("Guarded", True)}
+    assert len(sent) == 6 + 2 + 2 + 4, "of the table, the trial, the guarded ones, the configuration"
 
 
 CANCELLED = """
@@ -173,6 +175,7 @@ async def main():
     ticks = 0
     while await asyncio.to_thread(asked) < 8:
         ticks += 1
+        await asyncio.sleep(0.01)  # each look costs the server, and the workers that are about to start
     task.cancel()
     try:
         await task
@@ -187,7 +190,7 @@ async def main():
     report, results = await asyncio.gather(
         rowmill.arun(
             {"input": {"path": "in.jsonl"}, "task": {"model": "m", "prompt": "{text}"},
-             "output": {"path": "out.jsonl"}, "provider": [{"base_url": os.environ["URL"]}]},
+             "output": {"path": "out.jsonl"}, "provider": [{"base_url": os.environ["URL"]}], "workers": {"count": 1}},
         ),
         rowmill.amap(rows(), **OPTIONS),
     )
