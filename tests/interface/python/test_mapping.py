@@ -1,7 +1,6 @@
 """Which rows a `rowmill.map` asks, what it refuses before it asks anything, and what comes back of no rows."""
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import rowmill
 from rowmill.core.config import Config
 from rowmill.interface.python import answer_columns, frames, mapping
 from rowmill.interface.python.answers import Report, Result, ResultList, report_of, with_report
-from rowmill.interface.python.mapping import _Chosen
 from rowmill.interface.python.row_lines import lines
 from tests.interface.python.test_calls import ended
 
@@ -66,47 +64,6 @@ def test_a_table_of_each_kind_gives_its_rows_and_gets_its_columns(kind: str) -> 
     assert type(made) is type(TABLES[kind])
     assert cells(made) == [{"text": f"x{n}", "n": n, "output": f"y{n}", "error": None} for n in range(5)]
     assert report_of(made) == report()
-
-
-@pytest.mark.parametrize("kind", TABLES)
-@pytest.mark.parametrize(
-    ("chosen", "rows"), [(_Chosen(2), [0, 1]), (_Chosen(9), [0, 1, 2, 3, 4]), (_Chosen(None, 9), [0, 1, 2, 3, 4])]
-)
-def test_a_table_is_asked_as_far_as_it_is_wanted(kind: str, chosen: _Chosen, rows: list[int]) -> None:
-    table = frames.source(TABLES[kind])
-    assert table is not None
-    part = chosen.of_table(table)
-    assert [row["n"] for row in part.rows(None)] == rows
-    assert len(part) == len(rows)
-
-
-def test_a_sample_is_the_same_each_time_and_keeps_its_order() -> None:
-    table = frames.source(TABLES["polars"])
-    assert table is not None
-    some = [[row["n"] for row in _Chosen(None, 3).of_table(table).rows(None)] for _ in range(2)]
-    assert some[0] == some[1] == sorted(some[0])
-    chosen = _Chosen(None, 4)
-    rows = list(chosen.of_rows(iter(range(1000))))
-    assert rows == sorted(rows) == list(_Chosen(None, 4).of_rows(range(1000)))
-    assert len(rows) == 4
-    assert max(rows) > 100, "rows of all over them"
-    results: list[Result[Any]] = [Result(index=n) for n in range(4)]
-    assert [each.index for each in chosen.numbered(results)] == rows, "each says which row it is of"
-    assert list(_Chosen(None, 9).of_rows(range(3))) == [0, 1, 2]
-
-
-def test_no_row_is_taken_beyond_the_limit() -> None:
-    counter = itertools.count()
-    assert list(_Chosen(3).of_rows(counter)) == [0, 1, 2]
-    assert next(counter) == 3
-
-
-def test_a_trial_is_kept_beside_the_run_of_all_rows() -> None:
-    assert _Chosen().directory("kept") == Path("kept")
-    assert _Chosen(5).directory("a/kept") == Path("a/kept-limit-5")
-    assert _Chosen(None, 5).directory(Path("kept")) == Path("kept-sample-5")
-    assert _Chosen(5).directory(None) is None
-    assert _Chosen().directory("~/kept") == Path.home() / "kept"
 
 
 @pytest.mark.parametrize(

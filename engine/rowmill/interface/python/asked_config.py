@@ -70,6 +70,20 @@ def is_trial(call: str, limit: Any, sample: Any) -> bool:
     return limit is not None or sample is not None
 
 
+def check_call(options: Mapping[str, Any]) -> None:
+    """Refuse what a `map` cannot be called with, of what belongs to the call. Raises `ConfigError`."""
+    is_trial("rowmill.map", options.get("limit"), options.get("sample"))
+    for name, kinds, what in (("run_dir", str | os.PathLike, "a path"), ("prefix", str, "a text")):
+        if (value := options.get(name)) is not None and not isinstance(value, kinds):
+            raise ConfigError(f"rowmill.map: {name}: must be {what}, not {value!r:.40}")
+    if options.get("retry_failed") and options.get("run_dir") is None:
+        raise ConfigError("rowmill.map: retry_failed: name the run_dir in which the failed rows are")
+    if options.get("fresh") and options.get("run_dir") is None:
+        raise ConfigError("rowmill.map: fresh: name the run_dir in which a new run is to begin")
+    if options.get("fresh") and options.get("retry_failed"):
+        raise ConfigError("rowmill.map: fresh begins anew, and retry_failed goes on; leave out one of them")
+
+
 def read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides: Mapping[str, Any]) -> Config:
     """Read the configuration of a `run`; a schema may be a type."""
     overrides = dict(overrides)

@@ -1,13 +1,10 @@
 """The work of a `rowmill.map`: rows of whatever kind -> a run over them -> the answers, as the rows came."""
 
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
-from random import Random
 from typing import Any
 
 import msgspec
@@ -20,6 +17,7 @@ from rowmill.core.reports import RunReport
 from rowmill.core.rows import Column
 from rowmill.interface.python import answer_columns, asked_config, awaited, frames
 from rowmill.interface.python.answers import Report, Result, ResultList, with_report
+from rowmill.interface.python.chosen_rows import Chosen
 from rowmill.interface.python.instances import REFUSED, Instances
 from rowmill.interface.python.place import MapPlace, map_place
 from rowmill.interface.python.ray_rows import RayRows, is_dataset
@@ -35,23 +33,22 @@ from rowmill.tasks.factory import open_task
 from rowmill.tasks.readers import choices_asked
 
 _OF_CONFIG = re.compile(r"checkpoint\.dir( and output\.path)?|by rowmill run$")
-_SEED = 0  # the same rows are the same sample: the same call again goes on with them
 
 AsyncRows = Callable[[Any, int | None], Iterator[Any]]
 
 
 def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: AsyncRows = awaited.alone) -> Any:
     """Do what `rowmill.map` says. go_through: how rows of an async iterable are had, so many at most."""
-    chosen = _Chosen.of(options)
+    asked_config.check_call(options)
+    chosen = Chosen(options.get("limit"), options.get("sample"))
     if isinstance(rows, str) and os.path.isfile(rows):  # noqa: PTH113 - as the text stands there
         raise InputError(f"rowmill.map: for the rows of a file pass pathlib.Path({rows!r})")
     file = rows if isinstance(rows, os.PathLike) else None
     dataset = table = None
     if file is None and is_dataset(rows):
         dataset = RayRows(chosen.of_dataset(rows))
-    elif file is None and not awaited.is_async(rows):
-        table = frames.source(rows)
-        table = None if table is None else chosen.of_table(table)
+    elif file is None and not awaited.is_async(rows) and (found := frames.source(rows)) is not None:
+        table = chosen.of_table(found)
     given: frames.Rows | None = dataset or table
     prefix, include = options.get("prefix") or "", tuple(options.get("include") or ())
     with map_place(chosen.directory(options.get("run_dir"))) as place:
@@ -79,7 +76,7 @@ def map_rows(rows: Any, schema: Any, options: Mapping[str, Any], go_through: Asy
                 _set_aside(config, place, place)
             place.make()
             there = True
-        report = _ask(config, place, options, chosen if file is not None else _Chosen()) if there else None
+        report = _ask(config, place, options, chosen if file is not None else Chosen()) if there else None
         with _kept_until_made(place) if there else nullcontext():
             results = _results(config, place, report, instances, priced="cost" in include)
             columns = partial(answer_columns.answers, fields=fields, prefix=prefix, parts=include, instances=instances)
@@ -132,7 +129,7 @@ def _results(
     return RowCosts(config, place, report).each(results) if priced else results
 
 
-def _ask(config: Config, place: MapPlace, options: Mapping[str, Any], chosen: "_Chosen") -> Report:
+def _ask(config: Config, place: MapPlace, options: Mapping[str, Any], chosen: "Chosen") -> Report:
     """Run what a `map` asks. A type that no worker can have is heard when the results come back."""
     schema = config.task.schema
     with shown(options.get("progress")) as display:
@@ -149,7 +146,7 @@ def _ask(config: Config, place: MapPlace, options: Mapping[str, Any], chosen: "_
 
 
 def _run(
-    config: Config, place: MapPlace, options: Mapping[str, Any], chosen: "_Chosen", display: ProgressDisplay
+    config: Config, place: MapPlace, options: Mapping[str, Any], chosen: "Chosen", display: ProgressDisplay
 ) -> RunReport:
     schema = config.task.schema
     if isinstance(schema, ModelSchema) and schema.code == b"":
@@ -226,75 +223,3 @@ def _end_if_interrupted(place: MapPlace) -> None:
     interrupts = of_this_thread()
     if interrupts is not None and interrupts.sent and not place.kept:
         raise KeyboardInterrupt(place.all_kept)
-
-
-class _Chosen:
-    """Which of the rows are asked: all, the first ones (`limit`), or some of all over them (`sample`)."""
-
-    def __init__(self, limit: int | None = None, sample: int | None = None) -> None:
-        self.limit = limit
-        self.sample = sample
-        self._places: list[int] = []  # of a sample's rows
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "_Chosen":
-        """Read the options. Raises `ConfigError` where they are no numbers of rows."""
-        limit, sample = options.get("limit"), options.get("sample")
-        asked_config.is_trial("rowmill.map", limit, sample)
-        for name, kinds, what in (("run_dir", str | os.PathLike, "a path"), ("prefix", str, "a text")):
-            if (value := options.get(name)) is not None and not isinstance(value, kinds):
-                raise ConfigError(f"rowmill.map: {name}: must be {what}, not {value!r:.40}")
-        if options.get("retry_failed") and options.get("run_dir") is None:
-            raise ConfigError("rowmill.map: retry_failed: name the run_dir in which the failed rows are")
-        if options.get("fresh") and options.get("run_dir") is None:
-            raise ConfigError("rowmill.map: fresh: name the run_dir in which a new run is to begin")
-        if options.get("fresh") and options.get("retry_failed"):
-            raise ConfigError("rowmill.map: fresh begins anew, and retry_failed goes on; leave out one of them")
-        return cls(limit, sample)
-
-    def directory(self, run_dir: str | os.PathLike[str] | None) -> Path | None:
-        """Return where a run of these rows is kept: beside that of all rows, so that both may be there."""
-        if run_dir is None:
-            return None
-        path = Path(run_dir).expanduser()
-        if self.limit is not None:
-            return path.with_name(f"{path.name}-limit-{self.limit}")
-        return path if self.sample is None else path.with_name(f"{path.name}-sample-{self.sample}")
-
-    def of_table(self, table: frames.Source) -> frames.Source:
-        """Return the table with these rows alone."""
-        if self.limit is not None and self.limit < len(table):
-            return table.chosen(range(self.limit))
-        if self.sample is not None and self.sample < len(table):
-            return table.chosen(sorted(Random(_SEED).sample(range(len(table)), self.sample)))  # noqa: S311 - no secret
-        return table
-
-    def of_dataset(self, dataset: Any) -> Any:
-        """Return the same of a `ray.data.Dataset`."""
-        if self.sample is not None:
-            raise InputError("rowmill.map: sample: of a Dataset of Ray take dataset.random_sample(...) yourself")
-        return dataset if self.limit is None else dataset.limit(self.limit)
-
-    def of_rows(self, rows: Iterable[Any]) -> Iterable[Any]:
-        """Go through these rows alone; a sample of rows that nobody has counted is held in memory until the end."""
-        if self.limit is not None:
-            return itertools.islice(rows, self.limit)
-        return rows if self.sample is None else self._sampled(rows, self.sample)
-
-    def _sampled(self, rows: Iterable[Any], count: int) -> Iterator[Any]:
-        random = Random(_SEED)  # noqa: S311 - a sample, no secret
-        held: list[tuple[int, Any]] = []
-        for place, row in enumerate(rows):
-            if place < count:
-                held.append((place, row))
-            elif (other := random.randrange(place + 1)) < count:
-                held[other] = (place, row)
-        held.sort(key=lambda each: each[0])
-        self._places = [place for place, _ in held]
-        yield from (row for _, row in held)
-
-    def numbered(self, results: Iterable[Result[Any]]) -> Iterable[Result[Any]]:
-        """Return the results with the places that their rows have among all."""
-        if not self._places:
-            return results
-        return (msgspec.structs.replace(each, index=self._places[each.index]) for each in results)
