@@ -27,6 +27,14 @@ def test_each_of_them_has_its_class(error: InvalidRow | BadReply | Declined | In
     assert failure_of(error, 201) == failure
 
 
+def test_a_reply_that_is_no_answer_says_what_it_has_in_its_place() -> None:
+    reply = Reply(200, b'{"detail": "Not Authenticated"}', lambda _: None)
+    found = failure_in(BadReply("no choices"), reply)
+    assert (found.fault, found.message) == (faults.BAD_REPLY, "no choices; the reply says: Not Authenticated")
+    for body in (b'{"detail": {}}', b'{"choices": 1, "message": "x"}', b'["x"]', b'{"detail"'):
+        assert failure_in(BadReply("no"), Reply(200, body, lambda _: None)).message == "no"
+
+
 def test_a_refusal_that_is_too_long_for_a_message_is_whole_beside_it() -> None:
     text = "I cannot. " * 200
     failure = redacted(failure_of(Declined(text)), ())

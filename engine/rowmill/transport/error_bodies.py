@@ -1,9 +1,9 @@
 """The error in a reply's body, in whatever shape a server puts it: its object, codes, words, and how long to wait.
 
 OpenAI: {"error": {...}}; Gemini: [{"error": {...}}]; some gateways: {"error": "text"}; vLLM: {"message": ...}; FastAPI:
-{"detail": ...}, where the detail can be the JSON of another error; routers: the model's own error as text in
-`metadata.raw`; and any of these within a 200, or beside a choice. What stands before a model answers in plain text
-("Internal Server Error") or with a page.
+{"detail": ...}, where the detail can be the JSON of another error; Cloudflare: {"errors": [{...}]}; routers: the
+model's own error as text in `metadata.raw`; and any of these within a 200, or beside a choice. What stands before a
+model answers in plain text ("Internal Server Error") or with a page.
 """
 
 import re
@@ -68,9 +68,22 @@ def error_within(body: bytes) -> dict[str, Any]:
     return {}
 
 
+def words_instead(body: bytes) -> dict[str, Any]:
+    """Return a 2xx reply that has words where an answer would be, and calls them no error; an empty dict for any other.
+
+    As {"code": "1302", "msg": "..."} of gateways whose status is always 200.
+    """
+    decoded = _decoded(body)
+    if not isinstance(decoded, dict) or _ANSWERS & decoded.keys() or not _message(decoded):
+        return {}
+    return decoded
+
+
 def codes_of(error: dict[str, Any]) -> set[str]:
     """Return every code and type that the error and those within it name."""
-    return {text for each in _all(error) for name in _CODES if isinstance(text := each.get(name), str)}
+    return {
+        text.rpartition("#")[2] for each in _all(error) for name in _CODES if isinstance(text := each.get(name), str)
+    }
 
 
 def status_of(error: dict[str, Any]) -> int | None:
@@ -112,7 +125,8 @@ BROKEN_OFF = {
     "error": 502, "network_error": 502, "insufficient_system_resource": 503, "abort": 502, "aborted": 502,
     "cancelled": 502, "canceled": 502,
 }  # fmt: skip
-_CODES = ("code", "type", "status", "error_type", "reason", "@type")
+_CODES = ("code", "type", "status", "error_type", "error_code", "reason", "@type", "__type")
+_ANSWERS = frozenset({"choices", "output", "data", "results"})
 
 
 def _all(error: dict[str, Any], depth: int = _DEPTH) -> Iterator[dict[str, Any]]:
@@ -120,7 +134,7 @@ def _all(error: dict[str, Any], depth: int = _DEPTH) -> Iterator[dict[str, Any]]
     yield error
     if not depth:
         return
-    for name in ("innererror", "metadata", "error", "details", "detail", "raw", "param", "message"):
+    for name in ("innererror", "metadata", "error", "errors", "details", "detail", "raw", "param", "message"):
         value = error.get(name)
         for each in value if isinstance(value, list) else (value,):
             if isinstance(each, str) and each[:1] in ("{", "["):
@@ -131,7 +145,7 @@ def _all(error: dict[str, Any], depth: int = _DEPTH) -> Iterator[dict[str, Any]]
 
 
 def _message(error: dict[str, Any]) -> str:
-    for name in ("message", "Message", "detail", "error", "msg"):
+    for name in ("message", "Message", "detail", "error", "msg", "error_msg", "error_message", "errmsg"):
         found = error.get(name)
         if isinstance(found, str) and found:
             return found
@@ -139,12 +153,19 @@ def _message(error: dict[str, Any]) -> str:
 
 
 def _member(holder: dict[str, Any]) -> dict[str, Any]:
-    """Return the member "error"; where it is a text, with what stands beside it."""
-    error = holder.get("error")
-    if isinstance(error, str) and error:
-        return {**holder, "message": error}
-    if isinstance(error, dict):
-        return error
+    """Return the member "error", or the first of "errors"; where it is a text or a sign, with what stands beside it."""
+    for name in ("error", "errors"):
+        error = holder.get(name)
+        if isinstance(error, list):
+            error = next(filter(None, error), None)
+            if isinstance(error, str) and _message(holder):
+                return holder
+        if isinstance(error, str) and error:
+            return {**holder, "message": error}
+        if isinstance(error, dict) and error:
+            return error
+        if isinstance(error, int) and error:  # a code, or true
+            return {"code": error, **holder}
     told = holder.get("base_resp")  # MiniMax
     if isinstance(told, dict) and isinstance(code := told.get("status_code"), int) and code:
         return {"message": told.get("status_msg"), "code": str(code)}

@@ -7,7 +7,7 @@ table below; a class that needs other treatment gets another line, never a speci
 import re
 import time
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -78,6 +78,7 @@ _BY_STATUS = {
     407: "auth",  # a proxy between
     408: "timeout",
     409: "server_error",
+    410: "not_found",  # as a model that has been retired
     413: "too_large",
     421: "not_found",
     422: "invalid_request",
@@ -86,6 +87,7 @@ _BY_STATUS = {
     425: "overloaded",
     426: "not_found",
     429: "rate_limited",
+    451: "forbidden",
     498: "overloaded",
     499: "timeout",
     501: "invalid_request",
@@ -109,6 +111,8 @@ _NO_WORDS = "HTTP 500 with "  # as `_message` begins where nothing is said
 _BETWEEN = frozenset({408, 499})  # something between the model and us has lost patience
 _NOBODY_BEHIND = frozenset({502, 503, 504, 520, 521, 522, 523, 529, 530})
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
+_UNIX_S = 1e9  # in 2001; 30 years would be a mistake as a wait
+_DIGITS = 20  # of a Unix time, with its fraction
 _LIKE_A_KEY = 8  # characters of a secret that is looked for in any case, and in pieces: a shorter one may be a word
 _LONGEST_RETRY_AFTER_S = 86_400.0  # a day; beyond it the header is a mistake, not a wish
 
@@ -164,7 +168,8 @@ def inside(reply: Reply) -> Failure | None:
 
     Routers answer so where the model behind them has failed. A status that the error names counts as the reply's would.
     """
-    error = error_bodies.error_within(reply.body)
+    named = error_bodies.error_within(reply.body)
+    error = named or error_bodies.words_instead(reply.body)
     if not error:
         return None
     status = error_bodies.status_of(error)
@@ -172,17 +177,27 @@ def inside(reply: Reply) -> Failure | None:
         words = error_bodies.words_of(error)[:_SEARCHED]
         status = refusals.status_in(error_bodies.codes_of(error), words) or reply.status
     failure = _failure(reply, status, error)
+    if not named and failure.fault is BAD_REPLY:
+        return None
     # Something may have been generated before it went wrong.
     return msgspec.structs.replace(failure, status=reply.status, maybe_billed=failure.fault.spends_attempt)
+
+
+def said(reply: Reply) -> str:
+    """Return what a 2xx reply says in the place of an answer; nothing where it has no words."""
+    words = error_bodies.words_of(error_bodies.words_instead(reply.body))
+    return words[:_MESSAGE_CHARACTERS]
 
 
 def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
     words = error_bodies.words_of(error)
     codes = error_bodies.codes_of(error)
+    if (told := reply.header("x-amzn-errortype")) is not None:  # AWS, whose bodies have the words alone
+        codes.add(told.partition(":")[0])
     name = refusals.class_of(status, codes, words[:_SEARCHED], flagged=error_bodies.is_flagged(error))
     wait = retry_after(reply)
-    if wait is None and (told := error_bodies.wait_of(error)) is not None:
-        wait = min(told, _LONGEST_RETRY_AFTER_S)
+    if wait is None and (asked := error_bodies.wait_of(error)) is not None:
+        wait = min(asked, _LONGEST_RETRY_AFTER_S)
     if status == _BAD_REQUEST and dead_ends.wants_https(reply.body):
         name = "not_found"  # TLS is spoken there
     fault = TABLE[name or _by_status(status)]
@@ -203,17 +218,20 @@ def _failure(reply: Reply, status: int, error: dict[str, Any]) -> Failure:
 def retry_after(reply: Reply, now: float | None = None) -> float | None:
     """Return the seconds that the server asked to wait; None where it did not say, or not in a form that counts.
 
-    Reads `retry-after-ms`, then `retry-after` in seconds or as an HTTP date. A date is measured against the
-    reply's own `date` header, so that a wrong clock on either side does not matter. `now` is Unix time.
+    Reads `retry-after-ms`, then `retry-after` in seconds, or as an HTTP date, an ISO date or a Unix time. A time is
+    measured against the reply's own `date` header, so that a wrong clock on either side does not matter. `now` is
+    Unix time.
     """
-    if (text := reply.header("retry-after-ms")) is not None and (wait := _seconds(text, 0.001)) is not None:
-        return wait
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if (text := reply.header(name)) is not None and (wait := _seconds(text, 0.001)) is not None:
+            return wait
     if (text := reply.header("retry-after")) is None:
         return None
-    if (wait := _seconds(text, 1.0)) is not None:
-        return wait
-    if (due := _date(text)) is None:
-        return None
+    if (due := _unix_time(text.strip())) is None:
+        if (wait := _seconds(text, 1.0)) is not None:
+            return wait
+        if (due := _date(text)) is None:
+            return None
     sent = _date(reply.header("date") or "")
     wait = due - (sent if sent is not None else time.time() if now is None else now)
     return min(max(wait, 0.0), _LONGEST_RETRY_AFTER_S)
@@ -296,11 +314,17 @@ def _seconds(text: str, unit: float) -> float | None:
     return min(float(number[0]) * unit, _LONGEST_RETRY_AFTER_S) if number else None
 
 
+def _unix_time(text: str) -> float | None:
+    """Return the Unix time that a text is, in seconds or milliseconds, as nobody waits for as long."""
+    number = float(text) if len(text) <= _DIGITS and _NUMBER.fullmatch(text) else 0.0
+    return None if number < _UNIX_S else number if number < 1000 * _UNIX_S else number / 1000
+
+
 def _date(text: str) -> float | None:
     from email.utils import parsedate_to_datetime  # with all of mail; few servers name a date
 
     try:
-        date = parsedate_to_datetime(text)
+        date = datetime.fromisoformat(text) if text[:4].isdecimal() else parsedate_to_datetime(text)
         # Without a zone Python would take it for local time; HTTP dates are UTC.
         return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):

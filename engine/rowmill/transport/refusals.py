@@ -103,7 +103,7 @@ CONTEXT = _any(
     r"\btoo large for model with \d+ maximum context length",
     r"maximum prompt length is \d",
     r"context length (?:is|of) only \d",
-    r"exceeds? (?:the )?(?:available )?context (?:size|window|length|limit)",
+    r"exceed(?:s|ed)? (?:the |this model(?:'s)? )?(?:available )?context (?:size|window|length|limit)",
     r"context window exceeds limit",
     r"context window of \d+",
     r"longer than the (?:model'?s )?context length",
@@ -168,7 +168,7 @@ GENERATION_CODES = frozenset({"json_validate_failed", "tool_use_failed", "output
 OVERLOADED = _any(
     r"\boverload(?:ed)?\b",
     r"over capacity",
-    r"capacity exceeded",
+    r"capacity (?:temporarily )?exceeded",
     r"at capacity",
     r"high demand",
     r"currently loading",
@@ -244,7 +244,8 @@ def duration(text: str) -> float | None:
 # Codes and types that stand for a status, as servers spell them, less case, separators and a last "Error" or
 # "Exception". The first line that one of an error's words is in counts: a type is often only "invalid_request_error".
 _STATUS_WORDS = (
-    (429, {"ratelimitexceeded", "ratelimit", "ratelimited", "toomanyrequests", "resourceexhausted", "throttling"}),
+    (429, {"ratelimitexceeded", "ratelimit", "ratelimited", "toomanyrequests", "resourceexhausted", "throttling",
+           "userratelimitexceeded"}),
     (503, {"overloaded", "engineoverloaded", "serviceunavailable", "unavailable", "modelnotready", "nocapacity"}),
     (504, {"timeout", "deadlineexceeded", "upstreamtimeout", "gatewaytimeout", "requesttimeout",
            "vectorstoretimeout"}),
@@ -261,7 +262,11 @@ _STATUS_WORDS = (
 _SEPARATORS = re.compile(r"[\s_.-]+")
 _LAST_WORD = re.compile(r"(?:error|exception)$")
 _INTERNAL = frozenset({"500", "internalservererror", "internalerror", "internal", "error", "exception"})
-_TOO_MANY = _any(r"too many requests", r"rate.?limit (?:is |was |has been )?(?:reached|exceeded|hit)")
+_TOO_MANY = _any(
+    r"too many requests",
+    r"rate.?limit (?:is |was |has been )?(?:reached|exceeded|hit)",
+    r"exceeded (?:a|the|your) (?:\w+ )?rate.?limit",
+)
 
 
 def status_in(codes: AbstractSet[str], text: str) -> int | None:
@@ -305,6 +310,8 @@ def class_of(status: int, codes: AbstractSet[str], text: str, *, flagged: bool =
             return "context_length"
         if folded & FILTER_CODES or flagged or FILTER.search(text):
             return "content_filter"
+    if status in (400, 403, 422) and status_in(codes, text) == 429:  # noqa: PLR2004
+        return "rate_limited"  # of servers that have another status for it
     if status in (400, 403) and NO_MODEL.search(both):
         return "not_found"
     if status in (400, 403) and WRONG_KEY.search(both):
@@ -313,7 +320,7 @@ def class_of(status: int, codes: AbstractSet[str], text: str, *, flagged: bool =
         return "invalid_request"
     if status == 500 and NOT_VALID.search(text):  # noqa: PLR2004
         return "invalid_request"
-    if (status == 500 or (400 <= status < 500 and status not in _PLAIN)) and OVERLOADED.search(both):  # noqa: PLR2004
+    if (status < 300 or status == 500 or (400 <= status < 500 and status not in _PLAIN)) and OVERLOADED.search(both):  # noqa: PLR2004
         return "overloaded"
     return None
 

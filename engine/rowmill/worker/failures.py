@@ -53,9 +53,12 @@ def failure_in(error: BadReply | Declined, reply: Reply) -> Failure:
     Of a whole reply without an answer an error of no known kind says no more than that it is one.
     """
     within = faults.inside(reply) if isinstance(error, BadReply) else None
-    if within is None or (isinstance(error, EmptyReply) and within.fault is faults.BAD_REPLY):
-        return failure_of(error, reply.status)
-    return within
+    if within is not None and not (isinstance(error, EmptyReply) and within.fault is faults.BAD_REPLY):
+        return within
+    failure = failure_of(error, reply.status)
+    if failure.fault is faults.BAD_REPLY and (said := faults.said(reply)):
+        return msgspec.structs.replace(failure, message=f"{failure.message}; the reply says: {said}")
+    return failure
 
 
 def redacted(failure: Failure, secrets: Iterable[str]) -> Failure:
