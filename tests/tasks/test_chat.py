@@ -230,8 +230,20 @@ def test_another_model_is_asked_the_same() -> None:
     assert list(other) == list(mine)
 
 
+def test_a_byte_order_mark_before_a_row_is_passed_over() -> None:
+    line = b'\xef\xbb\xbf{"text":"a","id":7}'  # as in the middle of files that were put together
+    assert (
+        json.loads(chat().build(line).body)["messages"][-1]["content"]
+        == json.loads(chat().build(line[3:]).body)["messages"][-1]["content"]
+    )
+    assert chat().build(line).id == chat().build(line[3:]).id
+    with pytest.raises(InvalidRow, match="no JSON object"):
+        chat().build(line[:3] + b"x" + line)
+
+
 def test_the_line_for_the_output_is_the_rows_own_json_or_null() -> None:
     assert input_of(b' {"b":1, "a":1.50}\r') == b'{"b":1, "a":1.50}'
+    assert input_of(b'\xef\xbb\xbf\xef\xbb\xbf{"b":NaN}') == b'{"b":null}'
     assert input_of(b"not json") == b"null"
     assert input_of(b"\xff") == b"null"
     assert input_of(b"") == b"null"

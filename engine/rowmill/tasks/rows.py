@@ -3,6 +3,7 @@
 Decoders are made for the job, so that the columns nobody asked for cost nothing.
 """
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -166,10 +167,15 @@ def _marked(line: bytes) -> bytes:
 
 
 def tolerant(decode: Callable[[bytes], _Decoded], line: bytes) -> _Decoded:
-    """Decode a line; where it is no JSON for NaN or an infinity in it, with null in their place."""
+    """Decode a line; where it is no JSON for NaN or an infinity in it, with null in their place.
+
+    A byte order mark stands before it where files were put together that begin with one; it is passed over.
+    """
     try:
         return decode(line)
     except UNREADABLE:
+        if line.startswith(codecs.BOM_UTF8):
+            return tolerant(decode, line.lstrip(codecs.BOM_UTF8))
         if (mended := numbers.without_nan(line)) is None:
             raise
     decoded = decode(mended)

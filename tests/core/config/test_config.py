@@ -832,6 +832,19 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, data: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_an_editor_of_windows_has_saved_is_read_or_told_of_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    text = '[input]\r\npath = "in.jsonl"\r\n[task]\r\nmodel = "m"\r\nprompt = "Gr\u00fc\u00dfe {text}"\r\n'
+    text += '[output]\r\npath = "out.jsonl"\r\n[[provider]]\r\nname = "main"\r\n'
+    path.write_text(text, encoding="utf-8-sig", newline="")
+    assert load(path).task.prompt == "Gr\u00fc\u00dfe {text}"
+    for encoding, line in (("cp1252", 5), ("utf-16", 1)):
+        path.write_text(text, encoding=encoding, newline="")
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert str(caught.value) == f"{path}: not valid TOML: line {line} is not in UTF-8; save the file as UTF-8"
+
+
 # Keys
 
 KEYS = {"OPENAI_API_KEY": "sk-openai", "OTHER_KEY": " sk-other \n", "EMPTY": " ", "ODD": "sk-\u00e4", "LINE": "a\nb"}

@@ -30,13 +30,16 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
     """
     text = ""
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")  # editors of Windows begin a file with a mark
         tree = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; name a configuration: rowmill run CONFIG") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: not valid TOML: line {line} is not in UTF-8; save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         wrong = ConfigError(f"{path}: not valid TOML: {error}")
         wrong.excerpt = _excerpt(text, str(error))
         raise wrong from None
