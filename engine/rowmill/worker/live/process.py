@@ -317,6 +317,8 @@ class _Worker(SupervisedWorker):
             if self._dedup is not None:
                 await self._dedup.close()
         except (RowmillError, OSError) as error:
+            # What was answered and could not be written down is asked for again.
+            self._dispatcher.counters.maybe_billed_twice += self._writer.pending_rows
             self._report(error)
         if self._reservations is not None:
             self._reservations.recalled()
