@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Place, Server, Witness, until
+from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 
 URL = "http://127.0.0.1:9/v1"  # the discard port: nothing of this may come as far as a request
 
@@ -213,6 +213,26 @@ def test_an_input_that_changes_while_it_is_read_stops_the_run(ready: Place, serv
     assert "Traceback" not in done.err
     assert "changed while the run was going on" in done.err
     assert not ready.output.exists()
+
+
+def test_what_is_on_its_way_is_brought_home_when_an_input_changes(ready: Place, server: Callable[..., Server]) -> None:
+    ready.write_rows(1000)
+    data = ready.input.read_bytes()
+
+    def decide(arrival: Arrival) -> None:
+        if arrival.row == 0 and arrival.nth == 1:
+            ready.input.write_bytes(data[: len(data) // 2])
+            until(lambda: "stopping: " in ready.log, "the change is found")
+
+    witness = server(decide)
+    ready.configure(witness.url)
+    done = ready.run("--set", "provider.timeout_s=60")
+    assert done.code == 5, done.err
+    assert "changed while the run was going on" in done.err
+    assert "billed twice" not in done.err
+    ready.input.write_bytes(data)
+    assert ready.run().code == 0
+    assert (len(ready.lines), set(witness.counts.values())) == (1000, {1})
 
 
 def test_two_supervisors_on_one_run_directory(ready: Place, simulator: Callable[..., Witness]) -> None:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
 
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
+_REST_S = 30.0  # where rows cannot be read any more: for the replies of those that could, as after an interrupt
 _SILENT_S = 8.0  # after the first lease: where nothing has come by then, people want to know
 _STREAK = 100  # rows, over all workers, that fail for good with one and the same error until their provider is closed
 _SHORTEST_STREAK = 25  # and in each
@@ -305,8 +306,10 @@ class _Worker(SupervisedWorker):
         ended = (part.exception() for part in [*parts, *slots] if part.done() and not part.cancelled())
         failed = self._committer.failed or next(ended, None)
         if failed is not None:
+            reading = parts[0].done() and self._committer.failed is None and not parts[1].done()
             self._report(failed)
-        abandoned = await self._dispatcher.drained(0.0 if failed is not None else self._drain_s or 0.0)
+            self._stop(_REST_S if reading else 0.0)  # what cannot be written down is not waited for
+        abandoned = await self._dispatcher.drained(self._drain_s or 0.0)
         if not self._orphaned:  # else the board says so
             self._dispatcher.counters.maybe_billed_twice += abandoned
         for part in parts:
