@@ -45,6 +45,53 @@ def test_a_path_is_replaced_by_the_schema_that_the_file_holds(tmp_path: Path) ->
     assert resolved(task(None)) == task(None)
 
 
+HOLDS_ITSELF = {
+    "type": "object",
+    "properties": {"value": {"type": "integer"}, "below": {"type": "array", "items": {"$ref": "#/$defs/Node"}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("written", "schema"),
+    [
+        ({"name": "product", "strict": True, "schema": PRODUCT}, PRODUCT),
+        ({"type": "json_schema", "name": "product", "schema": PRODUCT}, PRODUCT),
+        ({"type": "json_schema", "json_schema": {"name": "product", "schema": PRODUCT}}, PRODUCT),
+        (
+            {"$defs": {"Node": HOLDS_ITSELF}, "$ref": "#/$defs/Node"},
+            {"$defs": {"Node": HOLDS_ITSELF}, **HOLDS_ITSELF},
+        ),
+        ({"type": "object", "properties": {"schema": PRODUCT}}, {"type": "object", "properties": {"schema": PRODUCT}}),
+        (
+            {"type": "object", "schema": {"a": 1}, "required": []},
+            {"type": "object", "schema": {"a": 1}, "required": []},
+        ),
+    ],
+)
+def test_a_schema_is_taken_out_of_what_stands_around_it(tmp_path: Path, written: Any, schema: Any) -> None:
+    path = tmp_path / "format.json"
+    path.write_text(json.dumps(written))
+    assert resolved(task(str(path))).schema == schema
+    assert resolved(task(written)).schema == schema
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+        {"$defs": {"a": {"type": "array"}}, "$ref": "#/$defs/a"},
+        {"$defs": {}, "$ref": "#/$defs/a"},
+        {"$defs": 1, "$ref": "#/$defs/a"},
+        {"$ref": 1},
+        {"type": "json_schema", "json_schema": 1},
+        {"schema": {"schema": {"schema": {}}}},
+    ],
+)
+def test_what_holds_no_schema_of_an_object_is_refused(written: Any) -> None:
+    with pytest.raises(ConfigError, match=r"task\.schema"):
+        resolved(task(written))
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from rowmill.core.config.sections import ModelSchema
 from rowmill.core.errors import ConfigError
 from rowmill.tasks.pickled_types import loaded, pickled
-from rowmill.tasks.schema import VALUE, Document, OutputSchema
+from rowmill.tasks.schema import VALUE, Document, OutputSchema, itself
 from rowmill.tasks.strict_form import strict_form
 
 if TYPE_CHECKING:
@@ -215,10 +215,7 @@ def _document(kind: Any, name: str) -> tuple[Document, bool]:
         raise
     except Exception as error:  # noqa: BLE001 - as above
         raise ConfigError(f"{_KEY}: {name} cannot be written as JSON Schema: {_short(str(error))}") from None
-    defined = document.get("$defs", {})
-    reference = document.get("$ref", "")
-    if reference.startswith("#/$defs/"):  # a model that holds itself stands behind a reference
-        document = {**defined[reference.removeprefix("#/$defs/")], "$defs": defined}
+    document = itself(document)  # a model that holds itself stands behind a reference
     if document.get("type") == "object":
         return document, False
     top = {"$defs": document.pop("$defs")} if "$defs" in document else {}

@@ -42,6 +42,8 @@ _STRICT = {
     "exclusiveMaximum", "exclusiveMinimum", "format", "items", "maxItems", "maximum", "minItems", "minimum",
     "multipleOf", "pattern", "properties", "required", "title", "type",
 }  # fmt: skip
+_AROUND = frozenset({"type", "name", "description", "strict", "schema"})  # members of a format that holds a schema
+_BESIDE = frozenset({"$ref", "$defs", "definitions", "$schema", "$id", "title", "description"})  # they add no rule
 _COLUMN_TYPES: dict[frozenset[str], Any] = {
     frozenset({"string"}): "string",
     frozenset({"integer"}): "int64",
@@ -126,15 +128,34 @@ def resolved(config: TaskConfig) -> TaskConfig:
     if config.schema is None or isinstance(config.schema, ModelSchema):
         return config
     if isinstance(config.schema, dict):
-        OutputSchema(config.schema)
-        return config
+        inner = itself(config.schema)
+        OutputSchema(inner)
+        return config if inner is config.schema else msgspec.structs.replace(config, schema=inner)
     from rowmill.tasks import models
 
     named = models.is_name(config.schema)
-    document = models.by_name(config.schema) if named else _read(config.schema)
+    document = models.by_name(config.schema) if named else itself(_read(config.schema))
     if isinstance(document, dict):
         OutputSchema(document, f"{_KEY}: {config.schema}")
     return msgspec.structs.replace(config, schema=document)
+
+
+def itself(document: Document) -> Document:
+    """Return the schema alone, where it stands in what requests have around it, or behind a reference at its top.
+
+    That is how people have it at hand: as `response_format` or `text.format`, and as pydantic writes a model that holds
+    itself. What is neither is returned as it is.
+    """
+    around = document.get("json_schema", document) if document.get("type") == "json_schema" else document
+    if isinstance(around, dict) and isinstance(around.get("schema"), dict) and _AROUND.issuperset(around):
+        return itself(around["schema"])
+    for place in ("$defs", "definitions"):
+        name = str(document.get("$ref")).removeprefix(f"#/{place}/")
+        defined = document.get(place)
+        target = defined.get(name) if isinstance(defined, dict) else None
+        if isinstance(target, dict) and _BESIDE.issuperset(document):
+            return {**{key: value for key, value in document.items() if key != "$ref"}, **target}
+    return document
 
 
 def _meant(path: str) -> str:
