@@ -142,5 +142,3 @@ def test_a_limit_on_file_sizes_stops_the_run_wherever_it_is_met_and_a_higher_one
     done = place.run()
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(500)
-    twice = sum(session["billed_twice_max"] for session in place.report["sessions"])
-    assert twice >= place.report["cost"]["requests"] - 500, "what was answered and could not be written down is told"
