@@ -15,6 +15,7 @@ import pytest
 
 import rowmill
 from rowmill.core.config import Config
+from rowmill.core.errors import DefectError
 from rowmill.interface.python import answer_columns, frames, mapping
 from rowmill.interface.python.answers import Report, Result, ResultList, report_of, with_report
 from rowmill.interface.python.row_lines import lines
@@ -147,6 +148,28 @@ def test_answers_that_nobody_was_given_are_kept(
     assert raised.value.__notes__ == [
         f"rowmill.map: all rows are done and kept; the same call with run_dir={str(kept)!r} has them"
     ]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_answers_are_kept_where_a_defect_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    def broken(config: Config, *_: object, **__: object) -> Any:
+        (config.run_dir / "checkpoints").mkdir(parents=True)
+        if asked:
+            (config.run_dir / "checkpoints" / "000000.checkpoint").write_bytes(b"paid for")
+        raise DefectError("a defect of Rowmill: KeyError: 'a'")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(mapping, "run_config", broken)
+    with pytest.raises(DefectError) as raised:
+        rowmill.map(["x"], model="m")
+    kept = [
+        f"rowmill.map: what is done is kept; the same call with run_dir={str(each)!r} goes on from there"
+        for each in tmp_path.iterdir()
+    ]
+    assert getattr(raised.value, "__notes__", []) == kept
+    assert len(kept) == asked
 
 
 def test_a_columns_name_that_a_model_has_too_is_refused() -> None:

@@ -161,7 +161,9 @@ def _run(
             limit=chosen.limit, sample=chosen.sample,
         )  # fmt: skip
     except RowmillError as error:
-        place.holds_answers = False  # raised only before the start
+        place.holds_answers = place.has_outcomes  # nearly all are raised before the start; a defect is not
+        if place.holds_answers and not place.kept:
+            error.add_note(f"rowmill.map: what is done is kept; {_again(place)} goes on from there")
         raise _in_words_of_python(error, place) from None
     except Exception as error:  # of a signal handler of the program's, as a timeout
         error.add_note(f"rowmill.map: what is done is kept; {_again(place)} goes on from there")

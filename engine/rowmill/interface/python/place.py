@@ -45,6 +45,14 @@ class MapPlace:
         """Say where all answers are that nobody was given."""
         return f"all rows are done and kept; the same call with run_dir={str(self.path)!r} has them"
 
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether the run here has had any row answered, or a batch on its way."""
+        directory = RunDirectory(self.run)
+        return directory.journal.exists() or any(
+            next(folder.glob("*"), None) is not None for folder in (directory.checkpoints, directory.sealed)
+        )
+
     def write(self, lines: Iterable[bytes]) -> int:
         """Write the rows, or those that come behind the ones that the run here began with; return how many all are.
 
