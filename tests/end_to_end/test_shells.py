@@ -112,7 +112,7 @@ def test_in_tmux_the_display_stands_once_follows_the_window_and_ends_by_an_inter
         def stands(width: int) -> bool:
             lines = window.lines()
             bars = [len(line) for line in lines if line.startswith(("━", "─", "╸"))]
-            once = all(sum(word in line for line in lines) == 1 for word in ("worker 0", "worker 1", "requests "))
+            once = all(sum(word in line for line in lines) == 1 for word in ("worker 0", "worker 1", "elapsed "))
             return once and len(bars) == 1 and width - 5 < bars[0] <= width
 
         until(lambda: stands(100), "the display")
