@@ -356,6 +356,20 @@ def test_isolating_one_poison_row_takes_fewer_deaths_than_giving_up(workers: Poo
         assert not workers.cannot_work
 
 
+def test_isolating_two_poison_rows_at_a_time_is_no_reason_to_give_up_either(workers: Pool, kill: KILL) -> None:
+    for _ in range(3):
+        for row, one in ((5, shard(0)), (25, shard(2))):
+            kill([row], one)
+            assert not workers.cannot_work
+    assert assigned(workers, shard(0)).quarantined == (5,)
+    assert assigned(workers, shard(2)).quarantined == (25,)
+    for _ in range(5):
+        kill([])
+        assert not workers.cannot_work
+    kill([])
+    assert workers.cannot_work
+
+
 # Workers that hang
 
 

@@ -150,9 +150,7 @@ class Pool:
         member.shards[shard.number] = shard
         suspects = tuple(row for row in known if _SUSPECT_DEATHS <= self._deaths_of[row] < _POISON_DEATHS)
         poison = tuple(row for row in known if self._deaths_of[row] >= _POISON_DEATHS)
-        if not self.quarantined.issuperset(poison):
-            self.quarantined.update(poison)
-            self._fruitless = 0  # a row given up is a row done
+        self.quarantined.update(poison)
         messages.send(member.child.pipe, Assign(shard, suspects, poison))
 
     def drain(self, seconds: float, host: Host | None = None) -> None:
@@ -194,11 +192,15 @@ class Pool:
         self.deaths += 1
         if member.host.lost:
             return Death(member, list(member.shards.values()), left, process.end)  # it says nothing about any row
-        self._fruitless = 0 if rows_done > self._rows_at_death else self._fruitless + 1
-        self._rows_at_death = rows_done
         for row in in_flight:
             self._deaths_of[row] += 1
         ranges = [range(shard.first_row, shard.first_row + shard.rows) for shard in member.shards.values()]
+        # A row given up is a row done. Now and not when its shard is handed out: another may be given up before that.
+        given_up = any(
+            self._deaths_of[row] == _POISON_DEATHS for row in in_flight if any(row in rows for rows in ranges)
+        )
+        self._fruitless = 0 if given_up or rows_done > self._rows_at_death else self._fruitless + 1
+        self._rows_at_death = rows_done
         for row, deaths in list(self._deaths_of.items()):
             if row not in in_flight and deaths < _SUSPECT_DEATHS and any(row in rows for rows in ranges):
                 del self._deaths_of[row]  # this time the worker died without it
