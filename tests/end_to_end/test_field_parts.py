@@ -259,6 +259,8 @@ def test_parts_and_kept_columns_of_a_run_that_was_killed_are_those_of_one_that_w
 
     killed, whole = start("killed", ".parquet", served.url), start("whole", ".parquet", other.url)
     until(lambda: len(served.arrivals) > rows // 2, "half of the rows")
+    place.run_dir = place.folder / "killed.run"
+    until(place.recorded, "rows on the disk")
     killed.kill_all()
     served.go_on()
     before = len(served.arrivals)
