@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from scripts.proving.runs import gone
 from tests.end_to_end.conftest import Arrival, Done, Place, Server, Started, Witness, until
 from tests.end_to_end.several import Answer, configure, stats_of, url_of
-from tests.end_to_end.test_kills import gone
 
 IN, CACHED, OUT = 1.0, 0.25, 4.0  # dollars a million tokens
 PRICES = ("--set", f"prices.sim-small={{input={IN}, cached_input={CACHED}, output={OUT}}}")

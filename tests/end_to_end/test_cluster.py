@@ -15,6 +15,7 @@ import pytest
 
 from rowmill.core.version import __version__
 from scripts.proving.ray_nodes import RayNodes
+from scripts.proving.runs import gone
 from tests.end_to_end.conftest import ROOT, Done, Place, Started, Witness, until
 
 pytestmark = pytest.mark.cluster  # of one process: the cluster is made once
@@ -125,10 +126,6 @@ def assert_clean(done: Done) -> None:
         assert text not in done.err, done.err
 
 
-def gone(processes: list[psutil.Process]) -> bool:
-    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
-
-
 def test_what_is_wrong_with_a_cluster_is_a_line(on_cluster: OnCluster) -> None:
     place, nodes = on_cluster.place, on_cluster.nodes
     place.configure("http://127.0.0.1:1/v1")
@@ -196,7 +193,7 @@ def test_a_killed_raylet_costs_what_was_in_flight_and_another_node_takes_over(
     left = [*node.agents(), *node.workers()]
     assert len(left) >= 2
     node.raylet.kill()
-    until(lambda: gone(left), "the agent and the worker of a killed raylet gone", 10)
+    until(lambda: all(map(gone, left)), "the agent and the worker of a killed raylet gone", 10)
     nodes.add()
     done = started.wait()
     assert done.code == 0, done.err
@@ -233,7 +230,7 @@ def test_a_run_goes_on_after_a_ctrl_c_and_after_its_driver_was_killed(
     until(lambda: len(at_work()) == 2, "a worker on each node", 10)
     workers = at_work()
     started.kill_all()
-    until(lambda: gone(workers), "the workers of a killed driver gone", 10)
+    until(lambda: all(map(gone, workers)), "the workers of a killed driver gone", 10)
     recorded = len(place.recorded())
     sent = int(witness.stats()["requests"])
     assert before < recorded <= sent

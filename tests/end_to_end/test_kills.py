@@ -9,6 +9,7 @@ from random import Random
 import psutil
 import pytest
 
+from scripts.proving.runs import gone
 from tests.end_to_end.conftest import Arrival, Done, Place, Server, Started, Witness, until
 
 FAULTS = {
@@ -24,13 +25,6 @@ FAULTS = {
     "502": 0.001,
 }
 ROWS = 1000
-
-
-def gone(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE  # ended; only its parent has not looked yet
-    except psutil.NoSuchProcess:
-        return True
 
 
 def quiet(done: Done) -> bool:
