@@ -14,10 +14,7 @@ def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
         description="Tell where a run stands: how far it is, whether its supervisor lives, what it waits for and why "
         "it is not faster. Nothing is written, and the run does not notice.",
     )
-    status.add_argument(
-        "run", nargs="?", default="config.toml", metavar="RUN", help="a configuration, or a run directory"
-    )
-    add_set(status)
+    _add_run(status)
     status.add_argument("-w", "--watch", action="store_true", help="show it as the run's own terminal does, to its end")
     status.add_argument("--json", action="store_true", help="print it as JSON")
     add_manners(status)
@@ -72,10 +69,7 @@ def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:
         "or why there is none. Without a choice: the first ones. Where RUN is a run directory, or the prompt or the "
         "input is another one by now, prompts are left out.",
     )
-    show.add_argument(
-        "run", nargs="?", default="config.toml", metavar="RUN", help="a configuration, or a run directory"
-    )
-    add_set(show)
+    _add_run(show)
     show.add_argument("--failed", action="store_true", help="only rows that have failed")
     show.add_argument("--class", dest="fault", metavar="CLASS", help="only rows that have failed so: timeout, ...")
     show.add_argument("--row", dest="rows", action="append", type=row, metavar="N", help="this row, from 0; repeatable")
@@ -88,3 +82,11 @@ def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:
     show.add_argument("--limit", type=rows, metavar="N", help="no more than so many")
     show.add_argument("--json", action="store_true", help="print them as lines of JSON")
     add_manners(show)
+
+
+def _add_run(command: Command) -> None:
+    """Add the run that is looked at."""
+    command.add_argument(
+        "run", nargs="?", default="config.toml", metavar="RUN", help="a configuration, or a run directory"
+    )
+    add_set(command)
