@@ -95,6 +95,24 @@ def test_words_that_the_terminals_encoding_lacks_are_shown_all_the_same(ready: P
         assert (done.returncode, "Traceback" in done.stderr, "Exception" in done.stderr) == (code, False, False)
 
 
+def test_what_nobody_takes_of_help_and_usage_changes_no_exit_code_buffered_or_not(place: Place) -> None:
+    """Some versions of argparse pass over what a stream does not take, others raise it where nothing is buffered."""
+    asked = [
+        ("--help > /dev/full", 0, "stdout cannot be written to: No space left on device"),
+        ("run --help | head -c 0", 0, ""),
+        ("--version >&-", 0, ""),
+        ("run --xyzzy 2> /dev/full", 2, ""),
+        ("run --xyzzy 2>&-", 2, ""),
+    ]
+    command = "set -o pipefail; " + "; ".join(f"ROWMILL {line}; echo $? >> code" for line, _, _ in asked)
+    for unbuffered in ("", "1"):
+        done = shell(place, command, PYTHONUNBUFFERED=unbuffered)
+        codes = place.folder / "code"
+        assert codes.read_text().split() == [str(code) for _, code, _ in asked]
+        codes.unlink()
+        assert done.stderr.splitlines() == [f"rowmill: {told}" for _, _, told in asked if told]
+
+
 def test_a_defect_is_one_line_and_exit_code_70_wherever_it_is(ready: Place) -> None:
     program = (
         "import sys; from rowmill.runs import preparation, cancel; from rowmill.supervisor.loop import Supervisor\n"

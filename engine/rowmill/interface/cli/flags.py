@@ -1,9 +1,12 @@
 """The flags that several commands have, and what their values are."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from rowmill.interface.cli import streams
 
 
 class Command(argparse.ArgumentParser):
@@ -17,6 +20,15 @@ class Command(argparse.ArgumentParser):
             self.add_options(self)
             self.add_options = None
         return super().parse_known_args(args, namespace)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # Whether argparse passes over a stream that takes nothing depends on the Python, and on what is buffered.
+        if not message:
+            return
+        if file is sys.stdout:
+            streams.out(message)  # whoever asks for help has asked for nothing that could fail
+        else:
+            streams.say(message.removesuffix("\n"))
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
