@@ -5,10 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from rowmill.core.amounts import Spent
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.histograms import Distributions
-from rowmill.core.moments import Moment
-from rowmill.core.reports import Cost, Snapshot, Status
+from rowmill.core.moments import Moment, joined
+from rowmill.core.reports import Cost, CostLine, Snapshot, Status
 from rowmill.store.run_directory import RunDirectory
 from rowmill.store.series import read
 from rowmill.supervisor.recorder import Recorder
@@ -104,3 +105,23 @@ def test_where_the_series_cannot_be_written_it_is_still_told_where_the_session_s
     status = msgspec.json.decode((tmp_path / "status.json").read_bytes(), type=Status)
     assert status.snapshot == standing(3.0, 3)
     assert content != "link" or (tmp_path / "elsewhere").read_bytes() == b"kept\n"
+
+
+def test_what_each_model_has_cost_is_told_where_there_are_several(recorder: Recorder, tmp_path: Path) -> None:
+    def cost(**usd: float) -> Cost:
+        lines = [
+            CostLine(provider=provider, model=model, mode="live", spent=Spent(), usd=each)
+            for model, each in usd.items()
+            for provider in ("east", "west")
+        ]
+        return Cost(usd=2 * sum(usd.values()), lines=tuple(lines))
+
+    recorder.look(msgspec.structs.replace(standing(0.5, 0), cost=cost(mini=1.0)))
+    recorder.look(msgspec.structs.replace(standing(1.0, 0), cost=cost(mini=1.5)))
+    recorder.look(msgspec.structs.replace(standing(2.0, 0), cost=cost(mini=1.5, nano=0.25)))
+    recorder.look(msgspec.structs.replace(standing(3.0, 0), cost=cost(mini=2.0, nano=0.5)))
+    one, second, third = written(tmp_path)
+    assert (one.usd, one.usd_by) == (1.0, {})
+    assert (second.usd, second.usd_by) == (0.5, {"nano": 0.5})
+    assert (third.usd, third.usd_by) == (1.5, {"mini": 1.0, "nano": 0.5})
+    assert joined(second, third).usd_by == {"mini": 1.0, "nano": 1.0}

@@ -1,11 +1,13 @@
 """What a run did, second by second: the figures of its time series."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from rowmill.core.histograms import Distributions
+
+_Number = TypeVar("_Number", int, float)
 
 RESOLUTION = 200  # a moment that is so old is as long as this part of its age: what is long ago need not be so fine
 
@@ -37,6 +39,7 @@ class Moment(msgspec.Struct, kw_only=True, omit_defaults=True):
     retries: int = 0
     faults: dict[str, int] = {}  # failures of requests, by class
     usd: float = 0.0  # spent; 0 where a price is unknown
+    usd_by: dict[str, float] = {}  # the same by model, where the run has several
     in_flight: float = 0.0  # on average
     allowed: float = 0.0
     waiting: float = 0.0  # rows in backoff
@@ -69,6 +72,7 @@ def joined(first: Moment, second: Moment) -> Moment:
         retries=first.retries + second.retries,
         faults=_added(first.faults, second.faults),
         usd=first.usd + second.usd,
+        usd_by=_added(first.usd_by, second.usd_by),
         in_flight=mean(first.in_flight, second.in_flight),
         allowed=mean(first.allowed, second.allowed),
         waiting=mean(first.waiting, second.waiting),
@@ -104,7 +108,7 @@ def _rank(state: str) -> int:
     return _WORST.index(state) if state in _WORST else len(_WORST)  # another version's
 
 
-def _added(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
+def _added(first: dict[str, _Number], second: dict[str, _Number]) -> dict[str, _Number]:
     return {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
 
 

@@ -47,6 +47,7 @@ class Recorder:
         self._totals: Totals | None = None  # then
         self._counters = Counters()
         self._usd = 0.0
+        self._usd_by: dict[str, float] = {}
         self._providers: dict[str, ProviderView] = {}
         self._failed = False
 
@@ -61,7 +62,7 @@ class Recorder:
         """Take in where the session stands; write it down where a second has gone by, or it is the last look."""
         if self._totals is None:  # what earlier sessions had come to is theirs
             self._totals = snapshot.totals
-            self._usd = _usd(snapshot)
+            self._usd, self._usd_by = _usd(snapshot), _usd_by(snapshot)
             self._write(snapshot, None)
         self._looks.append(snapshot)
         if last or snapshot.elapsed_s - self._at >= _EVERY_S:
@@ -93,7 +94,7 @@ class Recorder:
         self._at = snapshot.elapsed_s
         self._totals = snapshot.totals
         self._counters = snapshot.counters
-        self._usd = _usd(snapshot)
+        self._usd, self._usd_by = _usd(snapshot), _usd_by(snapshot)
         self._providers = {view.name: view for view in snapshot.providers}
 
     def _moment(self, now: Snapshot) -> Moment:
@@ -112,6 +113,7 @@ class Recorder:
             retries=now.counters.retries - before.retries,
             faults={name: count for name, count in faults.items() if count},
             usd=max(0.0, _usd(now) - self._usd),
+            usd_by=self._usd_of_models(now),
             in_flight=_mean([look.in_flight for look in looks]),
             allowed=_mean([look.allowed for look in looks]),
             waiting=_mean([look.waiting for look in looks]),
@@ -122,6 +124,11 @@ class Recorder:
             providers={view.name: self._of_provider(view) for view in now.providers},
             spread=self._spread,
         )
+
+    def _usd_of_models(self, now: Snapshot) -> dict[str, float]:
+        spent = _usd_by(now)
+        more = {model: usd - self._usd_by.get(model, 0.0) for model, usd in spent.items()} if len(spent) > 1 else {}
+        return {model: usd for model, usd in more.items() if usd > 0}
 
     def _of_provider(self, view: ProviderView) -> ProviderMoment:
         before = self._providers.get(view.name)
@@ -142,6 +149,13 @@ class Recorder:
 
 def _usd(snapshot: Snapshot) -> float:
     return (snapshot.cost.usd or 0.0) if snapshot.cost is not None else 0.0
+
+
+def _usd_by(snapshot: Snapshot) -> dict[str, float]:
+    spent: dict[str, float] = {}
+    for line in () if snapshot.cost is None else snapshot.cost.lines:
+        spent[line.model] = spent.get(line.model, 0.0) + (line.usd or 0.0)
+    return spent
 
 
 def _mean(values: list[int]) -> float:
