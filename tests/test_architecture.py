@@ -188,6 +188,7 @@ CLOSED: dict[str, Ability] = {
         {
             "supervisor.threads", "interface.ui.screen", "cluster.driver",
             "interface.python.awaited",  # the run, while the program's own loop goes on
+            "runs.report.questions",  # reads the input, where the program's own loop has this thread
             "interface.cli.results_out",  # whoever reads the results may take his time
         },
     ),

@@ -68,7 +68,7 @@ def answered(path: Path, choice: Choice, *, rng: Random | None = None) -> Iterat
     if choice.sample is not None:
         lines = iter(_sampled(lines, choice.sample, rng or Random()))  # noqa: S311 - no secret
     lines = islice(lines, choice.limit)
-    return map(_unpacked, lines) if _has_vectors(manifest) else lines
+    return map(unpacked, lines) if _has_vectors(manifest) else lines
 
 
 def _has_vectors(manifest: Manifest) -> bool:
@@ -76,7 +76,7 @@ def _has_vectors(manifest: Manifest) -> bool:
     return asked.get("task.api") == "embeddings" and asked.get("output.format") != "batch"
 
 
-def _unpacked(line: Line) -> Line:
+def unpacked(line: Line) -> Line:
     """Return the line with its vector as numbers, as the output has it, and not as it came."""
     with suppress(ImportError, ValueError, TypeError):
         (text,) = vectors.texts(vectors.decoded([line.get("output")]))
@@ -147,7 +147,7 @@ def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[st
             missing(str(error))
 
     try:
-        asked: _Questions | None = _Questions(config)
+        asked: Questions | None = Questions(config)
     except (RowmillError, OSError) as error:
         asked = None
         tell(error)
@@ -168,7 +168,7 @@ def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[st
             yield line
 
 
-class _Questions:
+class Questions:
     """What the rows of a run ask, by its configuration and its input. Raises `RowmillError`s where they changed."""
 
     def __init__(self, config: Config) -> None:
@@ -184,6 +184,7 @@ class _Questions:
         self._parts = found.parts(directory.spool)
 
     def shard_of(self, row: int) -> Shard:
+        """Return the shard that has a row."""
         return self._shards[bisect_right(self._shards, row, key=lambda shard: shard.first_row) - 1]
 
     def body(self, text: bytes) -> Any:

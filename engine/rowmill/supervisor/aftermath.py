@@ -46,7 +46,7 @@ def take_in(prepared: Prepared, reported: frozenset[str]) -> Aftermath:
     spending = ledger.load(directory.spending)
     readings = {path: read_board(path) for path in directory.boards()}
     more = {reading.name: beyond(reading, spending) for reading in readings.values() if reading.name}
-    killed = {each.id: each for each in _killed(directory) if each.id not in reported}
+    killed = {each.id: each for each in killed_sessions(directory) if each.id not in reported}
     own: list[BoardReading] = []
     ended = spending.session
     if ended is not None and ended.id not in reported:
@@ -64,6 +64,14 @@ def take_in(prepared: Prepared, reported: frozenset[str]) -> Aftermath:
     nobodys = sum(reading.maybe_billed for reading in readings.values() if not reading.name)
     nobodys += sum(more[reading.name].get(_BILLED, 0) for reading in named if reading not in own)
     return Aftermath(list(killed.values()), nobodys)
+
+
+def killed_sessions(directory: RunDirectory) -> list[SessionReport]:
+    """Return the sessions that were killed; a damaged file only tells people something."""
+    try:
+        return msgspec.json.decode(directory.killed.read_bytes(), type=list[SessionReport])
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return []
 
 
 def known(reading: BoardReading) -> Figures:
@@ -149,14 +157,6 @@ def _line(prepared: Prepared, spending: Spending, provider: str) -> SpendingLine
     config = prepared.config
     models = [config.model_of(each) for each in config.provider if each.name == provider]
     return spending.line(provider, (models[0] if models else None) or "", "live")
-
-
-def _killed(directory: RunDirectory) -> list[SessionReport]:
-    """Return the sessions that were killed; a damaged file only tells people something."""
-    try:
-        return msgspec.json.decode(directory.killed.read_bytes(), type=list[SessionReport])
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        return []
 
 
 def _save_killed(directory: RunDirectory, sessions: list[SessionReport]) -> None:

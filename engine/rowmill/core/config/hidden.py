@@ -21,7 +21,7 @@ _STARTS = (0, 2, 3)
 def hidden(value: Any, name: str = "") -> Any:
     """Return a parameter with digests for the texts in it that are named like keys. Digests stay as they are."""
     if isinstance(value, str):
-        if not _LIKE_A_KEY.search(name) or _HIDDEN.fullmatch(value):
+        if not like_a_key(name) or _HIDDEN.fullmatch(value):
             return value
         return f"[hidden {blake2b(value.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}]"
     if isinstance(value, Mapping):
@@ -31,10 +31,15 @@ def hidden(value: Any, name: str = "") -> Any:
     return value
 
 
+def like_a_key(name: str) -> bool:
+    """Tell whether what is named so may be a secret."""
+    return _LIKE_A_KEY.search(name) is not None
+
+
 def keys_in(value: Any, name: str = "") -> Iterator[str]:
     """Yield the texts in a parameter that are named like keys."""
     if isinstance(value, str):
-        if _LIKE_A_KEY.search(name) and len(value) >= _SHORTEST:
+        if like_a_key(name) and len(value) >= _SHORTEST:
             yield value
     elif isinstance(value, Mapping):
         for key, each in value.items():

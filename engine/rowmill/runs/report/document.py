@@ -155,7 +155,6 @@ class FailureExample(msgspec.Struct, kw_only=True):
     code: str | None
     status: int | None
     message: str
-    attempts: int | None
     input: str | None  # None where the input is not at hand
     prompt: str | None  # as it was sent
 

@@ -1,0 +1,133 @@
+"""What was asked about some rows: their input, and the request that was made of it, where both are still at hand."""
+
+import asyncio
+import stat
+import threading
+from bisect import bisect_right
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rowmill.core.config import Config
+from rowmill.core.config.hidden import hidden
+from rowmill.core.errors import InvalidRow, RowmillError
+from rowmill.core.rows import Shard
+from rowmill.runs.answered import Line, Questions
+from rowmill.runs.report.sources import RunSources
+
+_SHARDS = 6  # that are read at a run's end: all rows of one are read to find a few
+_FILES = 16  # of the input, which are looked for again: more are left alone at a run's end
+_NAMES = ("messages", "input", "prompt")  # of a request, where what is asked stands
+
+
+class AskedRow(NamedTuple):
+    """One row: as the input has it, and as it was asked. None: it is not at hand."""
+
+    input: str | None = None
+    prompt: str | None = None
+
+
+def asked_of(
+    sources: RunSources, config: Config | None, lines: Sequence[Line], *, thorough: bool
+) -> dict[int, AskedRow]:
+    """Return what was asked about rows, by their numbers; those are missing of which it is not at hand.
+
+    thorough: it may take seconds. Else few places of a local input are read. Why something is missing is noted.
+    """
+    if config is None or not _can_be_read(sources, thorough=thorough):
+        return {}
+    wanted: dict[int, set[int]] = {}
+    for line in lines:
+        index = line.get("index")
+        if isinstance(index, int) and index >= 0:
+            place = bisect_right(sources.shards, index, key=_first_row) - 1
+            if place >= 0 and (thorough or place in wanted or len(wanted) < _SHARDS):
+                wanted.setdefault(place, set()).add(index)
+    found: dict[int, AskedRow] = {}
+    try:
+        questions = Questions(config)
+        texts = _awaited(_texts(questions, [(sources.shards[place], rows) for place, rows in sorted(wanted.items())]))
+    except (RowmillError, OSError) as error:
+        sources.problems.append(f"what was asked is not shown: {error}")
+        return {}
+    for row, text in texts.items():
+        prompt = None
+        with suppress(InvalidRow, RowmillError, OSError, ValueError):
+            prompt = prompt_text(hidden(questions.body(text)))
+        found[row] = AskedRow(text.decode("utf-8", "replace"), prompt)
+    return found
+
+
+def _first_row(shard: Shard) -> int:
+    return shard.first_row
+
+
+def _can_be_read(sources: RunSources, *, thorough: bool) -> bool:
+    """Whether the input can be looked at again: a pipe would be waited for, and another machine be asked."""
+    files = sources.manifest.input
+    if not thorough and len(files) > _FILES:
+        return False
+    for file in files:
+        try:
+            if "://" in file.path or not stat.S_ISREG(Path(file.path).stat().st_mode):
+                return False
+        except (OSError, ValueError):
+            return False
+    return bool(files)
+
+
+async def _texts(questions: Questions, wanted: Iterable[tuple[Shard, set[int]]]) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    for shard, rows in wanted:
+        found |= await questions.texts(shard, rows)
+    return found
+
+
+def _awaited(work: Coroutine[Any, Any, dict[int, bytes]]) -> dict[int, bytes]:
+    """Return what comes of it, also where the program's own loop runs in this thread, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    found: dict[int, bytes] = {}
+    failed: list[BaseException] = []
+
+    def apart() -> None:
+        try:
+            found.update(asyncio.run(work))
+        except BaseException as error:  # noqa: BLE001 - raised again where it was asked for
+            failed.append(error)
+
+    thread = threading.Thread(target=apart, daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return found
+
+
+def prompt_text(body: Any) -> str | None:
+    """Return what a request asks, as text: its messages one below the other, each below who says it."""
+    if not isinstance(body, dict):
+        return None
+    value = next((body[name] for name in _NAMES if name in body), None)
+    parts = [f"system\n{body['instructions']}"] if isinstance(body.get("instructions"), str) else []
+    if isinstance(value, list) and value and all(isinstance(each, dict) and "role" in each for each in value):
+        parts += [f"{each['role']}\n{_content(each.get('content'))}" for each in value]
+    elif value is not None:
+        texts = value if isinstance(value, list) else [value]
+        parts.append("\n".join(each if isinstance(each, str) else str(each) for each in texts))
+    return "\n\n".join(parts) or None
+
+
+def _content(content: Any) -> str:
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else str(content)
+    return "\n".join(
+        str(part["text"]) if isinstance(part, dict) and "text" in part else f"({_kind(part)})" for part in content
+    )
+
+
+def _kind(part: Any) -> str:
+    return str(part.get("type", "part")) if isinstance(part, dict) else "part"

@@ -1,0 +1,140 @@
+"""The rows that a run has recorded, for its report: all of them, or some from all over where there are very many.
+
+They are read out of the checkpoints as they lie there, so that a run at work can be read; where those were removed by
+`rowmill clean`, out of the output.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rowmill.core.rows import Shard
+from rowmill.runs.report.sources import RunSources
+from rowmill.store.framing import unframed
+from rowmill.store.recovery import LINE_MEMBER, RETRY
+
+_ALL_BYTES = 12 << 20  # of checkpoints that are read whole, however few rows are to be looked at
+_BLOCK = 64 << 10
+_BLOCKS = 96  # that are read where not all is: some 10,000 rows of usual length
+_LARGEST_BLOCK = 4 << 20  # of long rows; there are fewer blocks then
+_ROWS_OF_BLOCK = 4  # of long rows, at least: the first and the last one of a block are torn
+_BUFFER = 1 << 20
+_LARGEST = 64 << 20  # bytes of a checkpoint in which a retry is looked for
+_ROW = len(b'{"row":')
+_FAILED = b'"failed":true'
+_FAILED_LINE = b',"output":null,"error":{'  # in an output line; in the id before it every quote is escaped
+
+
+class RecordedRows:
+    """Where the rows lie. whole: every one of them is to be looked at."""
+
+    def __init__(self, sources: RunSources, *, whole: bool) -> None:
+        self.paths: list[tuple[Path, Shard | None]] = []
+        size = 0
+        for shard in sources.shards:
+            path = sources.directory.checkpoint_path(shard)
+            try:
+                size += path.stat().st_size
+            except OSError:
+                continue
+            self.paths.append((path, shard))
+        self._size = size
+        self._rows = sources.totals.rows
+        self.whole = whole or size <= _ALL_BYTES
+        self.cleaned = False
+        done = sources.manifest.finished
+        if not self.paths and done is not None:
+            self.cleaned = True
+            output = Path(done.output)
+            if output.is_file() and output.suffix == ".jsonl":
+                self.paths = [(output, None)]
+                self._size = output.stat().st_size
+                self.whole = whole or self._size <= _ALL_BYTES
+
+    def __iter__(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield output lines, each with whether its row has failed. Files that are gone meanwhile are passed over."""
+        for path, shard in self.paths:
+            try:
+                if self.whole:
+                    yield from _of_output(path) if shard is None else _of_checkpoint(path, shard)
+            except OSError:
+                continue
+        if not self.whole:
+            yield from self._spread()
+
+    def _spread(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield the rows of blocks that lie evenly in all files, one behind the other."""
+        long = min(_LARGEST_BLOCK, _ROWS_OF_BLOCK * self._size // max(1, self._rows))
+        block = max(_BLOCK, long)
+        step = self._size / max(6, min(_BLOCKS, _ALL_BYTES // block))
+        at, begin = step / 2, 0
+        for path, shard in self.paths:
+            size = 0
+            try:
+                with path.open("rb", 0) as file:
+                    size = os.fstat(file.fileno()).st_size
+                    while at < begin + size:
+                        offset = max(0, int(at) - begin)
+                        lines = os.pread(file.fileno(), block, offset).split(b"\n")[1:-1]
+                        at += step
+                        found = filter(None, map(_of_record if shard else _of_line, lines))
+                        yield from _still(found, file.fileno(), offset) if shard else found
+            except OSError:
+                pass
+            begin += size
+
+
+def _of_output(path: Path) -> Iterator[tuple[bytes, bool]]:
+    with path.open("rb", _BUFFER) as file:
+        yield from map(_of_line, file)
+
+
+def _of_line(line: bytes) -> tuple[bytes, bool]:
+    return line, _FAILED_LINE in line
+
+
+def _of_record(record: bytes) -> tuple[bytes, bool] | None:
+    """Return the output line in a record, without its newline here; None where it is of no row, or broken."""
+    at = record.find(LINE_MEMBER)
+    if at < 0 or unframed(record + b"\n") is None:
+        return None
+    return record[at + len(LINE_MEMBER) : -1], record.find(_FAILED, 0, at) >= 0
+
+
+def _still(rows: Iterator[tuple[bytes, bool]], fd: int, offset: int) -> Iterator[tuple[bytes, bool]]:
+    """Pass over failed rows that were taken back behind this place of the file."""
+    taken_back: bool | None = None
+    for line, failed in rows:
+        if failed and taken_back is None:
+            rest = os.pread(fd, _LARGEST, offset)
+            taken_back = b" " + RETRY in rest
+        if not (failed and taken_back):
+            yield line, failed
+
+
+def _of_checkpoint(path: Path, shard: Shard) -> Iterator[tuple[bytes, bool]]:
+    """Yield the rows of a checkpoint: of a row that stands there twice the first one, of a failed one the last try."""
+    recorded = bytearray(shard.rows)
+    failed: dict[int, bytes] = {}
+    with path.open("rb", _BUFFER) as file:
+        for record in file:
+            json = unframed(record)
+            if json is None:
+                continue
+            at = json.find(LINE_MEMBER)
+            if at >= 0:
+                place = int(json[_ROW : json.index(b",")]) - shard.first_row
+                if not 0 <= place < shard.rows or recorded[place]:
+                    continue
+                recorded[place] = 1
+                line = json[at + len(LINE_MEMBER) : -1]
+                if json.find(_FAILED, 0, at) >= 0:
+                    failed[place] = line
+                else:
+                    yield line, False
+            elif json.startswith(RETRY):
+                for place in failed:
+                    recorded[place] = 0
+                failed.clear()
+    for line in failed.values():
+        yield line, True

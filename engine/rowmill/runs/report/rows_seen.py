@@ -1,0 +1,202 @@
+"""The rows in a report: what stands in their fields, why some have failed, and some of them whole."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from rowmill.core.config import Config
+from rowmill.runs.answered import Line, unpacked
+from rowmill.runs.report.document import FailureExample, FailureFacts, FieldsFacts, ReplyFacts
+from rowmill.runs.report.field_counts import FieldCounts
+from rowmill.runs.report.questions import AskedRow, asked_of
+from rowmill.runs.report.recorded import RecordedRows
+from rowmill.runs.report.sources import RunSources
+from rowmill.runs.report.texts import cut, told, told_or_none
+from rowmill.transport.fault_words import words_of
+
+_REPLIES = 20
+_EXAMPLES = 3  # of a class of failures
+_CLASSES = 40
+_NAME = 120  # characters of an id, a code, a class
+_MESSAGE, _INPUT, _PROMPT, _REPLY = 600, 800, 1_600, 2_000
+_NUMBERS = 16  # a list of more numbers is a vector, which nobody reads
+
+
+class _Output(msgspec.Struct):
+    output: Any = None
+
+
+class _Class(msgspec.Struct):
+    class_: str = msgspec.field(default="", name="class")
+
+
+class _Failed(msgspec.Struct):
+    error: _Class
+
+
+_decode_output = msgspec.json.Decoder(_Output).decode
+_decode_failed = msgspec.json.Decoder(_Failed).decode
+
+
+class RowsSeen:
+    """What the recorded rows come to, as far as they are looked at."""
+
+    def __init__(self, sources: RunSources, config: Config | None, *, whole: bool) -> None:
+        """Look at them. whole: at all of them, and at the input of each that is shown."""
+        recorded = RecordedRows(sources, whole=whole)
+        asked = sources.fingerprint
+        self._vectors = asked.get("task.api") == "embeddings"
+        structured = not self._vectors and asked.get("output.format") != "batch"
+        self._counts = FieldCounts() if structured else None
+        self._examples: dict[str, list[Line]] = {}
+        self._picked: list[Line] = []
+        self._failed: Counter[str] = Counter()
+        self.rows = 0
+        self.complete = recorded.whole  # every recorded row was looked at
+        self._go_through(recorded, max(1, sources.totals.rows if recorded.whole else 10_000))
+        if recorded.cleaned and not self.rows and sources.totals.rows:
+            sources.problems.append("the answers were removed by rowmill clean: no row can be shown")
+        shown = [*self._picked, *(line for lines in self._examples.values() for line in lines)]
+        self._asked: dict[int, AskedRow] = {}
+        if shown:
+            self._asked = asked_of(sources, config, shown, thorough=whole)
+
+    def _go_through(self, recorded: Iterable[tuple[bytes, bool]], of: int) -> None:
+        step = max(1, of // _REPLIES)
+        counts = self._counts
+        for line, failed in recorded:
+            if failed:
+                self._take_failed(line)
+            elif counts is not None:
+                try:
+                    counts.take(_decode_output(line).output)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    if (loose := _loosely(line)) is not None:
+                        counts.take(loose.get("output"))
+            if self.rows % step == 0 and len(self._picked) < _REPLIES and (whole := _loosely(line)) is not None:
+                self._picked.append(whole)
+            self.rows += 1
+
+    def _take_failed(self, line: bytes) -> None:
+        try:
+            fault = _decode_failed(line).error.class_
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            loose = _loosely(line)
+            error = None if loose is None else loose.get("error")
+            fault = str(error.get("class")) if isinstance(error, dict) else ""
+        fault = cut(fault, _NAME)
+        if fault not in self._failed and len(self._failed) >= 100 * _CLASSES:
+            return
+        self._failed[fault] += 1
+        examples = self._examples.setdefault(fault, []) if len(self._examples) < _CLASSES else []
+        if len(examples) < _EXAMPLES and (whole := _loosely(line)) is not None:
+            examples.append(whole)
+
+    def fields(self, of: int) -> FieldsFacts | None:
+        """Return what stands in the answers, of so many in all."""
+        return None if self._counts is None else self._counts.facts(of)
+
+    def replies(self) -> list[ReplyFacts]:
+        """Return some rows, in their order."""
+        return [self._reply(line) for line in sorted(self._picked, key=_number)]
+
+    def failures(self, counted: dict[str, int], failed: int) -> tuple[list[FailureFacts], tuple[int, int]]:
+        """Return the classes with most rows first, and how many are left out, with their rows.
+
+        counted: rows by class, as the merge has counted them, which has not come to all yet where a run was stopped.
+        failed: rows in all.
+        """
+        classes: Counter[str] = Counter(self._failed if self.complete else counted)
+        for name in self._failed:
+            classes.setdefault(name, self._failed[name])
+        if self.complete and not self.rows:
+            classes = Counter(counted)
+        shown = classes.most_common(_CLASSES)
+        facts = []
+        for name, rows in shown:
+            words = words_of(name)
+            examples = [self._example(line) for line in sorted(self._examples.get(name, ()), key=_number)]
+            facts.append(
+                FailureFacts(
+                    name=cut(name, _NAME), rows=rows, meaning=words.meaning, advice=words.advice, examples=examples
+                )
+            )
+        rest = max(0, failed - sum(rows for _, rows in shown))
+        return facts, (max(0, len(classes) - len(shown)), rest)
+
+    def _example(self, line: Line) -> FailureExample:
+        error = line.get("error")
+        error = error if isinstance(error, dict) else {}
+        message = told(error.get("message") or "", _MESSAGE)
+        if error.get("reply") is not None:
+            message = f"{message}\n\n{told(error['reply'], _MESSAGE)}"
+        status = error.get("status")
+        asked = self._asked.get(_number(line), AskedRow())
+        return FailureExample(
+            index=_number(line),
+            id=_id(line),
+            code=told_or_none(error.get("code"), _NAME),
+            status=status if isinstance(status, int) else None,
+            message=message,
+            input=told_or_none(line.get("input", asked.input), _INPUT),
+            prompt=told_or_none(asked.prompt, _PROMPT),
+        )
+
+    def _reply(self, line: Line) -> ReplyFacts:
+        error = line.get("error")
+        if isinstance(error, dict):
+            output = f"{told(error.get('class') or '', _NAME)}: {told(error.get('message') or '', _MESSAGE)}"
+        else:
+            output = told(_without_vector(unpacked(line) if self._vectors else line), _REPLY)
+        asked = self._asked.get(_number(line), AskedRow())
+        return ReplyFacts(
+            index=_number(line),
+            id=_id(line),
+            failed=isinstance(error, dict),
+            input=told_or_none(line.get("input", asked.input), _INPUT),
+            prompt=told_or_none(asked.prompt, _PROMPT),
+            output=output,
+            finish_reason=told_or_none(line.get("finish_reason"), _NAME),
+            model=told_or_none(line.get("model"), _NAME),
+            tokens=_tokens(line.get("usage")),
+        )
+
+
+def _loosely(line: bytes) -> Line | None:
+    """Return a line decoded, also one with half a surrogate pair, which msgspec refuses."""
+    with suppress(ValueError, RecursionError):
+        return msgspec.json.decode(line, type=Line)
+    with suppress(ValueError, RecursionError):
+        loose = json.loads(line)
+        return loose if isinstance(loose, dict) else None
+    return None
+
+
+def _number(line: Line) -> int:
+    index = line.get("index")
+    return index if isinstance(index, int) else -1
+
+
+def _id(line: Line) -> str | None:
+    return None if line.get("id") in (None, line.get("index")) else told(line["id"], _NAME)
+
+
+def _without_vector(line: Line) -> Any:
+    output = line.get("output")
+    if isinstance(output, list) and len(output) > _NUMBERS and all(isinstance(each, int | float) for each in output):
+        first = ", ".join(f"{each:.6g}" for each in output[:3])
+        return f"{len(output):,} numbers: {first}, …"
+    return output
+
+
+def _tokens(usage: Any) -> tuple[int, int] | None:
+    """Return the tokens of the prompt and of the reply, by the names of either API."""
+    if not isinstance(usage, dict):
+        return None
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
+    return (prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None
