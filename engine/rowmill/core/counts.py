@@ -96,3 +96,4 @@ class Counters(Sums):
     packed: int = 0  # rows that went out together with others in one request
     tokens_saved: int = 0  # by packing: what the rows beyond the first of a request would have repeated, estimated
     spared: Spent = msgspec.field(default_factory=Spent)  # by the cache and by duplicates: what the replies had cost
+    failed: int = 0  # of the rows, failed ones

@@ -64,3 +64,4 @@ class Distributions(Sums, omit_defaults=True):
     rate_wait_ms: Buckets = msgspec.field(default_factory=dict)  # of it, of rows that were the next to go
     prompt_tokens: Buckets = msgspec.field(default_factory=dict)  # of valid replies
     completion_tokens: Buckets = msgspec.field(default_factory=dict)
+    sums: dict[str, float] = msgspec.field(default_factory=dict)  # what the values of each of these add up to

@@ -29,7 +29,7 @@ OF_PROVIDER = (
     *_spent("doubtful"),
 )
 OF_WORKER = (
-    *("rows", "replies", "maybe_billed_twice", "cached", "duplicates", "reasked", "packed", "tokens_saved"),
+    *("rows", "failed", "replies", "maybe_billed_twice", "cached", "duplicates", "reasked", "packed", "tokens_saved"),
     *_spent("spared"),
 )
 _FAULT = ".fault."

@@ -161,6 +161,7 @@ class Heartbeat(_Message, frozen=True):
     spent: Amount = Amount()  # of what was allowed
     reserved: Amount = Amount()  # of it, for requests in flight
     spread: Distributions = msgspec.field(default_factory=Distributions)  # of what was measured since the last one
+    spreads: list[Distributions] = []  # of it, what was measured of each provider, where there are several
 
 
 class ClaimsAsk(_Message, frozen=True):

@@ -91,6 +91,7 @@ class OpenShard:
         self.only = only
         self.state: ShardState = "open"
         self._recovered = checkpoint.acknowledged.rows
+        self._recovered_failed = checkpoint.acknowledged.failed
 
     def __repr__(self) -> str:
         return (
@@ -112,6 +113,11 @@ class OpenShard:
     def new_rows(self) -> int:
         """Rows on disk since this worker has the shard."""
         return self.checkpoint.acknowledged.rows - self._recovered
+
+    @property
+    def new_failed(self) -> int:
+        """Of them, failed ones."""
+        return self.checkpoint.acknowledged.failed - self._recovered_failed
 
 
 class Fallback(msgspec.Struct, frozen=True, gc=False):

@@ -223,6 +223,7 @@ class _BatchWorker(SupervisedWorker):
         counters = self._files.counters
         sent, before = request_counts(self._journal.tries.values()), self._sent_before
         counters.rows = self._shards.rows
+        counters.failed = self._shards.rows_failed
         counters.requests = max(0, sent.requests - before.requests)
         counters.retries = max(0, sent.retries - before.retries)
         counters.maybe_billed_twice = max(0, sent.maybe_billed_twice - before.maybe_billed_twice)

@@ -85,7 +85,7 @@ class ShardAccess:
         self._seen: set[int] = set()  # shards whose failures have been taken back, where they were to be
         self._free = asyncio.Lock()
         self._open: OpenShard | None = None
-        self._rows = 0
+        self._rows = self._failed = 0
 
     def __repr__(self) -> str:
         is_open = "none" if self._open is None else self._open.shard.number
@@ -147,6 +147,11 @@ class ShardAccess:
     def rows(self) -> int:
         """Rows that this process has brought to an outcome on disk."""
         return self._rows + (self._open.new_rows if self._open is not None else 0)
+
+    @property
+    def rows_failed(self) -> int:
+        """Of them, failed ones."""
+        return self._failed + (self._open.new_failed if self._open is not None else 0)
 
     @property
     def unsealed(self) -> list[Shard]:
@@ -240,6 +245,7 @@ class ShardAccess:
             self.writer.synced(*pending)
         finally:
             self._rows += opened.new_rows
+            self._failed += opened.new_failed
             self._open = None
 
     async def _keep_up(self) -> None:

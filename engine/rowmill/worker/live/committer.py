@@ -50,7 +50,7 @@ class Committer:
         self._keeps_up = asyncio.Event()  # the disk does
         self._keeps_up.set()
         self._sealing: set[asyncio.Task[None]] = set()
-        self._sealed_rows = 0
+        self._sealed_rows = self._sealed_failed = 0
 
     def __repr__(self) -> str:
         return f"<{sorted(self.open.values(), key=lambda each: each.shard.number)}, {self._sealed_rows} rows sealed>"
@@ -59,6 +59,11 @@ class Committer:
     def rows(self) -> int:
         """Rows that this process has brought to an outcome on disk."""
         return self._sealed_rows + sum(opened.new_rows for opened in self.open.values())
+
+    @property
+    def rows_failed(self) -> int:
+        """Of them, failed ones."""
+        return self._sealed_failed + sum(opened.new_failed for opened in self.open.values())
 
     def add(self, opened: OpenShard) -> None:
         """Take a shard; one that is complete already is sealed."""
@@ -161,6 +166,7 @@ class Committer:
     def _let_go(self, opened: OpenShard) -> None:
         del self.open[opened.shard.number]
         self._sealed_rows += opened.new_rows
+        self._sealed_failed += opened.new_failed
         self._note_room()
 
     def _sealed(self, task: asyncio.Task[None]) -> None:

@@ -127,8 +127,8 @@ class Dispatcher:
             measured=self.measured,
             reservations=reservations,
         )
-        for provider in providers:
-            provider.measured = self.measured
+        if len(providers) == 1:  # what is measured of it is what is measured
+            providers[0].measured = self.measured
         self._feeling = feeling
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
         self._loop = asyncio.get_running_loop()

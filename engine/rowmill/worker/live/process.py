@@ -49,6 +49,7 @@ from rowmill.worker.live import opening
 from rowmill.worker.live.carrier import Carrier
 from rowmill.worker.live.committer import Committer
 from rowmill.worker.live.dispatcher import Dispatcher
+from rowmill.worker.live.measured import taken_together
 from rowmill.worker.live.tally import Tally
 from rowmill.worker.outcome_writer import OutcomeWriter
 from rowmill.worker.supervised import SupervisedWorker
@@ -263,6 +264,7 @@ class _Worker(SupervisedWorker):
     def _count(self) -> Counters:
         counters = self._dispatcher.count()
         counters.rows = self._committer.rows
+        counters.failed = self._committer.rows_failed
         return counters
 
     def _progress(self) -> Heartbeat:
@@ -274,6 +276,7 @@ class _Worker(SupervisedWorker):
         rows_wait, paced = backlog.has_rows(monotonic()), backlog.paced is not None
         last = self._wants and backlog.untried <= backlog.waiting
         none = last and not backlog.waiting and not dispatcher.in_flight
+        spread, spreads = taken_together(dispatcher.measured, [provider.measured for provider in self._providers])
         beat = Heartbeat(
             counters=counters,
             in_flight=dispatcher.in_flight,
@@ -288,7 +291,8 @@ class _Worker(SupervisedWorker):
             ],
             lag_ms=round(self._lag_ms, 1),
             retries_short=backlog.budget_short,
-            spread=dispatcher.measured.taken(),
+            spread=spread,
+            spreads=spreads,
             spent=Amount() if self._reservations is None else self._reservations.credit.spent,
             reserved=Amount() if self._reservations is None else self._reservations.credit.reserved,
         )
