@@ -26,38 +26,38 @@ RATE, SLOTS, NOTHING = ProviderReport(wants_rate=True), ProviderReport(wants_slo
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "expected"),
     [
-        ({}, ""),
-        ({"workers": []}, ""),
-        ({"condition": Condition(paused=True), "beats": [beat(RATE)]}, "a disk is nearly full"),
-        ({"condition": Condition(factor=0.5)}, "memory is short"),
-        ({"workers": [BUSY, BUSY, IDLE], "beats": [beat(RATE)] * 3}, "CPU: 2 of 3 workers use a core each"),
-        ({"workers": [BUSY, IDLE]}, ""),
-        ({"beats": [beat(RATE)]}, "the rate of main: 600 requests a minute"),
-        ({"beats": [beat(RATE), beat(NOTHING), beat(NOTHING)]}, ""),
-        ({"beats": [beat(SLOTS)]}, "requests in flight: 10, as many as answer well"),
-        ({"beats": [beat(SLOTS)], "auto": False}, "requests in flight: 10, workers.concurrency"),
-        ({"beats": [beat(SLOTS, retries_short=True)]}, "the budget for retries is used up (retry.share)"),
+        ({}, ("", "")),
+        ({"workers": []}, ("", "")),
+        ({"condition": Condition(paused=True), "beats": [beat(RATE)]}, ("disk", "a disk is nearly full")),
+        ({"condition": Condition(factor=0.5)}, ("memory", "memory is short")),
+        ({"workers": [BUSY, BUSY, IDLE], "beats": [beat(RATE)] * 3}, ("cpu", "CPU: 2 of 3 workers use a core each")),
+        ({"workers": [BUSY, IDLE]}, ("", "")),
+        ({"beats": [beat(RATE)]}, ("rate", "the rate of main: 600 requests a minute")),
+        ({"beats": [beat(RATE), beat(NOTHING), beat(NOTHING)]}, ("", "")),
+        ({"beats": [beat(SLOTS)]}, ("concurrency", "requests in flight: 10, as many as answer well")),
+        ({"beats": [beat(SLOTS)], "auto": False}, ("concurrency", "requests in flight: 10, workers.concurrency")),
+        ({"beats": [beat(SLOTS, retries_short=True)]}, ("retries", "the budget for retries is used up (retry.share)")),
         (
             {"providers": [MAIN, SPARE], "beats": [beat(RATE, RATE)]},
-            "the rate of main: 600 requests a minute; the rate of spare: 30,000 tokens a minute",
+            ("rate", "the rate of main: 600 requests a minute; the rate of spare: 30,000 tokens a minute"),
         ),
-        ({"providers": [MAIN, SPARE], "beats": [beat(RATE, NOTHING)]}, ""),
+        ({"providers": [MAIN, SPARE], "beats": [beat(RATE, NOTHING)]}, ("", "")),
         (
             {"providers": [msgspec.structs.replace(MAIN, state="failing"), SPARE], "beats": [beat(NOTHING, RATE)]},
-            "the rate of spare: 30,000 tokens a minute",
+            ("rate", "the rate of spare: 30,000 tokens a minute"),
         ),
         (
             {"providers": [msgspec.structs.replace(MAIN, state="holding")], "beats": [beat(RATE)]},
-            "no provider takes requests now (main: holding)",
+            ("providers", "no provider takes requests now (main: holding)"),
         ),
     ],
 )
-def test_what_holds_back_most_is_named(given: dict[str, Any], words: str) -> None:
+def test_what_holds_back_most_is_named(given: dict[str, Any], expected: tuple[str, str]) -> None:
     usual: dict[str, Any] = {"condition": Condition(), "providers": [MAIN], "workers": [IDLE], "beats": [beat(NOTHING)]}
     all_given = {**usual, "auto": True, **given}
     found = slowed_by(
         all_given["condition"], all_given["providers"], all_given["workers"], all_given["beats"], auto=all_given["auto"]
     )
-    assert found == words
+    assert found == expected

@@ -1,7 +1,7 @@
 """How a run stands and how it went: what the progress display shows, what the report keeps, and who is told."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -108,6 +108,27 @@ class NodeFigures(msgspec.Struct):
     why: str | None = None  # it left
 
 
+class DiskView(msgspec.Struct, frozen=True):
+    """A file system that the run writes to. Bytes."""
+
+    of: str  # the first of what lies there: "run", "output" or "errors"
+    free: int
+    floor: int  # nothing new is sent with less; 0: it may be filled up
+
+
+class MachineView(msgspec.Struct, frozen=True):
+    """The machine of the supervisor, as it was looked at last."""
+
+    memory_used: float  # share of its memory, or of the control group that runs out first
+    factor: float  # of the requests in flight that its memory allows
+    disks: tuple[DiskView, ...]
+
+
+# What holds a run back, "" where that is not known: a full disk, memory, no provider that takes requests, the workers'
+# cores, a rate, the budget for retries, the requests that may be in flight.
+Cause = Literal["", "disk", "memory", "providers", "cpu", "rate", "retries", "concurrency"]
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Where a run stands: what the progress display shows, about four times a second."""
 
@@ -133,6 +154,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     batches: tuple[BatchView, ...] = ()  # that are not collected yet
     parts: tuple[int, int] | None = None  # in batch mode: parts collected, parts so far
     slowed_by: str = ""  # why it is not faster, in a few words; empty where that cannot be told
+    slowed_cause: Cause = ""  # the same as one word
+    cpu_s: float = 0.0  # that workers have used in this session
+    machine: MachineView | None = None  # None before it was looked at
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

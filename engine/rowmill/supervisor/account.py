@@ -31,13 +31,16 @@ class SessionAccount:
             cost=parts.spending.cost(parts.progress.totals, parts.progress.total_rows),
             batches=parts.spending.batches,
             parts=parts.spending.parts,
+            machine=parts.monitor.view,
         )
         heartbeats = [member.heartbeat for member in parts.pool.members if member.heartbeat is not None]
         auto = parts.config.workers.concurrency == "auto"
         if parts.mode == "batch" or parts.shutdown.begun:
             return snapshot  # the provider's pace, or the end's
-        why = slowed_by(condition, snapshot.providers, snapshot.workers, heartbeats, auto=auto)
-        return msgspec.structs.replace(snapshot, slowed_by=why) if why else snapshot
+        found = slowed_by(condition, snapshot.providers, snapshot.workers, heartbeats, auto=auto)
+        if not found.cause:
+            return snapshot
+        return msgspec.structs.replace(snapshot, slowed_by=found.words, slowed_cause=found.cause)
 
     def report(self) -> SessionReport:
         """Return the report of the session as it stands."""

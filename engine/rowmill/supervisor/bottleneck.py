@@ -1,14 +1,22 @@
 """Why a run is not faster: the one thing that holds it back most, as far as that can be told."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from rowmill.core.reports import ProviderView, WorkerView
+from rowmill.core.reports import Cause, ProviderView, WorkerView
 from rowmill.ipc.messages import Heartbeat
 from rowmill.supervisor.machine.monitor import Condition
 
 _WHOLE_CORE = 0.9  # of a core that a worker used over the last second
 _MOST = 0.5  # of the workers, from which on what they lack is what the run lacks
 _MINUTE = 60
+
+
+class Bottleneck(NamedTuple):
+    """What holds a run back, both empty where nothing is known to."""
+
+    cause: Cause = ""
+    words: str = ""
 
 
 def slowed_by(
@@ -18,22 +26,23 @@ def slowed_by(
     heartbeats: Sequence[Heartbeat],
     *,
     auto: bool,
-) -> str:
-    """Return it in a few words; "" where nothing is known to. `auto`: requests in flight are found, not configured."""
+) -> Bottleneck:
+    """Return what does. `auto`: requests in flight are found, not configured."""
     at_work = [worker for worker in workers if worker.state == "working"]
     if not at_work:
-        return ""
+        return Bottleneck()
     if condition.paused:
-        return "a disk is nearly full"
+        return Bottleneck("disk", "a disk is nearly full")
     if condition.factor < 1.0:
-        return "memory is short"
+        return Bottleneck("memory", "memory is short")
     usable = [each for each in providers if each.state not in ("closed", "failing", "holding")]
     if providers and not usable:
         states = ", ".join(f"{each.name}: {each.state}" for each in providers)
-        return f"no provider takes requests now ({states})"
+        return Bottleneck("providers", f"no provider takes requests now ({states})")
     busy = sum(worker.cpu_share >= _WHOLE_CORE for worker in at_work)
     if condition.saturated or busy > _MOST * len(at_work):
-        return f"CPU: {busy or len(condition.lagging)} of {len(at_work)} workers use a core each"
+        words = f"CPU: {busy or len(condition.lagging)} of {len(at_work)} workers use a core each"
+        return Bottleneck("cpu", words)
     reports = [beat.providers for beat in heartbeats]
     wanting = [
         provider
@@ -41,9 +50,9 @@ def slowed_by(
         if provider in usable and _share(each[number].wants_rate for each in reports) >= _MOST
     ]
     if wanting and len(wanting) == len(usable):
-        return "; ".join(f"the rate of {each.name}: {_rates(each)}" for each in wanting)
+        return Bottleneck("rate", "; ".join(f"the rate of {each.name}: {_rates(each)}" for each in wanting))
     if any(beat.retries_short for beat in heartbeats):
-        return "the budget for retries is used up (retry.share)"
+        return Bottleneck("retries", "the budget for retries is used up (retry.share)")
     lacking = [
         provider
         for number, provider in enumerate(providers)
@@ -51,8 +60,9 @@ def slowed_by(
     ]
     if lacking and len(lacking) == len(usable):
         how = "as many as answer well" if auto else "workers.concurrency"
-        return f"requests in flight: {sum(each.allowed for each in lacking):,}, {how}"
-    return ""
+        words = f"requests in flight: {sum(each.allowed for each in lacking):,}, {how}"
+        return Bottleneck("concurrency", words)
+    return Bottleneck()
 
 
 def _share(values: Iterable[bool]) -> float:

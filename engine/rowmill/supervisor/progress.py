@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from uuid import uuid4
 
 from rowmill.core.counts import BatchView, Counters, Totals
-from rowmill.core.reports import Cost, NodeFigures, SessionReport, Snapshot
+from rowmill.core.reports import Cost, MachineView, NodeFigures, SessionReport, Snapshot
 from rowmill.ipc.messages import Heartbeat
 from rowmill.supervisor.hosts import Host
 from rowmill.supervisor.pool import Member, Pool
@@ -147,6 +147,7 @@ class Progress:
         cost: Cost | None = None,
         batches: tuple[BatchView, ...] = (),
         parts: tuple[int, int] | None = None,
+        machine: MachineView | None = None,
     ) -> Snapshot:
         """Return where the run stands. `parts`: in batch mode, those collected and those so far."""
         self._allowed_max = max(self._allowed_max, providers.allowed)
@@ -181,6 +182,8 @@ class Progress:
             cost=cost,
             batches=batches,
             parts=parts,
+            cpu_s=self._ended_cpu_s + sum(heartbeat.cpu_s for heartbeat in heartbeats),
+            machine=machine,
         )
 
     def _rate(self, now: float, rows: int) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rowmill.core.reports import DiskView, MachineView
 from rowmill.supervisor.machine.cgroup import Memory
 from rowmill.supervisor.machine.monitor import Condition, Monitor
 from rowmill.supervisor.machine.readings import Disk
@@ -167,3 +168,13 @@ def test_a_small_disk_may_be_filled_to_its_end_unless_told_otherwise(tmpfs: Path
     with pytest.raises(OSError, match="No space left"):
         (tmpfs / "ballast").write_bytes(b"x" * (9 << 20))
     assert not monitor.look(0.0, {}).paused
+
+
+def test_what_was_seen_last_is_told_by_what_lies_there() -> None:
+    scene = Scene()
+    assert scene.monitor.view is None
+    scene.used = 0.93
+    scene.look()
+    assert scene.monitor.view == MachineView(
+        0.93, 0.5, (DiskView("run", 50 * GB, 256 * MB), DiskView("output", 50 * GB, 256 * MB))
+    )

@@ -1,10 +1,11 @@
 """What the machine's resources ask of a run while it goes: one look a second, one `Condition` that says what to do."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rowmill.core.reports import DiskView, MachineView
 from rowmill.supervisor.machine import readings
 from rowmill.supervisor.machine.cgroup import Memory
 from rowmill.supervisor.machine.disks import file_systems, least_free
@@ -12,6 +13,7 @@ from rowmill.supervisor.machine.readings import Disk, MemoryGauge
 from rowmill.supervisor.machine.watches import DiskWatch, LagWatch, MemoryWatch
 
 _PERIOD_S = 1.0
+_WRITTEN = ("run", "output", "errors")  # as `DiskView` calls them
 _LONGEST_S = 2.0  # a look that comes later than that counts no more: in between nothing was seen
 
 
@@ -33,14 +35,18 @@ class Monitor:
 
     def __init__(
         self,
-        paths: Iterable[Path],
+        paths: Sequence[Path],
         *,
         memory: float = 0.9,
         min_free_mb: int | Literal["auto"] = "auto",
         read_memory: Callable[[], Memory] | None = None,
         read_disk: Callable[[Path], Disk | None] = readings.disk,
     ) -> None:
-        """`paths`: what is written, one for each place; `memory` and `min_free_mb` as in the configuration."""
+        """`paths`: the run directory, the output and its errors file, or the first of these.
+
+        `memory` and `min_free_mb` as in the configuration.
+        """
+        self._written = dict(zip(paths, _WRITTEN, strict=False))
         self._read_memory = MemoryGauge() if read_memory is None else read_memory
         self._read_disk = read_disk
         self._memory = MemoryWatch(memory)
@@ -73,6 +79,14 @@ class Monitor:
             events=tuple(event for event in events if event is not None),
             give_up=next((text for watch in self._disks if (text := watch.give_up) is not None), None),
         )
+
+    @property
+    def view(self) -> MachineView | None:
+        """What was seen last; None before the first look."""
+        if self._looked is None:
+            return None
+        disks = (DiskView(self._written[watch.system.paths[0]], watch.free, watch.floor) for watch in self._disks)
+        return MachineView(round(self._memory.used, 4), self._memory.factor, tuple(disks))
 
     def summary(self) -> list[str]:
         """Return what held the run back since the monitor was made, as lines for the report."""

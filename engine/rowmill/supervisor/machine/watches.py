@@ -40,7 +40,7 @@ class MemoryWatch:
         self._begin = begin
         self._severe = begin + (1.0 - begin) / 2
         self._clear = begin - min(_CLEAR, (1.0 - begin) / 2, begin / 2)
-        self._used = 0.0
+        self.used = 0.0  # share of the memory at the last look
         self.factor = 1.0
         self.short_s = 0.0  # in all
         self.least_factor = 1.0
@@ -48,8 +48,8 @@ class MemoryWatch:
 
     def look(self, memory: Memory, seconds: float) -> str | None:
         """Take a reading, `seconds` after the last one. Returns a line where shedding begins or ends."""
-        self._used = memory.used
-        self.most_used = max(self.most_used, self._used)
+        self.used = memory.used
+        self.most_used = max(self.most_used, self.used)
         shed = self.shedding
         target = self._target()
         if self.factor > target:
@@ -62,7 +62,7 @@ class MemoryWatch:
         if self.shedding == shed:
             return None
         free = size_text(memory.available)
-        return f"memory {self._used:.0%} used, {free} free: " + (
+        return f"memory {self.used:.0%} used, {free} free: " + (
             "fewer requests in flight" if self.shedding else "full concurrency again"
         )
 
@@ -75,7 +75,7 @@ class MemoryWatch:
     def notice(self) -> str | None:
         """A short line while it sheds."""
         share = f"{self.factor:.0%}" if self.factor >= 0.01 else f"{self.factor:.1%}"  # noqa: PLR2004 - not "0%"
-        return f"memory {self._used:.0%} used: concurrency at {share}" if self.shedding else None
+        return f"memory {self.used:.0%} used: concurrency at {share}" if self.shedding else None
 
     @property
     def summary(self) -> str | None:
@@ -88,11 +88,11 @@ class MemoryWatch:
         )
 
     def _target(self) -> float:
-        if self._used >= self._severe:
+        if self.used >= self._severe:
             return _TRICKLE
-        if self._used >= self._begin:
+        if self.used >= self._begin:
             return _EASED
-        return self.factor if self._used > self._clear else 1.0
+        return self.factor if self.used > self._clear else 1.0
 
 
 @dataclass
