@@ -24,6 +24,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 # Commands that are looked at and not run, on all pages.
 NOT_RUN = {
     "pip": "takes packages from an index",
+    "uvx": "takes packages from an index",
     "ray": "starts a cluster: tests/end_to_end/test_cluster.py has one",
     "srun": "needs Slurm",
     "scontrol": "needs Slurm",
