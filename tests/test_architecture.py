@@ -158,6 +158,7 @@ CLOSED: dict[str, Ability] = {
         {
             "simulator",
             "ipc.channel",  # a pipe that is one
+            "interface.cli.served",  # a report's page, on loopback, for as long as somebody looks at it
             "cluster.engine",  # is there anybody at the cluster's address?
             "transport.dead_ends",  # asks for the proxy that the environment names, and opens none
         },
@@ -188,7 +189,6 @@ CLOSED: dict[str, Ability] = {
         {
             "supervisor.threads", "interface.ui.screen", "cluster.driver",
             "interface.python.awaited",  # the run, while the program's own loop goes on
-            "runs.report.questions",  # reads the input, where the program's own loop has this thread
             "interface.cli.results_out",  # whoever reads the results may take his time
         },
     ),

@@ -1,6 +1,5 @@
 """The rows of a run that have an outcome, as its checkpoints hold them, also while it is at work. It only reads."""
 
-import asyncio
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from rowmill.core.config import Config, fingerprint
 from rowmill.core.config.hidden import hidden
 from rowmill.core.errors import InvalidRow, RowmillError, RunDirectoryError
 from rowmill.core.rows import Shard
-from rowmill.files.input.shard_readers import open_reader
+from rowmill.files.input.shard_readers import shard_lines
 from rowmill.files.output import vectors
 from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.preparation import settled
@@ -158,7 +157,7 @@ def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[st
         held = list(group)
         texts: dict[int, bytes] = {}
         try:
-            texts = asyncio.run(asked.texts(shard, {line["index"] for line in held}))
+            texts = asked.texts(shard, {line["index"] for line in held})
         except (RowmillError, OSError) as error:
             tell(error)
         for line in held:
@@ -194,12 +193,11 @@ class Questions:
         """
         return msgspec.json.decode(self._task.pack([self._task.build(text)]).body)
 
-    async def texts(self, shard: Shard, rows: set[int]) -> dict[int, bytes]:
+    def texts(self, shard: Shard, rows: set[int]) -> dict[int, bytes]:
         """Return these rows of the shard as the input has them, by number; all of it is read, and checked."""
         found: dict[int, bytes] = {}
         row = shard.first_row
-        async with open_reader(self._parts[shard.part], shard, self._task.columns) as reader:
-            while read := await reader.read():
-                found.update((number, bytes(text)) for number, text in enumerate(read, row) if number in rows)
-                row += len(read)
+        for read in shard_lines(self._parts[shard.part], shard, self._task.columns):
+            found.update((number, bytes(text)) for number, text in enumerate(read, row) if number in rows)
+            row += len(read)
         return found

@@ -10,6 +10,7 @@ spending.json       what was paid                      sessions.json  the sessio
 claims/             which requests are asked or have ended, where rows share them
 boards/             rows in flight, one file a worker      report.json    run.log
 series.jsonl        what was done, second by second        status.json    where it stands
+report.html         the report, for people
 """
 
 import errno
@@ -26,7 +27,7 @@ from rowmill.store import durable
 from rowmill.store.seal import seal_name
 
 _SPENDING = "spending.json"
-_SERIES, _STATUS = "series.jsonl", "status.json"
+_SERIES, _STATUS, _PAGE = "series.jsonl", "status.json", "report.html"
 _KILLED = "sessions.json"
 _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "lock",
@@ -37,7 +38,7 @@ _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "run.log",
 )
 _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
-_FILES = frozenset({_SPENDING, _SERIES, _STATUS, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
+_FILES = frozenset({_SPENDING, _SERIES, _STATUS, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _PAGE, _LOG})
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
 _GLANCE_S = 0.2  # who only looks whether a run is at work holds its lock for a moment: no run is refused for that
@@ -62,6 +63,7 @@ class RunDirectory:
         self.status = path / _STATUS
         self.killed = path / _KILLED
         self.report = path / _REPORT
+        self.page = path / _PAGE
         self.log = path / _LOG
         self._boards = path / "boards"
         self._lock: int | None = None

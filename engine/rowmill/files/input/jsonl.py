@@ -191,16 +191,59 @@ def after_newline(block: bytes, start: int, stop: int, nth: int) -> int:
     return block.index(b"\n", start) + 1
 
 
+class _ShardCut:
+    """Makes rows of the bytes of one shard, and holds them against what was planned."""
+
+    def __init__(self, path: Path, shard: Shard) -> None:
+        self._path = path
+        self._shard = shard
+        self.left = shard.end - shard.start
+        self._lines = LineSplitter()
+        self._crc = 0
+        self._rows = 0
+
+    def take(self, block: bytes) -> list[bytes]:
+        """Return the lines that end in this block; raises `RunDirectoryError` where it is another file's."""
+        if not block:
+            raise changed(self._path, self._shard)
+        self.left -= len(block)
+        self._crc = crc32(block, self._crc)
+        lines = self._lines.take(block)
+        if self.left == 0:
+            lines += self._lines.end()
+            if self._crc != self._shard.crc:
+                raise changed(self._path, self._shard)
+        if lines:
+            if self._rows == 0 and self._shard.start == 0:
+                lines[0] = lines[0].removeprefix(BOM)
+            self._rows += len(lines)
+        return lines
+
+
+def shard_lines(path: Path, shard: Shard) -> Iterator[list[bytes]]:
+    """Yield the lines of one shard without their newlines, some hundred at a time: for who has no event loop.
+
+    Raises `RunDirectoryError` when the bytes are not those that were planned, at the last ones; and OSError.
+    """
+    cut = _ShardCut(path, shard)
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        raise changed(path, shard) from None
+    with file:
+        file.seek(shard.start)
+        while cut.left > 0:
+            if lines := cut.take(file.read(min(_READ, cut.left))):
+                yield lines
+
+
 class ShardReader:
     """Reads the lines of one shard, a block at a time. An async context manager."""
 
     def __init__(self, path: Path, shard: Shard) -> None:
         self._path = path
         self._shard = shard
-        self._left = shard.end - shard.start
-        self._lines = LineSplitter()
-        self._crc = 0
-        self._rows = 0
+        self._cut = _ShardCut(path, shard)
 
     async def __aenter__(self) -> Self:
         import aiofiles  # with asyncio, which who only plans has no use for
@@ -220,21 +263,9 @@ class ShardReader:
 
         Raises `RunDirectoryError` when the bytes are not those that were planned.
         """
-        while self._left > 0:
-            block = await self._file.read(min(_READ, self._left))
-            if not block:
-                raise changed(self._path, self._shard)
-            self._left -= len(block)
-            self._crc = crc32(block, self._crc)
-            lines = self._lines.take(block)
-            if self._left == 0:
-                lines += self._lines.end()
-                if self._crc != self._shard.crc:
-                    raise changed(self._path, self._shard)
-            if lines:
-                if self._rows == 0 and self._shard.start == 0:
-                    lines[0] = lines[0].removeprefix(BOM)
-                self._rows += len(lines)
+        cut = self._cut
+        while cut.left > 0:
+            if lines := cut.take(await self._file.read(min(_READ, cut.left))):
                 return lines
         return []
 

@@ -48,6 +48,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         "cancel": _cancel,
         "status": _stand,
         "show": _show,
+        "report": _report,
         "compare": _compare,
         "runs": _runs,
         "clean": _clean,
@@ -88,13 +89,14 @@ def _run(options: argparse.Namespace) -> int:
         shown.fresh(options, config)
     with shown.another_run(again(options)):
         report, session = _at_work(options, config, retry=False)
+    page = shown.kept_page(config, session)
     if session is None:
         streams.complain(
             f"this run has finished: {report.output} is complete ({report.totals.rows} rows, "
             f"{report.totals.failed} failed). For a new one: {again(options).fresh}"
             f"{f'; to ask again for the failed rows: {again(options).retry}' if report.totals.failed else ''}"
         )
-    return shown.ended(options, report, session, again(options))
+    return shown.ended(options, report, session, again(options), page)
 
 
 def _map(options: argparse.Namespace) -> int:
@@ -110,7 +112,7 @@ def _retry(options: argparse.Namespace) -> int:
     report, session = _at_work(options, config, retry=True)
     if session is None:
         streams.complain(f"no row of this run has failed: {report.output} is complete ({report.totals.rows} rows).")
-    return shown.ended(options, report, session, again(options))
+    return shown.ended(options, report, session, again(options), shown.kept_page(config, session))
 
 
 def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
@@ -130,7 +132,7 @@ def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
         )
     finally:
         progress.close()
-    status = shown.ended(options, report, session, again(options))
+    status = shown.ended(options, report, session, again(options), shown.kept_page(own, session))
     rows = f"the first {options.limit:,}" if options.limit is not None else f"{options.sample:,} random"
     if options.quiet:
         return status
@@ -224,6 +226,12 @@ def _show(options: argparse.Namespace) -> int:
     from rowmill.interface.cli.show_command import show
 
     return show(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from rowmill.interface.cli.report_command import report
+
+    return report(options)
 
 
 def _compare(options: argparse.Namespace) -> int:

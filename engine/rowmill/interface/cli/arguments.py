@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rowmill.core.version import __version__
-from rowmill.interface.cli.flags import Command, add_config, add_manners, add_set, rows
+from rowmill.interface.cli.flags import Command, add_config, add_manners, add_set, port, rows
 from rowmill.interface.cli.looking_flags import add_looks
 
 _EXIT_CODES = """exit codes:
@@ -252,7 +252,7 @@ def _add_simulate(commands: "argparse._SubParsersAction[Command]") -> None:
         help="serve an OpenAI-compatible endpoint on this machine, with limits and faults",
         description="Serve an OpenAI-compatible endpoint on loopback until interrupted. Prints its base URL.",
     )
-    simulate.add_argument("--port", type=_port, default=0, help="default: any free one")
+    simulate.add_argument("--port", type=port, default=0, help="default: any free one")
     simulate.add_options = _add_simulator_flags
 
 
@@ -260,9 +260,3 @@ def _add_simulator_flags(simulate: argparse.ArgumentParser) -> None:
     from rowmill.interface.cli.simulator_flags import add_flags
 
     add_flags(simulate)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:  # noqa: PLR2004 - what a port can be
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
-    return int(text)

@@ -70,3 +70,10 @@ def row(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of a row: 0 or more")
     return int(text)
+
+
+def port(text: str) -> int:
+    """Read a port."""
+    if not text.isdecimal() or int(text) > 65535:  # noqa: PLR2004 - what a port can be
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)

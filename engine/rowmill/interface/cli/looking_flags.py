@@ -1,9 +1,9 @@
-"""The commands that look at runs which are there: status, show, runs, clean."""
+"""The commands that look at runs which are there: status, show, report, compare, runs, clean."""
 
 import argparse
 from pathlib import Path
 
-from rowmill.interface.cli.flags import Command, add_manners, add_set, row, rows
+from rowmill.interface.cli.flags import Command, add_manners, add_set, port, row, rows
 
 
 def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
@@ -20,6 +20,7 @@ def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
     add_manners(status)
 
     _add_show(commands)
+    _add_report(commands)
     _add_compare(commands)
 
     runs = commands.add_parser(
@@ -82,6 +83,23 @@ def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:
     show.add_argument("--limit", type=rows, metavar="N", help="no more than so many")
     show.add_argument("--json", action="store_true", help="print them as lines of JSON")
     add_manners(show)
+
+
+def _add_report(commands: "argparse._SubParsersAction[Command]") -> None:
+    report = commands.add_parser(
+        "report",
+        help="make a page of what a run did: pace, failures, cost, what is in the replies",
+        description="Make one file of HTML that shows what a run did, for a browser of any device; it fetches nothing. "
+        "All rows are looked at. Without --output it is report.html in the run directory, where the end of every run "
+        "leaves one, too. The run may be at work: it is only read.",
+    )
+    _add_run(report)
+    report.add_argument("-o", "--output", metavar="FILE", help="where the page goes; -: to stdout")
+    report.add_argument("--json", action="store_true", help="print what the page shows as JSON")
+    report.add_argument("--live", action="store_true", help="serve the page on this machine, and follow the run")
+    report.add_argument("--port", type=port, metavar="N", help="of --live; default: any free one")
+    report.add_argument("--open", action="store_true", help="open the page in the browser")
+    add_manners(report)
 
 
 def _add_run(command: Command) -> None:

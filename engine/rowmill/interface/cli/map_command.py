@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -73,15 +74,18 @@ def _map(options: argparse.Namespace, config: Config) -> int:
     with _naming(named), shown.another_run(_again(options)):
         if config.output.path == _OUT:
             return _to_stdout(options, config, job, named)
-        report, session, again = _to_file(options, config)
+        report, session, again, page = _to_file(options, config)
     if spooled is not None and report.finished and not report.totals.failed:
         job.remove()
     piped.prune(piped.base_of(config))
-    return shown.ended(options, _called(report, named), session, again)
+    return shown.ended(options, _called(report, named), session, again, page)
 
 
-def _to_file(options: argparse.Namespace, config: Config) -> tuple[RunReport, SessionReport | None, Again | None]:
+def _to_file(
+    options: argparse.Namespace, config: Config
+) -> tuple[RunReport, SessionReport | None, Again | None, Path | None]:
     again = _again(options)
+    own = config
     progress = shown.display(options)
     trial = options.limit is not None or options.sample is not None
     if options.fresh:
@@ -108,7 +112,7 @@ def _to_file(options: argparse.Namespace, config: Config) -> tuple[RunReport, Se
             f"this has been asked before: {report.output} is complete ({report.totals.rows} rows, "
             f"{report.totals.failed} failed){failed}"
         )
-    return report, session, None if trial else again
+    return report, session, None if trial else again, shown.kept_page(own, session)
 
 
 def _to_stdout(options: argparse.Namespace, config: Config, job: piped.PipedJob, named: dict[str, str]) -> int:

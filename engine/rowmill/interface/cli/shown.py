@@ -13,6 +13,8 @@ from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import streams
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rowmill.core.config import Config
     from rowmill.core.reports import RunReport, SessionReport, Snapshot
     from rowmill.interface.ui.report import Again
@@ -75,19 +77,32 @@ def another_run(again: "Again") -> Iterator[None]:
         raise AnotherRun(f"{error}; to start anew, with what there is kept aside: {again.fresh}") from None
 
 
+def kept_page(config: "Config", session: "SessionReport | None") -> "Path | None":
+    """Write the page of a run's report, where something was done, and return where it lies."""
+    if session is None:
+        return None
+    from rowmill.interface.ui.report_page import keep_page
+
+    return keep_page(config)
+
+
 def ended(
-    options: argparse.Namespace, report: "RunReport", session: "SessionReport | None", again: "Again | None"
+    options: argparse.Namespace,
+    report: "RunReport",
+    session: "SessionReport | None",
+    again: "Again | None",
+    page: "Path | None" = None,
 ) -> int:
     """Say how it ended, and return the exit code. No session: the run had finished before, and nothing was done.
 
-    again: the commands that go on with it, where there are some.
+    again: the commands that go on with it, where there are some. page: where the report lies as a page.
     """
     from rowmill.core.reports import to_json
     from rowmill.interface.ui.report import summary
 
     if session is not None and not options.quiet:
         width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
-        streams.say(summary(report, session, again=again, width=width))
+        streams.say(summary(report, session, again=again, page=page, width=width))
     elif session is not None and not report.finished and session.exit_code:
         streams.complain(f"stopped: {session.stopped_by or 'before its end'}; {report.totals.rows:,} rows are done")
     if options.json:

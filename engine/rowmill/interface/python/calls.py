@@ -32,6 +32,7 @@ from rowmill.interface.python.mapping import map_rows
 from rowmill.interface.python.options import MapOptions
 from rowmill.interface.python.running import raise_for_end, shown
 from rowmill.interface.python.shapes import AnyFrame, BatchesOf, BlocksOfArrow, NamedColumns, SeriesOf, SpecialType
+from rowmill.interface.ui.report_page import keep_page
 from rowmill.runs.fresh import set_aside
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
@@ -93,7 +94,7 @@ def run(
     read = asked_config.read(config, changes)
     with shown(progress) as display:
         if trial:
-            _, report, session = run_trial(
+            read, report, session = run_trial(
                 read, os.environ, display, limit=limit, sample=sample, salvage=salvage, retry=retry_failed
             )
         else:
@@ -103,6 +104,8 @@ def run(
                 report, session = run_config(read, os.environ, display, retry=retry_failed, salvage=salvage)
             except AnotherRun as error:
                 raise AnotherRun(f"{error}; to start anew, with what there is kept aside: fresh=True") from None
+    if session is not None:
+        keep_page(read)
     raise_for_end(report, session)
     return Report.of(report)
 

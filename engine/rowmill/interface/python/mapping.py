@@ -24,6 +24,7 @@ from rowmill.interface.python.ray_rows import RayRows, is_dataset
 from rowmill.interface.python.row_costs import RowCosts
 from rowmill.interface.python.row_lines import lines
 from rowmill.interface.python.running import raise_for_end, shown
+from rowmill.interface.ui.report_page import keep_page
 from rowmill.interface.ui.screen import ProgressDisplay
 from rowmill.runs.fresh import set_aside
 from rowmill.runs.session import run as run_config
@@ -168,6 +169,8 @@ def _run(
     except Exception as error:  # of a signal handler of the program's, as a timeout
         error.add_note(f"rowmill.map: what is done is kept; {_again(place)} goes on from there")
         raise
+    if session is not None and (place.kept or not report.finished):
+        keep_page(config)
     place.holds_answers = not report.finished and report.totals.rows > 0
     again = _again(place) if place.holds_answers or place.kept else "the same call"
     if session is not None and session.exit_code in {ExitCode.OK, ExitCode.ROWS_FAILED}:

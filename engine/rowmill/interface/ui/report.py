@@ -1,6 +1,7 @@
 """The end of a run: the summary for a person, and `report.json` for a program."""
 
 import textwrap
+from pathlib import Path
 from typing import NamedTuple
 
 from rowmill.core.errors import ExitCode
@@ -33,10 +34,18 @@ def of_config(words: str) -> Again:
     return Again(f"rowmill run {words}", f"rowmill retry {words}", f"rowmill run {words} --fresh")
 
 
-def summary(report: RunReport, session: SessionReport, *, again: Again | None = None, width: int = 0) -> str:
+def summary(
+    report: RunReport,
+    session: SessionReport,
+    *,
+    again: Again | None = None,
+    page: Path | None = None,
+    width: int = 0,
+) -> str:
     """Return the run's end in several short lines, without a final line break, none wider than `width` but for words.
 
-    `again`: what goes on with this run; None where nothing does. width: 0 for no limit.
+    `again`: what goes on with this run; None where nothing does. page: where the report lies as a page; None where it
+    does not. width: 0 for no limit.
 
     `session` is the one that just ended; rows and tokens are those of the whole run, speed and requests its own.
     """
@@ -67,6 +76,8 @@ def summary(report: RunReport, session: SessionReport, *, again: Again | None = 
     if peaks := [f"{figures.memory(size)} {name}" for name, size in session.rss_max_bytes.items()]:
         lines.append(arranged.line("memory", f"peak {', '.join(peaks)}"))
     lines += _notices(session)
+    if page is not None:
+        lines.append(arranged.line("report", one_line(str(page))))
     if not report.finished:
         lines += arranged.block("batches", batches.left_behind(session.batches))
         lines.append(arranged.line("next", _advice(report, session, again)))

@@ -1,10 +1,8 @@
 """What was asked about some rows: their input, and the request that was made of it, where both are still at hand."""
 
-import asyncio
 import stat
-import threading
 from bisect import bisect_right
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,16 +45,19 @@ def asked_of(
     found: dict[int, AskedRow] = {}
     try:
         questions = Questions(config)
-        texts = _awaited(_texts(questions, [(sources.shards[place], rows) for place, rows in sorted(wanted.items())]))
+        for place, rows in sorted(wanted.items()):
+            for row, text in questions.texts(sources.shards[place], rows).items():
+                found[row] = AskedRow(text.decode("utf-8", "replace"), _prompt(questions, text))
     except (RowmillError, OSError) as error:
         sources.problems.append(f"what was asked is not shown: {error}")
         return {}
-    for row, text in texts.items():
-        prompt = None
-        with suppress(InvalidRow, RowmillError, OSError, ValueError):
-            prompt = prompt_text(hidden(questions.body(text)))
-        found[row] = AskedRow(text.decode("utf-8", "replace"), prompt)
     return found
+
+
+def _prompt(questions: Questions, text: bytes) -> str | None:
+    with suppress(InvalidRow, RowmillError, OSError, ValueError):
+        return prompt_text(hidden(questions.body(text)))
+    return None
 
 
 def _first_row(shard: Shard) -> int:
@@ -75,36 +76,6 @@ def _can_be_read(sources: RunSources, *, thorough: bool) -> bool:
         except (OSError, ValueError):
             return False
     return bool(files)
-
-
-async def _texts(questions: Questions, wanted: Iterable[tuple[Shard, set[int]]]) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    for shard, rows in wanted:
-        found |= await questions.texts(shard, rows)
-    return found
-
-
-def _awaited(work: Coroutine[Any, Any, dict[int, bytes]]) -> dict[int, bytes]:
-    """Return what comes of it, also where the program's own loop runs in this thread, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    found: dict[int, bytes] = {}
-    failed: list[BaseException] = []
-
-    def apart() -> None:
-        try:
-            found.update(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - raised again where it was asked for
-            failed.append(error)
-
-    thread = threading.Thread(target=apart, daemon=True)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found
 
 
 def prompt_text(body: Any) -> str | None:
