@@ -42,7 +42,7 @@ class Compared(msgspec.Struct, kw_only=True):
     """What two runs come to.
 
     common: rows that have an answer on both sides. whole: how many of these answers are the same. fields: of answers
-    that are objects. differing: the first rows whose answers or failures differ, both lines of each.
+    that are objects. differ: rows whose answers or failures differ; differing: the first of them, both lines of each.
     """
 
     sides: tuple[Side, Side]
@@ -50,6 +50,7 @@ class Compared(msgspec.Struct, kw_only=True):
     whole: Agreement = msgspec.field(default_factory=Agreement)
     fields: dict[str, Agreement] = msgspec.field(default_factory=dict)
     only: tuple[int, int] = (0, 0)  # rows with an outcome on one side alone
+    differ: int = 0
     differing: list[tuple[Line, Line]] = msgspec.field(default_factory=list)
 
 
@@ -114,6 +115,7 @@ def _take(compared: Compared, one: Line, other: Line, most: int) -> None:
         for name in _names(one) & _names(other):
             _count(compared.fields.setdefault(name, Agreement()), one["output"][name], other["output"][name])
     differs = failed[0] != failed[1] or (not any(failed) and one.get("output") != other.get("output"))
+    compared.differ += differs
     if differs and len(compared.differing) < most:
         compared.differing.append((one, other))
 

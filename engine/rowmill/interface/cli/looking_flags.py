@@ -59,6 +59,7 @@ def _add_compare(commands: "argparse._SubParsersAction[Command]") -> None:
     compare.add_argument("second", metavar="B", help="likewise")
     compare.add_argument("--limit", type=rows, default=5, metavar="N", help="differing rows that are shown; default: 5")
     compare.add_argument("--json", action="store_true", help="print it as JSON")
+    compare.add_argument("--html", metavar="FILE", help="write it as a page, with 50 differing rows; -: to stdout")
     add_manners(compare)
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rowmill.core.errors import ConfigError, ExitCode, MachineError
@@ -9,13 +11,14 @@ from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import streams
 from rowmill.interface.cli.configured import run_of
 
-_OUT = "-"
+OUT = "-"
 
 
 def report(options: argparse.Namespace) -> int:
     """Make it, and return the exit code."""
     from rowmill.interface.ui.report_page import page
     from rowmill.runs.report.made import encoded, run_document
+    from rowmill.store import durable
     from rowmill.store.run_directory import RunDirectory
 
     path, config = run_of(options, options.run)
@@ -28,11 +31,15 @@ def report(options: argparse.Namespace) -> int:
     if options.json:
         return streams.out(document + b"\n")
     made = page(document)
-    if options.output == _OUT:
+    if options.output == OUT:
         return streams.out(made)
-    own = RunDirectory(path).page
-    target = own if options.output is None else Path(options.output)
-    _write(target, made, private=options.output is None)
+    if options.output is None:
+        target = RunDirectory(path).page
+        with _in_a_line(target, "--output"):
+            durable.replace_unsynced(target, made)
+    else:
+        target = Path(options.output)
+        written(target, made, "--output")
     if not options.quiet:
         streams.say(one_line(f"rowmill: the report is in {target}"))
     if options.open:
@@ -47,23 +54,24 @@ def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
         raise ConfigError("--live serves the page: leave out --json and --output")
     if options.json and (options.output is not None or options.open):
         raise ConfigError("--json prints the document: leave out --output and --open")
-    if options.open and options.output == _OUT:
+    if options.open and options.output == OUT:
         raise ConfigError("--open needs a file: leave out --output -")
-    if options.output == _OUT and sys.stdout.isatty():
+    if options.output == OUT and sys.stdout.isatty():
         raise ConfigError("--output -: the page is no text for a terminal; name a file, or pipe it on")
 
 
-def _write(target: Path, made: bytes, *, private: bool = False) -> None:
-    """Write a page. private: it replaces what was there, in a directory of ours. Raises `MachineError`."""
-    from rowmill.store import durable
+def written(target: Path, made: bytes, flag: str) -> None:
+    """Write a page to a file of the user's. flag: names another one. Raises `MachineError`."""
+    with _in_a_line(target, flag):
+        target.write_bytes(made)
 
+
+@contextmanager
+def _in_a_line(target: Path, flag: str) -> Iterator[None]:
     try:
-        if private:
-            durable.replace_unsynced(target, made)
-        else:
-            target.write_bytes(made)
+        yield
     except OSError as error:
-        raise MachineError(f"{target} cannot be written: {error.strerror}; name another file by --output") from None
+        raise MachineError(f"{target} cannot be written: {error.strerror}; name another file by {flag}") from None
 
 
 def show(url: str) -> None:
