@@ -65,8 +65,8 @@ def keep_page(config: Config) -> Path | None:
     try:
         durable.replace_unsynced(directory.page, run_page(directory.path, config, whole=False))
     except Exception as error:  # noqa: BLE001 - a page that cannot be made spoils no run
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        _log(directory.log, f"the page of the report was not made: {why or type(error).__name__}")
+        why = isinstance(error, OSError) and error.strerror
+        _log(directory.log, f"the page of the report was not made: {why or str(error) or type(error).__name__}")
         return None
     return directory.page
 

@@ -1,7 +1,7 @@
 """What happened in a run, to be marked on its timeline: starts and ends, kills, caps, holds, outages, the log."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from rowmill.core.errors import ExitCode
 from rowmill.core.moments import Moment
@@ -13,7 +13,9 @@ from rowmill.runs.report.texts import cut
 
 _MOST = 240  # marks; the shortest holds give way first
 _NOTES = 60
-_APART = 0.01  # of the whole time: two holds of a provider that are less apart are told as one
+_APART = 0.01  # of the whole time: two holds of a provider that are less apart are told as one,
+_TOGETHER_S = 1.5  # and so are those of two seconds that follow each other
+_NAME, _LINE = 80, 300  # characters
 _TOLD = re.compile(r"rowmill run |ended with exit code|stopping: ")  # of the log: sessions tell the same
 _KINDS = {"holding": "hold", "failing": "outage", "recovering": "outage", "closed": "closed"}
 _WORDS = {
@@ -68,31 +70,29 @@ def words_of_end(session: SessionReport, state: str) -> str:
         return "at work"
     if state == "finished":
         return "finished" if session.exit_code == ExitCode.OK else "finished, with failed rows"
-    return cut(one_line(session.stopped_by or f"ended with exit code {session.exit_code}"), 300)
+    return cut(one_line(session.stopped_by or f"ended with exit code {session.exit_code}"), _LINE)
 
 
 def _of_log(sources: RunSources) -> list[Mark]:
     lines = [(at, text) for at, text in sources.log_lines() if not _TOLD.match(text)]
-    return [Mark(at=at, until=None, kind="note", words=cut(text, 300)) for at, text in lines[-_NOTES:]]
+    return [Mark(at=at, until=None, kind="note", words=cut(one_line(text), _LINE)) for at, text in lines[-_NOTES:]]
 
 
 def _intervals(moments: Sequence[Moment], apart: float) -> Iterator[Mark]:
     """Yield the times in which a provider took nothing, each from its first moment to its last one."""
-    names: Iterable[str] = dict.fromkeys(name for moment in moments for name in moment.providers)
-    for name in names:
-        open_mark: Mark | None = None
-        for moment in moments:
-            provider = moment.providers.get(name)
-            kind = None if provider is None else _KINDS.get(provider.state)
+    open_marks: dict[str, Mark] = {}
+    for moment in moments:
+        start = moment.at - moment.seconds
+        for name, provider in moment.providers.items():
+            kind = _KINDS.get(provider.state)
             if kind is None:
                 continue
-            start = moment.at - moment.seconds
-            if open_mark is not None and open_mark.kind == kind and start - (open_mark.until or 0) <= max(1.5, apart):
-                open_mark.until = moment.at
+            last = open_marks.get(name)
+            if last is not None and last.kind == kind and start - (last.until or 0.0) <= max(_TOGETHER_S, apart):
+                last.until = moment.at
                 continue
-            if open_mark is not None:
-                yield open_mark
-            words = _WORDS[kind].format(name=cut(one_line(name), 80))
-            open_mark = Mark(at=start, until=moment.at, kind=kind, words=words, provider=cut(name, 80))
-        if open_mark is not None:
-            yield open_mark
+            if last is not None:
+                yield last
+            words = _WORDS[kind].format(name=cut(one_line(name), _NAME))
+            open_marks[name] = Mark(at=start, until=moment.at, kind=kind, words=words, provider=cut(name, _NAME))
+    yield from open_marks.values()

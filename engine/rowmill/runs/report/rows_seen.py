@@ -53,20 +53,23 @@ class RowsSeen:
         structured = not self._vectors and asked.get("output.format") != "batch"
         self._counts = FieldCounts() if structured else None
         self._examples: dict[str, list[Line]] = {}
-        self._picked: list[Line] = []
+        self._picked: list[bytes] = []  # lines, every so many-th
         self._failed: Counter[str] = Counter()
         self.rows = 0
         self.complete = recorded.whole  # every recorded row was looked at
-        self._go_through(recorded, max(1, sources.totals.rows if recorded.whole else 10_000))
+        self._go_through(recorded)
         if recorded.cleaned and not self.rows and sources.totals.rows:
             sources.problems.append("the answers were removed by rowmill clean: no row can be shown")
-        shown = [*self._picked, *(line for lines in self._examples.values() for line in lines)]
+        places = [place * len(self._picked) // _REPLIES for place in range(_REPLIES)]
+        chosen = (_loosely(self._picked[place]) for place in dict.fromkeys(places) if self._picked)
+        self._shown = sorted(filter(None, chosen), key=_number)
+        shown = [*self._shown, *(line for lines in self._examples.values() for line in lines)]
         self._asked: dict[int, AskedRow] = {}
         if shown:
             self._asked = asked_of(sources, config, shown, thorough=whole)
 
-    def _go_through(self, recorded: Iterable[tuple[bytes, bool]], of: int) -> None:
-        step = max(1, of // _REPLIES)
+    def _go_through(self, recorded: Iterable[tuple[bytes, bool]]) -> None:
+        step = 1
         counts = self._counts
         for line, failed in recorded:
             if failed:
@@ -77,8 +80,11 @@ class RowsSeen:
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     if (loose := _loosely(line)) is not None:
                         counts.take(loose.get("output"))
-            if self.rows % step == 0 and len(self._picked) < _REPLIES and (whole := _loosely(line)) is not None:
-                self._picked.append(whole)
+            if self.rows % step == 0:
+                self._picked.append(line)
+                if len(self._picked) == 2 * _REPLIES:
+                    del self._picked[1::2]
+                    step *= 2
             self.rows += 1
 
     def _take_failed(self, line: bytes) -> None:
@@ -102,7 +108,7 @@ class RowsSeen:
 
     def replies(self) -> list[ReplyFacts]:
         """Return some rows, in their order."""
-        return [self._reply(line) for line in sorted(self._picked, key=_number)]
+        return [self._reply(line) for line in self._shown]
 
     def failures(self, counted: dict[str, int], failed: int) -> tuple[list[FailureFacts], tuple[int, int]]:
         """Return the classes with most rows first, and how many are left out, with their rows.
