@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"interface"},
     "interface": {"runs", "simulator", "store", "tasks", "core"},  # what people touch
     "runs": {
+        "metrics",
         "cluster",
         "supervisor",
         "budget",
@@ -44,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"core"},  # rows in, rows out
     "flow": {"core"},  # how fast and how often
     "ipc": {"core"},  # between the processes
+    "metrics": {"core"},  # what monitoring is told
     "store": {"core"},  # what survives a crash
     "tasks": {"core"},  # row -> request, reply -> answer
     "transport": {"core"},  # the wire and the fault table
@@ -160,6 +162,7 @@ CLOSED: dict[str, Ability] = {
             "ipc.channel",  # a pipe that is one
             "interface.cli.served",  # a report's page, on loopback, for as long as somebody looks at it
             "cluster.engine",  # is there anybody at the cluster's address?
+            "metrics.scrapes",  # an endpoint for whoever collects figures
             "transport.dead_ends",  # asks for the proxy that the environment names, and opens none
         },
     ),
@@ -188,6 +191,7 @@ CLOSED: dict[str, Ability] = {
         ("threading.Thread", "concurrent.futures.ThreadPoolExecutor"),
         {
             "supervisor.threads", "interface.ui.screen", "cluster.driver",
+            "metrics.scrapes", "metrics.otlp",  # who collects figures may take his time
             "interface.python.awaited",  # the run, while the program's own loop goes on
             "interface.cli.results_out",  # whoever reads the results may take his time
         },
@@ -207,6 +211,8 @@ CLOSED: dict[str, Ability] = {
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
     "know pyarrow": Ability(("pyarrow.",), {"core.arrow_values", "core.compressed", "files.input", "files.output"}),
     "know Ray": Ability(("ray.",), {"cluster.engine"}),
+    "know prometheus_client": Ability(("prometheus_client.",), {"metrics.prometheus"}),
+    "know OpenTelemetry": Ability(("opentelemetry.",), {"metrics.otlp"}),
     "know python_calamine": Ability(("python_calamine.",), {"files.input.workbook"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),

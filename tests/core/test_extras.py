@@ -44,6 +44,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 NUMPY = "the vectors of embeddings need numpy, which is not installed: pip install 'rowmill[embeddings]'"
 SERVING = "the simulator's connections need aiohttp, which is not installed: pip install 'rowmill[simulator]'"
+NOT = "which is not installed: pip install"
+SCRAPED = f"metrics.port: metrics that are scraped need prometheus_client, {NOT} 'rowmill[metrics]'"
+PUSHED = f"metrics.otlp: metrics that are pushed need opentelemetry, {NOT} 'rowmill[otlp]'"
+MISSING = {SCRAPED: "prometheus_client", PUSHED: "opentelemetry.exporter"}
 AIOHTTP = f'provider.base_url: "simulator": {SERVING}'
 
 
@@ -56,6 +60,8 @@ AIOHTTP = f'provider.base_url: "simulator": {SERVING}'
         (["output.path=out.parquet"], "output.path: out.parquet: Parquet files"),
         (["output.path=out/"], "output.path: out/: Parquet files"),
         (["output.format=parquet"], "output.path: out.jsonl: Parquet files"),
+        (["provider.base_url=http://127.0.0.1:9", "metrics.port=0"], SCRAPED),
+        (["provider.base_url=http://127.0.0.1:9", "metrics.otlp=http://127.0.0.1:9"], PUSHED),
         (["task.api=embeddings"], NUMPY),
         (["task.api=embeddings", "output.path=out.csv"], NUMPY),
         ([], AIOHTTP),
@@ -64,10 +70,10 @@ AIOHTTP = f'provider.base_url: "simulator": {SERVING}'
 def test_what_is_missing_is_named_with_its_extra(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
 ) -> None:
-    if said not in {NUMPY, AIOHTTP}:
+    if said not in {NUMPY, AIOHTTP, *MISSING}:
         said = f"{said} need pyarrow, which is not installed: pip install 'rowmill[parquet]'"
     before = sorted(place.iterdir())
-    for name in ("aiohttp",) if said == AIOHTTP else ("pyarrow", "numpy"):
+    for name in ("aiohttp",) if said == AIOHTTP else ("pyarrow", "numpy", *filter(None, [MISSING.get(said)])):
         monkeypatch.setitem(sys.modules, name, None)
     settings = [word for each in options for word in ("--set", each)]
     for command in (["run"], ["plan"], ["check", "--no-request"]):
@@ -123,7 +129,8 @@ def test_nothing_of_the_package_imports_them_before_they_are_needed() -> None:
     code = """
 import importlib, pkgutil, sys
 import rowmill
-sys.modules["pyarrow"] = sys.modules["numpy"] = sys.modules["ray"] = None
+for name in ("pyarrow", "numpy", "ray", "prometheus_client", "opentelemetry"):
+    sys.modules[name] = None
 for each in pkgutil.walk_packages(rowmill.__path__, "rowmill."):
     if each.name != "rowmill.__main__":
         try:
@@ -133,4 +140,5 @@ for each in pkgutil.walk_packages(rowmill.__path__, "rowmill."):
 """
     found = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, check=True, text=True)
     tables = ("core.arrow_values", *(f"files.input.{name}" for name in ("arrow", "parquet", "table_columns", "tables")))
-    assert found.stdout.splitlines() == [f"rowmill.{name} pyarrow" for name in tables]
+    told = ["rowmill.metrics.otlp opentelemetry.exporter", "rowmill.metrics.prometheus prometheus_client"]
+    assert found.stdout.splitlines() == [*(f"rowmill.{name} pyarrow" for name in tables), *told]

@@ -5,16 +5,27 @@ from typing import Literal
 
 from rowmill.core.errors import ConfigError
 
-_EXTRAS = {"pyarrow": "parquet", "numpy": "embeddings", "aiohttp": "simulator"}
+_EXTRAS = {
+    "pyarrow": "parquet",
+    "numpy": "embeddings",
+    "aiohttp": "simulator",
+    "prometheus_client": "metrics",
+    "opentelemetry": "otlp",
+}
+_WHOLE = {"opentelemetry": "opentelemetry.exporter.otlp.proto.http"}  # others bring a part of it
 SERVING = "the simulator's connections"  # what needs aiohttp
 
 
-Package = Literal["pyarrow", "numpy", "aiohttp"]
+Package = Literal["pyarrow", "numpy", "aiohttp", "prometheus_client", "opentelemetry"]
 
 
 def missing(package: Package) -> str | None:
-    """Return the command that installs a package; None where it is installed. Nothing is imported."""
-    return f"pip install 'rowmill[{_EXTRAS[package]}]'" if find_spec(package) is None else None
+    """Return the command that installs a package; None where it is installed. Nothing of it is imported."""
+    try:
+        found = find_spec(_WHOLE.get(package, package))
+    except ModuleNotFoundError:  # what it would lie in
+        found = None
+    return f"pip install 'rowmill[{_EXTRAS[package]}]'" if found is None else None
 
 
 def need(package: Package, what: str) -> None:

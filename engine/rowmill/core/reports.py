@@ -1,5 +1,6 @@
 """How a run stands and how it went: what the progress display shows, what the report keeps, and who is told."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -8,6 +9,7 @@ import msgspec
 from rowmill.core.amounts import Spent
 from rowmill.core.counts import BatchView, Counters, Totals
 from rowmill.core.errors import RunDirectoryError
+from rowmill.core.histograms import Distributions
 
 
 class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +220,19 @@ class Observer(Protocol):
 
     def log(self, line: str) -> None:
         """Show one event."""
+
+
+class Meter(Protocol):
+    """Is told what a session does, for whoever collects figures from outside."""
+
+    def begin(self, session: str, mode: str) -> None:
+        """Hear that a session of this id begins, by live requests or by batches."""
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Take in where the session stands."""
+
+    def measured(self, spread: Distributions, spreads: Sequence[Distributions]) -> None:
+        """Take in what a worker has measured: in all, and of each provider where there are several."""
 
 
 def to_json(report: RunReport) -> bytes:

@@ -183,6 +183,10 @@ def settled(config: Config, found: Input) -> Config:
     """
     if any(provider.base_url == SIMULATOR for provider in config.provider):
         extras.need("aiohttp", f'provider.base_url: "{SIMULATOR}": {extras.SERVING}')
+    if config.metrics.port is not None:
+        extras.need("prometheus_client", "metrics.port: metrics that are scraped")
+    if config.metrics.otlp is not None:
+        extras.need("opentelemetry", "metrics.otlp: metrics that are pushed")
     output_format = format_of(config.output, plain=found.plain)
     if output_format == "parquet":
         extras.need("pyarrow", f"output.path: {config.output.path}: Parquet files")

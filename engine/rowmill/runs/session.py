@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,6 +18,7 @@ from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, r
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
 from rowmill.runs.frozen_plan import refused_as_cleaned
+from rowmill.runs.metered import metered
 from rowmill.runs.preparation import already_finished, prepare
 from rowmill.runs.reported import (
     as_it_was,
@@ -35,7 +36,7 @@ from rowmill.supervisor.endpoints import worker_count
 from rowmill.supervisor.hosts import Cluster
 from rowmill.supervisor.loop import Supervisor
 from rowmill.supervisor.machine.preflight import Ask, Preflight, estimate_output, preflight
-from rowmill.supervisor.prepared import Delivery, Prepared
+from rowmill.supervisor.prepared import Prepared
 from rowmill.supervisor.session_parts import Mode, SessionParts
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _run(
         raise RunDirectoryError(f"{config.run_dir} holds no run whose rows could be retried: start it by rowmill run")
     prepared = prepare(config, environ, limit=limit, sample=sample)
     asked, config = config, prepared.config
-    with prepared.directory as directory:
+    with ExitStack() as afterwards, prepared.directory as directory:  # what stays then holds the directory no more
         earlier = report_at(directory.report)
         before = [] if earlier is None else earlier.sessions
         found = take_in(prepared, frozenset(each.id for each in before if each.id))
@@ -115,6 +116,7 @@ def _run(
             seen = _preflight(prepared, simulated=embedded(config) is not None)
             for line in seen.lines:
                 log.log(line)
+            metrics = afterwards.enter_context(metered(prepared, environ, log.log))
             sessions = [*before, *found.sessions]
             phases = _phases(prepared)
             for mode in phases:
@@ -132,12 +134,12 @@ def _run(
                         retry=retry and mode == phases[0],
                         embedded=embedded(config),
                         cluster=cluster,
+                        meter=metrics,
                     )
                 supervisor = Supervisor(parts)
                 session = supervisor.run()
                 log.log(f"ended with exit code {session.exit_code}")  # why stands above
-                if supervisor.finished and prepared.delivery is not None:
-                    session = _delivered(prepared, prepared.delivery, session, log)
+                session = _delivered(prepared, supervisor, session, log)
                 sessions.append(session)
                 report = summed_up(prepared, asked, supervisor, sessions)
                 if finished and earlier is not None and not supervisor.finished:
@@ -147,14 +149,20 @@ def _run(
                 if supervisor.finished or not supervisor.handed_over:
                     break
                 prepared = prepared.again()
+            if metrics is not None:
+                metrics.ended(report, session.exit_code)
             if supervisor.finished and _has_grown(prepared):
                 log.log("the input has grown since it was counted: the same command asks for the new rows")
         if supervisor.finished:
-            # The output has the lines of the sealed shards, and the checkpoints could make them again.
-            for path in directory.sealed.glob("*.sealed"):
-                path.unlink(missing_ok=True)
-            claims.discard(directory.claims)
+            _discard_scratch(directory)
         return report, session
+
+
+def _discard_scratch(directory: RunDirectory) -> None:
+    # The output has the lines of the sealed shards, and the checkpoints could make them again.
+    for path in directory.sealed.glob("*.sealed"):
+        path.unlink(missing_ok=True)
+    claims.discard(directory.claims)
 
 
 def _refuse_what_was_cleaned(prepared: Prepared, *, finished: bool, retry: bool) -> None:
@@ -236,8 +244,11 @@ def _phases(prepared: Prepared) -> tuple[Mode, ...]:
     return _PHASES[mode]
 
 
-def _delivered(prepared: Prepared, delivery: Delivery, session: SessionReport, log: "_Log") -> SessionReport:
-    """Upload the finished output; where that fails, the session has not reached its end."""
+def _delivered(prepared: Prepared, supervisor: Supervisor, session: SessionReport, log: "_Log") -> SessionReport:
+    """Upload the output that is finished, where it is to be; where that fails, the session has not reached its end."""
+    delivery = prepared.delivery
+    if delivery is None or not supervisor.finished:
+        return session
     log.log(f"uploading the output to {shown(delivery.output)}")
     try:
         deliver(delivery, prepared.directory, prepared.manifest)

@@ -96,7 +96,7 @@ class Incoming:
                 self._parts.progress.heartbeat(member, message)
                 self._parts.providers.heartbeat(member, message, member.heard)
                 self._parts.spending.heartbeat(member, message)
-                self._parts.recorder.measured(message.spread)
+                self._parts.recorder.measured(message.spread, message.spreads)
             case Short():
                 self._parts.spending.short(member, message)
             case BatchHeartbeat():

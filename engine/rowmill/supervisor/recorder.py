@@ -3,7 +3,7 @@
 It is no part of what a run promises: nothing is synced, and where it cannot be written the run goes on without it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import time
 
@@ -12,7 +12,7 @@ import msgspec
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.histograms import Distributions
 from rowmill.core.moments import Moment, ProviderMoment
-from rowmill.core.reports import ProviderView, Snapshot, Status
+from rowmill.core.reports import Meter, ProviderView, Snapshot, Status
 from rowmill.store import durable
 from rowmill.store.run_directory import RunDirectory
 from rowmill.store.series import Series
@@ -33,13 +33,15 @@ class Recorder:
         session: str,
         *,
         log: Callable[[str], None],
+        meter: Meter | None = None,
         wall_clock: Callable[[], float] = time,
     ) -> None:
-        """`session`: its id. `log` is told, once, where nothing can be written."""
+        """`session`: its id. `log` is told, once, where nothing can be written; `meter`, all that this is told."""
         self._series = Series(directory.series)
         self._status = directory.status
         self._session = session
         self._log = log
+        self._meter = meter
         self._wall_clock = wall_clock
         self._spread = Distributions()
         self._looks: list[Snapshot] = []
@@ -54,12 +56,16 @@ class Recorder:
     def __repr__(self) -> str:
         return f"<{len(self._looks)} looks since {self._at:.1f} s>"
 
-    def measured(self, spread: Distributions) -> None:
-        """Take in what a worker has measured."""
+    def measured(self, spread: Distributions, spreads: Sequence[Distributions] = ()) -> None:
+        """Take in what a worker has measured: in all, and of each provider where there are several."""
         self._spread.add(spread)
+        if self._meter is not None:
+            self._meter.measured(spread, spreads)
 
     def look(self, snapshot: Snapshot, *, last: bool = False) -> None:
         """Take in where the session stands; write it down where a second has gone by, or it is the last look."""
+        if self._meter is not None:
+            self._meter.look(snapshot)
         if self._totals is None:  # what earlier sessions had come to is theirs
             self._totals = snapshot.totals
             self._usd, self._usd_by = _usd(snapshot), _usd_by(snapshot)

@@ -6,7 +6,7 @@ from random import Random
 from typing import Literal
 
 from rowmill.core.counts import Counters, Totals
-from rowmill.core.reports import Observer, SessionReport
+from rowmill.core.reports import Meter, Observer, SessionReport
 from rowmill.supervisor.claims import ClaimCleanup
 from rowmill.supervisor.endpoints import EmbeddedEndpoint, worker_count
 from rowmill.supervisor.hosts import Cluster
@@ -46,6 +46,7 @@ class SessionParts:
         before: Totals | None = None,
         embedded: EmbeddedEndpoint | None = None,
         cluster: Cluster | None = None,
+        meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`mode`: the phase of the run, by live requests or by batches. `retry`: rows that have failed are done again.
@@ -54,6 +55,7 @@ class SessionParts:
         in flight of one worker; `notices`: what was found before the start; `earlier`: the run's sessions so far,
         `billed` requests that may have been answered in some that nobody knows of, and `before` what the sessions have
         come to, where nothing of it is done again. `cluster`: where the workers are to run, instead of here.
+        `meter`: where figures are collected from outside.
         """
         config = prepared.config
         now = clock()
@@ -91,7 +93,9 @@ class SessionParts:
         # Of batches the journal has all requests: what a killed worker had not told, the next one tells.
         self.told_before = Counters.total(each.counters for each in earlier if each.mode == mode == "batch")
         self.mailbox = Mailbox()
-        self.recorder = Recorder(prepared.directory, self.progress.id, log=observer.log)
+        if meter is not None:
+            meter.begin(self.progress.id, mode)
+        self.recorder = Recorder(prepared.directory, self.progress.id, log=observer.log, meter=meter)
         self.claims = ClaimCleanup(prepared, fresh=retry or prepared.completed)
         self.scheduler = ShardScheduler()
         self.shards = ShardPipeline(prepared, self.scheduler, self.progress, self.mailbox, retry=retry)

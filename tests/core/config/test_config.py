@@ -93,6 +93,14 @@ resources = { accelerator = 1 }
 runtime_env = { pip = ["rowmill"] }
 input = "carry"
 
+[metrics]
+port = 9464
+host = "0.0.0.0"
+linger_s = 30
+otlp = "http://127.0.0.1:4318"
+interval_s = 10
+headers_env = { authorization = "COLLECTOR_TOKEN" }
+
 [checkpoint]
 dir = "run"
 commit_ms = 50
@@ -332,6 +340,8 @@ WRONG: dict[str, Any] = {
     "cluster.engine": "dask", "cluster.address": 6379, "cluster.nodes": "all", "cluster.workers_per_node": 0.5,
     "cluster.cpus_per_worker": "1", "cluster.resources": ["gpu"], "cluster.runtime_env": "pip",
     "cluster.input": "shared",
+    "metrics.port": "9464", "metrics.host": 0, "metrics.linger_s": "30s", "metrics.otlp": True,
+    "metrics.interval_s": "10", "metrics.headers_env": ["authorization"],
     "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
     "checkpoint.mode": 0o700, "client.ca_file": True, "input.images_dir": ["photos"],
     "output.escape_formulas": "yes",
@@ -482,6 +492,16 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(cluster={"cpus_per_worker": 0}), "cluster.cpus_per_worker"),
         (tree(cluster={"cpus_per_worker": float("nan")}), "cluster.cpus_per_worker"),
         (tree(cluster={"resources": {"gpu": 0}}), "cluster.resources"),
+        (tree(metrics={"port": -1}), "metrics.port"),
+        (tree(metrics={"port": 65536}), "metrics.port"),
+        (tree(metrics={"port": 0, "host": " "}), "metrics.host"),
+        (tree(metrics={"port": 0, "linger_s": float("inf")}), "metrics.linger_s"),
+        (tree(metrics={"otlp": "http://a:4318", "interval_s": 0}), "metrics.interval_s"),
+        (tree(metrics={"otlp": "collector:4318"}), "metrics.otlp"),
+        (tree(metrics={"otlp": "grpc://collector:4317"}), "metrics.otlp"),
+        (tree(metrics={"otlp": "http://user:password@collector:4318"}), "metrics.otlp"),
+        (tree(metrics={"otlp": "http://collector:port"}), "metrics.otlp"),
+        (tree(metrics={"otlp": ""}), "metrics.otlp"),
         (tree(checkpoint={"commit_ms": 0}), "checkpoint.commit_ms"),
         (tree(checkpoint={"commit_ms": 60_001}), "checkpoint.commit_ms"),
         (tree(checkpoint={"mode": "0600"}), "checkpoint.mode"),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rowmill.core.config import money_checks, provider_checks, task_checks
+from rowmill.core.config import metrics_checks, money_checks, provider_checks, task_checks
 from rowmill.core.config.sections import ClusterConfig, Config, RetryConfig
 from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 
@@ -31,6 +31,7 @@ def problems(config: Config) -> Iterator[str]:
     if isinstance(config.machine.min_free_mb, int) and config.machine.min_free_mb < 0:
         yield 'machine.min_free_mb: must be 0 or more megabytes, or "auto"'
     yield from _cluster_problems(config.cluster)
+    yield from metrics_checks.problems(config.metrics)
     if not 1 <= config.checkpoint.commit_ms <= 60_000:  # noqa: PLR2004
         yield "checkpoint.commit_ms: must be 1 to 60000 milliseconds"
     if not re.fullmatch(r"0?[23]?7[0-7][0-7]", config.checkpoint.mode):

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 
 from rowmill.core.config import hidden, trust
-from rowmill.core.config.sections import OPENAI_URL, ProviderConfig
+from rowmill.core.config.sections import OPENAI_URL, MetricsConfig, ProviderConfig
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint
 
@@ -73,20 +73,28 @@ def _secret_headers(provider: ProviderConfig, environ: Mapping[str, str]) -> lis
     return [(header, _value(provider, environ, name, header)) for header, name in provider.headers_env.items()]
 
 
+def metrics_headers(metrics: MetricsConfig, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that metrics are pushed with. Raises `ConfigError` as `extra_headers` does."""
+    return {
+        header: _read(environ, name, "metrics", "another one by metrics.headers_env", header)
+        for header, name in metrics.headers_env.items()
+    }
+
+
 def _value(provider: ProviderConfig, environ: Mapping[str, str], name: str, header: str | None = None) -> str:
     """Return what a variable holds: the value of a header, or the key."""
+    setting = "api_key_env" if header is None else "headers_env"
+    return _read(environ, name, f"provider {provider.name!r}", f"another one by provider.{setting}", header)
+
+
+def _read(environ: Mapping[str, str], name: str, whose: str, instead: str, header: str | None) -> str:
     value = environ.get(name, "").strip()
     if not value:
-        what, setting = (f"value for the header {header}", "headers_env") if header else ("API key", "api_key_env")
-        raise ConfigError(
-            f"provider {provider.name!r}: no {what}: set the environment variable {name}, "
-            f"or name another one by provider.{setting}"
-        )
+        what = "API key" if header is None else f"value for the header {header}"
+        raise ConfigError(f"{whose}: no {what}: set the environment variable {name}, or name {instead}")
     if not value.isascii() or not value.isprintable():
-        what = "value" if header else "key"
-        raise ConfigError(
-            f"provider {provider.name!r}: the {what} in {name} has characters that no HTTP header can carry"
-        )
+        what = "key" if header is None else "value"
+        raise ConfigError(f"{whose}: the {what} in {name} has characters that no HTTP header can carry")
     return value
 
 

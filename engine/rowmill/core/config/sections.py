@@ -188,6 +188,22 @@ class MachineConfig(_ConfigSection, frozen=True):
     min_free_mb: int | Literal["auto"] = "auto"  # disk space below which nothing new is sent
 
 
+class MetricsConfig(_ConfigSection, frozen=True):
+    """`[metrics]`: what monitoring is told; off unless there is a port or a collector."""
+
+    port: int | None = None  # where Prometheus may scrape; 0: any free one, which the log tells
+    host: str = "127.0.0.1"  # the address of this machine that it listens at
+    linger_s: float = 0.0  # how long it stays after the end, for a last scrape
+    otlp: str | None = None  # the URL of a collector; "environment": as OTEL_EXPORTER_OTLP_ENDPOINT has it
+    interval_s: float | None = None  # between two pushes; None: as OTEL_METRIC_EXPORT_INTERVAL has it, else 60
+    headers_env: dict[str, str] = {}  # of a push: header -> environment variable that holds its value, a secret
+
+    @property
+    def used(self) -> bool:
+        """Whether anything is told."""
+        return self.port is not None or self.otlp is not None
+
+
 class ClusterConfig(_ConfigSection, frozen=True):
     """`[cluster]`: the workers on the machines of a cluster, instead of on this one alone."""
 
@@ -254,6 +270,7 @@ class Config(_ConfigSection, frozen=True, kw_only=True):
     retry: RetryConfig = RetryConfig()
     machine: MachineConfig = MachineConfig()
     cluster: ClusterConfig = ClusterConfig()
+    metrics: MetricsConfig = MetricsConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     cache: CacheConfig = CacheConfig()
     budget: BudgetConfig = BudgetConfig()

@@ -87,6 +87,17 @@ class MachineOptions(TypedDict, total=False):
     min_free_mb: int | Literal["auto"]
 
 
+class MetricsOptions(TypedDict, total=False):
+    """`[metrics]`."""
+
+    port: int | None
+    host: str
+    linger_s: float
+    otlp: str | None
+    interval_s: float | None
+    headers_env: Mapping[str, str]
+
+
 class ClusterOptions(TypedDict, total=False):
     """`[cluster]`."""
 
@@ -169,6 +180,7 @@ class MapOptions(CallOptions, TaskOptions, ProviderOptions, total=False):
     retry: RetryOptions
     machine: MachineOptions
     cluster: ClusterOptions
+    metrics: MetricsOptions
     checkpoint: CheckpointOptions
     cache: CacheOptions
     budget: BudgetOptions
