@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
         "tasks",
         "transport",
+        "ipc",
         "core",
     },  # from start to end
     "cluster": {"supervisor", "files", "ipc", "store", "core"},  # workers on the nodes of a cluster
@@ -134,6 +135,7 @@ CLOSED: dict[str, Ability] = {
         {
             "ipc.processes",  # a worker's end: threads of the HTTP client may still run
             "interface.cli.streams",  # the end of a command that has sent requests itself: they would abort it
+            "runs.notify.command",  # a program of the user's that takes too long, with all that it has started
             "cluster.agent",  # an actor that nobody has called for so long that it is nobody's
         },
     ),
@@ -163,6 +165,7 @@ CLOSED: dict[str, Ability] = {
             "interface.cli.served",  # a report's page, on loopback, for as long as somebody looks at it
             "cluster.engine",  # is there anybody at the cluster's address?
             "metrics.scrapes",  # an endpoint for whoever collects figures
+            "runs.notify.webhook",  # a POST at the end of a run: no loop to wait in
             "transport.dead_ends",  # asks for the proxy that the environment names, and opens none
         },
     ),
@@ -185,6 +188,7 @@ CLOSED: dict[str, Ability] = {
         {
             "ipc.processes",
             "files.input.workbook_look",  # one that may die of what it reads
+            "runs.notify.command",  # the user's own, which is told how the run goes
         },
     ),
     "start threads": Ability(
@@ -192,6 +196,7 @@ CLOSED: dict[str, Ability] = {
         {
             "supervisor.threads", "interface.ui.screen", "cluster.driver",
             "metrics.scrapes", "metrics.otlp",  # who collects figures may take his time
+            "runs.notify.notifier",  # who is told may take his time: the run does not wait
             "interface.python.awaited",  # the run, while the program's own loop goes on
             "interface.cli.results_out",  # whoever reads the results may take his time
         },

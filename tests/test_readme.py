@@ -152,6 +152,7 @@ def test_the_commented_configuration_loads() -> None:
 
 
 INSTEAD = {"task.messages": "task.prompt"}  # keys that stand in the place of another one
+WITH = {"notify.headers_env": {"webhook": "https://example.com"}}  # keys that need another one of their section
 
 
 @pytest.mark.parametrize(("key", "text"), keys_in(CONFIG.read_text(encoding="utf-8")), ids=lambda part: part[:40])
@@ -162,6 +163,7 @@ def test_every_key_that_the_configuration_shows_can_be_set_so(key: str, text: st
     other, _, replaced = INSTEAD.get(key, "").partition(".")
     if replaced:
         del tree[other][replaced]
+    tree[section] = {**tree[section], **WITH[key]} if key in WITH else tree[section]
     for table in [tree[section]] if section != "provider" else tree[section]:
         table[name] = tomllib.loads(f"value = {text}")["value"]
     config.parse(tree, str(CONFIG))

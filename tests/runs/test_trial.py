@@ -42,6 +42,11 @@ def test_places_that_the_configuration_names_get_the_mark_too() -> None:
     assert own.checkpoint.dir == "runs/v1.2-trial"
 
 
+def test_nobody_is_told_of_a_trial() -> None:
+    tree = {**TREE, "output": {"path": "out.jsonl"}, "notify": {"command": ["tell"]}}
+    assert not trial(configuration.parse(tree, "test")).notify.used
+
+
 class Silence(Observer):
     def show(self, snapshot: object) -> None:
         pass

@@ -19,6 +19,7 @@ from rowmill.core.plain_text import clipped, stripped
 from rowmill.core.wire import Answer, Endpoint, Failure, Reply
 from rowmill.files import remote
 from rowmill.runs.begun import find_input
+from rowmill.runs.notify.notifier import Notifier
 from rowmill.runs.plan.preview import shortened
 from rowmill.runs.plan.trials import live
 from rowmill.runs.preparation import (
@@ -44,6 +45,7 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
     found = find_input(config)
     config = settled(config, found)
     refuse_models_of_rows(config)
+    Notifier(config, environ)
     looked = looked_at(config, environ, found, {"input.limit": None, "input.sample": None})
     task, endpoints = looked.task, looked.endpoints
     asked = live(config)

@@ -30,6 +30,7 @@ from rowmill.runs import delivery as deliveries
 from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.delivery import delivery_of, staged
 from rowmill.runs.frozen_plan import FrozenPlan, frozen_plan, noted
+from rowmill.runs.notify.notifier import Notifier
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import ORPHANS_S, RunDirectory
@@ -164,6 +165,7 @@ def check_new(config: Config, environ: Mapping[str, str]) -> None:
     if not remote.is_remote(config.output.path):
         check_places(config)
     money.require(config, money.find(config))
+    Notifier(config, environ)
     _cached(config)
 
 

@@ -19,6 +19,8 @@ from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
 from rowmill.runs.frozen_plan import refused_as_cleaned
 from rowmill.runs.metered import metered
+from rowmill.runs.notify.news import Subject
+from rowmill.runs.notify.notifier import Notifier
 from rowmill.runs.preparation import already_finished, prepare
 from rowmill.runs.reported import (
     as_it_was,
@@ -67,19 +69,27 @@ def run(
     leaves this but those that end a program, and what a signal handler of the program's raises.
     """
     try:
-        return _run(config, environ, observer, salvage=salvage, retry=retry, limit=limit, sample=sample)
+        notifier = Notifier(config, environ)
+        report, session = _run(
+            config, environ, observer, notifier, salvage=salvage, retry=retry, limit=limit, sample=sample
+        )
+        if session is not None and notifier.tells:
+            _tell_end(config, observer, notifier, report, session)
     except RowmillError:
         raise
     except Exception as error:
         if of_signal_handler(error):
             raise
         raise told(error, RunDirectory(config.run_dir).log) from error
+    else:
+        return report, session
 
 
 def _run(
     config: Config,
     environ: Mapping[str, str],
     observer: Observer,
+    notifier: Notifier,
     *,
     salvage: bool,
     retry: bool,
@@ -110,7 +120,8 @@ def _run(
             if prepared.delivery is not None or found.sessions:
                 durable.replace_durably(directory.report, to_json(earlier))
             return earlier, None
-        with _Log(directory.log, observer) as log:
+        _begin_telling(notifier, prepared, asked)
+        with _Log(directory.log, observer, notifier) as log:
             for line in _first_lines(prepared):
                 log.log(line)
             seen = _preflight(prepared, simulated=embedded(config) is not None)
@@ -144,8 +155,7 @@ def _run(
                 report = summed_up(prepared, asked, supervisor, sessions)
                 if finished and earlier is not None and not supervisor.finished:
                     report = as_it_was(report, earlier)
-                with suppress(OSError):  # a full disk has no room for it either
-                    durable.replace_durably(directory.report, to_json(report))
+                _write_report(directory, report)
                 if supervisor.finished or not supervisor.handed_over:
                     break
                 prepared = prepared.again()
@@ -158,11 +168,34 @@ def _run(
         return report, session
 
 
+def _write_report(directory: RunDirectory, report: RunReport) -> None:
+    with suppress(OSError):  # a full disk has no room for it either
+        durable.replace_durably(directory.report, to_json(report))
+
+
 def _discard_scratch(directory: RunDirectory) -> None:
     # The output has the lines of the sealed shards, and the checkpoints could make them again.
     for path in directory.sealed.glob("*.sealed"):
         path.unlink(missing_ok=True)
     claims.discard(directory.claims)
+
+
+def _begin_telling(notifier: Notifier, prepared: Prepared, asked: Config) -> None:
+    directory = prepared.directory
+    subject = Subject(prepared.manifest.run_id, prepared.input.where, shown(asked.output.path), str(directory.path))
+    notifier.begin(subject, directory.notified, prepared.endpoints[0].secrets)
+
+
+def _tell_end(
+    config: Config, observer: Observer, notifier: Notifier, report: RunReport, session: SessionReport
+) -> None:
+    """Have told that the session has ended: nobody holds the run directory by then, for who hears may go on with it."""
+    with ExitStack() as stack:
+        log: Observer = observer
+        with suppress(RowmillError):  # it may be gone, which is why the session has ended
+            log = stack.enter_context(_Log(RunDirectory(config.run_dir).log, observer, notifier))
+        for line in notifier.end(report, session):
+            log.log(line)
 
 
 def _refuse_what_was_cleaned(prepared: Prepared, *, finished: bool, retry: bool) -> None:
@@ -284,10 +317,11 @@ def _preflight(prepared: Prepared, *, simulated: bool) -> Preflight:
 
 
 class _Log:
-    """Passes everything on to the observer, and events to the run's log file too."""
+    """Passes everything on to the observer and to the notifier, and events to the run's log file too."""
 
-    def __init__(self, path: Path, observer: Observer) -> None:
+    def __init__(self, path: Path, observer: Observer, notifier: Notifier) -> None:
         self._observer = observer
+        self._notifier = notifier
         with durable.machine_errors(f"write {path}"):
             self._file = os.fdopen(
                 private_files.opened(path, private_files.APPEND), "a", encoding="utf-8", errors="backslashreplace"
@@ -301,6 +335,8 @@ class _Log:
             self._file.close()
 
     def show(self, snapshot: Snapshot) -> None:
+        for line in self._notifier.look(snapshot):
+            self.log(line)
         self._observer.show(snapshot)
 
     def log(self, line: str) -> None:

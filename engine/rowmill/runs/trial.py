@@ -14,6 +14,7 @@ from pathlib import PurePath
 import msgspec
 
 from rowmill.core.config import Config
+from rowmill.core.config.sections import NotifyConfig
 from rowmill.core.errors import AtWork, RunDirectoryError
 from rowmill.core.reports import Observer, RunReport, SessionReport
 from rowmill.runs.session import run
@@ -49,8 +50,12 @@ def run_trial(
 
 
 def trial(config: Config, number: int = 1) -> Config:
-    """Return the configuration with the places of a trial: output, errors file and run directory."""
-    return marked(config, "trial" if number == 1 else f"trial-{number}")
+    """Return the configuration with the places of a trial: output, errors file and run directory.
+
+    Nobody is told of one: who tries sits before it.
+    """
+    own = marked(config, "trial" if number == 1 else f"trial-{number}")
+    return msgspec.structs.replace(own, notify=NotifyConfig())
 
 
 def marked(config: Config, mark: str) -> Config:

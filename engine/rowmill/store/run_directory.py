@@ -11,6 +11,7 @@ claims/             which requests are asked or have ended, where rows share the
 boards/             rows in flight, one file a worker      report.json    run.log
 series.jsonl        what was done, second by second        status.json    where it stands
 report.html         the report, for people
+notified.json       what was told that is told once
 """
 
 import errno
@@ -29,6 +30,7 @@ from rowmill.store.seal import seal_name
 _SPENDING = "spending.json"
 _SERIES, _STATUS, _PAGE = "series.jsonl", "status.json", "report.html"
 _KILLED = "sessions.json"
+_NOTIFIED = "notified.json"
 _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "lock",
     "workers.lock",
@@ -38,7 +40,9 @@ _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "run.log",
 )
 _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
-_FILES = frozenset({_SPENDING, _SERIES, _STATUS, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _PAGE, _LOG})
+_FILES = frozenset(
+    {_SPENDING, _SERIES, _STATUS, _NOTIFIED, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _PAGE, _LOG}
+)
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
 _GLANCE_S = 0.2  # who only looks whether a run is at work holds its lock for a moment: no run is refused for that
@@ -61,6 +65,7 @@ class RunDirectory:
         self.spending = path / _SPENDING
         self.series = path / _SERIES
         self.status = path / _STATUS
+        self.notified = path / _NOTIFIED
         self.killed = path / _KILLED
         self.report = path / _REPORT
         self.page = path / _PAGE

@@ -126,6 +126,14 @@ poll_s = 1
 poll_max_s = 30
 stuck_s = 90000
 
+[notify]
+on = ["end", "trouble"]
+command = ["tell", "me"]
+webhook = "https://hooks.example.com/T0/B0"
+headers_env = { Authorization = "HOOK_TOKEN" }
+timeout_s = 5
+budget_at = 0.5
+
 [prices.m]
 input = 0.15
 cached_input = 0.075
@@ -200,6 +208,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
             assert content[0].keys() == set(ProviderConfig.__struct_fields__)
         elif section == "task":
             assert content == given[section] | {"messages": None}
+        elif section == "notify":
+            assert content == given[section] | {"url_env": None}
         else:
             assert {k: list(v) if isinstance(v, tuple) else v for k, v in content.items()} == given[section]
 
@@ -208,7 +218,8 @@ def test_the_full_example_names_every_key_there_is() -> None:
     given = tomllib.loads(FULL)
     for section, kind in SECTIONS.items():
         content = given[section][0] if section == "provider" else given[section]
-        other = {"messages"} if section == "task" else set()  # stands in the place of the prompt
+        # What stands in the place of another one: of the prompt, of the webhook.
+        other = {"task": {"messages"}, "notify": {"url_env"}}.get(section, set())
         assert set(content) | other == set(kind.__struct_fields__), section
 
 
@@ -355,6 +366,8 @@ WRONG: dict[str, Any] = {
     "task.mode": "batches", "budget.max_usd": "$5", "budget.max_tokens": "1M", "budget.max_requests": [1000],
     "batch.provider": 0, "batch.deadline_s": "24h", "batch.max_requests": 0.5, "batch.max_mb": "200",
     "batch.enqueued_tokens": True, "batch.poll_s": "5", "batch.poll_max_s": [60], "batch.stuck_s": "26h",
+    "notify.on": "end", "notify.command": 5, "notify.webhook": ["x"], "notify.url_env": 1, "notify.headers_env": "x",
+    "notify.timeout_s": "10", "notify.budget_at": "80%",
 }  # fmt: skip
 WRONG_OF_PROVIDER: dict[str, Any] = {
     "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,

@@ -18,7 +18,7 @@ SECTIONS: dict[Any, tuple[type[msgspec.Struct], set[str]]] = {
     options.CheckpointOptions: (Config.__annotations__["checkpoint"], {"dir"}),  # made of run_dir
     **{
         get_type_hints(options.MapOptions)[name]: (Config.__annotations__[name], set())
-        for name in ("client", "workers", "retry", "machine", "cluster", "cache", "budget", "batch")
+        for name in ("client", "workers", "retry", "machine", "cluster", "cache", "budget", "batch", "notify")
     },
 }
 

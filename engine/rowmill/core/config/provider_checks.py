@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from rowmill.core.config.sections import SIMULATOR, Config, ProviderConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
 _HEAVIEST = 1e9  # far above any use, and a sum of such weights is still exact enough
 # Made by the transport for each message or connection, or fixed by what the API speaks.
@@ -43,7 +43,7 @@ def _problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
         begun = re.match(r"https?://[^/?#\s]", url)
         wrong = f'must start with http:// or https://, or be "{SIMULATOR}"'
         yield "base_url", f"{_shown(url)!r} {'has a space or a # in it; take it out' if begun else wrong}"
-    if not _has_host_and_port(url):
+    if not has_host_and_port(url):
         yield "base_url", f"{_shown(url)!r} has no usable host and port"
     if re.match(r"https?://[^/?\s]*@", url):
         yield "base_url", "must not hold a password; name the key's variable by provider.api_key_env"
@@ -69,7 +69,8 @@ def _shown(url: str) -> str:
     return f"{scheme}{slashes}{place.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
-def _has_host_and_port(url: str) -> bool:
+def has_host_and_port(url: str) -> bool:
+    """Tell whether a URL has both, as far as they are written out."""
     try:
         parts = urlsplit(url)
         return url == SIMULATOR or (bool(parts.hostname) and parts.port != 0)
@@ -84,7 +85,7 @@ def _header_problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
         *(("headers_env", n) for n in provider.headers_env),
     ):
         name = header.lower()
-        if not _HEADER.fullmatch(header):
+        if not HEADER.fullmatch(header):
             yield key, f"{header!r} is no name of a header"
         if name in _OWN_HEADERS:
             yield key, f"{header} is set by the engine itself; remove it"

@@ -181,6 +181,26 @@ class BatchConfig(_ConfigSection, frozen=True):
     stuck_s: float = 93_600.0  # a batch that is not over so long after it was created is cancelled and asked again
 
 
+class NotifyConfig(_ConfigSection, frozen=True):
+    """`[notify]`: who is told how the run goes, while nobody looks."""
+
+    # "trouble": a provider is closed, or has not answered for a minute
+    on: list[Literal["end", "stop", "budget", "trouble"]] = msgspec.field(
+        default_factory=lambda: ["end", "stop", "budget"]
+    )
+    command: str | list[str] | None = None  # a program with its arguments; a text is a line for the shell
+    webhook: str | None = None  # the URL that is told, by POST
+    url_env: str | None = None  # in its place: the environment variable with a URL that is itself a secret
+    headers_env: dict[str, str] = {}  # of the webhook: header -> environment variable that holds its value
+    timeout_s: float = 10.0  # that each may take, and that the end of the run waits for them
+    budget_at: float = 0.8  # part of a cap from which on "budget" is told
+
+    @property
+    def used(self) -> bool:
+        """Whether anybody is told."""
+        return (self.command, self.webhook, self.url_env) != (None, None, None)
+
+
 class MachineConfig(_ConfigSection, frozen=True):
     """`[machine]`."""
 
@@ -275,6 +295,7 @@ class Config(_ConfigSection, frozen=True, kw_only=True):
     cache: CacheConfig = CacheConfig()
     budget: BudgetConfig = BudgetConfig()
     batch: BatchConfig = BatchConfig()
+    notify: NotifyConfig = NotifyConfig()
     simulator: SimulatorSettings = SimulatorSettings()
     prices: dict[str, PriceConfig] = {}  # by the model's name as the provider is asked, or by "PROVIDER/MODEL"
 

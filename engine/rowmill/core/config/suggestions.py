@@ -38,6 +38,10 @@ _ALSO = {  # key -> what it is called by other tools
     "checkpoint.dir": "run_dir checkpoint_dir resume_dir",
     "cache.dir": "cache_dir",
     "task.mode": "batch_mode",
+    "notify.command": "exec hook run_command script",
+    "notify.webhook": "webhook_url slack_url slack_webhook hook_url callback_url",
+    "notify.url_env": "webhook_env webhook_url_env",
+    "notify.on": "events when",
     "batch.deadline_s": "deadline completion_window",
 }
 _KEYS: Mapping[str, str] = {
@@ -59,6 +63,7 @@ _SECTIONS = {
         "cluster": "ray",
         "cache": "caching",
         "batch": "batches batch_api",
+        "notify": "notifications notification alert alerts slack webhook hooks callbacks",
     }.items()
     for name in names.split()
 }

@@ -147,6 +147,18 @@ class BatchOptions(TypedDict, total=False):
     stuck_s: float
 
 
+class NotifyOptions(TypedDict, total=False):
+    """`[notify]`."""
+
+    on: Sequence[Literal["end", "stop", "budget", "trouble"]]
+    command: str | Sequence[str] | None
+    webhook: str | None
+    url_env: str | None
+    headers_env: Mapping[str, str]
+    timeout_s: float
+    budget_at: float
+
+
 class PriceOptions(TypedDict, total=False):
     """One model of `[prices]`."""
 
@@ -185,5 +197,6 @@ class MapOptions(CallOptions, TaskOptions, ProviderOptions, total=False):
     cache: CacheOptions
     budget: BudgetOptions
     batch: BatchOptions
+    notify: NotifyOptions
     simulator: Mapping[str, Any]
     prices: Mapping[str, PriceOptions]
