@@ -20,7 +20,6 @@ from rowmill.ipc import processes
 from rowmill.runs.notify.news import News, Subject, of_end, of_snapshot
 from rowmill.runs.notify.occasions import Outages, reached
 from rowmill.store import durable
-from rowmill.transport.foreign_words import cleaned
 
 _LIKE_A_SECRET = re.compile(r"key|token|secret|passw|auth|credential|hook|url", re.IGNORECASE)
 _SHORTEST = 6  # characters of what is taken out of a command's words
@@ -167,6 +166,8 @@ class Notifier:
         self._under_way.remove((ended.way, ended.event))
         if ended.problem is None:
             return []
+        from rowmill.transport.foreign_words import cleaned  # and the table of faults
+
         return [f'notify: "{ended.event}" is not told: the {ended.way} {cleaned(ended.problem, self._secrets)}']
 
     def _keep(self) -> None:
