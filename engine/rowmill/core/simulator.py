@@ -4,14 +4,14 @@ import msgspec
 
 
 class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the embedded endpoint behaves; `[simulator]` in the config, flags of `rowmill simulate`."""
+    """`[simulator]`: how the embedded endpoint behaves; the flags of `rowmill simulate` are the same."""
 
     latency_ms: float = 50.0  # median of the log-normal reply time
     latency_sigma: float = 0.3  # spread of the log-normal; 0 makes every reply take the median
     per_token_ms: float = 0.0  # added to it for each token of the reply
     reply_tokens: float = 0.0  # mean of the log-normal reply length; 0 keeps replies to one line
     requests_per_minute: float | None = None  # enforced strictly, by each API path prefix on its own; None is no limit
-    tokens_per_minute: float | None = None
+    tokens_per_minute: float | None = None  # the same
     parallel: int | None = None  # requests worked on at a time, the others wait in line; None is no limit
     queue: int | None = None  # requests that may wait in that line, more get a 429; None is no limit
     knee: float | None = None  # in flight above it every reply takes (in flight / knee)**2 times as long
@@ -28,7 +28,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     batches: bool = True  # there are `/v1/files` and `/v1/batches`; without, they answer 404
     state: str | None = None  # directory in which files and batches outlive the process; None: a temporary one
     hang_s: float = 3600.0  # how long a hung request is held open
-    seed: int = 0
+    seed: int = 0  # of latencies and faults
     # Path prefix -> its settings, whole: nothing is inherited but from the defaults above.
     providers: dict[str, "SimulatorSettings"] = msgspec.field(default_factory=dict)
 

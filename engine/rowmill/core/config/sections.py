@@ -21,7 +21,7 @@ class _ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class InputConfig(_ConfigSection, frozen=True):
-    """`[input]`."""
+    """`[input]`: where the rows are, and how they are read."""
 
     path: str  # a file, a directory, a glob, or a URL of a file system, as "s3://bucket/rows.parquet"
     # "auto": by name and content; "json" is an array, or objects over several lines; "xlsx" any workbook
@@ -74,13 +74,15 @@ class ModelSchema(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TaskConfig(_ConfigSection, frozen=True):
-    """`[task]`."""
+    """`[task]`: what is asked about every row."""
 
     mode: Literal["live", "batch", "auto"] = "live"  # "batch": by the Batch API; "auto": what it has in time
-    api: Literal["chat.completions", "responses", "completions", "embeddings", "moderations"] = "chat.completions"
+    api: Literal["chat.completions", "responses", "completions", "embeddings", "moderations"] = (
+        "chat.completions"  # of the provider
+    )
     model: str | None = None  # asked of every provider that names none of its own; a batch file's lines name theirs
     prompt: str | None = None  # "{column}" stands for the row's column, "{{" and "}}" for braces
-    system: str | None = None
+    system: str | None = None  # the system message, with columns as in the prompt
     template: Literal["format", "jinja"] = "format"  # how prompt, system and messages are written
     messages: str | list[dict[str, Any]] | None = None  # a column with a list of messages, or messages as templates
     images: list[str] = []  # columns with the URL or the local file of an image, sent after the prompt
@@ -100,17 +102,19 @@ class TaskConfig(_ConfigSection, frozen=True):
 
 
 class ProviderConfig(_ConfigSection, frozen=True):
-    """One `[[provider]]`."""
+    """`[[provider]]`: a server that is asked; one such section for each."""
 
-    name: str = "default"
-    base_url: str = OPENAI_URL
-    api_key_env: str | None = None
+    name: str = "default"  # by which reports, logs and other keys call it
+    base_url: str = OPENAI_URL  # the API's own URL, mostly with /v1; "simulator": the embedded one
+    api_key_env: str | None = (
+        None  # the environment variable with its key; None: OPENAI_API_KEY for OpenAI, else no key
+    )
     model: str | None = None  # in the place of task.model
     weight: float = 1.0  # its part of the rows, beside the others' weights; 0: only as a fallback
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    requests_per_day: float | None = None
-    tokens_per_day: float | None = None
+    requests_per_minute: float | None = None  # the limit that it enforces; None: what its replies say, if anything
+    tokens_per_minute: float | None = None  # the same, of prompts and replies together
+    requests_per_day: float | None = None  # the same, of a day
+    tokens_per_day: float | None = None  # the same, of a day
     timeout_s: float = 600.0  # whole request, from sending to the last byte of the reply
     headers: dict[str, str] = {}  # sent with every request
     ca_file: str | None = None  # certificates in PEM of who vouches for its server, beside the machine's own
@@ -123,44 +127,46 @@ class ProviderConfig(_ConfigSection, frozen=True):
 
 
 class ClientConfig(_ConfigSection, frozen=True):
-    """`[client]`."""
+    """`[client]`: how requests are sent."""
 
-    transport: Literal["direct", "sdk"] = "direct"
+    transport: Literal["direct", "sdk"] = "direct"  # "sdk": by the openai package, at 40 times the CPU
     ca_file: str | None = None  # the same for every provider that names none
 
 
 class WorkersConfig(_ConfigSection, frozen=True):
-    """`[workers]`."""
+    """`[workers]`: the processes that ask."""
 
     count: int | Literal["auto"] = "auto"  # processes; "auto" is one for each core
     concurrency: int | Literal["auto"] = "auto"  # most requests in flight, for each worker; "auto" finds it out
 
 
 class RetryConfig(_ConfigSection, frozen=True):
-    """`[retry]`."""
+    """`[retry]`: how often a row is asked again."""
 
     attempts: int = 6  # tries of a row, the first one included; a 429 spends none, but where others are let through
     deadline_s: float = 86_400.0  # no row waits for another try longer than this from its first one
-    share: float = 0.1  # retries are at most this part of all requests,
-    floor_per_s: float = 10.0  # plus so many a second, over all workers
+    share: float = 0.1  # retries are at most this part of all requests, plus retry.floor_per_s
+    floor_per_s: float = 10.0  # so many retries a second are allowed beside retry.share, over all workers
     invalid_output: int = 3  # times that a row is asked until its reply fits the schema, the first one included
 
 
 class PriceConfig(_ConfigSection, frozen=True):
-    """The price of one model in `[prices]`, in dollars a million tokens; what is left out is as published."""
+    """`[prices]`: what one model costs, in dollars a million tokens; what is left out is as published."""
 
-    input: float | None = None
-    cached_input: float | None = None  # where nothing is published either: as input
-    output: float | None = None
+    input: float | None = None  # of the prompt's tokens
+    cached_input: float | None = (
+        None  # of prompt tokens that its cache had; where nothing is published either: as input
+    )
+    output: float | None = None  # of the reply's tokens
     batch_discount: float | None = None  # part of the price that the Batch API takes off; 0.5 where nobody says
 
 
 class BudgetConfig(_ConfigSection, frozen=True):
     """`[budget]`: what the whole run may spend, resumes included."""
 
-    max_usd: float | None = None
+    max_usd: float | None = None  # dollars; needs prices that are known
     max_tokens: float | None = None  # of prompts and replies together
-    max_requests: float | None = None
+    max_requests: float | None = None  # retries included
 
     @property
     def limited(self) -> bool:
@@ -202,7 +208,7 @@ class NotifyConfig(_ConfigSection, frozen=True):
 
 
 class MachineConfig(_ConfigSection, frozen=True):
-    """`[machine]`."""
+    """`[machine]`: what the run may take of this machine."""
 
     memory: float = 0.9  # part of the machine's memory in use from which on less is kept in flight
     min_free_mb: int | Literal["auto"] = "auto"  # disk space below which nothing new is sent
@@ -227,7 +233,7 @@ class MetricsConfig(_ConfigSection, frozen=True):
 class ClusterConfig(_ConfigSection, frozen=True):
     """`[cluster]`: the workers on the machines of a cluster, instead of on this one alone."""
 
-    engine: Literal["none", "ray"] = "none"
+    engine: Literal["none", "ray"] = "none"  # "none": this machine; "ray": the nodes of a Ray cluster
     address: str | None = None  # of the cluster; left out: that of the environment, else one is started here
     nodes: int | None = None  # of it that are used at most; left out: all, also those that join later
     workers_per_node: int | Literal["auto"] = "auto"  # "auto": as many as a node has CPUs free for
@@ -243,7 +249,7 @@ class ClusterConfig(_ConfigSection, frozen=True):
 
 
 class CheckpointConfig(_ConfigSection, frozen=True):
-    """`[checkpoint]`."""
+    """`[checkpoint]`: where and how safely the run keeps what was answered."""
 
     dir: str | None = None  # the run directory; "<output.path>.run" where left out
     commit_ms: int = 100  # at most this long after its reply a row is safe on disk
@@ -256,7 +262,7 @@ class CheckpointConfig(_ConfigSection, frozen=True):
 
 
 class CacheConfig(_ConfigSection, frozen=True):
-    """`[cache]`."""
+    """`[cache]`: whether rows that ask the very same are asked once."""
 
     use: Literal["off", "run", "disk"] = "off"  # "run": identical rows of a run are sent once; "disk": of all runs
     dir: str = "~/.cache/rowmill"  # where "disk" keeps replies
@@ -264,11 +270,12 @@ class CacheConfig(_ConfigSection, frozen=True):
 
 
 class OutputConfig(_ConfigSection, frozen=True):
-    """`[output]`."""
+    """`[output]`: where the replies go, and what is written of them."""
 
     path: str  # a file, a directory (for Parquet parts; ends with "/"), or a URL of a file system
     format: Literal["auto", "jsonl", "csv", "parquet", "batch"] = "auto"  # "auto": by the name
     errors: str | None = None  # "<output>.errors.jsonl" where left out
+    # More in every line: the row itself, who answered it and how, parts of the reply beside its text.
     include: list[Literal["input", "meta"] | ReplyPart] = []
     escape_formulas: bool = False  # CSV: "'" before a text that a spreadsheet would take for a formula
 

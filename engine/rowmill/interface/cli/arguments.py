@@ -19,6 +19,18 @@ _EXIT_CODES = """exit codes:
 all but 2 can be resumed: run the same command again, after 3 with a higher cap in [budget]"""
 
 
+_ASKED_CODES = (
+    "exit codes: 0 nothing speaks against a run; 2 usage, configuration or input; 4 a provider does not answer as it "
+    "should; 5 damaged or mismatched run directory; 130 interrupted"
+)
+_PLANNED_CODES = (
+    "exit codes: 0 planned; 2 usage, configuration or input; those of a run where --sample-live could not ask its rows"
+)
+_CANCELLED_CODES = (
+    "exit codes: 0 cancelled, or nothing was at work; 2 usage or configuration; 4 the provider does not answer; "
+    "5 damaged run directory, or a run that is at work; 130 interrupted"
+)
+_DONE_CODES = "exit codes: 0 done; 2 usage; 130 interrupted"
 _MAP_EXAMPLES = """examples:
   rowmill map rows.csv -m gpt-5-mini -p "Which category is this in? {title}" -o out.csv
   cat lines.txt | rowmill map - -m gpt-5-mini -p "Translate into French: {text}" | head"""
@@ -124,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
         description="Cancel the batches of a run that are at work at the provider. What they have done until then is "
         "paid for; rowmill run collects it, and asks for the rest anew. Batches that the provider does not know any "
         "more are given up.",
+        epilog=_CANCELLED_CODES,
     )
     add_config(cancel)
     add_manners(cancel)
@@ -135,6 +148,7 @@ def parser() -> argparse.ArgumentParser:
         help="write a configuration and sample rows to start from",
         description="Write the files of a recipe: a commented configuration, sample rows, a schema where one fits. "
         "Without a recipe, list them.",
+        epilog=_DONE_CODES,
     )
     init.add_argument("--recipe", metavar="NAME", help="which one; left out: list them")
     init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
@@ -147,6 +161,7 @@ def parser() -> argparse.ArgumentParser:
         help="print what a shell reads to complete commands, flags and files",
         description="Print the script for a shell. For bash: rowmill completion bash > "
         "~/.local/share/bash-completion/completions/rowmill; for zsh, into a file _rowmill of a directory of $fpath.",
+        epilog=_DONE_CODES,
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh")
     return every
@@ -208,6 +223,7 @@ def _add_check(commands: "argparse._SubParsersAction[Command]") -> None:
         description="Look at input, columns, schema, key, output, run directory and prices, as a run does, then send "
         "one real request for the first row to each provider, and show what was sent and what came back, with the "
         "limits that its headers tell. It costs what a row costs. Nothing is written.",
+        epilog=_ASKED_CODES,
     )
     add_config(check)
     check.add_argument("--no-request", action="store_true", help="only what is free: ask nobody")
@@ -222,6 +238,7 @@ def _add_plan(commands: "argparse._SubParsersAction[Command]") -> None:
         description="Count the rows, build the requests, and tell what they would take: tokens, dollars and time, "
         "through the live API and through the Batch API. Nothing is sent and nothing written, unless by --sample-live. "
         "Without it the length of replies is a guess.",
+        epilog=_PLANNED_CODES,
     )
     add_config(plan)
     plan.add_argument(
@@ -251,6 +268,7 @@ def _add_simulate(commands: "argparse._SubParsersAction[Command]") -> None:
         "simulate",
         help="serve an OpenAI-compatible endpoint on this machine, with limits and faults",
         description="Serve an OpenAI-compatible endpoint on loopback until interrupted. Prints its base URL.",
+        epilog=_DONE_CODES,
     )
     simulate.add_argument("--port", type=port, default=0, help="default: any free one")
     simulate.add_options = _add_simulator_flags
