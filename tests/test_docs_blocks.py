@@ -121,7 +121,7 @@ def test_a_page_that_says_what_is_not_so_is_found(page: str, tmp_path: Path) -> 
     path = tmp_path / "page.md"
     path.write_text(f"# Title\n\n{page}\n")
     reader = Reader(path, tmp_path, "http://127.0.0.1:9", {"looked-at": "is not there"}, ROOT / "scripts")
-    with pytest.raises((AssertionError, SyntaxError, RowmillError, yaml.YAMLError)):
+    with pytest.raises((AssertionError, SyntaxError, ValueError, RowmillError, yaml.YAMLError)):
         read(path, reader)
 
 
