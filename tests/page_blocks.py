@@ -190,7 +190,7 @@ class Reader:
             "PYTHONPATH": str(self._state),
             "OPENAI_API_KEY": "sk-a-key-of-tests",
             "PAGE_SERVER": server,
-            "PAGE_HOSTS": " ".join([server.removeprefix("http://"), *own]),
+            "PAGE_HOSTS": " ".join([config.SIMULATOR, *own]),
             "PAGE_STATE": str(self._state),
         }
 
