@@ -1,6 +1,10 @@
-"""What docs/ARCHITECTURE.md shows is so: rooms, messages, states, records. And each decision has its page."""
+"""What docs/ARCHITECTURE.md shows is so: rooms, messages, states, records. And each decision has its page.
+
+So are the tables of docs/troubleshooting.md: exit codes, fault classes, what slows a run down.
+"""
 
 import asyncio
+import inspect
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,19 +14,23 @@ import msgspec
 import pytest
 
 import rowmill
+from rowmill.core.errors import ExitCode
 from rowmill.core.rows import Shard
+from rowmill.core.wire import FaultClass
 from rowmill.ipc import messages
 from rowmill.store import batch_records
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import unframed
 from rowmill.store.run_directory import RunDirectory
-from rowmill.supervisor import shards
+from rowmill.supervisor import bottleneck, shards
+from rowmill.transport import faults
 from rowmill.worker import job
 from scripts import rooms
 
 PACKAGE = Path(rowmill.__file__).parent
 DOCS = PACKAGE.parents[1] / "docs"
 TEXT = (DOCS / "ARCHITECTURE.md").read_text(encoding="utf-8")
+TROUBLE = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 RECORDS = [line for block in BLOCKS for line in block.splitlines() if re.match(r"[0-9a-f]{8} ", line)]
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
@@ -115,6 +123,35 @@ def test_the_glossary_is_short_and_has_each_word_once() -> None:
     shown = [word for row in table("word", "means") for word in row[0].split(", ")]
     assert len(table("word", "means")) <= MOST_WORDS
     assert len(set(shown)) == len(shown)
+
+
+def test_every_exit_code_is_told_and_what_to_do() -> None:
+    shown = table("exit code", "meaning", "what to do", text=TROUBLE)
+    assert [int(code) for code, *_ in shown] == sorted(ExitCode)
+    assert all(meaning and advice for _, meaning, advice in shown)
+
+
+def tried_again(fault: FaultClass) -> str:
+    """Return what the page says of a class: whether its rows are tried again, and whether that costs an attempt."""
+    if fault.once:
+        return "once"
+    return "no" if not fault.retryable else "yes" if fault.spends_attempt else "free"
+
+
+def test_every_fault_class_is_told_as_the_table_has_it_and_what_to_do() -> None:
+    shown = table("class", "it is about", "tried again", "what it means", "what to do", text=TROUBLE)
+    about = {"row": "the row", "provider": "the provider", "either": "either"}
+    assert [row[:3] for row in shown] == [
+        [f"`{name}`", about[fault.scope], tried_again(fault)] for name, fault in faults.TABLE.items()
+    ]
+    assert all(meaning and advice for *_, meaning, advice in shown)
+
+
+def test_what_slows_a_run_down_is_told_in_the_words_of_its_view() -> None:
+    source = inspect.getsource(bottleneck)
+    shown = [words for words, _ in table("slowed by", "what helps", text=TROUBLE)]
+    assert [words for words in shown if f'"{words}' not in source] == []
+    assert len(shown) == len(re.findall(r"return f?\"\w|return \"; \"", source))
 
 
 def test_decisions_are_numbered_and_listed_with_their_titles() -> None:
