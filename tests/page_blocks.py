@@ -168,7 +168,7 @@ class Reader:
         self._state = folder / "state"
         self._home = folder / "home"
         self._printed = ""
-        self._groups: list[int] = []
+        self._shells: list[subprocess.Popen[bytes]] = []  # each the first of a group of its own
         for made in (self._state / "bin", self._home / scripts.name):
             made.mkdir(parents=True)
         for stand_in in (
@@ -223,11 +223,12 @@ class Reader:
 
     def end(self) -> None:
         """End what goes on in the background."""
-        for group in self._groups:
+        for shell in self._shells:
             try:
-                os.killpg(group, signal.SIGKILL)
-            except ProcessLookupError:
+                os.killpg(shell.pid, signal.SIGKILL)
+            except ProcessLookupError:  # all of it has ended
                 continue
+            shell.wait()
 
     def not_run(self) -> list[list[str]]:
         """Return the commands that were only looked at, as words."""
@@ -260,7 +261,7 @@ class Reader:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            self._groups.append(shell.pid)
+            self._shells.append(shell)
         if "background" not in block.notes:
             code = shell.wait(_LIMIT_S)
             assert code == block.exit, f"exit code {code}:\n{printed.read_text()}"
