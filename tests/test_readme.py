@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -82,30 +81,6 @@ def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
         for item in settings.upload_script:
             batch_words.upload_script(item)
         batch_words.line_faults(settings.batch_faults, Random(0))
-
-
-def row_of(option: str) -> list[str]:
-    """Return the words of an option of `rowmill simulate`, as their table lists them."""
-    (line,) = re.findall(rf"^\| `{option}` \| (.*) \|$", README, re.MULTILINE)
-    return re.findall(r"`([^`]+)`", line)
-
-
-@pytest.mark.parametrize(
-    ("option", "read"), [("--batch-script", batch_words.batch_script), ("--upload-script", batch_words.upload_script)]
-)
-def test_the_words_of_scripts_in_the_readme_are_all_that_there_are(option: str, read: Callable[[str], object]) -> None:
-    words = row_of(option)
-    for word in words:
-        for written in (word.partition("[")[0], word.replace("[", "").replace("]", "")):
-            read(written.replace("SHARE", "0.5").replace("SECONDS", "2").replace("CODE", "x").replace("=N", "=3"))
-    with pytest.raises(ValueError, match="Known: ") as unknown:
-        read("no such word")
-    known = str(unknown.value).partition("Known: ")[2].split(", ")
-    assert {re.split(r"[\[:]", word)[0] for word in words} == set(known)
-
-
-def test_the_line_faults_of_the_readme_are_those_that_there_are() -> None:
-    assert row_of("--batch-fault") == list(batch_words.LINE_FAULTS)
 
 
 def test_the_checks_at_full_size_that_the_readme_names_are_there() -> None:

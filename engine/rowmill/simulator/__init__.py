@@ -27,8 +27,8 @@ The demo, the tests and the benchmarks share it, so that all three speak one fai
 - **The server is the witness.** `/stats` says what arrived, how often, and what was answered: promises about
   requests ("no acknowledged row is asked for again") are checked here, not in the client that made them.
 
-Known gaps: no tools, one choice a reply, no lists of tokens in the place of texts, images count for
-nothing, tokens are counted as characters / 4.
+Known gaps: no tools, no lists of tokens in the place of texts, images count for nothing, tokens are counted as
+characters / 4.
 
 `settings`, `limits`, `faults`, `replies`, `routes` and `statistics` are plain computation without I/O; `provider` is
 made of them; `batches` answers the Batch API; `app` is the handler, `server` listens, `process` runs a server in a
