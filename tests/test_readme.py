@@ -83,13 +83,6 @@ def test_every_command_of_the_readme_is_understood(words: list[str]) -> None:
         batch_words.line_faults(settings.batch_faults, Random(0))
 
 
-def test_the_checks_at_full_size_that_the_readme_names_are_there() -> None:
-    named = re.findall(r"\(`([a-z-]+)`\)", README.partition("`scripts/prove` runs")[2])
-    items = (ROOT / "scripts" / "proving" / "__main__.py").read_text(encoding="utf-8")
-    assert {"lives", "plan", "cap", "batches", "batch-memory", "deadline"} <= set(named)
-    assert [name for name in named if f'"{name}": ' not in items] == []
-
-
 def test_the_plan_of_the_readme_is_one_as_it_is_printed(tmp_path: Path) -> None:
     (rows,) = [block for block in blocks("") if block.startswith("  input ")]
     path = tmp_path / "rows.jsonl"

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -29,11 +30,13 @@ def proving(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_help_names_the_items_of_lives_money_and_batches() -> None:
+def test_help_and_the_page_about_benchmarks_name_all_items() -> None:
     done = proving("--help")
     assert done.returncode == 0
-    named = done.stdout.partition("some of: ")[2].replace("\n", " ")
-    assert {"lives", *MONEY_ITEMS} <= {item.strip() for item in named.split(",")}
+    named = re.findall(r"[a-z-]+", done.stdout.partition("some of: ")[2].partition("\n  --")[0])
+    assert {"lives", *MONEY_ITEMS} <= set(named)
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == named
 
 
 @pytest.mark.parametrize(("said", "examples"), [(None, 2), ("all", 8)])
