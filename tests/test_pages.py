@@ -45,7 +45,11 @@ def missing(page: Path) -> list[str]:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
     found = [target for target in links if "://" not in target and not (page.parent / target).exists()]
     for word in sorted(words(page)):
-        if is_path(word) and word not in made and not any((place / word).exists() for place in (ROOT, PACKAGE, page.parent)):
+        if (
+            is_path(word)
+            and word not in made
+            and not any((place / word).exists() for place in (ROOT, PACKAGE, page.parent))
+        ):
             found.append(word)
         elif re.fullmatch(r"rowmill(\.\w+)+", word):
             try:

@@ -9,7 +9,7 @@ import msgspec
 from rowmill.core.histograms import Distributions
 from rowmill.core.reports import Cost, RunReport, Snapshot
 from rowmill.metrics.labels import Labels
-from rowmill.metrics.readings import Readings, Rising, Subject, read
+from rowmill.metrics.readings import Readings, Rising, MeteredRun, read
 
 _MOST_PROVIDERS = 100
 _MOST_MODELS = 20
@@ -20,7 +20,7 @@ class RunMeter:
     """The figures of a run. The run only leaves them here; they are worked out when somebody asks."""
 
     def __init__(
-        self, subject: Subject, redact: Callable[[str], str], wall_clock: Callable[[], float] = time.time
+        self, subject: MeteredRun, redact: Callable[[str], str], wall_clock: Callable[[], float] = time.time
     ) -> None:
         """`redact`: takes secrets out of texts that servers have made up."""
         self.subject = subject

@@ -11,7 +11,7 @@ from rowmill.core.errors import ConfigError, ExitCode
 from rowmill.core.histograms import Distributions
 from rowmill.core.reports import RunReport, Snapshot
 from rowmill.metrics.meter import RunMeter
-from rowmill.metrics.readings import Subject
+from rowmill.metrics.readings import MeteredRun
 
 if TYPE_CHECKING:  # whoever uses the one need not have the other's packages
     from rowmill.metrics.otlp import Pusher
@@ -26,7 +26,7 @@ class Monitoring:
     def __init__(
         self,
         settings: MetricsConfig,
-        subject: Subject,
+        subject: MeteredRun,
         *,
         headers: Mapping[str, str],
         interval_s: float,

@@ -37,7 +37,7 @@ class Distribution(NamedTuple):
 Scalars = dict[Value, float]
 
 
-class Subject(NamedTuple):
+class MeteredRun(NamedTuple):
     """What the figures are of."""
 
     run: str
@@ -76,7 +76,7 @@ class Readings:
 
 
 def read(
-    subject: Subject,
+    subject: MeteredRun,
     snapshot: Snapshot,
     spreads: Sequence[Distributions],
     whole: Distributions,
@@ -163,7 +163,7 @@ def _batch_tokens(found: Readings, cost: Cost | None, before: Cost | None, provi
 
 def _measured(
     found: Readings,
-    subject: Subject,
+    subject: MeteredRun,
     spreads: Sequence[Distributions],
     whole: Distributions,
     labels: Mapping[str, Labels],

@@ -29,14 +29,14 @@ def metered(
         return
     from rowmill.metrics.labels import operation, provider
     from rowmill.metrics.monitoring import Monitoring
-    from rowmill.metrics.readings import Subject
+    from rowmill.metrics.readings import MeteredRun
     from rowmill.supervisor.lingering import linger
 
     config = prepared.config
     headers = credentials.metrics_headers(settings, environ)
     secrets = [*prepared.endpoints[0].secrets, *headers.values()]
     redact = partial(redacted, secrets=secrets)
-    subject = Subject(
+    subject = MeteredRun(
         run=prepared.manifest.run_id,
         input=redact(_name(config.input.path)),
         api=operation(config.task.api),

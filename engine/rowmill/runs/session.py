@@ -19,7 +19,7 @@ from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
 from rowmill.runs.frozen_plan import refused_as_cleaned
 from rowmill.runs.metered import metered
-from rowmill.runs.notify.news import Subject
+from rowmill.runs.notify.news import ToldRun
 from rowmill.runs.notify.notifier import Notifier
 from rowmill.runs.preparation import already_finished, prepare
 from rowmill.runs.reported import (
@@ -182,7 +182,7 @@ def _discard_scratch(directory: RunDirectory) -> None:
 
 def _begin_telling(notifier: Notifier, prepared: Prepared, asked: Config) -> None:
     directory = prepared.directory
-    subject = Subject(prepared.manifest.run_id, prepared.input.where, shown(asked.output.path), str(directory.path))
+    subject = ToldRun(prepared.manifest.run_id, prepared.input.where, shown(asked.output.path), str(directory.path))
     notifier.begin(subject, directory.notified, prepared.endpoints[0].secrets)
 
 

@@ -8,9 +8,9 @@ from rowmill.core import config as configuration
 from rowmill.core.config import Config
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.reports import Cost, ProviderView, RunReport, SessionReport, Snapshot
-from rowmill.runs.notify.news import News, Subject, of_end
+from rowmill.runs.notify.news import News, ToldRun, of_end
 
-SUBJECT = Subject("run-1", "in.jsonl", "out.jsonl", "out.jsonl.run")
+SUBJECT = ToldRun("run-1", "in.jsonl", "out.jsonl", "out.jsonl.run")
 SNAPSHOT = Snapshot(
     elapsed_s=12.0,
     total_rows=1000,

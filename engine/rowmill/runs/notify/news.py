@@ -11,7 +11,7 @@ from rowmill.core.plain_text import clipped, one_line
 from rowmill.core.reports import Cost, RunReport, SessionReport, Snapshot
 
 
-class Subject(NamedTuple):
+class ToldRun(NamedTuple):
     """Which run it is of."""
 
     run: str  # its id
@@ -43,7 +43,7 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     requests: int | None = None
 
 
-def of_end(subject: Subject, report: RunReport, session: SessionReport) -> News:
+def of_end(subject: ToldRun, report: RunReport, session: SessionReport) -> News:
     """Return the news of a session that has ended."""
     rows = f"{report.totals.rows:,} rows" if report.finished else _done(report.totals.rows, report.rows)
     if report.finished:
@@ -71,7 +71,7 @@ def of_end(subject: Subject, report: RunReport, session: SessionReport) -> News:
     )
 
 
-def of_snapshot(subject: Subject, event: str, why: str, snapshot: Snapshot) -> News:
+def of_snapshot(subject: ToldRun, event: str, why: str, snapshot: Snapshot) -> News:
     """Return news of a run that goes on."""
     return _news(
         subject,
@@ -86,7 +86,7 @@ def of_snapshot(subject: Subject, event: str, why: str, snapshot: Snapshot) -> N
     )
 
 
-def _news(subject: Subject, event: str, text: str, cost: Cost | None, *, elapsed_s: float, **facts: Any) -> News:
+def _news(subject: ToldRun, event: str, text: str, cost: Cost | None, *, elapsed_s: float, **facts: Any) -> News:
     told = News(
         event=event,
         text=clipped(f"Rowmill: {text}"),

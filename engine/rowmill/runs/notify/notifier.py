@@ -17,7 +17,7 @@ import msgspec
 from rowmill.core.config import Config
 from rowmill.core.reports import RunReport, SessionReport, Snapshot
 from rowmill.ipc import processes
-from rowmill.runs.notify.news import News, Subject, of_end, of_snapshot
+from rowmill.runs.notify.news import News, ToldRun, of_end, of_snapshot
 from rowmill.runs.notify.occasions import Outages, reached
 from rowmill.store import durable
 
@@ -67,7 +67,7 @@ class Notifier:
             hook = Hook(config, environ)
             self._ways.append(hook)
             self._secrets += hook.secrets
-        self._subject: Subject | None = None
+        self._subject: ToldRun | None = None
         self._file: Path | None = None
         self._caps: dict[str, float] = {}  # of which "budget" was told
         self._outages = Outages()
@@ -83,7 +83,7 @@ class Notifier:
         """Whether anybody is to be told."""
         return bool(self._ways)
 
-    def begin(self, subject: Subject, file: Path, secrets: tuple[str, ...]) -> None:
+    def begin(self, subject: ToldRun, file: Path, secrets: tuple[str, ...]) -> None:
         """Say which run it is. `file` keeps what is not told again; `secrets`: those of the providers."""
         self._subject = subject
         self._file = file
