@@ -9,7 +9,7 @@ import msgspec
 from rowmill.core.histograms import Distributions
 from rowmill.core.reports import Cost, RunReport, Snapshot
 from rowmill.metrics.labels import Labels
-from rowmill.metrics.readings import Readings, Rising, MeteredRun, read
+from rowmill.metrics.readings import MeteredRun, Readings, Rising, read
 
 _MOST_PROVIDERS = 100
 _MOST_MODELS = 20
