@@ -1,4 +1,4 @@
-"""The openai package's types, imported when they are named, are those of the whole package."""
+"""Of the openai package what is asked for is imported, and the types are those of the whole package."""
 
 import subprocess
 import sys
@@ -9,11 +9,11 @@ from rowmill.transport.lazy_types import _gathered
 
 # In a process that has imported all: what each package has, and what it would have of the very same modules.
 _ALL = """
-import importlib, openai.types, pkgutil, sys
+import importlib, openai.lib, openai.types, sys
 from importlib.util import module_from_spec
 from rowmill.transport.lazy_types import _Finder
 checked = 0
-for name in [name for name in sys.modules if name.startswith("openai.types")]:
+for name in ["openai.lib", *(name for name in sys.modules if name.startswith("openai.types"))]:
     whole = sys.modules[name]
     if not hasattr(whole, "__path__"):
         continue
@@ -32,6 +32,22 @@ print(checked)
 def test_every_name_is_there_and_is_what_it_is_in_the_whole_package() -> None:
     done = subprocess.run([sys.executable, "-c", _ALL], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 400
+
+
+# What a worker of batches and a cancellation use. aiohttp itself stays what others import, as those that read s3:// do.
+_CLIENT = """
+import sys
+from rowmill.transport.lazy_types import load_lazily
+load_lazily()
+import rowmill.transport.batch_api
+print(*sorted({"aiohttp", "openai.lib._parsing", "openai.types.chat.chat_completion", "openai"} & {*sys.modules}))
+import aiohttp
+"""
+
+
+def test_a_client_imports_neither_another_one_nor_types_that_nobody_has_named() -> None:
+    done = subprocess.run([sys.executable, "-c", _CLIENT], capture_output=True, text=True, check=True)
+    assert done.stdout == "openai\n"
 
 
 @pytest.mark.parametrize(

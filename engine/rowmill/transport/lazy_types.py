@@ -1,8 +1,10 @@
-"""The types of the openai package, each imported when something names it: half of the package's start.
+"""The openai package without what no process here asks of it: two thirds of its start.
 
-There are over four hundred modules of them, and `openai.types` and its packages import every one, whatever a program
-asks of the package. Once `load_lazily` was called, a package of types whose `__init__` does nothing but gather names
-from its modules imports a module when a name of it is asked for. The names and what they are stay the package's own.
+There are over four hundred modules of types, and `openai.types` and its packages import every one, whatever a program
+asks of the package; `openai.lib`, of which a client needs two modules, brings in fifty for the sake of its own names.
+Once `load_lazily` was called, such a package whose `__init__` does nothing but gather names from its modules imports a
+module when a name of it is asked for. The names and what they are stay the package's own. And its client by aiohttp,
+which takes as long to import as all else, is not found, as where aiohttp is not installed.
 """
 
 import re
@@ -14,12 +16,14 @@ from types import ModuleType
 from typing import Any
 
 _TYPES = "openai.types"
+_HELPERS = "openai.lib"
+_BY_AIOHTTP = "openai._vendor.httpx_aiohttp"
 _IMPORT = re.compile(r"^from (\.[\w.]*) import (?:\(([^()]*)\)|([^()\n*]+))$", re.MULTILINE)
 _NOTHING = re.compile(r"^(?:#.*|from __future__ import .*)?$\n?", re.MULTILINE)
 
 
 class _Package(SourceFileLoader):
-    """Loads a package of types."""
+    """Loads a package that may only gather names."""
 
     def exec_module(self, module: ModuleType) -> None:
         places = _gathered(self.get_data(self.get_filename(module.__name__)).decode())
@@ -53,11 +57,13 @@ def _gathered(text: str) -> dict[str, tuple[str, str]] | None:
 
 
 class _Finder:
-    """Finds the packages of types."""
+    """Finds the packages of types and the one of helpers, and has nobody find the client by aiohttp."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, _target: object = None) -> ModuleSpec | None:
-        if name != _TYPES and not name.startswith(f"{_TYPES}."):
+        if name == _BY_AIOHTTP:
+            raise ModuleNotFoundError(name)
+        if name not in (_TYPES, _HELPERS) and not name.startswith(f"{_TYPES}."):
             return None
         spec = PathFinder.find_spec(name, path)
         # Of files alone: what lies in an archive is loaded as it is.
@@ -67,6 +73,6 @@ class _Finder:
 
 
 def load_lazily() -> None:
-    """Have this process import types when they are named. To be called before it imports the package."""
+    """Have this process import of the package what it asks for. To be called before it imports the package."""
     if not any(each is _Finder for each in sys.meta_path):
         sys.meta_path.insert(0, _Finder)

@@ -1,14 +1,10 @@
 """The process that asks the openai package what the requests of a run look like. It is started, never imported."""
 
-import sys
-
 from rowmill.transport import lazy_types
 
 lazy_types.load_lazily()
-# The package imports aiohttp where that is installed: a fifth of its start, for a client that nothing here uses.
-sys.modules.setdefault("aiohttp", None)  # type: ignore[arg-type]  # None: it cannot be imported
 
-from multiprocessing.connection import Connection  # noqa: E402 - after the lines above
+from multiprocessing.connection import Connection  # noqa: E402 - after the line above
 
 import msgspec  # noqa: E402
 
