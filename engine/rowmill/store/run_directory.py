@@ -40,9 +40,7 @@ _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "run.log",
 )
 _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
-_FILES = frozenset(
-    {_SPENDING, _SERIES, _STATUS, _NOTIFIED, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _PAGE, _LOG}
-)
+_FILES = frozenset({_SPENDING, _SERIES, _STATUS, _NOTIFIED, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
 _GLANCE_S = 0.2  # who only looks whether a run is at work holds its lock for a moment: no run is refused for that

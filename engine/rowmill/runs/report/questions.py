@@ -14,7 +14,8 @@ from rowmill.core.rows import Shard
 from rowmill.runs.answered import Line, Questions
 from rowmill.runs.report.sources import RunSources
 
-_SHARDS = 6  # that are read at a run's end: all rows of one are read to find a few
+_BYTES = 4 << 20  # of the input that are read at a run's end: all rows of a shard are read to find a few
+_TABLE_ROW = 256  # bytes that a row of a table counts as
 _FILES = 16  # of the input, which are looked for again: more are left alone at a run's end
 _NAMES = ("messages", "input", "prompt")  # of a request, where what is asked stands
 
@@ -36,12 +37,17 @@ def asked_of(
     if config is None or not _can_be_read(sources, thorough=thorough):
         return {}
     wanted: dict[int, set[int]] = {}
+    left = _BYTES
     for line in lines:
         index = line.get("index")
-        if isinstance(index, int) and index >= 0:
-            place = bisect_right(sources.shards, index, key=_first_row) - 1
-            if place >= 0 and (thorough or place in wanted or len(wanted) < _SHARDS):
-                wanted.setdefault(place, set()).add(index)
+        if not isinstance(index, int) or not sources.shards:
+            continue
+        place = bisect_right(sources.shards, index, key=_first_row) - 1
+        if place not in wanted:
+            left -= _size(sources.shards[place])
+            if left < 0 and not thorough:
+                break
+        wanted.setdefault(place, set()).add(index)
     found: dict[int, AskedRow] = {}
     try:
         questions = Questions(config)
@@ -62,6 +68,11 @@ def _prompt(questions: Questions, text: bytes) -> str | None:
 
 def _first_row(shard: Shard) -> int:
     return shard.first_row
+
+
+def _size(shard: Shard) -> int:
+    """Return about how many bytes are read to have its rows; the range of a table's shard is one of rows."""
+    return _TABLE_ROW * shard.rows if shard.end - shard.start == shard.rows else shard.end - shard.start
 
 
 def _can_be_read(sources: RunSources, *, thorough: bool) -> bool:
