@@ -74,6 +74,12 @@ def test_two_runs_of_the_same_rows(place: Place, server: Callable[..., Server]) 
     assert [side["usd"] for side in told["sides"]] == [30 * 20 / 1e6, 29 * 20 / 1e6]
     assert (told["common"], told["whole"], told["only"]) == (29, {"both": 29, "same": 19}, [0, 0])
     assert [pair[0]["index"] for pair in told["differing"]] == [0, 3, 4, 6, 9]
+    made = compared(place, "--html", "both.html")
+    assert (made.code, made.out, made.err) == (0, "", "rowmill: the page is in both.html\n")
+    page = (place.folder / "both.html").read_text()
+    facts = json.loads(page.partition(' id="facts">')[2].partition("</script>")[0])
+    assert (facts["kind"], facts["whole"]["same"], len(facts["differing"])) == ("compare", 19, 11)
+    assert compared(place, "--html", "both.html", "--json").code == 2
 
 
 def _run_other(place: Place) -> Done:

@@ -129,6 +129,7 @@ def test_programs_need_no_guard_no_file_and_no_thread_of_their_own(
     in_loop, in_thread = [output_of(process) for process in processes]
 
     assert in_loop[:2] == ["started", "True 20 out.jsonl"]
+    assert (place.run_dir / "report.html").stat().st_size > 100_000
     assert [line["id"] for line in place.lines] == [f"id-{index}" for index in range(20)]
     assert len(in_loop) == 3
     assert "401" in in_loop[2]
@@ -156,6 +157,7 @@ def test_an_interrupt_lets_what_is_in_flight_come_home_and_the_same_call_goes_on
     witness.go_on()
     interrupt, results = output_of(process)
     assert interrupt.endswith("rows are done and kept; the same call goes on from there")
+    assert (place.folder / "kept" / "run" / "report.html").exists()
     assert 8 <= int(interrupt.split()[0]) < 60
     rows = json.loads(results)
     assert [index for index, _ in rows] == list(range(60))

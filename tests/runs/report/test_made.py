@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rowmill.core.amounts import Spent
+from rowmill.core.amounts import Amount, Spent
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.histograms import Distributions
@@ -17,6 +17,7 @@ from rowmill.core.reports import Cost, CostLine, NodeFigures, ProviderFigures
 from rowmill.interface.ui.report_page import page
 from rowmill.runs.report.document import RunDocument
 from rowmill.runs.report.made import encoded, run_document
+from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.store.framing import framed
 from rowmill.store.run_directory import RunDirectory
 from tests.interface.ui.shells import shell_of
@@ -192,6 +193,34 @@ def test_what_happened_is_marked(tmp_path: Path) -> None:
     assert document.marks[1].words == "main asked for silence"
     assert document.marks[-1].words == "auth (HTTP 401)"
     assert (document.run.state, document.run.words) == ("stopped", "stopped: auth (HTTP 401)")
+
+
+def test_batches_and_nodes_are_told(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    node = NodeFigures(node="east-1", joined_s=1.0, workers=2, rows=3, left_s=9.0, why="gone")
+    directory = write_run(config, labelled(4), sessions=[session("s1", 4, mode="batch", nodes=[node])])
+    journal = BatchJournal.open(directory.journal, "r1")
+    for number in (1, 2):
+        one = Try(
+            part=0, number=number, first_row=0, end_row=4, requests=4, rows=4, size=9, crc=1, tokens=9,
+            reserved=Amount(), asked_to=4, counted_from=1, since=STARTED,
+        )  # fmt: skip
+        journal.built(one)
+        journal.uploading(one, STARTED + 1)
+        journal.uploaded(one, "file", STARTED + 2)
+        journal.creating(one, STARTED + 3)
+        journal.created(one, f"batch_{number}", STARTED + 10 * number, STARTED + 4)
+        if number == 1:
+            journal.ended(one, "completed", "out", None, STARTED + 15)
+            journal.collected(one, Spent(), Spent(), answered=3, failed=0, left=1, now=STARTED + 16)
+    document = made(config.run_dir, config)
+    first, second = document.batches
+    assert (first.batch, first.status, first.created, first.ended) == (
+        "batch_1", "completed", STARTED + 10, STARTED + 16,
+    )  # fmt: skip
+    assert (first.answered, first.left, second.status, second.ended) == (3, 1, "created", None)
+    assert [(each.node, each.session, each.rows, each.why) for each in document.nodes] == [("east-1", 0, 3, "gone")]
+    assert [each.mode for each in document.sessions] == ["batch"]
 
 
 def test_whatever_a_run_has_the_document_stays_small(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def without_secrets(value: Any, name: str) -> Any:
     if isinstance(value, str):
         if like_a_key(name):
             return _HIDDEN
-        return bare_url(value) if "://" in value and not any(space in value for space in " \n\t") else value
+        return bare_url(value) if not any(space in value for space in " \n\t") else value
     if isinstance(value, Mapping):
         return {str(key): without_secrets(each, str(key)) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -72,7 +72,9 @@ def without_secrets(value: Any, name: str) -> Any:
 
 
 def bare_url(url: str) -> str:
-    """Return a URL as it may be shown."""
+    """Return a URL as it may be shown, and what is none as it is."""
+    if "://" not in url:
+        return url
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

@@ -258,7 +258,7 @@ class BatchFacts(msgspec.Struct, kw_only=True):
     batch: str | None
     status: str
     created: float | None
-    ended: float | None
+    ended: float | None  # when what it did was here; None: it is under way
     requests: int
     rows: int
     answered: int

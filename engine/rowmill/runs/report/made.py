@@ -8,8 +8,9 @@ import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.plain_text import one_line
-from rowmill.core.reports import Cost, ProviderFigures, SessionReport
+from rowmill.core.reports import Cost, SessionReport
 from rowmill.core.version import __version__
+from rowmill.runs.report.asked_providers import asked_providers
 from rowmill.runs.report.configuration import bare_url, shown_configuration
 from rowmill.runs.report.document import (
     BatchFacts,
@@ -17,7 +18,6 @@ from rowmill.runs.report.document import (
     CostFacts,
     FaultFacts,
     NodeFacts,
-    ProviderFacts,
     RunDocument,
     RunFacts,
     SessionFacts,
@@ -53,7 +53,7 @@ def run_document(path: Path, config: Config | None, *, whole: bool, live: bool =
     sessions = sources.sessions[-_SESSIONS:]
     faults = sorted(sources.counters.faults.items(), key=lambda each: -each[1])
     nodes = [node for place, session in enumerate(sessions) for node in _nodes(place, session)]
-    providers = _providers(sources, config, cost)
+    providers = asked_providers(sources.sessions, config, cost)
     tries = sorted(sources.tries, key=lambda each: each.created_at or each.since)
     keys = list(shown_configuration(config, sources.fingerprint))
     models = [] if cost is None else [line.model for line in cost.lines]
@@ -99,9 +99,9 @@ def _run(sources: RunSources) -> RunFacts:
     return RunFacts(
         id=cut(sources.manifest.run_id, _NAME),
         run_dir=cut(run.run_dir, _PATH),
-        input=cut(run.input, _PATH),
-        output=cut(run.output or ("" if report is None else report.output), _PATH),
-        errors=None if report is None or report.errors is None else cut(report.errors, _PATH),
+        input=_place(run.input),
+        output=_place(run.output or ("" if report is None else report.output)),
+        errors=None if report is None or report.errors is None else _place(report.errors),
         state=state,
         words=_words(sources, last),
         next=_next(sources),
@@ -110,6 +110,11 @@ def _run(sources: RunSources) -> RunFacts:
         slowed_by=sources.snapshot.slowed_by if sources.at_work and sources.snapshot is not None else "",
         notices=shown,
     )
+
+
+def _place(path: str) -> str:
+    """Return a path, or several, as they may be shown: presigned URLs have their signature in the query."""
+    return cut(", ".join(map(bare_url, path.split(", "))), _PATH)
 
 
 def _words(sources: RunSources, last: SessionReport | None) -> str:
@@ -204,63 +209,6 @@ def _cost(cost: Cost) -> CostFacts:
         more_lines=max(0, len(lines) - _LINES),
         unpriced=[cut(name, _NAME) for name in cost.unpriced[:_UNPRICED]],
     )
-
-
-def _providers(sources: RunSources, config: Config | None, cost: Cost | None) -> list[ProviderFacts]:
-    """Return the providers that were asked, those with the most requests first."""
-    sums: dict[str, ProviderFacts] = {}
-    replies: dict[str, float] = {}  # seconds that all replies of each took
-    for session in sources.sessions:
-        for name, figures in session.providers.items():
-            facts = sums.setdefault(name, _nothing(name))
-            _add(facts, figures)
-            replies[name] = replies.get(name, 0.0) + (figures.mean_reply_s or 0.0) * figures.answered
-    asked = {} if config is None else {each.name: each for each in config.provider}
-    usd: dict[str, float] = {}
-    for line in () if cost is None else cost.lines:
-        if line.usd is not None:
-            usd[line.provider] = usd.get(line.provider, 0.0) + line.usd
-    for name, facts in sums.items():
-        facts.usd = usd.get(name)
-        facts.mean_reply_s = round(replies[name] / facts.answered, 4) if facts.answered else None
-        if config is not None and name in asked:
-            facts.base_url = cut(bare_url(asked[name].base_url), _TEXT)
-            facts.model = cut(config.model_of(asked[name]) or "", _NAME) or None
-        facts.name = cut(name, _NAME)
-    return sorted(sums.values(), key=lambda facts: -facts.requests)
-
-
-def _nothing(name: str) -> ProviderFacts:
-    return ProviderFacts(
-        name=name,
-        base_url=None,
-        model=None,
-        state="open",
-        requests=0,
-        answered=0,
-        limited=0,
-        failed=0,
-        retries=0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        mean_reply_s=None,
-        held_s=0.0,
-        opened=0,
-        in_flight_max=0,
-        requests_per_minute=None,
-        tokens_per_minute=None,
-        usd=None,
-    )
-
-
-def _add(facts: ProviderFacts, figures: ProviderFigures) -> None:
-    for name in ("requests", "answered", "limited", "failed", "retries", "prompt_tokens", "completion_tokens"):
-        setattr(facts, name, getattr(facts, name) + getattr(figures, name))
-    facts.held_s = round(facts.held_s + figures.held_s, 3)
-    facts.opened += figures.opened
-    facts.in_flight_max = max(facts.in_flight_max, figures.in_flight_max)
-    facts.state = figures.state
-    facts.requests_per_minute, facts.tokens_per_minute = figures.requests_per_minute, figures.tokens_per_minute
 
 
 def _batch(each: Try) -> BatchFacts:

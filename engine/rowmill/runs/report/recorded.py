@@ -17,9 +17,10 @@ _ALL_BYTES = 12 << 20  # of checkpoints that are read whole, however few rows ar
 _BLOCK = 64 << 10
 _BLOCKS = 96  # that are read where not all is: some 10,000 rows of usual length
 _LARGEST_BLOCK = 4 << 20  # of long rows; there are fewer blocks then
+_LEAST_BLOCKS = 6
 _ROWS_OF_BLOCK = 4  # of long rows, at least: the first and the last one of a block are torn
 _BUFFER = 1 << 20
-_LARGEST = 64 << 20  # bytes of a checkpoint in which a retry is looked for
+_SEARCHED = 64 << 20  # bytes of checkpoints in which retries are looked for
 _ROW = len(b'{"row":')
 _FAILED = b'"failed":true'
 _FAILED_LINE = b',"output":null,"error":{'  # in an output line; in the id before it every quote is escaped
@@ -39,6 +40,8 @@ class RecordedRows:
                 continue
             self.paths.append((path, shard))
         self._size = size
+        self._retried: dict[Path, int] = {}  # where the last retry of a checkpoint begins; -1: nowhere
+        self._left = _SEARCHED
         self._rows = sources.totals.rows
         self.whole = whole or size <= _ALL_BYTES
         self.cleaned = False
@@ -66,7 +69,7 @@ class RecordedRows:
         """Yield the rows of blocks that lie evenly in all files, one behind the other."""
         long = min(_LARGEST_BLOCK, _ROWS_OF_BLOCK * self._size // max(1, self._rows))
         block = max(_BLOCK, long)
-        step = self._size / max(6, min(_BLOCKS, _ALL_BYTES // block))
+        step = self._size / max(_LEAST_BLOCKS, min(_BLOCKS, _ALL_BYTES // block))
         at, begin = step / 2, 0
         for path, shard in self.paths:
             size = 0
@@ -77,11 +80,25 @@ class RecordedRows:
                         offset = max(0, int(at) - begin)
                         lines = os.pread(file.fileno(), block, offset).split(b"\n")[1:-1]
                         at += step
-                        found = filter(None, map(_of_record if shard else _of_line, lines))
-                        yield from _still(found, file.fileno(), offset) if shard else found
+                        for line in lines:
+                            row = _of_record(line) if shard else _of_line(line)
+                            if row is not None and not (row[1] and shard and self._taken_back(path, size, offset)):
+                                yield row
             except OSError:
                 pass
             begin += size
+
+    def _taken_back(self, path: Path, size: int, offset: int) -> bool:
+        """Whether a failed row at this place of a checkpoint is of no account any more: a retry asks for it again.
+
+        Where looking would take too long, it may be.
+        """
+        if path not in self._retried:
+            self._left -= size
+            if self._left < 0:
+                return True
+            self._retried[path] = path.read_bytes().rfind(b" " + RETRY)
+        return offset < self._retried[path]
 
 
 def _of_output(path: Path) -> Iterator[tuple[bytes, bool]]:
@@ -99,17 +116,6 @@ def _of_record(record: bytes) -> tuple[bytes, bool] | None:
     if at < 0 or unframed(record + b"\n") is None:
         return None
     return record[at + len(LINE_MEMBER) : -1], record.find(_FAILED, 0, at) >= 0
-
-
-def _still(rows: Iterator[tuple[bytes, bool]], fd: int, offset: int) -> Iterator[tuple[bytes, bool]]:
-    """Pass over failed rows that were taken back behind this place of the file."""
-    taken_back: bool | None = None
-    for line, failed in rows:
-        if failed and taken_back is None:
-            rest = os.pread(fd, _LARGEST, offset)
-            taken_back = b" " + RETRY in rest
-        if not (failed and taken_back):
-            yield line, failed
 
 
 def _of_checkpoint(path: Path, shard: Shard) -> Iterator[tuple[bytes, bool]]:
