@@ -17,7 +17,7 @@ class RunFacts(msgspec.Struct, kw_only=True):
     errors: str | None
     state: str  # "running", "finished", "stopped", "killed"
     words: str  # the same in a line
-    next: str | None  # what goes on with it, in words
+    next: str | None  # what goes on with it, in words, with commands between backquotes
     started: float | None
     ended: float | None  # None while it runs
     slowed_by: str  # why it is not faster, in a few words; empty where that cannot be told

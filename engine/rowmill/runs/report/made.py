@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from rowmill.core.config import Config
+from rowmill.core.counts import Totals
 from rowmill.core.plain_text import one_line
 from rowmill.core.reports import Cost, SessionReport
 from rowmill.core.version import __version__
@@ -46,8 +47,8 @@ def run_document(path: Path, config: Config | None, *, whole: bool, live: bool =
     `RunDirectoryError` where there is no run, or another user's.
     """
     sources = RunSources(path)
-    totals, cost = sources.totals, sources.cost
     seen = RowsSeen(sources, config, whole=whole)
+    totals, cost = seen.counted_into(sources.totals), sources.cost
     counted = {} if sources.report is None else sources.report.failures
     failures, more_failures = seen.failures(counted, totals.failed)
     sessions = sources.sessions[-_SESSIONS:]
@@ -61,8 +62,8 @@ def run_document(path: Path, config: Config | None, *, whole: bool, live: bool =
         rowmill_version=__version__,
         made_at=round(time.time(), 3),
         live=live and sources.at_work,
-        run=_run(sources),
-        totals=_totals(sources),
+        run=_run(sources, totals),
+        totals=_totals(sources, totals),
         cost=None if cost is None else _cost(cost),
         timeline=timeline(sources.moments, [session.id for session in sessions], models[0] if models else ""),
         marks=marks(sources),
@@ -89,7 +90,7 @@ def run_document(path: Path, config: Config | None, *, whole: bool, live: bool =
     )
 
 
-def _run(sources: RunSources) -> RunFacts:
+def _run(sources: RunSources, totals: Totals) -> RunFacts:
     run, report, state = sources.found.run, sources.report, sources.state
     last = sources.sessions[-1] if sources.sessions else None
     notices = [notice for session in sources.sessions for notice in session.notices]
@@ -104,7 +105,7 @@ def _run(sources: RunSources) -> RunFacts:
         errors=None if report is None or report.errors is None else _place(report.errors),
         state=state,
         words=_words(sources, last),
-        next=_next(sources),
+        next=_next(sources, totals),
         started=seconds_of(sources.sessions[0].started if sources.sessions else sources.manifest.created),
         ended=None if state == "running" or last is None else seconds_of(last.ended),
         slowed_by=sources.snapshot.slowed_by if sources.at_work and sources.snapshot is not None else "",
@@ -135,16 +136,16 @@ def _stopped(state: str, last: SessionReport) -> str:
     return why if why.startswith(state) else f"{state}: {why}"
 
 
-def _next(sources: RunSources) -> str | None:
+def _next(sources: RunSources, totals: Totals) -> str | None:
     if sources.at_work:
         return None
     if sources.state != "finished":
-        return "rowmill run goes on with it"
-    return "rowmill retry asks again for the failed rows" if sources.totals.failed else None
+        return "`rowmill run` goes on with it"
+    return "`rowmill retry` asks again for the failed rows" if totals.failed else None
 
 
-def _totals(sources: RunSources) -> TotalFacts:
-    totals, counters, sessions = sources.totals, sources.counters, sources.sessions
+def _totals(sources: RunSources, totals: Totals) -> TotalFacts:
+    counters, sessions = sources.counters, sources.sessions
     current = sources.current
     elapsed = sum(session.elapsed_s for session in sessions if session is not current)
     if current is not None:

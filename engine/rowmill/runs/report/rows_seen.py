@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import Config
+from rowmill.core.counts import Totals
 from rowmill.runs.answered import Line, unpacked
 from rowmill.runs.report.document import FailureExample, FailureFacts, FieldsFacts, ReplyFacts
 from rowmill.runs.report.field_counts import FieldCounts
@@ -101,6 +102,15 @@ class RowsSeen:
         examples = self._examples.setdefault(fault, []) if len(self._examples) < _CLASSES else []
         if len(examples) < _EXAMPLES and (whole := _loosely(line)) is not None:
             examples.append(whole)
+
+    def counted_into(self, totals: Totals) -> Totals:
+        """Return what the run comes to; where every row was looked at and there are more, as many as there are.
+
+        The last second of a session that was killed stands nowhere else, nor do the rows of one without a report.
+        """
+        if not self.complete or self.rows <= totals.rows:
+            return totals
+        return msgspec.structs.replace(totals, rows=self.rows, failed=self._failed.total())
 
     def fields(self, of: int) -> FieldsFacts | None:
         """Return what stands in the answers, of so many in all."""
