@@ -44,6 +44,8 @@ def served(url: str) -> Any:
     for path, own, expected in (
         ("", {"Host": "evil.example"}, 421),
         ("facts.json", {"Host": "evil.example:80"}, 421),
+        ("facts.json", {"Host": "localhost.evil.example:80"}, 421),
+        ("facts.json", {"Host": "LOCALHOST:9000"}, 200),  # through a tunnel
         ("../../etc/passwd", {}, 404),
         ("page.js", {}, 404),
     ):

@@ -15,6 +15,7 @@ from rowmill.core.histograms import Distributions
 from rowmill.core.moments import Moment, ProviderMoment
 from rowmill.core.reports import Cost, CostLine, NodeFigures, ProviderFigures
 from rowmill.interface.ui.report_page import page
+from rowmill.runs.report import recorded
 from rowmill.runs.report.document import RunDocument
 from rowmill.runs.report.made import encoded, run_document
 from rowmill.store.batch_journal import BatchJournal, Try
@@ -122,6 +123,18 @@ def test_at_its_end_the_same_is_made_of_some_rows_from_all_over(tmp_path: Path) 
     assert some.replies[-1].index > 12_000, "they are from all over"
     assert some.replies[-1].prompt is not None or any(each.prompt for each in some.replies)
     assert sum(each.prompt is not None for each in whole.replies) == 20
+
+
+def test_rows_that_are_longer_than_what_is_read_of_a_place_are_read_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in {"_ALL_BYTES": 1_000, "_BLOCK": 100, "_LARGEST_BLOCK": 100, "_SEARCHED": 4_000}.items():
+        monkeypatch.setattr(recorded, name, size)
+    config = configured(tmp_path)
+    write_run(config, [line_of(row, {"a": "x" * 1_000}) for row in range(30)])
+    document = made(config.run_dir, config, whole=False)
+    assert document.fields is not None
+    assert (document.fields.looked_at, document.fields.of) == (4, 30)
 
 
 def test_rows_that_were_retried_count_once_and_as_they_are_now(tmp_path: Path) -> None:

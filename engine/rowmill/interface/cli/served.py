@@ -1,7 +1,7 @@
 """`rowmill report --live`: the page of a run at work, on this machine alone, with newer figures about once a second.
 
 It is served to browsers of this machine only. Pages of others that a browser has open could ask it too, by a name of
-theirs that leads to 127.0.0.1; so a request must say that it means this very address.
+theirs that leads to 127.0.0.1; so a request must say that it means this machine by its own name.
 """
 
 import argparse
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rowmill.core.config import Config
 
 _LOOPBACK = "127.0.0.1"
+_NAMES = (_LOOPBACK, "localhost")
 _EVERY_S = 1.0  # a document is no newer than this,
 _SHARE = 0.1  # and making them takes no larger part of a core than this
 _LOOK_S = 0.5  # until it is looked again whether the run is at work
@@ -111,7 +112,6 @@ class _PageServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], newest: _Newest) -> None:
         self.newest = newest
         super().__init__(address, _PageHandler)
-        self.names = {f"{host}:{self.server_port}" for host in (_LOOPBACK, "localhost")}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Pass over a browser that has gone away."""
@@ -125,7 +125,8 @@ class _PageHandler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        if self.headers.get("Host", "").lower() not in self.server.names:
+        # Whatever the port: it is another one where somebody looks through a tunnel of ssh.
+        if self.headers.get("Host", "").rpartition(":")[0].lower() not in _NAMES:
             return self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
         path = self.path.partition("?")[0]
         if path not in ("/", "/facts.json"):

@@ -17,6 +17,7 @@ from rowmill.runs.report.texts import cut, told
 REPLY = "reply"  # the field that a reply is which is no object
 
 _BATCH_ROWS = 4_096
+_BATCH_BYTES = 8 << 20  # of rows that are held: those with images are megabytes each
 _FIELDS = 300  # that are counted; those that come later are only told to be there
 _SHOWN_FIELDS = 60
 _DISTINCT = 4_096  # values of a field that are told apart
@@ -38,11 +39,11 @@ class FieldCounts:
         self._columns: dict[str, list[Any]] = {}
         self._fields: dict[str, _FieldCount] = {}
         self._left_out: set[str] = set()
-        self._pending = 0
+        self._pending = self._held = 0
         self.rows = 0
 
-    def take(self, output: Any) -> None:
-        """Count a row's answer."""
+    def take(self, output: Any, size: int) -> None:
+        """Count a row's answer, of about so many bytes."""
         columns = self._columns
         if isinstance(output, dict):
             for name, value in output.items():
@@ -53,12 +54,13 @@ class FieldCounts:
         else:
             columns.setdefault(REPLY, []).append(output)
         self._pending += 1
-        if self._pending == _BATCH_ROWS:
+        self._held += size
+        if self._pending == _BATCH_ROWS or self._held > _BATCH_BYTES:
             self._count()
 
     def _count(self) -> None:
         self.rows += self._pending
-        self._pending = 0
+        self._pending = self._held = 0
         columns, self._columns = self._columns, {}
         for name, values in columns.items():
             self._add(name, values, 1)
@@ -75,6 +77,7 @@ class FieldCounts:
             if len(objects) == len(values):
                 return
             values = [value for value in values if not isinstance(value, dict)]
+        name = name[:_VALUE_CHARACTERS]
         field = self._fields.get(name)
         if field is None:
             if len(self._fields) >= _FIELDS:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rowmill.core.rows import Shard
 from rowmill.runs.report.sources import RunSources
-from rowmill.store.framing import unframed
+from rowmill.store.framing import FRAME_BYTES, unframed
 from rowmill.store.recovery import LINE_MEMBER, RETRY
 
 _ALL_BYTES = 12 << 20  # of checkpoints that are read whole, however few rows are to be looked at
@@ -20,7 +20,7 @@ _LARGEST_BLOCK = 4 << 20  # of long rows; there are fewer blocks then
 _LEAST_BLOCKS = 6
 _ROWS_OF_BLOCK = 4  # of long rows, at least: the first and the last one of a block are torn
 _BUFFER = 1 << 20
-_SEARCHED = 64 << 20  # bytes of checkpoints in which retries are looked for
+_SEARCHED = 64 << 20  # bytes of checkpoints in which retries are looked for; or of rows, where all are very long
 _ROW = len(b'{"row":')
 _FAILED = b'"failed":true'
 _FAILED_LINE = b',"output":null,"error":{'  # in an output line; in the id before it every quote is escaped
@@ -56,14 +56,27 @@ class RecordedRows:
 
     def __iter__(self) -> Iterator[tuple[bytes, bool]]:
         """Yield output lines, each with whether its row has failed. Files that are gone meanwhile are passed over."""
+        if self.whole:
+            yield from self._all()
+            return
+        found = False
+        for row in self._spread():
+            found = True
+            yield row
+        if not found:  # each is longer than what is read of it
+            left = _SEARCHED
+            for row in self._all():
+                yield row
+                left -= len(row[0])
+                if left < 0:
+                    return
+
+    def _all(self) -> Iterator[tuple[bytes, bool]]:
         for path, shard in self.paths:
             try:
-                if self.whole:
-                    yield from _of_output(path) if shard is None else _of_checkpoint(path, shard)
+                yield from _of_output(path) if shard is None else _of_checkpoint(path, shard)
             except OSError:
                 continue
-        if not self.whole:
-            yield from self._spread()
 
     def _spread(self) -> Iterator[tuple[bytes, bool]]:
         """Yield the rows of blocks that lie evenly in all files, one behind the other."""
@@ -121,9 +134,11 @@ def _of_record(record: bytes) -> tuple[bytes, bool] | None:
 def _of_checkpoint(path: Path, shard: Shard) -> Iterator[tuple[bytes, bool]]:
     """Yield the rows of a checkpoint: of a row that stands there twice the first one, of a failed one the last try."""
     recorded = bytearray(shard.rows)
-    failed: dict[int, bytes] = {}
+    failed: dict[int, tuple[int, int]] = {}  # where in the file, and how long: all may have failed, and be megabytes
+    offset = 0
     with path.open("rb", _BUFFER) as file:
         for record in file:
+            start, offset = offset, offset + len(record)
             json = unframed(record)
             if json is None:
                 continue
@@ -133,14 +148,14 @@ def _of_checkpoint(path: Path, shard: Shard) -> Iterator[tuple[bytes, bool]]:
                 if not 0 <= place < shard.rows or recorded[place]:
                     continue
                 recorded[place] = 1
-                line = json[at + len(LINE_MEMBER) : -1]
+                begin = at + len(LINE_MEMBER)
                 if json.find(_FAILED, 0, at) >= 0:
-                    failed[place] = line
+                    failed[place] = start + FRAME_BYTES + begin, len(json) - 1 - begin
                 else:
-                    yield line, False
+                    yield json[begin:-1], False
             elif json.startswith(RETRY):
                 for place in failed:
                     recorded[place] = 0
                 failed.clear()
-    for line in failed.values():
-        yield line, True
+        for start, length in failed.values():
+            yield os.pread(file.fileno(), length, start), True

@@ -54,16 +54,15 @@ class RowsSeen:
         structured = not self._vectors and asked.get("output.format") != "batch"
         self._counts = FieldCounts() if structured else None
         self._examples: dict[str, list[Line]] = {}
-        self._picked: list[bytes] = []  # lines, every so many-th
+        self._picked: list[Line] = []  # every so many-th
         self._failed: Counter[str] = Counter()
         self.rows = 0
         self.complete = recorded.whole  # every recorded row was looked at
         self._go_through(recorded)
         if recorded.cleaned and not self.rows and sources.totals.rows:
             sources.problems.append("the answers were removed by rowmill clean: no row can be shown")
-        places = [place * len(self._picked) // _REPLIES for place in range(_REPLIES)]
-        chosen = (_loosely(self._picked[place]) for place in dict.fromkeys(places) if self._picked)
-        self._shown = sorted(filter(None, chosen), key=_number)
+        places = dict.fromkeys(place * len(self._picked) // _REPLIES for place in range(_REPLIES))
+        self._shown = sorted((self._picked[place] for place in places if self._picked), key=_number)
         shown = [*self._shown, *(line for lines in self._examples.values() for line in lines)]
         self._asked: dict[int, AskedRow] = {}
         if shown:
@@ -77,16 +76,27 @@ class RowsSeen:
                 self._take_failed(line)
             elif counts is not None:
                 try:
-                    counts.take(_decode_output(line).output)
+                    counts.take(_decode_output(line).output, len(line))
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     if (loose := _loosely(line)) is not None:
-                        counts.take(loose.get("output"))
-            if self.rows % step == 0:
-                self._picked.append(line)
+                        counts.take(loose.get("output"), len(line))
+            if self.rows % step == 0 and (kept := self._kept(line)) is not None:
+                self._picked.append(kept)
                 if len(self._picked) == 2 * _REPLIES:
                     del self._picked[1::2]
                     step *= 2
             self.rows += 1
+
+    def _kept(self, line: bytes) -> Line | None:
+        """Return what is shown of a row: texts are cut at once, for rows may be megabytes long."""
+        whole = _loosely(line)
+        if whole is None:
+            return None
+        kept = {name: whole.get(name) for name in ("index", "id", "error", "finish_reason", "model", "usage")}
+        if "input" in whole:
+            kept["input"] = told(whole["input"], _INPUT)
+        kept["output"] = told(_without_vector(unpacked(whole) if self._vectors else whole), _REPLY)
+        return kept
 
     def _take_failed(self, line: bytes) -> None:
         try:
@@ -100,8 +110,8 @@ class RowsSeen:
             return
         self._failed[fault] += 1
         examples = self._examples.setdefault(fault, []) if len(self._examples) < _CLASSES else []
-        if len(examples) < _EXAMPLES and (whole := _loosely(line)) is not None:
-            examples.append(whole)
+        if len(examples) < _EXAMPLES and (kept := self._kept(line)) is not None:
+            examples.append(kept)
 
     def counted_into(self, totals: Totals) -> Totals:
         """Return what the run comes to; where every row was looked at and there are more, as many as there are.
@@ -167,7 +177,7 @@ class RowsSeen:
         if isinstance(error, dict):
             output = f"{told(error.get('class') or '', _NAME)}: {told(error.get('message') or '', _MESSAGE)}"
         else:
-            output = told(_without_vector(unpacked(line) if self._vectors else line), _REPLY)
+            output = line["output"]
         asked = self._asked.get(_number(line), AskedRow())
         return ReplyFacts(
             index=_number(line),

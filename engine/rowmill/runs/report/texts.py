@@ -1,5 +1,6 @@
 """Texts of rows, servers and configurations, as a report has them: cut, and fit for JSON."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -18,10 +19,11 @@ def told(value: Any, most: int) -> str:
     """Return a value as text: what is no text, as JSON."""
     if isinstance(value, str):
         return cut(value, most)
-    try:
-        return cut(msgspec.json.encode(value).decode(), most)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, TypeError):
-        return cut(repr(value), most)
+    for written in (msgspec.json.encode, repr):
+        with suppress(msgspec.MsgspecError, ValueError, OverflowError, RecursionError, TypeError):
+            text = written(value)
+            return cut(text.decode() if isinstance(text, bytes) else text, most)
+    return f"({type(value).__name__})"  # as a whole number of more digits than Python writes
 
 
 def told_or_none(value: Any, most: int) -> str | None:
