@@ -1,0 +1,91 @@
+"""Documents of runs that are unlike most: tiny, huge, without this or that. Each has to be drawn, to be read."""
+
+from typing import Any
+
+from tests.interface.ui.page_documents import LONG, SCRIPT, START, Document, marks, provider, report, timeline
+
+BARE: Document = {
+    "cost": None, "marks": [], "distributions": [], "failures": [], "faults": [], "fields": None, "replies": [],
+    "providers": [], "sessions": [], "configuration": [],
+}  # fmt: skip
+NOTHING: Document = {"done": 0, "failed": 0, "requests": 0, "retries": 0, "rows_per_s": 0.0, "billed_twice_max": 0}
+
+
+def _of_no_price() -> Document:
+    cost = {"usd": None, "projected_usd": None, "cache_usd": None, "retries_usd": None, "lost_usd": None}
+    lines = [{**line, "usd": None} for line in report()["cost"]["lines"]]
+    line = timeline()
+    unpriced = {"usd": [0.0] * len(line["at"]), "usd_by": {}}
+    return report({"cost": {**cost, "max_usd": None, "lines": lines, "unpriced": ["model-0"]}, "timeline": unpriced})
+
+
+def _of_batches() -> Document:
+    def batch(part: int) -> dict[str, Any]:
+        status = ("completed", "failed", "in_progress", "expired")[part % 4]
+        created = START + 600 * part
+        return {
+            "part": part, "number": 1 + part % 2, "batch": f"batch_{part:04}", "status": status, "created": created,
+            "ended": None if status == "in_progress" else created + 3600 + 90 * part, "requests": 500, "rows": 500,
+            "answered": 480, "failed": 3, "left": 17,
+        }  # fmt: skip
+
+    changes = {**BARE, "batches": [batch(part) for part in range(18)], "made_at": START + 90_000}
+    return report({**changes, "run": {"state": "running", "next": None, "ended": None}}, seconds=0)
+
+
+def _of_a_cluster() -> Document:
+    def node(number: int) -> dict[str, Any]:
+        return {
+            "node": f"node-{number}.a-rather-long-name.example", "session": number % 2, "joined_s": 4.0 * number,
+            "left_s": 31.0 if number == 2 else None, "why": "it was preempted" if number == 2 else None, "workers": 16,
+            "rows": 9_000, "cpu_s": 12.0, "carried_mb": 812.0, "sent_mb": 31.5,
+        }  # fmt: skip
+
+    return report({"nodes": [node(number) for number in range(5)]})
+
+
+def _of_hostile_texts() -> Document:
+    nasty = f"{SCRIPT}{LONG}\u202e\u0000\u001b[31m\ud800</script><!--"
+    document = report({"run": dict.fromkeys(("words", "next", "input", "output", "run_dir"), nasty)})
+    document["run"]["notices"] = [nasty] * 7
+    document["problems"] = [nasty]
+    for mark in document["marks"]:
+        mark.update(words=nasty, provider=nasty)
+    for one in (*document["providers"], *document["timeline"]["providers"]):
+        one["name"] = nasty
+    document["timeline"]["faults"] = {nasty: document["timeline"]["rows"]}
+    document["timeline"]["usd_by"] = {nasty: document["timeline"]["usd"]}
+    document["failures"][0].update(name=nasty, meaning=nasty, advice=nasty)
+    document["configuration"] = [[nasty, nasty]]
+    document["cost"]["lines"][0].update(model=nasty, provider=nasty)
+    return document
+
+
+def _of_many_providers() -> Document:
+    return report({"providers": [provider(number) for number in range(12)]}, providers=12, models=12)
+
+
+def _of_three_days() -> Document:
+    line = timeline(1500, step=172.8, pause_s=3 * 86_400.0)
+    many = [mark for place in range(0, 1400, 20) for mark in marks(timeline(1500, step=172.8))[1:2]
+            if not mark.update(at=line["at"][place], until=line["at"][place] + 900)]  # fmt: skip
+    return report({"marks": [*marks(line), *many]}, seconds=1500, step=172.8, pause_s=3 * 86_400.0)
+
+
+ODD: dict[str, Document] = {
+    "nothing done yet": report(
+        {**BARE, "totals": NOTHING, "run": {"state": "running", "next": None, "ended": None, "slowed_by": "the disk"}},
+        seconds=0,
+    ),
+    "rows are not counted yet": report({"totals": {"rows": None}, "run": {"state": "running"}}),
+    "one moment": report(seconds=1),
+    "two rows of one second": report({"totals": {"rows": 2, "done": 2}, "run": {"state": "finished"}}, seconds=2),
+    "three days with three days between": _of_three_days(),
+    "12 providers and models": _of_many_providers(),
+    "30 classes of faults": report(classes=30),
+    "no price is known": _of_no_price(),
+    "all rows failed": report({"totals": {"done": 500, "failed": 500, "rows": 500}, "fields": None}),
+    "only batches": _of_batches(),
+    "a cluster": _of_a_cluster(),
+    "hostile texts": _of_hostile_texts(),
+}
