@@ -20,15 +20,8 @@ def compared(changes: Mapping[str, Any] | None = None) -> Document:
             "latency_ms": {"p50": 180.0 + number, "p90": 320.0, "p99": 600.0},
         }
 
-    def row(index: int, first: str, second: str, diff: list[list[str]], *, failed: bool = False) -> Document:
-        return {
-            "index": index,
-            "id": f"T-{index}",
-            "input": '{"subject": "Where is my parcel?"}',
-            "first": {"failed": False, "text": first},
-            "second": {"failed": failed, "text": second},
-            "diff": diff,
-        }
+    def row(index: int, diff: list[list[str]], *, failed: bool = False) -> Document:
+        return {"index": index, "id": f"T-{index}", "failed": [False, failed], "diff": diff}
 
     document: Document = {
         "kind": "compare",
@@ -37,27 +30,15 @@ def compared(changes: Mapping[str, Any] | None = None) -> Document:
         "live": False,
         "sides": [side(1), side(2)],
         "common": 980,
-        "whole": {"both": 980, "same": 721},
-        "fields": {"label": {"both": 980, "same": 931}, "confidence": {"both": 975, "same": 744}},
+        "whole": {"name": "", "both": 980, "same": 721},
+        "fields": [{"name": "label", "both": 980, "same": 931}, {"name": "confidence", "both": 975, "same": 744}],
         "more_fields": 0,
         "only": [3, 17],
         "differing": [
-            row(
-                4,
-                "the parcel is late again",
-                "the parcel is lost",
-                [["same", "the parcel is"], ["first", "late again"], ["second", "lost"]],
-            ),
-            row(9, SCRIPT, "billing", [["first", SCRIPT], ["second", "billing"]]),
-            row(
-                11,
-                "مرحبا",
-                "failed: server_error",
-                [["first", "مرحبا"], ["second", "failed: server_error"]],
-                failed=True,
-            ),
+            row(4, [["same", "the parcel is "], ["first", "late again"], ["second", "lost"]]),
+            row(9, [["first", SCRIPT], ["second", "billing"]]),
+            row(11, [["first", "مرحبا"], ["second", "failed: server_error"]], failed=True),
         ],
         "more_differing": 209,
-        "problems": [],
     }
     return merged(document, changes or {})

@@ -8,6 +8,7 @@ import pytest
 
 from rowmill.interface.ui.report_page import SHELL
 from rowmill.interface.ui.report_page import page as shell_with
+from rowmill.runs.report.compared import ComparedDocument
 from rowmill.runs.report.document import RunDocument
 from tests.interface.ui.chromium import Viewer, in_chromium
 from tests.interface.ui.compare_document import compared
@@ -113,6 +114,7 @@ def test_every_document_is_drawn_on_a_phone_and_on_a_desk_and_can_be_read(viewer
 def test_the_documents_are_what_the_report_makes() -> None:
     for document in [report(), *ODD.values()]:
         assert members(msgspec.to_builtins(msgspec.convert(document, RunDocument))) == members(document)
+    assert members(msgspec.to_builtins(msgspec.convert(compared(), ComparedDocument))) == members(compared())
 
 
 def members(value: Any) -> Any:
@@ -272,6 +274,32 @@ def nothing_of_a_row_is_an_element(viewer: Viewer) -> None:
     assert viewer.page.locator("main script, main img, main iframe").count() == 0
     assert viewer.page.locator("body > script").count() == viewer.page.evaluate("document.scripts.length")
     assert viewer.page.title() != "taken"
+
+
+@in_chromium
+def test_two_runs_stand_beside_each_other_with_what_differs_marked_by_more_than_a_colour(viewer: Viewer) -> None:
+    page = viewer.show(compared())
+    assert viewer.text("h1") == "73.6% of the answers are the same"
+    sides = {cells[0]: cells[1:] for cells in cells_of(viewer, "#sides")}
+    assert sides["Failed"] == ["12", "24", "+12, +100.0%"]
+    assert sides["Cost"] == ["$0.50", "$0.60", "+$0.10, +20.0%"]
+    assert sides["Latency, p90"] == ["320 ms", "320 ms", "the same"]
+    assert cells_of(viewer, "#agreement") == [
+        ["confidence", "76.3%", "", "744", "975"],
+        ["label", "95.0%", "", "931", "980"],
+    ]
+    assert viewer.texts("#differing pre")[:2] == ["the parcel is late again", "the parcel is lost"]
+    assert (viewer.texts("del")[0], viewer.texts("ins")[0]) == ("late again", "lost")
+    marks = page.locator("del, ins").evaluate_all(
+        "(all) => all.map((each) => getComputedStyle(each).textDecorationLine)"
+    )
+    assert set(marks) == {"line-through", "underline"}
+    assert viewer.text("#differing > div > p:last-child") == "and 209 more rows that differ"
+    page.locator("#only-failed").check()
+    assert page.locator("article").count() == 1
+    page.locator("#only-failed").uncheck()
+    page.locator("#filter").fill("BILLING")
+    assert viewer.texts("article strong") == ["Row 9"]
 
 
 def test_the_page_is_small_and_its_libraries_are_as_published() -> None:

@@ -2,7 +2,7 @@
 "use strict";
 
 const compare = (() => {
-  const { el, said, table, bar, left } = elements;
+  const { el, said, pictured, table, bar, left } = elements;
   const SIDES = ["first", "second"];
   const wish = { filter: "", failed: false }; // stays when the page is drawn anew
 
@@ -26,7 +26,6 @@ const compare = (() => {
         headline.tile("Only in the first", figures.count(facts.only[0]), "rows with an outcome"),
         headline.tile("Only in the second", figures.count(facts.only[1]), "rows with an outcome"),
       ),
-      (facts.problems ?? []).map((problem) => el("p", { class: "problem" }, said(problem))),
     );
   }
 
@@ -79,9 +78,8 @@ const compare = (() => {
   }
 
   function agreement(facts) {
-    const fields = Object.entries(facts.fields);
-    if (!fields.length) return null;
-    const sorted = fields.sort(([, a], [, b]) => a.same / a.both - b.same / b.both);
+    if (!facts.fields.length) return null;
+    const sorted = facts.fields.toSorted((a, b) => a.same / a.both - b.same / b.both);
     return el(
       "div",
       {},
@@ -93,11 +91,11 @@ const compare = (() => {
       table(
         "Agreement of fields",
         [
-          { head: "Field", row: true, cell: ([name]) => said(name) },
-          { head: "The same", number: true, cell: ([, each]) => figures.share(each.same, each.both) },
-          { head: "", kind: "bars", cell: ([, each]) => bar(each.same, each.both) },
-          { head: "Rows", number: true, cell: ([, each]) => figures.count(each.same) },
-          { head: "of", number: true, cell: ([, each]) => figures.count(each.both) },
+          { head: "Field", row: true, cell: (each) => said(each.name) },
+          { head: "The same", number: true, cell: (each) => figures.share(each.same, each.both) },
+          { head: "", kind: "bars", cell: (each) => bar(each.same, each.both) },
+          { head: "Rows", number: true, cell: (each) => figures.count(each.same) },
+          { head: "of", number: true, cell: (each) => figures.count(each.both) },
         ],
         sorted,
       ),
@@ -105,44 +103,47 @@ const compare = (() => {
     );
   }
 
-  /** One side of a row: its words, those that only it has marked. */
-  function words(row, side) {
-    const tag = { first: "del", second: "ins" }[side];
-    return el(
+  /** Whether a piece of a difference is of one side (0 or 1), too. */
+  const isOf = (whose, side) => whose === "same" || whose === SIDES[side];
+
+  /** The text of one side of a row: its pieces, one behind the other. */
+  const text = (row, side) =>
+    row.diff
+      .filter(([whose]) => isOf(whose, side))
+      .map(([, piece]) => piece)
+      .join("");
+
+  /** The same with what only that side has marked. */
+  const marked = (row, side) =>
+    el(
       "div",
       { class: "text" },
       el(
         "h4",
         {},
-        `${side === "first" ? "First" : "Second"} run`,
-        row[side].failed ? el("span", { class: "failed" }, " failed") : null,
+        side ? "Second run" : "First run",
+        row.failed[side] ? el("span", { class: "failed" }, " failed") : null,
       ),
       el(
         "pre",
         { class: "said", dir: "auto" },
-        row.diff.length
-          ? row.diff
-              .filter(([whose]) => whose === "same" || whose === side)
-              .flatMap(([whose, text]) => [
-                whose === "same" ? elements.pictured(text) : el(tag, {}, elements.pictured(text)),
-                " ",
-              ])
-          : elements.pictured(row[side].text),
+        row.diff
+          .filter(([whose]) => isOf(whose, side))
+          .map(([whose, piece]) =>
+            whose === "same" ? pictured(piece) : el(side ? "ins" : "del", {}, pictured(piece)),
+          ),
       ),
     );
-  }
 
   function differing(facts) {
     const all = facts.differing;
     if (!all.length) return null;
     const list = el("div", {});
-    const anyFailed = (row) => SIDES.some((side) => row[side].failed);
-    const { bar: choice, found } = elements.filters(wish, "text of input or answer", all.some(anyFailed), show);
+    const anyFailed = (row) => row.failed.some(Boolean);
+    const { bar: choice, found } = elements.filters(wish, "text of an answer", all.some(anyFailed), show);
 
     function show() {
-      const seen = all.filter((row) =>
-        elements.wished(wish, anyFailed(row), [row.id, row.input, row.first.text, row.second.text]),
-      );
+      const seen = all.filter((row) => elements.wished(wish, anyFailed(row), [row.id, text(row, 0), text(row, 1)]));
       found.textContent =
         seen.length === all.length
           ? figures.some(all.length, "row")
@@ -158,10 +159,7 @@ const compare = (() => {
               el("strong", {}, `Row ${figures.count(row.index)}`),
               row.id === null ? null : [" ", said(row.id)],
             ),
-            row.input === null
-              ? null
-              : elements.more(`input-${row.index}`, "Input", said(elements.pretty(row.input), "pre")),
-            el("div", { class: "sides" }, words(row, "first"), words(row, "second")),
+            el("div", { class: "sides" }, marked(row, 0), marked(row, 1)),
           ),
         ),
       );
