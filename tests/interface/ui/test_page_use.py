@@ -105,7 +105,7 @@ def test_on_paper_nothing_is_cut_off_and_all_is_opened(viewer: Viewer) -> None:
     assert page.locator("details.figures >> visible=true").count() == 0
     assert page.locator(".card >> visible=true").count() == 20
     wide = page.locator(".plot svg, .plot text, table, pre").evaluate_all(
-        """(all, most) => all.filter((each) => each.getBoundingClientRect().right > most + 8)
+        """(all, most) => all.filter((each) => each.getBoundingClientRect().right > most + 1)
             .map((each) => each.outerHTML)""",
         PAPER,
     )

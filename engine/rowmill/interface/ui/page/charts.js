@@ -109,6 +109,9 @@ const charts = (() => {
       style: { fontSize: "11.5px", overflow: "visible", ...options.style },
     });
 
+  /** What is told of what is pointed at. */
+  const tip = (data, options) => Plot.tip(data, { ...options, lineHeight: 1.35 });
+
   /** Names at the ends of lines, moved apart where they would cover each other. ends: [{name, y, colour}]. */
   function ends(entries, { height, domain, x }) {
     const [bottom, top] = [height - 24, 8];
@@ -133,5 +136,5 @@ const charts = (() => {
     );
   }
 
-  return { SERIES, NARROW, colours, largest, legend, framed, fit, plot, ends };
+  return { SERIES, NARROW, colours, largest, legend, framed, fit, plot, tip, ends };
 })();

@@ -59,16 +59,19 @@ const compare = (() => {
     return el(
       "div",
       {},
+      elements.pairs(
+        [
+          ["First run", said(one.run_dir)],
+          ["Second run", said(other.run_dir)],
+        ],
+        "places",
+      ),
       table(
         "What each run took",
         [
           { head: "", row: true, cell: ([name]) => name },
-          { head: el("span", {}, "First: ", said(one.run_dir)), number: true, cell: ([, of, told]) => told(of(one)) },
-          {
-            head: el("span", {}, "Second: ", said(other.run_dir)),
-            number: true,
-            cell: ([, of, told]) => told(of(other)),
-          },
+          { head: "First", number: true, cell: ([, of, told]) => told(of(one)) },
+          { head: "Second", number: true, cell: ([, of, told]) => told(of(other)) },
           { head: "Difference", number: true, cell: ([, of, told]) => difference(of(one), of(other), told) },
         ],
         FIGURES.filter(([, of]) => facts.sides.some((side) => figures.known(of(side)))),

@@ -63,7 +63,7 @@ const elements = (() => {
     const head = el(
       "tr",
       {},
-      columns.map((column) => el("th", { scope: "col", class: column.number ? "number" : null }, column.head)),
+      columns.map((column) => el("th", { scope: "col", class: column.number ? "number" : column.kind }, column.head)),
     );
     const body = rows.map((row, place) =>
       el(

@@ -103,9 +103,14 @@ const figures = (() => {
       .formatToParts(new Date())
       .find((part) => part.type === "timeZoneName")?.value ?? "";
 
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" }).format;
+  const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" }).format;
+
   /** Seconds since 1970 in the reader's zone: "29 Nov 2026, 15:47:10". */
   const time = (at) => (known(at) ? local.format(new Date(at * 1000)) : "–");
+  /** The same without the year, for tables: "29 Nov, 15:47:10"; and without the day. */
   const clock = (at) => (known(at) ? short.format(new Date(at * 1000)) : "–");
+  const when = (at) => (known(at) ? `${day(new Date(at * 1000))}, ${clock(at)}` : "–");
   const utc = (at) => `${new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 
   return {
@@ -124,6 +129,9 @@ const figures = (() => {
     some,
     time,
     clock,
+    when,
+    day,
+    hour,
     utc,
     zone,
   };

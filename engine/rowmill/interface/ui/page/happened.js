@@ -81,7 +81,7 @@ const happened = (() => {
       const words = [];
       for (const lane of lanes) {
         const own = seen.marks.filter((mark) => mark.lane === lane).sort((a, b) => a.x1 - b.x1);
-        let free = -margins.marginLeft;
+        let free = -LETTER_PX;
         own.forEach((mark, place) => {
           const from = mark.x2 * px + 9;
           const what =
@@ -145,7 +145,7 @@ const happened = (() => {
               },
             ),
           ),
-          Plot.tip(
+          charts.tip(
             seen.marks,
             Plot.pointer({
               x: (mark) => (mark.x1 + mark.x2) / 2,
@@ -195,7 +195,7 @@ const happened = (() => {
           cell: (mark) =>
             el("span", {}, el("span", { class: `mark ${mark.kind}` }, kind(mark).word), " ", said(mark.words)),
         },
-        { head: `when (${figures.zone})`, row: true, cell: (mark) => moment(mark.at) },
+        { head: `when (${figures.zone})`, row: true, cell: (mark) => moment(mark.at, figures.when) },
         { head: "at work", number: true, cell: (mark) => figures.duration(seen.scale.workedBefore(mark.at)) },
         { head: "for", number: true, cell: (mark) => (mark.until ? figures.duration(mark.until - mark.at) : "") },
       ],

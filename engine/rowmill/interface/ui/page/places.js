@@ -96,7 +96,7 @@ const places = (() => {
         { head: "Part", row: true, cell: named },
         { head: "Status", cell: (batch) => said(batch.status) },
         { head: "Batch", kind: "address", cell: (batch) => (batch.batch === null ? "–" : said(batch.batch)) },
-        { head: "Created", cell: (batch) => moment(batch.created) },
+        { head: "Created", cell: (batch) => moment(batch.created, figures.when) },
         { head: "Took", number: true, cell: (batch) => took(batch, facts) },
         { head: "Rows", ...count("rows") },
         { head: "Requests", ...count("requests") },
@@ -121,6 +121,10 @@ const places = (() => {
   const took = (batch, facts) =>
     figures.known(batch.created) ? figures.duration((batch.ended ?? facts.made_at) - batch.created) : "–";
 
+  /** A tick as the hour, and where it is another day than that of the one before as its day. */
+  const hours = (date, place, ticks) =>
+    place && d3.timeDay.floor(date) > d3.timeDay.floor(ticks[place - 1]) ? figures.day(date) : figures.hour(date);
+
   function bars(found, facts) {
     const from = d3.min(found, (batch) => batch.created);
     const until = Math.max(
@@ -142,6 +146,7 @@ const places = (() => {
           domain: [new Date(from * 1000), new Date(until * 1000)],
           label: null,
           ticks: width < charts.NARROW ? 3 : 7,
+          tickFormat: hours,
           axis: "bottom",
         },
         y: {
@@ -160,7 +165,7 @@ const places = (() => {
             fill: went,
             insetRight: -1,
           }),
-          Plot.tip(
+          charts.tip(
             drawn,
             Plot.pointer({
               x: (batch) => new Date(batch.created * 1000),
@@ -175,7 +180,7 @@ const places = (() => {
     return charts.framed({
       key: "batches",
       title: "Batches",
-      unit: `from creation to end, ${figures.zone}`,
+      unit: `by part, from creation to end, ${figures.zone}`,
       draw,
       label: `${figures.count(found.length)} batches over ${figures.duration(until - from)}, ${figures.count(open)} of them not ended. The table says the same.`,
       entries: [
@@ -194,9 +199,7 @@ const places = (() => {
       "Sessions",
       [
         { head: "", number: true, cell: (_, place) => String(place + 1) },
-        { head: "Started", row: true, cell: (each) => moment(each.started) },
-        { head: "At work", number: true, cell: (each) => figures.duration(each.elapsed_s) },
-        { head: "Mode", cell: (each) => each.mode },
+        { head: "Started", row: true, cell: (each) => moment(each.started, figures.when) },
         {
           head: "How it ended",
           kind: "prose",
@@ -210,6 +213,8 @@ const places = (() => {
               each.exit_code === null ? "" : ` (exit code ${each.exit_code})`,
             ),
         },
+        { head: "At work", number: true, cell: (each) => figures.duration(each.elapsed_s) },
+        { head: "Mode", cell: (each) => each.mode },
         { head: "Rows", ...count("rows") },
         { head: "Rows/s", number: true, cell: (each) => figures.number(Math.round(each.rows_per_s * 10) / 10) },
         { head: "Requests", ...count("requests") },

@@ -38,7 +38,7 @@ const replies = (() => {
             "li",
             { role: "option", id: `choice-${reply.index}`, on: { click: () => choose(reply.index) } },
             el("span", { class: "number" }, figures.count(reply.index)),
-            said(excerpt(reply.input ?? reply.prompt ?? ""), "span", { class: "excerpt" }),
+            said(excerpt(reply.input ?? reply.prompt ?? reply.output), "span", { class: "excerpt" }),
             reply.failed ? el("span", { class: "failed" }, "failed") : null,
           ),
         ),

@@ -129,7 +129,7 @@ const spread = (() => {
             strokeWidth: 4,
           }),
         ),
-        Plot.tip(
+        charts.tip(
           found,
           Plot.pointerX({
             x: (bar) => Math.sqrt(bar.x1 * bar.x2),

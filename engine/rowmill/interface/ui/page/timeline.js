@@ -26,7 +26,7 @@ const timeline = (() => {
     );
     const margins = (width) => ({
       marginLeft: width < charts.NARROW ? 52 : 58,
-      marginRight: width < charts.NARROW ? 12 : 84,
+      marginRight: width < charts.NARROW ? 20 : 84,
     });
     const stepped = (width) => worktime.steps(scale, data, scale.all / (width / STEP_PX));
     const per = (column) => (step) => sum(column, step.places) / Math.max(step.seconds, 0.001);
@@ -57,7 +57,7 @@ const timeline = (() => {
   /** What is told of a step that is pointed at. */
   const told = (step, series) =>
     [
-      `${figures.clock(step.from)}, ${figures.tick(Math.max(1, step.to - step.from))}`,
+      `${figures.clock(step.from)}, for ${figures.tick(Math.max(1, step.to - step.from))}`,
       ...series.map((each) => `${each.name}: ${each.told(each.value(step))}`),
     ].join("\n");
 
@@ -150,7 +150,7 @@ const timeline = (() => {
           ),
           Plot.ruleY([0], { stroke: "currentColor", strokeOpacity: 0.4 }),
           Plot.ruleX(steps, Plot.pointerX({ x: "x", stroke: "currentColor", strokeOpacity: 0.5 })),
-          Plot.tip(
+          charts.tip(
             steps,
             Plot.pointerX({
               x: "x",
@@ -168,7 +168,7 @@ const timeline = (() => {
       return elements.table(
         title,
         [
-          { head: "at", row: true, cell: (step) => moment(step.from) },
+          { head: "at", row: true, cell: (step) => moment(step.from, figures.when) },
           { head: "length", number: true, cell: (step) => figures.tick(Math.max(1, step.to - step.from)) },
           ...series.map((each) => ({ head: each.name, number: true, cell: (step) => each.told(each.value(step)) })),
         ],
