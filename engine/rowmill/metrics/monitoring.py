@@ -107,15 +107,16 @@ class Monitoring:
         try:
             self._server = ScrapeServer(host, port, Exposition(self.meter).text)
         except OSError as error:
+            if not first:
+                return  # which the log has
             if error.errno != errno.EADDRINUSE:
                 raise ConfigError(
                     f"metrics.host: nothing can listen at {host}, port {port}: {error.strerror or error}; "
                     "name an address of this machine, and a port that is free to all"
                 ) from None
-            if first:
-                self._log(
-                    f"metrics: port {port} of {host} is in use, so nobody can scrape this run until it is free; "
-                    "metrics.port = 0 takes any free one"
-                )
+            self._log(
+                f"metrics: port {port} of {host} is in use, so nobody can scrape this run until it is free; "
+                "metrics.port = 0 takes any free one"
+            )
         else:
             self._log(f"metrics: {self._server.url}")

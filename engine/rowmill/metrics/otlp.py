@@ -34,7 +34,8 @@ from rowmill.metrics.readings import Distribution, Readings, Value
 
 _SIGNAL = "v1/metrics"
 _ENVIRONMENT = "environment"
-_LAST_S = 5.0  # that the last push has, when the run is over
+_LAST_S = 5.0  # that the last push has, when the run is over,
+_LAST_HOPE_S = 0.5  # and where none has been taken before
 _LOGGERS = ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.exporter.otlp.common")
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 _NS = 1_000_000_000
@@ -81,7 +82,7 @@ class Pusher:
     def close(self) -> None:
         """Push what there is, within a few seconds, and end."""
         self._over.set()
-        self._thread.join(_LAST_S)
+        self._thread.join(_LAST_HOPE_S if self._told else _LAST_S)
         with suppress(Exception):  # whatever it is, the run is over
             self._exporter.shutdown()  # which ends a push that is waiting to be tried again
         for name in _LOGGERS:

@@ -41,7 +41,7 @@ class Exposition:
         """Return the text, its type, and whether it is compressed by gzip; None before there are figures."""
         try:
             encode, kind = choose_encoder(accept)
-        except ValueError:  # a version that is no number
+        except Exception:  # noqa: BLE001 - the library expects no nonsense of whoever asks
             encode, kind = choose_encoder("")
         kind = one_line(kind)  # some of it is what was asked for
         packed = gzip_accepted(accept_encoding)

@@ -262,9 +262,10 @@ class Rising:
 
     def raised(self, found: Readings) -> None:
         """Put what a counter has come to in the place of what it counts in this session."""
-        for family, values in found.scalars.items():
+        for family in {**found.scalars, **self._last}:
             if family.kind != "counter":
                 continue
+            values = found.scalars.setdefault(family, {})
             before, last = self._before.get(family, {}), self._last.setdefault(family, {})
             for labels in (*values, *(each for each in last if each not in values)):
                 value = values.get(labels, 0) + before.get(labels, 0)
