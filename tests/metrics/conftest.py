@@ -8,7 +8,7 @@ import pytest
 
 from rowmill.core.amounts import Spent
 from rowmill.core.counts import BatchView, Counters, Totals
-from rowmill.core.reports import Cost, CostLine, DiskView, MachineView, ProviderView, Snapshot, WorkerView
+from rowmill.core.reports import Cost, CostLine, DiskView, MachineView, ProviderView, RunReport, Snapshot, WorkerView
 from rowmill.metrics.meter import RunMeter
 from rowmill.metrics.readings import Subject
 
@@ -42,10 +42,24 @@ SNAPSHOT = Snapshot(
     cpu_s=1.5,
     machine=MachineView(0.4, 1.0, (DiskView("run", 5_000, 1_000),)),
 )
-BATCHES = msgspec.structs.replace(
+REPORT = RunReport(
+    run="run-1", finished=True, input="in", output="out", errors=None, rows=100, sessions=[], cost=SNAPSHOT.cost,
+    totals=Totals(rows=100, failed=4, requests=110), failures={"timeout": 3, "invalid_request": 1},
+)  # fmt: skip
+_WHOLE = {
+    "lost_usd": 0.01,
+    "spared_usd": 0.5,
+    "packed_usd": 0.0,
+    "batch_usd": 0.1,
+    "max_tokens": 1e6,
+    "max_requests": 99,
+}
+BATCHES = msgspec.structs.replace(  # and all that can be known
     SNAPSHOT,
     parts=(1, 3),
     batches=(BatchView(2, 1, "b", "in_progress", 10, 4, 1), BatchView(3, 1, "c", "<what nobody knows>", 5, 0, 0)),
+    providers=tuple(msgspec.structs.replace(view, tokens_per_s=100.0) for view in SNAPSHOT.providers),
+    cost=None if SNAPSHOT.cost is None else msgspec.structs.replace(SNAPSHOT.cost, **_WHOLE),
 )
 
 

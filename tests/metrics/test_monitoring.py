@@ -10,18 +10,11 @@ from typing import Any
 import pytest
 
 from rowmill.core.config.sections import MetricsConfig
-from rowmill.core.counts import Totals
 from rowmill.core.errors import ConfigError
-from rowmill.core.reports import RunReport
 from rowmill.metrics.monitoring import Monitoring
 from tests.end_to_end.collectors import collector, fetched, points
 from tests.end_to_end.conftest import until
-from tests.metrics.conftest import SNAPSHOT, SUBJECT
-
-REPORT = RunReport(
-    run="run-1", finished=True, input="in", output="out", errors=None, rows=9, totals=Totals(rows=9), failures={},
-    sessions=[],
-)  # fmt: skip
+from tests.metrics.conftest import REPORT, SNAPSHOT, SUBJECT
 
 
 class Scene:

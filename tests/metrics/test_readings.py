@@ -9,14 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowmill.core.amounts import Spent
-from rowmill.core.counts import Totals
 from rowmill.core.histograms import Distributions, counted
-from rowmill.core.reports import RunReport
 from rowmill.metrics import catalogue
 from rowmill.metrics.catalogue import SECONDS, TOKENS, Family
 from rowmill.metrics.meter import RunMeter
 from rowmill.metrics.readings import Readings, distribution
-from tests.metrics.conftest import BATCHES, LINE, SNAPSHOT, changed_counters
+from tests.metrics.conftest import BATCHES, LINE, REPORT, SNAPSHOT, changed_counters
 
 Make = Callable[..., RunMeter]
 
@@ -76,30 +74,19 @@ def test_each_figure_has_its_value_and_what_is_not_known_has_none(meter: Make) -
 def test_every_value_has_the_labels_that_its_metric_has(meter: Make) -> None:
     made = meter("batch")
     made.look(BATCHES)
-    made.ended(report(), 3)
-    found = readings(made)
-    told = {*found.scalars, *found.histograms}
-    assert {family.name for family in catalogue.FAMILIES} - {family.name for family in told} == {
-        catalogue.LEASED_TOKENS.name, catalogue.LOST.name, catalogue.SAVED.name, catalogue.REMAINING.name,
-        catalogue.BUDGET_TOKENS.name, catalogue.BUDGET_REQUESTS.name,
-    }, "what this run knows nothing of"  # fmt: skip
-    for family, points in (found.scalars | found.histograms).items():
-        assert {len(labels) for labels in points} == {len(family.labels)}, family.name
-
-
-def report(**changed: Any) -> RunReport:
-    totals = Totals(rows=100, failed=4, requests=110)
-    failures = {"timeout": 3, "invalid_request": 1}
-    given: dict[str, Any] = {
-        "run": "run-1", "finished": True, "input": "in", "output": "out", "errors": None, "rows": 100, "totals": totals,
-        "failures": failures, "cost": SNAPSHOT.cost, "sessions": [],
-    }  # fmt: skip
-    return RunReport(**given | changed)
+    goes_on = readings(made)
+    made.ended(REPORT, 3)
+    over = readings(made)
+    told = {*goes_on.scalars, *goes_on.histograms, *over.scalars}
+    assert told == set(catalogue.FAMILIES)
+    for found in (goes_on, over):
+        for family, points in (found.scalars | found.histograms).items():
+            assert {len(labels) for labels in points} == {len(family.labels)}, family.name
 
 
 def test_in_the_end_the_run_is_as_its_report_says(meter: Make) -> None:
     made = meter()
-    made.ended(report(), 1)
+    made.ended(REPORT, 1)
     assert values(made, catalogue.RUN_ROWS) == {("answered",): 96, ("failed",): 4}
     assert values(made, catalogue.RUN_FAILED) == {("timeout",): 3, ("invalid_request",): 1}
     assert values(made, catalogue.FINISHED) == values(made, catalogue.ENDED) == {(): 1}
