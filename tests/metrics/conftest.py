@@ -10,9 +10,9 @@ from rowmill.core.amounts import Spent
 from rowmill.core.counts import BatchView, Counters, Totals
 from rowmill.core.reports import Cost, CostLine, DiskView, MachineView, ProviderView, RunReport, Snapshot, WorkerView
 from rowmill.metrics.meter import RunMeter
-from rowmill.metrics.readings import Subject
+from rowmill.metrics.readings import MeteredRun
 
-SUBJECT = Subject("run-1", "in.jsonl", "chat", (("main", "openai", "m"), ("spare", "spare", "")))
+SUBJECT = MeteredRun("run-1", "in.jsonl", "chat", (("main", "openai", "m"), ("spare", "spare", "")))
 VIEW = ProviderView(
     name="main", state="open", in_flight=3, allowed=8, requests=20, answered=15, requests_per_s=5.0, tokens_per_s=None,
     limited=1, prompt_tokens=150, completion_tokens=60,
