@@ -5,9 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rowmill.core.config import credentials
 from rowmill.supervisor.prepared import Prepared
-from rowmill.transport.faults import redacted
 
 if TYPE_CHECKING:  # who has no metrics need not load them
     from rowmill.metrics.monitoring import Monitoring
@@ -27,10 +25,12 @@ def metered(
     if not settings.used:
         yield None
         return
+    from rowmill.core.config import credentials
     from rowmill.metrics.labels import operation, provider
     from rowmill.metrics.monitoring import Monitoring
     from rowmill.metrics.readings import MeteredRun
     from rowmill.supervisor.lingering import linger
+    from rowmill.transport.faults import redacted
 
     config = prepared.config
     headers = credentials.metrics_headers(settings, environ)
