@@ -122,13 +122,14 @@ def prometheus(folder: Path, port: int, target: int) -> Iterator[Prometheus]:
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes in what is pushed by OTLP over HTTP. pushed: path, headers and body of each push. status: its answer."""
+    """Takes in what is pushed by OTLP over HTTP. pushed: path, headers and body of each push."""
 
     daemon_threads = True
 
-    def __init__(self, status: int = 200) -> None:
+    def __init__(self, status: int, reason: str | None) -> None:
         super().__init__(("127.0.0.1", 0), _PushHandler)
         self.status = status
+        self.reason = reason
         self.pushed: list[tuple[str, dict[str, str], bytes]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -152,7 +153,7 @@ class _PushHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.pushed.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-        self.send_response(self.server.status)
+        self.send_response(self.server.status, self.server.reason)
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -161,9 +162,9 @@ class _PushHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def collector(status: int = 200) -> Iterator[Collector]:
-    """Start a collector that answers so."""
-    server = Collector(status)
+def collector(status: int = 200, reason: str | None = None) -> Iterator[Collector]:
+    """Start a collector that answers so. reason: beside the status, as its first line has it."""
+    server = Collector(status, reason)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

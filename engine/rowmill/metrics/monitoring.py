@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from rowmill.core.config.sections import MetricsConfig
 from rowmill.core.errors import ConfigError, ExitCode
 from rowmill.core.histograms import Distributions
+from rowmill.core.plain_text import clipped
 from rowmill.core.reports import RunReport, Snapshot
 from rowmill.metrics.meter import RunMeter
 from rowmill.metrics.readings import MeteredRun
@@ -44,6 +45,7 @@ class Monitoring:
         self.meter = RunMeter(subject, redact)
         self._settings = settings
         self._log = log
+        self._redact = redact
         self._linger = linger
         self._clock = clock
         self._lines: deque[str] = deque()  # for the log, from other threads
@@ -82,7 +84,7 @@ class Monitoring:
         """Take in where the session stands."""
         self.meter.look(snapshot)
         while self._lines:
-            self._log(self._lines.popleft())
+            self._log(clipped(self._redact(self._lines.popleft())))
         if self._server is None and self._settings.port is not None and self._clock() - self._tried > _AGAIN_S:
             self._tried = self._clock()
             self._serve(self._settings.port)

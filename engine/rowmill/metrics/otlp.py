@@ -114,9 +114,11 @@ class _Troubles(logging.Handler):
         self.last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the kind of it; the text may have the URL in it."""
-        causes = [type(each).__name__ if isinstance(each, Exception) else str(each) for each in record.args or ()]
-        self.last = ", ".join(cause for cause in causes if cause != "metrics") or record.getMessage()
+        """Keep a status, a reason or the kind of an error, none of which has the URL in it, as other texts may."""
+        told = record.args if isinstance(record.args, tuple) else ()
+        causes = [type(each).__name__ if isinstance(each, Exception) else each for each in told]
+        words = [str(cause) for cause in causes if isinstance(cause, int | str) and cause != "metrics"]
+        self.last = ", ".join(words) or self.last or "no answer"  # the last line of several says no cause
 
 
 def endpoint_of(url: str) -> str:
