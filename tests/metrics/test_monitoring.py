@@ -5,7 +5,8 @@ import gzip
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -26,6 +27,10 @@ class Scene:
         self.stayed: list[float] = []
         self.now = 0.0
 
+    @contextmanager
+    def lingering(self) -> Iterator[Callable[[float], None]]:
+        yield self.stayed.append
+
     def begin(self, headers: dict[str, str] | None = None, interval_s: float = 60.0, **settings: Any) -> Monitoring:
         monitoring = Monitoring(
             MetricsConfig(**settings),
@@ -35,7 +40,7 @@ class Scene:
             pushes=True,
             redact=lambda text: text.replace("planted", "[redacted]"),
             log=self.said.append,
-            linger=self.stayed.append,
+            lingering=self.lingering,
             clock=lambda: self.now,
         )
         monitoring.begin("s", "live")

@@ -4,6 +4,7 @@ import errno
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self
 
 from rowmill.core.config.sections import MetricsConfig
@@ -34,24 +35,25 @@ class Monitoring:
         pushes: bool,
         redact: Callable[[str], str],
         log: Callable[[str], None],
-        linger: Callable[[float], None],
+        lingering: Callable[[], AbstractContextManager[Callable[[float], None]]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`pushes`: whether anything is pushed to `settings.otlp`, with these `headers`.
 
-        `linger` waits for so many seconds, or until somebody wants an end. Raises `ConfigError` where no one could ever
-        listen at the address.
+        `lingering` gives what waits for so many seconds, unless somebody wants an end. Raises `ConfigError` where no
+        one could ever listen at the address.
         """
         self.meter = RunMeter(subject, redact)
         self._settings = settings
         self._log = log
         self._redact = redact
-        self._linger = linger
+        self._lingering = lingering
+        self._afterwards = ExitStack()
         self._clock = clock
         self._lines: deque[str] = deque()  # for the log, from other threads
         self._server: ScrapeServer | None = None
         self._tried = clock()
-        self._lingers = False
+        self._stay: Callable[[float], None] | None = None  # None: it does not
         if settings.port is not None:
             self._serve(settings.port, first=True)
         self._pusher: Pusher | None = None
@@ -69,12 +71,13 @@ class Monitoring:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._pusher is not None:
-            self._pusher.close()
-        if self._server is not None:
-            if self._lingers and kind is None:
-                self._linger(self._settings.linger_s)
-            self._server.close()
+        with self._afterwards:
+            if self._pusher is not None:
+                self._pusher.close()
+            if self._server is not None:
+                if self._stay is not None and kind is None:
+                    self._stay(self._settings.linger_s)
+                self._server.close()
 
     def begin(self, session: str, mode: str) -> None:
         """Hear that a session begins."""
@@ -95,11 +98,11 @@ class Monitoring:
 
     def ended(self, report: RunReport, exit_code: int) -> None:
         """Take in how the run stands in the end. Who has interrupted it does not want to wait."""
-        self.meter.ended(report, exit_code)
         seconds = self._settings.linger_s
-        self._lingers = self._server is not None and seconds > 0 and exit_code != ExitCode.INTERRUPTED
-        if self._lingers:
+        if self._server is not None and seconds and exit_code != ExitCode.INTERRUPTED:
+            self._stay = self._afterwards.enter_context(self._lingering())
             self._log(f"metrics: stay for {seconds:g} s, for a last scrape (metrics.linger_s); Ctrl-C ends that")
+        self.meter.ended(report, exit_code)
 
     def _serve(self, port: int, *, first: bool = False) -> None:
         from rowmill.metrics.prometheus import Exposition

@@ -29,7 +29,7 @@ def metered(
     from rowmill.metrics.labels import operation, provider
     from rowmill.metrics.monitoring import Monitoring
     from rowmill.metrics.readings import MeteredRun
-    from rowmill.supervisor.lingering import linger
+    from rowmill.supervisor.lingering import lingering
     from rowmill.transport.faults import redacted
 
     config = prepared.config
@@ -52,7 +52,7 @@ def metered(
         pushes=environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true",
         redact=redact,
         log=log,
-        linger=linger,
+        lingering=lingering,
     ) as monitoring:
         yield monitoring
 

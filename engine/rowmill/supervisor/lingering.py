@@ -1,12 +1,24 @@
-"""Waits after the end of a run, unless somebody wants the command to be over."""
+"""What may come after the end of a run, unless somebody wants the command to be over."""
 
-import threading
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rowmill.ipc import processes
 
 
-def linger(seconds: float) -> None:
-    """Return after so long, or at a signal that would have ended the run."""
-    over = threading.Event()
-    with processes.signals_noted(lambda _signal: over.set()):
-        over.wait(seconds)
+@contextmanager
+def lingering() -> Iterator[Callable[[float], None]]:
+    """Give what waits for so many seconds. A signal that would have ended the run ends that, and nothing else.
+
+    So it is from when the context is open on: one that comes before the waiting has begun leaves none of it.
+    """
+    signals: queue.SimpleQueue[Any] = queue.SimpleQueue()  # an event's lock may be held when a handler is called
+
+    def wait(seconds: float) -> None:
+        with suppress(queue.Empty):
+            signals.get(timeout=seconds)
+
+    with processes.signals_noted(signals.put):
+        yield wait
