@@ -24,3 +24,9 @@ def test_a_body_of_any_shape_is_shown_in_bounds() -> None:
     many = shortened(json.dumps({str(key): "x" * 390 for key in range(100)}).encode())
     assert len(many) < 4100
     assert many.endswith("characters)")
+
+
+def test_what_is_named_like_a_key_is_not_shown() -> None:
+    shown = json.loads(shortened(json.dumps({"gateway": {"api_key": "gw-123456"}, "max_tokens": 5}).encode()))
+    assert shown["gateway"]["api_key"].startswith("[hidden ")
+    assert shown["max_tokens"] == 5

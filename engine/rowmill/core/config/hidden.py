@@ -1,6 +1,7 @@
 """Parameters of requests that are named like keys, as some gateways want them: what stands for them where it is kept.
 
 They are sent as they are. In the manifest a digest stands in their place, so that a resume with another one is told.
+Where a command line is shown again, what was typed of them is left out.
 """
 
 import base64
@@ -13,6 +14,16 @@ from urllib.parse import quote
 
 _LIKE_A_KEY = re.compile(r"(?:key|token|secret|passw(?:or)?d|authorization|credentials?|signature)\Z", re.IGNORECASE)
 _HIDDEN = re.compile(r"\[hidden [0-9a-f]{16}\]")
+_MEMBER = re.compile(
+    r"""((?:key|token|secret|passw(?:or)?d|authorization|credentials?|signature)["']?\s*[=:]\s*["'])[^"']+""",
+    re.IGNORECASE,
+)
+_OF_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:key|token|secret|passw|auth|sig|credential)[^=&\s]*=)[^&\s\"']+", re.IGNORECASE
+)
+_USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_WHOLLY = frozenset({"notify.webhook", "notify.command"})  # keys whose values may be secrets whatever they say
+_LEFT_OUT = "..."
 _SHORTEST = 6  # characters of what is like a key: to take out shorter ones would spoil every message
 # Of the code of a text behind so many bytes: where what depends on the text alone begins.
 _STARTS = (0, 2, 3)
@@ -47,6 +58,27 @@ def keys_in(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for each in value:
             yield from keys_in(each, name)
+
+
+def typed(change: str) -> str:
+    """Return a "section.key=value" text as it may be shown: without what is like a key."""
+    key, _, value = change.partition("=")
+    parts = [part.strip(" \"'") for part in key.split(".")]
+    if "headers_env" in parts:  # names of variables
+        return change
+    if _LIKE_A_KEY.search(parts[-1]) or "headers" in parts[:-1] or ".".join(parts) in _WHOLLY:
+        return f"{key}={_LEFT_OUT}"
+    if parts[-1] == "headers":  # as a table
+        value = re.sub(r"""([=:]\s*)("[^"]*"|'[^']*')""", rf"\1{_LEFT_OUT}", value)
+    if not value:
+        return change
+    without = _MEMBER.sub(rf"\1{_LEFT_OUT}", value)
+    return f"{key}={url(without)}"
+
+
+def url(text: str) -> str:
+    """Return a text with what may be secrets in its URLs left out: users with their passwords, and keys in queries."""
+    return _OF_QUERY.sub(rf"\1{_LEFT_OUT}", _USER.sub(_LEFT_OUT, text))
 
 
 def encoded(secrets: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from rowmill.core.config import checks, suggestions, texts
+from rowmill.core.config import checks, hidden, suggestions, texts
 from rowmill.core.config.sections import Config, PriceConfig, ProviderConfig
 from rowmill.core.errors import ConfigError
 
@@ -107,6 +107,7 @@ def _unwrapped(config: Config) -> Config:
 def override(tree: dict[str, Any], change: str) -> None:
     """Change a decoded document by a "section.key=value" text."""
     key, equals, text = change.partition("=")
+    change = hidden.typed(change)  # as it is shown
     change = change if len(change) <= _SHOWN else f"{change[:_SHOWN]}..."
     parts = _parts(key)
     if not equals or len(parts) < 2 or not all(parts):  # noqa: PLR2004 - a section and a key

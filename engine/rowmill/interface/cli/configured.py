@@ -61,9 +61,10 @@ def _about_rows(path: Path) -> str | None:
 
 def again(options: argparse.Namespace) -> "Again":
     """Return the commands that go on with a run."""
+    from rowmill.core.config.hidden import typed
     from rowmill.interface.ui.report import of_config
 
-    words = [str(options.config), *(word for each in options.set for word in ("--set", each))]
+    words = [str(options.config), *(word for each in options.set for word in ("--set", typed(each)))]
     for name in ("limit", "sample"):
         if (rows := getattr(options, name, None)) is not None:
             words += [f"--{name}", str(rows)]

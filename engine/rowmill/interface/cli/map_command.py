@@ -10,12 +10,13 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from rowmill.core import config as configuration
-from rowmill.core.config import Config
+from rowmill.core.config import Config, hidden
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError
 from rowmill.core.reports import RunReport, SessionReport
 from rowmill.interface.cli import map_flags, rows_in, shown, streams
@@ -158,10 +159,23 @@ def _say_gone(report: RunReport) -> None:
 
 def _again(options: argparse.Namespace) -> Again:
     """Return the commands that go on."""
-    words = shlex.join([word for word in options.words if word not in ("--retry", "--fresh")])
+    words = shlex.join(_shown([word for word in options.words if word not in ("--retry", "--fresh")]))
     before = "... | " if options.rows == PIPE else ""
     command = f"{before}rowmill {words}"
     return Again(run=command, retry=f"{command} --retry", fresh=f"{command} --fresh")
+
+
+def _shown(words: list[str]) -> list[str]:
+    """Return the words of a command line without what is like a key: a screen is seen by others."""
+    shown = []
+    for before, word in pairwise(["", *words]):
+        if before == "--set":
+            shown.append(hidden.typed(word))
+        elif word.startswith("--set="):
+            shown.append(f"--set={hidden.typed(word.removeprefix('--set='))}")
+        else:
+            shown.append(hidden.url(word) if "://" in word else word)
+    return shown
 
 
 def _called(report: RunReport, named: dict[str, str]) -> RunReport:

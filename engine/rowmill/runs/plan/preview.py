@@ -1,8 +1,13 @@
-"""A request body as a person reads it: a member a line, a message a line, long texts and lists cut to their start."""
+"""A request body as a person reads it: a member a line, a message a line, long texts and lists cut to their start.
+
+A screen is seen by others, and copied into issues: what is named like a key is not shown.
+"""
 
 from typing import Any
 
 import msgspec
+
+from rowmill.core.config.hidden import hidden
 
 _TEXT = 400  # characters of a text
 _LINE = 700  # of a line
@@ -13,7 +18,7 @@ _BODY = 4000  # characters in all
 def shortened(body: bytes) -> str:
     """Return the body as JSON over several lines, where nothing had to be cut; a body that is no JSON as it stands."""
     try:
-        members = msgspec.json.decode(body, type=dict[str, Any])
+        members = hidden(msgspec.json.decode(body, type=dict[str, Any]))
         lines = [f"  {_line(name)}: {_value(_short(value))}" for name, value in members.items()]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _cut(body.decode(errors="replace"), _BODY)
