@@ -194,17 +194,26 @@ def test_one_provider_in_any_other_state_says_which(state: str) -> None:
 def test_each_of_several_providers_has_its_figures(width: int) -> None:
     screen = drawn(SEVERAL, width)
     for text in (
-        "provider main", "holding", "in flight 0/128", "requests 12,490", "answered 98.2%", "1,000/s", "held 9m58s",
-        "provider spare", "open", "in flight 27/64", "requests 27", "answered -", "1.5k tokens/s",
+        "provider main", "holding", "in flight 0/128", "requests 12,490", "answered 98.2%", "limit 1,000/s",
+        "held 9m58s", "provider spare", "open", "in flight 27/64", "requests 27", "answered -", "limit 1.5k tokens/s",
     ):  # fmt: skip
         assert any(text in line for line in screen), f"{text!r} is not whole on one line of {screen}"
+
+
+def test_what_goes_on_of_a_line_is_set_in() -> None:
+    screen = [line.rstrip() for line in drawn(SEVERAL, 60)]
+    at = next(place for place, line in enumerate(screen) if line.startswith("provider main"))
+    assert screen[at : at + 2] == [
+        "provider main   holding  in flight 0/128  requests 12,490",
+        "  answered 98.2%  limit 1,000/s  held 9m58s",
+    ]
 
 
 def test_several_providers_stand_in_columns_where_there_is_room() -> None:
     screen = [line.rstrip() for line in drawn(SEVERAL, 140) if line.startswith("provider")]
     assert screen == [
-        "provider main   holding  in flight 0/128  requests 12,490  answered 98.2%  1,000/s  held 9m58s",
-        "provider spare  open     in flight 27/64  requests 27      answered -      1.5k tokens/s",
+        "provider main   holding  in flight 0/128  requests 12,490  answered 98.2%  limit 1,000/s  held 9m58s",
+        "provider spare  open     in flight 27/64  requests 27      answered -      limit 1.5k tokens/s",
     ]
 
 

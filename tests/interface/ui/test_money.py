@@ -111,14 +111,14 @@ def test_what_is_worth_telling_of_the_cost_has_a_line_of_its_own(change: dict[st
 def test_several_models_stand_in_a_table_without_columns_that_are_all_alike() -> None:
     assert money.table(cost(line("m", 1.0))) == []
     assert money.table(cost(line("m-small", 0.25), line("m", 1.0, cached_tokens=300_000))) == [
-        "model    requests  tokens in (cached)  out   cost",
-        "m        1,000     1.2M (300k)         400k  $1.00",
-        "m-small  1,000     1.2M                400k  $0.25",
+        "model    requests  tokens in (cached)   out   cost",
+        "m           1,000         1.2M (300k)  400k  $1.00",
+        "m-small     1,000                1.2M  400k  $0.25",
     ]
     assert money.table(cost(line("m", None, provider="spare"), line("m", 0.5, mode="batch"))) == [
-        "provider  model  mode   requests  tokens in (cached)  out   cost",
-        "main      m      batch  1,000     1.2M                400k  $0.50",
-        "spare     m      live   1,000     1.2M                400k  unknown",
+        "provider  model  mode   requests  tokens in (cached)   out     cost",
+        "main      m      batch     1,000                1.2M  400k    $0.50",
+        "spare     m      live      1,000                1.2M  400k  unknown",
     ]
 
 
@@ -127,8 +127,8 @@ def test_the_dearest_models_have_a_line_and_the_rest_is_summed() -> None:
     assert len(money.table(cost(*lines[:6]))) == 7
     table = money.table(cost(*lines))
     assert len(table) == 7
-    assert table[1] == "m9      1,000     1.2M                400k  $0.90"
-    assert table[-1] == "4 more  4,000     4.8M                1.6M  $1.00"
+    assert table[1] == "m9         1,000                1.2M  400k  $0.90"
+    assert table[-1] == "4 more     4,000                4.8M  1.6M  $1.00"
     assert money.table(cost(*lines, line("x", None)))[-1].endswith("unknown"), "a sum of a part is no sum"
 
 

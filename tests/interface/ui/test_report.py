@@ -173,12 +173,25 @@ def test_several_providers_have_a_line_each() -> None:
     at = next(place for place, line in enumerate(lines) if line.startswith("  provider"))
     assert lines[at - 1].startswith("  requests")
     assert lines[at : at + 3] == [
-        "  provider  requests  answered  429s  tokens     reply  state",
-        "  main      60,012    99.9%     4     1.2M+400k  0.8s   open    limit 90,000 requests a minute",
+        "  provider  requests  answered  429s     tokens  reply  state",
+        "  main        60,012     99.9%     4  1.2M+400k   0.8s  open    limit 90,000 requests a minute",
         (
-            "  spare     0         -         0     0+0        -      closed  limit 1.2M tokens a minute, held 9m58s, "
+            "  spare            0         -     0        0+0      -  closed  limit 1.2M tokens a minute, held 9m58s, "
             "breaker opened 2 times, odd limit headers 1"
         ),
+    ]
+
+
+def test_what_does_not_fit_beside_a_provider_stands_below_it() -> None:
+    spare = ProviderFigures(state="closed", held_s=598.0, opened=2, tokens_per_minute=1.2e6)
+    session = msgspec.structs.replace(SESSION, providers={"main": PLAIN, "spare": spare})
+    lines = summary(DONE, session, width=70).splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("  main"))
+    assert lines[at : at + 4] == [
+        "  main        60,012     99.9%     4  1.2M+400k   0.8s  open",
+        "           limit 90,000 requests a minute",
+        "  spare            0         -     0        0+0      -  closed",
+        "           limit 1.2M tokens a minute, held 9m58s, breaker opened 2",
     ]
 
 
@@ -229,9 +242,9 @@ def test_the_cost_stands_below_the_requests_with_all_that_belongs_to_it() -> Non
         "  cost     $1.63: $1.23 live, $0.40 batch",
         "           retries $0.02; saved: cache $0.50, packing $0.10, batch $0.40",
         "           at most $0.03 more may have been billed (3 requests without a reply)",
-        "  model      mode   requests  tokens in (cached)  out   cost",
-        "  gpt-small  live   60,012    1.2M (300k)         400k  $1.23",
-        "  gpt-small  batch  60,012    1.2M (300k)         400k  $0.40",
+        "  model      mode   requests  tokens in (cached)   out   cost",
+        "  gpt-small  live     60,012         1.2M (300k)  400k  $1.23",
+        "  gpt-small  batch    60,012         1.2M (300k)  400k  $0.40",
         "  budget   $5.00: 33.2% used",
         plain[-1],
     ]
@@ -249,6 +262,10 @@ def test_a_run_stopped_by_a_cap_says_which_to_raise() -> None:
     lines = summary(msgspec.structs.replace(report, cost=cost), session).splitlines()
     assert "  budget   $5.00: 99.7% used" in lines
     assert lines[-1] == "  next     raise budget.max_usd, then run the same command again to resume"
+    again = of_config("c.toml --set budget.max_usd=5.0 --set 'task.prompt=a b'")
+    assert summary(report, session, again=again).endswith(
+        ": rowmill run c.toml --set budget.max_usd=MORE --set 'task.prompt=a b'"
+    )
 
 
 def test_batches_that_go_on_are_told_with_how_to_pick_them_up_and_how_to_end_them() -> None:

@@ -19,6 +19,7 @@ from rowmill.core.reports import ProviderView, Snapshot, WorkerView
 from rowmill.interface.ui import arranged, batches, figures, money, phrases
 
 _GAP = "  "
+_FURTHER = "  "  # before what goes on of the line above
 _LEAST_LINES = (
     2  # of workers, of providers and of batches, even on a terminal of few lines: one and the sum of the others
 )
@@ -215,8 +216,9 @@ def _provider_figures(providers: Sequence[ProviderView]) -> Iterator[list[Text]]
         limits = [figures.per_second(limit) for limit in (provider.requests_per_s,) if limit is not None]
         if provider.tokens_per_s is not None:
             limits.append(f"{figures.compact(provider.tokens_per_s)} tokens/s")
+        limit = [Text(f"limit {', '.join(limits)}")] if limits else []
         held = [] if provider.held_s is None else [Text(f"held {figures.duration(provider.held_s)}", "yellow")]
-        yield [*row, *map(Text, limits), *held]
+        yield [*row, *limit, *held]
 
 
 def _provider_columns(provider: ProviderView) -> list[str]:
@@ -289,11 +291,12 @@ def _fitting(rows: list[list[Text]], room: int) -> int:
 
 
 def _broken(pieces: list[Text], width: int) -> Iterator[Text]:
-    """Join the pieces into as few lines as hold them."""
+    """Join the pieces into as few lines as hold them; those behind the first are set in, if that costs nothing."""
     line = Text()
     for piece in pieces:
         if line and line.cell_len + len(_GAP) + piece.cell_len > width:
             yield line
-            line = Text()
-        line = Text.assemble(line, _GAP, piece) if line else piece
+            line = Text.assemble(_FURTHER, piece) if len(_FURTHER) + piece.cell_len <= width else piece
+        else:
+            line = Text.assemble(line, _GAP, piece) if line else piece
     yield line

@@ -15,6 +15,7 @@ _NAMES = 3  # models without a price that are named
 _LONGEST_PROVIDER = 16  # characters
 _LONGEST_MODEL = 32
 _TITLES = ("provider", "model", "mode", "requests", "tokens in (cached)", "out", "cost")
+_NAMED = _TITLES[:3]  # columns of words; the others are figures
 _KEYS = ("max_usd", "max_tokens", "max_requests")
 
 
@@ -91,7 +92,8 @@ def table(cost: Cost | None) -> list[str]:
         "mode": len({line.mode for line in ranked}) == 1,
     }
     shown = [column for column in zip(*rows, strict=True) if not alike.get(column[0], False)]
-    return ["  ".join(cells).rstrip() for cells in arranged.columns([*zip(*shown, strict=True)])]
+    figures_at = [place for place, column in enumerate(shown) if column[0] not in _NAMED]
+    return ["  ".join(cells).rstrip() for cells in arranged.columns([*zip(*shown, strict=True)], right=figures_at)]
 
 
 def _sum(cost: Cost) -> list[str]:

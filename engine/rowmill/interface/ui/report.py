@@ -1,5 +1,6 @@
 """The end of a run: the summary for a person, and `report.json` for a program."""
 
+import re
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ _NEXT = {
     ExitCode.MACHINE: f"put right what this machine lacks, then {_RESUME}",
 }
 _MANY_LIMITED = 0.001  # of the requests; fewer 429s are what pacing by a limit of a server's own making costs
+_CAP = re.compile(r"(budget\.max_\w+=)[^\s']+")  # as it was set by --set
 _NOTICES = 10  # as many as are read; the report has them all
 _KEPT = "\0"  # a space at which no line is broken
 _COMMAND_WIDTH = 60  # of a terminal, from which on commands stay whole
@@ -122,10 +124,21 @@ def _wrapped(line: str, width: int) -> list[str]:
     if not 0 < width < len(line):
         return [line]
     below = arranged.LABEL if line.startswith("  ") else 2
-    if line.startswith("  ") and "  " in line[arranged.LABEL :].strip():
-        return [line]  # a row of a table
     indent = " " * min(below, width // 3)
-    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    if line.startswith("  ") and "  " in line[arranged.LABEL :].strip():  # a row of a table
+        end = line.rfind("  ", arranged.LABEL, width + 2)
+        if end < 0:
+            return [line]
+        head, line = line[:end].rstrip(), line[end:].strip()
+        return [head, *_words(line, width, indent, indent)]
+    return _words(line, width, "", indent)
+
+
+def _words(text: str, width: int, first: str, further: str) -> list[str]:
+    """Break a text between words; `first` and `further` stand before the first line and before the others."""
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _advice(report: RunReport, session: SessionReport, again: Again | None) -> str:
@@ -137,6 +150,8 @@ def _advice(report: RunReport, session: SessionReport, again: Again | None) -> s
         return _anew(again)
     if session.exit_code == ExitCode.BUDGET:
         advice = f"raise {money.cap(session.stopped_by)}, then {_RESUME}"
+        if again:  # with the cap that it has reached it would stop at once
+            again = again._replace(run=_CAP.sub(r"\1MORE", again.run))
     else:
         known = session.exit_code in set(ExitCode)
         advice = _NEXT.get(ExitCode(session.exit_code), _RESUME) if known else _RESUME
@@ -190,7 +205,8 @@ def _providers(session: SessionReport) -> list[str]:
         return [arranged.line("provider", text) for each in session.providers.values() if (text := _oddities(each))]
     rows = [_COLUMNS, *(_cells(one_line(name), each) for name, each in session.providers.items())]
     rests = ["", *(", ".join([*_limits(each), *_incidents(each)]) for each in session.providers.values())]
-    return ["  ".join(["", *cells, rest]).rstrip() for cells, rest in zip(arranged.columns(rows), rests, strict=True)]
+    cells = arranged.columns(rows, right=range(1, len(_COLUMNS) - 1))
+    return ["  ".join(["", *row, rest]).rstrip() for row, rest in zip(cells, rests, strict=True)]
 
 
 def _cells(name: str, provider: ProviderFigures) -> tuple[str, ...]:
