@@ -42,14 +42,11 @@ def is_path(word: str) -> bool:
 def missing(page: Path) -> list[str]:
     """Return the files and modules that a page names and that are not there, nor made by one of its blocks."""
     made = {block.file for block in blocks(page)}
+    places = (ROOT, PACKAGE, page.parent)
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
     found = [target for target in links if "://" not in target and not (page.parent / target).exists()]
     for word in sorted(words(page)):
-        if (
-            is_path(word)
-            and word not in made
-            and not any((place / word).exists() for place in (ROOT, PACKAGE, page.parent))
-        ):
+        if is_path(word) and word not in made and not any((place / word).exists() for place in places):
             found.append(word)
         elif re.fullmatch(r"rowmill(\.\w+)+", word):
             try:
