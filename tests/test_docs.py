@@ -151,6 +151,7 @@ def test_every_fault_class_is_told_as_the_table_has_it_and_what_to_do() -> None:
 def test_what_slows_a_run_down_is_told_in_the_words_of_its_view() -> None:
     source = inspect.getsource(bottleneck)
     shown = [words for words, _ in table("slowed by", "what helps", text=TROUBLE)]
+    assert shown
     assert [words for words in shown if f'"{words}' not in source] == []
     assert len(shown) == len([cause for cause in get_args(Cause) if cause])
 

@@ -31,6 +31,7 @@ _CANCELLED_CODES = (
     "5 damaged run directory, or a run that is at work; 130 interrupted"
 )
 _DONE_CODES = "exit codes: 0 done; 2 usage; 130 interrupted"
+_LOOKED_CODES = "exit codes: 0 done; 2 usage, or there is no such run; 5 damaged run directory; 130 interrupted"
 _MAP_EXAMPLES = """examples:
   rowmill map rows.csv -m gpt-5-mini -p "Which category is this in? {title}" -o out.csv
   cat lines.txt | rowmill map - -m gpt-5-mini -p "Translate into French: {text}" | head"""
@@ -164,6 +165,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=_DONE_CODES,
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh")
+    for command in commands.choices.values():
+        command.epilog = command.epilog or _LOOKED_CODES  # all others look at runs that are there
     return every
 
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from rowmill.interface.cli.flags import Command, add_manners, add_set, port, row, rows
 
-_EXIT_CODES = "exit codes: 0 done; 2 usage, or there is no such run; 5 damaged run directory; 130 interrupted"
-
 
 def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
     """Add them."""
@@ -15,7 +13,6 @@ def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
         help="tell where a run stands, from another terminal or machine that sees its directory",
         description="Tell where a run stands: how far it is, whether its supervisor lives, what it waits for and why "
         "it is not faster. Nothing is written, and the run does not notice.",
-        epilog=_EXIT_CODES,
     )
     _add_run(status)
     status.add_argument("-w", "--watch", action="store_true", help="show it as the run's own terminal does, to its end")
@@ -30,7 +27,6 @@ def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
         "runs",
         help="list the runs below a folder: state, rows, cost",
         description="List the run directories in a folder and below it. Nothing is written.",
-        epilog=_EXIT_CODES,
     )
     runs.add_argument("folder", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
     runs.add_argument("--json", action="store_true", help="print them as JSON")
@@ -42,7 +38,6 @@ def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
         description="Remove what a finished run does not need any more: spool, checkpoints, files of batches. Output, "
         "report and log stay. Where rows have failed the checkpoints stay too, for rowmill retry, unless with --all. "
         "A run that was cleaned of its checkpoints cannot take new rows behind the others.",
-        epilog=_EXIT_CODES,
     )
     clean.add_argument(
         "runs", nargs="*", default=["config.toml"], metavar="RUN", help="a configuration, or a run directory"
@@ -59,7 +54,6 @@ def _add_compare(commands: "argparse._SubParsersAction[Command]") -> None:
         help="hold two runs or trials against each other, row by row",
         description="Hold two runs against each other, as those of two prompts or models: rows, failures, cost and "
         "latency of each, how many answers are the same, field by field, and the first rows in which they differ.",
-        epilog=_EXIT_CODES,
     )
     compare.add_argument("first", metavar="A", help="a configuration, or a run directory")
     compare.add_argument("second", metavar="B", help="likewise")
@@ -76,7 +70,6 @@ def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:
         description="Show rows of a run, also of one that is at work: the prompt as it was sent, and the whole reply "
         "or why there is none. Without a choice: the first ones. Where RUN is a run directory, or the prompt or the "
         "input is another one by now, prompts are left out.",
-        epilog=_EXIT_CODES,
     )
     _add_run(show)
     show.add_argument("--failed", action="store_true", help="only rows that have failed")
