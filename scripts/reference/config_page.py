@@ -70,7 +70,7 @@ def _brackets(section: str) -> str:
 
 def _entry(section: str, field: FieldInfo, kind: Any, comment: str, shown: Mapping[str, str]) -> Iterator[str]:
     key = f"{section}.{field.name}"
-    yield f"({section}-{field.name.replace('_', '-')})="
+    yield f"({_anchor(key)})="
     yield f"### `{key}`"
     yield ""
     yield f"Type: {type_words(kind)}. {_default(field)}."
@@ -166,7 +166,8 @@ def _limits(section: str, key: str) -> list[str]:
 
 def _sentence(comment: str) -> str:
     """Return a comment as a sentence, with what is code as such."""
-    comment = comment.replace("None: ", "left out: ").replace("None is ", "left out is ")
+    for written, said in (("None: ", "left out: "), ("None is ", "left out is "), ("->", "→")):
+        comment = comment.replace(written, said)
     comment = _quoted(comment[:1].upper() + comment[1:])
     return comment if comment.endswith((".", ":", "?")) or not comment else f"{comment}."
 
@@ -174,7 +175,18 @@ def _sentence(comment: str) -> str:
 def _quoted(words: str) -> str:
     """Return a text with quoted words as code, and with keys as links to what stands of them."""
     words = re.sub(r'(?<!`)("[^"`]*")(?!`)', r"`\1`", words)
-    for key in all_keys():
-        anchor = key.replace(".", "-").replace("_", "-")
-        words = re.sub(rf"(?<![\w.`/#-]){re.escape(key)}(?![\w.`-]*\w)", f"[`{key}`](#{anchor})", words)
-    return words
+    parts = re.split(r"(`[^`]*`)", words)  # what is code has no links in it
+    return "".join(part if part.startswith("`") else _linked(part) for part in parts)
+
+
+def _linked(words: str) -> str:
+    known = set(all_keys())
+    return re.sub(
+        r"(?<![\w./])[a-z]+\.[a-z_]+(?![\w.])",
+        lambda found: f"[`{found[0]}`](#{_anchor(found[0])})" if found[0] in known else found[0],
+        words,
+    )
+
+
+def _anchor(key: str) -> str:
+    return key.replace(".", "-").replace("_", "-")

@@ -8,13 +8,13 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     latency_ms: float = 50.0  # median of the log-normal reply time
     latency_sigma: float = 0.3  # spread of the log-normal; 0 makes every reply take the median
-    per_token_ms: float = 0.0  # added to it for each token of the reply
+    per_token_ms: float = 0.0  # added to the reply time for each token of the reply
     reply_tokens: float = 0.0  # mean of the log-normal reply length; 0 keeps replies to one line
     requests_per_minute: float | None = None  # enforced strictly, by each API path prefix on its own; None is no limit
-    tokens_per_minute: float | None = None  # the same
+    tokens_per_minute: float | None = None  # as requests_per_minute, of tokens
     parallel: int | None = None  # requests worked on at a time, the others wait in line; None is no limit
-    queue: int | None = None  # requests that may wait in that line, more get a 429; None is no limit
-    knee: float | None = None  # in flight above it every reply takes (in flight / knee)**2 times as long
+    queue: int | None = None  # requests that may wait in line (with parallel), more get a 429; None is no limit
+    knee: float | None = None  # with more in flight every reply takes (in flight / knee)² times as long
     limit_headers: bool = True  # replies carry `x-ratelimit-*` where there is a limit
     retry_after: bool = True  # what a limit refuses is told when to come back
     faults: dict[str, float] = msgspec.field(default_factory=dict)  # fault name -> share of requests, 0 to 1

@@ -28,9 +28,9 @@ class InputConfig(_ConfigSection, frozen=True):
     format: Literal["auto", "jsonl", "json", "csv", "tsv", "xlsx", "parquet", "arrow", "batch"] = "auto"
     id: str | None = None  # the column copied to "id" of the output line
     encoding: str = "auto"  # of text files; "auto": UTF-8, and a file that is plainly something else is refused
-    delimiter: str | None = None  # of CSV and TSV files; None: told by their first rows
-    sheet: str | None = None  # of a workbook; None: the first one that is shown
-    split: str | None = None  # of a dataset directory that has several
+    delimiter: str | None = None  # of CSV and TSV files, between fields; None: told by their first rows
+    sheet: str | None = None  # which one of a workbook is read; None: the first one that is shown
+    split: str | None = None  # which one is read of a dataset's directory that has several
     images_dir: str | None = None  # where the image files lie that rows name: no other is read; None: beside the input
 
     @property
@@ -76,14 +76,15 @@ class ModelSchema(msgspec.Struct, frozen=True, array_like=True):
 class TaskConfig(_ConfigSection, frozen=True):
     """`[task]`: what is asked about every row."""
 
-    mode: Literal["live", "batch", "auto"] = "live"  # "batch": by the Batch API; "auto": what it has in time
-    api: Literal["chat.completions", "responses", "completions", "embeddings", "moderations"] = (
-        "chat.completions"  # of the provider
-    )
+    # "batch": the Batch API; "auto": that, and the live API for what is not there near batch.deadline_s.
+    mode: Literal["live", "batch", "auto"] = "live"
+    # Which of the provider's APIs is asked.
+    api: Literal["chat.completions", "responses", "completions", "embeddings", "moderations"] = "chat.completions"
     model: str | None = None  # asked of every provider that names none of its own; a batch file's lines name theirs
     prompt: str | None = None  # "{column}" stands for the row's column, "{{" and "}}" for braces
     system: str | None = None  # the system message, with columns as in the prompt
-    template: Literal["format", "jinja"] = "format"  # how prompt, system and messages are written
+    # How prompt, system and messages are written: {column}, or as Jinja2 has it.
+    template: Literal["format", "jinja"] = "format"
     messages: str | list[dict[str, Any]] | None = None  # a column with a list of messages, or messages as templates
     images: list[str] = []  # columns with the URL or the local file of an image, sent after the prompt
     per_row: dict[str, str] = {}  # member of the request, "model" included -> column that holds it, where not null
@@ -91,7 +92,7 @@ class TaskConfig(_ConfigSection, frozen=True):
     # JSON Schema of the reply: a file's path, or the schema itself; or "package.module:Model", a pydantic model.
     schema: str | dict[str, Any] | ModelSchema | None = None
     strict_json: bool = False  # with a schema: take a reply that is JSON and nothing else, no text around it
-    rows_per_request: int | Literal["auto"] = "auto"  # "auto": 1, and 64 for embeddings
+    rows_per_request: int | Literal["auto"] = "auto"  # rows in one request; "auto": 1, and 64 for embeddings
 
     @property
     def reply_schema(self) -> dict[str, Any] | None:
@@ -106,20 +107,19 @@ class ProviderConfig(_ConfigSection, frozen=True):
 
     name: str = "default"  # by which reports, logs and other keys call it
     base_url: str = OPENAI_URL  # the API's own URL, mostly with /v1; "simulator": the embedded one
-    api_key_env: str | None = (
-        None  # the environment variable with its key; None: OPENAI_API_KEY for OpenAI, else no key
-    )
+    # The environment variable with its key; None: OPENAI_API_KEY for OpenAI, else no key.
+    api_key_env: str | None = None
     model: str | None = None  # in the place of task.model
     weight: float = 1.0  # its part of the rows, beside the others' weights; 0: only as a fallback
     requests_per_minute: float | None = None  # the limit that it enforces; None: what its replies say, if anything
-    tokens_per_minute: float | None = None  # the same, of prompts and replies together
-    requests_per_day: float | None = None  # the same, of a day
-    tokens_per_day: float | None = None  # the same, of a day
-    timeout_s: float = 600.0  # whole request, from sending to the last byte of the reply
-    headers: dict[str, str] = {}  # sent with every request
+    tokens_per_minute: float | None = None  # as requests_per_minute, of the tokens of prompts and replies together
+    requests_per_day: float | None = None  # as requests_per_minute, of a day
+    tokens_per_day: float | None = None  # as tokens_per_minute, of a day
+    timeout_s: float = 600.0  # for a whole request, from sending to the last byte of the reply
+    headers: dict[str, str] = {}  # more headers, sent with every request; nothing that is a secret
     ca_file: str | None = None  # certificates in PEM of who vouches for its server, beside the machine's own
     headers_env: dict[str, str] = {}  # header -> environment variable that holds its value, which is a secret
-    fallback: list[str] = []  # names of providers, the first choice first
+    fallback: list[str] = []  # providers that take what fails here for good, by name, the first choice first
     # Permanent failures of a row that send it there. Where a provider is closed, all of its rows go there.
     fallback_on: list[Literal["context_length", "content_filter", "invalid_request"]] = msgspec.field(
         default_factory=lambda: ["context_length", "content_filter"]
@@ -129,8 +129,8 @@ class ProviderConfig(_ConfigSection, frozen=True):
 class ClientConfig(_ConfigSection, frozen=True):
     """`[client]`: how requests are sent."""
 
-    transport: Literal["direct", "sdk"] = "direct"  # "sdk": by the openai package, at 40 times the CPU
-    ca_file: str | None = None  # the same for every provider that names none
+    transport: Literal["direct", "sdk"] = "direct"  # "sdk": requests go out by the openai package, at 40 times the CPU
+    ca_file: str | None = None  # as provider.ca_file, for every provider that names none
 
 
 class WorkersConfig(_ConfigSection, frozen=True):
@@ -153,20 +153,18 @@ class RetryConfig(_ConfigSection, frozen=True):
 class PriceConfig(_ConfigSection, frozen=True):
     """`[prices]`: what one model costs, in dollars a million tokens; what is left out is as published."""
 
-    input: float | None = None  # of the prompt's tokens
-    cached_input: float | None = (
-        None  # of prompt tokens that its cache had; where nothing is published either: as input
-    )
-    output: float | None = None  # of the reply's tokens
+    input: float | None = None  # the price of prompt tokens
+    cached_input: float | None = None  # of prompt tokens that its cache had; not published either: as input
+    output: float | None = None  # the price of reply tokens
     batch_discount: float | None = None  # part of the price that the Batch API takes off; 0.5 where nobody says
 
 
 class BudgetConfig(_ConfigSection, frozen=True):
     """`[budget]`: what the whole run may spend, resumes included."""
 
-    max_usd: float | None = None  # dollars; needs prices that are known
-    max_tokens: float | None = None  # of prompts and replies together
-    max_requests: float | None = None  # retries included
+    max_usd: float | None = None  # dollars that may be spent; needs prices that are known
+    max_tokens: float | None = None  # tokens that may be spent, of prompts and replies together
+    max_requests: float | None = None  # requests that may be sent, retries included
 
     @property
     def limited(self) -> bool:
@@ -177,14 +175,14 @@ class BudgetConfig(_ConfigSection, frozen=True):
 class BatchConfig(_ConfigSection, frozen=True):
     """`[batch]`: how the Batch API is used, where task.mode asks for it."""
 
-    provider: str | None = None  # whose; left out: the first one's
+    provider: str | None = None  # the one whose Batch API is used; left out: the first one
     deadline_s: float | None = None  # with mode "auto": all answers are there so long after the run's first start
-    max_requests: int = 50_000  # of one batch
-    max_mb: float = 200.0  # of the file of one batch
+    max_requests: int = 50_000  # that go into one batch at most
+    max_mb: float = 200.0  # megabytes that the file of one batch has at most
     enqueued_tokens: float | None = None  # prompt tokens that may be enqueued at a time; None: no limit is known
-    poll_s: float = 5.0  # between the first two looks at a batch; the pauses grow
-    poll_max_s: float = 60.0  # up to this
-    stuck_s: float = 93_600.0  # a batch that is not over so long after it was created is cancelled and asked again
+    poll_s: float = 5.0  # seconds between the first two looks at a batch; the pauses grow
+    poll_max_s: float = 60.0  # seconds between two looks at most
+    stuck_s: float = 93_600.0  # a batch that is not over so long after its creation is cancelled, its rest asked again
 
 
 class NotifyConfig(_ConfigSection, frozen=True):
@@ -210,8 +208,8 @@ class NotifyConfig(_ConfigSection, frozen=True):
 class MachineConfig(_ConfigSection, frozen=True):
     """`[machine]`: what the run may take of this machine."""
 
-    memory: float = 0.9  # part of the machine's memory in use from which on less is kept in flight
-    min_free_mb: int | Literal["auto"] = "auto"  # disk space below which nothing new is sent
+    memory: float = 0.9  # with more of the machine's memory in use, less is kept in flight: a part of it, 0 to 1
+    min_free_mb: int | Literal["auto"] = "auto"  # free disk space in megabytes below which nothing new is sent
 
 
 class MetricsConfig(_ConfigSection, frozen=True):
@@ -234,13 +232,15 @@ class ClusterConfig(_ConfigSection, frozen=True):
     """`[cluster]`: the workers on the machines of a cluster, instead of on this one alone."""
 
     engine: Literal["none", "ray"] = "none"  # "none": this machine; "ray": the nodes of a Ray cluster
-    address: str | None = None  # of the cluster; left out: that of the environment, else one is started here
-    nodes: int | None = None  # of it that are used at most; left out: all, also those that join later
+    address: str | None = None  # of the cluster; left out: the environment's (RAY_ADDRESS), else one is started here
+    # How many are used at most, and asked of an autoscaler; left out: all that there are or that join.
+    nodes: int | None = None
     workers_per_node: int | Literal["auto"] = "auto"  # "auto": as many as a node has CPUs free for
-    cpus_per_worker: float = 1.0  # that the cluster counts for each
-    resources: dict[str, float] = {}  # more that a node must have, for each of it
-    runtime_env: dict[str, Any] = {}  # of the agents, as Ray takes it
-    input: Literal["auto", "carry"] = "auto"  # "auto": read by the nodes themselves where they reach the files
+    cpus_per_worker: float = 1.0  # CPUs that the cluster counts for each worker
+    resources: dict[str, float] = {}  # more that a node must have to be used, by name
+    runtime_env: dict[str, Any] = {}  # environment of the processes on the nodes, as Ray takes it
+    # "auto": nodes read rows themselves where they reach the files; "carry": they never do.
+    input: Literal["auto", "carry"] = "auto"
 
     @property
     def used(self) -> bool:
@@ -253,7 +253,7 @@ class CheckpointConfig(_ConfigSection, frozen=True):
 
     dir: str | None = None  # the run directory; "<output.path>.run" where left out
     commit_ms: int = 100  # at most this long after its reply a row is safe on disk
-    mode: str = "0700"  # who may do what in the run directory, as chmod takes it; its files are as it is
+    mode: str = "0700"  # who may look into the run directory, as chmod takes it; "2770" shares it with a group
 
     @property
     def directory_mode(self) -> int:
@@ -266,7 +266,7 @@ class CacheConfig(_ConfigSection, frozen=True):
 
     use: Literal["off", "run", "disk"] = "off"  # "run": identical rows of a run are sent once; "disk": of all runs
     dir: str = "~/.cache/rowmill"  # where "disk" keeps replies
-    max_mb: int = 1024  # of them; the oldest give way
+    max_mb: int = 1024  # of kept replies at most; the oldest give way
 
 
 class OutputConfig(_ConfigSection, frozen=True):
