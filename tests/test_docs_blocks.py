@@ -18,7 +18,7 @@ from tests.page_blocks import PLAIN, Reader, blocks, is_understood
 from tests.simulator_host import SimulatorHost
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 
 # Commands that are looked at and not run, on all pages.
@@ -38,7 +38,11 @@ DRAWN = {
     "docs/ARCHITECTURE.md": "drawings, and records that tests/test_docs.py reads",
 }
 # Files that a reader has and that a page does not make.
-DATA: dict[str, dict[str, str]] = {}
+DATA = {
+    "README.md": {
+        "products.jsonl": '{"sku": "A-17", "title": "Kettle", "description": "Boils a litre in two minutes."}\n',
+    },
+}
 
 
 def name(page: Path) -> str:
