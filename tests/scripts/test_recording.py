@@ -122,7 +122,7 @@ def test_all_that_the_recording_shows_is_what_the_command_says_today() -> None:
     today = set(shapes("\n".join(printed).splitlines()))
     own = {*recording.CONFIG.splitlines()}
     shown = [line for frame in screens(RECORDED) for line in frame if line not in own and not line.startswith("$")]
-    assert set(shapes(shown)) - today == set()
+    assert set(shapes(shown)) - today == set(), "the display says something else now: scripts/record makes it anew"
 
 
 def test_screens_are_drawn_as_they_were_one_after_another() -> None:
