@@ -2,6 +2,7 @@
 
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,12 +115,15 @@ def test_the_examples_of_the_contributing_page_are_commits_of_that_subject() -> 
     assert examples == [(commit, git("log", "-1", "--format=%s", commit)) for commit, _ in examples]
 
 
-def test_the_site_builds_and_no_link_of_it_leads_nowhere(tmp_path: Path) -> None:
+def test_the_site_builds_and_no_link_of_it_or_of_the_readme_leads_nowhere(tmp_path: Path) -> None:
+    pages, site = tmp_path / "docs", tmp_path / "site"
+    shutil.copytree(ROOT / "docs", pages)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (pages / "README.md").write_text(f"---\norphan: true\n---\n{readme.replace('](docs/', '](')}", encoding="utf-8")
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
-    site = tmp_path / "site"
-    command = [sys.executable, "-P", "-m", "sphinx", *strict, str(ROOT / "docs"), str(site)]
+    command = [sys.executable, "-P", "-m", "sphinx", *strict, str(pages), str(site)]
     environ = {"PYTHONPATH": str(ROOT)}
     built = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert (built.returncode, built.stderr) == (0, "")
     made = {page.relative_to(site).with_suffix("") for page in site.rglob("*.html")}
-    assert {page.relative_to(ROOT / "docs").with_suffix("") for page in (ROOT / "docs").rglob("*.md")} <= made
+    assert {page.relative_to(pages).with_suffix("") for page in pages.rglob("*.md")} <= made
