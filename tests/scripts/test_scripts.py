@@ -99,7 +99,17 @@ def test_a_shell_script_parses_and_can_be_started(script: Path) -> None:
 
 
 def test_the_named_scripts_are_there() -> None:
-    assert {path.name for path in SHELL} == {"setup", "demo", "test", "check", "docs", "bench", "prove", "run"}
+    assert {path.name for path in SHELL} == {
+        "setup",
+        "demo",
+        "test",
+        "check",
+        "docs",
+        "record",
+        "bench",
+        "prove",
+        "run",
+    }
 
 
 def test_each_dependency_is_pinned_to_a_version_that_it_allows() -> None:
