@@ -20,6 +20,7 @@ class Keeper:
         self._bytes = 0  # of the results
         self._told = False  # that answers were not kept
         self._work = asyncio.Event()
+        self._putting: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<{len(self._waiting)} answers wait, {self._bytes} bytes{', nothing is kept' * self._told}>"
@@ -47,7 +48,14 @@ class Keeper:
         await self._work.wait()
 
     async def flush(self) -> None:
-        """Put in what waits."""
+        """Put in what waits. What was begun goes on where the caller is cancelled: `close` waits for it.
+
+        A call that no thread has taken yet would be cancelled with its caller, and its answers be kept nowhere.
+        """
+        self._putting = asyncio.get_running_loop().create_task(self._put())
+        await asyncio.shield(self._putting)
+
+    async def _put(self) -> None:
         answers, size = self._waiting, self._bytes
         self._work.clear()
         if not answers:
@@ -68,5 +76,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Put in what is left, and close the store."""
-        await self.flush()
+        if self._putting is not None:
+            await self._putting
+        await self._put()
         await asyncio.get_running_loop().run_in_executor(None, self._replies.close)
