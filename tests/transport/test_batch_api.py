@@ -258,7 +258,8 @@ def test_what_may_have_been_done_is_not_tried_again(part: Path, answer: Answer, 
         lambda api: api.create("file-1", "/v1/chat/completions", {}),
     ):
         provider = Provider([answer])
-        short = {"timeout_s": 0.2, "retry_s": 0.2} if fault == "timeout" else {}
+        # Long enough for the request to be there before it is given up, also on a busy machine.
+        short = {"timeout_s": 1.0, "retry_s": 0.2} if fault == "timeout" else {}
         caught = trouble(provider, call, **short)
         assert (caught.gone, caught.failure.fault.name) == (False, fault)
         assert len(provider.asked) == 1
