@@ -8,6 +8,7 @@ import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.counts import Totals
+from rowmill.core.fault_words import words_of
 from rowmill.core.plain_text import one_line
 from rowmill.core.reports import Cost, SessionReport
 from rowmill.core.version import __version__
@@ -30,7 +31,6 @@ from rowmill.runs.report.sources import RunSources, seconds_of, state_of
 from rowmill.runs.report.texts import cut
 from rowmill.runs.report.timeline import distributions, timeline
 from rowmill.store.batch_records import Try
-from rowmill.transport.fault_words import words_of
 
 _PROVIDERS, _SESSIONS, _BATCHES, _NODES, _LINES, _KEYS = 48, 100, 400, 100, 60, 200
 _FAULTS, _NOTICES, _UNPRICED = 40, 20, 20

@@ -10,6 +10,7 @@ import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.counts import Totals
+from rowmill.core.fault_words import words_of
 from rowmill.runs.answered import Line, unpacked
 from rowmill.runs.report.document import FailureExample, FailureFacts, FieldsFacts, ReplyFacts
 from rowmill.runs.report.field_counts import FieldCounts
@@ -17,7 +18,6 @@ from rowmill.runs.report.questions import AskedRow, asked_of
 from rowmill.runs.report.recorded import RecordedRows
 from rowmill.runs.report.sources import RunSources
 from rowmill.runs.report.texts import cut, told, told_or_none
-from rowmill.transport.fault_words import words_of
 
 _REPLIES = 20
 _EXAMPLES = 3  # of a class of failures

@@ -1,6 +1,6 @@
 """Every class of the fault table is told in words, and no other."""
 
-from rowmill.transport.fault_words import UNKNOWN, WORDS, words_of
+from rowmill.core.fault_words import UNKNOWN, WORDS, words_of
 from rowmill.transport.faults import TABLE
 
 
