@@ -94,7 +94,9 @@ def test_an_outage_a_kill_and_a_cap_are_marked_and_the_page_follows_the_run(
     assert {mark["provider"] for mark in facts["marks"] if mark["kind"] == "outage"} == {"sick"}
     assert (facts["run"]["state"], [each["state"] for each in facts["sessions"]]) == ("stopped", ["killed", "stopped"])
     report, totals, timeline = place.report, facts["totals"], facts["timeline"]
-    assert (totals["done"], totals["failed"]) == (report["totals"]["rows"], report["totals"]["failed"])
+    # The session that was stopped has not opened every shard in which the killed one had recorded rows.
+    assert totals["done"] == len(place.recorded()) >= report["totals"]["rows"]
+    assert totals["failed"] == report["totals"]["failed"] == 0
     assert totals["requests"] == sum(each["counters"]["requests"] for each in report["sessions"])
     assert facts["cost"]["usd"] == report["cost"]["usd"]
     places = [at for at, session in enumerate(timeline["session"]) if session == 1]
