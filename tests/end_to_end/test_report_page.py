@@ -96,7 +96,7 @@ def test_an_outage_a_kill_and_a_cap_are_marked_and_the_page_follows_the_run(
     report, totals, timeline = place.report, facts["totals"], facts["timeline"]
     # The session that was stopped has not opened every shard in which the killed one had recorded rows.
     assert totals["done"] == len(place.recorded()) >= report["totals"]["rows"]
-    assert totals["failed"] == report["totals"]["failed"] == 0
+    assert totals["failed"] == report["totals"]["failed"]
     assert totals["requests"] == sum(each["counters"]["requests"] for each in report["sessions"])
     assert facts["cost"]["usd"] == report["cost"]["usd"]
     places = [at for at, session in enumerate(timeline["session"]) if session == 1]

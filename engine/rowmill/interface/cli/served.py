@@ -46,10 +46,10 @@ def serve(options: argparse.Namespace, path: Path, config: "Config | None") -> i
     Raises `RunDirectoryError` where there is no run, `MachineError` where the port is taken.
     """
     found = standing(path)
-    newest = _Newest(lambda: encoded(run_document(path, config, whole=False, live=True)))
+    newest = Newest(lambda: encoded(run_document(path, config, whole=False, live=True)))
     newest.document()
     try:
-        server = _PageServer((_LOOPBACK, options.port or 0), newest)
+        server = PageServer((_LOOPBACK, options.port or 0), newest)
     except OSError as error:
         raise MachineError(f"port {options.port} cannot be had: {error.strerror}; name another one by --port") from None
     url = f"http://{_LOOPBACK}:{server.server_port}/"
@@ -84,7 +84,7 @@ class _Made(NamedTuple):
     took_s: float
 
 
-class _Newest:
+class Newest:
     """Keeps the newest document, so that however many ask, it is made seldom."""
 
     def __init__(self, make: Callable[[], bytes]) -> None:
@@ -103,13 +103,13 @@ class _Newest:
             return made.document
 
 
-class _PageServer(ThreadingHTTPServer):
+class PageServer(ThreadingHTTPServer):
     """Answers browsers of this machine, each connection in a thread, so that one that asks nothing holds nobody up."""
 
     daemon_threads = True
     timeout = _LOOK_S
 
-    def __init__(self, address: tuple[str, int], newest: _Newest) -> None:
+    def __init__(self, address: tuple[str, int], newest: Newest) -> None:
         self.newest = newest
         super().__init__(address, _PageHandler)
 
@@ -118,7 +118,7 @@ class _PageServer(ThreadingHTTPServer):
 
 
 class _PageHandler(BaseHTTPRequestHandler):
-    server: _PageServer
+    server: PageServer
     timeout = _IDLE_S
     protocol_version = "HTTP/1.1"
     server_version = "rowmill"
