@@ -11,6 +11,7 @@ from rowmill.core.config import Config
 from rowmill.core.config.hidden import hidden
 from rowmill.core.errors import InvalidRow, RowmillError
 from rowmill.core.rows import Shard
+from rowmill.files.input.formats import named
 from rowmill.runs.answered import Line, Questions
 from rowmill.runs.report.sources import RunSources
 
@@ -34,7 +35,7 @@ def asked_of(
 
     thorough: it may take seconds. Else few places of a local input are read. Why something is missing is noted.
     """
-    if config is None or not _can_be_read(sources, thorough=thorough):
+    if config is None or not _can_be_read(sources, config, thorough=thorough):
         return {}
     wanted: dict[int, set[int]] = {}
     left = _BYTES
@@ -55,8 +56,7 @@ def asked_of(
             for row, text in questions.texts(sources.shards[place], rows).items():
                 found[row] = AskedRow(text.decode("utf-8", "replace"), _prompt(questions, text))
     except (RowmillError, OSError) as error:
-        sources.problems.append(f"what was asked is not shown: {error}")
-        return {}
+        sources.problems.append(f"what was asked is not shown, at least of some rows: {error}")
     return found
 
 
@@ -75,10 +75,14 @@ def _size(shard: Shard) -> int:
     return _TABLE_ROW * shard.rows if shard.end - shard.start == shard.rows else shard.end - shard.start
 
 
-def _can_be_read(sources: RunSources, *, thorough: bool) -> bool:
-    """Whether the input can be looked at again: a pipe would be waited for, and another machine be asked."""
+def _can_be_read(sources: RunSources, config: Config, *, thorough: bool) -> bool:
+    """Whether the input can be looked at again: a pipe would be waited for, and another machine be asked.
+
+    At a run's end also whether that is quick: a workbook is read as a whole to tell what its columns are.
+    """
     files = sources.manifest.input
-    if not thorough and len(files) > _FILES:
+    workbook = config.input.format == "xlsx" or any(named(file.path)[0] == "xlsx" for file in files)
+    if not thorough and (workbook or len(files) > _FILES):
         return False
     for file in files:
         try:
