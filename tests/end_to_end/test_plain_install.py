@@ -32,6 +32,7 @@ def test_json_lines_and_csv_need_none_and_parquet_says_what_it_needs(
     done = place.run("--set", "cache.use=disk", "--set", f"cache.dir={place.folder / 'cache'}")
     assert done.code == 0, done.err
     assert len(place.lines) == ROWS
+    assert "  report   out.jsonl.run/report.html" in done.lines
     assert len(set(started.read_text().split())) >= 3  # the command, what it asks the openai package by, a worker
 
     rows = [json.loads(line) for line in place.input.read_text().splitlines()]
