@@ -67,7 +67,7 @@ def answered(path: Path, choice: Choice, *, rng: Random | None = None) -> Iterat
     if choice.sample is not None:
         lines = iter(_sampled(lines, choice.sample, rng or Random()))  # noqa: S311 - no secret
     lines = islice(lines, choice.limit)
-    return map(unpacked, lines) if _has_vectors(manifest) else lines
+    return map(_unpacked, lines) if _has_vectors(manifest) else lines
 
 
 def _has_vectors(manifest: Manifest) -> bool:
@@ -75,7 +75,7 @@ def _has_vectors(manifest: Manifest) -> bool:
     return asked.get("task.api") == "embeddings" and asked.get("output.format") != "batch"
 
 
-def unpacked(line: Line) -> Line:
+def _unpacked(line: Line) -> Line:
     """Return the line with its vector as numbers, as the output has it, and not as it came."""
     with suppress(ImportError, ValueError, TypeError):
         (text,) = vectors.texts(vectors.decoded([line.get("output")]))

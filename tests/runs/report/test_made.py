@@ -1,6 +1,9 @@
 """A report says what the run directory holds: its figures, its rows, what happened; and nothing that is a secret."""
 
+import base64
 import json
+import struct
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -339,6 +342,16 @@ def test_texts_of_rows_stay_what_they_are(tmp_path: Path, text: str) -> None:
     assert document.failures[0].examples[0].message[:100] == wanted
     assert document.replies[0].prompt is not None
     assert document.replies[0].prompt.startswith(f"user\nSort: {wanted[:90]}")
+
+
+def test_vectors_are_told_by_their_length_without_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(tmp_path, task={"api": "embeddings"})
+    coded = base64.b64encode(struct.pack("<4f", 0.5, -1, 2, 3)).decode()
+    write_run(config, [line_of(0, coded), line_of(1, "no base64!"), line_of(2, None), line_of(3, [1, 2])])
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    document = made(config.run_dir)
+    assert document.fields is None
+    assert [each.output for each in document.replies] == ["4 numbers: 0.5, -1, 2, …", "no base64!", "null", "[1,2]"]
 
 
 def test_what_is_missing_is_missing_and_said(tmp_path: Path) -> None:
