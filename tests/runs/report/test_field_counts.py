@@ -70,6 +70,18 @@ def test_very_many_numbers_are_told_by_some_from_all_over() -> None:
     assert sum(count for _, _, count in facts.buckets) == pytest.approx(100_000, rel=0.01)
 
 
+def test_stretches_of_whole_numbers_have_as_many_of_them_each() -> None:
+    ages = field([{"age": place % 96} for place in range(960)], "age").numbers
+    assert ages is not None
+    assert ages.buckets == [(low, low + 4, 40) for low in range(0, 96, 4)]
+    words = field([{"word": "x" * (3 + place % 4)} for place in range(40)], "word").lengths
+    assert words is not None
+    assert words.buckets == [(3, 4, 10), (4, 5, 10), (5, 6, 10), (6, 7, 10)]
+    one = field([{"n": 7, "f": 0.5}] * 3, "n").numbers
+    assert one is not None
+    assert one.buckets == [(7, 7, 3)]
+
+
 def test_texts_that_are_all_others_are_told_by_their_length() -> None:
     facts = field([{"summary": f"{place} {'x' * (place % 50)}"} for place in range(9_000)], "summary")
     assert (facts.kind, facts.values, facts.distinct) == ("texts", [], None)

@@ -7,7 +7,7 @@ lengths, or what numbers come to, is kept.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any
 
 from rowmill.core.histograms import bucket_of, least_of
@@ -129,7 +129,7 @@ class _FieldCount:
                 self._flags += len(own)
                 self._tell("true" if value else "false" for value in own)
             elif kind in (int, float):
-                self._numbers.take(own)
+                self._numbers.take(own, whole=kind is int)
                 self._tell(own)
             elif kind is list:
                 self._lists += len(own)
@@ -202,7 +202,7 @@ class _FieldCount:
             p75=at(0.75),
             max=float(self._longest),
             mean=round(self._sum_of_lengths / count, 3),
-            buckets=_evenly(spread, float(self._shortest), float(self._longest)),
+            buckets=_evenly(spread, float(self._shortest), float(self._longest), whole=True),
         )
 
 
@@ -211,12 +211,14 @@ class _NumberSample:
 
     def __init__(self) -> None:
         self.count = 0
+        self._whole = True  # there is no fraction among them
         self._sum = 0.0
         self._min = self._max = 0.0
         self._kept: list[float] = []
         self._step = 1  # every so many-th is kept
 
-    def take(self, values: list[Any]) -> None:
+    def take(self, values: list[Any], *, whole: bool) -> None:
+        self._whole = self._whole and whole
         finite = [float(value) for value in values if -_LARGEST < value < _LARGEST]
         if not finite:
             return
@@ -239,6 +241,7 @@ class _NumberSample:
 
         mean = self._sum / self.count
         share = self.count / len(ordered)
+        stretches = _evenly(((each, 1) for each in ordered), self._min, self._max, whole=self._whole)
         return NumberFacts(
             count=self.count,
             min=_short(self._min),
@@ -247,10 +250,7 @@ class _NumberSample:
             p75=at(0.75),
             max=_short(self._max),
             mean=_short(mean if isfinite(mean) else 0.0),
-            buckets=[
-                (low, high, round(count * share))
-                for low, high, count in _evenly(((each, 1) for each in ordered), self._min, self._max)
-            ],
+            buckets=[(low, high, round(count * share)) for low, high, count in stretches],
         )
 
 
@@ -258,14 +258,20 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _evenly(values: Iterable[tuple[float, int]], low: float, high: float) -> list[tuple[float, float, int]]:
-    """Return how many values lie in each of some stretches of equal width, from the least to the largest."""
-    width = (high - low) / _BUCKETS
-    if not width > 0:
+def _evenly(
+    values: Iterable[tuple[float, int]], low: float, high: float, *, whole: bool
+) -> list[tuple[float, float, int]]:
+    """Return how many values lie in each of some stretches of equal width, from the least to the largest.
+
+    whole: they are whole numbers, and so are the edges: else one stretch had three of them and the next one four.
+    """
+    width = ceil((high - low + 1) / _BUCKETS) if whole else (high - low) / _BUCKETS
+    stretches = min(_BUCKETS, int((high - low) // width) + 1) if width > 0 else 1
+    if stretches == 1:
         return [(low, high, sum(count for _, count in values))]
-    counts = [0] * _BUCKETS
+    counts = [0] * stretches
     for value, count in values:
-        counts[max(0, min(_BUCKETS - 1, int((value - low) / width)))] += count
+        counts[max(0, min(stretches - 1, int((value - low) / width)))] += count
     return [
         (_short(low + place * width), _short(low + (place + 1) * width), count) for place, count in enumerate(counts)
     ]
