@@ -298,6 +298,8 @@ def test_long_rows_make_place_where_they_would_make_it_too_long(tmp_path: Path, 
     document = msgspec.json.decode(data, type=RunDocument)
     assert 5 <= len(document.replies) <= fit
     assert sum(each.rows for each in document.failures) + document.more_failures[1] == 120
+    document = run_document(config.run_dir, config, whole=True)
+    assert [len(each.examples) for each in document.failures if each.rows == 3] == [3] * 39
 
 
 def test_no_secret_stands_in_it(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from rowmill.runs.report.texts import cut, told, told_or_none
 _REPLIES = 20
 _EXAMPLES = 3  # of a class of failures
 _CLASSES = 40
+_COUNTED_CLASSES = 4_000  # there are some twenty; whoever makes up more has the others in a sum
 _NAME = 120  # characters of an id, a code, a class
 _MESSAGE, _INPUT, _PROMPT, _REPLY = 600, 800, 1_600, 2_000
 _NUMBERS = 3  # of a vector
@@ -94,7 +95,10 @@ class RowsSeen:
         whole = _loosely(line)
         if whole is None:
             return None
-        kept = {name: whole.get(name) for name in ("index", "id", "error", "finish_reason", "model", "usage")}
+        kept = {name: whole.get(name) for name in ("index", "finish_reason", "model", "usage")}
+        kept["id"] = None if whole.get("id") in (None, whole.get("index")) else told(whole["id"], _NAME)
+        error = whole.get("error")
+        kept["error"] = {name: _shortened(value) for name, value in error.items()} if isinstance(error, dict) else None
         if "input" in whole:
             kept["input"] = told(whole["input"], _INPUT)
         output = whole.get("output")
@@ -109,12 +113,12 @@ class RowsSeen:
             error = None if loose is None else loose.get("error")
             fault = str(error.get("class")) if isinstance(error, dict) else ""
         fault = cut(fault, _NAME)
-        if fault not in self._failed and len(self._failed) >= 100 * _CLASSES:
+        if fault not in self._failed and len(self._failed) >= _COUNTED_CLASSES:
             return
         self._failed[fault] += 1
-        examples = self._examples.setdefault(fault, []) if len(self._examples) < _CLASSES else []
-        if len(examples) < _EXAMPLES and (kept := self._kept(line)) is not None:
-            examples.append(kept)
+        wanted = fault in self._examples or len(self._examples) < _CLASSES
+        if wanted and self._failed[fault] <= _EXAMPLES and (kept := self._kept(line)):
+            self._examples.setdefault(fault, []).append(kept)
 
     def counted_into(self, totals: Totals) -> Totals:
         """Return what the run comes to; where every row was looked at and there are more, as many as there are.
@@ -167,7 +171,7 @@ class RowsSeen:
         asked = self._asked.get(_number(line), AskedRow())
         return FailureExample(
             index=_number(line),
-            id=_id(line),
+            id=line["id"],
             code=told_or_none(error.get("code"), _NAME),
             status=status if isinstance(status, int) else None,
             message=message,
@@ -184,7 +188,7 @@ class RowsSeen:
         asked = self._asked.get(_number(line), AskedRow())
         return ReplyFacts(
             index=_number(line),
-            id=_id(line),
+            id=line["id"],
             failed=isinstance(error, dict),
             input=told_or_none(line.get("input", asked.input), _INPUT),
             prompt=told_or_none(asked.prompt, _PROMPT),
@@ -210,8 +214,9 @@ def _number(line: Line) -> int:
     return index if isinstance(index, int) else -1
 
 
-def _id(line: Line) -> str | None:
-    return None if line.get("id") in (None, line.get("index")) else told(line["id"], _NAME)
+def _shortened(value: Any) -> Any:
+    """Return a member of an error, without the rest of a reply that was no answer, which may be megabytes."""
+    return value if value is None or isinstance(value, int) else told(value, _MESSAGE)
 
 
 def _vector(output: Any) -> Any:
