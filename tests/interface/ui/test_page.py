@@ -143,6 +143,11 @@ def test_the_figures_are_those_of_the_document(viewer: Viewer) -> None:
         "Tokens": tiles["Tokens"],
         "Billed twice": "≤ 61",
     }
+    used = f"{int((cost['usd'] + cost['lost_usd']) / cost['max_usd'] * 1000) / 10}%"
+    assert (
+        viewer.text("[data-tile=Cost] .below")
+        == f"{used} of the cap of $14.00; ${cost['projected_usd']:.2f} for all rows"
+    )
     assert viewer.page.get_by_role("progressbar").get_attribute("aria-valuenow") == str(totals["done"])
     # Over time: a column of a table for each line of a chart; their sums are those of the columns.
     legend = viewer.texts("[data-chart=faults] .legend li")

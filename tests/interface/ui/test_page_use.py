@@ -172,8 +172,12 @@ def test_a_run_that_is_followed_is_drawn_anew_and_what_the_reader_does_stays(vie
     assert "Nobody serves this page" in viewer.text("#live")
     assert [trouble for trouble in viewer.troubles if "502" not in trouble] == []
     viewer.troubles.clear()
-    viewer.follow({**grown, "made_at": grown["made_at"] + 1})
+    page.locator("[data-chart=faults] svg").hover()
+    tip = page.locator("[data-chart=faults] [aria-label=tip] text")
+    told = tip.text_content()
+    viewer.follow(report({"live": True, "made_at": grown["made_at"] + 1}, seconds=110))
     assert viewer.text("#live") == "Live"
+    assert tip.text_content() != told  # where the pointer rests is told of what is drawn now
     ended = report({"run": {"state": "finished"}}, seconds=120)
     viewer.follow({**ended, "made_at": ended["made_at"] + 2})
     assert viewer.text("#live") == "The run has ended: finished"

@@ -45,6 +45,9 @@ const figures = (() => {
     return part <= 0 ? "0%" : `${Math.min(percent, 99.9).toFixed(1)}%`;
   }
 
+  /** How much of a cap is used: "99.7%". It is rounded down, and may be above "100.0%". */
+  const used = (part, cap) => (cap > 0 ? `${(Math.floor((part / cap) * 1000 + 1e-9) / 10).toFixed(1)}%` : "all");
+
   /** Seconds as "0.4 s", "38 s", "9 min 58 s", "2 h 05 min", "3 d 4 h". */
   function duration(seconds) {
     if (!known(seconds)) return "–";
@@ -120,6 +123,7 @@ const figures = (() => {
     compact,
     money,
     share,
+    used,
     duration,
     tick,
     milliseconds,

@@ -124,7 +124,7 @@ const headline = (() => {
     const cap =
       cost.max_usd === null
         ? ""
-        : `${figures.share(cost.usd, cost.max_usd)} of the cap of ${figures.money(cost.max_usd)}`;
+        : `${figures.used(money.spent(cost), cost.max_usd)} of the cap of ${figures.money(cost.max_usd)}`;
     const whole =
       cost.projected_usd === null || cost.projected_usd <= cost.usd * 1.001
         ? ""

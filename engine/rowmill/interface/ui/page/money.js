@@ -12,13 +12,19 @@ const money = (() => {
     return el("div", {}, cost.usd === null ? null : overTime(facts), entries(cost), lines(cost));
   }
 
+  /** What counts against a cap: what was spent, and what may have been billed beside it. */
+  const spent = (cost) => (cost.usd ?? 0) + (cost.lost_usd ?? 0);
+
   function entries(cost) {
-    const cap = (value, max, told) => (max === null ? null : `${told(max)}, ${figures.share(value, max)} used`);
+    const cap = (value, max, told) =>
+      max === null
+        ? null
+        : `${told(max)}, ${value === null ? "how much is used is unknown" : `${figures.used(value, max)} used`}`;
     return pairs(
       [
         ["Spent", cost.usd === null ? null : figures.money(cost.usd)],
         ["For all rows", cost.projected_usd === null ? null : `about ${figures.money(cost.projected_usd)}`],
-        ["Cap", cap(cost.usd ?? 0, cost.max_usd, figures.money)],
+        ["Cap", cap(cost.usd === null ? null : spent(cost), cost.max_usd, figures.money)],
         ["Cap on tokens", cap(cost.tokens, cost.max_tokens, figures.count)],
         ["Cap on requests", cap(cost.requests, cost.max_requests, figures.count)],
         ["Saved by identical rows and cache", cost.cache_usd > 0 ? figures.money(cost.cache_usd) : null],
@@ -114,5 +120,5 @@ const money = (() => {
       ? cost.projected_usd
       : null;
 
-  return { section };
+  return { section, spent };
 })();

@@ -73,8 +73,7 @@ const rows = (() => {
       { class: "example" },
       el("p", { class: "about" }, example.id === null ? null : [said(example.id, "strong"), " "], about),
       said(example.message, "p", { class: "message" }),
-      text("Input", example.input),
-      text("Prompt as sent", example.prompt),
+      el("div", { class: "sides" }, text("Input", example.input), text("Prompt as sent", example.prompt)),
     );
   }
 
