@@ -21,8 +21,9 @@ FOCUSED = """() => {
         there: box.width > 1 && box.height > 1,
     };
 }"""
-REACHABLE = """() => [...document.querySelectorAll("a[href], button, input, summary, [tabindex='0']")]
+REACHABLE = """() => [...document.querySelectorAll("a[href], button, input, summary, [tabindex='0'], pre")]
     .filter((element) => element.checkVisibility())
+    .filter((element) => element.tagName !== "PRE" || element.scrollHeight > element.clientHeight)
     .map((element) => element.id || `${element.tagName} ${element.textContent.slice(0, 40)}`)"""
 
 

@@ -177,10 +177,13 @@
   window.addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open]):not(.figures)")];
     for (const details of closed) details.open = true;
+    document.documentElement.classList.add("paper");
     charts.fit();
   });
   window.addEventListener("afterprint", () => {
     for (const details of closed) details.open = false;
+    document.documentElement.classList.remove("paper");
+    charts.fit();
   });
 
   document.addEventListener(
