@@ -6,7 +6,7 @@ const charts = (() => {
   const SERIES = 7; // colours that can be told apart; what is left has one colour together
   const LINE_PX = 13; // of letters below each other
   const NARROW = 560; // px of a chart below which there is little room for labels
-  const drawn = []; // {place, draw, width} of all that are on the page
+  let drawn = []; // {place, draw, width} of all that are on the page
 
   /** A colour for each of several names; "more" and what comes after the seventh is grey. */
   const colours = (names) =>
@@ -83,21 +83,16 @@ const charts = (() => {
 
   /** Draw every chart that is on the page and is not yet drawn for the width it has. */
   function fit() {
-    for (let place = drawn.length - 1; place >= 0; place -= 1) {
-      const each = drawn[place];
-      if (!each.place.isConnected) {
-        if (each.width) drawn.splice(place, 1);
-        continue;
-      }
-      const width = Math.floor(each.place.clientWidth);
-      if (width && width !== each.width) {
-        each.width = width;
-        const svg = each.draw(width);
-        svg.setAttribute("role", "img");
-        svg.setAttribute("aria-label", each.label);
-        each.place.replaceChildren(svg);
-      }
-    }
+    drawn = drawn.filter((each) => each.place.isConnected);
+    const widths = drawn.map((each) => Math.floor(each.place.clientWidth)); // of all, before drawing one lays out anew
+    drawn.forEach((each, place) => {
+      if (!widths[place] || widths[place] === each.width) return;
+      each.width = widths[place];
+      const svg = each.draw(each.width);
+      svg.setAttribute("role", "img");
+      svg.setAttribute("aria-label", each.label);
+      each.place.replaceChildren(svg);
+    });
   }
 
   /** A plot in the page's own letters. */

@@ -3,7 +3,8 @@
 
 (() => {
   const { el } = elements;
-  const EVERY_MS = 1000; // between two looks at a run that is followed
+  const EVERY_MS = 1000; // between two looks at a run that is followed,
+  const REST = 4; // and at least so many times as long as drawing took
   const REPORT = [
     ["summary", null, headline.section],
     ["timeline", "Over time", pace.section],
@@ -198,15 +199,18 @@
 
   /** Follow the run: what is served is asked for again and again, until the run has ended. */
   async function follow() {
+    let took = 0;
     for (;;) {
-      await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+      await new Promise((resolve) => setTimeout(resolve, Math.max(EVERY_MS, REST * took)));
       if (document.hidden) continue;
       try {
         const reply = await fetch("facts.json", { cache: "no-store" });
         if (!reply.ok) throw new Error(String(reply.status));
         const facts = await reply.json();
         tell(facts.live ? "live" : "ended", facts.live ? "Live" : `The run has ended: ${facts.run.state}`);
+        const start = performance.now();
         draw(facts);
+        took = performance.now() - start;
         if (!facts.live) return;
       } catch {
         tell("gone", "Nobody serves this page now: what it shows is of before");
