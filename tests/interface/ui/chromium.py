@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Concatenate, ParamSpec, Self
 
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Playwright, Route, ViewportSize, sync_playwright
@@ -48,9 +49,16 @@ class Viewer:
         self.troubles: list[str] = []
 
     def show(
-        self, document: Document, *, width: int = 1280, height: int = 900, dark: bool = False, scripts: bool = True
+        self,
+        document: Document,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        scripts: bool = True,
+        file: Path | None = None,
     ) -> Page:
-        """Open the page that draws a document, in a window of its own."""
+        """Open the page that draws a document in a window of its own. file: where it is written and opened from."""
         self._document = shell_with(json.dumps(document).encode())
         context = self._browser.new_context(
             viewport=ViewportSize(width=width, height=height),
@@ -67,7 +75,9 @@ class Viewer:
         self.page.on("dialog", self._dismiss)
         self.page.clock.install(time=MADE)
         self.page.clock.pause_at(MADE + 1)  # the page's seconds pass where a test lets them
-        self.page.goto(ADDRESS)
+        if file:
+            file.write_bytes(self._document)
+        self.page.goto(file.as_uri() if file else ADDRESS)
         return self.page
 
     def draw(self, document: Document) -> None:
@@ -102,7 +112,9 @@ class Viewer:
 
     def _answer(self, route: Route) -> None:
         """Answer a request of the page: nothing but itself and facts.json is ever asked for."""
-        if route.request.url == ADDRESS:
+        if route.request.url.startswith("file:"):
+            route.continue_()
+        elif route.request.url == ADDRESS:
             route.fulfill(body=self._document, content_type="text/html; charset=utf-8")
         elif route.request.url == ADDRESS.replace("report.html", "facts.json"):
             self.asked += 1

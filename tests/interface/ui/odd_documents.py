@@ -73,6 +73,15 @@ def _of_three_days() -> Document:
     return report({"marks": [*marks(line), *many], "totals": rows}, seconds=1500, step=172.8, pause_s=3 * 86_400.0)
 
 
+def _of_a_clock_that_is_set_back() -> Document:
+    """Return one of a single session, half way through which the clock goes back by an hour."""
+    document = report({"marks": []}, pause_s=0.0)
+    line = document["timeline"]
+    line["at"] = [at - 3600 * (place >= len(line["at"]) // 2) for place, at in enumerate(line["at"])]
+    line["session"] = [0] * len(line["at"])
+    return document
+
+
 ODD: dict[str, Document] = {
     "nothing done yet": report(
         {**BARE, "totals": NOTHING, "run": {"state": "running", "next": None, "ended": None, "slowed_by": "the disk"}},
@@ -88,5 +97,6 @@ ODD: dict[str, Document] = {
     "all rows failed": report({"totals": {"done": 500, "failed": 500, "rows": 500}, "fields": None}),
     "only batches": _of_batches(),
     "a cluster": _of_a_cluster(),
+    "a clock that is set back": _of_a_clock_that_is_set_back(),
     "hostile texts": _of_hostile_texts(),
 }

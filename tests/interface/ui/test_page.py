@@ -1,6 +1,7 @@
 """The page of a report in a real Chromium: what it shows is what the document says, whatever that is."""
 
 import hashlib
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -95,6 +96,8 @@ def judged(viewer: Viewer, name: str) -> None:
         found = page.evaluate(PALE)
         assert (name, theme, found["pale"]) == (name, theme, [])
         assert found["judged"] > 10
+    ids = page.locator("[id]").evaluate_all("(all) => all.map((each) => each.id)")
+    assert len(ids) == len(set(ids))
     labels = page.locator(".plot svg").evaluate_all("(all) => all.map((svg) => [svg.role, svg.ariaLabel])")
     assert all(role == "img" and label for role, label in labels)
     assert page.locator("h1").count() == 1
@@ -259,6 +262,29 @@ def test_a_pause_of_days_takes_little_room_and_the_rest_is_time_at_work(viewer: 
     assert chart
     assert cut
     assert 10 < cut["width"] < chart["width"] / 30
+
+
+@in_chromium
+def test_a_clock_that_is_set_back_hides_no_work(viewer: Viewer) -> None:
+    viewer.draw(ODD["a clock that is set back"])
+    ticks = viewer.texts("[data-chart=rows] [aria-label='x-axis tick label'] text")
+    assert (ticks[0], ticks[-1]) == ("0", "2 min")
+    places = viewer.page.locator("[data-chart=rows] [aria-label='x-axis tick'] path").evaluate_all(
+        "(all) => all.map((each) => each.getBoundingClientRect().left)"
+    )
+    steps = [after - before for before, after in pairwise(places)]
+    assert max(steps) - min(steps) < 1
+    assert sum(numbers_of(viewer, "rows", column=1)) == pytest.approx(120)
+
+
+@in_chromium
+def test_a_part_that_cannot_be_drawn_takes_nothing_else_with_it(viewer: Viewer) -> None:
+    viewer.show(report({"providers": [None], "distributions": [{"name": "latency"}]}))
+    assert "`" not in viewer.text("#providers .problem")
+    assert "rowmill report --json" in viewer.text("#providers .problem")
+    assert viewer.texts("nav a")[-1] == "Configuration"
+    assert len(viewer.troubles) >= 2
+    viewer.troubles.clear()
 
 
 @in_chromium

@@ -1,12 +1,9 @@
 """The page of a report in use: by keys, in the dark, on paper, from the disk, and while the run goes on."""
 
-import json
 import re
 from pathlib import Path
 
-from rowmill.interface.ui.report_page import page as shell_with
 from tests.interface.ui.chromium import Viewer, in_chromium
-from tests.interface.ui.compare_document import compared
 from tests.interface.ui.page_documents import report
 
 PAPER = 688  # px: A4 without its margins, of 53 each
@@ -131,11 +128,7 @@ def test_without_scripts_it_says_so_and_where_the_figures_are(viewer: Viewer) ->
 
 @in_chromium
 def test_a_page_from_the_disk_is_whole(viewer: Viewer, tmp_path: Path) -> None:
-    path = tmp_path / "report of <me> & you.html"
-    path.write_bytes(shell_with(json.dumps(report()).encode()))
-    viewer.show(compared())
-    viewer.page.context.unroute_all()
-    viewer.page.goto(path.as_uri())
+    viewer.show(report(), file=tmp_path / "report of <me> & you.html")
     assert viewer.texts("nav a")[0] == "Over time"
     assert viewer.page.locator(".plot svg").count() > 10
 

@@ -88,10 +88,12 @@ const charts = (() => {
     drawn.forEach((each, place) => {
       if (!widths[place] || widths[place] === each.width) return;
       each.width = widths[place];
-      const svg = each.draw(each.width);
-      svg.setAttribute("role", "img");
-      svg.setAttribute("aria-label", each.label);
-      each.place.replaceChildren(svg);
+      const shown = elements.tried(() => each.draw(each.width));
+      if (shown.tagName !== "P") {
+        shown.setAttribute("role", "img");
+        shown.setAttribute("aria-label", each.label);
+      }
+      each.place.replaceChildren(shown);
     });
   }
 

@@ -150,9 +150,24 @@ const elements = (() => {
     (!wish.failed || failed) &&
     (!wish.filter || texts.some((text) => text?.toLowerCase().includes(wish.filter.toLowerCase())));
 
+  /** What is made, or a line that says that it cannot be: nothing else of the page is lost with it. */
+  function tried(make) {
+    try {
+      return make();
+    } catch (error) {
+      console.error(error);
+      return el(
+        "p",
+        { class: "problem" },
+        `This part could not be drawn (${error}). `,
+        ...worded("`rowmill report --json` has its figures."),
+      );
+    }
+  }
+
   /** "and 12 more ..." where some are left out. */
   const left = (howMany, what) =>
     howMany ? el("p", { class: "note" }, `and ${figures.count(howMany)} more ${what}`) : null;
 
-  return { el, said, pictured, worded, pretty, moment, more, table, bar, pairs, filters, wished, left };
+  return { el, said, pictured, worded, pretty, moment, more, table, bar, pairs, filters, wished, tried, left };
 })();

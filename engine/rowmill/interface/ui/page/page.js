@@ -36,7 +36,7 @@
       const drawn = JSON.stringify(of(facts, id));
       if (shown[id] === drawn) continue;
       shown[id] = drawn;
-      const body = make(facts);
+      const body = elements.tried(() => make(facts));
       const section =
         body &&
         el(

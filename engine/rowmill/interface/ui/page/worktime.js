@@ -7,94 +7,80 @@ const worktime = (() => {
   const GAP = 0.025; // width of a longer pause, as part of the time at work
   const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
-  /** The stretches of work: moments [first, past] that follow each other, with their start and end. */
+  /**
+   * The stretches of work: moments [first, past) that follow each other, from `start` to `end` by the machine's clock.
+   * A clock that is set anew begins another one, wherever it stands then.
+   */
   function stretches(timeline) {
     const found = [];
     timeline.at.forEach((end, place) => {
       const start = end - timeline.seconds[place];
       const last = found.at(-1);
-      if (
-        last &&
-        start - last.end <= LONGEST &&
-        start > last.end - LONGEST &&
-        timeline.session[place] === timeline.session[last.past - 1]
-      ) {
+      if (last && Math.abs(start - last.end) <= LONGEST && timeline.session[place] === timeline.session[last.first]) {
         last.end = Math.max(last.end, end);
         last.past = place + 1;
       } else {
-        const from = last ? Math.max(start, last.end) : start;
-        found.push({ first: place, past: place + 1, start: from, end: Math.max(end, from + 0.001) });
+        found.push({ first: place, past: place + 1, start, end });
       }
     });
     return found;
   }
 
-  /** What places moments on the axis. */
+  /** What places moments on the axis: `x` of a stretch is where it begins, `done` what was worked before. */
   function of(timeline) {
     const parts = stretches(timeline);
     const worked = d3.sum(parts, (part) => part.end - part.start);
-    let [x, done] = [0, 0];
-    parts.forEach((part, place) => {
-      const pause = place ? part.start - parts[place - 1].end : 0;
-      part.cut = pause > worked * GAP;
-      x += part.cut ? worked * GAP : pause;
-      [part.x, part.done] = [x, done];
-      x += part.end - part.start;
+    let [x, done, before] = [0, 0, null];
+    for (const part of parts) {
+      part.pause = before ? Math.max(0, part.start - before.end) : 0;
+      part.cut = part.pause > worked * GAP;
+      part.x = x + (part.cut ? worked * GAP : part.pause);
+      part.done = done;
+      part.endX = x = part.x + part.end - part.start;
       done += part.end - part.start;
-    });
-    const all = x;
+      before = part;
+    }
 
-    /** Where a moment (seconds since 1970) is on the axis; in a pause it is somewhere in its gap. */
+    /** The stretch in which a moment (seconds since 1970) is, or after which it is; -1: it is before all. */
+    function found(at) {
+      const within = parts.findIndex((part) => part.start <= at && at <= part.end);
+      return within >= 0 ? within : parts.findLastIndex((part) => part.end < at);
+    }
+
+    /** Where a moment is on the axis; in a pause it is somewhere in its gap. */
     function placed(at) {
-      let before = null;
-      for (const part of parts) {
-        if (at < part.start) {
-          if (!before) return part.x;
-          const end = before.x + before.end - before.start;
-          return end + (part.x - end) * ((at - before.end) / (part.start - before.end));
-        }
-        if (at <= part.end) return part.x + at - part.start;
-        before = part;
-      }
-      return all;
+      const number = found(at);
+      if (number < 0) return 0;
+      const [part, next] = [parts[number], parts[number + 1]];
+      if (at <= part.end) return part.x + at - part.start;
+      if (!next || next.start <= at) return part.endX;
+      return part.endX + (next.x - part.endX) * ((at - part.end) / (next.start - part.end));
     }
 
     /** Seconds at work before a moment. */
     function workedBefore(at) {
-      let sum = 0;
-      for (const part of parts) sum += Math.min(Math.max(0, at - part.start), part.end - part.start);
-      return sum;
-    }
-
-    /** Where so much of the work was done. */
-    function reached(seconds) {
-      const part = parts.findLast((each) => each.done <= seconds) ?? parts[0];
-      return part.x + seconds - part.done;
+      const part = parts[found(at)];
+      return part ? part.done + Math.min(at, part.end) - part.start : 0;
     }
 
     /** Ticks at round times of work: at most so many. */
     function ticks(most) {
       const step = STEPS.find((each) => worked / each <= most) ?? Math.ceil(worked / most / 86400) * 86400;
-      return d3.range(0, worked + step / 1e6, step).map((at) => ({ x: reached(at), at }));
+      return d3.range(0, worked + step / 1e6, step).map((at) => {
+        const part = parts.findLast((each) => each.done <= at) ?? parts[0];
+        return { x: part.x + at - part.done, at };
+      });
     }
 
     const cuts = parts.flatMap((part, place) =>
-      part.cut
-        ? [
-            {
-              x1: parts[place - 1].x + parts[place - 1].end - parts[place - 1].start,
-              x2: part.x,
-              seconds: part.start - parts[place - 1].end,
-            },
-          ]
-        : [],
+      part.cut ? [{ x1: parts[place - 1].endX, x2: part.x, seconds: part.pause }] : [],
     );
-    return { parts, worked, all, cuts, placed, workedBefore, ticks };
+    return { parts, worked, all: x, cuts, placed, workedBefore, ticks };
   }
 
   /**
-   * The moments as steps of at least `least` seconds: [{part, x1, x2, from, to, seconds, places}].
-   * places: the moments that are in it.
+   * The moments as steps of at least `least` seconds: [{part, x1, x2, x, from, to, seconds, places}].
+   * part: number of its stretch. places: the moments that are in it.
    */
   function steps(scale, timeline, least) {
     const made = [];
@@ -114,7 +100,8 @@ const worktime = (() => {
       }
     });
     for (const step of made) {
-      [step.x1, step.x2] = [scale.placed(step.from), scale.placed(step.to)];
+      const { x, start } = scale.parts[step.part];
+      [step.x1, step.x2] = [x + step.from - start, x + step.to - start];
       step.x = (step.x1 + step.x2) / 2;
     }
     return made;
