@@ -105,3 +105,21 @@ def test_prometheus_takes_the_examples(words: tuple[str, str]) -> None:
         pytest.skip("promtool is not installed (Debian, Ubuntu: apt-get install prometheus)")
     done = subprocess.run([program, "check", *words], cwd=GRAFANA, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_every_expression_of_the_dashboard_is_one(tmp_path: Path) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed (Debian, Ubuntu: apt-get install prometheus)")
+    filled = [
+        target["expr"].replace("$__rate_interval", "1m").replace("$job", ".*").replace("$instance", ".*")
+        for panel in DASHBOARD["panels"]
+        for target in panel.get("targets", [])
+    ]
+    rules = [{"record": f"expression_{number}", "expr": text} for number, text in enumerate(filled)]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
+    done = subprocess.run(
+        [program, "check", "rules", "rules.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert f"{len(filled)} rules found" in done.stdout
