@@ -38,6 +38,8 @@ port = {port}
 linger_s = 60
 otlp = "{otlp}"
 headers_env = {{ authorization = "PLANTED_PUSH" }}
+[notify]
+command = ["touch", "{told}"]
 """
 _DURATION = "gen_ai_client_operation_duration_seconds"
 
@@ -59,7 +61,12 @@ def configure(place: Place, url: str, port: int, otlp: str) -> None:
     path = place.folder / "config.toml"
     before, _, after = path.read_text().partition("[[provider]]")
     providers = "".join(_PROVIDER.format(name=name, url=url, query=SECRETS["query"]) for name in ("main", "spare"))
-    path.write_text(before + providers + after[after.index("[workers]") :] + _MORE.format(port=port, otlp=otlp))
+    path.write_text(
+        before
+        + providers
+        + after[after.index("[workers]") :]
+        + _MORE.format(port=port, otlp=otlp, told=place.folder / "told")
+    )
     place.environ |= {
         "PLANTED_KEY": SECRETS["key"],
         "PLANTED_HEADER": SECRETS["header"],
@@ -93,6 +100,7 @@ def test_a_prometheus_and_a_collector_have_what_the_report_says(place: Place, se
         report = place.report  # before Prometheus looks in vain, and takes the series for gone
         is_what_prometheus_has(report, seen)
         assert report["sessions"][0]["counters"]["requests"] == len(asked.arrivals)
+        until((place.folder / "told").exists, "who is to hear of the end, before the last scrape is waited for")
         started.signal(signal.SIGINT)  # who does not want to wait ends the lingering, and nothing else
         done = started.wait()
         assert done.code == 1, done.err

@@ -70,11 +70,20 @@ def run(
     """
     try:
         notifier = Notifier(config, environ)
-        report, session = _run(
-            config, environ, observer, notifier, salvage=salvage, retry=retry, limit=limit, sample=sample
-        )
-        if session is not None and notifier.tells:
-            _tell_end(config, observer, notifier, report, session)
+        with ExitStack() as afterwards:  # metrics may stay a while: who is to hear of the end hears of it before
+            report, session = _run(
+                config,
+                environ,
+                observer,
+                notifier,
+                afterwards,
+                salvage=salvage,
+                retry=retry,
+                limit=limit,
+                sample=sample,
+            )
+            if session is not None and notifier.tells:
+                _tell_end(config, observer, notifier, report, session)
     except RowmillError:
         raise
     except Exception as error:
@@ -90,6 +99,7 @@ def _run(
     environ: Mapping[str, str],
     observer: Observer,
     notifier: Notifier,
+    afterwards: ExitStack,
     *,
     salvage: bool,
     retry: bool,
@@ -101,7 +111,7 @@ def _run(
         raise RunDirectoryError(f"{config.run_dir} holds no run whose rows could be retried: start it by rowmill run")
     prepared = prepare(config, environ, limit=limit, sample=sample)
     asked, config = config, prepared.config
-    with ExitStack() as afterwards, prepared.directory as directory:  # what stays then holds the directory no more
+    with prepared.directory as directory:
         earlier = report_at(directory.report)
         before = [] if earlier is None else earlier.sessions
         found = take_in(prepared, frozenset(each.id for each in before if each.id))
