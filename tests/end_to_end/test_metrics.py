@@ -101,6 +101,7 @@ def test_a_prometheus_and_a_collector_have_what_the_report_says(place: Place, se
         is_what_prometheus_has(report, seen)
         assert report["sessions"][0]["counters"]["requests"] == len(asked.arrivals)
         until((place.folder / "told").exists, "who is to hear of the end, before the last scrape is waited for")
+        until((place.run_dir / "report.html").exists, "the page of the run")
         started.signal(signal.SIGINT)  # who does not want to wait ends the lingering, and nothing else
         done = started.wait()
         assert done.code == 1, done.err

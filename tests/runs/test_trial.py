@@ -43,8 +43,10 @@ def test_places_that_the_configuration_names_get_the_mark_too() -> None:
 
 
 def test_nobody_is_told_of_a_trial() -> None:
-    tree = {**TREE, "output": {"path": "out.jsonl"}, "notify": {"command": ["tell"]}}
-    assert not trial(configuration.parse(tree, "test")).notify.used
+    tree = {**TREE, "output": {"path": "out.jsonl"}, "notify": {"command": ["tell"]}, "metrics": {"linger_s": 9}}
+    own = trial(configuration.parse(tree, "test"))
+    assert not own.notify.used
+    assert not own.metrics.linger_s
 
 
 class Silence(Observer):

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -59,28 +59,23 @@ def run(
     retry: bool = False,
     limit: int | None = None,
     sample: int | None = None,
+    afterwards: ExitStack | None = None,
 ) -> tuple[RunReport, SessionReport | None]:
     """Run a configuration to its end and return the report; no session where there was nothing to do.
 
     retry: do the rows again that have failed, into the same output. limit, sample: do only so many rows of the input,
-    its first ones or any.
+    its first ones or any. afterwards: closed by the caller once all is said; metrics stay a while then. Without it that
+    is before this returns.
 
     Raises `RowmillError` only for what is found before the run starts; later ends are in the report. No other exception
     leaves this but those that end a program, and what a signal handler of the program's raises.
     """
     try:
         notifier = Notifier(config, environ)
-        with ExitStack() as afterwards:  # metrics may stay a while: who is to hear of the end hears of it before
+        # Who is to hear of the end hears of it before metrics stay a while.
+        with ExitStack() if afterwards is None else nullcontext(afterwards) as later:
             report, session = _run(
-                config,
-                environ,
-                observer,
-                notifier,
-                afterwards,
-                salvage=salvage,
-                retry=retry,
-                limit=limit,
-                sample=sample,
+                config, environ, observer, notifier, later, salvage=salvage, retry=retry, limit=limit, sample=sample
             )
             if session is not None and notifier.tells:
                 _tell_end(config, observer, notifier, report, session)

@@ -52,10 +52,11 @@ def run_trial(
 def trial(config: Config, number: int = 1) -> Config:
     """Return the configuration with the places of a trial: output, errors file and run directory.
 
-    Nobody is told of one: who tries sits before it.
+    Nobody is told of one, nor waited for that scrapes its metrics: who tries sits before it.
     """
     own = marked(config, "trial" if number == 1 else f"trial-{number}")
-    return msgspec.structs.replace(own, notify=NotifyConfig())
+    metrics = msgspec.structs.replace(own.metrics, linger_s=0.0)
+    return msgspec.structs.replace(own, notify=NotifyConfig(), metrics=metrics)
 
 
 def marked(config: Config, mark: str) -> Config:

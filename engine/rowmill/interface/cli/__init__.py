@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from rowmill.core.errors import ExitCode, RowmillError
@@ -65,7 +66,8 @@ def _status(arguments: Sequence[str] | None) -> int:
             words = [*words[1:2], "--help"]
         options = parser().parse_args(words)
         options.words = words
-        return commands[options.command](options)
+        with ExitStack() as options.afterwards:
+            return commands[options.command](options)
     except RowmillError as error:
         streams.complain(str(error))
         for line in error.excerpt:
@@ -211,7 +213,7 @@ def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "
 
     progress = shown.display(options)
     try:
-        return run(config, os.environ, progress, salvage=options.salvage, retry=retry)
+        return run(config, os.environ, progress, salvage=options.salvage, retry=retry, afterwards=options.afterwards)
     finally:
         progress.close()
 

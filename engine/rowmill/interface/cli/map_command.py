@@ -127,7 +127,13 @@ def _to_stdout(options: argparse.Namespace, config: Config, job: piped.PipedJob,
     results = ResultsOut(progress, output, sys.stdout.fileno(), named)
     try:
         report, session = run(
-            config, os.environ, results, retry=options.retry, limit=options.limit, sample=options.sample
+            config,
+            os.environ,
+            results,
+            retry=options.retry,
+            limit=options.limit,
+            sample=options.sample,
+            afterwards=options.afterwards,
         )
     except RowmillError:
         if not job.begun():
