@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import logging
 import re
 import socket
 import threading
@@ -117,7 +118,7 @@ def test_the_last_push_has_the_end_in_it_and_names_no_password(scene: Scene) -> 
     with collector() as collected:
         with scene.begin(otlp=f"{collected.url}/otlp/", headers={"authorization": "planted"}) as monitoring:
             monitoring.ended(REPORT, 3)
-        ((path, headers, body),) = collected.pushed
+        path, headers, body = collected.pushed[-1]
         assert (path, headers["authorization"]) == ("/otlp/v1/metrics", "planted")
         assert headers["content-type"] == "application/x-protobuf"
         assert b"planted" not in body
@@ -147,14 +148,17 @@ def test_a_collector_that_is_gone_or_answers_never_is_not_waited_for(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rowmill.metrics.otlp._LAST_S", 0.05)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with scene.begin(otlp=f"http://127.0.0.1:{silent.getsockname()[1]}") as monitoring:
             monitoring.ended(REPORT, 0)
         connection, _ = silent.accept()  # it was asked
+        (thread,) = [each for each in threading.enumerate() if each.name == "metrics push"]
+        logger = logging.getLogger("opentelemetry.exporter.otlp.proto.http")
+        assert logger.handlers, "it says nothing on the terminal"
         connection.close()
-    for thread in threading.enumerate():
-        if thread.name == "metrics push":
-            thread.join()
+    thread.join()
+    assert logger.handlers == []
 
 
 def test_where_the_environment_names_the_collector_it_does(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,14 +169,20 @@ def test_where_the_environment_names_the_collector_it_does(scene: Scene, monkeyp
         monkeypatch.setenv("OTEL_SERVICE_NAME", "my-job")
         with scene.begin(otlp="environment") as monitoring:
             monitoring.ended(REPORT, 0)
-        ((path, headers, body),) = collected.pushed
+        path, headers, body = collected.pushed[-1]
     assert (path, headers["x-tenant"], headers["content-encoding"]) == ("/base/v1/metrics", "a", "gzip")
     assert b"my-job" in gzip.decompress(body)
 
 
-def test_a_collector_that_is_not_there_is_said_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
-    with reserved() as port, scene.begin(otlp=f"http://127.0.0.1:{port}", interval_s=0.01) as monitoring:
-        while not scene.said:
-            monitoring.look(SNAPSHOT)
+def test_a_collector_that_is_not_there_is_said_so_and_not_waited_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowmill.metrics.otlp._LAST_S", 1000)
+    with reserved() as port:
+        with scene.begin(otlp=f"http://127.0.0.1:{port}") as monitoring:
+            monitoring.ended(REPORT, 0)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
+        with scene.begin(otlp=f"http://127.0.0.1:{port}", interval_s=0.01) as monitoring:
+            while not scene.said:
+                monitoring.look(SNAPSHOT)
     assert re.fullmatch(r"metrics: they could not be pushed \([\w ]+\); the run goes on without", scene.said[0])

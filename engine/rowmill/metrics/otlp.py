@@ -34,8 +34,9 @@ from rowmill.metrics.readings import Distribution, Readings, Value
 
 _SIGNAL = "v1/metrics"
 _ENVIRONMENT = "environment"
+_FIRST_S = 1.0  # until the first push: a collector that takes nothing is told early
 _LAST_S = 5.0  # that the last push has, when the run is over,
-_LAST_HOPE_S = 0.5  # and where none has been taken before
+_LAST_HOPE_S = 0.5  # and where the collector does not take it
 _LOGGERS = ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.exporter.otlp.common")
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 _NS = 1_000_000_000
@@ -56,7 +57,8 @@ class Pusher:
         """`url`: of the collector, or "environment"; `say` is told, from that thread, where it does not take them."""
         self._meter = meter
         self._say = say
-        self._troubles = _Troubles()
+        self._settled = threading.Event()  # there is nothing to wait for: all is pushed, or it is not taken
+        self._troubles = _Troubles(self._settled)
         for name in _LOGGERS:
             logging.getLogger(name).addHandler(self._troubles)
         asked = None if url == _ENVIRONMENT else endpoint_of(url)
@@ -82,16 +84,20 @@ class Pusher:
     def close(self) -> None:
         """Push what there is, within a few seconds, and end."""
         self._over.set()
-        self._thread.join(_LAST_HOPE_S if self._told else _LAST_S)
+        self._settled.wait(_LAST_S)
+        self._thread.join(_LAST_HOPE_S)
         with suppress(Exception):  # whatever it is, the run is over
             self._exporter.shutdown()  # which ends a push that is waiting to be tried again
-        for name in _LOGGERS:
-            logging.getLogger(name).removeHandler(self._troubles)
 
     def _push_on(self) -> None:
-        while not self._over.wait(self._interval_s):
+        seconds = min(_FIRST_S, self._interval_s)
+        while not self._over.wait(seconds):
             self._push()
+            seconds = self._interval_s
         self._push()
+        self._settled.set()
+        for name in _LOGGERS:  # not before: what the exporter says to nobody goes to the terminal
+            logging.getLogger(name).removeHandler(self._troubles)
 
     def _push(self) -> None:
         found = self._meter.readings()
@@ -101,6 +107,7 @@ class Pusher:
         data = data_of(found[1], self._resource, self._meter.started, time.time())
         if self._exporter.export(data) is MetricExportResult.SUCCESS:
             self._pushed = found[0]
+            self._settled.clear()
         elif not self._told:
             self._told = True
             self._say(f"metrics: they could not be pushed ({self._troubles.last}); the run goes on without")
@@ -109,9 +116,11 @@ class Pusher:
 class _Troubles(logging.Handler):
     """Keeps why the exporter has failed last, which it says to a logger only, and the terminal is not for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, met: threading.Event) -> None:
+        """`met` is set with each."""
         super().__init__(logging.WARNING)
         self.last = ""
+        self._met = met
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a status, a reason or the kind of an error, none of which has the URL in it, as other texts may."""
@@ -119,6 +128,7 @@ class _Troubles(logging.Handler):
         causes = [type(each).__name__ if isinstance(each, Exception) else each for each in told]
         words = [str(cause) for cause in causes if isinstance(cause, int | str) and cause != "metrics"]
         self.last = ", ".join(words) or self.last or "no answer"  # the last line of several says no cause
+        self._met.set()
 
 
 def endpoint_of(url: str) -> str:
