@@ -64,11 +64,14 @@ class Prometheus:
         found: list[Any] = answer["data"]["result"]
         return found
 
+    def last(self, name: str, **labels: str) -> dict[Labels, float]:
+        """Return the values of a metric that it has seen last, also where it has looked in vain since."""
+        matchers = ",".join(f"{key}={json.dumps(value)}" for key, value in labels.items())
+        return self.query(f"last_over_time({name}{{{matchers}}}[5m])")
+
     def value(self, name: str, **labels: str) -> float:
-        """Return the one value of a series, whatever other labels it has."""
-        (value,) = self.query(
-            f"{name}{{{','.join(f'{key}={json.dumps(each)}' for key, each in labels.items())}}}"
-        ).values()
+        """Return the one value of a series that it has seen last, whatever other labels it has."""
+        (value,) = self.last(name, **labels).values()
         return value
 
 

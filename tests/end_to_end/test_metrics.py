@@ -92,12 +92,12 @@ def test_a_prometheus_and_a_collector_have_what_the_report_says(place: Place, se
         place.write_rows(ROWS)
         asked.hold(60)
         started = place.start()
-        until(lambda: seen.query("rowmill_rows_total > 0"), "rows that Prometheus has seen")
+        until(lambda: sum(seen.last("rowmill_rows_total").values()), "rows that Prometheus has seen")
         asked.go_on()
-        until(lambda: seen.query("rowmill_session_ended == 1"), "the last scrape")
+        until(lambda: seen.last("rowmill_session_ended") == {(): 1.0}, "the last scrape")
         url = f"http://127.0.0.1:{port}/metrics"
         texts = [fetched(url), fetched(url, Accept="application/openmetrics-text; version=1.0.0")]
-        report = place.report  # before Prometheus looks in vain, and takes the series for gone
+        report = place.report
         is_what_prometheus_has(report, seen)
         assert report["sessions"][0]["counters"]["requests"] == len(asked.arrivals)
         until((place.folder / "told").exists, "who is to hear of the end, before the last scrape is waited for")
@@ -125,28 +125,28 @@ def is_what_prometheus_has(report: dict[str, Any], seen: Prometheus) -> None:
     assert (totals["rows"], totals["failed"]) == (ROWS, len(REFUSED))
 
     # What the run has come to
-    assert by("outcome", seen.query("rowmill_run_rows")) == {"answered": ROWS - len(REFUSED), "failed": len(REFUSED)}
+    assert by("outcome", seen.last("rowmill_run_rows")) == {"answered": ROWS - len(REFUSED), "failed": len(REFUSED)}
     assert seen.value("rowmill_run_requests") == totals["requests"]
-    assert by("gen_ai_token_type", seen.query("rowmill_run_tokens")) == {
+    assert by("gen_ai_token_type", seen.last("rowmill_run_tokens")) == {
         "input": totals["prompt_tokens"],
         "output": totals["completion_tokens"],
     }
     assert seen.value("rowmill_run_input_rows") == report["rows"]
     assert seen.value("rowmill_run_finished") == 1
     assert seen.value("rowmill_session_exit_code") == 1
-    assert seen.query("sum(rowmill_run_cost_usd)")[()] == pytest.approx(report["cost"]["usd"])
+    assert sum(seen.last("rowmill_run_cost_usd").values()) == pytest.approx(report["cost"]["usd"])
     assert seen.value("rowmill_budget_usd") == report["cost"]["max_usd"]
-    assert by("error_type", seen.query("rowmill_run_failed_rows")) == report["failures"]
+    assert by("error_type", seen.last("rowmill_run_failed_rows")) == report["failures"]
 
     # What the session has counted
-    assert by("outcome", seen.query("rowmill_rows_total")) == {
+    assert by("outcome", seen.last("rowmill_rows_total")) == {
         "answered": counters["rows"] - counters["failed"],
         "failed": counters["failed"],
     }
     assert counters["failed"] == len(REFUSED)
-    assert seen.query("sum(rowmill_requests_total)")[()] == counters["requests"]
+    assert sum(seen.last("rowmill_requests_total").values()) == counters["requests"]
     assert seen.value("rowmill_retries_total") == counters["retries"]
-    assert by("error_type", seen.query("rowmill_faults_total")) == counters["faults"]
+    assert by("error_type", seen.last("rowmill_faults_total")) == counters["faults"]
     for name, figures in session["providers"].items():
         assert seen.value("rowmill_requests_total", provider=name) == figures["requests"]
         assert seen.value("rowmill_requests_limited_total", provider=name) == figures["limited"]
