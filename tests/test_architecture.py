@@ -210,7 +210,7 @@ CLOSED: dict[str, Ability] = {
         },
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
-    "know rich": Ability(("rich.",), {"interface.ui.live", "interface.ui.notebook", "interface.ui.replies_text"}),
+    "know rich": Ability(("rich.",), {"interface.ui.live", "interface.ui.notebook", "interface.ui.cells"}),
     "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.batch_retry", "worker.batch.polling"}),
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),

@@ -38,7 +38,7 @@ def test_another_terminal_sees_what_the_run_sees(place: Place, simulator: Callab
     started.wait(10)
     killed = told(place).out
     assert ": stopped" in killed
-    assert "rowmill run goes on with it" in killed
+    assert "rowmill run config.toml goes on with it" in killed
     watched = place.start(*limited)
     until(lambda: "at work" in told(place).out, "the run to go on")
     end = told(place, "--watch")

@@ -25,7 +25,7 @@ def test_a_row_with_its_prompt() -> None:
     ("change", "line"),
     [
         ({"id": "a\nb"}, "row 3  id a b"),
-        ({"finish_reason": "length"}, "row 3  length"),
+        ({"finish_reason": "length"}, "row 3  finish_reason length"),
         ({"output": {"topic": "x"}}, "  reply    {"),
         ({"output": ""}, "  reply"),
         ({"prompt": {"input": "Why?"}}, "  asked    Why?"),

@@ -1,6 +1,7 @@
 """`rowmill compare`: two runs held against each other."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,10 @@ def compare(options: argparse.Namespace) -> int:
     compared = compare_runs(first, second, most=options.limit)
     if options.json:
         return streams.out(msgspec.json.format(msgspec.json.encode(compared), indent=2) + b"\n")
-    return ExitCode.OK if options.quiet else streams.out(compared_text(compared) + "\n")
+    if options.quiet:
+        return ExitCode.OK
+    text = compared_text(compared, streams.width_of(sys.stdout), colour=streams.is_coloured(sys.stdout))
+    return streams.out(f"{text}\n")
 
 
 def _as_page(options: argparse.Namespace, first: Path, second: Path) -> int:

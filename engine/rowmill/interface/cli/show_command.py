@@ -1,7 +1,6 @@
 """`rowmill show`: the replies of a run, on the terminal."""
 
 import argparse
-import shutil
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -49,12 +48,12 @@ def show(options: argparse.Namespace) -> int:
 
 def _texts(lines: Iterator[Line], few: int | None) -> Iterator[str]:
     """Yield rows as text, one at a time; behind so many of them only that there are more."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+    width, colour = streams.width_of(sys.stdout) or _WIDTH, streams.is_coloured(sys.stdout)
     for place, line in enumerate(lines):
         if place == few:
             yield "\nand more: --limit N, --sample N, --row N\n"
             return
-        yield f"{'' if not place else _BETWEEN}{reply_text(line, width)}\n"
+        yield f"{'' if not place else _BETWEEN}{reply_text(line, width, colour=colour)}\n"
 
 
 def _tell_missing(why: str) -> None:

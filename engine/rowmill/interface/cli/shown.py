@@ -64,8 +64,9 @@ def first_replies(config: "Config") -> None:
 
     with suppress(RowmillError):  # the trial itself has told what there is to be told
         lines = with_prompts(config, answered(config.run_dir, Choice(limit=_FIRST)), missing=lambda _: None)
-        width = shutil.get_terminal_size().columns
-        streams.say("\n".join(f"\n{reply_text(line, width, most=_CLIPPED)}" for line in lines) + "\n")
+        width, colour = shutil.get_terminal_size().columns, streams.is_coloured(sys.stderr)
+        texts = (reply_text(line, width, most=_CLIPPED, colour=colour) for line in lines)
+        streams.say("\n".join(f"\n{text}" for text in texts) + "\n")
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def ended(
     from rowmill.interface.ui.report import summary
 
     if session is not None and not options.quiet:
-        width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+        width = streams.width_of(sys.stderr)
         streams.say(summary(report, session, again=again, page=page, width=width))
     elif session is not None and not report.finished and session.exit_code:
         streams.complain(f"stopped: {session.stopped_by or 'before its end'}; {report.totals.rows:,} rows are done")

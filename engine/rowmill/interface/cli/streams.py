@@ -7,9 +7,10 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from rowmill.core.errors import ExitCode
 from rowmill.core.plain_text import one_line
@@ -42,6 +43,16 @@ def make_whole() -> None:
 def is_lacking(descriptor: int) -> bool:
     """Tell whether the command was started without this stream: nobody sees what goes there."""
     return descriptor in _lacking
+
+
+def width_of(stream: TextIO) -> int:
+    """Return how wide the terminal is that a stream leads to; 0 where it leads to none."""
+    return shutil.get_terminal_size().columns if stream.isatty() else 0
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """Tell whether a stream leads to a terminal that has colours, and that nobody wants without."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def say(text: str) -> None:

@@ -63,30 +63,38 @@ def _standing(snapshot: Snapshot) -> tuple[dict[str, str], set[str], object]:
 
 def progress_line(snapshot: Snapshot) -> str:
     """Return where the run stands in one line; two spaces stand between its parts."""
+    return "  ".join(part for group in progress_parts(snapshot) for part in group)
+
+
+def progress_parts(snapshot: Snapshot) -> list[list[str]]:
+    """Return where the run stands in parts, those together that belong together; no group is empty."""
     totals = snapshot.totals
-    return "  ".join(
+    batch = batches.in_use(snapshot)
+    pace = [[], _batch_pace(snapshot)] if batch else _live_pace(snapshot)
+    groups = [
+        [phrases.rows_done(snapshot) + f" failed {totals.failed:,}", *pace[0]],
+        pace[1],
         [
-            phrases.rows_done(snapshot) + f" failed {totals.failed:,}",
-            *(_batch_pace(snapshot) if batches.in_use(snapshot) else _live_pace(snapshot)),
             f"tokens {figures.compact(totals.prompt_tokens)}+{figures.compact(totals.completion_tokens)}",
-            *(", ".join(group) for group in money.so_far(snapshot.cost, batch=batches.in_use(snapshot))),
-            *([] if batches.in_use(snapshot) else [phrases.workers(snapshot)]),
+            *(", ".join(group) for group in money.so_far(snapshot.cost, batch=batch)),
+        ],
+        [
+            *([] if batch else [phrases.workers(snapshot)]),
             *phrases.waiting(snapshot),
             *([f"worker deaths {snapshot.deaths:,}"] if snapshot.deaths else []),
             *(["draining"] if snapshot.draining else []),
-            *(phrases.standing(provider) for provider in phrases.not_open(snapshot)),
-            *phrases.notices(snapshot),
-            *phrases.slowed_by(snapshot),
-        ]
-    )
+        ],
+        *([phrases.standing(provider)] for provider in phrases.not_open(snapshot)),
+        *([notice] for notice in phrases.notices(snapshot)),
+        phrases.slowed_by(snapshot),
+    ]
+    return [group for group in groups if group]
 
 
-def _live_pace(snapshot: Snapshot) -> list[str]:
+def _live_pace(snapshot: Snapshot) -> list[list[str]]:
     return [
-        figures.rate(snapshot.rows_per_s),
-        phrases.eta(snapshot),
-        f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}",
-        f"retries {snapshot.counters.retries:,}",
+        [figures.rate(snapshot.rows_per_s), phrases.eta(snapshot)],
+        [f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}", f"retries {snapshot.counters.retries:,}"],
     ]
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from rich.cells import cell_len, get_character_cell_size
 
 from rowmill.core.plain_text import stripped
 from rowmill.interface.ui import figures
+from rowmill.interface.ui.cells import Style, painted, wrapped
 from rowmill.runs.answered import Line
 
 _NAMES = ("messages", "input", "prompt")  # of the request, where what was asked stands
@@ -21,32 +21,35 @@ _DATA_URL = re.compile(r"(data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,)([A-Za-z0-9+/=_-
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{200,}={0,2}")
 
 
-def reply_text(line: Line, width: int, *, most: int | None = None) -> str:
+def reply_text(line: Line, width: int, *, most: int | None = None, colour: bool = False) -> str:
     """Return a row: its number and id, the prompt as it was sent, the reply or why there is none.
 
     most: characters of each text; None: the whole.
     """
-    return "\n".join(_lines(line, max(_LEAST, width), most))
+    return "\n".join(_lines(line, max(_LEAST, width), most, colour=colour))
 
 
-def _lines(line: Line, width: int, most: int | None) -> Iterator[str]:
+def _lines(line: Line, width: int, most: int | None, *, colour: bool) -> Iterator[str]:
+    def block(name: str, text: str, style: Style) -> Iterator[str]:
+        return _block(name, text, width, most, style if colour else None)
+
     error = line.get("error")
     name = "" if line.get("id") in (None, line["index"]) else f"  id {figures.clipped(_text(line['id']), _NAME)}"
     how = (
         ""
         if line.get("finish_reason") in (None, "stop")
-        else f"  {figures.clipped(_text(line['finish_reason']), _NAME)}"
+        else f"  finish_reason {figures.clipped(_text(line['finish_reason']), _NAME)}"
     )
-    yield f"row {line['index']}{name}{how}"
+    yield painted(f"row {line['index']}", "bold", colour=colour) + name + how
     for role, text in _asked(line.get("prompt")):
-        yield from _block(role, text, width, most)
+        yield from block(role, text, "dim")
     if isinstance(error, dict):
         words = [str(error["class"]), *(f"HTTP {error['status']}" for _ in [0] if error.get("status"))]
-        yield from _block("failed", f"{', '.join(words)}: {error.get('message') or ''}", width, most)
+        yield from block("failed", f"{', '.join(words)}: {error.get('message') or ''}", "red")
         if error.get("reply") is not None:
-            yield from _block("reply", _text(error["reply"]), width, most)
+            yield from block("reply", _text(error["reply"]), "green")
     else:
-        yield from _block("reply", _replied(line.get("output")), width, most)
+        yield from block("reply", _replied(line.get("output")), "green")
 
 
 def _asked(body: Any) -> Iterator[tuple[str, str]]:
@@ -116,31 +119,13 @@ def _clipped(text: str, most: int) -> str:
     return "\n".join(lines[:_LINES])[: most - 3] + "..."
 
 
-def _block(name: str, text: str, width: int, most: int | None) -> Iterator[str]:
+def _block(name: str, text: str, width: int, most: int | None, style: Style | None) -> Iterator[str]:
     """Yield the text under its name; it cannot move the cursor or change colours."""
     text = text if most is None else _clipped(text, most)
-    first = f"  {figures.clipped(name, _ROLE):<8} "
+    name = f"{figures.clipped(name, _ROLE):<8}"
+    indent = len(name) + 3
+    first = f"  {painted(name, style, colour=style is not None)} "
     for part in text.splitlines() or [""]:
-        for piece in _wrapped(stripped(part.expandtabs(4)), width - len(first)):
+        for piece in wrapped(stripped(part.expandtabs(4)), width - indent):
             yield (first + piece).rstrip()
-            first = " " * len(first)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Return a line of text in lines of so many columns: a letter of Chinese and an emoji take two."""
-    if len(text) * 2 <= width:
-        return [text]
-    lines, start, columns, space = [], 0, 0, -1
-    for place, character in enumerate(text):
-        taken = 1 if character < "\u0300" else get_character_cell_size(character)
-        if character == " ":
-            space = place
-        if columns + taken > width and place > start:
-            end, after = (space, space + 1) if space > start else (place, place)
-            lines.append(text[start:end])
-            start = after
-            columns = cell_len(text[start : place + 1])
-        else:
-            columns += taken
-    lines.append(text[start:])
-    return lines
+            first = " " * indent

@@ -4,18 +4,24 @@ from collections.abc import Iterator
 
 from rowmill.core.plain_text import one_line
 from rowmill.interface.ui import figures
-from rowmill.interface.ui.lines import progress_line
+from rowmill.interface.ui.cells import filled
+from rowmill.interface.ui.lines import progress_parts
+from rowmill.interface.ui.report import Again
 from rowmill.runs.standing import StandingRun
 
+_FURTHER = 4  # columns before what goes on of the line above
 _LATE_S = 5.0  # a session that has not written for so long hangs, or its machine does
 
 
-def status_text(found: StandingRun) -> str:
-    """Return it in some lines: what state the run is in, how far it is, what it waits for, what to do next."""
-    return "\n".join(_lines(found))
+def status_text(found: StandingRun, again: Again | None = None, width: int = 0) -> str:
+    """Return it in some lines: what state the run is in, how far it is, what it waits for, what to do next.
+
+    again: the commands that go on with it, where they are known. width: of the terminal; 0 where there is none.
+    """
+    return "\n".join(_lines(found, again, width))
 
 
-def _lines(found: StandingRun) -> Iterator[str]:
+def _lines(found: StandingRun, again: Again | None, width: int) -> Iterator[str]:
     run, supervisor, status = found.run, found.supervisor, found.status
     who = ""
     if supervisor is not None:
@@ -31,10 +37,16 @@ def _lines(found: StandingRun) -> Iterator[str]:
         if run.problem:
             yield f"  problem  {one_line(run.problem)}"
         if run.state == "stopped":
-            yield "  next     rowmill run goes on with it"
+            yield f"  next     {again.run if again else 'rowmill run'} goes on with it"
         elif run.failed:
-            yield "  next     rowmill retry asks again for the failed rows"
+            yield f"  next     {again.retry if again else 'rowmill retry'} asks again for the failed rows"
         return
-    yield f"  {progress_line(status.snapshot)}"
+    for parts in progress_parts(status.snapshot):
+        indent = "  "
+        # Words stay whole where the terminal is wide enough for any: a part by itself may be longer than it.
+        words = [(part, None) for part in parts] if len(parts) > 1 else [(word, None) for word in parts[0].split(" ")]
+        for line in filled(words, max(0, width - _FURTHER), gap="  " if len(parts) > 1 else " ", colour=False):
+            yield indent + line
+            indent = " " * _FURTHER
     if found.told_s is not None and found.told_s > _LATE_S:
         yield f"  as it was {figures.duration(found.told_s)} ago: it has not told anything since"
