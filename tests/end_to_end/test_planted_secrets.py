@@ -6,17 +6,20 @@ but those that the user wrote, and what every command says, while it goes on and
 
 import base64
 import json
+import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
 
 from rowmill.interface import cli
+from tests.end_to_end.collectors import Collector, collector, fetched
 from tests.end_to_end.conftest import Arrival, Done, Place, Server, until
-from tests.listener import BROKEN, listener
+from tests.listener import BROKEN, Listener, listener
 
 # By where it is planted; each is found by its own name.
 PLANTED = {
@@ -30,17 +33,19 @@ PLANTED = {
     "headers_env of the webhook": "planted-hook-token-0123",
     "user of the webhook": "planted-hook-password",
     "environment of the command": "planted-command-0123456",
+    "headers_env of metrics": "planted-otlp-token-0123",
 }
 # What the server and a proxy before it are given, and may say.
 SEEN = [PLANTED[each] for each in ("api_key_env", "headers_env", "headers", "query of base_url", "params", "proxy")]
 ECHO = " | ".join([*SEEN, base64.b64encode(SEEN[0].encode()).decode(), SEEN[0].upper(), "end"])
 GIVEN = ("config.toml", "in.jsonl")  # files of the user's
-AT_WORK = ["status --json", "show --json --limit 3", "status", "show"]
+AT_WORK = ["status --json", "show --json --limit 3", "status", "show", "report --json", "report --output -"]
 AFTER = [
     *AT_WORK,
     "show --failed",
     "compare out.trial.jsonl.run --json",
     "compare out.trial.jsonl.run",
+    "compare out.trial.jsonl.run --html -",
     "plan --json",
     "plan",
     "check --no-request --json",
@@ -72,6 +77,11 @@ on = ["end", "stop", "budget", "trouble"]
 command = "echo $PLANT_COMMAND_TOKEN $PLANT_KEY $HOOK_URL >&2; cat; exit 3"
 url_env = "HOOK_URL"
 headers_env = {{ Authorization = "HOOK_TOKEN" }}
+[metrics]
+port = 0
+otlp = "COLLECTOR"
+interval_s = 0.2
+headers_env = {{ Authorization = "OTLP_TOKEN" }}
 """
 
 
@@ -108,11 +118,30 @@ def echoing(arrival: Arrival) -> tuple[int, dict[str, str], bytes] | None:
     return None
 
 
+class Planted(NamedTuple):
+    """A run in which all is planted, and who hears of it."""
+
+    place: Place
+    server: Server
+    hook: Listener
+    collected: Collector
+
+    def heard(self) -> dict[str, str]:
+        """Return what others were told."""
+        assert self.hook.told
+        assert self.collected.pushed
+        return {
+            **{f"told {place}": json.dumps(each.body) for place, each in enumerate(self.hook.told)},
+            **{f"pushed {place}": each[2].decode("latin-1") for place, each in enumerate(self.collected.pushed)},
+        }
+
+
 @pytest.fixture
-def planted(place: Place, server: Callable[..., Server]) -> Iterator[tuple[Place, Server]]:
+def planted(place: Place, server: Callable[..., Server]) -> Iterator[Planted]:
     witness = server(echoing)
-    (place.folder / "config.toml").write_text(CONFIG.replace("URL", witness.url, 1))
-    with listener(BROKEN, 404) as hook:
+    with listener(BROKEN, 404) as hook, collector() as collected:
+        config = CONFIG.replace("URL", witness.url, 1).replace("COLLECTOR", collected.url)
+        (place.folder / "config.toml").write_text(config)
         user = f"me:{PLANTED['user of the webhook']}@"
         place.environ |= {
             "PLANT_KEY": PLANTED["api_key_env"],
@@ -120,11 +149,12 @@ def planted(place: Place, server: Callable[..., Server]) -> Iterator[tuple[Place
             "PLANT_COMMAND_TOKEN": PLANTED["environment of the command"],
             "HTTP_PROXY": f"http://me:{PLANTED['proxy']}@127.0.0.1:9",
             "http_proxy": f"http://me:{PLANTED['proxy']}@127.0.0.1:9",
+            "NO_PROXY": "127.0.0.1",  # for the collector: its client takes the proxy for whatever else
             "HOOK_URL": hook.url.replace("//", f"//{user}") + f"/{PLANTED['url_env']}",
             "HOOK_TOKEN": f"Bearer {PLANTED['headers_env of the webhook']}",
+            "OTLP_TOKEN": f"Bearer {PLANTED['headers_env of metrics']}",
         }
-        yield place, witness
-        assert hook.told, "somebody was told"
+        yield Planted(place, witness, hook, collected)
 
 
 def writings(secret: str) -> set[str]:
@@ -176,9 +206,9 @@ def text_of(done: Done) -> str:
 
 
 def test_no_secret_is_in_a_file_or_in_anything_that_is_said(
-    planted: tuple[Place, Server], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place, witness = planted
+    place, witness = planted.place, planted.server
     views = Views(place, monkeypatch, capsys)
     place.write_rows(40)
     texts = {"trial": text_of(place.run("--limit=35", "--json"))}
@@ -187,6 +217,8 @@ def test_no_secret_is_in_a_file_or_in_anything_that_is_said(
     started = place.start("--json", "-v")
     until(lambda: len(place.recorded()) > 3 and (place.run_dir / "status.json").exists(), "some rows")
     texts |= views.all_of(AT_WORK, "at work")
+    (scraped,) = re.findall(r"metrics: (http\S+)", place.log)
+    texts["metrics"] = fetched(scraped)
     witness.go_on()
     done = started.wait()
     assert done.code == 1, done.err
@@ -200,6 +232,8 @@ def test_no_secret_is_in_a_file_or_in_anything_that_is_said(
     assert "notify: " in place.log
     texts |= {"run": text_of(done), **views.all_of(AFTER, "after it")}
     assert '"usd"' in texts["run"]
+    assert "rowmill_requests_total" in texts["metrics"]
+    assert (place.run_dir / "report.html").exists()
     # What is told of a server that is not reached, and of a configuration that cannot be.
     elsewhere = f"--set=provider.base_url=http://provider.invalid/v1?sig={PLANTED['query of base_url']}"
     started = place.start(elsewhere, command="retry")
@@ -209,6 +243,6 @@ def test_no_secret_is_in_a_file_or_in_anything_that_is_said(
     password = f"http://me:{PLANTED['proxy']}@127.0.0.1/v1"
     texts["password"] = views.said(f"run --set=provider.base_url={password}")
     assert "must not hold a password" in texts["password"]
-    texts |= files_of(place.folder)
+    texts |= {**files_of(place.folder), **planted.heard()}
     assert found_in(texts) == []
     assert texts["out.errors.jsonl"].count("[redacted]") > len(SEEN)
