@@ -72,7 +72,7 @@ def test_a_cap_a_stop_and_the_end_are_told_once_each_over_the_sessions_of_a_run(
             0,
         )
         assert end["text"] == end["content"]
-        assert end["run"] == place.report["run"]
+        assert (end["run"], end["run_dir"]) == (place.report["run"], str(place.run_dir))
         again = place.run()
         assert (again.code, told_by_command(place), told_by_hook(hook)) == (0, [], []), "nothing was done"
         assert "notify" not in place.log

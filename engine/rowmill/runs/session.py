@@ -13,7 +13,7 @@ from rowmill.core import private_files
 from rowmill.core.config import SIMULATOR, Config
 from rowmill.core.defects import of_signal_handler, told
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
-from rowmill.core.plain_text import one_line
+from rowmill.core.plain_text import one_line, place_of
 from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, report_at, to_json
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
@@ -187,7 +187,9 @@ def _discard_scratch(directory: RunDirectory) -> None:
 
 def _begin_telling(notifier: Notifier, prepared: Prepared, asked: Config) -> None:
     directory = prepared.directory
-    subject = ToldRun(prepared.manifest.run_id, prepared.input.where, shown(asked.output.path), str(directory.path))
+    subject = ToldRun(
+        prepared.manifest.run_id, prepared.input.where, shown(asked.output.path), place_of(directory.path)
+    )
     notifier.begin(subject, directory.notified, prepared.endpoints[0].secrets)
 
 
