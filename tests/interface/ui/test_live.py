@@ -147,6 +147,19 @@ def test_an_empty_input_is_drawn() -> None:
     assert "rows 0/0" in progress_line(empty)
 
 
+def test_a_run_that_is_about_to_stop_promises_nothing_that_will_not_come() -> None:
+    waiting = msgspec.structs.replace(BUSY, waiting=12, next_due_s=3.0)
+    assert shows(waiting, "ETA 0:38")
+    assert shows(waiting, "waiting 12")
+    draining = msgspec.structs.replace(waiting, draining=True)
+    assert shows(draining, "ETA -")
+    assert not shows(draining, "waiting 12")
+
+
+def shows(snapshot: Snapshot, text: str) -> bool:
+    return any(text in line for line in [*drawn(snapshot, 100), progress_line(snapshot)])
+
+
 def test_deaths_and_draining_are_visible_only_when_they_happened() -> None:
     state = msgspec.structs.replace(BUSY, deaths=2, draining=True)
     for text in ("worker deaths 2", "draining"):

@@ -18,13 +18,13 @@ def rows_done(snapshot: Snapshot) -> str:
 
 
 def eta(snapshot: Snapshot) -> str:
-    """Return "ETA 0:38", or "ETA -" where it cannot be told."""
-    return "ETA -" if snapshot.eta_s is None else f"ETA {figures.clock(snapshot.eta_s)}"
+    """Return "ETA 0:38", or "ETA -" where it cannot be told, or the run is about to stop."""
+    return "ETA -" if snapshot.eta_s is None or snapshot.draining else f"ETA {figures.clock(snapshot.eta_s)}"
 
 
 def waiting(snapshot: Snapshot) -> list[str]:
-    """Return ["waiting 12, next in 9m58s"], or nothing where no row waits out a backoff."""
-    if not snapshot.waiting:
+    """Return ["waiting 12, next in 9m58s"], or nothing where no row waits out a backoff, or would be sent after it."""
+    if not snapshot.waiting or snapshot.draining:
         return []
     due = "" if snapshot.next_due_s is None else f", next in {figures.duration(snapshot.next_due_s)}"
     return [f"waiting {snapshot.waiting:,}{due}"]
