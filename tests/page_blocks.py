@@ -120,6 +120,7 @@ def blocks(page: Path) -> Iterator[Block]:
 def shape(text: str) -> str:
     """Return a line without what differs from run to run: numbers and how they are rounded, ids, widths."""
     text = re.sub(r"\b[0-9a-f]{8,}\b", "#", text)
+    text = re.sub(r"\b\d+[dhm]\d\d[hms]\b", "#", text)  # a machine may be slow: "9m58s"
     text = re.sub(r"\d[\d.,]*(?: ?(?:k|M|ms|s|min|h|kB|MB|GB))?\b", "#", text)
     return re.sub(r"[\s─━╸╺]+", " ", text).strip()
 

@@ -155,13 +155,13 @@ looked-at run -- rowmill run --set workers.count=1
 ```sh
 test "$(basename "$PWD") $NAME" = "work value"
 grep -c count ../a.toml
-echo took 12.5 s of 3 rows
+echo took 12.5s of 3 rows, then 9m58s
 exit 3
 ```
 
 ```text
 ...
-took 1 s of 1,000 rows
+took 1s of 1,000 rows, then 0.4s
 ```
 
 ```python
