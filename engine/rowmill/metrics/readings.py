@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rowmill.core.counts import Counters
 from rowmill.core.histograms import Buckets, Distributions, bucket_of
 from rowmill.core.reports import Cost, ProviderView, RunReport, Snapshot
 from rowmill.core.version import __version__
@@ -44,6 +43,7 @@ class MeteredRun(NamedTuple):
     input: str  # a file's name, without the way to it
     api: str  # the conventions' word for what is asked
     providers: tuple[tuple[str, str, str], ...]  # of each: its name, the conventions' word, the model asked for
+    faults: tuple[str, ...] = ()  # the classes that there are: of each is told that there was none, too
 
 
 def distribution(buckets: Buckets, total: float, bounds: Sequence[float], scale: float) -> Distribution:
@@ -96,7 +96,7 @@ def read(
     found = Readings()
     report = ended[0] if ended is not None else None
     cost = snapshot.cost if report is None else report.cost
-    _counted(found, snapshot, snapshot.counters)
+    _counted(found, snapshot, dict.fromkeys(subject.faults, 0) | snapshot.counters.faults)
     for view in snapshot.providers:
         _of_provider(found, view, labels["provider"](view.name), over=report is not None)
     if mode == "batch":
@@ -118,7 +118,8 @@ def read(
     return found
 
 
-def _counted(found: Readings, snapshot: Snapshot, counters: Counters) -> None:
+def _counted(found: Readings, snapshot: Snapshot, faults: Mapping[str, int]) -> None:
+    counters = snapshot.counters
     found.add(catalogue.ROWS, max(0, counters.rows - counters.failed), "answered")
     found.add(catalogue.ROWS, counters.failed, "failed")
     found.add(catalogue.SHARED, counters.cached, "cache")
@@ -127,7 +128,7 @@ def _counted(found: Readings, snapshot: Snapshot, counters: Counters) -> None:
     found.add(catalogue.REASKED, counters.reasked)
     found.add(catalogue.DOUBTFUL, counters.maybe_billed_twice)
     found.add(catalogue.PACKED, counters.packed)
-    for fault, count in counters.faults.items():
+    for fault, count in faults.items():
         found.add(catalogue.FAULTS, count, fault)
     found.add(catalogue.DEATHS, snapshot.deaths)
     found.add(catalogue.SEALED, snapshot.shards_sealed)

@@ -30,12 +30,12 @@ def metered(
     from rowmill.metrics.monitoring import Monitoring
     from rowmill.metrics.readings import MeteredRun
     from rowmill.supervisor.lingering import lingering
-    from rowmill.transport.faults import redacted
+    from rowmill.transport import faults
 
     config = prepared.config
     headers = credentials.metrics_headers(settings, environ)
     secrets = [*prepared.endpoints[0].secrets, *headers.values()]
-    redact = partial(redacted, secrets=secrets)
+    redact = partial(faults.redacted, secrets=secrets)
     subject = MeteredRun(
         run=prepared.manifest.run_id,
         input=redact(_name(config.input.path)),
@@ -43,6 +43,7 @@ def metered(
         providers=tuple(
             (each.name, provider(each.name, each.base_url), config.model_of(each) or "") for each in config.provider
         ),
+        faults=tuple(faults.TABLE),
     )
     with Monitoring(
         settings,
