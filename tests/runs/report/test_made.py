@@ -140,6 +140,27 @@ def test_rows_that_are_longer_than_what_is_read_of_a_place_are_read_from_the_sta
     assert (document.fields.looked_at, document.fields.of) == (4, 30)
 
 
+def test_rows_that_were_retried_are_no_examples_of_failures_where_some_rows_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(tmp_path)
+    lines = [line_of(row, fault="timeout") if row < 50 else line_of(row, {"a": "x" * 100}) for row in range(100)]
+    again = [framed(b'{"retry":50}'), *(record_of(row, line_of(row, {"a": "y" * 100})) for row in range(45))]
+    again += [record_of(row, line_of(row, fault="auth")) for row in range(45, 50)]
+    again += [record_of(99, line_of(99, {"a": "z" * 400}))] * 4  # so that what comes before lies in no last block
+    write_run(config, lines, records=again, failures={"auth": 5})
+    for name, size in {"_ALL_BYTES": 10_000, "_BLOCK": 2_000}.items():
+        monkeypatch.setattr(recorded, name, size)
+    document = made(config.run_dir, config, whole=False)
+    (failure,) = document.failures
+    assert (failure.name, failure.rows) == ("auth", 5)
+    assert {each.index for each in failure.examples} <= set(range(45, 50))
+    assert not any(each.failed and each.index < 45 for each in document.replies)
+    monkeypatch.setattr(recorded, "_SEARCHED", 0)
+    (failure,) = made(config.run_dir, config, whole=False).failures
+    assert (failure.rows, failure.examples) == (5, []), "what cannot be told is not shown"
+
+
 def test_rows_that_were_retried_count_once_and_as_they_are_now(tmp_path: Path) -> None:
     config = configured(tmp_path)
     lines = [line_of(0, {"a": 1}), line_of(1, fault="timeout"), line_of(2, fault="auth"), line_of(3, {"a": 1})]
