@@ -14,3 +14,13 @@ def test_a_block_has_its_label_once_and_its_texts_below_each_other() -> None:
     assert first == arranged.line("notices", "one") == "  notices  one"
     assert second == "           two"
     assert first.index("one") == arranged.LABEL
+
+
+def test_a_line_that_is_wider_than_the_terminal_goes_on_below_its_text() -> None:
+    line = arranged.line("trial", "the first 3 rows: in out.trial.jsonl and out.trial.jsonl.run")
+    assert arranged.within(line, 0) == arranged.within(line, 80) == line
+    assert arranged.within(line, 40).splitlines() == [
+        "  trial    the first 3 rows: in",
+        "           out.trial.jsonl and",
+        "           out.trial.jsonl.run",
+    ]

@@ -256,6 +256,11 @@ def test_a_model_without_a_price_is_named_with_what_to_do() -> None:
     assert '  cost     unknown for model "m" (add it to [prices])' in lines.splitlines()
 
 
+def test_one_retry_is_one() -> None:
+    session = msgspec.structs.replace(SESSION, counters=Counters(requests=5, retries=1))
+    assert "  requests 5, 1 retry, at most 4 billed twice" in summary(DONE, session).splitlines()
+
+
 def test_a_run_stopped_by_a_cap_says_which_to_raise() -> None:
     report, session = stopped(ExitCode.BUDGET, "budget.max_usd is spent: $4.99 of $5.00")
     cost = costing(("m", "live", 4.985), max_usd=5.0)

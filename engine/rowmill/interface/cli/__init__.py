@@ -118,6 +118,7 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
+    from rowmill.interface.ui import arranged
     from rowmill.runs.trial import run_trial
 
     config = config_of(options)
@@ -140,12 +141,14 @@ def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
         return status
     if session is not None and not options.json:
         shown.first_replies(own)
-    streams.say(
+    told = arranged.line(
+        "trial",
         one_line(
-            f"  trial    {rows} rows{'' if session else ', asked before'}: in {own.output.path} and {own.run_dir}; "
+            f"{rows} rows{'' if session else ', asked before'}: in {own.output.path} and {own.run_dir}; "
             f"{config.output.path} is not touched"
-        )
+        ),
     )
+    streams.say(arranged.within(told, streams.width_of(sys.stderr)))
     return status
 
 

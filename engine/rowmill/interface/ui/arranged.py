@@ -1,5 +1,6 @@
 """Texts in their places: cells in columns of one width, and lines that begin with a label."""
 
+import textwrap
 from collections.abc import Collection, Sequence
 
 LABEL = 11  # characters before the text of a line
@@ -25,3 +26,15 @@ def line(label: str, text: str) -> str:
 def block(label: str, texts: Sequence[str]) -> list[str]:
     """Return a line for each text, the first of them with the label."""
     return [line("" if place else label, text) for place, text in enumerate(texts)]
+
+
+def words(text: str, width: int, first: str, further: str) -> list[str]:
+    """Break a text between words; `first` and `further` stand before the first line and before the others."""
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def within(line: str, width: int) -> str:
+    """Return a line with its label, its rest below its text where it is wider than the terminal; width: 0 for none."""
+    return line if not 0 < width < len(line) else "\n".join(words(line, width, "", " " * min(LABEL, width // 3)))

@@ -1,7 +1,6 @@
 """The end of a run: the summary for a person, and `report.json` for a program."""
 
 import re
-import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,15 +129,8 @@ def _wrapped(line: str, width: int) -> list[str]:
         if end < 0:
             return [line]
         head, line = line[:end].rstrip(), line[end:].strip()
-        return [head, *_words(line, width, indent, indent)]
-    return _words(line, width, "", indent)
-
-
-def _words(text: str, width: int, first: str, further: str) -> list[str]:
-    """Break a text between words; `first` and `further` stand before the first line and before the others."""
-    return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
-    )
+        return [head, *arranged.words(line, width, indent, indent)]
+    return arranged.words(line, width, "", indent)
 
 
 def _advice(report: RunReport, session: SessionReport, again: Again | None) -> str:
@@ -178,7 +170,11 @@ def _whole(command: str) -> str:
 def _requests(report: RunReport, session: SessionReport) -> str:
     counters = session.counters
     how = " in batches" if session.mode == "batch" else ""
-    parts = [f"{counters.requests:,}{how}", f"{counters.retries:,} retries", *figures.counted(counters.faults)]
+    parts = [
+        f"{counters.requests:,}{how}",
+        f"{counters.retries:,} {'retry' if counters.retries == 1 else 'retries'}",
+        *figures.counted(counters.faults),
+    ]
     if counters.reasked:
         parts.append(f"{counters.reasked:,} asked again for a valid answer")
     if twice := sum(each.billed_twice_max for each in report.sessions):
