@@ -50,7 +50,7 @@ RATE, SLOTS, NOTHING = ProviderReport(wants_rate=True), ProviderReport(wants_slo
         ),
         (
             {"providers": [msgspec.structs.replace(MAIN, state="holding")], "beats": [beat(RATE)]},
-            ("providers", "no provider takes requests now (main: holding)"),
+            ("providers", "providers that take no requests now (main: holding)"),
         ),
     ],
 )

@@ -38,7 +38,7 @@ def slowed_by(
     usable = [each for each in providers if each.state not in ("closed", "failing", "holding")]
     if providers and not usable:
         states = ", ".join(f"{each.name}: {each.state}" for each in providers)
-        return Bottleneck("providers", f"no provider takes requests now ({states})")
+        return Bottleneck("providers", f"providers that take no requests now ({states})")
     busy = sum(worker.cpu_share >= _WHOLE_CORE for worker in at_work)
     if condition.saturated or busy > _MOST * len(at_work):
         words = f"CPU: {busy or len(condition.lagging)} of {len(at_work)} workers use a core each"
