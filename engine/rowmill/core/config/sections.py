@@ -188,16 +188,17 @@ class BatchConfig(_ConfigSection, frozen=True):
 class NotifyConfig(_ConfigSection, frozen=True):
     """`[notify]`: who is told how the run goes, while nobody looks."""
 
-    # "trouble": a provider is closed, or has not answered for a minute
+    # What is told: "end": every row has its result; "stop": the run has ended before that; "budget": a cap is nearly
+    # reached; "trouble": a provider is closed, or has let no request through for a minute.
     on: list[Literal["end", "stop", "budget", "trouble"]] = msgspec.field(
         default_factory=lambda: ["end", "stop", "budget"]
     )
-    command: str | list[str] | None = None  # a program with its arguments; a text is a line for the shell
+    command: str | list[str] | None = None  # a program with its arguments that is told; a text is a line for the shell
     webhook: str | None = None  # the URL that is told, by POST
-    url_env: str | None = None  # in its place: the environment variable with a URL that is itself a secret
+    url_env: str | None = None  # in the place of webhook: the environment variable with a URL that is a secret
     headers_env: dict[str, str] = {}  # of the webhook: header -> environment variable that holds its value
-    timeout_s: float = 10.0  # that each may take, and that the end of the run waits for them
-    budget_at: float = 0.8  # part of a cap from which on "budget" is told
+    timeout_s: float = 10.0  # seconds that command and webhook may each take, and that the end waits for them
+    budget_at: float = 0.8  # part of a cap of [budget] from which on "budget" is told
 
     @property
     def used(self) -> bool:
