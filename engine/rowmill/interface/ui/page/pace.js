@@ -29,12 +29,13 @@ const pace = (() => {
 
   function rows(seen) {
     const { data, facts, per } = seen;
+    if (!any(data.rows)) return null;
     const series = [
       { name: "rows", value: per(data.rows), kind: "area", colour: "var(--accent)", told: rated("rows") },
     ];
     if (any(data.failed))
       series.push({
-        name: "failed rows",
+        name: "of them failed",
         value: per(data.failed),
         kind: "area",
         colour: "var(--bad)",
@@ -54,10 +55,8 @@ const pace = (() => {
   function limit(seen, name) {
     const columns = seen.data.providers.map((provider) => provider[name]);
     if (!columns.length || seen.data.more_providers) return null;
-    const whole = seen.data.at.map(
-      (_, place) =>
-        d3.sum(columns, (column) => column[place] ?? NaN) *
-        (columns.every((column) => column[place] !== null) ? 1 : NaN),
+    const whole = seen.data.at.map((_, place) =>
+      columns.every((column) => column[place] !== null) ? d3.sum(columns, (column) => column[place]) : NaN,
     );
     return whole.some((value) => value > 0) ? whole : null;
   }
@@ -90,6 +89,7 @@ const pace = (() => {
 
   function requests(seen) {
     const { data, facts, per } = seen;
+    if (!any(data.requests)) return null;
     const bound = limited(seen, limit(seen, "requests_per_s"), highest(seen, data.requests), "requests");
     const series = [
       {

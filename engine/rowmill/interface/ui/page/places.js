@@ -5,6 +5,7 @@ const places = (() => {
   const { el, said, table, moment, left, bar } = elements;
   const BESIDE = 4; // providers that have room beside each other on paper
   const BATCH_PX = 16;
+  const SHORT_S = 1200; // within which minutes do not tell ticks apart
   const NAMED_BATCHES = 40; // beyond it there is no room for a name beside each bar
 
   /** Providers beside each other: few as columns, many as lines of two tables. */
@@ -121,9 +122,11 @@ const places = (() => {
   const took = (batch, facts) =>
     figures.known(batch.created) ? figures.duration((batch.ended ?? facts.made_at) - batch.created) : "–";
 
-  /** A tick as the hour, and where it is another day than that of the one before as its day. */
-  const hours = (date, place, ticks) =>
-    place && d3.timeDay.floor(date) > d3.timeDay.floor(ticks[place - 1]) ? figures.day(date) : figures.hour(date);
+  /** A tick as the time, with seconds where all is short; and where it is another day than the one before as its day. */
+  const times = (short) => (date, place, ticks) => {
+    if (place && d3.timeDay.floor(date) > d3.timeDay.floor(ticks[place - 1])) return figures.day(date);
+    return short ? figures.clock(date / 1000) : figures.hour(date);
+  };
 
   function bars(found, facts) {
     const from = d3.min(found, (batch) => batch.created);
@@ -146,7 +149,7 @@ const places = (() => {
           domain: [new Date(from * 1000), new Date(until * 1000)],
           label: null,
           ticks: width < charts.NARROW ? 3 : 7,
-          tickFormat: hours,
+          tickFormat: times(until - from < SHORT_S),
           axis: "bottom",
         },
         y: {

@@ -19,13 +19,12 @@ const spread = (() => {
     const { name, title, unit } = facts;
     const told = (value) => figures.measured(value, unit);
     const marks = MARKS.filter(([key]) => figures.known(facts[key]));
-    return el(
-      "div",
-      { class: "distribution" },
+    const counted = `${unit}, of ${figures.count(facts.count)}`;
+    const chart = () =>
       charts.framed({
         key: `spread-${name}`,
         title,
-        unit: `${unit}, of ${figures.count(facts.count)}`,
+        unit: counted,
         draw: (width) => histogram(facts, marks, told, width),
         label: `${title}, ${figures.count(facts.count)} values: ${marks.map(([key, words]) => `${words} at most ${told(facts[key])}`).join(", ")}, the largest ${told(facts.max)}.`,
         table: () =>
@@ -39,7 +38,11 @@ const spread = (() => {
             ],
             bars(facts.buckets),
           ),
-      }),
+      });
+    return el(
+      "div",
+      { class: "distribution" },
+      facts.buckets.length > 1 ? chart() : el("h3", {}, title, el("span", { class: "unit" }, ` ${counted}`)),
       pairs([...marks.map(([key]) => [key, told(facts[key])]), ["max", told(facts.max)]], "quantiles"),
     );
   }

@@ -187,7 +187,7 @@ const timeline = (() => {
       entries:
         entries ??
         series
-          .filter((each) => each.name && series.length > 1)
+          .filter((each) => series.length > 1 || each.kind === "stack")
           .map((each) => ({
             name: each.name,
             colour: each.colour,
