@@ -13,11 +13,7 @@ const compare = (() => {
       "div",
       {},
       el("p", { class: "eyebrow" }, "Two runs compared"),
-      el(
-        "h1",
-        { id: "headline" },
-        whole.both ? `${same} of the answers are the same` : "No row has an answer in both runs",
-      ),
+      el("h1", { id: "headline" }, title(whole)),
       el(
         "dl",
         { class: "tiles" },
@@ -44,6 +40,12 @@ const compare = (() => {
     ["Latency, p90", (side) => side.latency_ms?.p90, figures.milliseconds],
     ["Latency, p99", (side) => side.latency_ms?.p99, figures.milliseconds],
   ];
+
+  function title({ both, same }) {
+    if (!both) return "No row has an answer in both runs";
+    if (same === both) return "All answers are the same";
+    return same ? `${figures.share(same, both)} of the answers are the same` : "No answer is the same";
+  }
 
   /** How the second differs from the first: "+$0.12, +40.0%". */
   function difference(one, other, told) {
