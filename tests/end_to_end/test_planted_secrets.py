@@ -145,7 +145,6 @@ def planted(place: Place, server: Callable[..., Server]) -> Iterator[Planted]:
             "PLANT_COMMAND_TOKEN": PLANTED["environment of the command"],
             "HTTP_PROXY": f"http://me:{PLANTED['proxy']}@127.0.0.1:9",
             "http_proxy": f"http://me:{PLANTED['proxy']}@127.0.0.1:9",
-            "NO_PROXY": "127.0.0.1",  # for the collector: its client takes the proxy for whatever else
             "HOOK_URL": hook.url.replace("//", f"//{user}") + f"/{PLANTED['url_env']}",
             "HOOK_TOKEN": f"Bearer {PLANTED['headers_env of the webhook']}",
             "OTLP_TOKEN": f"Bearer {PLANTED['headers_env of metrics']}",

@@ -39,6 +39,7 @@ class Scene:
             headers=headers or {},
             interval_s=interval_s,
             pushes=True,
+            past_proxies=True,
             redact=lambda text: text.replace("planted", "[redacted]"),
             log=self.said.append,
             lingering=self.lingering,

@@ -33,12 +33,13 @@ class Monitoring:
         headers: Mapping[str, str],
         interval_s: float,
         pushes: bool,
+        past_proxies: bool,
         redact: Callable[[str], str],
         log: Callable[[str], None],
         lingering: Callable[[], AbstractContextManager[Callable[[float], None]]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`pushes`: whether anything is pushed to `settings.otlp`, with these `headers`.
+        """`pushes`: whether anything is pushed to `settings.otlp`; with these `headers`, and maybe by no proxy.
 
         `lingering` gives what waits for so many seconds, unless somebody wants an end. Raises `ConfigError` where no
         one could ever listen at the address.
@@ -61,7 +62,12 @@ class Monitoring:
             from rowmill.metrics import otlp
 
             self._pusher = otlp.Pusher(
-                self.meter, settings.otlp, headers=headers, interval_s=interval_s, say=self._lines.append
+                self.meter,
+                settings.otlp,
+                headers=headers,
+                past_proxies=past_proxies,
+                interval_s=interval_s,
+                say=self._lines.append,
             )
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -51,10 +52,14 @@ class Pusher:
         url: str,
         *,
         headers: Mapping[str, str],
+        past_proxies: bool,
         interval_s: float,
         say: Callable[[str], None],
     ) -> None:
-        """`url`: of the collector, or "environment"; `say` is told, from that thread, where it does not take them."""
+        """`url`: of the collector, or "environment"; `say` is told, from that thread, where it does not take them.
+
+        past_proxies: those that the environment names cannot reach it.
+        """
         self._meter = meter
         self._say = say
         self._settled = threading.Event()  # there is nothing to wait for: all is pushed, or it is not taken
@@ -62,7 +67,9 @@ class Pusher:
         for name in _LOGGERS:
             logging.getLogger(name).addHandler(self._troubles)
         asked = None if url == _ENVIRONMENT else endpoint_of(url)
-        self._exporter = OTLPMetricExporter(endpoint=asked, headers=dict(headers) or None)
+        session = requests.Session()
+        session.trust_env = not past_proxies
+        self._exporter = OTLPMetricExporter(endpoint=asked, headers=dict(headers) or None, session=session)
         self._interval_s = interval_s
         own = {
             "service.name": "rowmill",

@@ -30,7 +30,7 @@ def metered(
     from rowmill.metrics.monitoring import Monitoring
     from rowmill.metrics.readings import MeteredRun
     from rowmill.supervisor.lingering import lingering
-    from rowmill.transport import faults
+    from rowmill.transport import faults, is_loopback
 
     config = prepared.config
     headers = credentials.metrics_headers(settings, environ)
@@ -51,6 +51,7 @@ def metered(
         headers=headers,
         interval_s=settings.interval_s or _environment_interval_s(environ),
         pushes=environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true",
+        past_proxies=is_loopback(_collector(settings.otlp, environ)),  # no proxy reaches this machine's own
         redact=redact,
         log=log,
         lingering=lingering,
@@ -63,6 +64,14 @@ def _name(path: str) -> str:
     if "://" in path:
         path = path.partition("?")[0].partition("#")[0].rpartition("@")[2]
     return path.rstrip("/").rpartition("/")[2]
+
+
+def _collector(url: str | None, environ: Mapping[str, str]) -> str:
+    """Return the URL of who is pushed to, which may stand in OpenTelemetry's variables."""
+    if url != "environment":
+        return url or ""
+    named = (environ.get(f"OTEL_EXPORTER_OTLP_{each}ENDPOINT", "").strip() for each in ("METRICS_", ""))
+    return next(filter(None, named), "http://localhost:4318")
 
 
 def _environment_interval_s(environ: Mapping[str, str]) -> float:
