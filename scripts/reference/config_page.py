@@ -18,6 +18,7 @@ from rowmill.core.config import reading
 from rowmill.core.config.sections import Config, ModelSchema, PriceConfig
 from rowmill.core.errors import ConfigError
 from rowmill.core.simulator import SimulatorSettings
+from rowmill.simulator import settings as simulator_settings
 from scripts.reference import comments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,7 @@ _AROUND: dict[str, Any] = {
     "input": {"path": "rows.jsonl"},
     "task": {"model": _EXAMPLE_MODEL, "prompt": "{text}"},
     "output": {"path": "replies.jsonl"},
+    "notify": {"webhook": "https://example.com/"},  # whose other keys are looked at where somebody is told
 }
 # What is set to find out what a key may not be: too little, too much, nothing at all.
 _TRIED = (0, -1, 1e12, float("inf"), "", " ", "?", [""], {"": 0.0}, {"a": -1.0})
@@ -78,7 +80,7 @@ def _entry(section: str, field: FieldInfo, kind: Any, comment: str, shown: Mappi
     yield _sentence(comment)
     yield ""
     if limits := _limits(section, field.name):
-        subject = "Of what is in it " if limits[0].startswith("each") else "It "
+        subject = "Of what is in it " if limits[0].startswith(("each", "shares")) else "It "
         yield f"{subject}{'; '.join(_quoted(limit) for limit in limits)}."
         yield ""
     if key in shown and tomllib.loads(shown[key]) != {field.name: field.default}:
@@ -159,9 +161,20 @@ def _limits(section: str, key: str) -> list[str]:
         try:
             config.parse(tree, "")
         except ConfigError as error:
-            if said := re.match(rf": [\w.-]*\b{key}: (?:'.*' )?((?:each )?must .*)", str(error)):
+            if said := re.match(rf": [\w.-]*\b{key}: (?:'.*' )?((?:each |shares )?must .*)", str(error)):
                 found[said[1]] = None
-    return list(found)
+    return list(found or dict.fromkeys(_simulator_limits(key) if section == "simulator" else ()))
+
+
+def _simulator_limits(key: str) -> Iterator[str]:
+    """Yield the same of what only the simulator itself looks at."""
+    if isinstance(getattr(SimulatorSettings(), key), int | float | None):
+        for value in (0, -1):
+            try:
+                simulator_settings.check(msgspec.structs.replace(SimulatorSettings(), **{key: value}))
+            except ValueError as error:
+                if said := re.match(rf"{key} (must .*), not ", str(error)):
+                    yield said[1]
 
 
 def _sentence(comment: str) -> str:

@@ -52,6 +52,10 @@ def test_no_key_is_left_out() -> None:
         ("task.schema", "Type: text or table. May be left out."),
         ("input.encoding", '```toml\n[input]\nencoding = "cp1252"\n```'),
         ("simulator.batch_faults", "Type: table of numbers. Default: `{}`."),
+        ("notify.timeout_s", "It must be above 0 and at most 600 seconds."),
+        ("notify.webhook", "It must start with http:// or https:// and a host."),
+        ("simulator.parallel", "It must be at least 1."),
+        ("simulator.hang_s", "It must be a number of 0 or more."),
         ("cluster.resources", "Of what is in it each must be above 0."),
     ],
 )
