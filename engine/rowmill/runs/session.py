@@ -1,20 +1,17 @@
 """One run from start to end: prepared, supervised, reported. What the command line calls."""
 
-import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from rowmill.core import private_files
 from rowmill.core.config import SIMULATOR, Config
 from rowmill.core.defects import of_signal_handler, told
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
-from rowmill.core.plain_text import one_line, place_of
-from rowmill.core.reports import Observer, RunReport, SessionReport, Snapshot, report_at, to_json
+from rowmill.core.plain_text import place_of
+from rowmill.core.reports import Observer, RunReport, SessionReport, report_at, to_json
 from rowmill.files.input.streams import shown
 from rowmill.runs.delivery import deliver
 from rowmill.runs.frozen_plan import refused_as_cleaned
@@ -29,6 +26,7 @@ from rowmill.runs.reported import (
     summed_up,
     with_killed,
 )
+from rowmill.runs.session_log import SessionLog, first_lines
 from rowmill.store import durable
 from rowmill.store.batch_journal import BatchJournal
 from rowmill.store.cache import claims
@@ -126,8 +124,8 @@ def _run(
                 durable.replace_durably(directory.report, to_json(earlier))
             return earlier, None
         _begin_telling(notifier, prepared, asked)
-        with _Log(directory.log, observer, notifier) as log:
-            for line in _first_lines(prepared):
+        with SessionLog(directory.log, observer, notifier) as log:
+            for line in first_lines(prepared):
                 log.log(line)
             seen = _preflight(prepared, simulated=embedded(config) is not None)
             for line in seen.lines:
@@ -200,7 +198,7 @@ def _tell_end(
     with ExitStack() as stack:
         log: Observer = observer
         with suppress(RowmillError):  # it may be gone, which is why the session has ended
-            log = stack.enter_context(_Log(RunDirectory(config.run_dir).log, observer, notifier))
+            log = stack.enter_context(SessionLog(RunDirectory(config.run_dir).log, observer, notifier))
         for line in notifier.end(report, session):
             log.log(line)
 
@@ -216,21 +214,8 @@ def _refuse_what_was_cleaned(prepared: Prepared, *, finished: bool, retry: bool)
         raise refused_as_cleaned(prepared.directory, "its failed rows cannot be asked by themselves")
 
 
-def _first_lines(prepared: Prepared) -> Iterator[str]:
-    """Yield what is told of a session before it does anything."""
-    resumed = " resumed" if prepared.resumed else ""
-    yield f"rowmill run {prepared.manifest.run_id}{resumed}: {prepared.input.where}"
-    if prepared.new_rows:
-        begun = ", the first of which had only begun then" if prepared.completed else ""
-        yield f"the input has grown: {prepared.new_rows:,} rows behind those that were planned{begun}"
-    if not prepared.resumed and (taken_so := prepared.input.taken_so()):
-        yield f"input: {taken_so}"
-    yield from prepared.notices
-    yield from _seen_by_others(prepared.config)
-
-
 @contextmanager
-def _cluster(config: Config, mode: Mode, log: "_Log") -> Iterator[Cluster | None]:
+def _cluster(config: Config, mode: Mode, log: SessionLog) -> Iterator[Cluster | None]:
     """Connect to the cluster on which the workers are to run, where there is one.
 
     The session lets go of it; where none can be made of it, this does.
@@ -254,19 +239,6 @@ def _cluster(config: Config, mode: Mode, log: "_Log") -> Iterator[Cluster | None
         raise
 
 
-def _seen_by_others(config: Config) -> Iterator[str]:
-    """Yield a line for each directory that others can look into though that was not asked for.
-
-    They are left as they are, for somebody may share them on purpose.
-    """
-    asked = [config.run_dir] if not config.checkpoint.directory_mode & 0o077 else []
-    if config.cache.use == "disk":
-        asked.append(Path(config.cache.dir).expanduser())
-    for path in asked:
-        if private_files.seen_by_others(path):
-            yield f"others can look into {path}, which holds rows and replies: chmod -R go= {path} ends that"
-
-
 def _has_grown(prepared: Prepared) -> bool:
     """Whether a file of the input is larger by now than it was planned."""
     for file in prepared.input.files:
@@ -284,7 +256,7 @@ def _phases(prepared: Prepared) -> tuple[Mode, ...]:
     return _PHASES[mode]
 
 
-def _delivered(prepared: Prepared, supervisor: Supervisor, session: SessionReport, log: "_Log") -> SessionReport:
+def _delivered(prepared: Prepared, supervisor: Supervisor, session: SessionReport, log: SessionLog) -> SessionReport:
     """Upload the output that is finished, where it is to be; where that fails, the session has not reached its end."""
     delivery = prepared.delivery
     if delivery is None or not supervisor.finished:
@@ -321,37 +293,6 @@ def _preflight(prepared: Prepared, *, simulated: bool) -> Preflight:
             min_free_mb=config.machine.min_free_mb,
         )
     )
-
-
-class _Log:
-    """Passes everything on to the observer and to the notifier, and events to the run's log file too."""
-
-    def __init__(self, path: Path, observer: Observer, notifier: Notifier) -> None:
-        self._observer = observer
-        self._notifier = notifier
-        with durable.machine_errors(f"write {path}"):
-            self._file = os.fdopen(
-                private_files.opened(path, private_files.APPEND), "a", encoding="utf-8", errors="backslashreplace"
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        with suppress(OSError):
-            self._file.close()
-
-    def show(self, snapshot: Snapshot) -> None:
-        for line in self._notifier.look(snapshot):
-            self.log(line)
-        self._observer.show(snapshot)
-
-    def log(self, line: str) -> None:
-        line = one_line(line)
-        with suppress(OSError):  # a full disk must not keep anybody from being told so
-            self._file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
-            self._file.flush()
-        self._observer.log(line)
 
 
 def embedded(config: Config) -> "SimulatorProcess | None":
