@@ -25,6 +25,10 @@ def test_what_is_below_nothing_counts_as_nothing() -> None:
     assert bucket_of(-3) == 0
 
 
+def test_what_a_server_made_up_counts_as_the_largest() -> None:
+    assert counted([2**64 - 1, 2**64, 10**400]) == {975: 3}
+
+
 @given(st.lists(values, max_size=30), st.lists(values, max_size=30))
 def test_what_is_added_is_what_was_counted_together(one: list[int], other: list[int]) -> None:
     whole = Distributions(latency_ms=counted(one))

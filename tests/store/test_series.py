@@ -1,10 +1,13 @@
 """The file of a time series: whatever it has come to, it is read as far as it can be, and goes on."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rowmill.core.histograms import quantile
 from rowmill.core.moments import Moment
 from rowmill.store.series import Series, read
 
@@ -56,6 +59,7 @@ def test_foreign_bytes_are_passed_over(tmp_path: Path) -> None:
         b'{"at":1e308,"seconds":1e308,"session":"a"}',
         b'{"at":1,"seconds":0.1,"session":"a","providers":{"x":{"state":"of a later version"}}}',
         b'{"at":1,"seconds":0.1,"session":"a","spread":{"latency_ms":{"-99":-1}},"later":1}',
+        b'{"at":1,"seconds":0.1,"session":"a","spread":{"latency_ms":{"99999999999999999999":1}}}',
     ],
 )
 def test_what_another_hand_wrote_is_joined_or_passed_over(tmp_path: Path, line: bytes) -> None:
@@ -65,6 +69,27 @@ def test_what_another_hand_wrote_is_joined_or_passed_over(tmp_path: Path, line: 
     series.append(moment(3000.0))
     series.close()
     assert read(path)[-1].at == 3000.0
+
+
+def test_what_was_never_measured_is_passed_over_and_what_may_be_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "series.jsonl"
+    lines: list[dict[str, Any]] = [
+        {},
+        *({"at": at} for at in (-1.0, 1e18, 1e300)),
+        *({"seconds": seconds} for seconds in (1e11, 1e300)),
+        *({"rows": rows} for rows in (2**62, -(2**62))),
+        *({name: 1e308} for name in ("usd", "cpu", "in_flight", "lag_ms", "rss_mb")),
+        {"faults": {"timeout": 2**62}},
+        {"usd_by": {"mini": 1e308}},
+        {"providers": {"main": {"requests_per_s": 1e308}}},
+        *({"spread": {"latency_ms": {bucket: 1}}} for bucket in ("-1", "976", "1000000000", "9" * 20)),
+        {"spread": {"latency_ms": {"975": 10**9}}, "usd": -0.5, "rows": -3},
+    ]
+    told = [{"at": 7.0 + place, "seconds": 1.0, "session": "a", **line} for place, line in enumerate(lines)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+    kept = read(path)
+    assert [each.at for each in kept] == [7.0, told[-1]["at"]]
+    assert quantile(kept[1].spread.latency_ms, 0.5) == pytest.approx(2**64, rel=0.04)
 
 
 def test_a_clock_that_was_set_back_costs_nothing(tmp_path: Path) -> None:

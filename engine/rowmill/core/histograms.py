@@ -6,6 +6,7 @@ value has a bucket of its own. A bucket is a number, and means the same everywhe
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -14,7 +15,10 @@ from rowmill.core.sums import Sums
 _BITS = 4  # a power of two has so many of 2 buckets
 _EXACT = 1 << (_BITS + 1)  # values below are buckets themselves
 
-Buckets = dict[int, int]  # bucket -> how many values were in it
+_LAST = (61 << _BITS) - 1  # has what needs 64 bits, and what is larger
+
+# bucket -> how many values were in it. A spoiled file may name buckets whose least values would not fit into memory.
+Buckets: TypeAlias = dict[Annotated[int, msgspec.Meta(ge=0, le=_LAST)], Annotated[int, msgspec.Meta(ge=0)]]
 
 
 def bucket_of(value: int) -> int:
@@ -22,7 +26,7 @@ def bucket_of(value: int) -> int:
     if value < _EXACT:
         return max(0, value)
     shift = value.bit_length() - _BITS - 1
-    return (shift << _BITS) + (value >> shift)
+    return min(_LAST, (shift << _BITS) + (value >> shift))
 
 
 def least_of(bucket: int) -> int:

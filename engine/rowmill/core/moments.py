@@ -1,7 +1,7 @@
 """What a run did, second by second: the figures of its time series."""
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
@@ -9,44 +9,50 @@ from rowmill.core.histograms import Distributions
 
 _Number = TypeVar("_Number", int, float)
 
+# A file may have been spoiled: what lies beyond these was never measured, and no page could draw it.
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=-(10**15), le=10**15)]
+_Figure: TypeAlias = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+
 RESOLUTION = 200  # a moment that is so old is as long as this part of its age: what is long ago need not be so fine
 
 
 class ProviderMoment(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What was done with one provider in a moment."""
 
-    requests: int = 0
-    answered: int = 0
-    limited: int = 0  # 429s
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    in_flight: float = 0.0  # on average
-    allowed: float = 0.0  # requests that the leases allowed at a time
-    requests_per_s: float | None = None  # that the leases allowed; None: no limit
-    tokens_per_s: float | None = None
+    requests: _Count = 0
+    answered: _Count = 0
+    limited: _Count = 0  # 429s
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+    in_flight: _Figure = 0.0  # on average
+    allowed: _Figure = 0.0  # requests that the leases allowed at a time
+    requests_per_s: _Figure | None = None  # that the leases allowed; None: no limit
+    tokens_per_s: _Figure | None = None
     state: str = "open"  # as in `ProviderView`: the worst of the moment
 
 
 class Moment(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A second of a session, or several of them that are long ago."""
 
-    at: float  # seconds since 1970, of its end
-    seconds: Annotated[float, msgspec.Meta(gt=0)]
+    at: Annotated[
+        float, msgspec.Meta(ge=0, lt=253_402_300_800)
+    ]  # seconds since 1970, of its end; before the year 10000
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=1e10)]
     session: str
-    rows: int = 0  # that came to an outcome on disk
-    failed: int = 0  # of them, failed ones
-    requests: int = 0
-    retries: int = 0
-    faults: dict[str, int] = {}  # failures of requests, by class
-    usd: float = 0.0  # spent; 0 where a price is unknown
-    usd_by: dict[str, float] = {}  # the same by model, where the run has several
-    in_flight: float = 0.0  # on average
-    allowed: float = 0.0
-    waiting: float = 0.0  # rows in backoff
-    workers: float = 0.0
-    cpu: float = 0.0  # cores that workers used
-    rss_mb: float = 0.0  # of all workers together, at most
-    lag_ms: float = 0.0  # of the worker whose loop was latest
+    rows: _Count = 0  # that came to an outcome on disk
+    failed: _Count = 0  # of them, failed ones
+    requests: _Count = 0
+    retries: _Count = 0
+    faults: dict[str, _Count] = {}  # failures of requests, by class
+    usd: _Figure = 0.0  # spent; 0 where a price is unknown
+    usd_by: dict[str, _Figure] = {}  # the same by model, where the run has several
+    in_flight: _Figure = 0.0  # on average
+    allowed: _Figure = 0.0
+    waiting: _Figure = 0.0  # rows in backoff
+    workers: _Figure = 0.0
+    cpu: _Figure = 0.0  # cores that workers used
+    rss_mb: _Figure = 0.0  # of all workers together, at most
+    lag_ms: _Figure = 0.0  # of the worker whose loop was latest
     providers: dict[str, ProviderMoment] = {}
     spread: Distributions = msgspec.field(default_factory=Distributions)
 
