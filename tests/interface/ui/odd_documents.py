@@ -61,6 +61,15 @@ def _of_hostile_texts() -> Document:
     return document
 
 
+def _of_next_to_no_cost() -> Document:
+    line = timeline(3)
+    usd = 0.00003
+    cost = {"usd": usd, "projected_usd": usd, "max_usd": None}
+    return report(
+        {"cost": cost, "timeline": {"usd": [usd, 0.0, 0.0], "usd_by": {"m": [usd, 0.0, 0.0]}}}, seconds=len(line["at"])
+    )
+
+
 def _of_many_providers() -> Document:
     return report({"providers": [provider(number) for number in range(12)]}, providers=12, models=12)
 
@@ -98,5 +107,6 @@ ODD: dict[str, Document] = {
     "only batches": _of_batches(),
     "a cluster": _of_a_cluster(),
     "a clock that is set back": _of_a_clock_that_is_set_back(),
+    "next to no cost": _of_next_to_no_cost(),
     "hostile texts": _of_hostile_texts(),
 }

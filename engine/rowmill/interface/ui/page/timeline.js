@@ -24,8 +24,10 @@ const timeline = (() => {
         x2: scale.placed(mark.until ?? mark.at),
       })),
     );
+    // The longest figures beside a chart are the dollars of a run that has cost next to nothing.
+    const figure = 12 + 6.6 * figures.money((facts.cost?.usd ?? 0) / 4).length;
     const margins = (width) => ({
-      marginLeft: width < charts.NARROW ? 52 : 58,
+      marginLeft: Math.max(width < charts.NARROW ? 52 : 58, figure),
       marginRight: width < charts.NARROW ? 20 : 84,
     });
     const stepped = (width) => worktime.steps(scale, data, scale.all / (width / STEP_PX));
