@@ -67,7 +67,9 @@ def test_a_line_is_found_or_made() -> None:
     assert Spending().lines == []
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b'{"lines": [', b'{"lines": 5}', b"\xff\xfe", b"[]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 100, b'{"lines": [', b'{"lines": 5}', b"\xff\xfe", b"[]", b"[" * 100_000]
+)
 def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "spending.json"
     path.write_bytes(content)

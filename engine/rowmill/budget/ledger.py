@@ -61,7 +61,7 @@ def load(path: Path) -> Spending:
         return Spending()
     try:
         return _decoded(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = (
             f"{path}, which says what this run has spent, is damaged ({error}): restore it from a backup, or move it "
             "away to go on; what was spent so far then counts as nothing, also for [budget]"

@@ -70,7 +70,7 @@ def killed_sessions(directory: RunDirectory) -> list[SessionReport]:
     """Return the sessions that were killed; a damaged file only tells people something."""
     try:
         return msgspec.json.decode(directory.killed.read_bytes(), type=list[SessionReport])
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
 
 

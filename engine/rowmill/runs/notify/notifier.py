@@ -90,7 +90,7 @@ class Notifier:
         known = {each for each in (*self._secrets, *secrets) if len(each) >= _SHORTEST}
         self._secrets = sorted(known, key=len, reverse=True)
         if self._ways:
-            with suppress(OSError, msgspec.DecodeError):
+            with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self._caps = msgspec.json.decode(file.read_bytes(), type=dict[str, float])
 
     def look(self, snapshot: Snapshot) -> list[str]:

@@ -99,7 +99,7 @@ def _session(directory: Path) -> _Session | None:
         if not all(path.is_file() for path in directory.iterdir()):
             return None
         return msgspec.json.decode((directory / "session").read_bytes(), type=_Session)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
