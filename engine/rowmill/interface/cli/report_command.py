@@ -12,6 +12,7 @@ from rowmill.interface.cli import streams
 from rowmill.interface.cli.configured import run_of
 
 OUT = "-"
+_PAGE = b"<!doctype html"
 
 
 def report(options: argparse.Namespace) -> int:
@@ -61,9 +62,22 @@ def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
 
 
 def written(target: Path, made: bytes, flag: str) -> None:
-    """Write a page to a file of the user's. flag: names another one. Raises `MachineError`."""
+    """Write a page to a file of the user's, of which it replaces none but a page.
+
+    flag: names another one. Raises `ConfigError` where something else lies there, `MachineError`.
+    """
     with _in_a_line(target, flag):
+        if _is_other(target):
+            raise ConfigError(f"{target} is no page, and is not written over: name another file by {flag}")
         target.write_bytes(made)
+
+
+def _is_other(target: Path) -> bool:
+    """Whether a file of rows, answers, a configuration or the like lies there, which a slip of the keys would cost."""
+    if not target.is_file():  # also a device or a pipe, which loses nothing
+        return False
+    with target.open("rb") as file:
+        return file.read(len(_PAGE)).lower() not in (_PAGE, b"")
 
 
 @contextmanager
