@@ -95,7 +95,9 @@ def _add_report(commands: "argparse._SubParsersAction[Command]") -> None:
         "leaves one, too. The run may be at work: it is only read.",
     )
     _add_run(report)
-    report.add_argument("-o", "--output", metavar="FILE", help="where the page goes, over no file that is none; -: to stdout")
+    report.add_argument(
+        "-o", "--output", metavar="FILE", help="where the page goes, in place of a page only; -: to stdout"
+    )
     report.add_argument("--json", action="store_true", help="print what the page shows as JSON")
     report.add_argument("--live", action="store_true", help="serve the page on this machine, and follow the run")
     report.add_argument("--port", type=port, metavar="N", help="of --live; default: any free one")
