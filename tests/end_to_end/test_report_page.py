@@ -45,11 +45,16 @@ def served(url: str) -> Any:
         ("", {"Host": "evil.example"}, 421),
         ("facts.json", {"Host": "evil.example:80"}, 421),
         ("facts.json", {"Host": "localhost.evil.example:80"}, 421),
+        ("facts.json", {"Host": "localhost:80@evil.example"}, 421),
         ("facts.json", {"Host": "LOCALHOST:9000"}, 200),  # through a tunnel
+        ("facts.json", {"Host": "[::1]:9000"}, 200),
+        ("facts.json", {"Host": "localhost"}, 200),  # of port 80
         ("../../etc/passwd", {}, 404),
         ("page.js", {}, 404),
     ):
         assert answered(url + path, **own)[0] == expected, path
+    with _direct.open(urllib.request.Request(url, method="HEAD"), timeout=10) as head:
+        assert (int(head.headers["Content-Length"]) > 100_000, head.read()) == (True, b"")
     return facts_at(url)
 
 

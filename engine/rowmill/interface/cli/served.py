@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from rowmill.core.config import Config
 
 _LOOPBACK = "127.0.0.1"
-_NAMES = (_LOOPBACK, "localhost")
+# Whatever the port, or none: it is another one where somebody looks through a tunnel of ssh.
+_OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d*)?", re.IGNORECASE)
 _EVERY_S = 1.0  # a document is no newer than this,
 _SHARE = 0.1  # and making them takes no larger part of a core than this
 _LOOK_S = 0.5  # until it is looked again whether the run is at work
@@ -125,8 +126,7 @@ class _PageHandler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        # Whatever the port: it is another one where somebody looks through a tunnel of ssh.
-        if self.headers.get("Host", "").rpartition(":")[0].lower() not in _NAMES:
+        if not _OWN_NAME.fullmatch(self.headers.get("Host", "")):
             return self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
         path = self.path.partition("?")[0]
         if path not in ("/", "/facts.json"):
@@ -137,6 +137,8 @@ class _PageHandler(BaseHTTPRequestHandler):
         except (RowmillError, OSError):
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         return self._answer(HTTPStatus.OK, made, html=path == "/")
+
+    do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
 
     def _refuse(self, status: HTTPStatus) -> None:
         self._answer(status, f"{status.value} {status.phrase}\n".encode(), plain=True)
@@ -152,7 +154,8 @@ class _PageHandler(BaseHTTPRequestHandler):
         for header in _HEADERS:
             self.send_header(*header)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the name of what it overrides
         pass
