@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import struct
 import sys
 import time
@@ -384,6 +385,7 @@ def test_what_is_missing_is_missing_and_said(tmp_path: Path) -> None:
     config.input_path.unlink()
     document = made(config.run_dir, config)
     assert document.timeline.at == []
+    assert document.problems == ["the time series cannot be read: no line of it is one of this version"]
     assert [each.prompt for each in document.replies] == [None] * 3
     directory.series.unlink()
     directory.plan.unlink()
@@ -395,6 +397,28 @@ def test_what_is_missing_is_missing_and_said(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(RunDirectoryError, match="holds no run"):
         run_document(tmp_path / "nothing", None, whole=True)
+
+
+@pytest.mark.parametrize(("left", "shown"), [(None, 0), (0, 0), (600, 2)])
+def test_rows_whose_records_are_damaged_or_gone_are_missing_and_said(
+    tmp_path: Path, left: int | None, shown: int
+) -> None:
+    config = configured(tmp_path)
+    lines = [line_of(0, "a"), line_of(1, fault="timeout"), *(line_of(row, "a") for row in range(2, 6))]
+    lines.append(line_of(6, fault="timeout"))
+    directory = write_run(config, lines, failures={"timeout": 2})
+    (path,) = directory.checkpoints.iterdir()
+    if left is None:
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    else:
+        os.truncate(path, left)
+    document = made(config.run_dir, config)
+    assert (document.totals.done, document.totals.failed, len(document.replies)) == (7, 2, shown)
+    assert [(each.name, each.rows) for each in document.failures] == [("timeout", 2)], "what the merge has counted"
+    assert document.problems == [
+        f"{7 - shown} of 7 rows have no record that can be read: what is told of fields, and the rows that are shown, "
+        "are without them"
+    ]
 
 
 def test_a_run_that_was_cleaned_is_told_by_its_output(tmp_path: Path) -> None:

@@ -62,8 +62,15 @@ class RowsSeen:
         self.rows = 0
         self.complete = recorded.whole  # every recorded row was looked at
         self._go_through(recorded)
+        missing = sources.totals.rows - self.rows if self.complete and not sources.at_work else 0
+        self._lacking = missing > 0  # files are damaged or gone, or a retry was broken off
         if recorded.cleaned and not self.rows and sources.totals.rows:
             sources.problems.append("the answers were removed by rowmill clean: no row can be shown")
+        elif self._lacking:
+            sources.problems.append(
+                f"{missing:,} of {sources.totals.rows:,} rows have no record that can be read: what is told of fields, "
+                "and the rows that are shown, are without them"
+            )
         places = dict.fromkeys(place * len(self._picked) // _REPLIES for place in range(_REPLIES))
         self._shown = sorted((self._picked[place] for place in places if self._picked), key=_number)
         shown = [*self._shown, *(line for lines in self._examples.values() for line in lines)]
@@ -143,11 +150,9 @@ class RowsSeen:
         counted: rows by class, as the merge has counted them, which has not come to all yet where a run was stopped.
         failed: rows in all.
         """
-        classes: Counter[str] = Counter(self._failed if self.complete else counted)
+        classes: Counter[str] = Counter(self._failed if self.complete and not self._lacking else counted)
         for name in self._failed:
             classes.setdefault(name, self._failed[name])
-        if self.complete and not self.rows:
-            classes = Counter(counted)
         shown = classes.most_common(_CLASSES)
         facts = []
         for name, rows in shown:

@@ -54,6 +54,8 @@ class RunSources:
         self.moments: list[Moment] = []
         with self._missing("the time series"):
             self.moments = series.read(self.directory.series)
+            if not self.moments and self.directory.series.exists() and self.directory.series.stat().st_size:
+                self.problems.append("the time series cannot be read: no line of it is one of this version")
         self.tries: list[Try] = []
         with self._missing("the batches"):
             self.tries = list(BatchJournal.read(self.directory.journal).tries.values())
