@@ -416,8 +416,10 @@ def test_rows_whose_records_are_damaged_or_gone_are_missing_and_said(
     assert (document.totals.done, document.totals.failed, len(document.replies)) == (7, 2, shown)
     assert [(each.name, each.rows) for each in document.failures] == [("timeout", 2)], "what the merge has counted"
     assert document.problems == [
-        f"{7 - shown} of 7 rows have no record that can be read: what is told of fields, and the rows that are shown, "
-        "are without them"
+        (
+            f"{7 - shown} of 7 rows have no record that can be read: what is told of fields, and the rows that are "
+            "shown, are without them"
+        )
     ]
 
 
