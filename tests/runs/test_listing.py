@@ -59,6 +59,8 @@ def test_each_state_is_told_and_nothing_is_written() -> None:
     }
     for name, damage in damages.items():
         damage(begun(name))
+    Path("pipe").mkdir()
+    os.mkfifo("pipe/manifest.json")
     Path("web").mkdir()
     Path("web/manifest.json").write_text('{"name": "an app"}')
     held = prepare(

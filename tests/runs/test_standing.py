@@ -15,7 +15,7 @@ from rowmill.store import durable
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
-from tests.interface.ui.snapshots import BUSY
+from tests.interface.ui.snapshots import BUSY, COST
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 
 def tell(directory: RunDirectory, at: float) -> None:
-    directory.status.write_bytes(msgspec.json.encode(Status(at=at, session="s", snapshot=BUSY)))
+    directory.status.write_bytes(
+        msgspec.json.encode(Status(at=at, session="s", snapshot=msgspec.structs.replace(BUSY, cost=COST)))
+    )
 
 
 def held_by(directory: RunDirectory, host: str) -> None:
@@ -53,6 +55,7 @@ def test_rows_of_several_sessions_that_were_killed_count(directory: RunDirectory
     tell(directory, time.time())
     run = standing(directory.path).run
     assert (run.rows, run.failed, run.of) == (BUSY.totals.rows, BUSY.totals.failed, BUSY.total_rows)
+    assert run.usd == COST.usd
     more = {"session": {"id": "s2", "rows": BUSY.totals.rows + 7}}  # told a moment later
     directory.spending.write_bytes(msgspec.json.encode(more))
     run = standing(directory.path).run

@@ -83,6 +83,8 @@ def known_at(path: Path) -> KnownRun | None:
             of = told.snapshot.total_rows if of is None else of
             if told.snapshot.totals.rows > rows:  # it has those of sessions that were killed before, too
                 rows, failed = told.snapshot.totals.rows, told.snapshot.totals.failed
+            if told.snapshot.cost is not None and (report is None or told.snapshot.totals.rows > report.totals.rows):
+                usd = told.snapshot.cost.usd
     problem = "" if whole or done is None else "its output is gone, or another one"
     return KnownRun(
         run_dir=_text(path),
@@ -105,6 +107,8 @@ def _text(path: Path) -> str:
 
 
 def _is_ours(path: Path) -> bool:
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         msgspec.json.decode(path.read_bytes(), type=_Named)
     except (OSError, ValueError, RecursionError):
