@@ -1,6 +1,7 @@
 """What tests of several rooms need."""
 
 import gc
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ from tests.simulator_host import SimulatorHost
 
 # What is imported and collected lives to the end of the session: the collector need not walk it, now or later.
 gc.disable()
+
+
+# Whoever has the tests run in the background may ignore what they send to commands, which these would then do, too.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

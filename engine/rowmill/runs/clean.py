@@ -1,8 +1,9 @@
 """`rowmill clean`: what a finished run does not need any more. Its output, its report and its log stay.
 
-What can be made again for nothing goes in any case: the spool, claims, boards, files of batches. The checkpoints hold
-the answers: without them no failed row can be asked again by itself, and no new row be put behind the others. They go
-where no row has failed, or where that is asked for; the manifest says so first, so that nothing is paid twice unseen.
+What can be made again for nothing goes in any case: the spool, claims, boards, files of batches, the report's page. The
+checkpoints hold the answers: without them no failed row can be asked again by itself, and no new row be put behind the
+others. They go where no row has failed, or where that is asked for; the manifest says so first, so that nothing is paid
+twice unseen.
 """
 
 import shutil
@@ -53,6 +54,7 @@ def clean(path: Path, *, everything: bool = False, dry: bool = False) -> Cleaned
         failed = _failed(held.report)
         answers = everything or not failed
         gone = [held.spool, held.sealed, held.claims, path / "boards", path / "simulator", path / "cluster"]
+        gone += [held.page] if held.page.is_file() else []  # which shows rows
         gone += [each for each in (held.batches.iterdir() if held.batches.is_dir() else ()) if each.name != "journal"]
         held_answers = [held.checkpoints] if answers else []
         freed = sum(
