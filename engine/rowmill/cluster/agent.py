@@ -53,6 +53,7 @@ from rowmill.supervisor.machine.readings import raise_descriptor_limit
 _ALONE_S = 4.0  # without a word of the driver
 _DRAINED_S = 5.5  # workers that were left alone bring home what they can
 _LAST_S = 1.0  # for the driver to hear the last of a node without a raylet; Ray ends the actor itself about then
+_KILLED_S = 5.0  # until a worker that was killed is gone: a machine can be slow, and Ray ends the actor if it must
 _TICK_S = 0.1
 _MEASURE_S = 1.0
 _LOG_BYTES = 1 << 18  # in one look
@@ -262,7 +263,7 @@ class Agent:
         for worker in workers:
             worker.child.process.kill()
         for worker in workers:
-            worker.child.process.join(_LAST_S)
+            worker.child.process.join(_KILLED_S)
             if worker.child.process.is_alive():
                 return False
             asyncio.get_running_loop().remove_reader(worker.child.pipe.fileno())
