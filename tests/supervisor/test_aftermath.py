@@ -115,6 +115,9 @@ def test_what_workers_counted_since_it_was_written_down_is_added(prepared: Prepa
     write(prepared, 6, 60, {"s-0": {**first, "0.requests": 6, "0.prompt_tokens": 60, ".fault.timeout": 1}})
     spending = ledger.load(prepared.directory.spending)
     assert spending.session is not None
+    seen = aftermath.as_left(prepared.directory, spending, spending.session)
+    assert (seen.exit_code, seen.rows, seen.counters.requests, seen.billed_twice_max) == (137, 3, 14, 4)
+    assert len(prepared.directory.boards()) == 2, "who only looks leaves what there is"
     held(prepared, requests=6 + 4 + 4, tokens=60 + 40 + 30, timeouts=0, billed=3, rows=3)
     after = ledger.load(prepared.directory.spending)
     assert after.outstanding.tokens == 100 - 70, "that much of what was handed out is known to be spent"

@@ -74,6 +74,13 @@ def killed_sessions(directory: RunDirectory) -> list[SessionReport]:
         return []
 
 
+def as_left(directory: RunDirectory, spending: Spending, session: SessionReport) -> SessionReport:
+    """Return the session that was killed last as its boards tell it, for who only looks: nothing is written."""
+    readings = map(read_board, directory.boards())
+    own = [each for each in readings if each.name.startswith(f"{session.id}-")]
+    return _with(session, [(reading, beyond(reading, spending)) for reading in own])
+
+
 def known(reading: BoardReading) -> Figures:
     """Return all that a board says, as it is written down of one that has been read."""
     return {**reading.counts, _BILLED: reading.maybe_billed}

@@ -5,8 +5,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from rowmill.budget import ledger
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.errors import ExitCode, RowmillError
@@ -19,7 +17,7 @@ from rowmill.store import series
 from rowmill.store.batch_journal import BatchJournal, Try
 from rowmill.store.manifest import Manifest
 from rowmill.store.run_directory import RunDirectory
-from rowmill.supervisor.aftermath import KILLED, killed_sessions
+from rowmill.supervisor.aftermath import KILLED, as_left, killed_sessions
 
 _LOG_BYTES = 256 << 10  # of the end of run.log: older lines are of no use beside a timeline
 
@@ -65,14 +63,13 @@ class RunSources:
 
     def _current(self, known: set[str]) -> SessionReport | None:
         try:
-            session = ledger.load(self.directory.spending).session
+            spending = ledger.load(self.directory.spending)
         except (RowmillError, OSError):
             return None
+        session = spending.session
         if session is None or session.id in known:
             return None
-        if self.at_work:
-            return session
-        return msgspec.structs.replace(session, exit_code=KILLED, stopped_by="killed, or its machine failed")
+        return session if self.at_work else as_left(self.directory, spending, session)
 
     def _missing(self, what: str) -> "_Noted":
         return _Noted(what, self.problems)
