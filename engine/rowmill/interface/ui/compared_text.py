@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator
 
-from rowmill.core.plain_text import one_line, stripped
+from rowmill.core.plain_text import clipped, one_line, stripped
 from rowmill.interface.ui import arranged, figures
 from rowmill.interface.ui.cells import Style, filled, painted
 from rowmill.runs.answered import Line
@@ -13,6 +13,8 @@ _SECOND_MS = 1000.0
 _QUANTILES = ("p50", "p90", "p99")
 _LEAST = 20  # columns of a text, however narrow the terminal is
 _AROUND = 6  # words that are the same, beside those that differ
+_WORDS = 400  # of a text that are held against the other's: a diff takes the square of them
+_FIELDS = 40
 
 
 def compared_text(compared: Compared, width: int = 0, *, colour: bool = False) -> str:
@@ -36,8 +38,10 @@ def _lines(compared: Compared, width: int, *, colour: bool) -> Iterator[str]:
     for line in filled([(word, None) for word in agreed.split()], _room(width, before), colour=False):
         yield before + line
         before = " " * len(before)
-    for name, agreement in sorted(compared.fields.items()):
-        yield arranged.line("", f"{one_line(name)}: {_of(agreement)}")
+    for name, agreement in sorted(compared.fields.items())[:_FIELDS]:
+        yield arranged.line("", f"{one_line(clipped(name))}: {_of(agreement)}")
+    if (more := len(compared.fields) - _FIELDS) > 0:
+        yield arranged.line("", f"and {more:,} more fields: --json has them all")
     for name, count in zip("AB", compared.only, strict=True):
         if count:
             yield arranged.line("", f"{count:,} rows have an outcome in {name} alone")
@@ -70,19 +74,27 @@ def _difference(one: Line, other: Line, width: int, *, colour: bool) -> Iterator
     """Yield what differs, word by word; of long stretches that do not, the words at their ends."""
     name = "" if one.get("id") in (None, one["index"]) else f"  id {one_line(str(one['id']))}"
     yield painted(f"row {one['index']}", "bold", colour=colour) + name
-    left, right = ([stripped(word) for word in words_of(line)] for line in (one, other))
-    a: list[tuple[str, Style | None]] = []
-    b: list[tuple[str, Style | None]] = []
-    for kind, begin, end, begin_b, end_b in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
-        words = left[begin:end]
+    left, right = (list(words_of(line)) for line in (one, other))
+    pairs = enumerate(zip(left, right, strict=False))
+    alike = next((at for at, pair in pairs if pair[0] != pair[1]), min(len(left), len(right)))
+    begin = alike - _AROUND if alike > _WORDS // 2 else 0
+    more = [max(0, len(words) - begin - _WORDS) for words in (left, right)]
+    left, right = (words[begin : begin + _WORDS] for words in (left, right))
+    shown_left, shown_right = ([stripped(clipped(word)) for word in words] for words in (left, right))
+    a: list[tuple[str, Style | None]] = [("...", None)] if begin else []
+    b = [*a]
+    for kind, at, end, at_b, end_b in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        words = shown_left[at:end]
         if kind == "equal":
             same = words if len(words) <= 2 * _AROUND else [*words[:_AROUND], "...", *words[-_AROUND:]]
             a += ((word, None) for word in same)
             b += ((word, None) for word in same)
         else:
             a += ((word, "red") for word in _marked(words))
-            b += ((word, "green") for word in _marked(right[begin_b:end_b]))
-    for side, pieces in (("A", a), ("B", b)):
+            b += ((word, "green") for word in _marked(shown_right[at_b:end_b]))
+    for side, pieces, rest in zip("AB", (a, b), more, strict=True):
+        if rest:
+            pieces.extend((word, None) for word in ("...", "and", f"{rest:,}", "more", "words"))
         before = f"  {side}  "
         for line in filled(pieces, _room(width, before), colour=colour):
             yield (before + line).rstrip()
