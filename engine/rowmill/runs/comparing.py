@@ -1,6 +1,6 @@
 """Two runs or trials held against each other, row by row: what agrees, what differs, and what each has taken."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,12 @@ def _side(path: Path) -> Side:
         return side
     side.latency_ms = {f"p{part}": quantile(spread.latency_ms, part / 100) for part in (50, 90, 99)}
     return side
+
+
+def alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many of the first words, or characters, are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def words_of(line: Line) -> Iterator[str]:

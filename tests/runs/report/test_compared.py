@@ -54,3 +54,14 @@ def test_long_rows_and_many_fields_stay_small() -> None:
     document = msgspec.json.decode(data, type=ComparedDocument)
     assert (len(document.differing), document.more_differing) == (50, 450)
     assert (len(document.fields), document.more_fields) == (60, 4_940)
+
+
+def test_what_differs_far_behind_is_shown() -> None:
+    one = {"index": 0, "id": None, "output": "word " * 5_000 + "cat"}
+    other = {**one, "output": "word " * 5_000 + "dog"}
+    document = compared_document(Compared(sides=(Side(run_dir="a"), Side(run_dir="b")), differing=[(one, other)]))
+    (row,) = document.differing
+    assert row.diff == [("same", f"…{'word ' * 40}"), ("first", "cat"), ("second", "dog")]
+    numbers = [{**one, "output": [1] * 5_000 + [last]} for last in (2, 3)]
+    compared = Compared(sides=(Side(run_dir="a"), Side(run_dir="b")), differing=[(numbers[0], numbers[1])])
+    assert compared_document(compared).differing[0].diff[1:] == [("first", "2"), ("second", "3"), ("same", "]")]

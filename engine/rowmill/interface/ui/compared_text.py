@@ -7,7 +7,7 @@ from rowmill.core.plain_text import clipped, one_line, stripped
 from rowmill.interface.ui import arranged, figures
 from rowmill.interface.ui.cells import Style, filled, painted
 from rowmill.runs.answered import Line
-from rowmill.runs.comparing import Agreement, Compared, Side, words_of
+from rowmill.runs.comparing import Agreement, Compared, Side, alike, words_of
 
 _SECOND_MS = 1000.0
 _QUANTILES = ("p50", "p90", "p99")
@@ -75,9 +75,8 @@ def _difference(one: Line, other: Line, width: int, *, colour: bool) -> Iterator
     name = "" if one.get("id") in (None, one["index"]) else f"  id {one_line(str(one['id']))}"
     yield painted(f"row {one['index']}", "bold", colour=colour) + name
     left, right = (list(words_of(line)) for line in (one, other))
-    pairs = enumerate(zip(left, right, strict=False))
-    alike = next((at for at, pair in pairs if pair[0] != pair[1]), min(len(left), len(right)))
-    begin = alike - _AROUND if alike > _WORDS // 2 else 0
+    same = alike(left, right)
+    begin = same - _AROUND if same > _WORDS // 2 else 0
     more = [max(0, len(words) - begin - _WORDS) for words in (left, right)]
     left, right = (words[begin : begin + _WORDS] for words in (left, right))
     shown_left, shown_right = ([stripped(clipped(word)) for word in words] for words in (left, right))
@@ -86,9 +85,9 @@ def _difference(one: Line, other: Line, width: int, *, colour: bool) -> Iterator
     for kind, at, end, at_b, end_b in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         words = shown_left[at:end]
         if kind == "equal":
-            same = words if len(words) <= 2 * _AROUND else [*words[:_AROUND], "...", *words[-_AROUND:]]
-            a += ((word, None) for word in same)
-            b += ((word, None) for word in same)
+            ends = words if len(words) <= 2 * _AROUND else [*words[:_AROUND], "...", *words[-_AROUND:]]
+            a += ((word, None) for word in ends)
+            b += ((word, None) for word in ends)
         else:
             a += ((word, "red") for word in _marked(words))
             b += ((word, "green") for word in _marked(shown_right[at_b:end_b]))

@@ -9,12 +9,14 @@ import msgspec
 
 from rowmill.core.version import __version__
 from rowmill.runs.answered import Line
-from rowmill.runs.comparing import Compared, Side
+from rowmill.runs.comparing import Compared, Side, alike
 from rowmill.runs.report.texts import cut, told
 
 DIFFERING = 50  # rows that are shown
 _FIELDS = 60
 _NAME, _PATH, _TEXT = 120, 1_000, 2_000  # characters
+_BEFORE = 200  # of them that are alike, before the first ones that are not
+_LONGEST = 1 << 20  # of an answer that is no text, as JSON
 _WORD = re.compile(r"(?:\d+\.\d+|\w+|[^\w\s])\s*|\s+")
 
 Piece = tuple[Literal["same", "first", "second"], str]
@@ -102,12 +104,13 @@ def _side(side: Side) -> SideFacts:
 def _differing(one: Line, other: Line) -> DifferingRow:
     index = one.get("index")
     failed = (_has_failed(one), _has_failed(other))
-    diff: list[Piece] = [("first", _text(one)), ("second", _text(other))]
+    left, right = _where_they_differ(_text(one), _text(other))
+    diff: list[Piece] = [("first", left), ("second", right)]
     return DifferingRow(
         index=index if isinstance(index, int) else -1,
         id=None if one.get("id") in (None, index) else told(one["id"], _NAME),
         failed=failed,
-        diff=word_diff(_text(one), _text(other)) if failed == (False, False) else diff,
+        diff=word_diff(left, right) if failed == (False, False) else diff,
     )
 
 
@@ -118,8 +121,18 @@ def _has_failed(line: Line) -> bool:
 def _text(line: Line) -> str:
     error = line.get("error")
     if isinstance(error, dict):
-        return cut(f"{told(error.get('class') or '', _NAME)}: {told(error.get('message') or '', _TEXT)}", _TEXT)
-    return told(line.get("output"), _TEXT)
+        return f"{told(error.get('class') or '', _NAME)}: {told(error.get('message') or '', _TEXT)}"
+    output = line.get("output")
+    return output if isinstance(output, str) else told(output, _LONGEST)
+
+
+def _where_they_differ(one: str, other: str) -> tuple[str, str]:
+    """Return the texts from their beginnings, or from shortly before they differ, as far as they are shown."""
+    same = alike(one, other)
+    if same <= _TEXT // 2:
+        return cut(one, _TEXT), cut(other, _TEXT)
+    begin = same - _BEFORE
+    return cut(f"…{one[begin:]}", _TEXT), cut(f"…{other[begin:]}", _TEXT)
 
 
 def word_diff(one: str, other: str) -> list[Piece]:
