@@ -207,6 +207,7 @@ CLOSED: dict[str, Ability] = {
         {
             "transport.endpoint", "transport.sdk", "transport.bounded_replies", "transport.batch_api",
             "transport.batch_trouble",
+            "transport.request_head",  # its URLs, of such as need more than to be put together
         },
     ),
     "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),

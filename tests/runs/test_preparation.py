@@ -16,13 +16,13 @@ import rowmill
 from rowmill.core import config as configuration
 from rowmill.core.amounts import Price
 from rowmill.core.config import Config
-from rowmill.core.errors import ExitCode, RowmillError, RunDirectoryError
+from rowmill.core.errors import ConfigError, ExitCode, RowmillError, RunDirectoryError
 from rowmill.core.rows import Column, Layout
 from rowmill.files.input import inputs, jsonl
 from rowmill.runs import preparation
 from rowmill.runs.check import check
 from rowmill.runs.plan import plan
-from rowmill.runs.preparation import already_finished, prepare
+from rowmill.runs.preparation import already_finished, check_new, prepare
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Finished
 from rowmill.store.run_directory import RunDirectory
@@ -146,6 +146,33 @@ def test_only_openais_own_url_gets_openais_own_key(configure: CONFIGURE) -> None
     other = prepare(configure(output_path="other.jsonl"), environ)
     close(other)
     assert [(each.key, each.openai_account) for each in other.endpoints] == [(None, False)]
+
+
+def test_where_requests_go_and_what_they_carry_is_known_before_anything_is_started(configure: CONFIGURE) -> None:
+    config = configure(provider_base_url=configuration.OPENAI_URL, task_api="responses", task_prompt="Say {text}")
+    prepared = prepare(config, {"OPENAI_API_KEY": "sk-secret", "OPENAI_ORG_ID": "org-1"})
+    close(prepared)
+    (endpoint,) = prepared.endpoints
+    assert endpoint.url == f"{configuration.OPENAI_URL}/responses"
+    assert dict(endpoint.headers)["openai-organization"] == "org-1"
+
+
+def test_settings_that_the_openai_package_would_refuse_are_refused_before_anything_is_written(
+    configure: CONFIGURE,
+) -> None:
+    config = configure(provider_base_url="http://1.2.3.256/v1", provider_name="mine")
+    error = refused(config)
+    assert isinstance(error, ConfigError)
+    assert str(error) == (
+        "the openai package refuses the settings of provider 'mine': InvalidURL: Invalid IPv4 address: '1.2.3.256'"
+    )
+    with pytest.raises(ConfigError, match=r"Invalid IPv4 address: '1\.2\.3\.256'"):
+        check_new(config, {})
+    config = configure(provider_base_url=configuration.OPENAI_URL, provider_name="mine")
+    environ = {"OPENAI_API_KEY": "sk-secret", "OPENAI_CUSTOM_HEADERS": "X-Team: sk-secret é"}
+    assert str(refused(config, environ)).startswith(
+        "the openai package refuses the settings of provider 'mine': UnicodeEncodeError: 'ascii' codec can't encode"
+    )
 
 
 def several(*tables: dict[str, Any], **task: Any) -> Config:

@@ -14,7 +14,7 @@ import pytest
 
 from rowmill.budget import ledger
 from rowmill.core import config as configuration
-from rowmill.core.config import Config
+from rowmill.core.config import SIMULATOR, Config
 from rowmill.core.errors import ExitCode, MachineError
 from rowmill.core.reports import SessionReport, Snapshot
 from rowmill.core.simulator import SimulatorSettings
@@ -23,6 +23,7 @@ from rowmill.runs.preparation import prepare
 from rowmill.store.in_flight import BoardReading, read_board
 from rowmill.supervisor import aftermath, pool
 from rowmill.supervisor import endpoints as startup
+from rowmill.supervisor.endpoints import EmbeddedEndpoint
 from rowmill.supervisor.incoming import Incoming
 from rowmill.supervisor.loop import Supervisor
 from rowmill.supervisor.pool import Member, Pool
@@ -68,7 +69,12 @@ def configured(url: str, *, count: int = 2, concurrency: int = 8, timeout_s: flo
     )
 
 
-def session(config: Config, watcher: Watcher, clock: Callable[[], float] = time.monotonic) -> SessionReport:
+def session(
+    config: Config,
+    watcher: Watcher,
+    clock: Callable[[], float] = time.monotonic,
+    embedded: EmbeddedEndpoint | None = None,
+) -> SessionReport:
     """Run one session; when it returns nothing of it may be left."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     before = {child.pid for child in psutil.Process().children()}
@@ -76,7 +82,7 @@ def session(config: Config, watcher: Watcher, clock: Callable[[], float] = time.
     with prepared.directory:
         concurrency = config.workers.concurrency
         assert isinstance(concurrency, int)
-        report = Supervisor(SessionParts(prepared, watcher, slots=concurrency, clock=clock)).run()
+        report = Supervisor(SessionParts(prepared, watcher, slots=concurrency, clock=clock, embedded=embedded)).run()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
     left = {child.pid for child in psutil.Process().children()} - before
     assert left <= tracker_pids(), "a process of the session is still there"
@@ -401,20 +407,26 @@ def test_a_supervisor_that_was_asleep_itself_calls_nobody_silent(home: Path, sim
     assert len(passing.watcher.told("asleep for 4")) == 1
 
 
-def test_an_endpoint_that_cannot_be_made_is_told_and_no_worker_is_called_dead(
-    home: Path, simulate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (home / "rowmill_test_endpoint.py").write_text(
-        "import msgspec\ndef main(pipe):\n    pipe.recv_bytes()\n"
-        "    pipe.send_bytes(msgspec.msgpack.encode('OpenAIError: of the test'))\n    return 0\n"
-    )
-    monkeypatch.syspath_prepend(home)
-    monkeypatch.setattr(startup, "_RESOLVER", "rowmill_test_endpoint")
+class NeverUp:
+    """A simulator that does not come up."""
+
+    base_url = ""
+
+    def start(self) -> None:
+        pass
+
+    def wait_ready(self, timeout: float) -> None:
+        raise RuntimeError("the simulator did not start: of the test")
+
+    def stop(self) -> None:
+        pass
+
+
+def test_a_simulator_that_does_not_come_up_is_told_and_no_worker_is_called_dead(home: Path) -> None:
     watcher = Watcher()
-    report = session(configured(simulate()), watcher)
-    assert report.exit_code == ExitCode.USAGE
-    assert report.stopped_by is not None
-    assert "OpenAIError: of the test" in report.stopped_by
+    report = session(configured(SIMULATOR), watcher, embedded=NeverUp())
+    assert report.exit_code == ExitCode.MACHINE
+    assert report.stopped_by == "the simulator did not start: of the test; run the same command again"
     assert (report.deaths, watcher.told("died")) == (0, [])
 
 

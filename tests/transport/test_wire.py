@@ -28,8 +28,8 @@ import pytest
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint, Failure, Reply
 from rowmill.transport import Transport, open_transport
-from rowmill.transport.endpoint import resolve
 from rowmill.transport.reply_size import LONGEST
+from rowmill.transport.request_head import with_head
 
 API = "chat.completions"
 KINDS = ["direct", "sdk"]
@@ -195,7 +195,7 @@ def send(
 ) -> list[Reply | Failure]:
     """Send so many requests one after the other through a transport of that kind; return what came back."""
     target = endpoint(base_url or wire.url(), key=key, timeout_s=timeout_s, extra=extra)
-    resolved = resolve(target, API) if kind == "direct" else target
+    resolved = with_head(target, API, {}) if kind == "direct" else target
 
     async def run() -> list[Reply | Failure]:
         async with wire.serve(), opened(kind, resolved) as transport:
@@ -319,10 +319,9 @@ ACCOUNT = {
 DRIVE = """
 import asyncio, os, sys
 from rowmill.core.wire import Endpoint, Reply
-from rowmill.transport import lazy_types, open_transport
-lazy_types.load_lazily()
-from rowmill.transport.endpoint import resolve
+from rowmill.transport import open_transport
 from rowmill.transport.reply_size import LONGEST
+from rowmill.transport.request_head import with_head
 
 kind, url, key, *accounts = sys.argv[1:]
 
@@ -335,7 +334,7 @@ async def send(endpoint):
 for account in accounts:
     endpoint = Endpoint("p", url, key or None, account == "account", 20.0)
     if kind == "direct":
-        endpoint = resolve(endpoint, "chat.completions")
+        endpoint = with_head(endpoint, "chat.completions", os.environ)
     asyncio.run(send(endpoint))
 os._exit(0)  # as workers end: the direct client's threads can abort an interpreter that is being taken down
 """
@@ -569,7 +568,7 @@ def test_no_more_is_read_than_a_reply_may_have(kind: str) -> None:
 
     wire.answer = answer
     target = endpoint(wire.url())
-    resolved = resolve(target, API) if kind == "direct" else target
+    resolved = with_head(target, API, {}) if kind == "direct" else target
 
     async def run() -> list[Reply | Failure]:
         async with wire.serve(), opened(kind, resolved) as transport:
@@ -681,7 +680,7 @@ def test_the_deadline_of_the_whole_request_holds(kind: str, answer: Answer) -> N
 def test_a_timed_out_request_releases_its_connection(kind: str) -> None:
     wire = Wire(drip)
     target = endpoint(wire.url(), timeout_s=0.3)
-    resolved = resolve(target, API) if kind == "direct" else target
+    resolved = with_head(target, API, {}) if kind == "direct" else target
 
     async def run() -> None:
         async with wire.serve(), opened(kind, resolved) as transport:
@@ -746,7 +745,7 @@ def test_two_thousand_requests_that_ended_early_leak_no_descriptors(way: str) ->
     """A cancelled request's connection may stay until its deadline, but not longer."""
     wire = Wire(bytes_then(http(200, b""), close=True))
     deadline_s = 5.0 if way == "cancelled" else 2.0  # all have to arrive before
-    resolved = resolve(endpoint(wire.url(), timeout_s=deadline_s), API)
+    resolved = with_head(endpoint(wire.url(), timeout_s=deadline_s), API, {})
     body = json.dumps(BODY).encode()
 
     async def end_early(transport: Transport, count: int) -> list[BaseException | Reply | Failure]:

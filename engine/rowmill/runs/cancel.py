@@ -11,11 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 
-import msgspec
-
 from rowmill.core import config as configuration
 from rowmill.core.config import Config
-from rowmill.core.config.sections import ClientConfig
 from rowmill.core.errors import ExitCode, ProviderError, RunDirectoryError
 from rowmill.core.plain_text import one_line
 from rowmill.runs.delivery import delivery_of, staged
@@ -55,9 +52,7 @@ def cancel(config: Config, environ: Mapping[str, str], log: Callable[[str], None
     # All that share the simulator count, for each has a path of its own there.
     providers = [config.batch_provider] if simulator is None else config.provider
     endpoints = configuration.endpoints(providers, environ, config.client.ca_file)
-    # As for the sdk transport: the openai package is asked here, and nobody needs to know what it would send.
-    asked = msgspec.structs.replace(config, client=ClientConfig(transport="sdk"))
-    starting = EndpointStart(asked, endpoints, simulator)
+    starting = EndpointStart(endpoints, simulator)
     try:
         endpoint = starting.wait()[providers.index(config.batch_provider)]
         with _journal(directory, manifest.run_id) as journal:

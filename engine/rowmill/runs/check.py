@@ -105,7 +105,7 @@ def _key(provider: ProviderConfig, endpoint: Endpoint) -> str:
 
 
 def _ask(config: Config, endpoints: list[Endpoint], task: Task, body: bytes, providers: list[ProviderCheck]) -> None:
-    starting = EndpointStart(config, endpoints, embedded(config))
+    starting = EndpointStart(endpoints, embedded(config))
     try:
         resolved = starting.wait()
         asyncio.run(_ask_all(config, resolved, task, body, providers))

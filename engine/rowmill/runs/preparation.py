@@ -40,6 +40,7 @@ from rowmill.tasks import schema as schemas
 from rowmill.tasks.batch_file import api_of
 from rowmill.tasks.factory import open_task
 from rowmill.tasks.readers import choices_asked
+from rowmill.transport.request_head import with_head
 
 _CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
 _VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
@@ -125,7 +126,7 @@ def looked_at(config: Config, environ: Mapping[str, str], found: Input, chosen: 
     if delivery is not None:
         config = staged(config, delivery)
     task = checked_task(config, found)
-    endpoints = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
+    endpoints = _endpoints(config, environ)
     if delivery is None:
         check_places(config)
     fingerprint = configuration.fingerprint(config) | chosen
@@ -161,7 +162,7 @@ def check_new(config: Config, environ: Mapping[str, str]) -> None:
     config = settled(config, found)
     refuse_models_of_rows(config)
     checked_task(config, found)
-    configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
+    _endpoints(config, environ)
     if not remote.is_remote(config.output.path):
         check_places(config)
     money.require(config, money.find(config))
@@ -212,6 +213,12 @@ def checked_task(config: Config, found: Input) -> Task:
     task = open_task(config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts)
     task.check(found.first_rows(_CHECKED_ROWS), found.where)
     return task
+
+
+def _endpoints(config: Config, environ: Mapping[str, str]) -> list[Endpoint]:
+    """Return where requests go and what they carry, for each provider. Raises `ConfigError`."""
+    found = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
+    return [with_head(endpoint, config.task.api, environ) for endpoint in found]
 
 
 def asks_alike(config: Config, found: Input, task: Task) -> list[str]:

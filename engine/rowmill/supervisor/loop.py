@@ -59,9 +59,7 @@ class Supervisor:
                 parts.claims.begin()
                 parts.shards.open_output()
                 with processes.signals_held():
-                    starting = EndpointStart(
-                        parts.config, parts.prepared.endpoints, parts.embedded, batch=parts.mode == "batch"
-                    )
+                    starting = EndpointStart(parts.prepared.endpoints, parts.embedded)
                     self._staffing.begin()
                 parts.shards.start_planning()
                 self._show(parts.clock())  # who waits for the processes to come up sees that they do

@@ -31,7 +31,9 @@ class Prepared:
     """A run that can start."""
 
     config: Config  # formats and schema are settled
-    endpoints: list[Endpoint]  # one for each provider, in the configuration's order; without URL and headers yet
+    endpoints: list[
+        Endpoint
+    ]  # one for each provider, in the configuration's order; the simulator's without its address yet
     directory: RunDirectory  # locked
     manifest: Manifest
     input: Input

@@ -1,8 +1,8 @@
 """The wire: sends one request body, gives back a `Reply` or a classified `Failure`.
 
 Two transports speak the same `Transport` protocol: `direct` (pyreqwest, the hot path) and `sdk` (the openai
-package). What a request looks like is settled once, by the openai package itself (`endpoint`); what a failure
-means stands in one table (`faults`).
+package). URL and headers are settled once, as the openai package would send them (`request_head`); what a failure means
+stands in one table (`faults`).
 """
 
 from collections.abc import Callable

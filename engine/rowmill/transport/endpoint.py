@@ -1,11 +1,9 @@
-"""What a request looks like: asked of the openai package itself, once, before the run.
+"""The openai package's own client of an endpoint, for the sdk transport and for batches.
 
-A configured `AsyncOpenAI` is made to send one request into a transport that only records it. Its URL and headers
-then serve the direct transport, so that workers need not import `openai`, which takes over half a second and
-80 MB. That is done in a process of its own (see `resolver`), beside the start of the workers.
+What the direct transport sends in its place stands in `request_head`: workers need not import `openai`, which takes
+over half a second and 80 MB.
 """
 
-import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,8 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import httpx2
-import msgspec
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient, RequestOptions, omit
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
 from rowmill.core.wire import CONTENT, Endpoint
 from rowmill.transport import connect_timeout_s, is_loopback
@@ -30,9 +27,6 @@ _ACCOUNT_VARIABLES = (
     "OPENAI_CUSTOM_HEADERS",
     "OPENAI_BASE_URL",
 )
-# Belong to one message or one connection, not to the endpoint: the transport makes its own.
-_PER_MESSAGE = frozenset({"host", "content-length", "connection", "accept-encoding", "transfer-encoding"})
-_TELEMETRY = "x-stainless-"  # the package's figures about itself; untrue of a request that it does not send
 
 
 def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
@@ -110,26 +104,6 @@ def _headers_of(endpoint: Endpoint) -> Callable[[httpx2.Request], Awaitable[None
     return dress
 
 
-class _Recorder(httpx2.AsyncBaseTransport):
-    """Takes the request and answers it with nothing."""
-
-    request: httpx2.Request
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self.request = request
-        return httpx2.Response(200)
-
-
-async def _recorded(endpoint: Endpoint, api: str) -> httpx2.Request:
-    recorder = _Recorder()
-    async with configured_client(endpoint, transport=recorder) as client:
-        # Not by `create`: the package's resources take as long to import as all that is asked here. A test holds that
-        # it sends the same.
-        options: RequestOptions = {"security": {"bearer_auth": True}}
-        await client.post(f"/{api.replace('.', '/')}", body={}, cast_to=httpx2.Response, options=options)
-    return recorder.request
-
-
 async def create(client: AsyncOpenAI, api: str, body: dict[str, Any]) -> Any:
     """Make the API's call with this body through the package, and return its raw response."""
     # The package wants these two; everything else goes as extra_body, for it refuses parameters that only other
@@ -146,15 +120,3 @@ async def create(client: AsyncOpenAI, api: str, body: dict[str, Any]) -> Any:
         "moderations": client.moderations,
     }[api]
     return await resource.with_raw_response.create(**known, **named, extra_body=extra or None)  # type: ignore[attr-defined]  # each has it
-
-
-def resolve(endpoint: Endpoint, api: str) -> Endpoint:
-    """Return the endpoint with `url` and `headers` as the openai package sends them."""
-    request = asyncio.run(_recorded(endpoint, api))
-    given = {name.lower() for name, _ in endpoint.extra_headers}
-    headers = tuple(
-        (name, value)
-        for name, value in request.headers.multi_items()
-        if name in given or (name not in _PER_MESSAGE and not name.startswith(_TELEMETRY))
-    )
-    return msgspec.structs.replace(endpoint, url=str(request.url), headers=headers)
