@@ -10,7 +10,6 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from pyarrow import feather, parquet
 
-from rowmill.core import compressed
 from rowmill.core.errors import ConfigError, ExitCode
 from rowmill.interface import cli
 from rowmill.interface.python import frames
@@ -93,14 +92,6 @@ def test_the_simulator_is_refused_and_a_recipe_says_what_it_takes(
     with pytest.raises(SystemExit):
         cli.main(["init", "--recipe", "labelling", str(place / "new")])
     assert "by the embedded simulator (pip install 'rowmill[simulator]'), until" in capsys.readouterr().err
-
-
-def test_a_reply_that_only_it_can_read_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every other one would be like it, and each is paid for."""
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    for codec, body in (("zstd", b"\x28\xb5\x2f\xfd...."), ("br", b"\x8b\x00\x80\x03")):
-        with pytest.raises(ConfigError, match=r"pip install 'rowmill\[parquet\]'$"):
-            compressed.unpacked(body, 1000, [codec])
 
 
 def test_frames_whose_values_come_by_way_of_it_are_refused_and_others_are_taken(

@@ -4,7 +4,6 @@ The longest that is real is an embedding of some thousand texts; of an error the
 """
 
 from rowmill.core.compressed import codings, unpacked
-from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Failure, HeaderLookup, Reply
 from rowmill.transport import faults
 
@@ -22,18 +21,13 @@ def longest(status: int) -> int:
 
 
 def unpacked_reply(reply: Reply) -> Reply | Failure:
-    """Return what a reply is whose body is as it came: compressed or not, and as long as it likes.
-
-    Raises `ConfigError` where what would unpack it is not installed.
-    """
+    """Return what a reply is whose body is as it came: compressed or not, and as long as it likes."""
     status, body, header = reply.status, reply.body, reply.header
     most = longest(status)
     try:
         body = unpacked(body, most, codings(header("content-encoding")))
-    except (ValueError, ConfigError) as error:
+    except ValueError as error:
         if status in OK:
-            if isinstance(error, ConfigError):
-                raise
             return Failure(fault=faults.BAD_REPLY, message=str(error), maybe_billed=True, status=status)
         # Of an error the status tells enough.
     return Reply(status, body, header) if len(body) <= most else too_long(status, body, header)
