@@ -133,8 +133,7 @@ CLOSED: dict[str, Ability] = {
     "end the process at once": Ability(
         ("os._exit", "os.abort", "os.kill", "os.killpg", "signal.raise_signal"),
         {
-            "ipc.processes",  # a worker's end: threads of the HTTP client may still run
-            "interface.cli.streams",  # the end of a command that has sent requests itself: they would abort it
+            "ipc.processes",  # a worker's end: threads of libraries may still run
             "runs.notify.command",  # a program of the user's that takes too long, with all that it has started
             "cluster.agent",  # an actor that nobody has called for so long that it is nobody's
         },
@@ -166,7 +165,7 @@ CLOSED: dict[str, Ability] = {
             "cluster.engine",  # is there anybody at the cluster's address?
             "metrics.scrapes",  # an endpoint for whoever collects figures
             "runs.notify.webhook",  # a POST at the end of a run: no loop to wait in
-            "transport.dead_ends",  # asks for the proxy that the environment names, and opens none
+            "transport.http1.dialing",  # requests
         },
     ),
     "read the environment": Ability(
@@ -176,6 +175,8 @@ CLOSED: dict[str, Ability] = {
             "interface.python.calls",
             "interface.python.mapping",
             "transport.endpoint",  # drops account settings before the openai package sees them
+            "transport.http1.proxies",  # which proxy is it to be?
+            "transport.http1.tls_trust",  # and whom does this machine trust?
         },
     ),
     "start processes": Ability(
@@ -210,7 +211,8 @@ CLOSED: dict[str, Ability] = {
             "transport.request_head",  # its URLs, of such as need more than to be put together
         },
     ),
-    "know pyreqwest": Ability(("pyreqwest.",), {"transport.direct"}),
+    "know httptools": Ability(("httptools.",), {"transport.http1.connection"}),
+    "know aiohappyeyeballs": Ability(("aiohappyeyeballs.",), {"transport.http1.dialing"}),
     "know rich": Ability(("rich.",), {"interface.ui.live", "interface.ui.notebook", "interface.ui.cells"}),
     "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.batch_retry", "worker.batch.polling"}),
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),

@@ -335,7 +335,7 @@ for account in accounts:
     if kind == "direct":
         endpoint = with_head(endpoint, "chat.completions", os.environ)
     asyncio.run(send(endpoint))
-os._exit(0)  # as workers end: the direct client's threads can abort an interpreter that is being taken down
+os._exit(0)  # as workers end
 """
 
 
@@ -461,19 +461,15 @@ AS_IT_IS: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_reply_is_unpacked_by_what_its_bytes_are_once_one_was_not_what_its_headers_say(kind: str) -> None:
-    answers = iter([("gzip", _PLAIN), *AS_IT_IS])
+def test_a_reply_is_unpacked_by_what_its_bytes_are_whatever_its_headers_say(kind: str) -> None:
+    answers = iter(AS_IT_IS)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         encoding, body = next(answers)
         await bytes_then(http(200, body, headers=f"Content-Encoding: {encoding}\r\n"), close=False)(reader, writer)
 
-    first, *others = send(kind, Wire(answer), times=1 + len(AS_IT_IS))
-    if kind == "direct":
-        assert isinstance(first, Failure)
-        assert (first.fault.name, first.maybe_billed) == ("bad_reply", True)
-        assert "compressed otherwise than its headers say" in first.message
-    for reply, (encoding, _) in zip(others, AS_IT_IS, strict=True):
+    replies = send(kind, Wire(answer), times=len(AS_IT_IS))
+    for reply, (encoding, _) in zip(replies, AS_IT_IS, strict=True):
         assert isinstance(reply, Reply), encoding
         assert reply.body == _PLAIN, encoding
 

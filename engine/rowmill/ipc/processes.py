@@ -238,6 +238,6 @@ def run_child(module: str, pipe: Connection) -> None:
         status = ExitCode.DEFECT
     with suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it
         sys.stderr.flush()
-    # Not through the interpreter's end: threads of the HTTP client may still run, and taking the interpreter down
-    # under them aborts the process. Everything worth keeping has been synced by now.
+    # Not through the interpreter's end: threads of libraries may still run, and taking the interpreter down under them
+    # aborts the process or waits for them. Everything worth keeping has been synced by now.
     os._exit(status)

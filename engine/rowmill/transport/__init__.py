@@ -1,11 +1,10 @@
 """The wire: sends one request body, gives back a `Reply` or a classified `Failure`.
 
-Two transports speak the same `Transport` protocol: `direct` (pyreqwest, the hot path) and `sdk` (the openai
+Two transports speak the same `Transport` protocol: `direct` (our own HTTP/1.1, the hot path) and `sdk` (the openai
 package). URL and headers are settled once, as the openai package would send them (`request_head`); what a failure means
 stands in one table (`faults`).
 """
 
-from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -38,24 +37,15 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
-def open_transport(
-    kind: str, endpoint: Endpoint, *, api: str, concurrency: int, note: Callable[[str], None] = lambda _: None
-) -> Transport:
-    """Return the transport of that kind, "direct" or "sdk". Needs a running event loop.
-
-    `note`: is told in a line where requests take another way than that.
-    """
-
-    def by_package() -> Transport:
+def open_transport(kind: str, endpoint: Endpoint, *, api: str, concurrency: int) -> Transport:
+    """Return the transport of that kind, "direct" or "sdk". Needs a running event loop. Raises `ConfigError`."""
+    if kind == "sdk":
         from rowmill.transport import lazy_types
 
         lazy_types.load_lazily()
         from rowmill.transport.sdk import SdkTransport
 
         return SdkTransport(endpoint, api=api, concurrency=concurrency)
-
-    if kind == "sdk":
-        return by_package()
     from rowmill.transport.direct import DirectTransport
 
-    return DirectTransport(endpoint, by_package=by_package, note=note)
+    return DirectTransport(endpoint)

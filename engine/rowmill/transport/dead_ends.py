@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from rowmill.core.wire import Endpoint, Failure, Part
-from rowmill.transport import is_loopback, refusals
+from rowmill.transport import refusals
+from rowmill.transport.http1.proxies import proxy_for
 
 # The words of two HTTP clients, of OpenSSL and of rustls, in the order in which they decide.
 _WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
@@ -147,11 +148,5 @@ def of_path(url: str) -> str:
 
 def _proxy(url: str) -> str | None:
     """Return the proxy that the environment names for this URL, without a password; None where it is asked directly."""
-    from urllib.request import getproxies, proxy_bypass  # a third of a worker's start, and needed after a failure only
-
-    split = urlsplit(url)
-    if is_loopback(url) or proxy_bypass(split.hostname or ""):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(split.scheme) or proxies.get("all")
+    proxy = proxy_for(url)
     return proxy and proxy.rpartition("@")[2].removeprefix("http://")

@@ -293,7 +293,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
         "openai",
         "httpx2",
         "aiohttp",
-        "pyreqwest",
+        "httptools",
         "uvloop",
         "msgspec",
         "psutil",
@@ -312,7 +312,7 @@ HEAVY = {
 def test_the_supervisor_imports_neither_clients_nor_servers_nor_a_loop() -> None:
     """`openai` alone takes longer to import than a small run."""
     modules = imported_by("import rowmill.runs.session, rowmill.interface.ui.progress, rowmill.interface.ui.report")
-    heavy = {*HEAVY, "asyncio", "uvloop", "ssl", "logging", "pyreqwest", "aiofiles", "tenacity"}
+    heavy = {*HEAVY, "asyncio", "uvloop", "ssl", "logging", "httptools", "aiofiles", "tenacity"}
     assert not heavy & {name.partition(".")[0] for name in modules}
     assert not {
         name for name in modules if name.startswith(("rowmill.worker", "rowmill.simulator.", "rowmill.cluster"))

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _status(arguments)
     except KeyboardInterrupt:
         status = ExitCode.INTERRUPTED
-    streams.end(status, at_once=arguments is None)
+    streams.end(status)
 
 
 def _status(arguments: Sequence[str] | None) -> int:

@@ -112,12 +112,8 @@ def _write(text: str | bytes) -> None:
         raise _Untaken(ExitCode.MACHINE) from None
 
 
-def end(status: int, *, at_once: bool = False) -> NoReturn:
-    """Exit. What a stream has still to say and nobody takes must not change the status.
-
-    at_once: the process is the command's own. Where it has sent requests itself it ends without the interpreter's own
-    way out: threads of the client that still let go of objects then abort the process.
-    """
+def end(status: int) -> NoReturn:
+    """Exit. What a stream has still to say and nobody takes must not change the status."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -125,8 +121,6 @@ def end(status: int, *, at_once: bool = False) -> NoReturn:
             _leave(stream)
             if stream is sys.stdout and getattr(error, "errno", None) not in {errno.EPIPE, None}:
                 complain(f"stdout cannot be written to: {getattr(error, 'strerror', None) or error}")
-    if at_once and "pyreqwest" in sys.modules:
-        os._exit(int(status))
     sys.exit(int(status))
 
 

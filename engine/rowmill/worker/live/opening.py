@@ -30,15 +30,15 @@ def board(setup: Setup, directory: RunDirectory) -> InflightBoard:
     return InflightBoard.create(directory.board_path(setup.incarnation), setup.slots, head)
 
 
-def providers(setup: Setup, task: Task, note: Callable[[str], None]) -> list[Provider]:
-    """Open the transports of all providers. `note`: is told what is to be said once of one."""
+def providers(setup: Setup, task: Task) -> list[Provider]:
+    """Open the transports of all providers."""
     config = setup.config
     numbers = {provider.name: number for number, provider in enumerate(config.provider)}
     return [
         Provider(
             number,
             provider.name,
-            open_transport(config.client.transport, endpoint, api=config.task.api, concurrency=setup.slots, note=note),
+            open_transport(config.client.transport, endpoint, api=config.task.api, concurrency=setup.slots),
             weight=provider.weight,
             secrets=endpoint.secrets,
             fallback=[numbers[name] for name in provider.fallback],

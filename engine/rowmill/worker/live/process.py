@@ -107,7 +107,7 @@ class _Worker(SupervisedWorker):
             on_recorded=self._committer.on_recorded,
             defects=defects,
         )
-        self._providers = opening.providers(setup, self._task, lambda text: self._tell(Note(text, once=True)))
+        self._providers = opening.providers(setup, self._task)
         self._dispatcher = Dispatcher(
             task=self._task,
             providers=self._providers,

@@ -1,0 +1,55 @@
+"""The addresses of a host: looked up again as time goes on, and taken in turn, so that connections are spread."""
+
+import asyncio
+import socket
+from time import monotonic
+from typing import Any
+
+from rowmill.transport.http1 import Unreachable
+
+_FRESH_S = 30.0  # what a name server said is good for so long; where a server moves, new connections go there then
+AddressInfo = tuple[Any, ...]  # as getaddrinfo gives them
+
+
+class Addresses:
+    """The addresses of one host and port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._found: list[AddressInfo] = []
+        self._fresh_until = 0.0
+        self._turn = 0
+        self._asking: asyncio.Future[list[AddressInfo]] | None = None
+
+    async def next(self) -> list[AddressInfo]:
+        """Return all addresses, each time another one first. Raises `Unreachable` where the name is not known."""
+        if monotonic() >= self._fresh_until:
+            await self._ask()
+        found = self._found
+        self._turn += 1
+        turn = self._turn % len(found)
+        return found[turn:] + found[:turn]
+
+    def doubt(self) -> None:
+        """Ask again next time: nothing was there."""
+        self._fresh_until = 0.0
+
+    async def _ask(self) -> None:
+        """Ask the machine's resolver, once for all that wait."""
+        if self._asking is None:
+            loop = asyncio.get_running_loop()
+            self._asking = asyncio.ensure_future(loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+            self._asking.add_done_callback(self._answered)
+        try:
+            # One that gives up leaves the answer to the others.
+            await asyncio.shield(self._asking)
+        except (OSError, UnicodeError) as error:
+            if not self._found:
+                raise Unreachable(f"the name {self._host!r} is not known: {error}", "name") from None
+            self._fresh_until = monotonic() + _FRESH_S  # where it was before is more than nothing
+
+    def _answered(self, asked: "asyncio.Future[list[AddressInfo]]") -> None:
+        self._asking = None
+        if not asked.cancelled() and asked.exception() is None and (found := asked.result()):
+            self._found = list(dict.fromkeys(found))
+            self._fresh_until = monotonic() + _FRESH_S

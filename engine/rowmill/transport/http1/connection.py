@@ -1,0 +1,368 @@
+"""One connection to a server, and the one request that is in flight on it.
+
+The hot path: what a request and its reply cost is mostly the calls made here. A reply that comes whole in one read, as
+nearly all do, is one call of the parser, and is given back without taking its headers apart.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from rowmill.core.wire import Failure, Part, Reply
+from rowmill.transport.http1 import NoReply
+from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end, mended
+from rowmill.transport.http1.socket_state import nothing_arrived, what_is_left
+from rowmill.transport.reply_size import AT_ONCE, longest, too_long, unpacked_reply
+
+if TYPE_CHECKING:
+    from rowmill.transport.http1.connections import Connections
+    from rowmill.transport.http1.tls import TlsStream
+
+IDLE, ASKED, CLOSED = "idle", "asked", "closed"
+_FINAL = 200  # statuses below are of replies that announce another one
+_TIMED_OUT = 408  # what some servers say on a connection that nobody uses, as they close it
+_PIECE = 1 << 18  # bytes of a request that are given to the transport at once
+_TOO_MANY = f"the reply has more than {LARGEST >> 10} KiB of headers"
+_Result = Reply | Failure | NoReply
+
+
+class Connection(asyncio.Protocol):
+    """Speaks HTTP/1.1 over a transport, which is a socket's, or TLS around one.
+
+    state: it is idle, asked, or closed, and takes a request only where it is idle. deadline: of the request in flight,
+    as `time.monotonic` has it. tls: what encrypts it, where something does.
+    """
+
+    __slots__ = (
+        "_body",
+        "_create_future",
+        "_extra",
+        "_feed",
+        "_headed",
+        "_home",
+        "_interim",
+        "_keep",
+        "_parser",
+        "_paused",
+        "_pieces",
+        "_raw",
+        "_refused",
+        "_request_bytes",
+        "_seen",
+        "_size",
+        "_status",
+        "_transport",
+        "_unsent",
+        "_waiter",
+        "_write",
+        "answered",
+        "deadline",
+        "old",
+        "on_body",
+        "state",
+        "tls",
+    )  # fmt: skip
+
+    def __init__(self, home: "Connections") -> None:
+        self._home = home
+        self._create_future = asyncio.get_running_loop().create_future
+        self._waiter: asyncio.Future[_Result] | None = None
+        self.state = IDLE
+        self.deadline = 0.0
+        self.old = False  # it was idle a while ago, and nobody has asked since
+        self.tls: TlsStream | None = None
+        self.answered = False  # it has brought a reply
+        # The request
+        self._request_bytes = 0
+        self._unsent: memoryview | None = None  # of a long one, what the transport has not got yet
+        self._paused = False  # the transport has enough
+        # The reply
+        self._raw = b""  # its head; until that is whole, all that came
+        self._headed = False
+        self._refused: str | None = None  # what the parser said of a head that was not whole
+        self._interim = 0  # replies before it that announce it
+        self._pieces: list[bytes] = []  # of its body
+        self._seen = self._size = 0  # pieces that are counted, and their bytes
+        self._status = 0  # once it is whole
+        self._body = b""
+        self._keep = False  # as its server wants it
+        self._extra = False  # something came behind it
+        self.on_body = self._pieces.append  # for the parser, which so calls no function of Python
+        self._open_parser()
+
+    def _open_parser(self) -> None:
+        parser = self._parser = HttpResponseParser(self)
+        parser.set_dangerous_leniencies(
+            lenient_headers=True,  # folded ones
+            lenient_optional_lf_after_cr=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_optional_crlf_after_chunk=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        self._feed = parser.feed_data
+
+    # What is asked of it
+
+    def ask(self, head: bytes, body: bytes, deadline: float) -> "asyncio.Future[_Result]":
+        """Send a request, its head up to the length that is to be said, and return what will be its result.
+
+        That is never an exception. Whoever does not wait for it any more aborts the connection.
+        """
+        if self.state is not IDLE:
+            raise RuntimeError(f"a request on a connection that is {self.state}")
+        self.state = ASKED
+        self.old = False
+        self.deadline = deadline
+        waiter = self._waiter = self._create_future()
+        request = b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        self._request_bytes = len(request)
+        if len(request) <= _PIECE:
+            self._write(request)
+        else:
+            self._unsent = memoryview(request)
+            self._send_more()
+        return waiter
+
+    def expire(self) -> None:
+        """Give the request in flight up: its time is over."""
+        self._end(NoReply(end="late", words="no whole reply in time"))
+
+    def abort(self) -> None:
+        """Close at once. Nobody waits for what is in flight."""
+        self._waiter = None
+        self.close()
+
+    def close(self) -> None:
+        """Close at once, with nothing in flight."""
+        if self.state is CLOSED:
+            return
+        self.state = CLOSED
+        self._unsent = None
+        if self._size > AT_ONCE:
+            self._home.long_replies.leave(self)
+        self._home.closed(self)
+        self._transport.abort()
+
+    # What asyncio tells
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the transport."""
+        self._transport = transport
+        self._write = transport.write
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the server has sent."""
+        if self.state is not ASKED:
+            self.close()  # what nobody has asked for would be taken for the reply to the next request
+            return
+        if not self._headed:
+            self._raw = self._raw + data if self._raw else data
+        try:
+            if self._refused is None:
+                self._feed(data)
+            else:
+                self._read_mended(self._refused)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            if self._status:
+                self._extra = True
+            else:
+                self._read_mended(error)
+        if self._status:
+            self._complete()
+        elif self.state is ASKED:
+            self._go_on()
+
+    def eof_received(self) -> bool:
+        """Hear that the server sends nothing more: a reply without a length ends so."""
+        if self._waiter is None:
+            self.close()
+        elif self._headed and self._ends_with_connection():
+            self._status = self._parser.get_status_code()
+            self._body = b"".join(self._pieces)
+            self._complete()
+        elif not self._raw and self._is_untouched():
+            self._end(NoReply(end="untouched", words="the server closed the connection", part="http", taken=False))
+        elif not self._raw:
+            self._break("the server closed the connection before it replied")
+        else:
+            self._break("the server closed the connection before its reply was complete")
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Hear that the transport is closed."""
+        if self._waiter is not None and self.tls is None and (left := what_is_left(self._transport)):
+            self.data_received(left)  # a reply that was there when sending the rest of its request failed
+        if self._waiter is not None:
+            self._break(str(error) or type(error).__name__ if error is not None else "the connection was closed")
+        self.close()
+        self._home.lost(self)
+        # The parser holds its callbacks, and these hold the parser.
+        del self._parser, self._feed, self.on_body
+
+    def pause_writing(self) -> None:
+        """Take no more of a long request."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Take more of it."""
+        self._paused = False
+        if self._unsent is not None:
+            self._send_more()
+
+    def _send_more(self) -> None:
+        """Give the transport of a long request what it takes: all at once would be encrypted at once, too."""
+        while not self._paused and (unsent := self._unsent) is not None and self.state is ASKED:
+            self._unsent = unsent[_PIECE:] if len(unsent) > _PIECE else None
+            self._write(unsent[:_PIECE])
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        """Hear that a message begins: behind a reply that is whole, none should."""
+        self._extra = self._status != 0
+
+    def on_message_complete(self) -> None:
+        """Hear that a message is whole."""
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < _FINAL:
+            self._interim += 1
+        elif not self._status:
+            self._status = status
+            self._keep = parser.should_keep_alive()
+            pieces = self._pieces
+            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces.clear()
+
+    # The reply
+
+    def _complete(self) -> None:
+        """Give the reply back, and the connection to whoever has the next request."""
+        raw = self._raw if not self._interim or self._headed else self._without_interim()
+        if len(raw) > LARGEST and head_end(raw) > LARGEST:
+            self._break(_TOO_MANY)
+            return
+        status, body = self._status, self._body
+        reply: _Result
+        if len(body) > AT_ONCE and len(body) > longest(status):
+            reply = too_long(status, body, ReplyHead(raw))
+        else:
+            reply = Reply(status, body, ReplyHead(raw))
+            if body[:1] != b"{" or b"\ncontent-encoding:" in raw[: raw.find(b"\r\n\r\n")].lower():
+                reply = unpacked_reply(reply)
+        if status == _TIMED_OUT and self.answered and self._is_untouched():
+            reply = NoReply(end="untouched", words="HTTP 408", part="http", taken=False)
+        if self._keep and not self._extra and self._unsent is None:
+            waiter, self._waiter = self._waiter, None
+            self.state = IDLE
+            self.answered = True
+            self._status = 0
+            self._raw = self._body = b""
+            if self._headed or self._interim:
+                self._start_anew()
+            self._home.free(self)
+            if not waiter.done():  # type: ignore[union-attr]  # somebody has asked
+                waiter.set_result(reply)  # type: ignore[union-attr]
+        else:
+            self._end(reply)
+
+    def _start_anew(self) -> None:
+        """Forget what a reply has left that came in several reads."""
+        if self._size > AT_ONCE:
+            self._home.long_replies.leave(self)
+        self._headed = False
+        self._interim = self._seen = self._size = 0
+
+    def _go_on(self) -> None:
+        """Look at what there is of a reply: how long it is by now."""
+        if not self._headed:
+            raw = self._raw if not self._interim else self._without_interim()
+            end = head_end(raw)
+            if (len(raw) if end < 0 else end) > LARGEST:
+                self._break(_TOO_MANY)
+                return
+            if end < 0:
+                return
+            self._raw = raw[:end]
+            self._headed = True
+        before = self._size
+        pieces = self._pieces
+        self._size = size = before + sum(map(len, pieces[self._seen :]))
+        self._seen = len(pieces)
+        if size <= AT_ONCE:
+            return
+        status = self._parser.get_status_code()
+        if size > longest(status):
+            self._end(too_long(status, b"".join(pieces), ReplyHead(self._raw)))
+        elif before <= AT_ONCE:
+            self._home.long_replies.enter(self)
+
+    def pause(self) -> None:
+        """Read nothing more for now."""
+        if self.state is ASKED:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.state is ASKED:
+            self._transport.resume_reading()
+
+    def _without_interim(self) -> bytes:
+        """Return what came behind the replies that only announce another one."""
+        raw = self._raw
+        for _ in range(self._interim):
+            raw = raw[head_end(raw) :]
+        self._raw = raw
+        self._interim = 0
+        return raw
+
+    def _read_mended(self, error: Exception | str) -> None:
+        """Read a reply whose head the parser does not like, once the head is there, as it must have been meant."""
+        if isinstance(error, HttpParserUpgrade):
+            self._break("the server wants to speak something else than HTTP/1.1")
+            return
+        raw = self._raw
+        words = f"what the server sent is no HTTP: {error}"
+        if self._headed or self._interim or not raw.startswith(b"HTTP/1."[: len(raw)]):
+            self._break(words)
+            return
+        self._refused = str(error)
+        if head_end(raw) < 0:
+            return  # `_go_on` says how long this is looked at
+        self._refused = None
+        self._pieces.clear()
+        self._open_parser()
+        better = mended(raw)
+        try:
+            if better is None:
+                self._break(words)
+            else:
+                self._feed(better)
+                self._extra = True  # what is so odd is not asked again
+        except HttpParserError:
+            if not self._status:
+                self._break(words)
+
+    def _ends_with_connection(self) -> bool:
+        head = ReplyHead(self._raw)
+        coding = head("transfer-encoding")
+        return head("content-length") is None if coding is None else not coding.lower().endswith("chunked")
+
+    # No reply
+
+    def _is_untouched(self) -> bool:
+        """Whether nothing of the request can have come to the server, which had closed the connection before."""
+        size = self._request_bytes if self.tls is None else self.tls.last_write
+        return self._unsent is None and self._request_bytes <= _PIECE and nothing_arrived(self._transport, size)
+
+    def _break(self, words: str) -> None:
+        part: Part = "tls" if words.startswith("[SSL") else "http"
+        self._end(NoReply(end="broken", words=words, part=part))
+
+    def _end(self, result: _Result) -> None:
+        """Give a result back, and close."""
+        waiter, self._waiter = self._waiter, None
+        self.close()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(result)

@@ -1,0 +1,207 @@
+"""The connections to one server: taken by who has a request, and opened where there are none.
+
+The one that was used last is used first, so that those which are not needed grow old and are closed. More are opened as
+slowly as the server takes them: a thousand requests at once would be a thousand handshakes at once.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from rowmill.core.wire import Part
+from rowmill.transport.http1 import NoReply, Unreachable
+from rowmill.transport.http1.connection import ASKED, IDLE, Connection
+from rowmill.transport.http1.long_replies import LongReplies
+
+if TYPE_CHECKING:
+    import ssl
+
+_AT_ONCE = 16  # connections that are opened at the same time, or as many more as there are already
+_IDLE_S = 30.0  # a connection that is idle twice in a row, so long apart, is closed
+_TICK_S = 0.01  # deadlines are this exact
+_Waiter = asyncio.Future[Connection | NoReply]
+
+
+class Connections:
+    """Connections to one server. `idle` has those that can be asked, the one used last at the end."""
+
+    def __init__(self, dial: Callable[["Connections"], Awaitable[Connection]], connect_s: float) -> None:
+        """`dial` opens a connection, within `connect_s`, or raises `Unreachable` or `TimeoutError`."""
+        self._dial = dial
+        self._connect_s = connect_s
+        self._loop = asyncio.get_running_loop()
+        self.idle: list[Connection] = []
+        self.long_replies = LongReplies()
+        self.watching = False  # deadlines are looked at
+        self._all: set[Connection] = set()
+        self._waiting: OrderedDict[_Waiter, tuple[float, float]] = OrderedDict()  # since when, and until when
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._watch_timer: asyncio.TimerHandle | None = None
+        self._sift_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._all_lost: asyncio.Future[None] | None = None  # somebody waits for that
+
+    # Connections
+
+    async def connection(self, deadline: float) -> Connection | NoReply:
+        """Return a connection that is idle, once there is one: an open one, or a new one."""
+        waiter: _Waiter = self._loop.create_future()
+        self._waiting[waiter] = (monotonic(), deadline)
+        self._open_more()
+        try:
+            found = await waiter
+        except asyncio.CancelledError:
+            self._withdraw(waiter)
+            raise
+        if isinstance(found, Connection) and found.state is not IDLE:  # between two turns of the loop
+            return NoReply(end="untouched", words="the server closed the connection", part="http", taken=False)
+        return found
+
+    def free(self, connection: Connection) -> None:
+        """Take a connection that has nothing in flight."""
+        waiting = self._waiting
+        while waiting:
+            waiter, _ = waiting.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self.idle.append(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """Hear that a connection is of no use any more."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """Hear that its socket is gone."""
+        self._all.discard(connection)
+        if not self._all and self._all_lost is not None and not self._all_lost.done():
+            self._all_lost.set_result(None)
+
+    async def close(self) -> None:
+        """Close all connections, and open no more. Nobody asks any more."""
+        self._closed = True
+        for timer in (self._watch_timer, self._sift_timer):
+            if timer is not None:
+                timer.cancel()
+        for waiter in self._waiting:
+            waiter.cancel()
+        dialling = list(self._dialling)
+        for task in dialling:
+            task.cancel()
+        await asyncio.gather(*dialling, return_exceptions=True)
+        for connection in list(self._all):
+            connection.abort()
+        if self._all:
+            self._all_lost = self._loop.create_future()
+            await self._all_lost
+
+    def tls_session(self) -> "ssl.SSLSession | None":
+        """Return a session that a new connection may go on with, of one that has brought a reply."""
+        streams = (connection.tls for connection in self._all if connection.answered)
+        return next((stream.session for stream in streams if stream is not None), None)
+
+    def _sift(self) -> None:
+        """Close what nobody has used for long: the ways to it may be forgotten."""
+        for connection in [each for each in self.idle if each.old]:
+            connection.close()
+        for connection in self.idle:
+            connection.old = True
+        self._sift_timer = self._loop.call_later(_IDLE_S, self._sift) if self._all else None
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        """Let a request go that does not wait any more."""
+        if self._waiting.pop(waiter, None) is None and not waiter.cancelled():
+            given = waiter.result()  # in the very moment in which it was given up
+            if isinstance(given, Connection) and given.state is IDLE:
+                self.free(given)
+        self._open_fewer()
+
+    # New ones
+
+    def _open_more(self) -> None:
+        most = min(len(self._waiting), max(_AT_ONCE, len(self._all)))
+        while len(self._dialling) < most and not self._closed:
+            task = self._loop.create_task(self._open())
+            self._dialling.add(task)
+            task.add_done_callback(self._opened)
+
+    def _open_fewer(self) -> None:
+        """Give up connections that were opened for requests which have been given up."""
+        for task in list(self._dialling)[len(self._waiting) :]:
+            task.cancel()
+
+    async def _open(self) -> None:
+        try:
+            connection = await self._dial(self)
+        except TimeoutError:
+            self._late()
+        except Unreachable as error:
+            self._failed(error.words, error.part)
+        else:
+            if connection.state is not IDLE:
+                self._failed("the server closed the connection at once", "http")
+                return
+            self._all.add(connection)
+            if self._sift_timer is None:
+                self._sift_timer = self._loop.call_later(_IDLE_S, self._sift)
+            self.free(connection)
+
+    def _failed(self, words: str, part: Part) -> None:
+        """Tell it to the one that has waited longest: each has a connection of its own tried for it."""
+        if self._waiting:
+            waiter, _ = self._waiting.popitem(last=False)
+            self._tell(waiter, NoReply(end="broken", words=words, part=part, taken=False))
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._dialling.discard(task)
+        if not task.cancelled():
+            task.result()  # a defect is told by the loop
+        self._open_more()
+
+    def _late(self) -> None:
+        """Give up all that have waited for as long as a connection may take: theirs would not come sooner."""
+        now = monotonic()
+        first = True  # the one for which this was opened has waited a moment longer, or less where it came later
+        while self._waiting:
+            waiter, (since, _) = next(iter(self._waiting.items()))
+            if not first and now - since < self._connect_s:
+                break
+            first = False
+            del self._waiting[waiter]
+            self._tell(waiter, NoReply(end="unconnected", words="no connection in time", taken=False))
+        self._open_fewer()
+
+    @staticmethod
+    def _tell(waiter: _Waiter, end: NoReply) -> None:
+        if not waiter.done():
+            waiter.set_result(end)
+
+    # Deadlines: one timer for all, since all requests may take equally long and so end in the order in which they began
+
+    def watch(self) -> None:
+        """Look at deadlines from now on, as there is a request."""
+        self.watching = True
+        self._watch()
+
+    def _watch(self) -> None:
+        now = monotonic()
+        soonest = None
+        for connection in [each for each in self._all if each.state is ASKED]:
+            if connection.deadline <= now:
+                connection.expire()
+            elif soonest is None or connection.deadline < soonest:
+                soonest = connection.deadline
+        while self._waiting:
+            waiter, (_, deadline) = next(iter(self._waiting.items()))
+            if deadline > now:
+                soonest = deadline if soonest is None else min(soonest, deadline)
+                break
+            del self._waiting[waiter]
+            self._tell(waiter, NoReply(end="unconnected", words="no connection in time", taken=False))
+        self._open_fewer()
+        self.watching = soonest is not None
+        if soonest is not None and not self._closed:
+            self._watch_timer = self._loop.call_later(max(soonest - now, _TICK_S), self._watch)

@@ -1,0 +1,203 @@
+"""Connections that are kept, and what becomes of a request whose connection is closed under it.
+
+It is sent again where its server cannot have got a byte of it, and only there.
+"""
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from rowmill.core.wire import Failure, Reply
+from rowmill.transport.direct import DirectTransport
+from tests.transport.http1.talk import BODY, OK, Talk, Talker, answers, client, fine, run
+
+
+async def close_at_once(talk: Talk) -> None:
+    talk.close()
+
+
+def test_one_connection_serves_requests_one_after_the_other_and_many_serve_many_at_once() -> None:
+    async def work() -> None:
+        server = Talker(fine)
+        async with server.serving() as url, client(url) as transport:
+            for _ in range(5):
+                assert isinstance(await transport.send(b"{}"), Reply)
+            assert server.connections == 1
+            found = await asyncio.gather(*(transport.send(b'{"n":%d}' % number) for number in range(50)))
+            assert all(isinstance(each, Reply) for each in found)
+            assert 1 < server.connections <= 51
+        assert sorted(each.partition(b"\r\n\r\n")[2] for each in server.requests[5:55]) == sorted(
+            b'{"n":%d}' % number for number in range(50)
+        )
+
+    run(work())
+
+
+def test_each_of_many_requests_gets_its_own_reply() -> None:
+    async def echo(talk: Talk) -> None:
+        while True:
+            body = (await talk.request()).partition(b"\r\n\r\n")[2]
+            if len(body) % 3 == 0:
+                await asyncio.sleep(0.001)
+            talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+            talk.say(body)
+
+    async def work() -> None:
+        async def ask(number: int) -> None:
+            for turn_ in range(20):
+                body = b'{"n":"%d-%d%s"}' % (number, turn_, b"x" * (number * turn_ % 7))
+                found = await transport.send(body)
+                assert isinstance(found, Reply)
+                assert found.body == body
+
+        async with Talker(echo).serving() as url, client(url) as transport:
+            await asyncio.gather(*(ask(number) for number in range(40)))
+
+    run(work())
+
+
+def test_a_connection_that_is_closed_while_nobody_uses_it_is_not_used_again() -> None:
+    async def once_each(talk: Talk) -> None:
+        await talk.request()
+        talk.say(OK)
+
+    async def work() -> None:
+        server = Talker(once_each)
+        async with server.serving() as url, client(url) as transport:
+            for number in range(3):
+                assert isinstance(await transport.send(b"{}"), Reply)
+                await server.until(lambda: not server.open)
+                assert server.connections == len(server.requests) == number + 1
+
+    run(work())
+
+
+class Bare:
+    """A server of bare sockets, which closes at the very moment that a test says."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1/chat/completions"
+        self.requests = 0
+
+    async def accepted(self) -> socket.socket:
+        connection, _ = await asyncio.get_running_loop().sock_accept(self.listener)
+        connection.setblocking(False)
+        return connection
+
+    async def answers(self, connection: socket.socket) -> None:
+        await asyncio.get_running_loop().sock_recv(connection, 65_536)
+        self.requests += 1
+        connection.send(OK)
+
+
+async def kept(server: Bare, transport: DirectTransport) -> socket.socket:
+    """Return a connection by which one request was answered."""
+    first = asyncio.ensure_future(transport.send(b"{}"))
+    connection = await server.accepted()
+    await server.answers(connection)
+    assert isinstance(await first, Reply)
+    return connection
+
+
+def test_a_request_that_is_written_as_its_server_closes_is_sent_again() -> None:
+    async def work() -> None:
+        server = Bare()
+        with server.listener:
+            for _ in range(20):
+                async with client(server.url) as transport:
+                    connection = await kept(server, transport)
+                    before = server.requests
+                    connection.close()
+                    second = asyncio.ensure_future(transport.send(b"{}"))
+                    with await server.accepted() as another:
+                        await server.answers(another)
+                        assert isinstance(await second, Reply)
+                    assert server.requests == before + 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("way", ["unread", "read", "half read", "reset", "while it is written"])
+def test_a_request_that_came_to_its_server_is_not_sent_again(way: str) -> None:
+    """Whether it has read it is not to be known: it may have been billed."""
+
+    async def work() -> Failure:
+        server = Bare()
+        with server.listener:
+            async with client(server.url) as transport:
+                with await kept(server, transport) as connection:
+                    loop = asyncio.get_running_loop()
+                    second = asyncio.ensure_future(transport.send(b"x" * (5_000_000 if "while" in way else 2_000)))
+                    while not (seen := await loop.sock_recv(connection, 1)):
+                        pass
+                    if way in ("read", "reset"):
+                        await loop.sock_recv(connection, 65_536)
+                    elif way == "half read":
+                        await loop.sock_recv(connection, 1_000)
+                    if way == "reset":
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    assert seen
+                    connection.close()
+                    found = await second
+                server.listener.settimeout(0)
+                with pytest.raises(BlockingIOError):
+                    server.listener.accept()
+                assert isinstance(found, Failure)
+                return found
+
+    found = run(work())
+    assert (found.fault.name, found.maybe_billed, found.part) == ("connection", True, "http")
+
+
+def test_a_server_that_closes_every_connection_at_once_has_certainly_billed_nothing() -> None:
+    (found,), server = answers(close_at_once)
+    assert isinstance(found, Failure)
+    assert (found.fault.name, found.maybe_billed) == ("connection", False)
+    assert "the server closed the connection" in found.message
+    assert server.requests == []
+    assert 1 <= server.connections <= 3
+
+
+def test_connections_that_are_all_closed_by_a_restart_cost_no_request() -> None:
+    async def work() -> None:
+        server = Talker(fine)
+        async with server.serving() as url, client(url) as transport:
+            await asyncio.gather(*(transport.send(b"{}") for _ in range(30)))
+            for writer in list(server._writers):
+                writer.transport.abort()
+            found = await asyncio.gather(*(transport.send(b"{}") for _ in range(30)))
+            assert all(isinstance(each, Reply) and each.body == BODY for each in found)
+            assert len(server.requests) == 60
+
+    run(work())
+
+
+def test_408_on_a_connection_that_nobody_used_is_no_reply_to_the_next_request() -> None:
+    """As HAProxy and others say it when they close one."""
+    said = b"HTTP/1.1 408 Request Time-out\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    async def work() -> None:
+        server = Bare()
+        with server.listener:
+            async with client(server.url) as transport:
+                with await kept(server, transport) as connection:
+                    connection.send(said)
+                second = asyncio.ensure_future(transport.send(b"{}"))
+                with await server.accepted() as another:
+                    await server.answers(another)
+                    found = await second
+                    assert isinstance(found, Reply)
+                    assert found.status == 200
+                    # And where it has read the request, it is one
+                    third = asyncio.ensure_future(transport.send(b"{}"))
+                    await asyncio.get_running_loop().sock_recv(another, 65_536)
+                    another.send(said)
+                    found = await third
+                    assert isinstance(found, Reply)
+                    assert found.status == 408
+
+    run(work())
