@@ -34,6 +34,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()  # every header that the openai package sends, but those of one body
     extra_headers: tuple[tuple[str, str], ...] = ()  # those that the configuration adds to the package's, or puts over
     ca: str = ""  # certificates in PEM that are trusted beside the machine's own
+    identity: str = ""  # this side's certificate and key in PEM, for a server that wants one of its clients
     secrets: tuple[str, ...] = ()  # what must not stand in any message: the key, and header values that are like one
 
     def __repr__(self) -> str:  # the default would show the secrets

@@ -5,10 +5,8 @@ over half a second and 80 MB.
 """
 
 import os
-import ssl
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,6 +15,7 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
 from rowmill.core.wire import CONTENT, Endpoint
 from rowmill.transport import connect_timeout_s, is_loopback
+from rowmill.transport.http1 import tls_trust
 
 # Account settings that the openai package takes from the environment and sends to whatever server it talks to.
 _ACCOUNT_VARIABLES = (
@@ -45,7 +44,8 @@ def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
     if is_loopback(endpoint.base_url):
         http["trust_env"] = False  # a proxy of the environment cannot reach this machine's own loopback
     if endpoint.base_url.lower().startswith("https:") and "transport" not in http:
-        http["verify"] = _trust(endpoint)
+        # The same as for the direct transport, on loopback too, where nothing else of the environment counts.
+        http["verify"] = tls_trust.context(endpoint.ca, endpoint.identity)
     timeout = httpx2.Timeout(endpoint.timeout_s, connect=connect_timeout_s(endpoint.timeout_s))
     base_url, _, query = endpoint.base_url.partition("?")
     with _account_hidden(hidden=not endpoint.openai_account):
@@ -59,22 +59,6 @@ def configured_client(endpoint: Endpoint, **http: Any) -> AsyncOpenAI:
             timeout=timeout,
             http_client=DefaultAsyncHttpxClient(timeout=timeout, follow_redirects=False, **http),
         )
-
-
-def _trust(endpoint: Endpoint) -> ssl.SSLContext:
-    """Return whom a client trusts: the same on loopback, where nothing else of the environment counts.
-
-    Of `SSL_CERT_DIR` every file counts, as for the direct transport, whatever its name.
-    """
-    context = httpx2.create_ssl_context()
-    for folder in filter(None, os.environ.get("SSL_CERT_DIR", "").split(os.pathsep)):
-        with suppress(OSError):
-            for path in Path(folder).iterdir():
-                with suppress(OSError):  # no certificate, or not for us to read
-                    context.load_verify_locations(path)
-    if endpoint.ca:
-        context.load_verify_locations(cadata=endpoint.ca)
-    return context
 
 
 @contextmanager

@@ -61,6 +61,8 @@ timeout_s = 30
 headers = { X-Team = "a" }
 headers_env = { api-key = "LOCAL_HEADER" }
 ca_file = "ca.pem"
+cert_file = "me.pem"
+key_file = "me.key"
 fallback = []
 fallback_on = ["context_length", "content_filter", "invalid_request"]
 
@@ -372,7 +374,8 @@ WRONG: dict[str, Any] = {
 WRONG_OF_PROVIDER: dict[str, Any] = {
     "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,
     "timeout_s": "30", "model": 4, "weight": "2", "requests_per_day": "1", "tokens_per_day": [], "headers": ["a"],
-    "headers_env": {"a": 1}, "ca_file": ["ca.pem"], "fallback": "b", "fallback_on": ["timeout"],
+    "headers_env": {"a": 1}, "ca_file": ["ca.pem"], "cert_file": 1, "key_file": {},
+    "fallback": "b", "fallback_on": ["timeout"],
 }  # fmt: skip
 
 
@@ -521,6 +524,8 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(client={"ca_file": " "}), "client.ca_file"),
         (tree(input={"images_dir": ""}), "input.images_dir"),
         (tree(provider=[{"ca_file": ""}]), "provider.ca_file"),
+        (tree(provider=[{"cert_file": " "}]), "provider.cert_file"),
+        (tree(provider=[{"cert_file": "a", "key_file": ""}]), "provider.key_file"),
         (tree(checkpoint={"mode": "4700"}), "checkpoint.mode"),
         (tree(checkpoint={"mode": "rwx"}), "checkpoint.mode"),
         (tree(checkpoint={"mode": ""}), "checkpoint.mode"),

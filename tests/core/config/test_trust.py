@@ -7,7 +7,7 @@ import trustme
 
 from rowmill.core.config.credentials import endpoint
 from rowmill.core.config.sections import ProviderConfig
-from rowmill.core.config.trust import check_environment, trusted
+from rowmill.core.config.trust import check_environment, identity, trusted
 from rowmill.core.errors import ConfigError
 
 
@@ -59,3 +59,36 @@ def test_variables_that_name_nothing_are_told(tmp_path: Path, pem: str) -> None:
         check_environment({"SSL_CERT_FILE": str(tmp_path / "none")})
     with pytest.raises(ConfigError, match="SSL_CERT_DIR: /no:/where is no directory"):
         check_environment({"SSL_CERT_DIR": "/no:/where"})
+
+
+def test_a_certificate_and_its_key_are_shown_from_one_file_or_from_two(tmp_path: Path) -> None:
+    made = trustme.CA(key_type=trustme.KeyType.ECDSA).issue_cert("me.example")
+    (tmp_path / "both").write_bytes(b"# caf\xe9\n" + made.private_key_and_cert_chain_pem.bytes())
+    (tmp_path / "cert").write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))
+    (tmp_path / "key").write_bytes(made.private_key_pem.bytes())
+    both, cert, key = (str(tmp_path / name) for name in ("both", "cert", "key"))
+    assert identity("p", both, None) == identity("p", cert, key)
+    found = endpoint(ProviderConfig(base_url="https://h/v1", cert_file=cert, key_file=key), {})
+    assert "PRIVATE" in found.identity
+    assert "PRIVATE" not in repr(found)
+    assert endpoint(ProviderConfig(base_url="http://h/v1", cert_file="/none"), {}).identity == ""
+    with pytest.raises(ConfigError, match=r"provider\.key_file is the key of a cert_file: set that, too"):
+        endpoint(ProviderConfig(base_url="https://h/v1", key_file=key), {})
+
+
+def test_what_is_no_certificate_with_its_key_is_told(tmp_path: Path) -> None:
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    mine, other = (authority.issue_cert(name) for name in ("a.example", "b.example"))
+    cert, key, locked = (tmp_path / name for name in ("cert", "key", "locked"))
+    cert.write_bytes(mine.cert_chain_pems[0].bytes())
+    key.write_bytes(other.private_key_pem.bytes())
+    body = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+    locked.write_bytes(body)
+    for key_file, words in (
+        (None, r"provider\.cert_file: .*cert holds no key in PEM \(-----BEGIN PRIVATE KEY-----\)"),
+        (str(key), r"provider\.cert_file: .*cert and its key cannot be used \(KEY_VALUES_MISMATCH\)"),
+        (str(locked), r"cannot be used \(the key has a password, or is none\)"),
+        (str(tmp_path / "none"), r"provider\.key_file: .*none cannot be read"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            identity("provider 'p'", str(cert), key_file)

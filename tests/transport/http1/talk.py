@@ -150,7 +150,7 @@ def once(*pieces: bytes, close: bool = False) -> Script:
     return script
 
 
-def endpoint(url: str, *, timeout_s: float = 20.0, ca: str = "") -> Endpoint:
+def endpoint(url: str, *, timeout_s: float = 20.0, ca: str = "", identity: str = "") -> Endpoint:
     return Endpoint(
         provider="p",
         base_url=url.removesuffix("/chat/completions"),
@@ -160,6 +160,7 @@ def endpoint(url: str, *, timeout_s: float = 20.0, ca: str = "") -> Endpoint:
         url=url,
         headers=(("authorization", "Bearer sk-test"),),
         ca=ca,
+        identity=identity,
     )
 
 

@@ -103,13 +103,17 @@ def endpoint(provider: ProviderConfig, environ: Mapping[str, str], ca_file: str 
 
     ca_file: of `[client]`, where the provider names none. Raises `ConfigError` also where that is of no use.
     """
-    ca = ""
+    ca = identity = ""
     if provider.base_url.lower().startswith("https:"):
         trust.check_environment(environ)
         if provider.ca_file is not None:
             ca = trust.trusted(f"provider {provider.name!r}: provider.ca_file", provider.ca_file)
         elif ca_file is not None:
             ca = trust.trusted("client.ca_file", ca_file)
+        if provider.cert_file is not None:
+            identity = trust.identity(f"provider {provider.name!r}", provider.cert_file, provider.key_file)
+        elif provider.key_file is not None:
+            raise ConfigError(f"provider {provider.name!r}: provider.key_file is the key of a cert_file: set that, too")
     return Endpoint(
         provider=provider.name,
         base_url=provider.base_url,
@@ -119,6 +123,7 @@ def endpoint(provider: ProviderConfig, environ: Mapping[str, str], ca_file: str 
         extra_headers=extra_headers(provider, environ),
         secrets=secrets(provider, environ),
         ca=ca,
+        identity=identity,
     )
 
 

@@ -51,6 +51,10 @@ def _problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
         yield "model", "must not be empty; leave it out for task.model"
     if provider.ca_file is not None and not provider.ca_file.strip():
         yield "ca_file", "must not be empty; leave it out to trust whom this machine trusts"
+    if provider.cert_file is not None and not provider.cert_file.strip():
+        yield "cert_file", "must not be empty; leave it out where the server wants no certificate"
+    if provider.key_file is not None and not provider.key_file.strip():
+        yield "key_file", "must not be empty; leave it out where the key stands in cert_file"
     if not 0 <= provider.weight <= _HEAVIEST:
         yield "weight", f"must be 0 (only as a fallback) to {_HEAVIEST:.0f}"
     for key in _LIMITS:

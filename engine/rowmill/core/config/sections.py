@@ -118,6 +118,8 @@ class ProviderConfig(_ConfigSection, frozen=True):
     timeout_s: float = 600.0  # for a whole request, from sending to the last byte of the reply
     headers: dict[str, str] = {}  # more headers, sent with every request; nothing that is a secret
     ca_file: str | None = None  # certificates in PEM of who vouches for its server, beside the machine's own
+    cert_file: str | None = None  # this side's certificate in PEM, for a server that wants one of its clients
+    key_file: str | None = None  # its key; left out: it stands in cert_file, too
     headers_env: dict[str, str] = {}  # header -> environment variable that holds its value, which is a secret
     fallback: list[str] = []  # providers that take what fails here for good, by name, the first choice first
     # Permanent failures of a row that send it there. Where a provider is closed, all of its rows go there.

@@ -45,6 +45,8 @@ class ProviderOptions(TypedDict, total=False):
     timeout_s: float
     headers: Mapping[str, str]
     ca_file: str | os.PathLike[str] | None
+    cert_file: str | os.PathLike[str] | None
+    key_file: str | os.PathLike[str] | None
     headers_env: Mapping[str, str]
     fallback: Sequence[str]
     fallback_on: Sequence[Literal["context_length", "content_filter", "invalid_request"]]

@@ -24,6 +24,7 @@ _FINAL = 200  # statuses below are of replies that announce another one
 _TIMED_OUT = 408  # what some servers say on a connection that nobody uses, as they close it
 _PIECE = 1 << 18  # bytes of a request that are given to the transport at once
 _TOO_MANY = f"the reply has more than {LARGEST >> 10} KiB of headers"
+_CLOSED_BY_SERVER = NoReply(end="untouched", words="the server closed the connection", part="http", taken=False)
 _Result = Reply | Failure | NoReply
 
 
@@ -35,33 +36,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body",
-        "_create_future",
-        "_extra",
-        "_feed",
-        "_headed",
-        "_home",
-        "_interim",
-        "_keep",
-        "_parser",
-        "_paused",
-        "_pieces",
-        "_raw",
-        "_refused",
-        "_request_bytes",
-        "_seen",
-        "_size",
-        "_status",
-        "_transport",
-        "_unsent",
-        "_waiter",
-        "_write",
-        "answered",
-        "deadline",
-        "old",
-        "on_body",
-        "state",
-        "tls",
+        "_body", "_create_future", "_extra", "_feed", "_headed", "_home", "_interim", "_keep", "_parser", "_paused",
+        "_pieces", "_raw", "_refused", "_request_bytes", "_seen", "_size", "_status", "_transport", "_unsent",
+        "_waiter", "_write", "answered", "deadline", "end", "old", "on_body", "state", "tls",
     )  # fmt: skip
 
     def __init__(self, home: "Connections") -> None:
@@ -73,6 +50,7 @@ class Connection(asyncio.Protocol):
         self.old = False  # it was idle a while ago, and nobody has asked since
         self.tls: TlsStream | None = None
         self.answered = False  # it has brought a reply
+        self.end = _CLOSED_BY_SERVER  # why it cannot be asked, once it is closed with nothing in flight
         # The request
         self._request_bytes = 0
         self._unsent: memoryview | None = None  # of a long one, what the transport has not got yet
@@ -182,7 +160,7 @@ class Connection(asyncio.Protocol):
             self._body = b"".join(self._pieces)
             self._complete()
         elif not self._raw and self._is_untouched():
-            self._end(NoReply(end="untouched", words="the server closed the connection", part="http", taken=False))
+            self._end(_CLOSED_BY_SERVER)
         elif not self._raw:
             self._break("the server closed the connection before it replied")
         else:
@@ -193,8 +171,10 @@ class Connection(asyncio.Protocol):
         """Hear that the transport is closed."""
         if self._waiter is not None and self.tls is None and (left := what_is_left(self._transport)):
             self.data_received(left)  # a reply that was there when sending the rest of its request failed
-        if self._waiter is not None:
-            self._break(str(error) or type(error).__name__ if error is not None else "the connection was closed")
+        if error is not None:
+            self._break(str(error) or type(error).__name__)
+        elif self._waiter is not None:
+            self._break("the connection was closed")
         self.close()
         self._home.lost(self)
         # The parser holds its callbacks, and these hold the parser.
@@ -357,8 +337,11 @@ class Connection(asyncio.Protocol):
         return self._unsent is None and self._request_bytes <= _PIECE and nothing_arrived(self._transport, size)
 
     def _break(self, words: str) -> None:
+        # A server that ends TLS before its first reply has read no request: it wants a certificate, as a rule.
         part: Part = "tls" if words.startswith("[SSL") else "http"
-        self._end(NoReply(end="broken", words=words, part=part))
+        taken = self._waiter is not None and (part == "http" or self.answered)
+        self.end = NoReply(end="broken", words=words, part=part, taken=taken)
+        self._end(self.end)
 
     def _end(self, result: _Result) -> None:
         """Give a result back, and close."""

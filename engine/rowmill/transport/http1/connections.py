@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rowmill.core.wire import Part
 from rowmill.transport.http1 import NoReply, Unreachable
 from rowmill.transport.http1.connection import ASKED, IDLE, Connection
 from rowmill.transport.http1.long_replies import LongReplies
@@ -40,6 +39,7 @@ class Connections:
         self._dialling: set[asyncio.Task[None]] = set()
         self._watch_timer: asyncio.TimerHandle | None = None
         self._sift_timer: asyncio.TimerHandle | None = None
+        self._session: ssl.SSLSession | None = None  # of one that is closed
         self._closed = False
         self._all_lost: asyncio.Future[None] | None = None  # somebody waits for that
 
@@ -56,7 +56,7 @@ class Connections:
             self._withdraw(waiter)
             raise
         if isinstance(found, Connection) and found.state is not IDLE:  # between two turns of the loop
-            return NoReply(end="untouched", words="the server closed the connection", part="http", taken=False)
+            return found.end
         return found
 
     def free(self, connection: Connection) -> None:
@@ -73,6 +73,8 @@ class Connections:
         """Hear that a connection is of no use any more."""
         if connection in self.idle:
             self.idle.remove(connection)
+        if connection.answered and connection.tls is not None:
+            self._session = connection.tls.session
 
     def lost(self, connection: Connection) -> None:
         """Hear that its socket is gone."""
@@ -101,7 +103,7 @@ class Connections:
     def tls_session(self) -> "ssl.SSLSession | None":
         """Return a session that a new connection may go on with, of one that has brought a reply."""
         streams = (connection.tls for connection in self._all if connection.answered)
-        return next((stream.session for stream in streams if stream is not None), None)
+        return next((stream.session for stream in streams if stream is not None), self._session)
 
     def _sift(self) -> None:
         """Close what nobody has used for long: the ways to it may be forgotten."""
@@ -139,21 +141,21 @@ class Connections:
         except TimeoutError:
             self._late()
         except Unreachable as error:
-            self._failed(error.words, error.part)
+            self._failed(NoReply(end="broken", words=error.words, part=error.part, taken=False))
         else:
             if connection.state is not IDLE:
-                self._failed("the server closed the connection at once", "http")
+                self._failed(connection.end)  # between two turns of the loop
                 return
             self._all.add(connection)
             if self._sift_timer is None:
                 self._sift_timer = self._loop.call_later(_IDLE_S, self._sift)
             self.free(connection)
 
-    def _failed(self, words: str, part: Part) -> None:
+    def _failed(self, end: NoReply) -> None:
         """Tell it to the one that has waited longest: each has a connection of its own tried for it."""
         if self._waiting:
             waiter, _ = self._waiting.popitem(last=False)
-            self._tell(waiter, NoReply(end="broken", words=words, part=part, taken=False))
+            self._tell(waiter, end)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._dialling.discard(task)

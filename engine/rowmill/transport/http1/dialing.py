@@ -48,7 +48,7 @@ class Dialer:
         if self.tls or (self.proxy is not None and self.proxy.kind == "https"):
             from rowmill.transport.http1.tls_trust import context
 
-            self._context: ssl.SSLContext = context(endpoint.ca)
+            self._context: ssl.SSLContext = context(endpoint.ca, endpoint.identity)
 
     @property
     def authority(self) -> str:

@@ -7,6 +7,8 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 
+from rowmill.core.config.trust import show
+
 # Where distributions keep the certificates that this machine trusts, which OpenSSL does not know where it was not built
 # for this one: as files that are found by the hash of a name, of which only those that are needed are read, or as one
 # file, which takes 75 ms.
@@ -22,8 +24,10 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]")
 
 
 @functools.cache
-def context(ca: str) -> ssl.SSLContext:
+def context(ca: str, identity: str = "") -> ssl.SSLContext:
     """Return the one context that trusts whom this machine trusts, and the authorities of `ca`, in PEM.
+
+    identity: the certificate and key that it shows to a server which wants to see some, in PEM.
 
     `SSL_CERT_FILE` and `SSL_CERT_DIR` stand for the machine's own; of a directory every file counts, whatever its name.
     """
@@ -35,6 +39,8 @@ def context(ca: str) -> ssl.SSLContext:
     _trust_machine(made)
     if ca:
         made.load_verify_locations(cadata=ca)
+    if identity:
+        show(made, identity)
     return made
 
 
