@@ -141,6 +141,34 @@ def test_a_reply_that_breaks_off_is_none(raw: bytes) -> None:
     assert "closed the connection before its reply was complete" in found.message
 
 
+@pytest.mark.parametrize("more", [b"", b"Content-Length: 900\r\n", CHUNKED])
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_of_an_error_that_breaks_off_the_status_is_enough(more: bytes, how: str) -> None:
+    """As proxies send them that refuse a request which they have not read: they reset the connection."""
+
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.said(b"HTTP/1.1 407 Login\r\n" + more + b"\r\n" + (b"3\r\n" if more == CHUNKED else b"") + b"no!")
+        if how == "reset":
+            talk.reset()
+
+    (found,), _ = answers(script)
+    assert isinstance(found, Reply), found
+    assert (found.status, found.body) == (407, b"no!")
+
+
+def test_a_kept_connection_that_ends_with_a_reply_is_not_asked_again() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        talk.say(OK)
+        await talk.request()
+        talk.say(HEAD + b"\r\n" + BODY)
+
+    found, server = answers(script, times=4)
+    assert [each.body for each in found if isinstance(each, Reply)] == [BODY] * 4
+    assert server.connections == 2
+
+
 EXTRA = (b"junk", b"HTTP/1.1 200", HEAD + b"Content-Length: 1000\r\n\r\n{", HEAD + b"Content-Length: 2\r\n\r\n{}")
 
 

@@ -192,7 +192,7 @@ class Relay(Talker):
             if self.login and f"proxy-authorization: basic {LOGIN}".lower().encode() not in head.lower():
                 talk.say(b"HTTP/1.1 407 Login\r\nContent-Length: 0\r\n\r\n")
             else:
-                talk.say(OK)
+                talk.say(OK.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1))
 
     async def _tunnel(self, talk: Talk) -> None:
         head = await talk.reader.readuntil(b"\r\n\r\n")

@@ -13,7 +13,7 @@ from rowmill.core.wire import Failure, Part, Reply
 from rowmill.transport.http1 import NoReply
 from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end, mended
 from rowmill.transport.http1.socket_state import nothing_arrived, what_is_left
-from rowmill.transport.reply_size import AT_ONCE, longest, too_long, unpacked_reply
+from rowmill.transport.reply_size import AT_ONCE, OK, longest, too_long, unpacked_reply
 
 if TYPE_CHECKING:
     from rowmill.transport.http1.connections import Connections
@@ -155,16 +155,12 @@ class Connection(asyncio.Protocol):
         """Hear that the server sends nothing more: a reply without a length ends so."""
         if self._waiter is None:
             self.close()
-        elif self._headed and self._ends_with_connection():
-            self._status = self._parser.get_status_code()
-            self._body = b"".join(self._pieces)
-            self._complete()
         elif not self._raw and self._is_untouched():
             self._end(_CLOSED_BY_SERVER)
         elif not self._raw:
             self._break("the server closed the connection before it replied")
         else:
-            self._break("the server closed the connection before its reply was complete")
+            self._cut_off("the server closed the connection before its reply was complete", orderly=True)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -172,7 +168,7 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and self.tls is None and (left := what_is_left(self._transport)):
             self.data_received(left)  # a reply that was there when sending the rest of its request failed
         if error is not None:
-            self._break(str(error) or type(error).__name__)
+            self._cut_off(str(error) or type(error).__name__, orderly=False)
         elif self._waiter is not None:
             self._break("the connection was closed")
         self.close()
@@ -324,6 +320,17 @@ class Connection(asyncio.Protocol):
             if not self._status:
                 self._break(words)
 
+    def _cut_off(self, words: str, *, orderly: bool) -> None:
+        """Take what there is of a reply whose connection has ended: it may be all, and of an error it is enough."""
+        status = self._parser.get_status_code() if self._headed and self._waiter is not None else 0
+        if status and (status not in OK or (orderly and self._ends_with_connection())):
+            self._status = status
+            self._body = b"".join(self._pieces)
+            self._keep = False
+            self._complete()
+        else:
+            self._break(words)
+
     def _ends_with_connection(self) -> bool:
         head = ReplyHead(self._raw)
         coding = head("transfer-encoding")
@@ -349,3 +356,17 @@ class Connection(asyncio.Protocol):
         self.close()
         if waiter is not None and not waiter.done():
             waiter.set_result(result)
+
+
+class ProxiedConnection(Connection):
+    """One to a proxy that passes requests on: it is kept where the proxy says that it keeps it.
+
+    tinyproxy closes after each reply, of which it says nothing, and a next request is lost with the connection.
+    """
+
+    __slots__ = ()
+
+    def _complete(self) -> None:
+        head = ReplyHead(self._raw)
+        self._keep &= any("keep-alive" in (head(name) or "").lower() for name in ("connection", "proxy-connection"))
+        super()._complete()

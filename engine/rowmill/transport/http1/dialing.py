@@ -11,7 +11,7 @@ from aiohappyeyeballs import start_connection
 from rowmill.core.wire import Endpoint, Part
 from rowmill.transport.http1 import Unreachable
 from rowmill.transport.http1.addresses import Addresses, AddressInfo
-from rowmill.transport.http1.connection import Connection
+from rowmill.transport.http1.connection import Connection, ProxiedConnection
 from rowmill.transport.http1.proxies import Proxy, parsed, proxy_for
 from rowmill.transport.http1.socks import Socks
 from rowmill.transport.http1.tunnel import Tunnel
@@ -73,7 +73,8 @@ class Dialer:
     async def _dressed(self, sock: socket.socket, home: "Connections") -> Connection:
         """Put around a socket what is spoken through it."""
         loop = asyncio.get_running_loop()
-        connection = Connection(home)
+        passed_on = self.proxy is not None and self.proxy.reads_requests and not self.tls
+        connection = ProxiedConnection(home) if passed_on else Connection(home)
         transport: Any = None
         try:
             for layer in await self._layers(home):
