@@ -140,6 +140,20 @@ def test_a_name_that_is_not_known_is_told(names: dict[str, list[str]]) -> None:
     asyncio.run(work())
 
 
+def test_a_name_is_asked_once_for_all_that_want_it_whenever_they_come() -> None:
+    async def work() -> None:
+        known = addresses.Addresses("127.0.0.1", 80)
+
+        async def late(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            assert [each[4] for each in await known.next()] == [("127.0.0.1", 80)]
+
+        await asyncio.gather(*(late(turns) for turns in range(20)))
+
+    run(work())
+
+
 def test_ipv6_is_spoken() -> None:
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):

@@ -36,20 +36,21 @@ class Addresses:
 
     async def _ask(self) -> None:
         """Ask the machine's resolver, once for all that wait."""
-        if self._asking is None:
+        if self._asking is None or self._asking.done():
             loop = asyncio.get_running_loop()
             self._asking = asyncio.ensure_future(loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
-            self._asking.add_done_callback(self._answered)
+            self._asking.add_done_callback(_hear)
         try:
-            # One that gives up leaves the answer to the others.
-            await asyncio.shield(self._asking)
+            found = await asyncio.shield(self._asking)  # one that gives up leaves the answer to the others
         except (OSError, UnicodeError) as error:
             if not self._found:
                 raise Unreachable(f"the name {self._host!r} is not known: {error}", "name") from None
-            self._fresh_until = monotonic() + _FRESH_S  # where it was before is more than nothing
-
-    def _answered(self, asked: "asyncio.Future[list[AddressInfo]]") -> None:
-        self._asking = None
-        if not asked.cancelled() and asked.exception() is None and (found := asked.result()):
+        else:
             self._found = list(dict.fromkeys(found))
-            self._fresh_until = monotonic() + _FRESH_S
+        self._fresh_until = monotonic() + _FRESH_S  # where it was before is more than nothing
+
+
+def _hear(asked: "asyncio.Future[list[AddressInfo]]") -> None:
+    """Take note of a failure that nobody waits for any more, which asyncio would tell as a defect."""
+    if not asked.cancelled():
+        asked.exception()
