@@ -38,27 +38,26 @@ class DirectTransport:
     async def send(self, body: bytes) -> Reply | Failure:
         """Send one JSON body; see `Transport.send`."""
         deadline = monotonic() + self._timeout_s
-        pool = self._connections
-        for _ in range(_AGAIN):
-            idle = self._idle
-            found = idle.pop() if idle else await pool.connection(deadline)
+        idle = self._idle
+        left = _AGAIN
+        while True:
+            found = idle.pop() if idle else await self._connections.connection(deadline)
             if isinstance(found, NoReply):
-                end = found
+                result: Reply | Failure | NoReply = found
             else:
                 waiter = found.ask(self._head, body, deadline)
-                if not pool.watching:
-                    pool.watch()
+                if not self._connections.watching:
+                    self._connections.watch()
                 try:
                     result = await waiter
                 except asyncio.CancelledError:
                     found.abort()
                     raise
-                if not isinstance(result, NoReply):
-                    return result
-                end = result
-            if end.end != "untouched":
-                break
-        return self._failure(end)
+            if not isinstance(result, NoReply):
+                return result
+            left -= 1
+            if not left or result.end != "untouched":
+                return self._failure(result)
 
     def _failure(self, found: NoReply) -> Failure:
         match found.end:

@@ -82,14 +82,16 @@ class Talker:
         self._changed = asyncio.Event()
 
     def tell(self) -> None:
+        """Let all that wait for something look again."""
         self._changed.set()
+        self._changed = asyncio.Event()
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Return once something holds that connections and requests change."""
         async with asyncio.timeout(30):
             while not holds():
-                self._changed.clear()
-                await self._changed.wait()
+                changed = self._changed
+                await changed.wait()
 
     @contextlib.asynccontextmanager
     async def serving(

@@ -192,7 +192,8 @@ def test_a_defect_in_opening_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         await settled()
         await world.let(1, ValueError("a defect"))
         assert [str(each["exception"]) for each in told] == ["a defect"]
-        asked.cancel()
-        await settled()
+        found = asked.result()
+        assert isinstance(found, NoReply)
+        assert (found.words, found.taken) == ("a defect: ValueError", False)
 
     within(work)

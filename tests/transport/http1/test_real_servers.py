@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from rowmill.core.wire import Failure, Reply
-from tests.transport.http1.talk import client, run
+from tests.transport.http1.talk import client, run, turn
 
 HOST = "127.0.0.2"  # loopback, but not what goes without a proxy
 REPLY = {"whole": "x" * 2_000}
@@ -166,12 +166,12 @@ def test_uvicorn_answers_every_request_though_it_closes_what_is_idle(tmp_path: P
 
     async def work() -> None:
         async with client(f"http://{HOST}:{port}/v1") as transport:
-            for turn in range(2):
-                bodies = [b'{"n":"%d-%d-%s"}' % (turn, number, b"y" * (number * 50)) for number in range(100)]
+            for round_ in range(2):
+                bodies = [b'{"n":"%d-%d-%s"}' % (round_, number, b"y" * (number * 50)) for number in range(100)]
                 found = await asyncio.gather(*map(transport.send, bodies))
                 assert [each.body for each in found if isinstance(each, Reply)] == bodies
                 while any(each.answered for each in transport._connections._all):  # until it has closed what is idle
-                    await asyncio.sleep(0.02)
+                    await turn()
 
     with running([sys.executable, "-m", "uvicorn", *words], tmp_path, HOST, port):
         run(work())

@@ -216,19 +216,17 @@ class Connection(asyncio.Protocol):
     def _complete(self) -> None:
         """Give the reply back, and the connection to whoever has the next request."""
         raw = self._raw if not self._interim or self._headed else self._without_interim()
-        if len(raw) > LARGEST and head_end(raw) > LARGEST:
-            self._break(_TOO_MANY)
-            return
-        status, body = self._status, self._body
-        reply: _Result
-        if len(body) > AT_ONCE and len(body) > longest(status):
-            reply = too_long(status, body, ReplyHead(raw))
-        else:
-            reply = Reply(status, body, ReplyHead(raw))
-            if body[:1] != b"{" or b"\ncontent-encoding:" in raw[: raw.find(b"\r\n\r\n")].lower():
-                reply = unpacked_reply(reply)
-        if status == _TIMED_OUT and self.answered and self._is_untouched():
-            reply = NoReply(end="untouched", words="HTTP 408", part="http", taken=False)
+        body = self._body
+        whole = Reply(self._status, body, ReplyHead(raw))
+        reply: _Result = whole
+        if (
+            body[:1] != b"{"
+            or len(raw) > LARGEST
+            or len(body) > AT_ONCE
+            or self._status == _TIMED_OUT
+            or b"\ncontent-encoding:" in raw[: raw.find(b"\r\n\r\n")].lower()
+        ):
+            reply = self._judged(whole, raw)
         if self._keep and not self._extra and self._unsent is None:
             waiter, self._waiter = self._waiter, None
             self.state = IDLE
@@ -242,6 +240,18 @@ class Connection(asyncio.Protocol):
                 waiter.set_result(reply)  # type: ignore[union-attr]
         else:
             self._end(reply)
+
+    def _judged(self, reply: Reply, raw: bytes) -> _Result:
+        """Look at a reply that may be something else than an answer as it came."""
+        status, body = reply.status, reply.body
+        if len(raw) > LARGEST and head_end(raw) > LARGEST:
+            self._extra = True
+            return NoReply(end="broken", words=_TOO_MANY, part="http")
+        if status == _TIMED_OUT and self.answered and self._is_untouched():
+            return _CLOSED_BY_SERVER
+        if len(body) > longest(status):
+            return too_long(status, body, reply.header)
+        return unpacked_reply(reply)
 
     def _start_anew(self) -> None:
         """Forget what a reply has left that came in several reads."""

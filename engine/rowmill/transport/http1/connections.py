@@ -159,9 +159,10 @@ class Connections:
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._dialling.discard(task)
-        if not task.cancelled():
-            task.result()  # a defect is told by the loop
         self._open_more()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(NoReply(end="broken", words=f"a defect: {type(error).__name__}", taken=False))
+            raise error  # which the loop tells
 
     def _late(self) -> None:
         """Give up all that have waited for as long as a connection may take: theirs would not come sooner."""
