@@ -51,7 +51,7 @@ class DirectTransport:
                 try:
                     result = await waiter
                 except asyncio.CancelledError:
-                    found.abort()
+                    found.give_up(waiter)
                     raise
             if not isinstance(result, NoReply):
                 return result

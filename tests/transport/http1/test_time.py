@@ -151,6 +151,27 @@ def test_a_connection_that_comes_as_its_request_is_given_up_serves_another_one()
     run(work())
 
 
+def test_a_request_that_is_given_up_as_its_reply_comes_leaves_the_next_one_on_its_connection_alone() -> None:
+    async def work() -> None:
+        server = Talker(fine)
+        async with server.serving() as url, client(url) as transport:
+            first = asyncio.ensure_future(transport.send(b"{}"))
+            await server.until(lambda: bool(server.requests))
+            home = transport._connections
+            while not home.idle:  # its reply has come, and it has not heard of it
+                await asyncio.sleep(0)
+                if first.done():  # or it has: another try
+                    first = asyncio.ensure_future(transport.send(b"{}"))
+            connection = home.idle.pop()
+            following = connection.ask(transport._head, b"{}", 1e12)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            async with asyncio.timeout(20):
+                assert isinstance(await following, Reply)
+
+    run(work())
+
+
 def test_a_request_that_is_given_up_as_its_reply_comes_leaves_no_reply_for_another_one() -> None:
     async def work() -> None:
         async def numbered(talk: Talk) -> None:

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
     def ask(self, head: bytes, body: bytes, deadline: float) -> "asyncio.Future[_Result]":
         """Send a request, its head up to the length that is to be said, and return what will be its result.
 
-        That is never an exception. Whoever does not wait for it any more aborts the connection.
+        That is never an exception. Whoever does not wait for it any more gives it up.
         """
         if self.state is not IDLE:
             raise RuntimeError(f"a request on a connection that is {self.state}")
@@ -105,6 +105,11 @@ class Connection(asyncio.Protocol):
     def expire(self) -> None:
         """Give the request in flight up: its time is over."""
         self._end(NoReply(end="late", words="no whole reply in time"))
+
+    def give_up(self, waiter: "asyncio.Future[_Result]") -> None:
+        """Close at once where this is in flight. Its reply may have come in the same moment, and another request be."""
+        if self._waiter is waiter:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once. Nobody waits for what is in flight."""
