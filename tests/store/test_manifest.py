@@ -41,6 +41,36 @@ def test_what_was_saved_reads_back(tmp_path: Path, made: manifest.Manifest) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("parts", [False, True])
+def test_an_output_that_was_moved_with_its_run_directory_is_where_it_lies_now(
+    tmp_path: Path, made: manifest.Manifest, parts: bool
+) -> None:
+    def output(folder: Path) -> Path:
+        folder.mkdir()
+        path = folder / "out"
+        if parts:
+            path.mkdir()
+        (path / "part-0" if parts else path).write_bytes(b"0123456789")
+        return path
+
+    now = output(tmp_path / "now")
+    path = tmp_path / "now" / "out.run" / "manifest.json"
+    path.parent.mkdir()
+    before = tmp_path / "before"
+    made.finished = manifest.Finished(str(before / "out"), 10, str(before / "out.errors"), 3, "2026-01-02T00:00:00Z")
+    manifest.save(path, made)
+    found = manifest.load(path)
+    assert found is not None
+    assert found.finished == msgspec.structs.replace(
+        made.finished, output=str(now), errors=str(tmp_path / "now" / "out.errors")
+    )
+    (now / "part-0" if parts else now).write_bytes(b"of somebody")
+    assert manifest.load(path) == made, "another file that is called so"
+    (now / "part-0" if parts else now).write_bytes(b"0123456789")
+    output(before)
+    assert manifest.load(path) == made, "a copy of a run whose output is where it was"
+
+
 def test_where_there_is_none_none_is_read(tmp_path: Path) -> None:
     assert manifest.load(tmp_path / "absent") is None
     assert manifest.load_plan(tmp_path / "absent") is None

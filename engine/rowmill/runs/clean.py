@@ -16,8 +16,8 @@ from rowmill.core.reports import report_at
 from rowmill.runs.listing import size_of
 from rowmill.store import durable
 from rowmill.store import manifest as manifests
+from rowmill.store.manifest import bytes_of
 from rowmill.store.run_directory import ORPHANS_S, RunDirectory
-from rowmill.supervisor.prepared import bytes_of
 
 
 class Cleaned(msgspec.Struct, frozen=True):

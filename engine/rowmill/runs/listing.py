@@ -11,8 +11,8 @@ from rowmill.core.errors import InputError, RowmillError
 from rowmill.core.known_runs import KnownRun
 from rowmill.core.reports import RunReport, report_at, status_at
 from rowmill.store import manifest as manifests
+from rowmill.store.manifest import bytes_of
 from rowmill.store.run_directory import RunDirectory
-from rowmill.supervisor.prepared import bytes_of
 
 
 class _Named(msgspec.Struct):

@@ -32,9 +32,9 @@ from rowmill.runs.delivery import delivery_of, staged
 from rowmill.runs.frozen_plan import FrozenPlan, frozen_plan, noted
 from rowmill.runs.notify.notifier import Notifier
 from rowmill.store import manifest as manifests
-from rowmill.store.manifest import Manifest
+from rowmill.store.manifest import Manifest, bytes_of
 from rowmill.store.run_directory import ORPHANS_S, RunDirectory
-from rowmill.supervisor.prepared import MOMENT, Delivery, Prepared, bytes_of
+from rowmill.supervisor.prepared import MOMENT, Delivery, Prepared
 from rowmill.tasks import Task
 from rowmill.tasks import schema as schemas
 from rowmill.tasks.batch_file import api_of

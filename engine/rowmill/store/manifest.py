@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.errors import RunDirectoryError
+from rowmill.core.plain_text import place_of
 from rowmill.core.rows import InputFile, Shard
 from rowmill.core.version import __version__
 from rowmill.store import durable
@@ -70,10 +71,35 @@ def load(path: Path) -> Manifest | None:
                 "resume with that version, or start in another run directory"
             )
             raise RunDirectoryError(msg)
-        return msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
         msg = f"the manifest {path} is damaged ({error}): restore it from a backup, or start in another run directory"
         raise RunDirectoryError(msg) from error
+    if manifest.finished is not None:
+        manifest.finished = _where_it_lies(manifest.finished, path.absolute().parent.parent)
+    return manifest
+
+
+def _where_it_lies(done: Finished, folder: Path) -> Finished:
+    """Return it with the paths of now, where the output was moved together with the run directory beside it."""
+    beside = folder / Path(done.output).name
+    try:
+        if Path(done.output).exists() or bytes_of(beside) != done.output_bytes:
+            return done
+    except OSError:
+        return done
+    errors = None if done.errors is None else place_of(folder / Path(done.errors).name)
+    return msgspec.structs.replace(done, output=place_of(beside), errors=errors)
+
+
+def bytes_of(path: Path) -> int | None:
+    """Return the size of a file, or of the files in a directory of parts; None where there is none."""
+    try:
+        if path.is_dir():
+            return sum(part.stat().st_size for part in path.iterdir())
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def save(path: Path, manifest: Manifest) -> None:

@@ -3,7 +3,6 @@
 import calendar
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import msgspec
 
@@ -57,13 +56,3 @@ class Prepared:
     def again(self) -> "Prepared":
         """Return the same for another session of the run, right after one: some of it is done by now."""
         return replace(self, resumed=True, notices=[], shards=manifests.load_plan(self.directory.plan))
-
-
-def bytes_of(path: Path) -> int | None:
-    """Return the size of a file, or of the files in a directory of parts; None where there is none."""
-    try:
-        if path.is_dir():
-            return sum(part.stat().st_size for part in path.iterdir())
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None

@@ -18,10 +18,10 @@ from rowmill.core.plain_text import place_of
 from rowmill.core.rows import Shard
 from rowmill.files.output import open_codec
 from rowmill.store import manifest as manifests
-from rowmill.store.manifest import Finished
+from rowmill.store.manifest import Finished, bytes_of
 from rowmill.store.seal import Sealed, read_sealed
 from rowmill.supervisor.mailbox import Mailbox, Merged, Planned
-from rowmill.supervisor.prepared import Prepared, bytes_of
+from rowmill.supervisor.prepared import Prepared
 from rowmill.supervisor.progress import Progress
 from rowmill.supervisor.threads import MergeThread, Planner
 
