@@ -136,6 +136,8 @@ def test_a_next_connection_resumes_the_session_of_one_before(authority: Authorit
                     assert isinstance(await transport.send(b"{}"), Reply)
                 await server.until(lambda: not server.open)
                 assert server.connections == number + 1
+            home = transport._connections
+            assert home.tls_session() is home.tls_session(), "each that Python gives out stays in memory"
         assert resumed == [False, True, True]
 
     run(work())

@@ -17,8 +17,11 @@ from rowmill.transport.http1.long_replies import LongReplies
 if TYPE_CHECKING:
     import ssl
 
+    from rowmill.transport.http1.tls import TlsStream
+
 _AT_ONCE = 16  # connections that are opened at the same time, or as many more as there are already
 _IDLE_S = 30.0  # a connection that is idle twice in a row, so long apart, is closed
+_SESSION_S = 60.0  # a session of TLS is gone on with for so long: each that Python gives out stays in memory (7 KB)
 _TICK_S = 0.01  # deadlines are this exact
 _Waiter = asyncio.Future[Connection | NoReply]
 
@@ -39,7 +42,9 @@ class Connections:
         self._dialling: set[asyncio.Task[None]] = set()
         self._watch_timer: asyncio.TimerHandle | None = None
         self._sift_timer: asyncio.TimerHandle | None = None
-        self._session: ssl.SSLSession | None = None  # of one that is closed
+        self._stream: TlsStream | None = None  # of a connection that is closed
+        self._session: ssl.SSLSession | None = None
+        self._session_until = 0.0
         self._closed = False
         self._all_lost: asyncio.Future[None] | None = None  # somebody waits for that
 
@@ -74,7 +79,7 @@ class Connections:
         if connection in self.idle:
             self.idle.remove(connection)
         if connection.answered and connection.tls is not None:
-            self._session = connection.tls.session
+            self._stream = connection.tls
 
     def lost(self, connection: Connection) -> None:
         """Hear that its socket is gone."""
@@ -102,8 +107,13 @@ class Connections:
 
     def tls_session(self) -> "ssl.SSLSession | None":
         """Return a session that a new connection may go on with, of one that has brought a reply."""
-        streams = (connection.tls for connection in self._all if connection.answered)
-        return next((stream.session for stream in streams if stream is not None), self._session)
+        now = monotonic()
+        if now >= self._session_until:
+            streams = (connection.tls for connection in self._all if connection.answered and connection.tls)
+            stream = next(streams, self._stream)
+            if stream is not None:
+                self._session, self._session_until = stream.session, now + _SESSION_S
+        return self._session
 
     def _sift(self) -> None:
         """Close what nobody has used for long: the ways to it may be forgotten."""
