@@ -97,7 +97,10 @@ def _begun(directory: RunDirectory) -> tuple[Manifest, list[Shard]]:
         )
     shards = manifests.load_plan(directory.plan)
     if shards is None:
-        raise RunDirectoryError(f"the run in {directory.path} still counts its input; look again in a while")
+        why = "has not come to its rows: rowmill run goes on with it"
+        if directory.holder() is not None:
+            why = "still counts its input; look again in a while"
+        raise RunDirectoryError(f"the run in {directory.path} {why}")
     return manifest, shards
 
 
