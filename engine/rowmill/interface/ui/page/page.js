@@ -5,6 +5,7 @@
   const { el } = elements;
   const EVERY_MS = 1000; // between two looks at a run that is followed,
   const REST = 4; // and at least so many times as long as drawing took
+  const STOPPED_MS = 5000; // between two looks at one that was stopped or killed
   const REPORT = [
     ["summary", null, headline.section],
     ["timeline", "Over time", pace.section],
@@ -197,22 +198,26 @@
   document.addEventListener("toggle", () => charts.fit(), true);
   new ResizeObserver(() => requestAnimationFrame(charts.fit)).observe(main);
 
-  /** Follow the run: what is served is asked for again and again, until the run has ended. */
+  /** Follow the run: what is served is asked for again and again, until it is finished; one that stopped may go on. */
   async function follow() {
     let took = 0;
+    let stopped = false;
     for (;;) {
-      await new Promise((resolve) => setTimeout(resolve, Math.max(EVERY_MS, REST * took)));
+      await new Promise((resolve) => setTimeout(resolve, stopped ? STOPPED_MS : Math.max(EVERY_MS, REST * took)));
       if (document.hidden) continue;
       try {
         const reply = await fetch("facts.json", { cache: "no-store" });
         if (!reply.ok) throw new Error(String(reply.status));
         const facts = await reply.json();
+        if (stopped && !facts.live && facts.run.state !== "finished") continue;
         tell(facts.live ? "live" : "ended", facts.live ? "Live" : `The run has ended: ${facts.run.state}`);
         const start = performance.now();
         draw(facts);
         took = performance.now() - start;
-        if (!facts.live) return;
+        stopped = !facts.live;
+        if (stopped && facts.run.state === "finished") return;
       } catch {
+        stopped = false;
         tell("gone", "Nobody serves this page now: what it shows is of before");
       }
     }
