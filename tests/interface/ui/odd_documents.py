@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from tests.interface.ui.page_documents import LONG, SCRIPT, START, Document, marks, provider, report, timeline
+from tests.interface.ui.page_documents import (
+    LONG,
+    SCRIPT,
+    START,
+    Document,
+    field,
+    marks,
+    numbers,
+    provider,
+    report,
+    timeline,
+)
 
 BARE: Document = {
     "cost": None, "marks": [], "distributions": [], "failures": [], "faults": [], "fields": None, "replies": [],
@@ -70,6 +81,15 @@ def _of_next_to_no_cost() -> Document:
     )
 
 
+def _of_numbers_without_end() -> Document:
+    document = report()
+    document["fields"]["fields"] = [
+        field(name, "numbers", numbers=numbers([largest * place / 100 for place in range(100)]))
+        for name, largest in (("id", 2.0**63), ("made up", 1e30), ("below", -1e300))
+    ]
+    return document
+
+
 def _of_many_providers() -> Document:
     return report({"providers": [provider(number) for number in range(12)]}, providers=12, models=12)
 
@@ -108,5 +128,6 @@ ODD: dict[str, Document] = {
     "a cluster": _of_a_cluster(),
     "a clock that is set back": _of_a_clock_that_is_set_back(),
     "next to no cost": _of_next_to_no_cost(),
+    "numbers without end": _of_numbers_without_end(),
     "hostile texts": _of_hostile_texts(),
 }

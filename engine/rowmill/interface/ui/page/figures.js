@@ -4,6 +4,7 @@
 const figures = (() => {
   const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
   const fine = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 2 });
+  const HUGE = 1e15; // as ids that are numbers: from here on digits are too many to be read
   const known = (value) => typeof value === "number" && Number.isFinite(value);
 
   /** "1,234"; "–" where it is not known. */
@@ -12,11 +13,13 @@ const figures = (() => {
   /** A number that may be broken: "1,234", "12", "3.4", "0.056". */
   function number(value) {
     if (!known(value)) return "–";
+    if (Math.abs(value) >= HUGE) return value.toExponential(2);
     return Math.abs(value) >= 10 || Number.isInteger(value) ? whole.format(value) : fine.format(value);
   }
 
   /** A large count in few characters, for axes: "950", "1.2k", "45M". */
   function compact(value) {
+    if (Math.abs(value) >= HUGE) return number(value);
     for (const [unit, size] of [
       ["G", 1e9],
       ["M", 1e6],

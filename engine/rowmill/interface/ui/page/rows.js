@@ -235,7 +235,7 @@ const rows = (() => {
 
   /** A number of a reply, with as many digits as say something. */
   const number = (value) =>
-    Math.abs(value) < 1e-4 && value !== 0
+    (Math.abs(value) < 1e-4 && value !== 0) || Math.abs(value) >= 1e15
       ? value.toExponential(2)
       : new Intl.NumberFormat("en-US", { maximumSignificantDigits: Math.abs(value) >= 1000 ? 7 : 4 }).format(value);
 
