@@ -89,6 +89,11 @@ class Checkpoint:
         return self.acknowledged.rows == self.shard.rows
 
     @property
+    def recorded(self) -> bool:
+        """Whether every row of the shard has an outcome, which the next commit acknowledges at the latest."""
+        return self.acknowledged.rows + self._pending_totals.rows == self.shard.rows
+
+    @property
     def pending_bytes(self) -> int:
         """Bytes that the next commit would write."""
         return self._end - self._written

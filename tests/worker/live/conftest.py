@@ -310,6 +310,7 @@ def at_work(folder: Path) -> Start:
             tell=told,
             rng=Random(0),
             defects=defects,
+            on_idle=lambda: None,
             reservations=reservations,
         )
         expires = time.monotonic() + 1000

@@ -232,6 +232,17 @@ def until(condition: Callable[[], bool]) -> None:
 # Work
 
 
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_the_last_group_waits_for_no_row_that_could_join_it(concurrency: int, drive: DRIVE, fast_url: str) -> None:
+    driver = drive(fast_url, rows=40, shard_bytes=700, concurrency=concurrency, commit_ms=60_000)
+    assert len(driver.shards) > 1
+    driver.set_up()
+    driver.hear(Ready)
+    for number, shard in enumerate(driver.shards):
+        driver.assign(number)
+        assert driver.hear(ShardSealed).totals.rows == shard.rows
+
+
 def test_a_worker_says_it_is_ready_asks_for_a_shard_and_seals_it(drive: DRIVE, fast_url: str) -> None:
     driver = drive(fast_url, rows=300)
     driver.set_up()

@@ -100,10 +100,16 @@ class Committer:
             self._group_full.set()
             self._keeps_up.clear()
 
+    def hasten(self) -> None:
+        """Commit what waits at once where nothing can join it: every row of every open shard has its outcome."""
+        if self._recorded.is_set() and all(opened.checkpoint.recorded for opened in self.open.values()):
+            self._group_full.set()
+
     async def run(self, writer: OutcomeWriter) -> None:
         """Commit group after group, until cancelled."""
         while True:
             await self._recorded.wait()
+            self.hasten()  # it may be the last of what came while the group before was on its way
             try:
                 async with asyncio.timeout(self._delay_s):
                     await self._group_full.wait()

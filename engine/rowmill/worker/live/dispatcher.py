@@ -65,12 +65,14 @@ class Dispatcher:
         tell: Callable[[ToSupervisor], None],
         rng: Random,
         defects: Defects,
+        on_idle: Callable[[], None],
         reservations: "Reservations | None" = None,
         feeling: int | None = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 
         `asks`: how often a row is asked until its reply is a valid answer. `defects`: that rows have met.
+        `on_idle`: called when nothing is on its way any more.
         `reservations`: where the run has a budget.
         `feeling`: requests in flight of the first moment, until there is an answer; None: as many as leases allow.
         """
@@ -130,6 +132,7 @@ class Dispatcher:
         if len(providers) == 1:  # what is measured of it is what is measured
             providers[0].measured = self.measured
         self._feeling = feeling
+        self._on_idle = on_idle
         self._idle: asyncio.Future[None] | None = None  # somebody waits for the last reply
         self._loop = asyncio.get_running_loop()
         self._slots: list[asyncio.Task[None]] = []
@@ -296,4 +299,5 @@ class Dispatcher:
             self._admission.alone = False
         if self._admission.in_flight == 0:
             self._wait_no_more()
+            self._on_idle()
         self._parking_lot.wake()

@@ -121,6 +121,7 @@ class _Worker(SupervisedWorker):
             tell=self._tell,
             rng=rng,
             defects=defects,
+            on_idle=self._committer.hasten,
             reservations=self._reservations,
             # Of several providers each has its part by weight from the first request on.
             feeling=_feeling(setup.worker, setup.workers) if len(config.provider) == 1 else None,
