@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -17,7 +19,6 @@ from rowmill.core.config import SIMULATOR
 from rowmill.core.config.provider_checks import has_host_and_port
 from rowmill.core.errors import ConfigError, MachineError
 from rowmill.core.wire import CONTENT, Endpoint
-from rowmill.transport import request_head
 from rowmill.transport.endpoint import configured_client, create
 from rowmill.transport.request_head import with_head
 
@@ -276,9 +277,18 @@ def test_the_simulator_has_its_address_put_before_the_path_of_the_api() -> None:
     assert with_head(endpoint(SIMULATOR, key=None), "chat.completions", {}).url == f"{SIMULATOR}/chat/completions"
 
 
-def test_a_package_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_head, "find_spec", lambda _: None)
+def test_a_package_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(
         MachineError, match=r"^the openai package cannot be started: python -c 'import openai' says why"
     ):
         with_head(endpoint("http://127.0.0.1:1/v1"), "embeddings", {})
+
+
+def test_a_program_that_is_called_as_the_package_hides_it_from_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    usual = with_head(endpoint("http://127.0.0.1:1/v1"), "embeddings", {})
+    (tmp_path / "openai.py").write_text("")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert with_head(endpoint("http://127.0.0.1:1/v1"), "embeddings", {}) == usual

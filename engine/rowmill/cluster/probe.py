@@ -120,5 +120,15 @@ def needed() -> list[str]:
     """Return the packages that Rowmill needs, as they are installed here."""
     with suppress(metadata.PackageNotFoundError):
         lines = [line.partition(";") for line in metadata.requires("rowmill") or []]
-        return [found[0] for line, _, extra in lines if not extra and (found := _NAME.match(line))]
+        named = [(found[0], marker) for line, _, marker in lines if (found := _NAME.match(line))]
+        return [name for name, marker in named if not marker or ("extra" not in marker and _is_here(name))]
     return []
+
+
+def _is_here(name: str) -> bool:
+    """Tell whether this Python has a package that not every Python needs."""
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -33,7 +33,7 @@ _HTTPS_WANTED = re.compile("plain http request|https port|requires? https|sent a
 
 def url_of(endpoint: Endpoint, api: str) -> str:
     """Return where the API's requests go, as it may be shown: without a user, a password or a query."""
-    split = urlsplit(endpoint.url or f"{endpoint.base_url.partition('?')[0].rstrip('/')}/{api.replace('.', '/')}")
+    split = urlsplit(f"{endpoint.base_url.partition('?')[0].rstrip('/')}/{api.replace('.', '/')}")
     host = split.netloc.rpartition("@")[2]
     return f"{split.scheme}://{host}{split.path}"
 

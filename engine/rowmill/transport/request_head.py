@@ -5,8 +5,9 @@ equal, byte by byte, to what the installed package sends.
 """
 
 import re
+import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
@@ -53,13 +54,21 @@ def with_head(endpoint: Endpoint, api: str, environ: Mapping[str, str]) -> Endpo
 
 
 def _version() -> str:
-    """Return the openai package's version: as it reads it itself, for the package's metadata take 20 ms to look up."""
-    spec = find_spec("openai")
-    if spec is not None and spec.origin is not None:
-        text = Path(spec.origin).with_name("_version.py").read_text(encoding="utf-8")
-        if (found := re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)) is not None:
-            return found[1]
-    raise MachineError("the openai package cannot be started: python -c 'import openai' says why")
+    """Return the openai package's version: as it reads it itself, for the package's metadata take 20 ms to look up.
+
+    A program of the user's may be called openai.py, and stand before it.
+    """
+    for folder in sys.path:
+        with suppress(OSError):
+            text = Path(folder, "openai", "_version.py").read_text(encoding="utf-8")
+            if (found := re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)) is not None:
+                return found[1]
+    from importlib import metadata
+
+    try:
+        return metadata.version("openai")
+    except metadata.PackageNotFoundError:
+        raise MachineError("the openai package cannot be started: python -c 'import openai' says why") from None
 
 
 def _url(base_url: str, path: str) -> str:
