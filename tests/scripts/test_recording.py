@@ -118,7 +118,8 @@ def test_the_recording_shows_the_configuration_an_interrupt_and_the_end() -> Non
 def test_all_that_the_recording_shows_is_what_the_command_says_today() -> None:
     finished = msgspec.structs.replace(STOPPED, finished=True, sessions=[SESSION, SESSION])
     printed = [drawn(BEFORE), drawn(DRAINING), EVENTS]
-    printed += [summary(report, SESSION, again=of_config("config.toml")) for report in (STOPPED, finished)]
+    again, page = of_config("config.toml"), Path("topics.jsonl.run", "report.html")
+    printed += [summary(report, SESSION, again=again, page=page) for report in (STOPPED, finished)]
     today = set(shapes("\n".join(printed).splitlines()))
     own = {*recording.CONFIG.splitlines()}
     shown = [line for frame in screens(RECORDED) for line in frame if line not in own and not line.startswith("$")]
