@@ -214,7 +214,7 @@ CLOSED: dict[str, Ability] = {
     "know httptools": Ability(("httptools.",), {"transport.http1.connection"}),
     "know aiohappyeyeballs": Ability(("aiohappyeyeballs.",), {"transport.http1.dialing"}),
     "know rich": Ability(("rich.",), {"interface.ui.live", "interface.ui.notebook", "interface.ui.cells"}),
-    "know tenacity": Ability(("tenacity.",), {"flow.retry", "transport.batch_retry", "worker.batch.polling"}),
+    "know tenacity": Ability(("tenacity.",), {"flow.backoff", "transport.batch_retry", "worker.batch.polling"}),
     "know aiofiles": Ability(("aiofiles.",), {"files.input", "worker.batch.parts", "transport.batch_api"}),
     "know genai_prices": Ability(("genai_prices.",), {"budget.published"}),
     "know pyarrow": Ability(("pyarrow.",), {"core.arrow_values", "files.input", "files.output"}),

@@ -1,8 +1,8 @@
 """Whether and when a failed row is tried again.
 
-`RetryPolicy` looks at one row: tenacity's wait and stop policies decide the backoff and the end; they are consulted
-only after a failure, since its call wrapper costs more than the request. A row that waits sits in a `DueHeap` and
-holds no slot. `RetryBudget` looks at all rows of a worker, when a row that is due is about to be sent again.
+`RetryPolicy` looks at one row: tenacity's wait and stop policies (`backoff`) decide the backoff and the end; they are
+consulted only after a failure, since its call wrapper costs more than the request. A row that waits sits in a `DueHeap`
+and holds no slot. `RetryBudget` looks at all rows of a worker, when a row that is due is about to be sent again.
 
 The budget's theory. F requests were a row's first, R were retries. Retries paid by the share are at most
 
@@ -21,16 +21,16 @@ budget, is what keeps requests from the unhealthy provider.
 """
 
 import heapq
+from functools import cached_property
 from math import inf
 from random import Random
-from typing import Generic, TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rowmill.core.wire import Failure
 
-_FIRST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 60.0
+if TYPE_CHECKING:
+    from rowmill.flow.backoff import Backoff
+
 _JITTER = 0.25  # share of a wait added at random: rows that failed together must not come back together
 _LONGEST_JITTER_S = 30.0
 _SHORTEST_WAIT_S = 0.1  # a server that says 0 is not to be asked again in the same millisecond
@@ -47,10 +47,15 @@ class RetryPolicy:
 
     def __init__(self, attempts: int, rng: Random, *, deadline_s: float = inf) -> None:
         """Allow `attempts` tries that count, the first one included, and none later than `deadline_s` after it."""
-        self._stop = tenacity.stop_after_attempt(attempts)
-        self._wait = tenacity.wait_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)
+        self._attempts = attempts
         self._rng = rng
         self._deadline_s = deadline_s
+
+    @cached_property
+    def _backoff(self) -> "Backoff":
+        from rowmill.flow.backoff import Backoff  # at the first failure: many workers never see one
+
+        return Backoff(self._attempts)
 
     def wait_s(
         self, failure: Failure, *, tries: int, attempts: int, age_s: float = 0.0, own: bool = False
@@ -68,21 +73,14 @@ class RetryPolicy:
         if not failure.fault.retryable:
             return None
         counted = attempts + max(0, tries - attempts - _FREE_TRIES)
-        if (own or failure.fault.spends_attempt or counted > attempts) and self._stop(_call_state(counted)):
+        if (own or failure.fault.spends_attempt or counted > attempts) and self._backoff.over(counted):
             return None
         floor = failure.retry_after
         if floor is None or failure.fault.spends_attempt:
-            floor = max(self._wait(_call_state(tries)), floor or 0.0)
+            floor = max(self._backoff.wait_s(tries), floor or 0.0)
         floor = max(floor, _SHORTEST_WAIT_S)
         wait = floor + self._rng.uniform(0.0, min(_JITTER * floor, _LONGEST_JITTER_S))
         return wait if age_s + wait <= self._deadline_s else None
-
-
-def _call_state(attempt_number: int) -> tenacity.RetryCallState:
-    # tenacity's policies read the attempt number from the state of a call that it makes itself; here it makes none.
-    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
-    state.attempt_number = attempt_number
-    return state
 
 
 class RetryBudget:
