@@ -314,6 +314,16 @@ def test_the_death_of_another_shards_worker_clears_nothing(workers: Pool, kill: 
     assert assigned(workers, shard(0)).suspects == (4,)
 
 
+def test_the_death_that_a_suspect_died_alone_clears_nobody(workers: Pool, kill: KILL) -> None:
+    for _ in range(2):
+        kill([3], shard(0))
+    kill([7], shard(0))
+    kill([3], shard(0))  # alone, before the others were read
+    kill([7], shard(0))
+    told = assigned(workers, shard(0))
+    assert (told.suspects, told.quarantined) == ((7,), (3,))
+
+
 def test_suspects_are_told_only_with_their_own_shard(workers: Pool, kill: KILL) -> None:
     for _ in range(2):
         kill([9, 10], shard(0), shard(1))

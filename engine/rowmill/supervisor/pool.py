@@ -201,9 +201,10 @@ class Pool:
         )
         self._fruitless = 0 if given_up or rows_done > self._rows_at_death else self._fruitless + 1
         self._rows_at_death = rows_done
-        for row, deaths in list(self._deaths_of.items()):
-            if row not in in_flight and deaths < _SUSPECT_DEATHS and any(row in rows for rows in ranges):
-                del self._deaths_of[row]  # this time the worker died without it
+        if not given_up:  # which it died of, whatever others do
+            for row, deaths in list(self._deaths_of.items()):
+                if row not in in_flight and deaths < _SUSPECT_DEATHS and any(row in rows for rows in ranges):
+                    del self._deaths_of[row]  # this time the worker died without it
         return Death(member, list(member.shards.values()), left, process.end)
 
     def forget_boards(self) -> None:
