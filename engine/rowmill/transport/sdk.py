@@ -1,6 +1,6 @@
 """The sdk transport: every request through `AsyncOpenAI`. For providers that only the package can sign for.
 
-Costs about 40 times the CPU of the direct transport; the replies and failures are the same.
+Costs about 70 times the CPU of the direct transport; the replies and failures are the same.
 """
 
 import asyncio
