@@ -174,7 +174,7 @@ CLOSED: dict[str, Ability] = {
             "interface.cli",
             "interface.python.calls",
             "interface.python.mapping",
-            "transport.endpoint",  # drops account settings before the openai package sees them
+            "transport.openai_client",  # drops account settings before the openai package sees them
             "transport.http1.proxies",  # which proxy is it to be?
             "transport.http1.tls_trust",  # and whom does this machine trust?
         },
@@ -206,7 +206,7 @@ CLOSED: dict[str, Ability] = {
     "know the openai package": Ability(
         ("openai.", "httpx2."),
         {
-            "transport.endpoint", "transport.sdk", "transport.bounded_replies", "transport.batch_api",
+            "transport.openai_client", "transport.sdk", "transport.bounded_replies", "transport.batch_api",
             "transport.batch_trouble",
             "transport.request_head",  # its URLs, of such as need more than to be put together
         },

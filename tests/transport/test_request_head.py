@@ -19,7 +19,7 @@ from rowmill.core.config import SIMULATOR
 from rowmill.core.config.provider_checks import has_host_and_port
 from rowmill.core.errors import ConfigError, MachineError
 from rowmill.core.wire import CONTENT, Endpoint
-from rowmill.transport.endpoint import configured_client, create
+from rowmill.transport.openai_client import configured_client, create
 from rowmill.transport.request_head import with_head
 
 Headers = tuple[tuple[str, str], ...]

@@ -43,7 +43,7 @@ from rowmill.transport.batch_states import (
     state_of,
 )
 from rowmill.transport.batch_trouble import BatchTrouble, ErrorMapping
-from rowmill.transport.endpoint import configured_client
+from rowmill.transport.openai_client import configured_client
 from rowmill.transport.results_size import ResultsSize
 
 __all__ = ["BatchApi", "BatchProblem", "BatchState", "BatchTrouble"]

@@ -12,7 +12,7 @@ from openai import APIConnectionError, APIResponseValidationError, APIStatusErro
 from rowmill.core.wire import Endpoint, Failure, Part, Reply
 from rowmill.transport import dead_ends, faults
 from rowmill.transport.bounded_replies import UnreadReply
-from rowmill.transport.endpoint import configured_client, create
+from rowmill.transport.openai_client import configured_client, create
 
 
 class SdkTransport:
