@@ -26,6 +26,8 @@ from rowmill.store.row_index import FAILED, MISSING
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks.factory import open_task
 
+_ASKED = ("messages", "input", "prompt")  # of a request, where what is asked stands
+
 Line = dict[str, Any]  # an output line, decoded; `prompt`: the request's body, where the input is at hand
 
 
@@ -204,3 +206,16 @@ class Questions:
             found.update((number, bytes(text)) for number, text in enumerate(read, row) if number in rows)
             row += len(read)
         return found
+
+
+def asked_in(body: Any) -> Iterator[tuple[str | None, Any]]:
+    """Yield what a request asks: who says it, None where that is nobody, and the content."""
+    if not isinstance(body, dict):
+        return
+    if isinstance(body.get("instructions"), str):
+        yield "system", body["instructions"]
+    value = next((body[name] for name in _ASKED if name in body), None)
+    if isinstance(value, list) and value and all(isinstance(each, dict) and "role" in each for each in value):
+        yield from ((str(message["role"]), message.get("content")) for message in value)
+    elif value is not None:
+        yield None, value

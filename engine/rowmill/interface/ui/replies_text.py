@@ -9,9 +9,8 @@ import msgspec
 from rowmill.core.plain_text import stripped
 from rowmill.interface.ui import figures
 from rowmill.interface.ui.cells import Style, painted, wrapped
-from rowmill.runs.answered import Line
+from rowmill.runs.answered import Line, asked_in
 
-_NAMES = ("messages", "input", "prompt")  # of the request, where what was asked stands
 _LEAST = 40  # columns, however narrow the terminal is
 _NAME = 80  # characters of an id, and of why a reply ended
 _ROLE = 16  # of who says a message
@@ -41,8 +40,8 @@ def _lines(line: Line, width: int, most: int | None, *, colour: bool) -> Iterato
         else f"  finish_reason {figures.clipped(_text(line['finish_reason']), _NAME)}"
     )
     yield painted(f"row {line['index']}", "bold", colour=colour) + name + how
-    for role, text in _asked(line.get("prompt")):
-        yield from block(role, text, "dim")
+    for role, content in asked_in(line.get("prompt")):
+        yield from block(role or "asked", _text(content) if role is None else _content(content), "dim")
     if isinstance(error, dict):
         words = [str(error["class"]), *(f"HTTP {error['status']}" for _ in [0] if error.get("status"))]
         yield from block("failed", f"{', '.join(words)}: {error.get('message') or ''}", "red")
@@ -50,19 +49,6 @@ def _lines(line: Line, width: int, most: int | None, *, colour: bool) -> Iterato
             yield from block("reply", _text(error["reply"]), "green")
     else:
         yield from block("reply", _replied(line.get("output")), "green")
-
-
-def _asked(body: Any) -> Iterator[tuple[str, str]]:
-    if not isinstance(body, dict):
-        return
-    value = next((body[name] for name in _NAMES if name in body), None)
-    if isinstance(body.get("instructions"), str):
-        yield "system", body["instructions"]
-    if isinstance(value, list) and value and all(isinstance(each, dict) and "role" in each for each in value):
-        for message in value:
-            yield str(message["role"]), _content(message.get("content"))
-    elif value is not None:
-        yield "asked", _text(value)
 
 
 def _content(content: Any) -> str:

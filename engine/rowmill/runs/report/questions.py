@@ -12,13 +12,12 @@ from rowmill.core.config.hidden import hidden
 from rowmill.core.errors import InvalidRow, RowmillError
 from rowmill.core.rows import Shard
 from rowmill.files.input.formats import named
-from rowmill.runs.answered import Line, Questions
+from rowmill.runs.answered import Line, Questions, asked_in
 from rowmill.runs.report.sources import RunSources
 
 _BYTES = 4 << 20  # of the input that are read at a run's end: all rows of a shard are read to find a few
 _TABLE_ROW = 256  # bytes that a row of a table counts as
 _FILES = 16  # of the input, which are looked for again: more are left alone at a run's end
-_NAMES = ("messages", "input", "prompt")  # of a request, where what is asked stands
 
 
 class AskedRow(NamedTuple):
@@ -95,15 +94,13 @@ def _can_be_read(sources: RunSources, config: Config, *, thorough: bool) -> bool
 
 def prompt_text(body: Any) -> str | None:
     """Return what a request asks, as text: its messages one below the other, each below who says it."""
-    if not isinstance(body, dict):
-        return None
-    value = next((body[name] for name in _NAMES if name in body), None)
-    parts = [f"system\n{body['instructions']}"] if isinstance(body.get("instructions"), str) else []
-    if isinstance(value, list) and value and all(isinstance(each, dict) and "role" in each for each in value):
-        parts += [f"{each['role']}\n{_content(each.get('content'))}" for each in value]
-    elif value is not None:
-        texts = value if isinstance(value, list) else [value]
-        parts.append("\n".join(each if isinstance(each, str) else str(each) for each in texts))
+    parts = []
+    for role, content in asked_in(body):
+        if role is None:
+            texts = content if isinstance(content, list) else [content]
+            parts.append("\n".join(each if isinstance(each, str) else str(each) for each in texts))
+        else:
+            parts.append(f"{role}\n{_content(content)}")
     return "\n\n".join(parts) or None
 
 
