@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from scripts.proving.runs import ItemError, Tables, until
 
 _STORE_BYTES = 80_000_000  # of objects, on each node: more than any message
 _HOST = "127.0.0.2"  # on loopback as 127.0.0.1, for which Ray takes this machine's other address
+_PORTS = range(20000, 32768)  # above those of Ray's workers, below those that the system hands out
 _START_S = 60.0
 # All nodes share this machine with the server and the driver. Ray's workers give way to everything else by default,
 # and what is interrupted all the time takes more CPU a row; on a machine of its own there is nothing to give way to.
@@ -87,13 +89,22 @@ class RayNode:
                 each.kill()
 
 
+def _free_port() -> int:
+    """Return a port that nothing listens at: none of those that the system hands out, for it hands it out meanwhile.
+
+    It does so too while the head listens at it: Ray's servers share their ports with whoever asks for any.
+    """
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 - no secret
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+
+
 class RayNodes:
     """The cluster. address: as cluster.address takes it. env: what a driver's environment needs."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server((_HOST, 0)) as free:
-            port = free.getsockname()[1]
-        self.address = f"{_HOST}:{port}"
+        self.address = f"{_HOST}:{_free_port()}"
         self.env = {**os.environ, "RAY_ADDRESS": self.address}
         self._folder = folder
         self.nodes: list[RayNode] = []

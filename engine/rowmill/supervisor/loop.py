@@ -169,11 +169,11 @@ class Supervisor:
     def _lease(self, now: float) -> None:
         """Divide anew what the providers let through. With none of them left the run cannot go on."""
         parts = self._parts
+        parts.providers.send_leases(now)  # before the log, which may be slow: some of them stop workers
         for event in parts.providers.events():
             parts.observer.log(event)
         if (reason := parts.providers.none_left) is not None:
             parts.shutdown.stop(ProviderError(reason), "no provider is left to ask")
-        parts.providers.send_leases(now)
 
     def _pay(self, now: float, *, due: bool) -> None:
         """Hand out what the budget covers. Where that is nothing the run cannot go on."""
