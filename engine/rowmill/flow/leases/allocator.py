@@ -129,7 +129,8 @@ class LeaseAllocator:
         known.wants_rate, known.wants_slots = report.wants_rate, report.wants_slots
         if not known.hungry and (report.idle or used[0] <= 0):
             # Out of rows. What it has is wasted from now on, and the others need not wait for the next refresh.
-            known.requests.used = known.tokens.used = 0.0
+            known.requests.forget()
+            known.tokens.forget()
             holds = known.requests.rate + known.tokens.rate > 0
             self._pressing |= was_hungry or (holds and any(other.hungry for other in self._holders.values()))
         self._freed |= known.slots < had
@@ -211,19 +212,24 @@ class LeaseAllocator:
         for holder in living:
             if holder not in workers:
                 holder.rotates_at = holder.waits_since = None
-        self._divide_rates(chosen, living, away)
-        for holder in living:
-            holder.goal_slots = 0
         senders = set(chosen)
         workers = [holder for holder in workers if holder in senders] if slots < len(workers) else workers
+        for holder in living:
+            holder.goal_slots = 0
+        # A rate is of no use without slots, nor slots without a rate: who waits for the one is to have the other, too.
+        # What it used of either says only how little it had of both.
         divide_slots(workers, senders, slots, self._capacity.ceiling)
+        self._divide_rates(chosen, living, away)
+        divide_slots(workers, senders, slots, self._capacity.ceiling, self._faster)
 
     def _divide_rates(self, chosen: list[LeaseHolder], living: list[LeaseHolder], away: list[LeaseHolder]) -> None:
         members = set(chosen)
         idle = [holder for holder in living if holder not in members]
         for holder in chosen:
             requests, tokens = holder.requests, holder.tokens
-            requests.hungry = tokens.hungry = holder.fresh or holder.wants_rate
+            begins = holder.wants_slots and not requests.lately
+            requests.hungry = tokens.hungry = holder.fresh or holder.wants_rate or begins
+            requests.grows = tokens.grows = holder.more_slots
             if self._requests is not None and self._tokens is not None:
                 # Of two limits mostly one holds it back: more of the other would be wasted on it.
                 lower, higher = sorted((requests, tokens), key=lambda allocation: allocation.filled)
@@ -232,6 +238,14 @@ class LeaseAllocator:
             self._requests.divide([h.requests for h in chosen], [h.requests for h in idle], [h.requests for h in away])
         if self._tokens is not None:
             self._tokens.divide([h.tokens for h in chosen], [h.tokens for h in idle], [h.tokens for h in away])
+
+    def _faster(self, holder: LeaseHolder) -> float:
+        """Return how many times as many requests a second it may send by the last division, if it waits for a rate."""
+        if not holder.wants_rate:
+            return 1.0
+        limited = [(self._requests, holder.requests), (self._tokens, holder.tokens)]
+        times = [part.goal_rate / part.lately for limit, part in limited if limit is not None and part.lately]
+        return max(1.0, min(times, default=1.0))
 
     def _send(self, now: float) -> list[tuple[int, Lease]]:
         """Cut the next lease of every living holder; return those that say something new, or are due."""

@@ -9,14 +9,27 @@ _LARGEST_S = 10.0
 # A worker whose slots were cut still has their requests on the wire. They count as long as this, and then as hung.
 _DRAIN_S = 30.0
 _LATELY_S = 1.0  # what "lately" means: single reports are too short to tell a rate from
-_FRESH_S = 1.0  # a worker that has just joined is taken for hungry so long, or until its first request
+_FRESH_S = 1.0  # a worker that has just joined is taken for hungry so long, or until its second report of requests
 _IDLE_S = 0.5  # without a request, and nothing on the wire, a worker has nothing to do
 
 
 class Allocation:
     """One worker's part of one limit, as the allocator sees it."""
 
-    __slots__ = ("_earned", "_owed", "_owed_at", "burst", "cost", "goal_burst", "goal_rate", "hungry", "rate", "used")
+    __slots__ = (
+        "_earned",
+        "_latest",
+        "_owed",
+        "_owed_at",
+        "burst",
+        "cost",
+        "goal_burst",
+        "goal_rate",
+        "grows",
+        "hungry",
+        "rate",
+        "used",
+    )  # fmt: skip
 
     def __init__(self, cost: float) -> None:
         self.rate = 0.0  # outstanding, as the burst: the most that it may believe it has
@@ -24,6 +37,8 @@ class Allocation:
         self.goal_rate = 0.0  # what the last division gives it, once others have let go of it
         self.goal_burst = 0.0
         self.used = 0.0  # units a second lately
+        self._latest = 0.0  # likewise, by the last report alone
+        self.grows = 1.0  # so many times as much it will use by the slots that it gets
         self.cost = cost  # of one request at most; a smaller burst is of no use
         self.hungry = False
         self._owed = 0.0  # a debt handed to it, less what it has earned since
@@ -34,6 +49,20 @@ class Allocation:
     def filled(self) -> float:
         """How much of its rate it has used lately."""
         return self.used / self.rate if self.rate else math.inf
+
+    @property
+    def lately(self) -> float:
+        """What it used lately, or by its last report alone: one that has just got slots uses more than before."""
+        return max(self.used, self._latest)
+
+    def reported(self, used: float, weight: float) -> None:
+        """Note what was used since the last report, and what that counts for."""
+        self.used += weight * (used - self.used)
+        self._latest = used
+
+    def forget(self) -> None:
+        """Nothing is used any more."""
+        self.used = self._latest = 0.0
 
     def handed(self, share: Share, now: float) -> None:
         """Note a share that was sent."""
@@ -95,6 +124,12 @@ class LeaseHolder:
         return self.hungry or self.in_flight > 0 or self.heard - self._used_at < _IDLE_S
 
     @property
+    def more_slots(self) -> float:
+        """How many times as many slots as it has it is to have, if it waits for them."""
+        had = max(1, self.slots, self.in_flight)
+        return max(1.0, self.goal_slots / had) if self.wants_slots else 1.0
+
+    @property
     def outstanding(self) -> tuple[float, float, float, float, int]:
         """All that it may believe it has, to be compared."""
         return self.requests.rate, self.requests.burst, self.tokens.rate, self.tokens.burst, self.slots
@@ -115,10 +150,12 @@ class LeaseHolder:
         """Note what it used since its last report, in units a second, and how many requests it has on the wire."""
         weight = min(1.0, (now - self._reported_at) / _LATELY_S)
         self._reported_at = now
-        # The first reports come before the first rows are read. Taken for idle, a worker would start with nothing.
-        self.fresh = self.fresh and requests <= 0 and now - self._joined < _FRESH_S
-        self.requests.used += weight * (requests - self.requests.used)
-        self.tokens.used += weight * (tokens - self.tokens.used)
+        # The first reports come before the first rows are read, and the next one when a few have been sent. Taken for
+        # idle, a worker would start with nothing.
+        began = self._used_at > self._joined
+        self.fresh = self.fresh and not (began and requests > 0) and now - self._joined < _FRESH_S
+        self.requests.reported(requests, weight)
+        self.tokens.reported(tokens, weight)
         if requests > 0:
             self._used_at = now
         self.in_flight = in_flight

@@ -103,12 +103,12 @@ class LimitShares:
 
 
 def _want(allocation: Allocation, whole: float, fair: float) -> float:
-    enough = allocation.used * _HEADROOM + fair * _LITTLE
+    enough = allocation.lately * allocation.grows * _HEADROOM + fair * _LITTLE
     if not allocation.hungry:
         return enough
     if allocation.used < _BINDING * allocation.rate:
         return max(enough, _BINDING * allocation.rate)
-    return min(whole, _RAMP * max(allocation.used, allocation.rate, fair / _RAMP**2))
+    return min(whole, max(enough, _RAMP * max(allocation.used, allocation.rate, fair / _RAMP**2)))
 
 
 def _grown(allocation: Allocation, free_rate: float, free_burst: float) -> tuple[float, float]:
