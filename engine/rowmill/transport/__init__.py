@@ -5,10 +5,14 @@ package). URL and headers are settled once, as the openai package would send the
 stands in one table (`faults`).
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from rowmill.core.wire import Endpoint, Failure, Reply
+
+if TYPE_CHECKING:
+    from rowmill.transport.http1 import NoReply
+    from rowmill.transport.http1.connection import Connection, Waiter
 
 
 class Transport(Protocol):
@@ -19,6 +23,22 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Release the connections."""
+
+
+@runtime_checkable
+class Immediate(Transport, Protocol):
+    """A transport on which a request can go out without a coroutine: on one of its `idle` connections.
+
+    Whoever takes one away from there asks on it, and gives it up where the result is not wanted any more.
+    """
+
+    idle: "list[Connection]"
+
+    def ask(self, connection: "Connection", body: bytes, started: float, waiter: "Waiter") -> None:
+        """Send one JSON body. `started`: now, as `time.monotonic` has it."""
+
+    def failure(self, result: "Failure | NoReply") -> Failure | None:
+        """Return what a result is that is no reply; None where nobody has got the request: it is to go out again."""
 
 
 # A server that is there completes a handshake in well under this, across any ocean: three tries of TCP, or a first name

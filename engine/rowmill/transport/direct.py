@@ -15,6 +15,7 @@ from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint, Failure, Reply
 from rowmill.transport import connect_timeout_s, faults, is_loopback
 from rowmill.transport.http1 import NoReply
+from rowmill.transport.http1.connection import Connection, Waiter
 from rowmill.transport.http1.connections import Connections
 from rowmill.transport.http1.dialing import Dialer
 
@@ -33,31 +34,45 @@ class DirectTransport:
         self._head = _head(endpoint, dialer)
         self._through_proxy = dialer.proxy is not None
         self._connections = Connections(dialer, connect_s)
-        self._idle = self._connections.idle
+        self._create_future = asyncio.get_running_loop().create_future
+        self.idle = self._connections.idle
 
     async def send(self, body: bytes) -> Reply | Failure:
         """Send one JSON body; see `Transport.send`."""
-        deadline = monotonic() + self._timeout_s
-        idle = self._idle
+        started = monotonic()
+        idle = self.idle
         left = _AGAIN
         while True:
-            found = idle.pop() if idle else await self._connections.connection(deadline)
+            found = idle.pop() if idle else await self._connections.connection(started + self._timeout_s)
             if isinstance(found, NoReply):
                 result: Reply | Failure | NoReply = found
             else:
-                waiter = found.ask(self._head, body, deadline)
-                if not self._connections.watching:
-                    self._connections.watch()
+                waiter: asyncio.Future[Reply | Failure | NoReply] = self._create_future()
+                self.ask(found, body, started, waiter)
                 try:
                     result = await waiter
                 except asyncio.CancelledError:
                     found.give_up(waiter)
                     raise
-            if not isinstance(result, NoReply):
+            if isinstance(result, Reply):
                 return result
             left -= 1
-            if not left or result.end != "untouched":
-                return self._failure(result)
+            if (failure := self.failure(result)) is not None:
+                return failure
+            if not left:
+                return self._failure(result)  # type: ignore[arg-type]  # no `Failure` is to go out again
+
+    def ask(self, connection: Connection, body: bytes, started: float, waiter: Waiter) -> None:
+        """Send one JSON body on a connection that was idle; see `Immediate.ask`."""
+        connection.ask(self._head, body, started + self._timeout_s, waiter)
+        if not self._connections.watching:
+            self._connections.watch()
+
+    def failure(self, result: Failure | NoReply) -> Failure | None:
+        """Return what a result is that is no reply; see `Immediate.failure`."""
+        if isinstance(result, Failure):
+            return result
+        return None if result.end == "untouched" else self._failure(result)
 
     def _failure(self, found: NoReply) -> Failure:
         match found.end:

@@ -124,7 +124,7 @@ def test_the_one_used_last_is_used_first_and_what_nobody_uses_grows_old() -> Non
         assert home.idle == connections
         home._sift()
         used = home.idle.pop()
-        used.ask(b"", b"", 1e12)
+        used.ask(b"", b"", 1e12, asyncio.get_running_loop().create_future())
         home._sift()
         assert [each.state for each in connections if isinstance(each, Connection)] == [CLOSED, CLOSED, "asked"]
         assert home.idle == []

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,8 @@ def test_a_request_that_is_given_up_as_its_reply_comes_leaves_the_next_one_on_it
                 if first.done():  # or it has: another try
                     first = asyncio.ensure_future(transport.send(b"{}"))
             connection = home.idle.pop()
-            following = connection.ask(transport._head, b"{}", 1e12)
+            following: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            connection.ask(transport._head, b"{}", 1e12, following)
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
             async with asyncio.timeout(20):

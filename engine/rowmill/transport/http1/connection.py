@@ -5,7 +5,7 @@ nearly all do, is one call of the parser, and is given back without taking its h
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -22,10 +22,21 @@ if TYPE_CHECKING:
 IDLE, ASKED, CLOSED = "idle", "asked", "closed"
 _FINAL = 200  # statuses below are of replies that announce another one
 _TIMED_OUT = 408  # what some servers say on a connection that nobody uses, as they close it
+_WHOLE = 1 << 16  # bytes of a reply that are surely all that could be read: a read may have four times as many
 _PIECE = 1 << 18  # bytes of a request that are given to the transport at once
 _TOO_MANY = f"the reply has more than {LARGEST >> 10} KiB of headers"
 _CLOSED_BY_SERVER = NoReply(end="untouched", words="the server closed the connection", part="http", taken=False)
 _Result = Reply | Failure | NoReply
+
+
+class Waiter(Protocol):
+    """Takes the result of a request: a future, or what can do more with it than wake somebody."""
+
+    def done(self) -> bool:
+        """Tell whether nobody wants it."""
+
+    def set_result(self, result: _Result, /) -> None:
+        """Take it."""
 
 
 class Connection(asyncio.Protocol):
@@ -36,15 +47,14 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body", "_create_future", "_extra", "_feed", "_headed", "_home", "_interim", "_keep", "_parser", "_paused",
+        "_body", "_extra", "_feed", "_headed", "_home", "_interim", "_keep", "_parser", "_paused",
         "_pieces", "_raw", "_refused", "_request_bytes", "_seen", "_size", "_status", "_transport", "_unsent",
         "_waiter", "_write", "answered", "deadline", "end", "old", "on_body", "state", "tls",
     )  # fmt: skip
 
     def __init__(self, home: "Connections") -> None:
         self._home = home
-        self._create_future = asyncio.get_running_loop().create_future
-        self._waiter: asyncio.Future[_Result] | None = None
+        self._waiter: Waiter | None = None
         self.state = IDLE
         self.deadline = 0.0
         self.old = False  # it was idle a while ago, and nobody has asked since
@@ -82,8 +92,8 @@ class Connection(asyncio.Protocol):
 
     # What is asked of it
 
-    def ask(self, head: bytes, body: bytes, deadline: float) -> "asyncio.Future[_Result]":
-        """Send a request, its head up to the length that is to be said, and return what will be its result.
+    def ask(self, head: bytes, body: bytes, deadline: float, waiter: Waiter) -> None:
+        """Send a request, its head up to the length that is to be said, and give its result to the waiter.
 
         That is never an exception. Whoever does not wait for it any more gives it up.
         """
@@ -92,7 +102,7 @@ class Connection(asyncio.Protocol):
         self.state = ASKED
         self.old = False
         self.deadline = deadline
-        waiter = self._waiter = self._create_future()
+        self._waiter = waiter
         request = b"%b%d\r\n\r\n%b" % (head, len(body), body)
         self._request_bytes = len(request)
         if len(request) <= _PIECE:
@@ -100,13 +110,12 @@ class Connection(asyncio.Protocol):
         else:
             self._unsent = memoryview(request)
             self._send_more()
-        return waiter
 
     def expire(self) -> None:
         """Give the request in flight up: its time is over."""
         self._end(NoReply(end="late", words="no whole reply in time"))
 
-    def give_up(self, waiter: "asyncio.Future[_Result]") -> None:
+    def give_up(self, waiter: Waiter) -> None:
         """Close at once where this is in flight. Its reply may have come in the same moment, and another request be."""
         if self._waiter is waiter:
             self.abort()
@@ -238,11 +247,16 @@ class Connection(asyncio.Protocol):
             self.answered = True
             self._status = 0
             self._raw = self._body = b""
+            at_once = len(raw) < _WHOLE and not self._headed and self.tls is None
             if self._headed or self._interim:
                 self._start_anew()
             self._home.free(self)
-            if not waiter.done():  # type: ignore[union-attr]  # somebody has asked
-                waiter.set_result(reply)  # type: ignore[union-attr]
+            if at_once:
+                if not waiter.done():  # type: ignore[union-attr]  # somebody has asked
+                    waiter.set_result(reply)  # type: ignore[union-attr]
+            else:
+                # The next request must not go out before what is there of this read, or TLS, is seen to be too much.
+                self._home.tell_soon(waiter, reply)  # type: ignore[arg-type]
         else:
             self._end(reply)
 

@@ -8,10 +8,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rowmill.core.wire import Failure, Reply
 from rowmill.transport.http1 import NoReply, Unreachable
-from rowmill.transport.http1.connection import ASKED, IDLE, Connection
+from rowmill.transport.http1.connection import ASKED, IDLE, Connection, Waiter
 from rowmill.transport.http1.long_replies import LongReplies
 
 if TYPE_CHECKING:
@@ -188,9 +189,13 @@ class Connections:
         self._open_fewer()
 
     @staticmethod
-    def _tell(waiter: _Waiter, end: NoReply) -> None:
+    def _tell(waiter: Any, result: Any) -> None:
         if not waiter.done():
-            waiter.set_result(end)
+            waiter.set_result(result)
+
+    def tell_soon(self, waiter: Waiter, result: Reply | Failure | NoReply) -> None:
+        """Give a result to who waits for it in the next turn of the loop."""
+        self._loop.call_soon(self._tell, waiter, result)
 
     # Deadlines: one timer for all, since all requests may take equally long and so end in the order in which they began
 
@@ -202,11 +207,13 @@ class Connections:
     def _watch(self) -> None:
         now = monotonic()
         soonest = None
-        for connection in [each for each in self._all if each.state is ASKED]:
-            if connection.deadline <= now:
-                connection.expire()
-            elif soonest is None or connection.deadline < soonest:
-                soonest = connection.deadline
+        late = []
+        for connection in self._all:
+            if connection.state is ASKED:
+                if connection.deadline <= now:
+                    late.append(connection)
+                elif soonest is None or connection.deadline < soonest:
+                    soonest = connection.deadline
         while self._waiting:
             waiter, (_, deadline) = next(iter(self._waiting.items()))
             if deadline > now:
@@ -218,3 +225,5 @@ class Connections:
         self.watching = soonest is not None
         if soonest is not None and not self._closed:
             self._watch_timer = self._loop.call_later(max(soonest - now, _TICK_S), self._watch)
+        for connection in late:  # at last: who hears of it may ask again at once, and is to be watched
+            connection.expire()

@@ -1,6 +1,6 @@
 """The way of a row inside a worker: admitted to a slot, built, routed, paced, sent, judged, and recorded or retried.
 
-A set of slot coroutines does the sending, as many as the leases allow requests in flight. What to do next is decided
+The sending is done by `Slot`s, as many as the leases allow requests in flight. What to do next is decided
 without awaiting, by `Admission.admit`, and what followed by `Settler.settle`; all state changes there. A slot that
 finds nothing to do parks; whatever makes work possible (rows read, a row due, the rate, a lease) wakes one of the
 `ParkingLot`.
@@ -37,6 +37,7 @@ from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
 from rowmill.worker.live.settler import Settler
+from rowmill.worker.live.slot import Slot
 from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Dispatcher:
             allowed = 0
         self._admission.allowed = self.backlog.slots = allowed
         for number in range(len(self._slots), allowed):
-            slot = self._loop.create_task(self._slot(number))
+            slot = self._loop.create_task(self._slot(number).run())
             slot.add_done_callback(self._slot_ended)
             self._slots.append(slot)
         self._parking_lot.wake()
@@ -249,45 +250,16 @@ class Dispatcher:
 
     # The slots
 
-    async def _slot(self, number: int) -> None:
-        admission = self._admission
-        admit = admission.admit
-        settle = self._settler.settle
-        cells = self._board.cells
-        while True:
-            job = admit(number)
-            if job is None:
-                cells[number] = 0  # else the next row has taken the place of the one before
-                await self._parking_lot.park()
-                continue
-            provider: Provider = job.provider  # type: ignore[assignment]  # `admit` has chosen it
-            body: bytes | None = job.request.body  # type: ignore[union-attr]  # and built the request
-            try:
-                if provider.rewrite is not None:
-                    body = self._rewritten(job, provider)
-                if body is not None:
-                    try:
-                        reply = await provider.send(body)
-                    except BaseException:
-                        cells[number] = 0
-                        raise
-                    settle(job, provider, reply)  # raises what is of the run: the board still names the row then
-            finally:
-                # The one place where a request stops being in flight, whatever became of it.
-                provider.in_flight -= 1
-                admission.in_flight -= 1
-                if job.alone or admission.in_flight == 0:
-                    self._left(job)
-
-    def _rewritten(self, job: Job, provider: Provider) -> bytes | None:
-        """Return the body as the provider is asked; None where that fails, and the row with it."""
-        assert job.request is not None
-        assert provider.rewrite is not None
-        try:
-            return provider.rewrite(job.request.body)
-        except Exception as error:  # noqa: BLE001 - it is this row's
-            self._endings.defect(job, provider, error, sent=False)
-            return None
+    def _slot(self, number: int) -> Slot:
+        return Slot(
+            number,
+            self._board,
+            admission=self._admission,
+            settler=self._settler,
+            endings=self._endings,
+            parking_lot=self._parking_lot,
+            on_left=self._left,
+        )
 
     def _slot_ended(self, slot: asyncio.Task[None]) -> None:
         if not slot.cancelled() and not self.ended.done():

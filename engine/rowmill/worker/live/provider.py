@@ -15,7 +15,7 @@ from rowmill.core.wire import Answer, Failure, Reply, Request
 from rowmill.flow.doubt import Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.token_estimate import TokenEstimate
-from rowmill.transport import Transport, faults, limit_headers
+from rowmill.transport import Immediate, Transport, faults, limit_headers
 from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.standing import Standing
 
@@ -34,6 +34,7 @@ class Provider:
     sent: requests so far.
     sums: the report that goes to the supervisor, but for what every request adds to: `report` has all.
     counts: where those sums go that are written down at once: on the worker's board, if it has one (see `tally`).
+    immediate: the transport, where requests can go out as they were built, and without being awaited.
     plain: what replies name, as their model, that holds no secret, see `echoes`.
     measured: where what is measured of single replies goes.
     standing: what its failures and refusals have shown so far.
@@ -42,8 +43,8 @@ class Provider:
     __slots__ = (
         "_answered", "_by_model", "_completion_tokens", "_estimate", "_largest", "_prompt_tokens", "_reply_s",
         "_sent_before", "allowed", "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "full",
-        "in_flight", "lease", "look_at", "measured", "most_output", "name", "number", "plain", "rewrite", "secrets",
-        "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
+        "immediate", "in_flight", "lease", "look_at", "measured", "most_output", "name", "number", "plain", "rewrite",
+        "secrets", "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +75,7 @@ class Provider:
         self.name = name
         self.transport = transport
         self.send = transport.send
+        self.immediate = transport if isinstance(transport, Immediate) and rewrite is None else None
         self.secrets = secrets
         self.plain: set[bytes] = set()
         self.fallback = fallback
