@@ -96,8 +96,8 @@ def _of_many_providers() -> Document:
 
 def _of_three_days() -> Document:
     line = timeline(1500, step=172.8, pause_s=3 * 86_400.0)
-    many = [mark for place in range(0, 1400, 20) for mark in marks(timeline(1500, step=172.8))[1:2]
-            if not mark.update(at=line["at"][place], until=line["at"][place] + 900)]  # fmt: skip
+    hold = marks(line)[1]
+    many = [{**hold, "at": at, "until": at + 900} for at in line["at"][:1400:20]]
     rows = {"rows": 100_000_000, "elapsed_s": 259_200.0, "rows_per_s": 277.0}
     return report({"marks": [*marks(line), *many], "totals": rows}, seconds=1500, step=172.8, pause_s=3 * 86_400.0)
 

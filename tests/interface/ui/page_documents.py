@@ -1,7 +1,9 @@
 """Documents of reports, as `rowmill report --json` makes them: whole ones, and what is odd about some."""
 
+import functools
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -101,12 +103,13 @@ def marks(line: Document) -> list[Document]:
     ]
 
 
+@functools.cache
 def distribution(name: str, title: str, unit: str, middle: float) -> Document:
-    """Return a log-normal distribution."""
+    """Return a log-normal distribution, the same one to all who ask: nobody changes it."""
     dice = random.Random(name)
     values = sorted(max(0, round(dice.lognormvariate(math.log(middle), 0.5))) for _ in range(3000))
     edges = sorted({*range(33), *(round(32 * 2 ** (power / 16)) for power in range(200))})
-    counts = [(low, high, sum(low <= value < high for value in values)) for low, high in pairwise(edges)]
+    counts = [(low, high, bisect_left(values, high) - bisect_left(values, low)) for low, high in pairwise(edges)]
     return {
         "name": name,
         "title": title,
