@@ -103,6 +103,16 @@ def test_the_row_limit_is_found_in_blocks_of_many_lines(lines: list[int], rows: 
     assert [shard.rows for shard in shards] == [rows] * full + [rest] * (rest > 0)
 
 
+@given(data=files, rows=st.integers(1, 9), counted=st.integers(1, 9), block=sizes)
+def test_every_shard_has_as_many_lines_as_it_says_wherever_a_piece_that_is_counted_ends(
+    data: bytes, rows: int, counted: int, block: int
+) -> None:
+    with patch.object(jsonl, "_COUNTED", counted):
+        shards = planned(data, 1 << 30, rows, block)
+    assert [shard.rows for shard in shards] == [len(lines_of(data[shard.start : shard.end])) for shard in shards]
+    assert [shard.rows for shard in shards[:-1]] == [rows] * (len(shards) - 1)
+
+
 @given(
     data=files,
     blank=st.lists(st.sampled_from([b"\n", b"\r\n", b" \n", b"\t\n", b" ", b"\r"])),

@@ -151,18 +151,15 @@ def plan_blocks(blocks: Iterable[bytes], *, shard_bytes: int, shard_rows: int) -
             stop = len(block) if newline < 0 else newline + 1
             ends = newline >= 0
             found, at = 0, position
-            while at < stop and rows + found <= shard_rows:
+            while at < stop and rows + found < shard_rows:
                 here, at = at, min(at + _COUNTED, stop)
                 found += block.count(b"\n", here, at)
-            if rows + found > shard_rows or (rows + found == shard_rows and not ends):
-                over = rows + found - shard_rows
-                stop = (
-                    after_newline(block, here, at, block.count(b"\n", here, at) - over)
-                    if over
-                    else block.rfind(b"\n", position, stop) + 1
-                )
-                found = shard_rows - rows
-                ends = True
+            if (over := rows + found - shard_rows) > 0:
+                stop = after_newline(block, here, at, block.count(b"\n", here, at) - over)
+            elif over == 0 and (at < stop or not ends):  # what has been counted may end within the next line
+                stop = block.rfind(b"\n", position, at) + 1
+            if over >= 0:
+                found, ends = shard_rows - rows, True
             crc = crc32(view[position:stop], crc)
             rows += found
             offset += stop - position
@@ -177,7 +174,7 @@ def plan_blocks(blocks: Iterable[bytes], *, shard_bytes: int, shard_rows: int) -
 
 
 def after_newline(block: bytes, start: int, stop: int, nth: int) -> int:
-    """Return the position after the nth newline of block[start:stop], by halving: counting is what is fast."""
+    """Return the position after the nth newline of block[start:stop], nth from 1, by halving: counting is fast."""
     while nth > 1:
         middle = (start + stop) // 2
         before = block.count(b"\n", start, middle)
