@@ -1,4 +1,4 @@
-"""Servers and a proxy that others wrote: nginx, uvicorn and tinyproxy, where they are installed."""
+"""Servers and proxies that others wrote: nginx, uvicorn, tinyproxy and Squid, where they are installed."""
 
 import asyncio
 import contextlib
@@ -126,6 +126,25 @@ def test_nginx_refuses_a_long_request_before_it_is_whole(nginx: tuple[str, str, 
     run(work(tls.replace("/v1", "/taken/v1"), ca))
 
 
+def refused(url: str, ca: str) -> Reply | Failure:
+    """Return what comes of a request by way of the proxy that the environment names."""
+
+    async def work() -> Reply | Failure:
+        async with client(url, ca=ca) as transport:
+            return await transport.send(b"{}")
+
+    return run(work())
+
+
+def assert_told_of(plain: Reply | Failure, tunnel: Reply | Failure, status: int) -> None:
+    """Hold a proxy's refusal to be one, of a request that it reads as of one that goes through a tunnel."""
+    assert isinstance(plain, Reply), plain
+    assert plain.status == status
+    assert isinstance(tunnel, Failure), tunnel
+    assert (tunnel.fault.name, tunnel.part, tunnel.maybe_billed) == ("connection", "proxy", False)
+    assert f"HTTP {status}" in tunnel.message
+
+
 @pytest.mark.parametrize("login", ["", "me:secret@"])
 def test_tinyproxy_is_gone_through(
     nginx: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str
@@ -143,19 +162,47 @@ def test_tinyproxy_is_gone_through(
         run(many(plain))
         if login:
             monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{port}")
+            assert_told_of(refused(plain, ""), refused(tls, ca), 407)
 
-            async def work() -> list[Reply | Failure]:
-                found = []
-                for url in (plain, tls):
-                    async with client(url, ca=ca) as transport:
-                        found.append(await transport.send(b"{}"))
-                return found
 
-            told, failed = run(work())
-            assert isinstance(told, Reply)
-            assert told.status == 407
-            assert isinstance(failed, Failure)
-            assert failed.part == "proxy"
+def test_squid_is_gone_through_with_a_login_and_without_and_what_it_refuses_is_told(
+    nginx: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = program("squid")
+    free, asking = free_port("127.0.0.1"), free_port("127.0.0.1")
+    # Who asks is told by sed: Squid gives its rights away, and can then read no file in here.
+    (tmp_path / "conf").write_text(f"""
+        auth_param basic program /bin/sed -u s/^me.secret$/OK/;t;s/.*/ERR/
+        auth_param basic children 1
+        http_port 127.0.0.1:{free} name=free
+        http_port 127.0.0.1:{asking}
+        acl free myportname free
+        acl forbidden dst 127.0.0.3
+        acl known proxy_auth REQUIRED
+        http_access deny forbidden
+        http_access allow free
+        http_access allow known
+        http_access deny all
+        cache deny all
+        pid_filename none
+        access_log none
+        cache_log /dev/null
+        shutdown_lifetime 0 seconds""")
+    plain, tls, ca = nginx
+    with running([binary, "-N", "-f", str(tmp_path / "conf")], tmp_path, "127.0.0.1", asking):
+        for proxy in (f"127.0.0.1:{free}", f"http://me:secret@127.0.0.1:{asking}"):
+            monkeypatch.setenv("all_proxy", proxy)
+            run(many(plain))
+            run(many(tls, ca))
+        for login in ("", "me:wrong@"):
+            monkeypatch.setenv("all_proxy", f"http://{login}127.0.0.1:{asking}")
+            assert_told_of(refused(plain, ""), refused(tls, ca), 407)
+        monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{free}")
+        for host, status in (("127.0.0.3", 403), ("127.0.0.4", 503)):  # by its rules, and where nobody is
+            assert_told_of(refused(plain.replace(HOST, host), ""), refused(tls.replace(HOST, host), ca), status)
+    monkeypatch.setenv("no_proxy", HOST)  # nobody is at the proxy any more
+    run(many(plain))
+    run(many(tls, ca))
 
 
 def test_uvicorn_answers_every_request_though_it_closes_what_is_idle(tmp_path: Path) -> None:
