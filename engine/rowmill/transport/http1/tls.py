@@ -26,6 +26,7 @@ class TlsStream(asyncio.Protocol):
         self._protocol: asyncio.Protocol | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.last_write = 0
+        self._held_up = b""  # what was written while the server wants a new handshake
 
     @property
     def session(self) -> ssl.SSLSession | None:
@@ -52,11 +53,16 @@ class TlsStream(asyncio.Protocol):
             while piece := read(_RECORD):
                 received(piece)
                 if not incoming.pending:  # to find out by another read would cost an exception
+                    if self._outgoing.pending:
+                        self._flush()
                     return
             self._protocol.eof_received()
             self._transport.close()
         except ssl.SSLWantReadError:
-            pass
+            self._flush()  # what TLS itself answers: to a server that wants a new handshake, or new keys
+            if self._held_up:
+                held_up, self._held_up = self._held_up, b""
+                self.write(held_up)
         except ssl.SSLError as error:
             self._fail(error)
 
@@ -114,9 +120,13 @@ class TlsStream(asyncio.Protocol):
     def write(self, data: bytes | memoryview) -> None:
         """Encrypt and send."""
         tls = self._tls
-        written = tls.write(data)
-        while written < len(data):  # a record at a time
-            written += tls.write(memoryview(data)[written:])
+        written = 0
+        try:
+            written = tls.write(data)
+            while written < len(data):  # a record at a time
+                written += tls.write(memoryview(data)[written:])
+        except ssl.SSLWantReadError:  # a server of TLS 1.2 that wants a new handshake first, as to see a certificate
+            self._held_up += data[written:]
         self.last_write = self._flush()
 
     def _flush(self) -> int:
