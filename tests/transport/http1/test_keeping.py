@@ -11,7 +11,8 @@ import pytest
 
 from rowmill.core.wire import Failure, Reply
 from rowmill.transport.direct import DirectTransport
-from tests.transport.http1.talk import BODY, OK, Talk, Talker, answers, client, fine, run
+from rowmill.transport.http1 import connection
+from tests.transport.http1.talk import BODY, OK, Talk, Talker, answers, client, fine, run, turn
 
 
 async def close_at_once(talk: Talk) -> None:
@@ -178,6 +179,64 @@ def test_connections_that_are_all_closed_by_a_restart_cost_no_request() -> None:
             found = await asyncio.gather(*(transport.send(b"{}") for _ in range(30)))
             assert all(isinstance(each, Reply) and each.body == BODY for each in found)
             assert len(server.requests) == 60
+
+    run(work())
+
+
+def test_a_server_that_says_that_it_closes_does_so_first() -> None:
+    """Whoever closes first keeps the port for a minute: a machine has 28,000 of them."""
+
+    async def work() -> None:
+        closes = asyncio.Event()
+
+        async def last(talk: Talk) -> None:
+            await talk.request()
+            talk.say(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            await closes.wait()
+            assert not talk.reader.at_eof()
+
+        server = Talker(last)
+        async with server.serving() as url, client(url) as transport:
+            assert isinstance(await transport.send(b"{}"), Reply)
+            assert isinstance(await transport.send(b"{}"), Reply), "by another connection"
+            await turn()
+            assert server.open == 2
+            closes.set()
+            await server.until(lambda: not server.open)
+            while transport._connections._all:
+                await turn()
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("waits_s", "more", "ends"), [(0.01, b"", False), (60.0, b"more", False), (60.0, b"", True)]
+)
+def test_a_server_that_says_that_it_closes_and_does_not_is_left(
+    monkeypatch: pytest.MonkeyPatch, waits_s: float, more: bytes, ends: bool
+) -> None:
+    """After a while, at once where it says more, and at once where nobody wants anything of it any more."""
+    monkeypatch.setattr(connection, "_LAST_WORD_S", waits_s)
+
+    async def work() -> None:
+        answered = asyncio.Event()
+
+        async def stays(talk: Talk) -> None:
+            await talk.request()
+            talk.say(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            await answered.wait()
+            if more:
+                talk.say(more)
+            await talk.gone()
+
+        server = Talker(stays)
+        async with server.serving() as url:
+            async with client(url) as transport:
+                assert isinstance(await transport.send(b"{}"), Reply)
+                answered.set()
+                if not ends:
+                    await server.until(lambda: not server.open)
+            await server.until(lambda: not server.open)
 
     run(work())
 

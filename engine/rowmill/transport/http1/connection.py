@@ -24,6 +24,7 @@ _FINAL = 200  # statuses below are of replies that announce another one
 _TIMED_OUT = 408  # what some servers say on a connection that nobody uses, as they close it
 _WHOLE = 1 << 16  # bytes of a reply that are surely all that could be read: a read may have four times as many
 _PIECE = 1 << 18  # bytes of a request that are given to the transport at once
+_LAST_WORD_S = 1.0  # for which a server that says that it closes may take to do so
 _TOO_MANY = f"the reply has more than {LARGEST >> 10} KiB of headers"
 _CLOSED_BY_SERVER = NoReply(end="untouched", words="the server closed the connection", part="http", taken=False)
 _Result = Reply | Failure | NoReply
@@ -47,8 +48,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body", "_extra", "_feed", "_headed", "_home", "_interim", "_keep", "_parser", "_paused",
-        "_pieces", "_raw", "_refused", "_request_bytes", "_seen", "_size", "_status", "_transport", "_unsent",
+        "_body", "_extra", "_feed", "_headed", "_home", "_interim", "_keep", "_last_word", "_parser",
+        "_paused", "_pieces", "_raw", "_refused", "_request_bytes", "_seen", "_size", "_status", "_transport", "_unsent",
         "_waiter", "_write", "answered", "deadline", "end", "old", "on_body", "state", "tls",
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._request_bytes = 0
         self._unsent: memoryview | None = None  # of a long one, what the transport has not got yet
         self._paused = False  # the transport has enough
+        self._last_word: asyncio.TimerHandle | None = None  # until then its server may close
         # The reply
         self._raw = b""  # its head; until that is whole, all that came
         self._headed = False
@@ -75,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._status = 0  # once it is whole
         self._body = b""
         self._keep = False  # as its server wants it
-        self._extra = False  # something came behind it
+        self._extra = False  # something came behind it, or may: it is closed at once
         self.on_body = self._pieces.append  # for the parser, which so calls no function of Python
         self._open_parser()
 
@@ -127,6 +129,10 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close at once, with nothing in flight."""
+        self._be_closed()
+        self._transport.abort()
+
+    def _be_closed(self) -> None:
         if self.state is CLOSED:
             return
         self.state = CLOSED
@@ -134,7 +140,6 @@ class Connection(asyncio.Protocol):
         if self._size > AT_ONCE:
             self._home.long_replies.leave(self)
         self._home.closed(self)
-        self._transport.abort()
 
     # What asyncio tells
 
@@ -186,6 +191,8 @@ class Connection(asyncio.Protocol):
         elif self._waiter is not None:
             self._break("the connection was closed")
         self.close()
+        if self._last_word is not None:
+            self._last_word.cancel()
         self._home.lost(self)
         # The parser holds its callbacks, and these hold the parser.
         del self._parser, self._feed, self.on_body
@@ -257,6 +264,8 @@ class Connection(asyncio.Protocol):
             else:
                 # The next request must not go out before what is there of this read, or TLS, is seen to be too much.
                 self._home.tell_soon(waiter, reply)  # type: ignore[arg-type]
+        elif not self._extra and self._unsent is None:
+            self._part_with(reply)
         else:
             self._end(reply)
 
@@ -386,6 +395,18 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(result)
 
+    def _part_with(self, reply: _Result) -> None:
+        """Give the last reply back, and let the server close, as it says.
+
+        Whoever closes first keeps the port for a minute: at 500 requests/s to a server that closes after each, a
+        machine would have none left.
+        """
+        waiter, self._waiter = self._waiter, None
+        self._be_closed()
+        self._last_word = asyncio.get_running_loop().call_later(_LAST_WORD_S, self._transport.abort)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(reply)
+
 
 class ProxiedConnection(Connection):
     """One to a proxy that passes requests on: it is kept where the proxy says that it keeps it.
@@ -397,5 +418,7 @@ class ProxiedConnection(Connection):
 
     def _complete(self) -> None:
         head = ReplyHead(self._raw)
-        self._keep &= any("keep-alive" in (head(name) or "").lower() for name in ("connection", "proxy-connection"))
+        self._extra |= not any(
+            "keep-alive" in (head(name) or "").lower() for name in ("connection", "proxy-connection")
+        )
         super()._complete()
