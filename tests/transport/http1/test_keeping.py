@@ -209,9 +209,7 @@ def test_a_server_that_says_that_it_closes_does_so_first() -> None:
     run(work())
 
 
-@pytest.mark.parametrize(
-    ("waits_s", "more", "ends"), [(0.01, b"", False), (60.0, b"more", False), (60.0, b"", True)]
-)
+@pytest.mark.parametrize(("waits_s", "more", "ends"), [(0.01, b"", False), (60.0, b"more", False), (60.0, b"", True)])
 def test_a_server_that_says_that_it_closes_and_does_not_is_left(
     monkeypatch: pytest.MonkeyPatch, waits_s: float, more: bytes, ends: bool
 ) -> None:
