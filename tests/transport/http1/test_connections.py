@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rowmill.transport.http1 import NoReply, Unreachable, connections
+from rowmill.transport.http1 import NoReply, NoRoomHere, Unreachable, connections
 from rowmill.transport.http1.connection import CLOSED, IDLE, Connection
 from rowmill.transport.http1.connections import Connections
 from tests.transport.http1.talk import run
@@ -180,6 +180,65 @@ def test_one_that_waits_for_a_connection_ends_at_its_deadline(monkeypatch: pytes
         assert len(world.waiting) == 1
         second.cancel()
         await settled()
+
+    within(work)
+
+
+FULL = NoRoomHere("no port is free", "connection")
+
+
+def test_where_this_machine_has_no_room_requests_wait_for_the_connections_that_there_are() -> None:
+    async def work(world: World) -> None:
+        asked = [world.ask() for _ in range(4)]
+        await settled()
+        await world.let(1)
+        await world.let(3, FULL)
+        assert [each.done() for each in asked] == [True, False, False, False]
+        assert not world.waiting, "room is looked for later"
+        connection = asked[0].result()
+        assert isinstance(connection, Connection)
+        world.all.free(connection)
+        await settled()
+        assert asked[1].result() is connection
+        world.all._look_for_room()
+        await settled()
+        assert len(world.waiting) == 2
+        await world.let(2)
+        assert all(isinstance(each.result(), Connection) for each in asked)
+
+    within(work)
+
+
+def test_where_it_has_none_until_the_end_each_request_says_so_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr(connections, "monotonic", lambda: clock)
+
+    async def work(world: World) -> None:
+        nonlocal clock
+        first, second = world.ask(), world.ask(101.0)
+        await settled()
+        await world.let(1)
+        assert first.done()
+        await world.let(1, FULL)
+        assert world.all.watching
+        clock = 101.0
+        world.all._watch()
+        await settled()
+        found = second.result()
+        assert isinstance(found, NoReply)
+        assert (found.end, found.words) == ("unconnected", "no connection in time: no port is free")
+
+    within(work)
+
+
+def test_where_it_never_had_any_the_request_fails_at_once() -> None:
+    async def work(world: World) -> None:
+        asked = world.ask()
+        await settled()
+        await world.let(1, FULL)
+        found = asked.result()
+        assert isinstance(found, NoReply)
+        assert (found.end, found.words, found.part) == ("broken", "no port is free", "connection")
 
     within(work)
 

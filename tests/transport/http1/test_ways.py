@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import contextlib
+import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -13,7 +15,7 @@ import trustme
 
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Failure, Reply
-from rowmill.transport.http1 import addresses
+from rowmill.transport.http1 import addresses, dialing
 from tests.transport.http1.talk import OK, Talk, Talker, client, fine, run
 
 NAME = "many.example"  # whose addresses a test says
@@ -181,6 +183,31 @@ def test_sockets_find_out_by_themselves_where_the_other_side_is_gone() -> None:
             assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
             probes = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
             assert [raw.getsockopt(socket.IPPROTO_TCP, each) for each in probes] == [30, 10, 3]
+
+    run(work())
+
+
+@pytest.mark.parametrize("lacking", [errno.EMFILE, errno.EADDRNOTAVAIL])
+def test_requests_share_the_few_connections_for_which_this_machine_has_room(
+    monkeypatch: pytest.MonkeyPatch, lacking: int
+) -> None:
+    made: list[socket.socket] = []
+    before = dialing._made
+
+    def scarce(info: addresses.AddressInfo) -> socket.socket:
+        if len(made) == 3:
+            raise OSError(lacking, os.strerror(lacking))
+        made.append(before(info))
+        return made[-1]
+
+    monkeypatch.setattr(dialing, "_made", scarce)
+
+    async def work() -> None:
+        server = Talker(fine)
+        async with server.serving() as url, client(url) as transport:
+            found = await asyncio.gather(*(transport.send(b"{}") for _ in range(50)))
+            assert all(isinstance(each, Reply) for each in found), found
+            assert (server.connections, len(server.requests)) == (3, 50)
 
     run(work())
 

@@ -34,3 +34,7 @@ class Unreachable(Exception):
         super().__init__(words, part)
         self.words = words
         self.part = part
+
+
+class NoRoomHere(Unreachable):
+    """There is no connection for want of something on this machine: a local port, a descriptor, memory."""

@@ -48,8 +48,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body", "_extra", "_feed", "_headed", "_home", "_interim", "_keep", "_last_word", "_parser",
-        "_paused", "_pieces", "_raw", "_refused", "_request_bytes", "_seen", "_size", "_status", "_transport", "_unsent",
+        "_body", "_extra", "_feed", "_headed", "_home", "_interim", "_keep", "_last_word", "_parser", "_paused",
+        "_pieces", "_raw", "_refused", "_request_bytes", "_seen", "_size", "_status", "_transport", "_unsent",
         "_waiter", "_write", "answered", "deadline", "end", "old", "on_body", "state", "tls",
     )  # fmt: skip
 
@@ -418,7 +418,6 @@ class ProxiedConnection(Connection):
 
     def _complete(self) -> None:
         head = ReplyHead(self._raw)
-        self._extra |= not any(
-            "keep-alive" in (head(name) or "").lower() for name in ("connection", "proxy-connection")
-        )
+        said = [(head(name) or "").lower() for name in ("connection", "proxy-connection")]
+        self._extra |= not any("keep-alive" in each for each in said)
         super()._complete()

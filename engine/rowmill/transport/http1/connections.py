@@ -1,7 +1,8 @@
 """The connections to one server: taken by who has a request, and opened where there are none.
 
 The one that was used last is used first, so that those which are not needed grow old and are closed. More are opened as
-slowly as the server takes them: a thousand requests at once would be a thousand handshakes at once.
+slowly as the server takes them: a thousand requests at once would be a thousand handshakes at once. Where this machine
+has no room for more, as its local ports are all in use, requests wait for those that there are.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rowmill.core.wire import Failure, Reply
-from rowmill.transport.http1 import NoReply, Unreachable
+from rowmill.transport.http1 import NoReply, NoRoomHere, Unreachable
 from rowmill.transport.http1.connection import ASKED, IDLE, Connection, Waiter
 from rowmill.transport.http1.long_replies import LongReplies
 
@@ -24,6 +25,7 @@ _AT_ONCE = 16  # connections that are opened at the same time, or as many more a
 _IDLE_S = 30.0  # a connection that is idle twice in a row, so long apart, is closed
 _SESSION_S = 60.0  # a session of TLS is gone on with for so long: each that Python gives out stays in memory (7 KB)
 _TICK_S = 0.01  # deadlines are this exact
+_NO_ROOM_S = 0.25  # until room is looked for again: the system goes through all ports for it
 _Waiter = asyncio.Future[Connection | NoReply]
 
 
@@ -41,8 +43,10 @@ class Connections:
         self._all: set[Connection] = set()
         self._waiting: OrderedDict[_Waiter, tuple[float, float]] = OrderedDict()  # since when, and until when
         self._dialling: set[asyncio.Task[None]] = set()
+        self._lacking = ""  # on this machine, for another connection
         self._watch_timer: asyncio.TimerHandle | None = None
         self._sift_timer: asyncio.TimerHandle | None = None
+        self._room_timer: asyncio.TimerHandle | None = None
         self._stream: TlsStream | None = None  # of a connection that is closed
         self._session: ssl.SSLSession | None = None
         self._session_until = 0.0
@@ -91,7 +95,7 @@ class Connections:
     async def close(self) -> None:
         """Close all connections, and open no more. Nobody asks any more."""
         self._closed = True
-        for timer in (self._watch_timer, self._sift_timer):
+        for timer in (self._watch_timer, self._sift_timer, self._room_timer):
             if timer is not None:
                 timer.cancel()
         for waiter in self._waiting:
@@ -136,7 +140,7 @@ class Connections:
 
     def _open_more(self) -> None:
         most = min(len(self._waiting), max(_AT_ONCE, len(self._all)))
-        while len(self._dialling) < most and not self._closed:
+        while len(self._dialling) < most and self._room_timer is None and not self._closed:
             task = self._loop.create_task(self._open())
             self._dialling.add(task)
             task.add_done_callback(self._opened)
@@ -151,9 +155,12 @@ class Connections:
             connection = await self._dial(self)
         except TimeoutError:
             self._late()
+        except NoRoomHere as error:
+            self._no_room(error)
         except Unreachable as error:
             self._failed(NoReply(end="broken", words=error.words, part=error.part, taken=False))
         else:
+            self._lacking = ""
             if connection.state is not IDLE:
                 self._failed(connection.end)  # between two turns of the loop
                 return
@@ -167,6 +174,21 @@ class Connections:
         if self._waiting:
             waiter, _ = self._waiting.popitem(last=False)
             self._tell(waiter, end)
+
+    def _no_room(self, error: NoRoomHere) -> None:
+        """Have requests wait, and look again later. Where there has been no connection lately, none may ever come."""
+        if self._sift_timer is None and len(self._dialling) == 1:
+            self._failed(NoReply(end="broken", words=error.words, part=error.part, taken=False))
+            return
+        self._lacking = error.words
+        if self._room_timer is None:
+            self._room_timer = self._loop.call_later(_NO_ROOM_S, self._look_for_room)
+        if not self.watching:
+            self.watch()
+
+    def _look_for_room(self) -> None:
+        self._room_timer = None
+        self._open_more()
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._dialling.discard(task)
@@ -220,7 +242,8 @@ class Connections:
                 soonest = deadline if soonest is None else min(soonest, deadline)
                 break
             del self._waiting[waiter]
-            self._tell(waiter, NoReply(end="unconnected", words="no connection in time", taken=False))
+            words = f"no connection in time: {self._lacking}" if self._lacking else "no connection in time"
+            self._tell(waiter, NoReply(end="unconnected", words=words, taken=False))
         self._open_fewer()
         self.watching = soonest is not None
         if soonest is not None and not self._closed:

@@ -1,6 +1,7 @@
 """How a connection is opened: a name, an address, a socket, and around it a proxy's way and TLS, as the URL wants."""
 
 import asyncio
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from aiohappyeyeballs import start_connection
 
 from rowmill.core.wire import Endpoint, Part
-from rowmill.transport.http1 import Unreachable
+from rowmill.transport.http1 import NoRoomHere, Unreachable
 from rowmill.transport.http1.addresses import Addresses, AddressInfo
 from rowmill.transport.http1.connection import Connection, ProxiedConnection
 from rowmill.transport.http1.proxies import Proxy, parsed, proxy_for
@@ -27,6 +28,8 @@ _NEXT_ADDRESS_S = 0.25  # an address that has not answered by then gets a rival,
 _PROBE_AFTER_S, _PROBE_EACH_S, _PROBES = 30, 10, 3
 _UNACKNOWLEDGED_MS = 60_000
 _PORTS = {"http": 80, "https": 443}
+# What this machine says of itself: no local port is free, no descriptor, no memory.
+_OF_THIS_MACHINE = {errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Dialer:
@@ -66,6 +69,8 @@ class Dialer:
                     socket_factory=_made,
                 )
             except OSError as error:
+                if error.errno in _OF_THIS_MACHINE:
+                    raise NoRoomHere(_words(error), self._way) from None
                 self._addresses.doubt()
                 raise Unreachable(_words(error), self._way) from None
             return await self._dressed(sock, home)
