@@ -103,6 +103,28 @@ def test_a_proxy_that_speaks_for_the_server_is_named(
 
 
 @pytest.mark.parametrize(
+    ("words", "part", "advice"),
+    [
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired", "tls", "clock wrong"),
+        ("certificate verify failed: certificate is not yet valid", "tls", "clock wrong"),
+        ("certificate verify failed: unable to get local issuer certificate", "tls", "authority between"),
+        ("certificate verify failed: self-signed certificate in certificate chain", "tls", "ca_file"),
+        ("certificate is not valid for 'api.example'", "tls", "the one in its certificate"),
+        ("[SSL] tlsv1 alert no application protocol", "tls", "HTTP/1.1"),
+        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required", "tls", "cert_file names it"),
+        ("[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure", "tls", "1.2 or 1.3"),
+        ("[SSL: UNSUPPORTED_PROTOCOL] unsupported protocol", "tls", "1.2 or 1.3"),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "tls", "http:// instead of https://"),
+        ("[Errno 104] Connection reset by peer", "http", "want to see a certificate (cert_file)"),
+        ("the server speaks HTTP/2 alone", "http", "set to speak HTTP/1.1"),
+    ],
+)
+def test_what_is_wrong_with_a_connection_is_told_with_what_to_do(words: str, part: Part, advice: str) -> None:
+    failure = Failure(fault=faults.CONNECTION, message=f"connection failed: {words} (_ssl.c:1006)", part=part)
+    assert advice in dead_ends.told(failure, "https://api.example/v1/chat/completions")
+
+
+@pytest.mark.parametrize(
     ("body", "advice"),
     [
         (b"400 The plain HTTP request was sent to HTTPS port", "https:// instead of http://"),

@@ -291,9 +291,11 @@ def test_a_message_is_one_line_of_bounded_length() -> None:
 
 
 def test_a_redirect_names_where_to_and_which_key_to_set() -> None:
-    found = failure(308, b"", {"Location": "https://example.com/v1/chat/completions"})
-    assert "redirecting to https://example.com/v1/chat/completions" in found.message
-    assert "base_url" in found.message
+    for body in (b"", b'{"detail": "moved"}', b"<html><title>moved</title></html>"):
+        found = failure(308, body, {"Location": "https://example.com/v1/chat/completions"})
+        assert "redirecting to https://example.com/v1/chat/completions" in found.message
+        assert "base_url" in found.message
+        assert ("moved" in found.message) == bool(body)
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504])

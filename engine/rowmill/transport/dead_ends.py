@@ -22,6 +22,20 @@ _WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
 )
 _NO_TLS = re.compile("corrupt message|wrong.version|record layer|packet length|http request", re.IGNORECASE)
 _CUT_OFF = re.compile("closed|disconnect|reset|eof|broken pipe|incomplete", re.IGNORECASE)
+# What is wrong with a server's TLS, by OpenSSL's words for it, and what to do.
+_OF_TLS = {
+    "expired|not yet valid": "Has the server's certificate to be renewed, or is this machine's clock wrong?",
+    "certificate.required": "The server wants to see a certificate of this side: cert_file names it.",
+    "local issuer|self.signed|verify the first|unknownissuer": (
+        "Nobody whom this machine trusts vouches for the server: ca_file or SSL_CERT_FILE names your own authority. "
+        "Or does the server leave out the certificate of the authority between?"
+    ),
+    "application.protocol": "The server speaks HTTP/2 alone there: it must be set to speak HTTP/1.1, too.",
+    "alert|version|cipher|unsupported.protocol|key too small": (
+        "The server and this machine find no way of TLS that both take: does it speak 1.2 or 1.3, or want to see a "
+        "certificate (cert_file)?"
+    ),
+}
 _BAD_REQUEST = 400
 _PROXY_LOGIN = 407
 _INTERNAL = 500
@@ -88,9 +102,14 @@ def _advice(failure: Failure, url: SplitResult, whole: str) -> str:
         case "tls" if _CUT_OFF.search(failure.message) and "certif" not in failure.message.lower():
             return "The server speaks no TLS there: are host and port of base_url right, or is it http://?"
         case "tls":
-            return "Is base_url's host the one in its certificate? ca_file or SSL_CERT_FILE names your own authority."
-        case "http" if url.scheme == "http" and _CUT_OFF.search(failure.message):
-            return "It closes the connection: are host and port of base_url right, or does it want https://?"
+            usual = "Is base_url's host the one in its certificate? ca_file or SSL_CERT_FILE names your own authority."
+            found = (advice for words, advice in _OF_TLS.items() if re.search(words, failure.message, re.IGNORECASE))
+            return next(found, usual)
+        case "http" if _CUT_OFF.search(failure.message):
+            wants = "https://" if url.scheme == "http" else "to see a certificate (cert_file)"
+            return f"It closes the connection: are host and port of base_url right, or does it want {wants}?"
+        case "http" if "HTTP/2" in failure.message:
+            return "It must be set to speak HTTP/1.1, too."
         case "http":
             return "What is there does not speak HTTP: are host and port of base_url right?"
     if failure.status == _BAD_REQUEST and url.scheme == "http" and _HTTPS_WANTED.search(failure.message):

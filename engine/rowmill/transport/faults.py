@@ -106,6 +106,7 @@ BROKEN_OFF = frozenset(
 ) | {b"null"}
 _OF_THE_ROW = ("messages", "input", "prompt")
 _BAD_REQUEST = 400
+_REDIRECTS = range(300, 400)
 _INTERNAL = 500
 _NO_WORDS = "HTTP 500 with "  # as `_message` begins where nothing is said
 _BETWEEN = frozenset({408, 499})  # something between the model and us has lost patience
@@ -285,7 +286,7 @@ def _squeezed(text: str) -> str:
 def _by_status(status: int) -> str:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    if 300 <= status < 400:  # noqa: PLR2004 - the configured URL is not where the API is
+    if status in _REDIRECTS:  # the configured URL is not where the API is
         return "not_found"
     if 400 <= status < 500:  # noqa: PLR2004
         return "invalid_request"
@@ -304,8 +305,8 @@ def _message(reply: Reply, error: dict[str, Any], words: str) -> str:
         words = f"HTTP {reply.status} with {len(reply.body)} bytes of {kind}"
         if seen := error_bodies.page_words(reply.body):
             words += f": {seen}"
-        if location := reply.header("location"):
-            words += f", redirecting to {location}: set base_url to the API's own URL"
+    if reply.status in _REDIRECTS and (location := reply.header("location")):
+        words += f", redirecting to {location}: set base_url to the API's own URL"
     return " ".join(words.split())[:_MESSAGE_CHARACTERS]
 
 

@@ -97,7 +97,7 @@ def test_a_reply_without_a_body_is_whole_at_once(status: int, more: bytes) -> No
 
 NO_REPLY: dict[str, tuple[bytes, str]] = {
     "another protocol": (b"SSH-2.0-OpenSSH_9.6\r\n", "is no HTTP"),
-    "frames of HTTP/2": (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18), "is no HTTP"),
+    "frames of HTTP/2": (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18), "the server speaks HTTP/2 alone"),
     "TLS": (b"\x15\x03\x01\x00\x02\x02\x46", "is no HTTP"),
     "another version": (b"HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n", "is no HTTP"),
     "no number": (b"HTTP/1.1 fine\r\nContent-Length: 0\r\n\r\n", "is no HTTP"),

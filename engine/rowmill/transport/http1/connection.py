@@ -11,7 +11,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from rowmill.core.wire import Failure, Part, Reply
 from rowmill.transport.http1 import NoReply
-from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end, mended
+from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end, mended, speaks_http2
 from rowmill.transport.http1.socket_state import nothing_arrived, what_is_left
 from rowmill.transport.reply_size import AT_ONCE, OK, longest, too_long, unpacked_reply
 
@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
             self._break("the server wants to speak something else than HTTP/1.1")
             return
         raw = self._raw
-        words = f"what the server sent is no HTTP: {error}"
+        words = "the server speaks HTTP/2 alone" if speaks_http2(raw) else f"what the server sent is no HTTP: {error}"
         if self._headed or self._interim or not raw.startswith(b"HTTP/1."[: len(raw)]):
             self._break(words)
             return

@@ -10,7 +10,7 @@ LARGEST = 64 << 10  # bytes of a head; a server that sends more does not come to
 _END = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FRAMES = (b"content-length", b"transfer-encoding")
+_SETTINGS = re.compile(rb"\x00[\x00-\xff]{2}\x04[\x00\x01]\x00{4}", re.DOTALL)  # of HTTP/2: its first frame
 
 
 class ReplyHead:
@@ -79,6 +79,11 @@ def mended(raw: bytes) -> bytes | None:
     else:
         kept += [b"content-length: " + each for each in lengths]
     return b"\r\n".join(kept) + b"\r\n\r\n" + raw[end:]
+
+
+def speaks_http2(raw: bytes) -> bool:
+    """Tell whether a server begins as one does that expects HTTP/2 and nothing else."""
+    return _SETTINGS.match(raw) is not None
 
 
 def _lines(head: bytes) -> list[bytes]:
