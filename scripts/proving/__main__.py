@@ -35,6 +35,7 @@ from scripts.proving import (
     faults,
     formats,
     lives,
+    openai_versions,
     outage,
     pacing,
     packing,
@@ -77,6 +78,7 @@ ITEMS: dict[str, Callable[[Path], bool]] = {
     "corruption": corruption.corruption,
     "config-fuzz": config_fuzz.config_fuzz,
     "servers": servers.servers,
+    "openai-versions": openai_versions.openai_versions,
     "cluster": cluster.cluster,
 }
 
