@@ -54,6 +54,7 @@ def test_the_commented_configuration_loads() -> None:
 
 
 INSTEAD = {"task.messages": "task.prompt"}  # keys that stand in the place of another one
+OF_A_PRESET = {"preset": "azure", "host": "my-resource"}  # in the place of the base URL: what two keys are of
 WITH = {"notify.headers_env": {"webhook": "https://example.com"}}  # keys that need another one of their section
 
 
@@ -66,6 +67,9 @@ def test_every_key_that_the_configuration_shows_can_be_set_so(key: str, text: st
     if replaced:
         del tree[other][replaced]
     tree[section] = {**tree[section], **WITH[key]} if key in WITH else tree[section]
+    if key in ("provider.host", "provider.api_version"):
+        del tree[section][0]["base_url"]
+        tree[section][0] |= OF_A_PRESET
     for table in [tree[section]] if section != "provider" else tree[section]:
         table[name] = tomllib.loads(f"value = {text}")["value"]
     config.parse(tree, str(CONFIG))

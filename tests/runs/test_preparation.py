@@ -636,7 +636,7 @@ def test_a_question_that_is_the_same_for_every_row_is_told(
     found = inputs.find(config.input)
     settled = preparation.settled(config, found)
     checked = preparation.checked_task(settled, found)
-    assert preparation.asks_alike(settled, found, checked) == ([] if said is None else [said])
+    assert preparation.doubts(settled, found, checked) == ([] if said is None else [said])
 
 
 def test_plan_and_check_tell_it(configure: CONFIGURE) -> None:

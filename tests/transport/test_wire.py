@@ -204,8 +204,8 @@ def send(
 
 
 @contextlib.asynccontextmanager
-async def opened(kind: str, target: Endpoint, concurrency: int = 8) -> AsyncIterator[Transport]:
-    transport = open_transport(kind, target, api=API, concurrency=concurrency)
+async def opened(kind: str, target: Endpoint, concurrency: int = 8, api: str = API) -> AsyncIterator[Transport]:
+    transport = open_transport(kind, target, api=api, concurrency=concurrency)
     try:
         yield transport
     finally:

@@ -9,6 +9,7 @@ class ProviderCheck(msgspec.Struct, kw_only=True):
     name: str
     url: str  # of the request, without anything secret
     key: str  # where it comes from, in words; never the key
+    preset: str = ""  # the name of its preset, and what that gave, in words; empty where it has none
     model: str | None  # that is asked for; None: the row names it
     price: tuple[float, float] | None = None  # dollars a million tokens, in and out; None: it is not known
     sent: bool = False

@@ -128,4 +128,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     budget: BudgetPlan | None
     trial: TrialFigures | None
     notices: list[str]
+    presets: list[str] = []  # of each provider that has one: what it gave, in words
     cluster: str | None = None  # what it would do, in words; None where there is none

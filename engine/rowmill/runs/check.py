@@ -12,7 +12,7 @@ import msgspec
 
 from rowmill.budget import prices as money
 from rowmill.core.checked import Checked, ProviderCheck
-from rowmill.core.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig
+from rowmill.core.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig, preset_defaults
 from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
 from rowmill.core.leases import LimitSample
 from rowmill.core.plain_text import clipped, stripped
@@ -25,7 +25,7 @@ from rowmill.runs.plan.trials import live
 from rowmill.runs.preparation import (
     LookedAt,
     already_finished,
-    asks_alike,
+    doubts,
     looked_at,
     refuse_models_of_rows,
     settled,
@@ -57,6 +57,7 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
             name=provider.name,
             url=SIMULATOR if provider.base_url == SIMULATOR else dead_ends.url_of(endpoint, config.task.api),
             key=_key(provider, endpoint),
+            preset=preset_defaults.given(config, provider),
             model=None if config.names_models else config.model_of(provider),
             price=None if price is None else (price.input, price.output),
         )
@@ -70,7 +71,7 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
         request=shortened(body),
         run=_run(looked),
         output=remote.shown(config.output.path) if remote.is_remote(config.output.path) else config.output.path,
-        notices=[*found.notes, *asks_alike(looked.config, found, task)],
+        notices=[*found.notes, *doubts(looked.config, found, task)],
         providers=providers,
     )
     if ask and row is not None:

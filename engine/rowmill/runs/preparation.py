@@ -100,7 +100,7 @@ def _prepare(
         plan.shards,
         resumed,
         prices,
-        [] if resumed else asks_alike(config, found, task),
+        [] if resumed else doubts(config, found, task),
         plan.new_rows,
         plan.completed,
     )
@@ -221,7 +221,20 @@ def _endpoints(config: Config, environ: Mapping[str, str]) -> list[Endpoint]:
     return [with_head(endpoint, config.task.api, environ) for endpoint in found]
 
 
-def asks_alike(config: Config, found: Input, task: Task) -> list[str]:
+def doubts(config: Config, found: Input, task: Task) -> list[str]:
+    """Say what of a checked task may be a slip, and what a provider is documented not to have: nobody refuses it."""
+    return [*_asks_alike(config, found, task), *_misfits(config)]
+
+
+def _misfits(config: Config) -> list[str]:
+    if all(provider.preset is None for provider in config.provider):
+        return []
+    from rowmill.core.config import preset_defaults  # what few runs have is not imported by every one
+
+    return list(preset_defaults.misfits(config))
+
+
+def _asks_alike(config: Config, found: Input, task: Task) -> list[str]:
     """Say of a checked task that it asks every row the same, where it does: a slip, but for who wants that."""
     if not task.same_for_all:
         return []

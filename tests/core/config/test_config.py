@@ -206,7 +206,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     given = tomllib.loads(FULL)
     for section, content in msgspec.to_builtins(read).items():
         if section == "provider":
-            assert content == given[section]
+            assert content == [{"preset": None, "host": None, "api_version": None, **given[section][0]}]
             assert content[0].keys() == set(ProviderConfig.__struct_fields__)
         elif section == "task":
             assert content == given[section] | {"messages": None}
@@ -220,8 +220,12 @@ def test_the_full_example_names_every_key_there_is() -> None:
     given = tomllib.loads(FULL)
     for section, kind in SECTIONS.items():
         content = given[section][0] if section == "provider" else given[section]
-        # What stands in the place of another one: of the prompt, of the webhook.
-        other = {"task": {"messages"}, "notify": {"url_env"}}.get(section, set())
+        # What stands in the place of another one: of the prompt, of the webhook, of the base URL.
+        other = {
+            "task": {"messages"},
+            "notify": {"url_env"},
+            "provider": {"preset", "host", "api_version"},
+        }.get(section, set())
         assert set(content) | other == set(kind.__struct_fields__), section
 
 
@@ -375,7 +379,7 @@ WRONG_OF_PROVIDER: dict[str, Any] = {
     "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,
     "timeout_s": "30", "model": 4, "weight": "2", "requests_per_day": "1", "tokens_per_day": [], "headers": ["a"],
     "headers_env": {"a": 1}, "ca_file": ["ca.pem"], "cert_file": 1, "key_file": {},
-    "fallback": "b", "fallback_on": ["timeout"],
+    "fallback": "b", "fallback_on": ["timeout"], "preset": 5, "host": [], "api_version": 20241021,
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -14,6 +14,8 @@ from rowmill.core.config.sections import Config, PriceConfig, ProviderConfig
 from rowmill.core.errors import ConfigError
 
 _SHOWN = 200  # characters of an override in a message
+_OF_PRESETS = frozenset({"preset", "host", "api_version"})
+_ADDRESSES = frozenset({"base_url", "preset"})  # either says where the provider is
 PRICES = "prices"  # the one section whose keys are the user's own: a table for each model
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     # Of [[provider]] it is the type of one.
@@ -83,16 +85,39 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_readable(str(error), tree)}") from None
-    config = _unwrapped(config)
+    config = _unwrapped(_preset(config, tree.get("provider", []), source))
     if (problem := next(checks.problems(config), None)) is not None:
         raise ConfigError(f"{source}: {problem}")
-    if len(silent := [_name(each) for each in tree.get("provider", []) if "base_url" not in each]) > 1:
+    if len(silent := [_name(each) for each in tree.get("provider", []) if each.keys().isdisjoint(_ADDRESSES)]) > 1:
         # One of several may well be OpenAI's; where two say nothing, an address was forgotten.
         raise ConfigError(
             f"{source}: provider.base_url of {silent[1]!r}: is missing, as of {silent[0]!r}; "
             "only one provider may leave it out for OpenAI's"
         )
     return config
+
+
+def _preset(config: Config, tables: Sequence[Mapping[str, Any]], source: str) -> Config:
+    """Return the configuration with what presets give to its providers. tables: as they are written."""
+    if all(table.keys().isdisjoint(_OF_PRESETS) for table in tables):
+        return config
+    from rowmill.core.config import preset_defaults
+
+    written = [{key for key, value in table.items() if value is not None} for table in tables]
+    named = [
+        msgspec.structs.replace(each, name=each.name if "name" in keys else each.preset or each.name)
+        for each, keys in zip(config.provider, written, strict=True)
+    ]
+    config = msgspec.structs.replace(config, provider=named)  # first of all, for batch.provider names one
+    found = []
+    for provider, keys in zip(named, written, strict=True):
+        try:
+            found.append(preset_defaults.filled(config, provider, keys))
+        except ConfigError as error:
+            key, _, problem = str(error).partition(": ")
+            of = f" of {provider.name!r:.80}" if len(named) > 1 else ""
+            raise ConfigError(f"{source}: provider.{key}{of}: {problem}") from None
+    return msgspec.structs.replace(config, provider=found)
 
 
 def _unwrapped(config: Config) -> Config:
@@ -235,4 +260,4 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def _name(table: Mapping[str, Any]) -> str:
-    return str(table.get("name", ProviderConfig().name))
+    return str(table.get("name", table.get("preset", ProviderConfig().name)))

@@ -105,7 +105,12 @@ class TaskConfig(_ConfigSection, frozen=True):
 class ProviderConfig(_ConfigSection, frozen=True):
     """`[[provider]]`: a server that is asked; one such section for each."""
 
-    name: str = "default"  # by which reports, logs and other keys call it
+    name: str = "default"  # by which reports, logs and other keys call it; with a preset: the preset's
+    # A provider that is known by name ("groq", "azure", "ollama"), which gives base_url and api_key_env where they are
+    # left out: docs/providers.md has all.
+    preset: str | None = None
+    host: str | None = None  # with a preset: where its server is instead; of Azure: the name of the resource
+    api_version: str | None = None  # with preset "azure": the dated API, whose path names the deployment; None: v1
     base_url: str = OPENAI_URL  # the API's own URL, mostly with /v1; "simulator": the embedded one
     # The environment variable with its key; None: OPENAI_API_KEY for OpenAI, else no key.
     api_key_env: str | None = None

@@ -203,6 +203,7 @@ def _add_map(commands: "argparse._SubParsersAction[Command]") -> None:
         help="more in each result, as input or meta",
     )
     add("--api", metavar="NAME", help="chat.completions (default), responses, completions, embeddings, moderations")
+    add("--preset", metavar="NAME", help="a known provider, as groq or ollama: gives its URL and the key's variable")
     add("--base-url", metavar="URL", help='the server; left out: OpenAI\'s; "simulator": the embedded one')
     add("--api-key-env", metavar="NAME", help="the environment variable with the key; of OpenAI's: OPENAI_API_KEY")
     add("--max-usd", type=float, metavar="USD", help="spend no more than this")

@@ -24,6 +24,7 @@ _FLAGS = {  # keys -> what they are called here
     "task.schema": "--schema",
     "output.path": "-o",
     "output.include": "--include",
+    "provider.preset": "--preset",
     "provider.base_url": "--base-url",
     "budget.max_usd": "--max-usd",
 }
@@ -60,7 +61,7 @@ def tree_of(options: argparse.Namespace) -> dict[str, Any]:
     tree: dict[str, Any] = {
         name: own for name, keys in sections.items() if (own := {k: v for k, v in keys.items() if v is not None})
     }
-    provider = {"base_url": options.base_url, "api_key_env": options.api_key_env}
+    provider = {"preset": options.preset, "base_url": options.base_url, "api_key_env": options.api_key_env}
     if own := {key: value for key, value in provider.items() if value is not None}:
         tree["provider"] = [own]
     for change in options.set:

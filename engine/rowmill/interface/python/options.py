@@ -35,6 +35,9 @@ class ProviderOptions(TypedDict, total=False):
     """Keys of one `[[provider]]`."""
 
     name: str
+    preset: str | None
+    host: str | None
+    api_version: str | None
     base_url: str | None
     api_key_env: str | None
     weight: float

@@ -30,6 +30,7 @@ def _provider(each: ProviderCheck) -> list[str]:
     model = "the row's own model" if each.model is None else f"model {each.model}"
     lines = [
         _line("provider", f"{each.name}: {each.url}, {model}"),
+        *([_line("preset", each.preset)] if each.preset else []),
         _line("key", each.key),
         _line("price", _price(each)),
     ]

@@ -21,6 +21,7 @@ def text(plan: Plan) -> str:
         model = "the row's own model" if plan.request.model is None else f"model {_name(plan.request.model)}"
         lines.append(arranged.line("request", f"{plan.request.api} at {_name(plan.request.provider)}, {model}{rows}:"))
         lines += [arranged.line("", one_line(each)) for each in plan.request.body.split("\n")]
+    lines += arranged.block("preset", [one_line(each) for each in plan.presets])
     lines += arranged.block("rows", _rows(plan))
     lines += arranged.block("trial", _trial(plan.trial))
     lines += arranged.block("tokens", _tokens(plan.tokens))

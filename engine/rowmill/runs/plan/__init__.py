@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from rowmill.budget import prices
-from rowmill.core.config import Config, money_checks
+from rowmill.core.config import Config, money_checks, preset_defaults
 from rowmill.core.config.sections import BudgetConfig
 from rowmill.core.plan import (
     BatchPlan,
@@ -30,7 +30,7 @@ from rowmill.runs.plan.preview import shortened
 from rowmill.runs.plan.sampling import fitted, regressed, widened
 from rowmill.runs.plan.survey import Survey, survey_input
 from rowmill.runs.plan.trials import Trial
-from rowmill.runs.preparation import asks_alike, checked_task, settled
+from rowmill.runs.preparation import checked_task, doubts, settled
 from rowmill.tasks import Task
 
 
@@ -83,7 +83,8 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
         batch=batch,
         budget=_budget(config, surveyed.rows, needs),
         trial=None if trial is None else trial.figures,
-        notices=[*found.notes, *asks_alike(config, found, task), *_notices(config, trial)],
+        notices=[*found.notes, *doubts(config, found, task), *_notices(config, trial)],
+        presets=[told for each in config.provider if (told := preset_defaults.given(config, each))],
         cluster=_cluster(config, surveyed.shards, sum(file.size for file in found.files)),
     )
 
