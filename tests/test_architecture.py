@@ -224,6 +224,7 @@ CLOSED: dict[str, Ability] = {
     "know OpenTelemetry": Ability(("opentelemetry.",), {"metrics.otlp"}),
     "know python_calamine": Ability(("python_calamine.",), {"files.input.workbook"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
+    "know python-dotenv": Ability(("dotenv.",), {"core.config.env_file"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),
     "know jsonschema_rs": Ability(("jsonschema_rs.",), {"tasks.schema", "simulator.replies.reply_schema"}),
     "know pydantic": Ability(("pydantic.",), {"tasks.models"}),

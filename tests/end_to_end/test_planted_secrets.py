@@ -34,11 +34,12 @@ PLANTED = {
     "user of the webhook": "planted-hook-password",
     "environment of the command": "planted-command-0123456",
     "headers_env of metrics": "planted-otlp-token-0123",
+    "variable of .env that nobody names": "planted-unused-012345",
 }
 # What the server and a proxy before it are given, and may say.
 SEEN = [PLANTED[each] for each in ("api_key_env", "headers_env", "headers", "query of base_url", "params", "proxy")]
 ECHO = " | ".join([*SEEN, base64.b64encode(SEEN[0].encode()).decode(), SEEN[0].upper(), "end"])
-GIVEN = ("config.toml", "in.jsonl")  # files of the user's
+GIVEN = ("config.toml", "in.jsonl", ".env")  # files of the user's
 AT_WORK = ["status --json", "show --json --limit 3", "status", "show", "report --json", "report --output -"]
 AFTER = [
     *AT_WORK,
@@ -49,6 +50,7 @@ AFTER = [
     "plan --json",
     "plan",
     "check --no-request --json",
+    "check --no-request",
 ]
 CONFIG = f"""
 [input]
@@ -139,15 +141,18 @@ def planted(place: Place, server: Callable[..., Server]) -> Iterator[Planted]:
     with listener(BROKEN, 404) as hook, collector() as collected:
         (place.folder / "config.toml").write_text(CONFIG.replace("URL", witness.url, 1))
         user = f"me:{PLANTED['user of the webhook']}@"
+        (place.folder / ".env").write_text(
+            f'# of this job\nexport PLANT_KEY="{PLANTED["api_key_env"]}"\n'
+            f"HOOK_TOKEN='Bearer {PLANTED['headers_env of the webhook']}'\n"
+            f"OTLP_TOKEN=Bearer {PLANTED['headers_env of metrics']}\n"
+            f"UNUSED_TOKEN={PLANTED['variable of .env that nobody names']}\n"
+        )
         place.environ |= {
-            "PLANT_KEY": PLANTED["api_key_env"],
             "PLANT_HEADER": PLANTED["headers_env"],
             "PLANT_COMMAND_TOKEN": PLANTED["environment of the command"],
             "HTTP_PROXY": f"http://me:{PLANTED['proxy']}@127.0.0.1:9",
             "http_proxy": f"http://me:{PLANTED['proxy']}@127.0.0.1:9",
             "HOOK_URL": hook.url.replace("//", f"//{user}") + f"/{PLANTED['url_env']}",
-            "HOOK_TOKEN": f"Bearer {PLANTED['headers_env of the webhook']}",
-            "OTLP_TOKEN": f"Bearer {PLANTED['headers_env of metrics']}",
         }
         yield Planted(place, witness, hook, collected)
 

@@ -12,7 +12,15 @@ import msgspec
 
 from rowmill.budget import prices as money
 from rowmill.core.checked import Checked, ProviderCheck
-from rowmill.core.config import OPENAI_URL, SIMULATOR, Config, ProviderConfig, preset_defaults
+from rowmill.core.config import (
+    OPENAI_URL,
+    SIMULATOR,
+    Config,
+    ProviderConfig,
+    credentials,
+    env_file,
+    preset_defaults,
+)
 from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
 from rowmill.core.leases import LimitSample
 from rowmill.core.plain_text import clipped, stripped
@@ -56,7 +64,7 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
         ProviderCheck(
             name=provider.name,
             url=SIMULATOR if provider.base_url == SIMULATOR else dead_ends.url_of(endpoint, config.task.api),
-            key=_key(provider, endpoint),
+            key=_key(provider, endpoint, environ),
             preset=preset_defaults.given(config, provider),
             model=None if config.names_models else config.model_of(provider),
             price=None if price is None else (price.input, price.output),
@@ -96,11 +104,14 @@ def _first(task: Task, rows: Iterable[bytes]) -> tuple[int | None, bytes]:
     return None, b""
 
 
-def _key(provider: ProviderConfig, endpoint: Endpoint) -> str:
-    headers = ", ".join(f"{header} from {name}" for header, name in provider.headers_env.items())
-    if endpoint.key is not None:
-        name = provider.api_key_env or "OPENAI_API_KEY"
-        return f"from {name}{f'; {headers}' if headers else ''}"
+def _key(provider: ProviderConfig, endpoint: Endpoint, environ: Mapping[str, str]) -> str:
+    """Say which variables the key and other secrets are in, and which of them are from a file."""
+    headers = ", ".join(
+        f"{header} from {env_file.source(environ, name)}" for header, name in provider.headers_env.items()
+    )
+    name = credentials.key_variable(provider)
+    if endpoint.key is not None and name is not None:
+        return f"from {env_file.source(environ, name)}{f'; {headers}' if headers else ''}"
     own = provider.base_url.rstrip("/") == OPENAI_URL
     return headers or ("none" if own else "none: api_key_env names none")
 

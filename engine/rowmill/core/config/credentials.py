@@ -1,14 +1,15 @@
 """What a provider's requests carry that no configuration may hold: the values of named environment variables."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from rowmill.core.config import hidden, trust
-from rowmill.core.config.sections import OPENAI_URL, MetricsConfig, ProviderConfig
+from rowmill.core.config import env_file, hidden, trust
+from rowmill.core.config.sections import OPENAI_URL, Config, MetricsConfig, ProviderConfig
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint
 
@@ -24,13 +25,37 @@ def api_key(provider: ProviderConfig, environ: Mapping[str, str]) -> str | None:
     server gets a key only where `api_key_env` names it. An authorization header of `headers_env` stands for the key.
     Raises `ConfigError` where a named key is not set.
     """
-    name = provider.api_key_env
-    if name is None:
-        own = provider.base_url.rstrip("/") == OPENAI_URL
-        if not own or any(header.lower() == "authorization" for header in provider.headers_env):
-            return None
-        name = "OPENAI_API_KEY"
-    return _value(provider, environ, name)
+    name = key_variable(provider)
+    return None if name is None else _value(provider, environ, name)
+
+
+def key_variable(provider: ProviderConfig) -> str | None:
+    """Return the environment variable with the provider's key; None where no key is to be sent."""
+    if provider.api_key_env is not None:
+        return provider.api_key_env
+    own = provider.base_url.rstrip("/") == OPENAI_URL
+    by_header = any(header.lower() == "authorization" for header in provider.headers_env)
+    return "OPENAI_API_KEY" if own and not by_header else None
+
+
+def environment(config: Config, environ: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+    """Return the environment, with what `.env` of the configuration's folder has of the variables that this names.
+
+    Raises `ConfigError` for a file that is needed and cannot be used.
+    """
+    return env_file.completed(environ, _variables(config), folder)
+
+
+def _variables(config: Config) -> Iterator[str]:
+    """Yield the environment variables that a configuration names."""
+    for provider in config.provider:
+        if (name := key_variable(provider)) is not None:
+            yield name
+        yield from provider.headers_env.values()
+    if config.notify.url_env is not None:
+        yield config.notify.url_env
+    yield from config.notify.headers_env.values()
+    yield from config.metrics.headers_env.values()
 
 
 def extra_headers(provider: ProviderConfig, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -91,10 +116,12 @@ def _read(environ: Mapping[str, str], name: str, whose: str, instead: str, heade
     value = environ.get(name, "").strip()
     if not value:
         what = "API key" if header is None else f"value for the header {header}"
-        raise ConfigError(f"{whose}: no {what}: set the environment variable {name}, or name {instead}")
+        raise ConfigError(f"{whose}: no {what}: {env_file.advice(environ, name)}, or name {instead}")
     if not value.isascii() or not value.isprintable():
         what = "key" if header is None else "value"
-        raise ConfigError(f"{whose}: the {what} in {name} has characters that no HTTP header can carry")
+        raise ConfigError(
+            f"{whose}: the {what} in {env_file.source(environ, name)} has characters that no HTTP header can carry"
+        )
     return value
 
 

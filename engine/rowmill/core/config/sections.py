@@ -112,7 +112,8 @@ class ProviderConfig(_ConfigSection, frozen=True):
     host: str | None = None  # with a preset: where its server is instead; of Azure: the name of the resource
     api_version: str | None = None  # with preset "azure": the dated API, whose path names the deployment; None: v1
     base_url: str = OPENAI_URL  # the API's own URL, mostly with /v1; "simulator": the embedded one
-    # The environment variable with its key; None: OPENAI_API_KEY for OpenAI, else no key.
+    # The environment variable with its key, which may stand in .env beside the configuration instead; None: the
+    # preset's, OPENAI_API_KEY for OpenAI, else no key.
     api_key_env: str | None = None
     model: str | None = None  # in the place of task.model
     weight: float = 1.0  # its part of the rows, beside the others' weights; 0: only as a fallback

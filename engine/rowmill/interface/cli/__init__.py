@@ -18,7 +18,7 @@ from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import shown, streams
 from rowmill.interface.cli.arguments import parser
-from rowmill.interface.cli.configured import again, config_of, run_of
+from rowmill.interface.cli.configured import again, config_of, environ_of, run_of
 
 if TYPE_CHECKING:
     from rowmill.core.config import Config
@@ -126,7 +126,7 @@ def _trial(options: argparse.Namespace, *, retry: bool = False) -> int:
     try:
         own, report, session = run_trial(
             config,
-            os.environ,
+            environ_of(options, config),
             progress,
             limit=options.limit,
             sample=options.sample,
@@ -173,7 +173,7 @@ def _check(options: argparse.Namespace) -> int:
 
     config = config_of(options)
     with shown.another_run(again(options)):
-        checked = check(config, os.environ, ask=not options.no_request)
+        checked = check(config, environ_of(options, config), ask=not options.no_request)
     if options.json:
         import msgspec
 
@@ -194,7 +194,7 @@ def _live_sample(options: argparse.Namespace, config: "Config") -> "Trial | int"
     rows = options.sample_live
     progress = shown.display(options)
     try:
-        own, report, session = run_trial(live(config), os.environ, progress, sample=rows)
+        own, report, session = run_trial(live(config), environ_of(options, config), progress, sample=rows)
     finally:
         progress.close()
     if session is not None:
@@ -208,7 +208,8 @@ def _live_sample(options: argparse.Namespace, config: "Config") -> "Trial | int"
 def _cancel(options: argparse.Namespace) -> int:
     from rowmill.runs.cancel import cancel
 
-    return cancel(config_of(options), os.environ, (lambda _: None) if options.quiet else streams.say)
+    config = config_of(options)
+    return cancel(config, environ_of(options, config), (lambda _: None) if options.quiet else streams.say)
 
 
 def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "tuple[RunReport, SessionReport | None]":
@@ -216,7 +217,14 @@ def _at_work(options: argparse.Namespace, config: "Config", *, retry: bool) -> "
 
     progress = shown.display(options)
     try:
-        return run(config, os.environ, progress, salvage=options.salvage, retry=retry, afterwards=options.afterwards)
+        return run(
+            config,
+            environ_of(options, config),
+            progress,
+            salvage=options.salvage,
+            retry=retry,
+            afterwards=options.afterwards,
+        )
     finally:
         progress.close()
 

@@ -1,7 +1,9 @@
 """The configuration that a command line names, and the commands that go on with its run."""
 
 import argparse
+import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,17 @@ def config_of(options: argparse.Namespace) -> "Config":
         if path.suffix != ".toml" and path.exists() and (advice := _about_rows(path)):
             raise ConfigError(advice) from None
         raise
+
+
+def environ_of(options: argparse.Namespace, config: "Config") -> Mapping[str, str]:
+    """Return the environment, with what `.env` has of the variables that the configuration names.
+
+    It lies beside the configuration's file; where there is none, as for `map`, in the current directory.
+    Raises `ConfigError` for a file that is needed and cannot be used.
+    """
+    from rowmill.core.config.credentials import environment
+
+    return environment(config, os.environ, getattr(options, "config", Path()).parent)
 
 
 def run_of(options: argparse.Namespace, named: str) -> "tuple[Path, Config | None]":

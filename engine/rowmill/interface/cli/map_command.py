@@ -5,7 +5,6 @@ it, as a run does; without one `rowmill.runs.piped` keeps it until it is done, s
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from rowmill.core.config import Config, hidden
 from rowmill.core.errors import ConfigError, ExitCode, RowmillError
 from rowmill.core.reports import RunReport, SessionReport
 from rowmill.interface.cli import map_flags, rows_in, shown, streams
+from rowmill.interface.cli.configured import environ_of
 from rowmill.interface.cli.results_out import ReaderGone, ResultsOut
 from rowmill.interface.cli.rows_in import PIPE, replaced
 from rowmill.interface.ui.report import Again
@@ -87,6 +87,7 @@ def _to_file(
 ) -> tuple[RunReport, SessionReport | None, Again | None, Path | None]:
     again = _again(options)
     own = config
+    environ = environ_of(options, config)
     progress = shown.display(options)
     trial = options.limit is not None or options.sample is not None
     if options.fresh:
@@ -94,10 +95,10 @@ def _to_file(
     try:
         if trial:
             own, report, session = run_trial(
-                config, os.environ, progress, limit=options.limit, sample=options.sample, retry=options.retry
+                config, environ, progress, limit=options.limit, sample=options.sample, retry=options.retry
             )
         else:
-            report, session = run(config, os.environ, progress, retry=options.retry)
+            report, session = run(config, environ, progress, retry=options.retry)
     finally:
         progress.close()
     if trial and not options.quiet:
@@ -128,7 +129,7 @@ def _to_stdout(options: argparse.Namespace, config: Config, job: piped.PipedJob,
     try:
         report, session = run(
             config,
-            os.environ,
+            environ_of(options, config),
             results,
             retry=options.retry,
             limit=options.limit,

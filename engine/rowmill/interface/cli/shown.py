@@ -1,7 +1,6 @@
 """What a command shows while a run goes on, and what it says at its end."""
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from rowmill.core.errors import AnotherRun, ExitCode, RowmillError
 from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import streams
+from rowmill.interface.cli.configured import environ_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def fresh(options: argparse.Namespace, config: "Config") -> None:
     """Set a run aside that there is, and say where it lies."""
     from rowmill.runs.fresh import set_aside
 
-    aside = set_aside(config, os.environ)
+    aside = set_aside(config, environ_of(options, config))
     if aside is not None and not options.quiet:
         output = "" if aside.output is None else f"{aside.output} and "
         streams.say(one_line(f"rowmill: the run before is kept aside: {output}{aside.run_dir}"))

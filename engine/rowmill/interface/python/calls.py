@@ -13,9 +13,11 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
 from rowmill.core.config import Config
+from rowmill.core.config.credentials import environment
 from rowmill.core.errors import (
     AnotherRun,
     BudgetError,
@@ -92,22 +94,30 @@ def run(
     if fresh and (trial or retry_failed):
         raise ConfigError("rowmill.run: fresh is of a whole run, from its beginning; leave out what else there is")
     read = asked_config.read(config, changes)
+    environ = _environ(config, read)
     with shown(progress) as display:
         if trial:
             read, report, session = run_trial(
-                read, os.environ, display, limit=limit, sample=sample, salvage=salvage, retry=retry_failed
+                read, environ, display, limit=limit, sample=sample, salvage=salvage, retry=retry_failed
             )
         else:
-            if fresh and (aside := set_aside(read, os.environ)) is not None:
+            if fresh and (aside := set_aside(read, environ)) is not None:
                 display.log(f"the run before is kept aside: {aside.run_dir}")
             try:
-                report, session = run_config(read, os.environ, display, retry=retry_failed, salvage=salvage)
+                report, session = run_config(read, environ, display, retry=retry_failed, salvage=salvage)
             except AnotherRun as error:
                 raise AnotherRun(f"{error}; to start anew, with what there is kept aside: fresh=True") from None
     if session is not None:
         keep_page(read)
     raise_for_end(report, session)
     return Report.of(report)
+
+
+def _environ(config: str | os.PathLike[str] | Mapping[str, Any] | Config, read: Config) -> Mapping[str, str]:
+    """Return the environment, completed by `.env` beside the configuration where that is a file."""
+    if isinstance(config, Mapping | Config):
+        return os.environ
+    return environment(read, os.environ, Path(config).parent)
 
 
 async def arun(

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from rowmill.core.config import trust
+from rowmill.core.config import env_file, trust
 from rowmill.core.config.notify_checks import url_problem
 from rowmill.core.config.sections import Config
 from rowmill.core.errors import ConfigError
@@ -131,7 +131,7 @@ def _harmless(text: str) -> str:
 def _variable(environ: Mapping[str, str], name: str, key: str) -> str:
     value = environ.get(name, "").strip()
     if not value:
-        raise ConfigError(f"{key}: set the environment variable {name}, or name another one")
+        raise ConfigError(f"{key}: {env_file.advice(environ, name)}, or name another one")
     if not value.isascii() or not value.isprintable():
         raise ConfigError(f"{key}: what is in {name} has characters that no HTTP request can carry")
     return value
