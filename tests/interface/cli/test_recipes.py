@@ -17,7 +17,8 @@ import rowmill
 from rowmill.core import config as configuration
 from rowmill.core.config import SIMULATOR
 from rowmill.core.errors import ConfigError, InputError
-from rowmill.interface.cli import recipes
+from rowmill.interface import cli
+from rowmill.interface.cli import preset_recipe, recipes
 
 ROOT = Path(rowmill.__file__).parents[1]
 TASKS = ["embedding", "extraction", "generation", "labelling", "moderation", "translation"]
@@ -53,6 +54,43 @@ def commented_out(text: str) -> Iterator[str]:
             section = heading[1]
         elif entry := re.match(r"# ([a-z_]+) = (.+)$", line):
             yield f"{section}.{entry[1]}={entry[2]}"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_recipe_asks_a_preset_where_one_is_named(folder: Path, name: str) -> None:
+    for preset in ("groq", "ollama"):
+        written, _ = preset_recipe.write(name, Path(preset), preset)
+        config = configuration.load(Path(preset, "config.toml"))
+        assert [(provider.name, provider.preset) for provider in config.provider] == [(preset, preset)]
+        assert f'"{SIMULATOR}"' not in Path(preset, "config.toml").read_text(encoding="utf-8")
+        for change in commented_out(Path(preset, "config.toml").read_text(encoding="utf-8")):
+            configuration.load(Path(preset, "config.toml"), [change])
+        assert (Path(preset, ".gitignore") in written) == (preset == "groq"), "only a key is nothing to be committed"
+    assert Path("groq", ".gitignore").read_text() == ".env\n"
+
+
+def test_what_a_preset_still_needs_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".gitignore").write_text("*.log\n")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["init", "--recipe", "labelling", "--preset", "azure"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "wrote config.toml, schema.json, tickets.csv",
+        "  model    name one that Azure OpenAI has, as task.model of config.toml",
+        "  key      set AZURE_OPENAI_API_KEY, or write it into .env, which is nothing to be committed",
+        "  next     rowmill check",
+    ]
+    assert Path(".gitignore").read_text() == "*.log\n"
+    # A made-up name may be somebody's: no key goes there.
+    with pytest.raises(ConfigError, match=r"provider\.host: is missing: at Azure OpenAI everybody has his own"):
+        configuration.load(Path("config.toml"))
+    assert configuration.load(Path("config.toml"), ["provider.host=mine"]).provider[0].preset == "azure"
+
+
+def test_a_preset_that_is_not_there_is_refused_before_anything_is_written(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="--preset: 'grok' is none; did you mean \"xai\""):
+        preset_recipe.write("labelling", Path("new"), "grok")
+    assert list(folder.iterdir()) == []
 
 
 def test_no_file_is_written_over(folder: Path) -> None:

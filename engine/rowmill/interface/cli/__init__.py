@@ -297,18 +297,21 @@ def _init(options: argparse.Namespace) -> int:
 
     if options.recipe is None:
         return streams.out("".join(f"{name:<12} {recipes.about(name)}\n" for name in recipes.names()))
-    written = recipes.write(options.recipe, options.directory)
     here = os.path.realpath(options.directory) == os.path.realpath(".")
-    wrote = ", ".join(str(path) for path in written)
     enter = "" if here else f"cd {options.directory} && "
-    if options.quiet:
-        return ExitCode.OK
-    command = extras.missing("aiohttp")
-    simulator = f"the embedded simulator{'' if command is None else f' ({command})'}"
-    streams.say(
-        f"{one_line(f'wrote {wrote}')}\n"
-        f"  next     {one_line(enter)}rowmill run: by {simulator}, until config.toml names a provider"
-    )
+    if options.preset is not None:
+        from rowmill.interface.cli import preset_recipe
+
+        written, advice = preset_recipe.write(options.recipe, options.directory, options.preset)
+        following = [*advice, f"  next     {enter}rowmill check"]
+    else:
+        written = recipes.write(options.recipe, options.directory)
+        command = extras.missing("aiohttp")
+        simulator = f"the embedded simulator{'' if command is None else f' ({command})'}"
+        following = [f"  next     {enter}rowmill run: by {simulator}, until config.toml names a provider"]
+    if not options.quiet:
+        wrote = ", ".join(str(path) for path in written)
+        streams.say("\n".join(one_line(line) for line in [f"wrote {wrote}", *following]))
     return ExitCode.OK
 
 

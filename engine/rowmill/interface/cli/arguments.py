@@ -152,6 +152,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=_DONE_CODES,
     )
     init.add_argument("--recipe", metavar="NAME", help="which one; left out: list them")
+    init.add_argument(
+        "--preset", metavar="NAME", help="the provider to be asked, as groq or ollama, instead of the simulator"
+    )
     init.add_argument("directory", nargs="?", default=".", type=Path, metavar="DIR", help="default: this one")
     add_manners(init)
 

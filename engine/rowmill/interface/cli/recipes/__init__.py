@@ -4,6 +4,7 @@ Each is a folder beside this file. The first line of its config.toml says what i
 """
 
 import difflib
+from collections.abc import Callable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,9 +25,10 @@ def about(name: str) -> str:
     return first.removeprefix("# ")
 
 
-def write(name: str, directory: Path) -> list[Path]:
+def write(name: str, directory: Path, edit: Callable[[str], str] = str) -> list[Path]:
     """Write a recipe's files into a directory, which is made where it is absent; return their paths.
 
+    edit: what becomes of the configuration's text.
     Raises `ConfigError` where there is no such recipe, `InputError` where one of the files is there already: then
     nothing is written.
     """
@@ -39,7 +41,8 @@ def write(name: str, directory: Path) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         for source, target in zip(sources, targets, strict=True):
             with target.open("xb") as file:  # "x": not over a file that has come to be since
-                file.write(source.read_bytes())
+                text = source.read_bytes()
+                file.write(edit(text.decode()).encode() if source.name == _CONFIG else text)
     except OSError as error:
         raise MachineError(f"cannot write the recipe into {directory}: {error.strerror}") from None
     return targets
