@@ -35,7 +35,8 @@ def refusal(*tables: dict[str, Any], **task: Any) -> str:
 def test_every_preset_says_where_it_is_known_from(name: str) -> None:
     preset = PRESETS[name]
     assert re.fullmatch(r"[a-z0-9]+", name), "it is the provider's name, too"
-    assert preset.source.startswith("https://")
+    assert preset.sources
+    assert all(page.startswith("https://") for page in preset.sources)
     assert preset.url.startswith("https://") == (preset.key is not None)
     assert preset.apis
     assert set(preset.apis) <= APIS
@@ -124,7 +125,10 @@ def test_the_batches_of_a_preset_are_found_by_its_name() -> None:
 
 
 def test_the_simulator_in_its_place_needs_no_key() -> None:
-    (provider,) = read({"preset": "groq", "base_url": "simulator"}).provider
+    config = read({"preset": "groq", "base_url": "simulator"}, api="embeddings")
+    (provider,) = config.provider
+    said = "provider 'groq': Groq is not asked, but the simulator, as base_url says; take that out"
+    assert list(misfits(config)) == [said]
     assert (provider.base_url, provider.api_key_env, provider.headers_env) == ("simulator", None, {})
 
 
@@ -154,7 +158,9 @@ def test_a_configuration_that_was_read_is_read_again_the_same() -> None:
 @pytest.mark.parametrize(
     ("preset", "task", "said"),
     [
-        ("groq", {"api": "embeddings"}, ["Groq is documented with chat.completions and responses, not embeddings"]),
+        ("fireworks", {"api": "embeddings"}, [
+            "Fireworks AI is documented with chat.completions and completions, not embeddings",
+        ]),
         ("perplexity", {}, ["Perplexity is documented with responses, not chat.completions"]),
         ("groq", {"params": {"n": 2, "logprobs": True}}, [
             "Groq is documented without logprobs, which task.params.logprobs asks for",
@@ -173,7 +179,7 @@ def test_a_configuration_that_was_read_is_read_again_the_same() -> None:
     ],
 )  # fmt: skip
 def test_what_a_provider_is_documented_not_to_have_is_told(preset: str, task: dict[str, Any], said: list[str]) -> None:
-    expected = [f"provider {preset!r}: {each} ({PRESETS[preset].source})" for each in said]
+    expected = [f"provider {preset!r}: {each} ({PRESETS[preset].sources[0]})" for each in said]
     assert list(misfits(read({"preset": preset}, **task))) == expected
 
 
@@ -190,7 +196,7 @@ def test_a_provider_without_a_preset_is_as_it_was() -> None:
 
 PAGE = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding="utf-8")
 HEADS = ("preset", "of", "base_url", "key in", "APIs", "also")
-MORE_HEADS = ("preset", *FEATURES, "limits a reply", "limits' headers", "page")
+MORE_HEADS = ("preset", *FEATURES, "limits a reply", "limits' headers", "pages")
 
 
 def cells(heads: tuple[str, ...]) -> list[list[str]]:
@@ -239,7 +245,7 @@ def test_the_page_shows_what_each_has_and_says_where_that_is_from() -> None:
             *(feature(preset, each) for each in FEATURES),
             coded(preset.tokens) or "?",
             preset.limits if preset.limits == "?" else f"`{preset.limits}`",
-            f"[page]({preset.source})",
+            ", ".join(f"[{number}]({page})" for number, page in enumerate(preset.sources, 1)),
         ]
         for name, preset in PRESETS.items()
     ]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rowmill.interface.cli.configured import run_of
+from rowmill.core.config import load
+from rowmill.interface.cli.configured import environ_of, run_of
 
 CONFIG = """
 [input]
@@ -35,3 +36,17 @@ def test_a_run_is_named_by_its_directory_or_by_its_configuration(
     assert run_of(options, "out.jsonl.run") == (Path("out.jsonl.run"), None)
     options.set = ['output.path="other.jsonl"']
     assert run_of(options, "config.toml")[0] == Path("other.jsonl.run")
+
+
+def test_keys_lie_beside_the_configuration_and_not_where_the_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MY_KEY", raising=False)
+    path = Path("jobs", "config.toml")
+    path.parent.mkdir()
+    path.write_text(f'{CONFIG}api_key_env = "MY_KEY"\n')
+    Path(".env").write_text("MY_KEY=of another job\n")
+    assert "MY_KEY" not in environ_of(Namespace(config=path), load(path))
+    Path("jobs", ".env").write_text("MY_KEY=mine\n")
+    assert environ_of(Namespace(config=path), load(path))["MY_KEY"] == "mine"

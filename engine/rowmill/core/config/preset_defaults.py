@@ -136,18 +136,21 @@ def misfits(config: Config) -> Iterator[str]:
         if (preset := PRESETS.get(provider.preset or "")) is None:
             continue
         about = f"provider {provider.name!r}: {preset.title}"
+        if provider.base_url == SIMULATOR:  # of a recipe, say, to which a preset was added
+            yield f"{about} is not asked, but the simulator, as base_url says; take that out"
+            continue
         if config.task.api not in preset.apis:
-            yield f"{about} is documented with {_listed(preset.apis)}, not {config.task.api} ({preset.source})"
+            yield f"{about} is documented with {_listed(preset.apis)}, not {config.task.api} ({preset.sources[0]})"
         for feature, key in asked.items():
             if feature == "batch" and config.batch_provider is not provider:
                 continue
             if (name := preset.instead.get(feature)) is not None:
-                yield f"{about} calls {feature} {name} ({preset.source})"
+                yield f"{about} calls {feature} {name} ({preset.sources[0]})"
             elif feature in preset.lacks:
-                yield f"{about} is documented without {feature}, which {key} asks for ({preset.source})"
+                yield f"{about} is documented without {feature}, which {key} asks for ({preset.sources[0]})"
         for member in _LENGTHS:
             if preset.tokens and member not in preset.tokens and member in config.task.params:
-                yield f"{about} limits replies by {preset.tokens[0]}, not {member} ({preset.source})"
+                yield f"{about} limits replies by {preset.tokens[0]}, not {member} ({preset.sources[0]})"
 
 
 def _asked(config: Config) -> dict[str, str]:
