@@ -121,7 +121,7 @@ def written(content: bytes) -> Callable[[Path], object]:
     ("make", "said"),
     [
         (directory, ": is a directory, and no variables can be read from it; set MY_KEY in the environment"),
-        (pipe, ": is no file, and no variables can be read from it; set MY_KEY in the environment"),
+        (pipe, ": is no regular file, and no variables can be read from it; set MY_KEY in the environment"),
         (loop, ": cannot be read: Too many levels of symbolic links; set MY_KEY in the environment"),
         (written(b"#" * 70_000), ": is larger than 64 KiB, and no file of variables; set MY_KEY in the environment"),
         (written(b"A=1\nMY_KEY=sk-\xff-0123\n"), ": line 2 is not in UTF-8; save the file as UTF-8"),

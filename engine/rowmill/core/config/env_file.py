@@ -82,7 +82,7 @@ def _text(file: Path, instead: str) -> str:
     try:
         mode = file.stat().st_mode
         if not stat.S_ISREG(mode):
-            what = "a directory" if stat.S_ISDIR(mode) else "no file"
+            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
             raise ConfigError(f"{file}: is {what}, and no variables can be read from it; {instead}")
         with file.open("rb") as opened:
             data = opened.read(_MOST + 1)

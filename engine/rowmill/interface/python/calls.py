@@ -178,7 +178,7 @@ def map(rows: Any, *, schema: Any = None, **options: Unpack[MapOptions]) -> Any:
     dicts. What does not fit, by the validators of the model too, is asked again up to `retry.invalid_output` times.
 
     `options` are all further keys of [task] (model, prompt, system, params, template, images, ...), `id` and
-    `images_dir` of [input] (left out: the current directory) and all of [[provider]] (base_url, api_key_env,
+    `images_dir` of [input] (left out: the current directory) and all of [[provider]] (preset, base_url, api_key_env,
     requests_per_minute, timeout_s, ...) by their names, and other sections as dicts: `workers={"count": 4}`,
     `cache={"use": "disk"}`; several providers as `provider=[{...}, {...}]`.
 
