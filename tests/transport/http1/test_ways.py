@@ -79,13 +79,17 @@ def test_an_address_where_nobody_is_is_passed_over_and_one_that_is_silent_has_a_
                     each.setblocking(False)
                     each.connect_ex(("127.0.0.3", server.port))
                 names[NAME] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]  # nobody is at the second one
-                for _ in range(3):
+                for _ in range(5):
                     assert isinstance(await transport.send(b"{}"), Reply)
                     for connection in list(transport._connections._all):
                         connection.abort()
                 for each in fillers:
                     each.close()
-            assert server.connections == 3
+            assert server.connections == 5
+            addresses_known = transport._connections._dial._addresses  # type: ignore[attr-defined]
+            for _ in range(3):
+                order = [each[4][0] for each in await addresses_known.next()]
+                assert order == ["127.0.0.1", "127.0.0.2", "127.0.0.3"], "who does not answer is asked last for a while"
 
     asyncio.run(work())
 
@@ -207,7 +211,8 @@ def test_requests_share_the_few_connections_for_which_this_machine_has_room(
         async with server.serving() as url, client(url) as transport:
             found = await asyncio.gather(*(transport.send(b"{}") for _ in range(50)))
             assert all(isinstance(each, Reply) for each in found), found
-            assert (server.connections, len(server.requests)) == (3, 50)
+            assert server.connections <= 3
+            assert len(server.requests) == 50
 
     run(work())
 

@@ -17,6 +17,7 @@ class Addresses:
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._found: list[AddressInfo] = []
+        self._silent: set[AddressInfo] = set()  # of them, since they were asked for
         self._fresh_until = 0.0
         self._turn = 0
         self._asking: asyncio.Future[list[AddressInfo]] | None = None
@@ -25,10 +26,14 @@ class Addresses:
         """Return all addresses, each time another one first. Raises `Unreachable` where the name is not known."""
         if monotonic() >= self._fresh_until:
             await self._ask()
-        found = self._found
+        first = [each for each in self._found if each not in self._silent] or self._found
         self._turn += 1
-        turn = self._turn % len(found)
-        return found[turn:] + found[:turn]
+        turn = self._turn % len(first)
+        return first[turn:] + first[:turn] + [each for each in self._found if each not in first]
+
+    def passed_over(self, address: AddressInfo) -> None:
+        """Let others go before this one for a while: it was asked first, and had not answered when another one did."""
+        self._silent.add(address)
 
     def doubt(self) -> None:
         """Ask again next time: nothing was there."""
@@ -47,6 +52,7 @@ class Addresses:
                 raise Unreachable(f"the name {self._host!r} is not known: {error}", "name") from None
         else:
             self._found = list(dict.fromkeys(found))
+            self._silent.clear()
         self._fresh_until = monotonic() + _FRESH_S  # where it was before is more than nothing
 
 

@@ -61,13 +61,13 @@ class Dialer:
     async def __call__(self, home: "Connections") -> Connection:
         """Open a connection for them. Raises `Unreachable`, or `TimeoutError`."""
         async with asyncio.timeout(self._connect_s):
+            addresses = await self._addresses.next()
             try:
                 sock = await start_connection(
-                    await self._addresses.next(),
-                    happy_eyeballs_delay=_NEXT_ADDRESS_S,
-                    interleave=1,
-                    socket_factory=_made,
+                    addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1, socket_factory=_made
                 )
+                if sock.getpeername() != addresses[0][4]:
+                    self._addresses.passed_over(addresses[0])
             except OSError as error:
                 if error.errno in _OF_THIS_MACHINE:
                     raise NoRoomHere(_words(error), self._way) from None
