@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -142,6 +143,50 @@ def test_a_name_that_is_not_known_is_told(names: dict[str, list[str]]) -> None:
                 assert isinstance(each, Failure)
                 assert (each.fault.name, each.part, each.maybe_billed) == ("connection", "name", False)
                 assert "Name or service not known" in each.message
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("proxied", "part"), [(False, "name"), (True, "proxy")])
+def test_name_servers_that_do_not_answer_in_time_are_told(
+    monkeypatch: pytest.MonkeyPatch, proxied: bool, part: str
+) -> None:
+    go_on = threading.Event()
+    before = socket.getaddrinfo
+
+    def slow(host: Any, *more: Any, **named: Any) -> Any:
+        if host == NAME:
+            go_on.wait(60)
+        return before("127.0.0.1", *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    if proxied:
+        monkeypatch.setenv("http_proxy", f"http://{NAME}:9")
+
+    async def work() -> None:
+        async with client(f"http://{'elsewhere.example' if proxied else NAME}:9/v1", timeout_s=0.5) as transport:
+            found = await asyncio.gather(*(transport.send(b"{}") for _ in range(40)))
+            go_on.set()
+        for each in found:
+            assert isinstance(each, Failure)
+            assert (each.fault.name, each.part, each.maybe_billed) == ("timeout", part, False)
+            assert each.message == "no connection in time: no name server says at which address it is"
+
+    asyncio.run(work())
+
+
+def test_the_name_of_a_proxy_that_is_not_known_is_that_of_the_proxy(
+    names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names[NAME] = []
+    monkeypatch.setenv("http_proxy", f"http://{NAME}:9")
+
+    async def work() -> None:
+        async with client("http://elsewhere.example/v1") as transport:
+            found = await transport.send(b"{}")
+        assert isinstance(found, Failure)
+        assert found.part == "proxy"
+        assert f"the name {NAME!r} is not known" in found.message
 
     asyncio.run(work())
 

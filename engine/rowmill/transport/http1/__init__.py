@@ -36,5 +36,13 @@ class Unreachable(Exception):
         self.part = part
 
 
+class NameUnanswered(TimeoutError):
+    """There is no connection in time, for nobody has said at which address the host is. `args`: the part that fails."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
+        self.part = part
+
+
 class NoRoomHere(Unreachable):
     """There is no connection for want of something on this machine: a local port, a descriptor, memory."""

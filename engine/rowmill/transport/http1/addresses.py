@@ -5,6 +5,7 @@ import socket
 from time import monotonic
 from typing import Any
 
+from rowmill.core.wire import Part
 from rowmill.transport.http1 import Unreachable
 
 _FRESH_S = 30.0  # what a name server said is good for so long; where a server moves, new connections go there then
@@ -14,8 +15,9 @@ AddressInfo = tuple[Any, ...]  # as getaddrinfo gives them
 class Addresses:
     """The addresses of one host and port."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+    def __init__(self, host: str, port: int, part: Part = "name") -> None:
+        """`part`: of the way, what fails where the name is not known."""
+        self._host, self._port, self.part = host, port, part
         self._found: list[AddressInfo] = []
         self._silent: set[AddressInfo] = set()  # of them, since they were asked for
         self._fresh_until = 0.0
@@ -39,6 +41,11 @@ class Addresses:
         """Ask again next time: nothing was there."""
         self._fresh_until = 0.0
 
+    @property
+    def are_asked_for(self) -> bool:
+        """Whether the machine's resolver has yet to answer."""
+        return self._asking is not None and not self._asking.done()
+
     async def _ask(self) -> None:
         """Ask the machine's resolver, once for all that wait."""
         if self._asking is None or self._asking.done():
@@ -49,7 +56,7 @@ class Addresses:
             found = await asyncio.shield(self._asking)  # one that gives up leaves the answer to the others
         except (OSError, UnicodeError) as error:
             if not self._found:
-                raise Unreachable(f"the name {self._host!r} is not known: {error}", "name") from None
+                raise Unreachable(f"the name {self._host!r} is not known: {error}", self.part) from None
         else:
             self._found = list(dict.fromkeys(found))
             self._silent.clear()

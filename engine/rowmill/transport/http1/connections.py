@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rowmill.core.wire import Failure, Reply
-from rowmill.transport.http1 import NoReply, NoRoomHere, Unreachable
+from rowmill.transport.http1 import NameUnanswered, NoReply, NoRoomHere, Unreachable
 from rowmill.transport.http1.connection import ASKED, IDLE, Connection, Waiter
 from rowmill.transport.http1.long_replies import LongReplies
 
@@ -26,6 +26,8 @@ _IDLE_S = 30.0  # a connection that is idle twice in a row, so long apart, is cl
 _SESSION_S = 60.0  # a session of TLS is gone on with for so long: each that Python gives out stays in memory (7 KB)
 _TICK_S = 0.01  # deadlines are this exact
 _NO_ROOM_S = 0.25  # until room is looked for again: the system goes through all ports for it
+_LATE = "no connection in time"
+_UNANSWERED = f"{_LATE}: no name server says at which address it is"
 _Waiter = asyncio.Future[Connection | NoReply]
 
 
@@ -153,8 +155,10 @@ class Connections:
     async def _open(self) -> None:
         try:
             connection = await self._dial(self)
+        except NameUnanswered as error:
+            self._late(NoReply(end="unconnected", words=_UNANSWERED, part=error.part, taken=False))
         except TimeoutError:
-            self._late()
+            self._late(NoReply(end="unconnected", words=_LATE, taken=False))
         except NoRoomHere as error:
             self._no_room(error)
         except Unreachable as error:
@@ -197,7 +201,7 @@ class Connections:
             self._failed(NoReply(end="broken", words=f"a defect: {type(error).__name__}", taken=False))
             raise error  # which the loop tells
 
-    def _late(self) -> None:
+    def _late(self, end: NoReply) -> None:
         """Give up all that have waited for as long as a connection may take: theirs would not come sooner."""
         now = monotonic()
         first = True  # the one for which this was opened has waited a moment longer, or less where it came later
@@ -207,7 +211,7 @@ class Connections:
                 break
             first = False
             del self._waiting[waiter]
-            self._tell(waiter, NoReply(end="unconnected", words="no connection in time", taken=False))
+            self._tell(waiter, end)
         self._open_fewer()
 
     @staticmethod
@@ -242,7 +246,7 @@ class Connections:
                 soonest = deadline if soonest is None else min(soonest, deadline)
                 break
             del self._waiting[waiter]
-            words = f"no connection in time: {self._lacking}" if self._lacking else "no connection in time"
+            words = f"{_LATE}: {self._lacking}" if self._lacking else _LATE
             self._tell(waiter, NoReply(end="unconnected", words=words, taken=False))
         self._open_fewer()
         self.watching = soonest is not None

@@ -4,13 +4,14 @@ import asyncio
 import errno
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aiohappyeyeballs import start_connection
 
 from rowmill.core.wire import Endpoint, Part
-from rowmill.transport.http1 import NoRoomHere, Unreachable
+from rowmill.transport.http1 import NameUnanswered, NoRoomHere, Unreachable
 from rowmill.transport.http1.addresses import Addresses, AddressInfo
 from rowmill.transport.http1.connection import Connection, ProxiedConnection
 from rowmill.transport.http1.proxies import Proxy, parsed, proxy_for
@@ -45,7 +46,7 @@ class Dialer:
         proxy = proxy_for(endpoint.url)
         self.proxy: Proxy | None = parsed(proxy) if proxy else None
         at = self.proxy or self
-        self._addresses = Addresses(at.host, at.port)
+        self._addresses = Addresses(at.host, at.port, "name" if self.proxy is None else "proxy")
         self._own_addresses = self._addresses if self.proxy is None else Addresses(self.host, self.port)
         self._way: Part = "connection" if self.proxy is None else "proxy"
         if self.tls or (self.proxy is not None and self.proxy.kind == "https"):
@@ -60,20 +61,29 @@ class Dialer:
 
     async def __call__(self, home: "Connections") -> Connection:
         """Open a connection for them. Raises `Unreachable`, or `TimeoutError`."""
-        async with asyncio.timeout(self._connect_s):
-            addresses = await self._addresses.next()
-            try:
-                sock = await start_connection(
-                    addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1, socket_factory=_made
-                )
-                if sock.getpeername() != addresses[0][4]:
-                    self._addresses.passed_over(addresses[0])
-            except OSError as error:
-                if error.errno in _OF_THIS_MACHINE:
-                    raise NoRoomHere(_words(error), self._way) from None
-                self._addresses.doubt()
-                raise Unreachable(_words(error), self._way) from None
-            return await self._dressed(sock, home)
+        try:
+            async with asyncio.timeout(self._connect_s):
+                return await self._connected(home)
+        except TimeoutError:
+            if self._addresses.are_asked_for:
+                raise NameUnanswered(self._addresses.part) from None
+            raise
+
+    async def _connected(self, home: "Connections") -> Connection:
+        addresses = await self._addresses.next()
+        try:
+            sock = await start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1, socket_factory=_made
+            )
+        except OSError as error:
+            if error.errno in _OF_THIS_MACHINE:
+                raise NoRoomHere(_words(error), self._way) from None
+            self._addresses.doubt()
+            raise Unreachable(_words(error), self._way) from None
+        with suppress(OSError):  # it is closed already, which is found out below
+            if sock.getpeername() != addresses[0][4]:
+                self._addresses.passed_over(addresses[0])
+        return await self._dressed(sock, home)
 
     async def _dressed(self, sock: socket.socket, home: "Connections") -> Connection:
         """Put around a socket what is spoken through it."""
