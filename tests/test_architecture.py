@@ -211,7 +211,7 @@ CLOSED: dict[str, Ability] = {
             "transport.request_head",  # its URLs, of such as need more than to be put together
         },
     ),
-    "know httptools": Ability(("httptools.",), {"transport.http1.connection"}),
+    "know httptools": Ability(("httptools.",), {"transport.http1.reply_parser"}),
     "know aiohappyeyeballs": Ability(("aiohappyeyeballs.",), {"transport.http1.dialing"}),
     "know rich": Ability(("rich.",), {"interface.ui.live", "interface.ui.notebook", "interface.ui.cells"}),
     "know tenacity": Ability(("tenacity.",), {"flow.backoff", "transport.batch_retry", "worker.batch.polling"}),

@@ -7,11 +7,10 @@ nearly all do, is one call of the parser, and is given back without taking its h
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
-
 from rowmill.core.wire import Failure, Part, Reply
 from rowmill.transport.http1 import NoReply
-from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end, mended, speaks_http2
+from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end
+from rowmill.transport.http1.reply_parser import NOT_UNDERSTOOD, ReplyParser
 from rowmill.transport.http1.socket_state import nothing_arrived, what_is_left
 from rowmill.transport.reply_size import AT_ONCE, OK, longest, too_long, unpacked_reply
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from rowmill.transport.http1.tls import TlsStream
 
 IDLE, ASKED, CLOSED = "idle", "asked", "closed"
-_FINAL = 200  # statuses below are of replies that announce another one
 _TIMED_OUT = 408  # what some servers say on a connection that nobody uses, as they close it
 _WHOLE = 1 << 16  # bytes of a reply that are surely all that could be read: a read may have four times as many
 _PIECE = 1 << 18  # bytes of a request that are given to the transport at once
@@ -40,7 +38,7 @@ class Waiter(Protocol):
         """Take it."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(ReplyParser, asyncio.Protocol):
     """Speaks HTTP/1.1 over a transport, which is a socket's, or TLS around one.
 
     state: it is idle, asked, or closed, and takes a request only where it is idle. deadline: of the request in flight,
@@ -48,12 +46,12 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body", "_extra", "_feed", "_headed", "_home", "_interim", "_keep", "_last_word", "_parser", "_paused",
-        "_pieces", "_raw", "_refused", "_request_bytes", "_seen", "_size", "_status", "_transport", "_unsent",
-        "_waiter", "_write", "answered", "deadline", "end", "old", "on_body", "state", "tls",
+        "_home", "_last_word", "_paused", "_request_bytes", "_seen", "_size", "_transport", "_unsent", "_waiter",
+        "_write", "answered", "deadline", "end", "old", "state", "tls",
     )  # fmt: skip
 
     def __init__(self, home: "Connections") -> None:
+        super().__init__()
         self._home = home
         self._waiter: Waiter | None = None
         self.state = IDLE
@@ -67,30 +65,7 @@ class Connection(asyncio.Protocol):
         self._unsent: memoryview | None = None  # of a long one, what the transport has not got yet
         self._paused = False  # the transport has enough
         self._last_word: asyncio.TimerHandle | None = None  # until then its server may close
-        # The reply
-        self._raw = b""  # its head; until that is whole, all that came
-        self._headed = False
-        self._refused: str | None = None  # what the parser said of a head that was not whole
-        self._interim = 0  # replies before it that announce it
-        self._pieces: list[bytes] = []  # of its body
-        self._seen = self._size = 0  # pieces that are counted, and their bytes
-        self._status = 0  # once it is whole
-        self._body = b""
-        self._keep = False  # as its server wants it
-        self._extra = False  # something came behind it, or may: it is closed at once
-        self.on_body = self._pieces.append  # for the parser, which so calls no function of Python
-        self._open_parser()
-
-    def _open_parser(self) -> None:
-        parser = self._parser = HttpResponseParser(self)
-        parser.set_dangerous_leniencies(
-            lenient_headers=True,  # folded ones
-            lenient_optional_lf_after_cr=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_optional_crlf_after_chunk=True,
-            lenient_spaces_after_chunk_size=True,
-        )
-        self._feed = parser.feed_data
+        self._seen = self._size = 0  # pieces of the reply's body that are counted, and their bytes
 
     # What is asked of it
 
@@ -159,12 +134,12 @@ class Connection(asyncio.Protocol):
             if self._refused is None:
                 self._feed(data)
             else:
-                self._read_mended(self._refused)
-        except (HttpParserError, HttpParserUpgrade) as error:
+                self._mend(self._refused)
+        except NOT_UNDERSTOOD as error:
             if self._status:
                 self._extra = True
             else:
-                self._read_mended(error)
+                self._mend(error)
         if self._status:
             self._complete()
         elif self.state is ASKED:
@@ -194,8 +169,7 @@ class Connection(asyncio.Protocol):
         if self._last_word is not None:
             self._last_word.cancel()
         self._home.lost(self)
-        # The parser holds its callbacks, and these hold the parser.
-        del self._parser, self._feed, self.on_body
+        self._drop_parser()
 
     def pause_writing(self) -> None:
         """Take no more of a long request."""
@@ -212,25 +186,6 @@ class Connection(asyncio.Protocol):
         while not self._paused and (unsent := self._unsent) is not None and self.state is ASKED:
             self._unsent = unsent[_PIECE:] if len(unsent) > _PIECE else None
             self._write(unsent[:_PIECE])
-
-    # What the parser tells
-
-    def on_message_begin(self) -> None:
-        """Hear that a message begins: behind a reply that is whole, none should."""
-        self._extra = self._status != 0
-
-    def on_message_complete(self) -> None:
-        """Hear that a message is whole."""
-        parser = self._parser
-        status = parser.get_status_code()
-        if status < _FINAL:
-            self._interim += 1
-        elif not self._status:
-            self._status = status
-            self._keep = parser.should_keep_alive()
-            pieces = self._pieces
-            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._pieces.clear()
 
     # The reply
 
@@ -291,15 +246,11 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Look at what there is of a reply: how long it is by now."""
         if not self._headed:
-            raw = self._raw if not self._interim else self._without_interim()
-            end = head_end(raw)
-            if (len(raw) if end < 0 else end) > LARGEST:
+            if self._has_too_long_a_head():
                 self._break(_TOO_MANY)
                 return
-            if end < 0:
+            if not self._headed:
                 return
-            self._raw = raw[:end]
-            self._headed = True
         before = self._size
         pieces = self._pieces
         self._size = size = before + sum(map(len, pieces[self._seen :]))
@@ -322,41 +273,9 @@ class Connection(asyncio.Protocol):
         if self.state is ASKED:
             self._transport.resume_reading()
 
-    def _without_interim(self) -> bytes:
-        """Return what came behind the replies that only announce another one."""
-        raw = self._raw
-        for _ in range(self._interim):
-            raw = raw[head_end(raw) :]
-        self._raw = raw
-        self._interim = 0
-        return raw
-
-    def _read_mended(self, error: Exception | str) -> None:
-        """Read a reply whose head the parser does not like, once the head is there, as it must have been meant."""
-        if isinstance(error, HttpParserUpgrade):
-            self._break("the server wants to speak something else than HTTP/1.1")
-            return
-        raw = self._raw
-        words = "the server speaks HTTP/2 alone" if speaks_http2(raw) else f"what the server sent is no HTTP: {error}"
-        if self._headed or self._interim or not raw.startswith(b"HTTP/1."[: len(raw)]):
+    def _mend(self, error: Exception | str) -> None:
+        if (words := self._read_mended(error)) is not None:
             self._break(words)
-            return
-        self._refused = str(error)
-        if head_end(raw) < 0:
-            return  # `_go_on` says how long this is looked at
-        self._refused = None
-        self._pieces.clear()
-        self._open_parser()
-        better = mended(raw)
-        try:
-            if better is None:
-                self._break(words)
-            else:
-                self._feed(better)
-                self._extra = True  # what is so odd is not asked again
-        except HttpParserError:
-            if not self._status:
-                self._break(words)
 
     def _cut_off(self, words: str, *, orderly: bool) -> None:
         """Take what there is of a reply whose connection has ended: it may be all, and of an error it is enough."""
@@ -368,11 +287,6 @@ class Connection(asyncio.Protocol):
             self._complete()
         else:
             self._break(words)
-
-    def _ends_with_connection(self) -> bool:
-        head = ReplyHead(self._raw)
-        coding = head("transfer-encoding")
-        return head("content-length") is None if coding is None else not coding.lower().endswith("chunked")
 
     # No reply
 
