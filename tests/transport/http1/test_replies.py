@@ -73,6 +73,7 @@ def test_a_reply_is_read_however_it_is_framed_and_cut(name: str, pieces: str) ->
         (HEAD + b"\r\n" + BODY, BODY),
         (b"HTTP/1.0 200 OK\r\n\r\n" + BODY, BODY),
         (HEAD + b"\r\n", b""),
+        (HEAD + b"Content-Length:\r\n\r\n" + BODY, BODY),
         (HEAD + b"Transfer-Encoding: identity\r\n\r\n" + BODY, BODY),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"\r\n" + BODY, BODY),
     ],

@@ -343,6 +343,21 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLCon
     return made.cert_pem.bytes().decode(), context
 
 
+def test_a_name_with_a_dot_at_its_end_is_the_one_in_the_certificate(
+    names: dict[str, list[str]], authority: tuple[str, ssl.SSLContext]
+) -> None:
+    ca, context = authority
+    names[f"{NAME}."] = ["127.0.0.1"]
+
+    async def work() -> None:
+        server = Talker(fine)
+        async with server.serving(context), client(f"https://{NAME}.:{server.port}/v1", ca=ca) as transport:
+            found = await transport.send(b"{}")
+            assert isinstance(found, Reply), found
+
+    asyncio.run(work())
+
+
 # How a proxy is asked, whether the server speaks TLS behind it, and whether the proxy does.
 RELAYS = [
     ("http", False, False), ("http", False, True), ("connect", True, False), ("connect", True, True),

@@ -129,7 +129,7 @@ class Dialer:
     def _stream(self, host: str, session: "ssl.SSLSession | None") -> "TlsStream":
         from rowmill.transport.http1.tls import TlsStream
 
-        return TlsStream(self._context, host, session)
+        return TlsStream(self._context, host.rstrip("."), session)  # a dot at the end is for the resolver alone
 
 
 def _words(error: OSError) -> str:

@@ -67,7 +67,7 @@ def mended(raw: bytes) -> bytes | None:
             continue
         lowered = name.lower()
         if lowered == b"content-length":
-            lengths |= {each.strip() for each in value.split(b",")}
+            lengths |= {each.strip() for each in value.split(b",") if value}  # one that is empty says nothing
         elif lowered == b"transfer-encoding":
             codings.append(value.lower())
         else:

@@ -91,7 +91,7 @@ class ReplyParser:
         """Whether the head says nothing of where the body ends."""
         head = ReplyHead(self._raw)
         coding = head("transfer-encoding")
-        return head("content-length") is None if coding is None else not coding.lower().endswith("chunked")
+        return not head("content-length") if coding is None else not coding.lower().endswith("chunked")
 
     def _read_mended(self, error: Exception | str) -> str | None:
         """Read a reply whose head the parser does not like, once the head is there, as it must have been meant.
