@@ -101,6 +101,7 @@ NO_REPLY: dict[str, tuple[bytes, str]] = {
     "frames of HTTP/2": (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18), "the server speaks HTTP/2 alone"),
     "TLS": (b"\x15\x03\x01\x00\x02\x02\x46", "is no HTTP"),
     "another version": (b"HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n", "is no HTTP"),
+    "a status that is none": (b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n", "is no HTTP"),
     "no number": (b"HTTP/1.1 fine\r\nContent-Length: 0\r\n\r\n", "is no HTTP"),
     "two lengths": (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", "is no HTTP"),
     "a negative length": (HEAD + b"Content-Length: -1\r\n\r\n", "is no HTTP"),

@@ -5,6 +5,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end, mended, speaks_http2
 
 NOT_UNDERSTOOD = (HttpParserError, HttpParserUpgrade)  # what feeding the parser may raise
+_LEAST = 100  # statuses below are none
 _FINAL = 200  # statuses below are of replies that announce another one
 
 
@@ -59,6 +60,8 @@ class ReplyParser:
         parser = self._parser
         status = parser.get_status_code()
         if status < _FINAL:
+            if status < _LEAST:
+                raise ValueError(f"a status of {status}")
             self._interim += 1
         elif not self._status:
             self._status = status
