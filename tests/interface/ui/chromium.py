@@ -34,6 +34,9 @@ def executable() -> str | None:
 class Viewer:
     """Who looks at one page: `page` once it is shown. Whatever goes wrong in it is one of `troubles`.
 
+    The page in which documents are drawn is the same one for all tests that draw: a new one costs five times what is
+    drawn in it.
+
     facts: what is served as facts.json from now on; None: nobody serves anything.
     """
 
@@ -41,8 +44,9 @@ class Viewer:
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
-        self._contexts: list[BrowserContext] = []
+        self._contexts: list[BrowserContext] = []  # of this test alone
         self._document = b""
+        self._board: Page | None = None  # to draw in
         self._drawn = 0
         self.facts: Document | None = None
         self.asked = 0  # times that facts.json was
@@ -84,15 +88,20 @@ class Viewer:
         """Show a document, in the page that is there as that of a run which is followed: that is quicker."""
         self._drawn += 1
         document = {**document, "live": True, "made_at": MADE + self._drawn}
-        if self._drawn == 1:
-            self.show(document)
+        if self._board is None:
+            self._board = self.show(document)
+            self._contexts.remove(self._board.context)
         else:
+            self.page = self._board
             self.follow(document)
 
-    def follow(self, facts: Document | None) -> None:
-        """Let a second pass on the page's clock, in which this is served; wait until it is drawn, or is missed."""
+    def follow(self, facts: Document | None, seconds: int = 1) -> None:
+        """Let a second pass on the page's clock, in which this is served; wait until it is drawn, or is missed.
+
+        seconds: after which the page asks; of a run that has stopped it does so less often.
+        """
         self.facts = facts
-        self.page.clock.run_for(1000)
+        self.page.clock.run_for(1000 * seconds)
         if facts is None:
             self.page.locator("#live.gone").wait_for()
         else:
@@ -136,10 +145,15 @@ class Viewer:
         (text,) = self.texts(selector)
         return text
 
-    def close(self) -> None:
-        """Close what it has opened."""
+    def leave(self) -> None:
+        """Close what a test has opened; the page to draw in is left as the first test found it."""
         for context in self._contexts:
             context.close()
+        self._contexts.clear()
+        if self._board is not None:
+            self.page = self._board
+            self.page.evaluate("delete document.documentElement.dataset.theme")
+            self.resize(1280)
 
 
 class Chromium:
@@ -150,6 +164,7 @@ class Chromium:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="chromium")
         self._driver: Playwright | None = None
         self._browser: Browser | None = None
+        self._viewer: Viewer | None = None
 
     def __enter__(self) -> Self:
         self._thread.submit(self._start).result()
@@ -175,12 +190,12 @@ class Chromium:
 
     def _use(self, test: Callable[[Viewer], None]) -> None:
         assert self._browser
-        viewer = Viewer(self._browser)
-        try:
-            test(viewer)
-            assert not viewer.troubles, viewer.troubles
-        finally:
-            viewer.close()
+        viewer = self._viewer or Viewer(self._browser)
+        self._viewer = None  # what a test that has failed leaves behind is no page for another one
+        test(viewer)
+        assert not viewer.troubles, viewer.troubles
+        viewer.leave()
+        self._viewer = viewer
 
 
 def in_chromium(test: Callable[Concatenate[Viewer, P], None]) -> Callable[..., None]:

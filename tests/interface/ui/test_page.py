@@ -134,7 +134,7 @@ def members(value: Any) -> Any:
 @in_chromium
 def test_the_figures_are_those_of_the_document(viewer: Viewer) -> None:
     document = report()
-    viewer.show(document)
+    viewer.draw(document)
     totals, cost, line = document["totals"], document["cost"], document["timeline"]
     assert viewer.text("h1") == f"{totals['done']:,} of 60,000 rows done, {totals['failed']:,} of them failed"
     assert viewer.text(".words") == "stopped: budget.max_usd of $14.00 is reached"
@@ -283,7 +283,7 @@ def test_a_clock_that_is_set_back_hides_no_work(viewer: Viewer) -> None:
 
 @in_chromium
 def test_a_part_that_cannot_be_drawn_takes_nothing_else_with_it(viewer: Viewer) -> None:
-    viewer.show(report({"providers": [None], "distributions": [{"name": "latency"}]}))
+    viewer.draw(report({"providers": [None], "distributions": [{"name": "latency"}]}))
     assert "`" not in viewer.text("#providers .problem")
     assert "rowmill report --json" in viewer.text("#providers .problem")
     assert viewer.texts("nav a")[-1] == "Configuration"

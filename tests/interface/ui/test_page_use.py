@@ -175,9 +175,7 @@ def test_a_run_that_is_followed_is_drawn_anew_and_what_the_reader_does_stays(vie
     killed = report({"run": {"state": "killed"}}, seconds=120)
     viewer.follow({**killed, "made_at": grown["made_at"] + 2})
     assert viewer.text("#live") == "The run has ended: killed"
-    viewer.facts = {**grown, "made_at": grown["made_at"] + 3}
-    page.clock.run_for(5000)
-    page.locator("#live.live").wait_for()
+    viewer.follow({**grown, "made_at": grown["made_at"] + 3}, seconds=5)
     assert viewer.text("#live") == "Live", "it was resumed"
     ended = report({"run": {"state": "finished"}}, seconds=120)
     viewer.follow({**ended, "made_at": grown["made_at"] + 4})
