@@ -29,6 +29,7 @@ from markdown_it import MarkdownIt
 
 from rowmill.core import config
 from rowmill.interface.cli import arguments
+from scripts.ports import kept_port
 
 PLAIN = ("sh", "python", "toml", "json", "yaml", "text")
 _LIMIT_S = 100.0  # for one block: none takes more than seconds, but the machine may be busy
@@ -148,14 +149,6 @@ def values(text: str, *, among: bool = False) -> list[Any]:
         return [json.loads(line) for line in lines]
 
 
-def free_port() -> int:
-    """Return a port at which nobody listens."""
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-    return port
-
-
 class Reader:
     """Somebody who does what a page says."""
 
@@ -181,7 +174,7 @@ class Reader:
         (self._state / "sitecustomize.py").write_text(_ELSEWHERE)
         (self._state / "not-run").touch()
         # A server that the page itself starts is its own, at a port that is free.
-        self._ports = {port: str(free_port()) for port in re.findall(r"--port (\d+)", page.read_text(encoding="utf-8"))}
+        self._ports = {port: str(kept_port()) for port in re.findall(r"--port (\d+)", page.read_text(encoding="utf-8"))}
         own = [f"{host}:{port}" for host in ("127.0.0.1", "localhost") for port in self._ports.values()]
         self._environ = {
             "PATH": f"{self._state / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",

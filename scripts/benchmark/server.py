@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from scripts.ports import kept_port
 
 REPLY_BYTES = 700
 BOOT_S = 20.0  # the simulator imports its server library first; nginx takes a few milliseconds
@@ -32,7 +33,7 @@ class Server(NamedTuple):
 @contextlib.contextmanager
 def serve(folder: Path, core: int) -> Iterator[Server]:
     """Run the server on one core, with its files in `folder`, until the block ends."""
-    port = free_port()
+    port = kept_port()
     nginx = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"]))
     if nginx:
         name = "nginx"
@@ -78,13 +79,6 @@ def pinned(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def chat_reply(size: int) -> str:

@@ -13,11 +13,11 @@ import openai
 
 from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
+from scripts.ports import kept_port
 from scripts.proving.runs import SOME_FAILED, ItemError, Run, check, simulator
 from scripts.proving.strangers import (
     MissingServerError,
     end,
-    free_port,
     node_program,
     python_program,
     serving,
@@ -110,7 +110,7 @@ def _told_soon(run: Run, name: str, *words: str) -> bool:
 def _nginx(folder: Path) -> bool:
     """Meet its refusals and pages, short-lived connections, compression, TLS, and a server behind it that is away."""
     program = system_program("nginx", "nginx")
-    plain, limited, tls, away = (free_port() for _ in range(4))
+    plain, limited, tls, away = (kept_port() for _ in range(4))
     certificate, key = folder / "cert.pem", folder / "key.pem"
     words = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout {key} -out {certificate}"
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
@@ -167,7 +167,7 @@ def _litellm(folder: Path) -> bool:
     """Run through a router with keys and limits of its own, and batches through it."""
     program = python_program("litellm", "litellm", "litellm[proxy]", "prisma")
     with simulator(SimulatorSettings(latency_ms=20, batch_s=1)) as witness, _key(KEY):
-        port = free_port()
+        port = kept_port()
         behind = {"model": "openai/sim-small", "api_base": witness.url, "api_key": "k"}
         settings: dict[str, Any] = {
             "model_list": [
@@ -213,7 +213,7 @@ def _transformers(folder: Path) -> bool:
     program = python_program("transformers", "transformers", "torch", "transformers[serving]")
     model = folder / "tiny"
     subprocess.run([program.with_name("python"), "-c", _TINY, model], check=True, capture_output=True)
-    port = free_port()
+    port = kept_port()
     command: list[str | Path] = [program, "serve", model, "--device", "cpu", "--port", str(port)]
     environment = {"HF_HUB_OFFLINE": "1"}
     with serving(command, folder / "log.txt", f"http://localhost:{port}/health", environment):
@@ -233,7 +233,7 @@ def _aimock(folder: Path) -> bool:
     program = node_program("aimock", "llmock", "@copilotkit/aimock")
     fixture = {"match": {"userMessage": "Say"}, "response": {"content": "said"}}
     (folder / "fixtures.json").write_text(json.dumps({"fixtures": [fixture]}))
-    port = free_port()
+    port = kept_port()
     faults = ("drop", "malformed", "disconnect", "ratelimit")
     command: list[str | Path] = [program, "-p", str(port), "-f", folder / "fixtures.json", "--log-level", "warn"]
     command += [word for fault in faults for word in (f"--chaos-{fault}", "0.02")]
@@ -253,7 +253,7 @@ def _aimock(folder: Path) -> bool:
 def _squid(folder: Path) -> bool:
     """Run through a proxy that the environment names; the server's name is known to it alone."""
     program = system_program("squid", "squid")
-    port = free_port()
+    port = kept_port()
     (folder / "hosts").write_text("127.0.0.1 model.test\n")
     (folder / "squid.conf").write_text(f"""
 http_port 127.0.0.1:{port}

@@ -11,10 +11,6 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from scripts.benchmark.server import free_port
-
-__all__ = ["MissingServerError", "end", "free_port", "node_program", "python_program", "serving", "system_program"]
-
 HOME = Path(__file__).parents[2] / "data" / "servers"  # kept: installing them takes minutes
 INSTALLING_S = 900
 STARTING_S = 120

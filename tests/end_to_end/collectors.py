@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import urllib.error
@@ -84,15 +83,6 @@ def needs(program: str) -> str:
     if found is None:
         pytest.skip(f"{program} is not installed (Debian, Ubuntu: apt-get install prometheus)")
     return found
-
-
-@contextmanager
-def reserved() -> Iterator[int]:
-    """Give a port of this machine that nobody else is given; who listens there all the same may."""
-    with socket.socket() as kept:
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        yield kept.getsockname()[1]
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ import pytest
 
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.simulator import replies
+from scripts.ports import kept_port
 from scripts.proving.ray_nodes import RayNodes, ray_nodes
 from tests.simulator_host import SimulatorHost
 
@@ -321,12 +321,9 @@ def nodes() -> Iterator[RayNodes]:
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
+def nobody() -> str:
     """Give the URL of a port of which nobody else takes possession, and at which nobody listens."""
-    with socket.socket() as kept:
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who listens there all the same may
-        kept.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{kept.getsockname()[1]}/v1"
+    return f"http://127.0.0.1:{kept_port()}/v1"
 
 
 class Arrival(NamedTuple):

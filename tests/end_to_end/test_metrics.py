@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rowmill.metrics.catalogue import FAMILIES
-from tests.end_to_end.collectors import Collector, Prometheus, collector, fetched, needs, points, prometheus, reserved
+from scripts.ports import kept_port
+from tests.end_to_end.collectors import Collector, Prometheus, collector, fetched, needs, points, prometheus
 from tests.end_to_end.conftest import Arrival, Place, Server, until
 from tests.end_to_end.several import error
 
@@ -82,9 +83,8 @@ def by(label: str, values: dict[Any, float]) -> dict[str, float]:
 
 def test_a_prometheus_and_a_collector_have_what_the_report_says(place: Place, server: Callable[..., Server]) -> None:
     asked = server(echoing)
+    port, own = kept_port(), kept_port()
     with (
-        reserved() as port,
-        reserved() as own,
         collector() as collected,
         prometheus(place.folder / "prometheus", own, port) as seen,
     ):

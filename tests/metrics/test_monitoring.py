@@ -15,7 +15,8 @@ import pytest
 from rowmill.core.config.sections import MetricsConfig
 from rowmill.core.errors import ConfigError
 from rowmill.metrics.monitoring import Monitoring
-from tests.end_to_end.collectors import collector, fetched, points, reserved
+from scripts.ports import kept_port
+from tests.end_to_end.collectors import collector, fetched, points
 from tests.end_to_end.conftest import until
 from tests.metrics.conftest import REPORT, SNAPSHOT, SUBJECT
 
@@ -58,8 +59,8 @@ def scene() -> Iterator[Scene]:
 
 
 def test_a_port_that_is_taken_is_said_and_tried_again(scene: Scene) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = kept_port()  # which is not somebody else's once it is let go
+    with socket.create_server(("127.0.0.1", port)):
         monitoring = scene.begin(port=port, linger_s=5)
         (line,) = scene.said
         assert line == (
@@ -179,11 +180,11 @@ def test_a_collector_that_is_not_there_is_said_so_and_not_waited_for(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rowmill.metrics.otlp._LAST_S", 1000)
-    with reserved() as port:
-        with scene.begin(otlp=f"http://127.0.0.1:{port}") as monitoring:
-            monitoring.ended(REPORT, 0)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
-        with scene.begin(otlp=f"http://127.0.0.1:{port}", interval_s=0.01) as monitoring:
-            while not scene.said:
-                monitoring.look(SNAPSHOT)
+    nobody = f"http://127.0.0.1:{kept_port()}"
+    with scene.begin(otlp=nobody) as monitoring:
+        monitoring.ended(REPORT, 0)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
+    with scene.begin(otlp=nobody, interval_s=0.01) as monitoring:
+        while not scene.said:
+            monitoring.look(SNAPSHOT)
     assert re.fullmatch(r"metrics: they could not be pushed \([\w ]+\); the run goes on without", scene.said[0])

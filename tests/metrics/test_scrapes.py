@@ -16,6 +16,7 @@ from rowmill.metrics import scrapes
 from rowmill.metrics.meter import RunMeter
 from rowmill.metrics.prometheus import Exposition
 from rowmill.metrics.scrapes import ScrapeServer
+from scripts.ports import kept_port
 from tests.metrics.conftest import SNAPSHOT, SUBJECT
 
 
@@ -160,9 +161,10 @@ def test_a_hundred_at_once_have_the_text_that_was_made_once(
 
 
 def test_a_port_can_be_had_again_at_once(server: ScrapeServer) -> None:
-    asked(server)
-    port = server.server_port
-    server.close()
+    port = kept_port()
+    before = ScrapeServer("127.0.0.1", port, server.render)
+    asked(before)
+    before.close()
     again = ScrapeServer("127.0.0.1", port, server.render)
     assert asked(again)[0] == 200
     assert again.url == f"http://127.0.0.1:{port}/metrics"

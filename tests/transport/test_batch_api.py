@@ -6,7 +6,6 @@ The server here answers what a test tells it to, also things that no Batch API s
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +25,7 @@ import rowmill
 from rowmill.core.wire import Endpoint
 from rowmill.transport import results_size
 from rowmill.transport.batch_api import BatchApi, BatchProblem, BatchState, BatchTrouble
+from scripts.ports import kept_port
 
 KEY = "sk-very-secret-0123456789"
 BATCH = {
@@ -286,8 +286,7 @@ def test_a_refusal_is_not_tried_again(part: Path, answer: Answer, fault: str) ->
 
 
 def test_where_nothing_listens_the_connection_failed(part: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = kept_port()
 
     async def main() -> BatchTrouble:
         api = BatchApi(endpoint(f"http://127.0.0.1:{port}/v1"), rng=Eager(), publish=publish)

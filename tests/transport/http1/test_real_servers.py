@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from rowmill.core.wire import Failure, Reply
+from scripts.ports import kept_port
 from tests.transport.http1.talk import client, run, turn
 
 HOST = "127.0.0.2"  # loopback, but not what goes without a proxy
@@ -45,11 +46,6 @@ def program(name: str) -> str:
     return found
 
 
-def free_port(host: str = HOST) -> int:
-    with socket.create_server((host, 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running(command: list[str], folder: Path, host: str, port: int) -> Iterator[None]:
     """Run a server until the block ends; it listens when that begins."""
@@ -76,7 +72,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, 
     folder = tmp_path_factory.mktemp("nginx")
     authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
     authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(str(folder / "own.pem"))
-    plain, tls = free_port(), free_port()
+    plain, tls = kept_port(HOST), kept_port(HOST)
     names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in names)
     (folder / "nginx.conf").write_text(f"""
@@ -150,7 +146,7 @@ def test_tinyproxy_is_gone_through(
     nginx: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str
 ) -> None:
     binary = program("tinyproxy")
-    port = free_port("127.0.0.1")
+    port = kept_port()
     basic = "BasicAuth me secret\n" if login else ""
     (tmp_path / "conf").write_text(
         f"Port {port}\nListen 127.0.0.1\nTimeout 60\nAllow 127.0.0.1\nMaxClients 300\n{basic}"
@@ -207,7 +203,7 @@ def test_squid_is_gone_through_with_a_login_and_without_and_what_it_refuses_is_t
 
 def test_uvicorn_answers_every_request_though_it_closes_what_is_idle(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn")
-    port = free_port()
+    port = kept_port(HOST)
     (tmp_path / "echo.py").write_text(APP)
     words = ["echo:app", "--host", HOST, "--port", str(port), "--timeout-keep-alive", "1", "--log-level", "warning"]
 

@@ -17,6 +17,7 @@ import trustme
 from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Failure, Reply
 from rowmill.transport.http1 import addresses, dialing
+from scripts.ports import kept_port
 from tests.transport.http1.talk import OK, Talk, Talker, client, fine, run
 
 NAME = "many.example"  # whose addresses a test says
@@ -45,10 +46,9 @@ async def several(*hosts: str) -> AsyncIterator[tuple[list[Talker], str]]:
     """Serve on several addresses, at one port; gives the servers, and the URL by the name."""
     async with contextlib.AsyncExitStack() as stack:
         servers = [Talker(fine) for _ in hosts]
-        port = 0
+        port = kept_port("")  # free at the first address need not be free at the second one
         for host, server in zip(hosts, servers, strict=True):
             await stack.enter_async_context(server.serving(sock=socket.create_server((host, port))))
-            port = server.port
         yield servers, f"http://{NAME}:{port}/v1/chat/completions"
 
 
@@ -73,6 +73,7 @@ def test_an_address_where_nobody_is_is_passed_over_and_one_that_is_silent_has_a_
     async def work() -> None:
         async with several("127.0.0.1") as ((server,), url), client(url) as transport:
             with socket.socket() as silent:
+                silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what keeps the port has it everywhere
                 silent.bind(("127.0.0.3", server.port))
                 silent.listen(0)
                 fillers = [socket.socket() for _ in range(3)]
