@@ -7,9 +7,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from openai.types import BatchError
-from openai.types.chat import ChatCompletion
-from openai.types.shared import ErrorObject
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rowmill.core.simulator import SimulatorSettings
@@ -62,7 +59,7 @@ class _Answered(BaseModel):
     id: str
     custom_id: str
     response: _Response | None
-    error: BatchError | None
+    error: dict[str, Any] | None
 
 
 def batch_file(folder: Path) -> bool:
@@ -156,8 +153,13 @@ def _holds(name: str, path: Path, wanted: Sequence[Line]) -> bool:
 
 def _problem(answered: _Answered, line: Line) -> str | None:
     """Return what is wrong with what was answered to a line. Raises `ValidationError`."""
+    from openai.types import BatchError  # which take half a second: more than `--help` does
+    from openai.types.chat import ChatCompletion
+    from openai.types.shared import ErrorObject
+
     fault = KINDS[line.kind][1]
-    response, error = answered.response, answered.error
+    response = answered.response
+    error = None if answered.error is None else BatchError.model_validate(answered.error, strict=True)
     if fault == NOT_SENT:
         good = response is None and error is not None and error.code == fault and bool(error.message)
         return None if good else f"is the answer to: {line.kind}"

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import openai
-
 from rowmill.core.simulator import SimulatorSettings
 from scripts import corpus
 from scripts.ports import kept_port
@@ -291,6 +289,8 @@ shutdown_lifetime 1 seconds
 
 def _openai(folder: Path) -> bool:
     """Go the other way round: the package as a client of the simulator, streams too."""
+    import openai  # which takes half a second: more than `--help` does
+
     del folder
     with simulator(SimulatorSettings(latency_ms=0)) as witness:
         client = openai.OpenAI(base_url=witness.url, api_key="k", max_retries=0)
