@@ -1,11 +1,13 @@
 """The connections by themselves: how fast it grows, who gets what, and what grows old."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from rowmill.core.wire import Failure, Reply
 from rowmill.transport.http1 import NoReply, NoRoomHere, Unreachable, connections
 from rowmill.transport.http1.connection import CLOSED, IDLE, Connection
 from rowmill.transport.http1.connections import Connections
@@ -17,6 +19,7 @@ class Wire:
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
+        self.socket: socket.socket | None = None
 
     def write(self, data: bytes) -> None:
         pass
@@ -26,8 +29,8 @@ class Wire:
         if connection is not None:
             asyncio.get_running_loop().call_soon(connection.connection_lost, None)
 
-    def get_extra_info(self, name: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self.socket
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -256,3 +259,35 @@ def test_a_defect_in_opening_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (found.words, found.taken) == ("a defect: ValueError", False)
 
     within(work)
+
+
+def test_a_connection_that_is_found_lost_with_a_reply_is_free_for_nobody() -> None:
+    """Sending the rest of a request failed: its reply is still there to be read, and nothing can follow it."""
+    idle: list[int] = []
+
+    async def work(world: World) -> None:
+        class Waiter:
+            def done(self) -> bool:
+                return False
+
+            def set_result(self, result: Reply | Failure | NoReply) -> None:
+                assert isinstance(result, Reply)
+                assert result.body == b"{}"
+                idle.append(len(world.all.idle))
+
+        asked = world.ask()
+        await settled()
+        await world.let(1)
+        connection = asked.result()
+        assert isinstance(connection, Connection)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs:
+            theirs.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            connection._transport.socket = ours
+            connection.ask(b"", b"", 1e12, Waiter())
+            connection.connection_lost(BrokenPipeError(32, "Broken pipe"))
+        assert connection.state is CLOSED
+
+    within(work)
+    assert idle == [0]

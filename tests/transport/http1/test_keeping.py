@@ -110,7 +110,12 @@ async def kept(server: Bare, transport: DirectTransport) -> socket.socket:
     return connection
 
 
-def test_a_request_that_is_written_as_its_server_closes_is_sent_again() -> None:
+def resets(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize("way", ["closes", "resets"])
+def test_a_request_that_is_written_as_its_server_closes_is_sent_again(way: str) -> None:
     async def work() -> None:
         server = Bare()
         with server.listener:
@@ -118,6 +123,8 @@ def test_a_request_that_is_written_as_its_server_closes_is_sent_again() -> None:
                 async with client(server.url) as transport:
                     connection = await kept(server, transport)
                     before = server.requests
+                    if way == "resets":
+                        resets(connection)
                     connection.close()
                     second = asyncio.ensure_future(transport.send(b"{}"))
                     with await server.accepted() as another:
@@ -146,7 +153,7 @@ def test_a_request_that_came_to_its_server_is_not_sent_again(way: str) -> None:
                     elif way == "half read":
                         await loop.sock_recv(connection, 1_000)
                     if way == "reset":
-                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        resets(connection)
                     assert seen
                     connection.close()
                     found = await second

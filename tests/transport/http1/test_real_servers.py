@@ -165,7 +165,7 @@ def test_squid_is_gone_through_with_a_login_and_without_and_what_it_refuses_is_t
     nginx: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     binary = program("squid")
-    free, asking = free_port("127.0.0.1"), free_port("127.0.0.1")
+    free, asking = kept_port(), kept_port()
     # Who asks is told by sed: Squid gives its rights away, and can then read no file in here.
     (tmp_path / "conf").write_text(f"""
         auth_param basic program /bin/sed -u s/^me.secret$/OK/;t;s/.*/ERR/

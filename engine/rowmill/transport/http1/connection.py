@@ -11,7 +11,7 @@ from rowmill.core.wire import Failure, Part, Reply
 from rowmill.transport.http1 import NoReply
 from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end
 from rowmill.transport.http1.reply_parser import NOT_UNDERSTOOD, ReplyParser
-from rowmill.transport.http1.socket_state import nothing_arrived, what_is_left
+from rowmill.transport.http1.socket_state import nothing_arrived, nothing_sent, what_is_left
 from rowmill.transport.reply_size import AT_ONCE, OK, longest, too_long, unpacked_reply
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class Connection(ReplyParser, asyncio.Protocol):
     """
 
     __slots__ = (
-        "_home", "_last_word", "_paused", "_request_bytes", "_seen", "_size", "_transport", "_unsent", "_waiter",
-        "_write", "answered", "deadline", "end", "old", "state", "tls",
+        "_home", "_last_word", "_paused", "_request_bytes", "_seen", "_sent_before", "_size", "_transport", "_unsent",
+        "_waiter", "_write", "answered", "deadline", "end", "old", "state", "tls",
     )  # fmt: skip
 
     def __init__(self, home: "Connections") -> None:
@@ -62,6 +62,7 @@ class Connection(ReplyParser, asyncio.Protocol):
         self.end = _CLOSED_BY_SERVER  # why it cannot be asked, once it is closed with nothing in flight
         # The request
         self._request_bytes = 0
+        self._sent_before = 0  # bytes of all requests before it
         self._unsent: memoryview | None = None  # of a long one, what the transport has not got yet
         self._paused = False  # the transport has enough
         self._last_word: asyncio.TimerHandle | None = None  # until then its server may close
@@ -81,6 +82,7 @@ class Connection(ReplyParser, asyncio.Protocol):
         self.deadline = deadline
         self._waiter = waiter
         request = b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        self._sent_before += self._request_bytes
         self._request_bytes = len(request)
         if len(request) <= _PIECE:
             self._write(request)
@@ -160,9 +162,14 @@ class Connection(ReplyParser, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Hear that the transport is closed."""
         if self._waiter is not None and self.tls is None and (left := what_is_left(self._transport)):
+            self._unsent = self._unsent or memoryview(b"")  # nothing more can be sent: no other request, either
             self.data_received(left)  # a reply that was there when sending the rest of its request failed
         if error is not None:
-            self._cut_off(str(error) or type(error).__name__, orderly=False)
+            words = str(error) or type(error).__name__
+            if self._waiter is not None and not self._raw and self._is_unsent():
+                self._end(NoReply(end="untouched", words=words, part="http", taken=False))
+            else:
+                self._cut_off(words, orderly=False)
         elif self._waiter is not None:
             self._break("the connection was closed")
         self.close()
@@ -294,6 +301,12 @@ class Connection(ReplyParser, asyncio.Protocol):
         """Whether nothing of the request can have come to the server, which had closed the connection before."""
         size = self._request_bytes if self.tls is None else self.tls.last_write
         return self._unsent is None and self._request_bytes <= _PIECE and nothing_arrived(self._transport, size)
+
+    def _is_unsent(self) -> bool:
+        """Whether nothing of the request has left this machine: its connection had been reset before."""
+        tls = self.tls
+        before = self._sent_before if tls is None else tls.written - tls.last_write
+        return self._request_bytes <= _PIECE and nothing_sent(self._transport, before)
 
     def _break(self, words: str) -> None:
         # A server that ends TLS before its first reply has read no request: it wants a certificate, as a rule.

@@ -16,7 +16,7 @@ _RECORD = 1 << 14  # bytes that a record has at most
 class TlsStream(asyncio.Protocol):
     """Encrypts what is written, and decrypts what comes, once `ready` is done; that may also be `Unreachable`.
 
-    last_write: bytes of the last write, encrypted.
+    written: bytes of all writes, encrypted, and of the handshake. last_write: of the last write.
     """
 
     def __init__(self, context: ssl.SSLContext, host: str, session: ssl.SSLSession | None = None) -> None:
@@ -25,7 +25,7 @@ class TlsStream(asyncio.Protocol):
         self._transport: Any = None
         self._protocol: asyncio.Protocol | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.last_write = 0
+        self.written = self.last_write = 0
         self._held_up = b""  # what was written while the server wants a new handshake
 
     @property
@@ -133,6 +133,7 @@ class TlsStream(asyncio.Protocol):
         encrypted = self._outgoing.read()
         if encrypted:
             self._transport.write(encrypted)
+            self.written += len(encrypted)
         return len(encrypted)
 
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
