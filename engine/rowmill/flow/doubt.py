@@ -81,8 +81,12 @@ class Doubt:
         return "row"
 
     def forget(self, row: int) -> None:
-        """Hear that the row has come to its end."""
+        """Hear that the row has failed here for good."""
         self.rows.pop(row, None)
+        self._before.discard(row)
+
+    def ended(self, row: int) -> None:
+        """Hear that the row has come to its end, whoever has answered it: what was refused then still counts."""
         self._before.discard(row)
 
     def room(self, *, proven: bool) -> int:

@@ -141,6 +141,42 @@ def test_a_row_that_failed_at_one_is_tried_at_another_and_does_not_wait_long(
     run(story())
 
 
+@pytest.mark.parametrize("end", ["answered elsewhere", "failed elsewhere"])
+def test_no_provider_remembers_a_row_that_has_come_to_its_end_elsewhere(work: Start, end: str) -> None:
+    """Millions of rows may fail once: what is kept of each would grow, and be looked through for every answer."""
+
+    async def story() -> None:
+        def elsewhere(row: int, _nth: int) -> Result:
+            return reply(400, WRONG) if end == "failed elsewhere" and row % 3 == 0 else reply()
+
+        # Never in a row: nothing that is odd of the provider itself.
+        wires = Wires(lambda row, _: failure(faults.CONNECTION) if row % 3 == 0 else reply(), elsewhere)
+        made = wires.providers()(Wire())
+        async with work(120, providers=lambda _: made) as at:
+            at.feed()
+            await at.done()
+            assert sum(row % 3 == 0 for row in wires.wires[0].rows) > 10
+            records = await at.outcomes()
+            assert {records[row]["failed"] for row in range(0, 120, 3)} == {end == "failed elsewhere"}
+            assert [dict(each.standing._singled.rows) for each in made] == [{}, {}]
+
+    run(story())
+
+
+def test_a_row_whose_key_was_refused_once_in_a_while_is_forgotten_once_it_is_answered(work: Start) -> None:
+    async def story() -> None:
+        wires = Wires(lambda row, nth: reply(401, b"") if row % 20 == 10 and nth == 1 else reply())
+        made = wires.providers()(Wire())
+        async with work(120, providers=lambda _: made) as at:
+            at.feed()
+            await at.done()
+            assert sum(wires.sent()) == 126
+            assert not any(record["failed"] for record in (await at.outcomes()).values())
+            assert made[0].standing._doubt._before == set()
+
+    run(story())
+
+
 def test_a_429_pauses_its_provider_and_not_the_others(work: Start) -> None:
     async def story() -> None:
         wires = Wires(lambda *_: reply(429, b"", retry_after="600"), fine)

@@ -60,7 +60,7 @@ class Singled:
         seen = self.rows.get(row)
         if seen is None:
             self._unexplained += 1
-            if len(self.rows) >= _MOST_ROWS:  # a row may have gone to another provider, and never come back
+            if len(self.rows) >= _MOST_ROWS:  # while all fail, each that is tried is one
                 self.rows.pop(next(iter(self.rows)))
             self.rows[row] = _Refused(now, answers, in_flight, self._passed, answers, self._unexplained)
             return False, 0

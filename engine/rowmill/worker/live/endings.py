@@ -105,7 +105,7 @@ class Endings:
                 job.provider = self._router.providers[target]
                 self._backlog.bind(job)
                 return
-        self._writer.failure(job, failure, now)
+        self._failed(job, failure, now)
         provider.standing.refused(failure)
         if faults.may_be_of_all(failure):
             self._same_error(provider, failure, failure.status)
@@ -178,4 +178,8 @@ class Endings:
     def _give_up(self, job: Job) -> None:
         """Record the failure that a row had where it went first: there is nobody left to ask instead."""
         assert job.fallback is not None
-        self._writer.failure(job, job.fallback.failure, monotonic())
+        self._failed(job, job.fallback.failure, monotonic())
+
+    def _failed(self, job: Job, failure: Failure, now: float) -> None:
+        self._router.ended(job.index, answered=False)
+        self._writer.failure(job, failure, now)

@@ -92,6 +92,11 @@ class Router:
         # By the characters, not by what was learned: a row is not to fail for what other rows were like.
         return any(each.lease.fits(request.tokens + each.most_output) for each in self.providers if not each.closed)
 
+    def ended(self, row: int, *, answered: bool) -> None:
+        """Tell all that a row has come to its end which was sent more than once: each may have it on its books."""
+        for provider in self.providers:
+            provider.standing.ended(row, answered=answered)
+
     def has_other(self, provider: Provider) -> bool:
         """Whether a row that failed on this provider may go to another one."""
         return self._only is None and any(each is not provider and each.allowed for each in self._candidates())

@@ -125,6 +125,8 @@ class Settler:
                 answer, results = _possible(job, provider, answer, results)
             counted = True
             provider.answered(job.request, job.debit, answer, job.started, now, row=job.index)  # type: ignore[arg-type]  # built
+            if job.requests > 1:
+                self._router.ended(job.index, answered=True)
             if self._reservations is not None:
                 self._reservations.answered(job, provider, answer)
             if wrong is not None:
@@ -256,7 +258,7 @@ class Settler:
             tries = min(tries, _TRIES_ALONE)  # it holds up the end, and nothing is spared by longer waits
         wait = self._retry.wait_s(failure, tries=tries, attempts=job.attempts, age_s=age_s, own=spent > 0)
         if wait is None or job.ends_with(fault):
-            provider.standing.ended(job.index)
+            provider.standing.ended(job.index, answered=False)
             self._endings.fail(job, provider, failure, now)
             return
         self._counters.maybe_billed_twice += failure.maybe_billed

@@ -155,9 +155,13 @@ class Standing:
         """Hear that the provider was well for a row, whatever has become of it then."""
         self._singled.passed(row)
 
-    def ended(self, row: int) -> None:
-        """Hear that a row has failed for good."""
-        self._singled.forget(row)
+    def ended(self, row: int, *, answered: bool) -> None:
+        """Hear that a row that may have been refused here has come to its end, here or at another provider."""
+        if answered:
+            self._singled.passed(row)  # so nothing was wrong with it
+        else:
+            self._singled.forget(row)
+        self._doubt.ended(row)
 
     def failed(self, failure: Failure, now: float, *, counts: bool) -> bool:
         """Hear a failure; True where the worker is to stop by itself. `counts`: an unhealthy one belongs to a streak.
