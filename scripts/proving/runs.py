@@ -112,12 +112,20 @@ class Run:
         return plan
 
     @contextlib.contextmanager
-    def started(self, program: tuple[str, ...] = ("-m", "rowmill")) -> Iterator["subprocess.Popen[bytes]"]:
-        """Start the command; what is left of it ends with the block."""
+    def started(
+        self, program: tuple[str, ...] = ("-m", "rowmill"), environment: Mapping[str, str] | None = None
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """Start the command, with more in its environment; what is left of it ends with the block."""
         command = self._command(program, "run")
         with (self.folder / "stderr.txt").open("ab") as stderr:
             process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True
+                command,
+                cwd=self.folder,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
             )
         try:
             yield process

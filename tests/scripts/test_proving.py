@@ -188,3 +188,30 @@ def test_merging_begins_once_all_parts_are_done(tmp_path: Path, stages: Any) -> 
     found.look()
     assert found.reached(merge, 0)
     assert not found.passed(merge, 0)
+
+
+def test_what_grows_is_told_from_what_moments_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    grown = importlib.import_module("scripts.proving.footprint").grown
+    # It warms up for a fifth of the time, and then holds 500 to 900 as it happens, or one more each second.
+    held = [(float(at), min(at, 200) * 2.5 + (at * 7919 % 401 if at % 10 else 0)) for at in range(1000)]
+    assert grown(held) == pytest.approx(0.0, abs=1.0)
+    assert grown([(at, value + at) for at, value in held]) == pytest.approx(760, abs=40)
+    assert grown(held[:1]) == 0.0
+
+
+def test_each_end_that_a_request_of_a_soak_may_have_is_counted_in_all_lives_of_its_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    fates = importlib.import_module("scripts.proving.fates")
+    for _ in range(2):
+        seen = fates.Seen(tmp_path / "seen", 3)
+        seen.rows[2] += 1
+        for name in ("begun", fates.USUAL, *(fates.fate(place / 10_000) for place in range(10_000))):
+            seen.count(name)
+    assert list(seen.rows) == [0, 0, 2]
+    counts = seen.by_name()
+    assert counts["begun"] == 2
+    assert all(counts[fate.name] == pytest.approx(20_000 * fate.share, abs=2) for fate in fates.FATES)
+    assert sum(seen.by_end().values()) == 20_002
