@@ -55,10 +55,14 @@ _FILLER = "one line of text of no meaning, there to make a shard of sixty-four k
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
     """Return what the condition returns once that is true; fail after so many seconds."""
-    end = time.monotonic() + seconds
+    begun = time.monotonic()
+    end = begun + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.01)  # each look costs the simulator, or the disk, what a request does
+        looked = time.monotonic()
+        assert looked < end, f"{what}: not within {seconds:g} s"
+        # Each look costs the simulator, or the disk, what a request does, and the machine more where it is long.
+        time.sleep(max(0.02, 2 * (looked - begun)))
+        begun = time.monotonic()
     return value
 
 
