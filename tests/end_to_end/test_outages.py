@@ -23,13 +23,13 @@ def still_at_work(started: Started, seconds: float) -> None:
         started.process.wait(seconds)
 
 
-def when_still(witness: Witness) -> int:
+def when_still(arrived: Callable[[], int]) -> int:
     """Return how many requests have arrived as soon as none came for 0.2 s: both workers have heard of the outage."""
     met, since = 0, time.monotonic()
 
     def still() -> bool:
         nonlocal met, since
-        if (now := witness.stats()["requests"]) != met:
+        if (now := arrived()) != met:
             met, since = now, time.monotonic()
         return time.monotonic() - since >= 0.2
 
@@ -50,7 +50,7 @@ def test_an_outage_costs_few_requests_and_no_row_and_is_over_soon_after_its_end(
     began = time.monotonic()
     fail(witness, "default", "503")
     until(lambda: "provider main: failing; only probes are sent: overloaded (HTTP 503, " in place.log, "word of it")
-    met = when_still(witness)
+    met = when_still(lambda: witness.stats()["requests"])
     still_at_work(started, 1.5)
     assert witness.stats()["requests"] - met <= 3, "one probe at a time, a second apart and more"
     fail(witness, "default", None)
@@ -127,7 +127,7 @@ def test_a_server_that_never_answers_is_not_hammered_and_costs_no_row(
     started = place.start()
     said = heard(started, "provider main: failing; only probes are sent: connection (connection failed: ")
     said += heard(started, "provider main: failing")
-    met = len(slammer.connections)
+    met = when_still(lambda: len(slammer.connections))
     if kind != "resets":
         started.signal(signal.SIGINT)
         until(lambda: "SIGINT" in place.log, "the signal heard")
