@@ -1,4 +1,7 @@
-"""What Ray itself offers to ask a model about many rows: ray_ways.py WAY URL FILE ROWS. Prints its own CPU seconds."""
+"""What Ray itself offers to ask a model about many rows: ray_ways.py WAY URL FILE ROWS. Prints its own CPU seconds.
+
+`scripts/bench` measures the processor of HTTP requests, too, beside other tools.
+"""
 
 import asyncio
 import os
@@ -11,7 +14,7 @@ IN_FLIGHT = 64
 ACTOR_CPUS = 0.4  # Ray has other tasks of a Dataset to run beside, or none comes to its end
 
 
-def map_batches(url: str, source: str, rows: int) -> None:
+def map_batches(url: str, rows: ray.data.Dataset) -> ray.data.Dataset:
     """Do as the usual script does: an asynchronous client in `map_batches`."""
 
     class Ask:
@@ -34,15 +37,10 @@ def map_batches(url: str, source: str, rows: int) -> None:
                 batch["output"] = await asyncio.gather(*map(ask, batch["text"]))
             return batch
 
-    dataset = (
-        ray.data.read_json(source, lines=True)
-        .limit(rows)
-        .map_batches(Ask, batch_size=1000, concurrency=2, num_cpus=ACTOR_CPUS)
-    )
-    assert dataset.materialize().count() == rows
+    return rows.map_batches(Ask, batch_size=1000, concurrency=2, num_cpus=ACTOR_CPUS)
 
 
-def http_processor(url: str, source: str, rows: int) -> None:
+def http_processor(url: str, rows: ray.data.Dataset) -> ray.data.Dataset:
     """Use Ray Data's own processor of HTTP requests."""
     from ray.data.llm import HttpRequestProcessorConfig, build_processor
 
@@ -51,19 +49,23 @@ def http_processor(url: str, source: str, rows: int) -> None:
         config,
         preprocess=lambda row: {
             "payload": {"model": "m", "messages": [{"role": "user", "content": row["text"]}]},
-            "text": row["text"],
+            "id": row["id"],
         },
-        postprocess=lambda row: {"output": row["http_response"]["choices"][0]["message"]["content"]},
+        postprocess=lambda row: {
+            "id": row["id"],
+            "output": row["http_response"]["choices"][0]["message"]["content"],
+        },
     )
-    dataset = processor(ray.data.read_json(source, lines=True).limit(rows))
-    assert dataset.materialize().count() == rows
+    return processor(rows)
 
 
 def main() -> None:
     """Run one way."""
     way, url, source, rows = sys.argv[1:]
     ray.init(log_to_driver=False, logging_level=40)
-    {"map_batches": map_batches, "http_processor": http_processor}[way](url, source, int(rows))
+    asked = {"map_batches": map_batches, "http_processor": http_processor}[way]
+    done = asked(url, ray.data.read_json(source, lines=True).limit(int(rows)))
+    assert done.materialize().count() == int(rows)
     ray.shutdown()
     times = os.times()
     print(times.user + times.system)
