@@ -1,11 +1,14 @@
-"""From samples to figures, ratios and verdicts: medians over the rounds, as a table and as JSON."""
+"""From samples to figures, ratios and verdicts: medians over the rounds, as tables and as JSON."""
 
 import math
 from statistics import median
 from typing import Any, NamedTuple
 
 from scripts.benchmark.clients import CLIENTS
+from scripts.benchmark.loads import LOADS, PLAIN, Load
 from scripts.benchmark.measure import Sample
+
+MB = 1e6
 
 
 class Round(NamedTuple):
@@ -15,21 +18,34 @@ class Round(NamedTuple):
     full: Sample
 
     def figures(self) -> dict[str, float]:
-        """Return the whole run's figures and the steady ones: what the rows cost that only the full run had."""
+        """Return the whole run's figures and the steady ones: what the rows cost that only the full run had.
+
+        What was not looked at, or cannot be told apart from noise, is not a number.
+        """
         rows = self.full.rows - self.small.rows
-        wall = self.full.wall_s - self.small.wall_s
-        cpu = self.full.cpu_s - self.small.cpu_s
+        few, many = self.small.usage, self.full.usage
+        wall, cpu = many.wall_s - few.wall_s, many.cpu_s - few.cpu_s
+        first = many.first_cpu_s - few.first_cpu_s
         told_apart = min(rows, wall, cpu) > 0  # not where runs are so short that start-up's noise is larger
+        more = (self.full.in_flight or 0) - (self.small.in_flight or 0)
         return {
-            "rows_per_s": self.full.rows / self.full.wall_s,
-            "cpu_us_per_row": self.full.cpu_s / self.full.rows * 1e6,
-            "core_share": self.full.cpu_s / self.full.wall_s,
+            "rows_per_s": self.full.rows / many.wall_s,
+            "cpu_us_per_row": many.cpu_s / self.full.rows * 1e6,
+            "core_share": many.cpu_s / many.wall_s,
             "steady_rows_per_s": rows / wall if told_apart else math.nan,
             "steady_cpu_us_per_row": cpu / rows * 1e6 if told_apart else math.nan,
+            "steady_first_cpu_us_per_row": first / rows * 1e6 if told_apart else math.nan,
+            "first_mb": many.first_bytes / MB or math.nan,
+            "child_mb": many.child_bytes / MB or math.nan,
+            "in_flight": self.full.in_flight or math.nan,
+            # the same process with many more on their way, and with nothing else that grows
+            "bytes_in_flight": (many.child_bytes - few.child_bytes) / more
+            if more > (self.small.in_flight or 0)
+            else math.nan,
         }
 
 
-Results = dict[str, list[Round]]  # client name -> its rounds
+Results = dict[str, list[Round]]  # name of a client -> its rounds
 
 
 def medians(rounds: list[Round]) -> dict[str, float]:
@@ -39,7 +55,7 @@ def medians(rounds: list[Round]) -> dict[str, float]:
 
 
 class Target(NamedTuple):
-    """What `rowmill run` has to reach, compared with another client."""
+    """What `rowmill run` has to reach under the plain load, compared with another client."""
 
     text: str
     other: str
@@ -47,18 +63,17 @@ class Target(NamedTuple):
 
 
 TARGETS = (
-    Target("direct / bare pyreqwest on asyncio", "bare-asyncio", 0.85),
-    Target("direct / bare pyreqwest on uvloop", "bare-uvloop", 0.85),
-    Target("direct / AsyncOpenAI and gather", "gather", 30.0),
+    Target("direct / bare pyreqwest on asyncio", "plain/bare-asyncio", 0.85),
+    Target("direct / bare pyreqwest on uvloop", "plain/bare-uvloop", 0.85),
+    Target("direct / AsyncOpenAI and gather", "plain/gather", 30.0),
 )
 
 
 def ratios(results: Results, target: Target) -> dict[str, float] | None:
     """Return how many times as fast `direct` is, as the median of paired rounds; None where one was not measured."""
-    ours, others = results.get("direct"), results.get(target.other)
-    if not ours or not others:
+    pairs = paired(results, f"{PLAIN.name}/direct", target.other)
+    if not pairs:
         return None
-    pairs = [(a.figures(), b.figures()) for a, b in zip(ours, others, strict=False)]
     return {
         "steady": median(a["steady_rows_per_s"] / b["steady_rows_per_s"] for a, b in pairs),
         "whole": median(a["rows_per_s"] / b["rows_per_s"] for a, b in pairs),
@@ -66,21 +81,66 @@ def ratios(results: Results, target: Target) -> dict[str, float] | None:
     }
 
 
-def table(results: Results) -> str:
-    """Return the figures as text."""
+def paired(results: Results, one: str, other: str) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """Return the figures of two clients, round by round."""
+    return [(a.figures(), b.figures()) for a, b in zip(results.get(one, []), results.get(other, []), strict=False)]
+
+
+def times_direct(results: Results, load: Load, name: str) -> float:
+    """Return how many times the CPU a row of `direct` under the same load a client takes, the median of pairs."""
+    pairs = paired(results, f"{load.name}/direct", name)
+    every = [b["steady_cpu_us_per_row"] / a["steady_cpu_us_per_row"] for a, b in pairs]
+    return median(every) if every else math.nan
+
+
+def tables(results: Results, servers: dict[str, str]) -> str:
+    """Return the figures as text, load by load. `servers`: the name of each load's own."""
+    return "\n\n".join(
+        table(load, results, servers[load.name])
+        for load in LOADS
+        if any(rounds for name, rounds in results.items() if name.startswith(f"{load.name}/"))
+    )
+
+
+def table(load: Load, results: Results, server: str) -> str:
+    """Return the figures of one load as text."""
+    clients = [client for client in CLIENTS if client.load == load and results.get(client.name)]
+    of = f"{'rows/s':>9} {'CPU µs/row':>11}"
     lines = [
-        f"{'':34}{'':>9}  {'whole run':^31}  {'steady state':^20}",
-        f"{'way':34}{'rows':>9}  {'rows/s':>9} {'CPU µs/row':>11} {'of core':>9}  {'rows/s':>9} {'CPU µs/row':>11}",
+        f"{load.name}: {load.title} ({server})",
+        f"{'':34}{'':>9}  {'whole run':^31}  {'steady state':^28}",
+        f"{'way':34}{'rows':>9}  {of} {'of core':>9}  {of} x direct",
     ]
-    for client in CLIENTS:
-        if rounds := results.get(client.name):
-            figures = medians(rounds)
-            lines.append(
-                f"{client.title:34}{rounds[0].full.rows:>9,}  {figures['rows_per_s']:>9,.0f} "
-                f"{figures['cpu_us_per_row']:>11,.1f} {figures['core_share']:>9.0%}  "
-                f"{figures['steady_rows_per_s']:>9,.0f} {figures['steady_cpu_us_per_row']:>11,.1f}"
-            )
+    for client in clients:
+        rounds = results[client.name]
+        figures = medians(rounds)
+        lines.append(
+            f"{client.title:34}{rounds[0].full.rows:>9,}  {figures['rows_per_s']:>9,.0f} "
+            f"{figures['cpu_us_per_row']:>11,.1f} {figures['core_share']:>9.0%}  "
+            f"{number(figures['steady_rows_per_s'], 9, 0)} {number(figures['steady_cpu_us_per_row'], 11, 1)} "
+            f"{number(times_direct(results, load, client.name), 8, 2)}"
+        )
+    if load.watched:
+        lines.append(
+            f"{'':34}{'most in':>9}  {'CPU of the first process':^31}  {'highest memory in MB':^20}  {'bytes of':>9}"
+        )
+        lines.append(
+            f"{'':34}{'flight':>9}  {'µs/row':>15} {'of all':>15}  {'first':>9} {'others':>10}  {'a request':>9}"
+        )
+    for client in clients if load.watched else []:
+        figures = medians(results[client.name])
+        first = figures["steady_first_cpu_us_per_row"]
+        lines.append(
+            f"{client.title:34}{number(figures['in_flight'], 9, 0)}  {number(first, 15, 2)} "
+            f"{number(first / figures['steady_cpu_us_per_row'] * 100, 14, 1)}%  {number(figures['first_mb'], 9, 0)} "
+            f"{number(figures['child_mb'], 10, 0)}  {number(figures['bytes_in_flight'], 9, 0)}"
+        )
     return "\n".join(lines)
+
+
+def number(value: float, width: int, digits: int) -> str:
+    """Return a figure for a column, or a sign that there is none."""
+    return f"{'-':>{width}}" if math.isnan(value) else f"{value:>{width},.{digits}f}"
 
 
 def verdicts(results: Results, basis: str) -> tuple[str, bool]:
@@ -104,15 +164,25 @@ def verdicts(results: Results, basis: str) -> tuple[str, bool]:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Return everything measured as a JSON value."""
+    """Return everything measured as a JSON value; what is not a number is null."""
     return {
         "ways": {
             name: {
-                "median": medians(rounds),
-                "rounds": [{"small": one.small._asdict(), "full": one.full._asdict()} for one in rounds],
+                "median": known(medians(rounds)),
+                "rounds": [{"small": sample(one.small), "full": sample(one.full)} for one in rounds],
             }
             for name, rounds in results.items()
             if rounds
         },
-        "ratios": {target.other: ratios(results, target) for target in TARGETS},
+        "ratios": {target.other: known(ratios(results, target) or {}) or None for target in TARGETS},
     }
+
+
+def known(measured: dict[str, float]) -> dict[str, float | None]:
+    """Return figures as JSON has them, which knows no number that is none."""
+    return {key: None if math.isnan(value) else value for key, value in measured.items()}
+
+
+def sample(one: Sample) -> dict[str, Any]:
+    """Return a sample as a JSON value."""
+    return {"rows": one.rows, "in_flight": one.in_flight, **one.usage._asdict()}

@@ -1,9 +1,10 @@
-"""The static server that all ways are measured against: nginx with one fixed reply, or else the simulator."""
+"""The static server that the ways of a load are measured against: nginx with one fixed reply, or else our own."""
 
 import contextlib
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -13,14 +14,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts.benchmark import answering
+from scripts.benchmark.loads import PLAIN, Load
 from scripts.ports import kept_port
 
-REPLY_BYTES = 700
-BOOT_S = 20.0  # the simulator imports its server library first; nginx takes a few milliseconds
+BOOT_S = 20.0  # our own server imports its loop first; nginx takes a few milliseconds
+HOST = "127.0.0.1"
 
 
 class ServerError(Exception):
     """The server did not start. The text holds what it wrote."""
+
+
+class NotInstalledError(Exception):
+    """What would be measured, or is needed for it, is not on this machine. The text says what, and how to get it."""
 
 
 class Server(NamedTuple):
@@ -28,29 +35,39 @@ class Server(NamedTuple):
 
     name: str
     url: str  # up to and with "/v1"
+    load: Load
+    authority: Path | None  # with TLS: the certificate that its own is trusted by
+
+    def most_in_flight(self) -> int | None:
+        """Return the most requests that were in flight since this was asked last; None where it does not know."""
+        if self.name != OWN:
+            return None
+        with opener(self.authority).open(self.url, timeout=5) as reply:
+            return int(reply.read())
+
+
+NGINX, OWN = "nginx", "own server"
 
 
 @contextlib.contextmanager
-def serve(folder: Path, core: int) -> Iterator[Server]:
-    """Run the server on one core, with its files in `folder`, until the block ends."""
+def serve(folder: Path, core: int, load: Load = PLAIN) -> Iterator[Server]:
+    """Run the server of a load on one core, with its files in `folder`, until the block ends."""
     port = kept_port()
+    certificate, authority = write_certificate(folder) if load.tls else (None, None)
+    reply = chat_reply(load.reply_bytes)
     nginx = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"]))
-    if nginx:
-        name = "nginx"
-        command = [nginx, "-p", str(folder), "-c", str(write_nginx_config(folder, port))]
+    if nginx and not load.delay_ms:
+        name = NGINX
+        command = [nginx, "-p", str(folder), "-c", str(write_nginx_config(folder, port, reply, certificate))]
     else:
-        name = "simulator"
-        print(
-            "bench: nginx is not installed: the simulator answers instead. A reply costs it more than nginx, so the\n"
-            "       rows/s of the fast ways may show its limit. Compare CPU per row, or install nginx.",
-            file=sys.stderr,
-        )
-        rowmill = Path(sys.executable).with_name("rowmill")
-        command = [str(rowmill), "simulate", "--port", str(port), "--latency-ms", "0"]
+        name = OWN
+        (folder / "reply").write_text(reply)
+        command = [sys.executable, answering.__file__, "--port", str(port), "--reply", str(folder / "reply")]
+        command += ["--delay-ms", str(load.delay_ms), *(["--certificate", str(certificate)] if certificate else [])]
     with running(command, folder / "server.log", core) as process:
-        url = f"http://127.0.0.1:{port}/v1"
-        wait_until_it_answers(process, url, folder / "server.log")
-        yield Server(name, url)
+        url = f"http{'s' if load.tls else ''}://{HOST}:{port}/v1"
+        wait_until_it_answers(process, url, folder / "server.log", authority)
+        yield Server(name, url, load, authority)
 
 
 @contextlib.contextmanager
@@ -111,8 +128,22 @@ def chat_reply(size: int) -> str:
     return text.replace('"content":""', f'"content":"{content}"')
 
 
-def write_nginx_config(folder: Path, port: int) -> Path:
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of the loopback address, with its key, and an authority for it; returns both as PEM files."""
+    try:
+        import trustme
+    except ModuleNotFoundError:
+        raise NotInstalledError("trustme, which makes the certificate, is not installed: scripts/setup dev") from None
+    authority = trustme.CA()
+    own, trusted = folder / "server.pem", folder / "authority.pem"
+    authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(own)
+    authority.cert_pem.write_to_path(trusted)
+    return own, trusted
+
+
+def write_nginx_config(folder: Path, port: int, reply: str, certificate: Path | None) -> Path:
     """Write a configuration that keeps everything inside `folder`. Returns its path."""
+    tls = f'ssl_certificate "{certificate}"; ssl_certificate_key "{certificate}";' if certificate else ""
     # One process: nothing to hand over, one pid to pin and to end, and it runs as the user who started it.
     config = folder / "nginx.conf"
     temporary = "\n".join(
@@ -133,10 +164,12 @@ http {{
     client_body_buffer_size 1m;
 {temporary}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen {HOST}:{port}{" ssl" if certificate else ""} backlog=4096;
+        {tls}
+        default_type application/json;
+        location = /v1/models {{ return 200 '{{"object":"list","data":[]}}'; }}
         location / {{
-            default_type application/json;
-            if ($request_method = POST) {{ return 200 '{chat_reply(REPLY_BYTES)}'; }}
+            if ($request_method = POST) {{ return 200 '{reply}'; }}
             return 405;
         }}
     }}
@@ -146,13 +179,19 @@ http {{
     return config
 
 
-def wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def opener(authority: Path | None) -> urllib.request.OpenerDirector:
+    """Return what asks a server on loopback: by no proxy, which has no way there."""
+    context = ssl.create_default_context(cafile=authority) if authority else None
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+
+
+def wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path, authority: Path | None) -> None:
     """Return once a chat request is answered with 200. Raises `ServerError` when that does not happen in time."""
     body = json.dumps({"model": "bench", "messages": [{"role": "user", "content": "ready?"}]}).encode()
     request = urllib.request.Request(  # noqa: S310 - our own loopback address
         f"{url}/chat/completions", body, {"content-type": "application/json"}
     )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no way to our loopback
+    direct = opener(authority)
     end = time.monotonic() + BOOT_S
     while process.poll() is None and time.monotonic() < end:
         try:

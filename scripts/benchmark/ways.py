@@ -1,6 +1,6 @@
 """The ways to call a model that Rowmill is measured against: each a program as people write it.
 
-    ways.py NAME --url URL --input FILE --output FILE
+    ways.py NAME --url URL --input FILE --output FILE --in-flight N [--authority PEM]
 
 A program of its own for each, so that its CPU time, start and imports included, can be taken from outside.
 """
@@ -9,18 +9,29 @@ import argparse
 import asyncio
 import json
 import os
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from openai import AsyncOpenAI
     from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
-IN_FLIGHT = 128
 MODEL = "bench"
 KEY = "sk-bench"
 Row = dict[str, Any]
+
+
+class Job(NamedTuple):
+    """What a way is to do."""
+
+    url: str  # up to and with "/v1"
+    source: Path
+    target: Path
+    in_flight: int
+    authority: Path | None  # PEM, with TLS
 
 
 def read(path: Path) -> list[Row]:
@@ -39,56 +50,64 @@ def line(row: Row, reply: "ChatCompletion") -> str:
     return json.dumps({"id": row["id"], "output": reply.choices[0].message.content}) + "\n"
 
 
-def serial(url: str, source: Path, target: Path) -> None:
+def serial(job: Job) -> None:
     """Call the SDK in a loop, one request after the other."""
     from openai import OpenAI
 
-    client = OpenAI(base_url=url, api_key=KEY)
-    with target.open("w") as output:
-        for row in read(source):
+    client = OpenAI(base_url=job.url, api_key=KEY)
+    with job.target.open("w") as output:
+        for row in read(job.source):
             output.write(line(row, client.chat.completions.create(model=MODEL, messages=messages(row))))
 
 
-def threads(url: str, source: Path, target: Path) -> None:
+def threads(job: Job) -> None:
     """Call the SDK in a pool of threads."""
     from openai import OpenAI
 
-    client = OpenAI(base_url=url, api_key=KEY)
+    client = OpenAI(base_url=job.url, api_key=KEY)
 
     def ask(row: Row) -> str:
         return line(row, client.chat.completions.create(model=MODEL, messages=messages(row)))
 
-    with ThreadPoolExecutor(IN_FLIGHT) as pool, target.open("w") as output:
-        output.writelines(pool.map(ask, read(source)))
+    with ThreadPoolExecutor(job.in_flight) as pool, job.target.open("w") as output:
+        output.writelines(pool.map(ask, read(job.source)))
 
 
-def gather(url: str, source: Path, target: Path) -> None:
+def async_client(job: Job, **options: Any) -> "AsyncOpenAI":
+    """Return the SDK's client as it is by default, but for the authority that has to be trusted."""
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    if job.authority:
+        options["http_client"] = DefaultAsyncHttpxClient(verify=ssl.create_default_context(cafile=job.authority))
+    return AsyncOpenAI(base_url=job.url, api_key=KEY, **options)
+
+
+def gather(job: Job) -> None:
     """Do as the usual script does: `AsyncOpenAI`, a semaphore, a task for each row."""
-    from openai import AsyncOpenAI
 
     async def main() -> None:
-        client = AsyncOpenAI(base_url=url, api_key=KEY)
-        slots = asyncio.Semaphore(IN_FLIGHT)
+        client = async_client(job)
+        slots = asyncio.Semaphore(job.in_flight)
 
         async def ask(row: Row) -> str:
             async with slots:
                 return line(row, await client.chat.completions.create(model=MODEL, messages=messages(row)))
 
-        lines = await asyncio.gather(*(ask(row) for row in read(source)))
-        with target.open("w") as output:
+        lines = await asyncio.gather(*(ask(row) for row in read(job.source)))
+        with job.target.open("w") as output:
             output.writelines(lines)
 
     asyncio.run(main())
 
 
-def tenacity(url: str, source: Path, target: Path) -> None:
+def tenacity(job: Job) -> None:
     """Do the same with tenacity around the call, and each result appended as it comes."""
-    from openai import APIConnectionError, AsyncOpenAI, InternalServerError, RateLimitError
+    from openai import APIConnectionError, InternalServerError, RateLimitError
     from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
     async def main() -> None:
-        client = AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0)
-        slots = asyncio.Semaphore(IN_FLIGHT)
+        client = async_client(job, max_retries=0)
+        slots = asyncio.Semaphore(job.in_flight)
 
         @retry(
             wait=wait_random_exponential(max=60),
@@ -98,7 +117,7 @@ def tenacity(url: str, source: Path, target: Path) -> None:
         async def call(row: Row) -> "ChatCompletion":
             return await client.chat.completions.create(model=MODEL, messages=messages(row))
 
-        with target.open("a") as output:
+        with job.target.open("a") as output:
 
             async def ask(row: Row) -> None:
                 async with slots:
@@ -106,12 +125,12 @@ def tenacity(url: str, source: Path, target: Path) -> None:
                 output.write(line(row, reply))
                 output.flush()
 
-            await asyncio.gather(*(ask(row) for row in read(source)))
+            await asyncio.gather(*(ask(row) for row in read(job.source)))
 
     asyncio.run(main())
 
 
-def bare(url: str, source: Path, loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
+def bare(job: Job, loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
     """Run pyreqwest and nothing else: one body, encoded once, sent for each row; the reply decoded, then dropped.
 
     Decompression and proxies are off, as in Rowmill's own client on loopback: this is the best that pyreqwest does.
@@ -120,7 +139,7 @@ def bare(url: str, source: Path, loop: Callable[[], asyncio.AbstractEventLoop] |
     from pyreqwest.client import ClientBuilder
     from pyreqwest.http import Url
 
-    with source.open("rb") as file:
+    with job.source.open("rb") as file:
         first = msgspec.json.decode(file.readline())
         left = 1 + sum(1 for _ in file)
     body = msgspec.json.encode({"model": MODEL, "messages": messages(first)})
@@ -135,7 +154,9 @@ def bare(url: str, source: Path, loop: Callable[[], asyncio.AbstractEventLoop] |
             }
         )
         builder = builder.no_proxy().gzip(enable=False).brotli(enable=False).zstd(enable=False).deflate(enable=False)
-        address = Url(f"{url}/chat/completions")
+        if job.authority:
+            builder = builder.add_root_certificate_pem(job.authority.read_bytes())
+        address = Url(f"{job.url}/chat/completions")
         async with builder.error_for_status(enable=True).build() as client:
 
             async def slot() -> None:
@@ -145,7 +166,7 @@ def bare(url: str, source: Path, loop: Callable[[], asyncio.AbstractEventLoop] |
                     reply = await client.post(address).body_bytes(body).build().send()
                     msgspec.json.decode(await reply.bytes())
 
-            await asyncio.gather(*(slot() for _ in range(IN_FLIGHT)))
+            await asyncio.gather(*(slot() for _ in range(job.in_flight)))
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())
@@ -154,19 +175,19 @@ def bare(url: str, source: Path, loop: Callable[[], asyncio.AbstractEventLoop] |
     os._exit(0)
 
 
-def bare_asyncio(url: str, source: Path, _target: Path) -> None:
+def bare_asyncio(job: Job) -> None:
     """Run bare pyreqwest on asyncio's own loop."""
-    bare(url, source, None)
+    bare(job, None)
 
 
-def bare_uvloop(url: str, source: Path, _target: Path) -> None:
+def bare_uvloop(job: Job) -> None:
     """Run bare pyreqwest on uvloop."""
     import uvloop
 
-    bare(url, source, uvloop.new_event_loop)
+    bare(job, uvloop.new_event_loop)
 
 
-WAYS: dict[str, Callable[[str, Path, Path], None]] = {
+WAYS: dict[str, Callable[[Job], None]] = {
     "serial": serial,
     "threads": threads,
     "gather": gather,
@@ -176,16 +197,18 @@ WAYS: dict[str, Callable[[str, Path, Path], None]] = {
 }
 
 
-def main() -> None:
-    """Run one way over one input."""
+def main(ways: Mapping[str, Callable[[Job], None]]) -> None:
+    """Run one of the ways over one input."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("way", choices=ways)
     parser.add_argument("--url", required=True, help='up to and with "/v1"')
     parser.add_argument("--input", required=True, type=Path)
     parser.add_argument("--output", required=True, type=Path)
-    arguments = parser.parse_args()
-    WAYS[arguments.way](arguments.url, arguments.input, arguments.output)
+    parser.add_argument("--in-flight", required=True, type=int)
+    parser.add_argument("--authority", type=Path, default=None, help="PEM of a certificate to trust")
+    said = parser.parse_args()
+    ways[said.way](Job(said.url, said.input, said.output, said.in_flight, said.authority))
 
 
 if __name__ == "__main__":
-    main()
+    main(WAYS)
