@@ -145,7 +145,9 @@ def both_sizes(bench: Bench, client: Client, scale: float) -> Round:
     """Run a client over a part of its rows and over all of them."""
     rows = max(SMALL * 10, round(client.rows * scale))
     smaller = client._replace(load=client.load.smaller())
-    return Round(client.measure(bench, smaller, rows // SMALL), client.measure(bench, client, rows))
+    return Round(
+        client.measure(bench, smaller, rows // SMALL), client.measure(bench, client, rows), grows=client.load.grows
+    )
 
 
 def parse() -> argparse.Namespace:

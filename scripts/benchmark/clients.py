@@ -181,7 +181,7 @@ USUAL, OURS, BEST, LIMIT = (
 def beside(load: Load, rows: int) -> tuple[Client, ...]:
     """Return the ways of a load that is not the plain one: the usual, ours, the best in Python, and the limit."""
     return (
-        Client(load, *USUAL, 3_000, measure_way),
+        Client(load, *USUAL, 2_000, measure_way),
         Client(load, *BEST, rows, measure_way),
         Client(load, *OURS, rows, measure_rowmill),
         Client(load, *LIMIT, rows, measure_wrk),

@@ -16,6 +16,7 @@ class Round(NamedTuple):
 
     small: Sample
     full: Sample
+    grows: bool = False  # the full run had more in flight, so that what differs is not what rows take
 
     def figures(self) -> dict[str, float]:
         """Return the whole run's figures and the steady ones: what the rows cost that only the full run had.
@@ -26,7 +27,8 @@ class Round(NamedTuple):
         few, many = self.small.usage, self.full.usage
         wall, cpu = many.wall_s - few.wall_s, many.cpu_s - few.cpu_s
         first = many.first_cpu_s - few.first_cpu_s
-        told_apart = min(rows, wall, cpu) > 0  # not where runs are so short that start-up's noise is larger
+        # not where runs are so short that start-up's noise is larger
+        told_apart = min(rows, wall, cpu) > 0 and not self.grows
         more = (self.full.in_flight or 0) - (self.small.in_flight or 0)
         return {
             "rows_per_s": self.full.rows / many.wall_s,
@@ -38,10 +40,7 @@ class Round(NamedTuple):
             "first_mb": many.first_bytes / MB or math.nan,
             "child_mb": many.child_bytes / MB or math.nan,
             "in_flight": self.full.in_flight or math.nan,
-            # the same process with many more on their way, and with nothing else that grows
-            "bytes_in_flight": (many.child_bytes - few.child_bytes) / more
-            if more > (self.small.in_flight or 0)
-            else math.nan,
+            "bytes_in_flight": (many.child_bytes - few.child_bytes) / more if self.grows and more > 0 else math.nan,
         }
 
 

@@ -1,6 +1,6 @@
 """An OpenAI-compatible server on loopback that answers like a provider, and fails like one.
 
-The demo, the tests and the benchmarks share it, so that all three speak one failure language. The theory:
+The demo, the tests and the proofs share it, so that all three speak one failure language. The theory:
 
 - **A reply is a pure function of the request body's bytes.** The same body gets the same bytes from any process at
   any time, so a run that was killed and resumed can be compared with one that was not. A reply carries a digest of

@@ -1,6 +1,6 @@
 """Every way in which the simulator can fail, by name, and which request gets which.
 
-A fault is data: what is sent, and how. The names are the vocabulary of tests, benchmarks and `[simulator]` settings.
+A fault is data: what is sent, and how. The names are the vocabulary of tests, proofs and `[simulator]` settings.
 
 A content fault is one of a reply that is whole and right by all that HTTP and the API say, but whose content is not the
 JSON that was asked for (`replies.damage` says how). Other replies it leaves as they are.
