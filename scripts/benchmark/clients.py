@@ -170,19 +170,21 @@ def check_lines(output: Path, rows: int) -> None:
         raise ClientError(f"{lines} output lines for {rows} rows")
 
 
-USUAL, OURS, BEST, LIMIT = (
+USUAL, OURS, BEST, LANE, LIMIT = (
     ("gather", "AsyncOpenAI, semaphore, gather"),
     ("direct", "rowmill run, direct"),
     ("bare-uvloop", "bare pyreqwest on uvloop"),
+    ("bare-own", "rowmill's own HTTP, bare"),
     ("wrk", "wrk (C), the machine's limit"),
 )
 
 
 def beside(load: Load, rows: int) -> tuple[Client, ...]:
-    """Return the ways of a load that is not the plain one: the usual, ours, the best in Python, and the limit."""
+    """Return the ways of a load that is not the plain one: the usual, the bare ones, a whole run, and the limit."""
     return (
         Client(load, *USUAL, 2_000, measure_way),
         Client(load, *BEST, rows, measure_way),
+        Client(load, *LANE, rows, measure_way),
         Client(load, *OURS, rows, measure_rowmill),
         Client(load, *LIMIT, rows, measure_wrk),
     )
@@ -195,6 +197,7 @@ CLIENTS = (
     Client(loads.PLAIN, "tenacity", "the same, tenacity, line by line", 3_000, measure_way),
     Client(loads.PLAIN, "bare-asyncio", "bare pyreqwest on asyncio", 160_000, measure_way),
     Client(loads.PLAIN, *BEST, 160_000, measure_way),
+    Client(loads.PLAIN, *LANE, 160_000, measure_way),
     Client(loads.PLAIN, *OURS, 160_000, measure_rowmill),
     Client(loads.PLAIN, "sdk", "rowmill run, sdk", 3_000, measure_rowmill),
     Client(loads.PLAIN, *LIMIT, 600_000, measure_wrk),

@@ -7,10 +7,11 @@ A program of its own for each, so that its CPU time, start and imports included,
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 MODEL = "bench"
 KEY = "sk-bench"
+HEADERS = (  # of the ways that write their requests themselves
+    ("authorization", f"Bearer {KEY}"),
+    ("content-type", "application/json"),
+    ("accept", "application/json"),
+    ("user-agent", "bench"),
+)
+OK = 200
 Row = dict[str, Any]
 
 
@@ -130,8 +138,15 @@ def tenacity(job: Job) -> None:
     asyncio.run(main())
 
 
+def requests(job: Job) -> Iterator[bytes]:
+    """Return one body, encoded once, for each row; the slots of a bare way take from the same iterator."""
+    with job.source.open("rb") as file:
+        body = json.dumps({"model": MODEL, "messages": messages(json.loads(file.readline()))})
+        return itertools.repeat(body.encode(), 1 + sum(1 for _ in file))
+
+
 def bare(job: Job, loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
-    """Run pyreqwest and nothing else: one body, encoded once, sent for each row; the reply decoded, then dropped.
+    """Run pyreqwest and nothing else: replies are decoded, then dropped.
 
     Decompression and proxies are off, as in Rowmill's own client on loopback: this is the best that pyreqwest does.
     """
@@ -139,20 +154,9 @@ def bare(job: Job, loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None
     from pyreqwest.client import ClientBuilder
     from pyreqwest.http import Url
 
-    with job.source.open("rb") as file:
-        first = msgspec.json.decode(file.readline())
-        left = 1 + sum(1 for _ in file)
-    body = msgspec.json.encode({"model": MODEL, "messages": messages(first)})
-
     async def main() -> None:
-        builder = ClientBuilder().default_headers(
-            {
-                "authorization": f"Bearer {KEY}",
-                "content-type": "application/json",
-                "accept": "application/json",
-                "user-agent": "bench",
-            }
-        )
+        bodies = requests(job)
+        builder = ClientBuilder().default_headers(dict(HEADERS))
         builder = builder.no_proxy().gzip(enable=False).brotli(enable=False).zstd(enable=False).deflate(enable=False)
         if job.authority:
             builder = builder.add_root_certificate_pem(job.authority.read_bytes())
@@ -160,9 +164,7 @@ def bare(job: Job, loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None
         async with builder.error_for_status(enable=True).build() as client:
 
             async def slot() -> None:
-                nonlocal left
-                while left > 0:
-                    left -= 1
+                for body in bodies:
                     reply = await client.post(address).body_bytes(body).build().send()
                     msgspec.json.decode(await reply.bytes())
 
@@ -187,6 +189,41 @@ def bare_uvloop(job: Job) -> None:
     bare(job, uvloop.new_event_loop)
 
 
+def bare_own(job: Job) -> None:
+    """Run Rowmill's own HTTP/1.1 and nothing else: replies are decoded, then dropped."""
+    import msgspec
+    import uvloop
+
+    from rowmill.core.wire import Endpoint, Reply
+    from rowmill.transport.direct import DirectTransport
+
+    async def main() -> None:
+        bodies = requests(job)
+        endpoint = Endpoint(
+            provider="bench",
+            base_url=job.url,
+            key=None,
+            openai_account=False,
+            timeout_s=60.0,
+            url=f"{job.url}/chat/completions",
+            headers=HEADERS,
+            ca=job.authority.read_text() if job.authority else "",
+        )
+        client = DirectTransport(endpoint)
+
+        async def slot() -> None:
+            for body in bodies:
+                reply = await client.send(body)
+                if not isinstance(reply, Reply) or reply.status != OK:
+                    raise SystemExit(f"no reply: {reply}")
+                msgspec.json.decode(reply.body)
+
+        await asyncio.gather(*(slot() for _ in range(job.in_flight)))
+        await client.close()
+
+    uvloop.run(main())
+
+
 WAYS: dict[str, Callable[[Job], None]] = {
     "serial": serial,
     "threads": threads,
@@ -194,6 +231,7 @@ WAYS: dict[str, Callable[[Job], None]] = {
     "tenacity": tenacity,
     "bare-asyncio": bare_asyncio,
     "bare-uvloop": bare_uvloop,
+    "bare-own": bare_own,
 }
 
 

@@ -196,14 +196,14 @@ def test_tools_that_are_not_installed_are_a_line_and_no_error(tmp_path: Path) ->
         peers.PEERS["daft"].check(tmp_path)
     report = tmp_path / "report.json"
     done = script(
-        *("--only", "peers/curator,tls/direct", "--peers", str(tmp_path), "--repeat", "1"),
+        *("--only", "peers/curator,tls/direct,tls/bare-own", "--peers", str(tmp_path), "--repeat", "1"),
         *("--rows-scale", "0.0001", "--json", str(report)),
     )
     assert done.returncode == 0, done.stderr
     assert "peers/curator: not measured, bespokelabs-curator>=" in done.stdout
-    assert re.search(r"^tls: .*\n.*\n.*\nrowmill run, direct +40 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^tls: .*\n.*\n.*\nrowmill's own .* 40 .*\nrowmill run, direct +40 ", done.stdout, re.MULTILINE)
     measured = json.loads(report.read_text())
-    assert list(measured["ways"]) == ["tls/direct"]
+    assert list(measured["ways"]) == ["tls/bare-own", "tls/direct"]
     assert list(measured["not_measured"]) == ["peers/curator"]
 
 
