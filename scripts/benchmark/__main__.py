@@ -175,7 +175,9 @@ def parse() -> argparse.Namespace:
         metavar="DIR",
         help="where the other tools are installed, each in an environment of its own (default .venv-peers)",
     )
-    parser.add_argument("--install-peers", action="store_true", help="install those first that are not there (2 GB)")
+    parser.add_argument(
+        "--install-peers", action="store_true", help="install those first that are not there (3 GB in all)"
+    )
     arguments = parser.parse_args()
     if arguments.repeat < 1 or arguments.rows_scale <= 0:
         parser.error("--repeat must be at least 1, --rows-scale above 0")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = 4  # the second, smaller run of a client has this part of the rows: the difference of both is the steady state
 WRK_S = 5
 MANY_WORKERS = 64
-IN_FLIGHT_OF_MANY = 8  # of each of them
+IN_FLIGHT_OF_MANY = 32  # of each of them
 
 
 class Client(NamedTuple):

@@ -1,6 +1,7 @@
 """From samples to figures, ratios and verdicts: medians over the rounds, as tables and as JSON."""
 
 import math
+from collections.abc import Iterable
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -23,20 +24,20 @@ class Round(NamedTuple):
 
         What was not looked at, or cannot be told apart from noise, is not a number.
         """
-        rows = self.full.rows - self.small.rows
+        rows = 0 if self.grows else self.full.rows - self.small.rows
         few, many = self.small.usage, self.full.usage
         wall, cpu = many.wall_s - few.wall_s, many.cpu_s - few.cpu_s
         first = many.first_cpu_s - few.first_cpu_s
-        # not where runs are so short that start-up's noise is larger
-        told_apart = min(rows, wall, cpu) > 0 and not self.grows
+        # Not where runs are so short that start-up's noise is larger. On a busy machine that is so of the time alone.
+        wall_told, cpu_told = min(rows, wall) > 0, min(rows, cpu) > 0
         more = (self.full.in_flight or 0) - (self.small.in_flight or 0)
         return {
             "rows_per_s": self.full.rows / many.wall_s,
             "cpu_us_per_row": many.cpu_s / self.full.rows * 1e6,
             "core_share": many.cpu_s / many.wall_s,
-            "steady_rows_per_s": rows / wall if told_apart else math.nan,
-            "steady_cpu_us_per_row": cpu / rows * 1e6 if told_apart else math.nan,
-            "steady_first_cpu_us_per_row": first / rows * 1e6 if told_apart else math.nan,
+            "steady_rows_per_s": rows / wall if wall_told else math.nan,
+            "steady_cpu_us_per_row": cpu / rows * 1e6 if cpu_told else math.nan,
+            "steady_first_cpu_us_per_row": first / rows * 1e6 if cpu_told else math.nan,
             "first_mb": many.first_bytes / MB or math.nan,
             "child_mb": many.child_bytes / MB or math.nan,
             "in_flight": self.full.in_flight or math.nan,
@@ -50,7 +51,13 @@ Results = dict[str, list[Round]]  # name of a client -> its rounds
 def medians(rounds: list[Round]) -> dict[str, float]:
     """Return the median of each figure."""
     every = [one.figures() for one in rounds]
-    return {name: median(figures[name] for figures in every) for name in every[0]}
+    return {name: middle(figures[name] for figures in every) for name in every[0]}
+
+
+def middle(values: Iterable[float]) -> float:
+    """Return the median of those that are numbers; without any, none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return median(numbers) if numbers else math.nan
 
 
 class Target(NamedTuple):
@@ -74,9 +81,9 @@ def ratios(results: Results, target: Target) -> dict[str, float] | None:
     if not pairs:
         return None
     return {
-        "steady": median(a["steady_rows_per_s"] / b["steady_rows_per_s"] for a, b in pairs),
-        "whole": median(a["rows_per_s"] / b["rows_per_s"] for a, b in pairs),
-        "steady_cpu": median(b["steady_cpu_us_per_row"] / a["steady_cpu_us_per_row"] for a, b in pairs),
+        "steady": middle(a["steady_rows_per_s"] / b["steady_rows_per_s"] for a, b in pairs),
+        "whole": middle(a["rows_per_s"] / b["rows_per_s"] for a, b in pairs),
+        "steady_cpu": middle(b["steady_cpu_us_per_row"] / a["steady_cpu_us_per_row"] for a, b in pairs),
     }
 
 
@@ -88,8 +95,7 @@ def paired(results: Results, one: str, other: str) -> list[tuple[dict[str, float
 def times_direct(results: Results, load: Load, name: str) -> float:
     """Return how many times the CPU a row of `direct` under the same load a client takes, the median of pairs."""
     pairs = paired(results, f"{load.name}/direct", name)
-    every = [b["steady_cpu_us_per_row"] / a["steady_cpu_us_per_row"] for a, b in pairs]
-    return median(every) if every else math.nan
+    return middle(b["steady_cpu_us_per_row"] / a["steady_cpu_us_per_row"] for a, b in pairs)
 
 
 def tables(results: Results, servers: dict[str, str]) -> str:

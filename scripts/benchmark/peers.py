@@ -69,8 +69,8 @@ _LITELLM = ("litellm>=1.80,<2",)
 PEERS = {
     "litellm": Peer("litellm, acompletion and gather", "litellm", _LITELLM, 1_000),
     "litellm-batch": Peer("litellm, batch_completion", "litellm", _LITELLM, 1_000),
-    "curator": Peer("curator", "curator", ("bespokelabs-curator>=0.1.27,<1",), 2_000),
-    "ray": Peer("Ray Data, HTTP processor", "ray", ("ray[data]>=2.50,<3", "aiohttp>=3.13", "pydantic>=2.11"), 4_000),
+    "curator": Peer("curator", "curator", ("bespokelabs-curator>=0.1.27,<1",), 6_000),
+    "ray": Peer("Ray Data, HTTP processor", "ray", ("ray[data]>=2.50,<3", "aiohttp>=3.13", "pydantic>=2.11"), 16_000),
     "daft": Peer("Daft, prompt", "daft", ("daft[openai]>=0.7,<1",), 3_000),
     # its extra "inference" has vLLM, which an endpoint does not need
     "datatrove": Peer(

@@ -53,7 +53,11 @@ def test_the_steady_figures_are_those_of_the_rows_that_only_the_larger_run_had()
     assert found["steady_cpu_us_per_row"] == pytest.approx(1_000)
     assert found["steady_first_cpu_us_per_row"] == pytest.approx(100)
     assert math.isnan(found["bytes_in_flight"])
-    assert math.isnan(one_round((100, 1.0, 0.5), (500, 0.9, 0.9)).figures()["steady_rows_per_s"])
+    busy = one_round((100, 1.0, 0.5), (500, 0.9, 0.9)).figures()
+    assert math.isnan(busy["steady_rows_per_s"])
+    assert busy["steady_cpu_us_per_row"] == pytest.approx(1_000), "CPU can be told where time cannot"
+    rounds = [one_round((100, 1.0, 0.5), (500, end, 0.9)) for end in (0.9, 3.0, 5.0, 2.0)]
+    assert figures.medians(rounds)["steady_rows_per_s"] == pytest.approx(200), "of those that could be told"
 
 
 @pytest.mark.parametrize(
