@@ -23,7 +23,10 @@ _PORTS = range(20000, 32768)  # above those of Ray's workers, below those that t
 _START_S = 60.0
 # All nodes share this machine with the server and the driver. Ray's workers give way to everything else by default,
 # and what is interrupted all the time takes more CPU a row; on a machine of its own there is nothing to give way to.
-_NICENESS = {"RAY_worker_niceness": "0"}
+_OF_NODES = {
+    "RAY_worker_niceness": "0",
+    "RAY_AUTH_MODE": "disabled",  # else a head takes the token that somebody has at home, of which others do not know
+}
 _GRACE_S = 3.0  # a head does not end by itself in ten
 WITHOUT_ID: Tables = {"input": {"id": None}}  # of `corpus.synthetic`
 
@@ -118,7 +121,7 @@ class RayNodes:
         port = self.address.rpartition(":")[2]
         own = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
         program = (python or Path(sys.executable)).with_name("ray")
-        environ = {**os.environ, **_NICENESS}
+        environ = {**os.environ, **_OF_NODES}
         if most:
             scaling = self._folder / "autoscaler.json"
             scaling.write_text(json.dumps(self._autoscaler(most)))
