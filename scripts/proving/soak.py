@@ -18,7 +18,7 @@ from random import Random
 import msgspec
 import psutil
 
-from scripts.benchmark.server import free_port
+from scripts.ports import kept_port
 from scripts.proving.fates import ENDS, Seen
 from scripts.proving.fault_replies import DIGITS, answer_to
 from scripts.proving.footprint import Footprint, environment, grown
@@ -83,7 +83,7 @@ def soak(folder: Path) -> bool:
     source = folder / "rows.jsonl"
     with source.open("wb") as file:
         file.writelines(b'{"text":"%b"}\n' % text_of(row) for row in range(rows))
-    ports = {name: free_port() for name in HOSTS}
+    ports = {name: kept_port() for name in HOSTS}
     providers = [
         {"name": name, "base_url": f"http://{host}:{ports[name]}/v1", "timeout_s": TIMEOUT_S}
         for name, host in HOSTS.items()
