@@ -4,6 +4,7 @@ The processes are real but do nothing: what counts here is how they end, and wha
 """
 
 import signal
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -397,6 +398,23 @@ def test_a_worker_that_is_silent_too_long_is_killed_and_one_that_starts_gets_lon
     assert workers.kill_silent(160.0) == []
     assert workers.kill_silent(160.05) == [starting]
     assert fresh.child.process.is_alive()
+
+
+def test_a_worker_that_is_on_its_way_is_not_silent_however_long_it_takes(workers: Pool) -> None:
+    """Many that start on few processors: each has its turn, and none is there in time."""
+    member = workers.start(0, 100.0)
+    end = time.monotonic() + 30
+    while not member.starts:  # it imports
+        assert time.monotonic() < end
+        workers.measure(1.0)
+    assert workers.kill_silent(1000.0) == []
+    while not workers.kill_silent(1060.1):  # once it waits for its setup, it uses nothing more
+        assert time.monotonic() < end
+        member.heard = 1000.0
+        workers.measure(1.0)
+        time.sleep(0.05)
+    member.child.process.join()
+    assert member.child.process.exitcode == -signal.SIGKILL
 
 
 def test_a_worker_that_drains_is_not_killed_for_its_silence(workers: Pool) -> None:

@@ -30,7 +30,9 @@ _POISON_DEATHS = 3  # and until it is given up
 _FRUITLESS_DEATHS = 6  # in a row without a row done: more than isolating one poison row takes
 
 _SILENT_S = 30.0  # a worker beats four times a second; this long without is a hang
-_START_S = 60.0  # from the start of a process until it is ready, on a machine under load
+# Until it is ready a process may stand still for so long, and use so much CPU: where many start on few processors, each
+# takes its time, and one that is at work does not hang.
+_START_S = 60.0
 
 # state -> states that may follow
 _LIFE = {
@@ -59,6 +61,7 @@ class Member:
     rss: int = 0
     cpu_s: float = 0.0
     cpu_share: float = 0.0
+    starts: bool = False  # it is on its way, as it was last measured
     stopped: bool = False  # by somebody, as it was last seen silent
     defect: str | None = None  # what it said of its end, where a defect ended it
     host: Host = HERE
@@ -222,6 +225,10 @@ class Pool:
 
         One that somebody has stopped (SIGSTOP, a debugger) does not hang: it goes on when it is told to.
         """
+        for member in self.members:
+            if member.starts:
+                member.heard = now
+                member.starts = False
         silent = [
             member
             for member in self.members
@@ -284,6 +291,7 @@ class Pool:
             usage = member.child.process.usage()
             if usage is None:
                 continue
+            member.starts = member.state == "starting" and member.cpu_s < usage.cpu_s < _START_S
             member.rss = usage.rss
             member.cpu_share = (usage.cpu_s - member.cpu_s) / elapsed_s if elapsed_s > 0 else 0.0
             member.cpu_s = usage.cpu_s
