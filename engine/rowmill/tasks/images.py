@@ -2,22 +2,20 @@
 
 A value is a URL (http, https or data:), the path of a local file, the image itself as base64, or what Hugging Face
 datasets store: `{"bytes": base64 or null, "path": text or null}`; null and "" are no image, a list holds several.
-A row of somebody else's data must not be able to send any file of this machine to a provider. So only files below one
-directory are read, wherever links lead; and a file that is no image is refused whatever its name.
+Of files only those that a row may name are read (`local_files`); and one that is no image is refused whatever its name.
 """
 
 import base64
 import binascii
-import os
-import stat
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from rowmill.core.errors import InvalidRow
+from rowmill.tasks import local_files
 
 LARGEST_BYTES = 20 * 1024 * 1024  # of one image: no API takes more
 
+_KIND = local_files.FileKind("image", "input.images_dir", LARGEST_BYTES)
 _REMOTE = ("http://", "https://", "data:image/")
 _HEAD_BYTES = 32  # enough for every signature
 _BRANDS = {b"avif": "image/avif", b"avis": "image/avif"} | dict.fromkeys(
@@ -56,7 +54,7 @@ def _of_base64(text: str) -> str:
     except (binascii.Error, ValueError) as error:
         raise InvalidRow(f"holds an image that is no base64: {error}") from None
     if len(data) > LARGEST_BYTES:
-        raise InvalidRow(_too_large(len(data)))
+        raise InvalidRow(local_files.too_large(len(data), _KIND))
     kind = _type_of(data)
     if kind is None:
         raise InvalidRow("holds bytes that are no image of a known type")
@@ -66,49 +64,16 @@ def _of_base64(text: str) -> str:
 def _of_file(name: str, root: Path | None) -> str:
     if "://" in name and not name.lower().startswith("file://"):
         raise InvalidRow(f"holds {name[:100]!r}, which is neither an http(s) or data: URL nor a local file")
-    shown = repr(name[:200])
     if root is None:
-        raise InvalidRow(f"{shown} is a file of this machine, and the input is not: set input.images_dir to read it")
-    try:
-        data = _content(_found(Path(unquote(urlsplit(name).path) if "://" in name else name), root, shown), shown)
-    except OSError as error:
-        raise InvalidRow(f"the image {shown} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a NUL character, a URL that is none
-        raise InvalidRow(f"{shown} is no name of a file: {error}") from None
+        raise InvalidRow(
+            f"{local_files.shown(name)} is a file of this machine, and the input is not: set {_KIND.key} to read it"
+        )
+    with local_files.opened(name, root, _KIND) as file:
+        data = file.read(LARGEST_BYTES)
     kind = _type_of(data)
     if kind is None:
-        raise InvalidRow(f"{shown} is no image of a known type")
+        raise InvalidRow(f"{local_files.shown(name)} is no image of a known type")
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _found(path: Path, root: Path, shown: str) -> Path:
-    """Return the real path of a file below the root. One that is not there may be named as the program sees it."""
-    top = root.resolve()
-    real = (top / path).resolve()
-    if not path.is_absolute() and not (real.is_relative_to(top) and real.exists()) and path.exists():
-        real = path.resolve()
-    if not real.is_relative_to(top):
-        # Not whether it is there: nobody's data is to find that out.
-        raise InvalidRow(f"{shown} lies outside of {root}: set input.images_dir to a directory that holds the images")
-    return real
-
-
-def _content(real: Path, shown: str) -> bytes:
-    if not stat.S_ISREG(real.stat().st_mode):  # a pipe would hold up every row, and a device may mind being opened
-        raise InvalidRow(f"{shown} is no file")
-    # Again what is opened: a link that has come to be since is not followed.
-    fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidRow(f"{shown} is no file")
-        if status.st_size > LARGEST_BYTES:
-            raise InvalidRow(f"{shown} {_too_large(status.st_size)}")
-        return file.read(status.st_size)
-
-
-def _too_large(size: int) -> str:
-    return f"has {size / 1024 / 1024:.1f} MiB, and an image may have {LARGEST_BYTES // 1024 // 1024}"
 
 
 def _start(text: str) -> bytes:
