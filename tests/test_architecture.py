@@ -189,6 +189,7 @@ CLOSED: dict[str, Ability] = {
         {
             "ipc.processes",
             "files.input.workbook_look",  # one that may die of what it reads
+            "tasks.documents.reader",  # another one
             "runs.notify.command",  # the user's own, which is told how the run goes
         },
     ),
@@ -223,6 +224,7 @@ CLOSED: dict[str, Ability] = {
     "know prometheus_client": Ability(("prometheus_client.",), {"metrics.prometheus"}),
     "know OpenTelemetry": Ability(("opentelemetry.",), {"metrics.otlp"}),
     "know python_calamine": Ability(("python_calamine.",), {"files.input.workbook"}),
+    "know pypdfium2": Ability(("pypdfium2.",), {"tasks.documents.pdf"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know python-dotenv": Ability(("dotenv.",), {"core.config.env_file"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),

@@ -46,7 +46,8 @@ SERVING = "the simulator's connections need aiohttp, which is not installed: pip
 NOT = "which is not installed: pip install"
 SCRAPED = f"metrics.port: metrics that are scraped need prometheus_client, {NOT} 'rowmill[metrics]'"
 PUSHED = f"metrics.otlp: metrics that are pushed need opentelemetry, {NOT} 'rowmill[otlp]'"
-MISSING = {SCRAPED: "prometheus_client", PUSHED: "opentelemetry.exporter"}
+DOCUMENTS = f"task.documents: documents need pypdfium2, {NOT} 'rowmill[documents]'"
+MISSING = {DOCUMENTS: "pypdfium2", SCRAPED: "prometheus_client", PUSHED: "opentelemetry.exporter"}
 AIOHTTP = f'provider.base_url: "simulator": {SERVING}'
 
 
@@ -63,6 +64,7 @@ AIOHTTP = f'provider.base_url: "simulator": {SERVING}'
         (["provider.base_url=http://127.0.0.1:9", "metrics.otlp=http://127.0.0.1:9"], PUSHED),
         (["task.api=embeddings"], NUMPY),
         (["task.api=embeddings", "output.path=out.csv"], NUMPY),
+        (["task.documents.text=file"], DOCUMENTS),
         ([], AIOHTTP),
     ],
 )

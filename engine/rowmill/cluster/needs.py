@@ -29,6 +29,8 @@ def _needs(config: Config, parts: Sequence[InputPart]) -> Iterator[Need]:
         yield from _of_tables("for an output of Parquet")
     if config.task.api == "embeddings" and config.output.format != "batch":
         yield _package("numpy", "for vectors")
+    if config.task.documents:
+        yield _package("pypdfium2", "for task.documents")
     if config.cache.use != "off":
         yield Need("sqlite3", "for the cache", "install a Python that has it")
     schema = config.task.schema

@@ -98,6 +98,14 @@ class InvalidRow(Exception):
     """The input row cannot become a request; the text says why."""
 
 
+class UnreadableDocument(InvalidRow):
+    """A document that the row names has no text to be had; the text says why. code: the same in a word."""
+
+    def __init__(self, problem: str, code: str) -> None:
+        super().__init__(problem)
+        self.code = code
+
+
 class BadReply(Exception):
     """A 2xx reply that is no valid reply; the text says why. Worth another try."""
 

@@ -11,12 +11,13 @@ _EXTRAS = {
     "aiohttp": "simulator",
     "prometheus_client": "metrics",
     "opentelemetry": "otlp",
+    "pypdfium2": "documents",
 }
 _WHOLE = {"opentelemetry": "opentelemetry.exporter.otlp.proto.http"}  # others bring a part of it
 SERVING = "the simulator's connections"  # what needs aiohttp
 
 
-Package = Literal["pyarrow", "numpy", "aiohttp", "prometheus_client", "opentelemetry"]
+Package = Literal["pyarrow", "numpy", "aiohttp", "prometheus_client", "opentelemetry", "pypdfium2"]
 
 
 def missing(package: Package) -> str | None:

@@ -62,6 +62,10 @@ WORDS = {
     "invalid_row": FaultWords(
         "No request could be made of the row: it is no JSON, or lacks a column", "put the row right in the input"
     ),
+    "unreadable_document": FaultWords(
+        "A document that the row names is missing, or has no text that can be read",
+        f"put the files right: the code of each says what is wrong; {_RETRY}",
+    ),
     "poison_row": FaultWords(
         "Workers died three times while this row was in flight, so it was given up",
         "look at the row and at run.log; a smaller row, or more memory, may help",

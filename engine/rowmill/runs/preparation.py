@@ -193,6 +193,8 @@ def settled(config: Config, found: Input) -> Config:
     output_format = format_of(config.output, plain=found.plain)
     if output_format == "parquet":
         extras.need("pyarrow", f"output.path: {config.output.path}: Parquet files")
+    if config.task.documents:
+        extras.need("pypdfium2", "task.documents: documents")
     task = schemas.resolved(config.task)
     if found.format == "batch":
         if config.output.format == "auto" and output_format == "jsonl":
@@ -202,10 +204,16 @@ def settled(config: Config, found: Input) -> Config:
         extras.need("numpy", "the vectors of embeddings")
     return msgspec.structs.replace(
         config,
-        input=msgspec.structs.replace(config.input, format=found.format),
+        input=msgspec.structs.replace(config.input, format=found.format, documents_dir=_documents_dir(config)),
         task=task,
         output=msgspec.structs.replace(config.output, format=output_format),
     )
+
+
+def _documents_dir(config: Config) -> str | None:
+    """Return where the documents lie, as a node of a cluster finds it, too."""
+    root = config.input.documents_root
+    return config.input.documents_dir if root is None or not config.task.documents else str(root.absolute())
 
 
 def checked_task(config: Config, found: Input) -> Task:

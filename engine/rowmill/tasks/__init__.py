@@ -4,10 +4,13 @@ Every input, whatever its format, reaches a task as lines of JSON objects (see `
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rowmill.core.errors import InvalidOutput
 from rowmill.core.wire import Answer, Request
+
+if TYPE_CHECKING:
+    from rowmill.tasks.documents.task import DocumentTask  # only where rows name documents
 
 
 class Task(Protocol):
@@ -18,6 +21,10 @@ class Task(Protocol):
     reply_tokens: int  # the most that a reply may have; 0 where the task does not say
     rows_per_request: int  # rows that may go out together; 1: every row by itself
     shared_tokens: int  # what every request repeats whatever its rows: system prompt, instructions, schema
+
+    @property
+    def documents(self) -> "DocumentTask | None":
+        """Itself, where rows name documents, which have to be read before they are built."""
 
     def build(self, line: bytes) -> Request:
         """Turn one input line into a request. Raises `InvalidRow` with the reason.

@@ -32,6 +32,8 @@ class ApiTask(ABC):
     parse: see `Task.parse`; an attribute, so that a call of it is one call.
     """
 
+    documents = None
+
     def __init__(
         self,
         api: Api,

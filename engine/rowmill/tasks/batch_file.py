@@ -70,6 +70,7 @@ class BatchTask:
     The rows' ids are their custom_ids.
     """
 
+    documents = None
     same_for_all = False  # each line is a request of its own
     rows_per_request = 1
     shared_tokens = 0

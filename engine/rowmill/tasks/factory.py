@@ -37,6 +37,19 @@ def open_task(
         return BatchTask(api, config, whole_reply=whole_reply, parts=parts)
     if config.prompt is None and config.messages is None:
         raise ConfigError(task_checks.NO_QUESTION)
+    task = _asking(api, config, input, whole_reply=whole_reply, parts=parts)
+    return _with_documents(task, config, input) if config.documents else task
+
+
+def _asking(
+    api: Api,
+    config: TaskConfig,
+    rows_of: InputConfig,
+    *,
+    whole_reply: bool,
+    parts: Sequence[ReplyPart],
+) -> Task:
+    """Return the task of rows that are no batch file's, without their documents."""
     rows = rows_per_request(config, whole_reply=whole_reply)
     if whole_reply and (rows > 1 or config.schema is not None):
         key = "rows_per_request" if rows > 1 else "schema"
@@ -54,11 +67,24 @@ def open_task(
     if rows > 1 and config.api == "chat.completions":
         from rowmill.tasks.packing import PackedTask
 
-        return PackedTask(_opened(api, inner, input), config)
+        return PackedTask(_opened(api, inner, rows_of), config)
     if isinstance(config.schema, dict | ModelSchema):
         member: Literal["messages", "input"] = "messages" if config.api == "chat.completions" else "input"
-        return StructuredTask(_opened(api, inner, input, parts=parts), config.schema, member, strict=config.strict_json)
-    return _opened(api, config, input, whole_reply=whole_reply, parts=parts, rows_per_request=rows)
+        return StructuredTask(
+            _opened(api, inner, rows_of, parts=parts), config.schema, member, strict=config.strict_json
+        )
+    return _opened(api, config, rows_of, whole_reply=whole_reply, parts=parts, rows_per_request=rows)
+
+
+def _with_documents(task: Task, config: TaskConfig, rows: InputConfig) -> Task:
+    from rowmill.tasks.documents.extraction import Bounds
+    from rowmill.tasks.documents.reader import DocumentReader
+    from rowmill.tasks.documents.task import DocumentTask
+
+    if rows.documents_root is None:
+        raise ConfigError("task.documents: files of this machine, and the input is not: set input.documents_dir")
+    reader = DocumentReader(rows.documents_root, Bounds(config.document_pages, config.document_characters))
+    return DocumentTask(task, config.documents, reader)
 
 
 def rows_per_request(config: TaskConfig, *, whole_reply: bool = False) -> int:

@@ -11,6 +11,7 @@ class TaskWrapper:
         self.same_for_all = inner.same_for_all
         self.reply_tokens = inner.reply_tokens
         self.shared_tokens = inner.shared_tokens
+        self.documents = inner.documents
         self.build = inner.build
         self.id_of = inner.id_of
         self.input_of = inner.input_of

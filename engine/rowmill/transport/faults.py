@@ -44,6 +44,7 @@ TABLE = {
         FaultClass("reply_too_large", True, "row", True, False, False, once=True),
         FaultClass("invalid_output", False, "row", True, False, False),
         FaultClass("invalid_row", False, "row", True, False, False),
+        FaultClass("unreadable_document", False, "row", True, False, False),
         FaultClass("poison_row", False, "row", True, False, False),
         FaultClass("internal_error", False, "row", True, False, False),
     )
@@ -60,6 +61,7 @@ EMPTY_REPLY = TABLE["empty_reply"]
 REPLY_TOO_LARGE = TABLE["reply_too_large"]
 INVALID_OUTPUT = TABLE["invalid_output"]
 INVALID_ROW = TABLE["invalid_row"]
+UNREADABLE_DOCUMENT = TABLE["unreadable_document"]
 INVALID_REQUEST = TABLE["invalid_request"]
 AUTH = TABLE["auth"]
 PAYMENT_REQUIRED = TABLE["payment_required"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rowmill.core.errors import BadReply, Declined, DeepReply, EmptyReply, InvalidOutput, InvalidRow
+from rowmill.core.errors import BadReply, Declined, DeepReply, EmptyReply, InvalidOutput, InvalidRow, UnreadableDocument
 from rowmill.core.plain_text import clipped
 from rowmill.core.wire import Failure, Reply
 from rowmill.transport import faults
@@ -24,6 +24,8 @@ def failure_of(error: InvalidRow | BadReply | Declined | InvalidOutput, status: 
 
     `status`: the reply's, for `BadReply` and `Declined`; the other two are nothing that the provider has done wrong.
     """
+    if isinstance(error, UnreadableDocument):
+        return Failure(fault=faults.UNREADABLE_DOCUMENT, message=cleaned(str(error), ()), code=error.code)
     if isinstance(error, InvalidRow):
         return Failure(fault=faults.INVALID_ROW, message=str(error))
     if isinstance(error, InvalidOutput):

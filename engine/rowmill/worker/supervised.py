@@ -37,6 +37,8 @@ class SupervisedWorker(ABC):
         self._task = open_task(
             config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts
         )
+        if self._task.documents is not None:
+            self._task.documents.open()
         self._columns = None if "input" in config.output.include else self._task.columns
         self._codec = open_codec(config.output, setup.layout)
         self._codec.load()
@@ -80,7 +82,14 @@ class SupervisedWorker(ABC):
         """Tell what was noticed in rows, and send a heartbeat."""
         if (noticed := numbers.nulled.note()) is not None:
             self._tell(Note(noticed, once=True))
+        if self._task.documents is not None and (noticed := self._task.documents.note()) is not None:
+            self._tell(Note(noticed, once=True))
         self._send_progress()
+
+    def _close_documents(self) -> None:
+        """Wait for no document any more: a thread that reads one would hold up the end."""
+        if self._task.documents is not None:
+            self._task.documents.close()
 
     @abstractmethod
     def _send_progress(self) -> None:

@@ -32,6 +32,7 @@ delimiter = ";"
 sheet = "Data"
 split = "train"
 images_dir = "photos"
+documents_dir = "files"
 
 [task]
 mode = "live"
@@ -41,6 +42,9 @@ system = "Be short."
 prompt = "Say {{ text }}"
 template = "jinja"
 images = ["photo"]
+documents = { document = "file" }
+document_pages = 9
+document_characters = 1000
 per_row = { model = "best" }
 schema = { type = "object" }
 strict_json = true
@@ -360,7 +364,8 @@ WRONG: dict[str, Any] = {
     "metrics.port": "9464", "metrics.host": 0, "metrics.linger_s": "30s", "metrics.otlp": True,
     "metrics.interval_s": "10", "metrics.headers_env": ["authorization"],
     "checkpoint.dir": 1, "checkpoint.commit_ms": 0.5, "output.path": {}, "output.errors": False,
-    "checkpoint.mode": 0o700, "client.ca_file": True, "input.images_dir": ["photos"],
+    "checkpoint.mode": 0o700, "client.ca_file": True, "input.images_dir": ["photos"], "input.documents_dir": 1,
+    "task.documents": ["file"], "task.document_pages": "all", "task.document_characters": 1.5,
     "output.escape_formulas": "yes",
     "output.include": "input", "simulator.latency_ms": "50", "simulator.latency_sigma": "x",
     "simulator.requests_per_minute": "x", "simulator.tokens_per_minute": [], "simulator.faults": {"500": "1%"},
@@ -527,6 +532,7 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(checkpoint={"mode": "0600"}), "checkpoint.mode"),
         (tree(client={"ca_file": " "}), "client.ca_file"),
         (tree(input={"images_dir": ""}), "input.images_dir"),
+        (tree(input={"documents_dir": ""}), "input.documents_dir"),
         (tree(provider=[{"ca_file": ""}]), "provider.ca_file"),
         (tree(provider=[{"cert_file": " "}]), "provider.cert_file"),
         (tree(provider=[{"cert_file": "a", "key_file": ""}]), "provider.key_file"),
@@ -543,6 +549,10 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(task={"messages": []}), "task.messages"),
         (tree(task={"messages": ""}), "task.messages"),
         (tree(task={"images": [""]}), "task.images"),
+        (tree(task={"documents": {"": "file"}}), "task.documents"),
+        (tree(task={"documents": {"document": ""}}), "task.documents"),
+        (tree(task={"document_pages": 0}), "task.document_pages"),
+        (tree(task={"document_characters": 0}), "task.document_characters"),
         (tree(task={"images": ["a"], "api": "completions"}), "task.images"),
         (tree(task={"images": ["a"], "api": "embeddings"}), "task.images"),
         (tree(task={"images": ["a"], "api": "moderations"}), "task.images"),

@@ -42,6 +42,8 @@ def problems(config: Config) -> Iterator[str]:
         yield "cache.dir: must not be empty"
     if config.input.images_dir is not None and not config.input.images_dir.strip():
         yield "input.images_dir: must not be empty; leave it out for the input's own directory"
+    if config.input.documents_dir is not None and not config.input.documents_dir.strip():
+        yield "input.documents_dir: must not be empty; leave it out for the input's own directory"
     yield from money_checks.problems(config)
     yield from notify_checks.problems(config.notify)
     yield from task_checks.problems(config)

@@ -33,11 +33,21 @@ class InputConfig(_ConfigSection, frozen=True):
     split: str | None = None  # which one is read of a dataset's directory that has several
     images_dir: str | None = None  # where the image files lie that rows name: no other is read; None: beside the input
 
+    documents_dir: str | None = None  # the same of the documents that rows name
+
     @property
     def images_root(self) -> Path | None:
         """The directory with the image files; None where no file of this machine may be read."""
-        if self.images_dir is not None:
-            return Path(self.images_dir).expanduser()
+        return self._beside(self.images_dir)
+
+    @property
+    def documents_root(self) -> Path | None:
+        """The directory with the documents; None where no file of this machine may be read."""
+        return self._beside(self.documents_dir)
+
+    def _beside(self, named: str | None) -> Path | None:
+        if named is not None:
+            return Path(named).expanduser()
         if "://" in self.path:
             return None
         path = Path(self.path)
@@ -87,6 +97,10 @@ class TaskConfig(_ConfigSection, frozen=True):
     template: Literal["format", "jinja"] = "format"
     messages: str | list[dict[str, Any]] | None = None  # a column with a list of messages, or messages as templates
     images: list[str] = []  # columns with the URL or the local file of an image, sent after the prompt
+    # Name in the prompt -> column with the path of a document (PDF, .docx, HTML, text), whose text stands there.
+    documents: dict[str, str] = {}
+    document_pages: int = 100  # of one document that are taken at most, where it has pages
+    document_characters: int = 200_000  # of one document that are taken at most
     per_row: dict[str, str] = {}  # member of the request, "model" included -> column that holds it, where not null
     params: dict[str, Any] = msgspec.field(default_factory=dict)  # any further members of the request body
     # JSON Schema of the reply: a file's path, or the schema itself; or "package.module:Model", a pydantic model.
@@ -377,6 +391,9 @@ def fingerprint(config: Config) -> dict[str, Any]:
         "task.template": (config.task.template, "format"),
         "task.messages": (config.task.messages, None),
         "task.images": (config.task.images, []),
+        "task.documents": (config.task.documents, {}),
+        "task.document_pages": (config.task.document_pages, 100),
+        "task.document_characters": (config.task.document_characters, 200_000),
         "task.per_row": (config.task.per_row, {}),
         "task.schema": (config.task.reply_schema, None),
         "task.strict_json": (config.task.strict_json, False),

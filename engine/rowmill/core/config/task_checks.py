@@ -12,7 +12,7 @@ _CONVERSATIONS = frozenset({"chat.completions", "responses"})  # the others take
 _CHOICES = frozenset({"chat.completions", "completions"})  # whose replies may have several
 _TEXTS = _CONVERSATIONS | _CHOICES  # whose replies may have parts beside their text
 _UNITED = frozenset({"chat.completions", "embeddings", "moderations"})  # rows can share a request of these
-_QUESTION = ("prompt", "system", "template", "messages", "images", "per_row", "params", "schema")
+_QUESTION = ("prompt", "system", "template", "messages", "images", "documents", "per_row", "params", "schema")
 _NOTHING = TaskConfig()
 NO_QUESTION = 'task.prompt: is missing; set it, or task.messages, or input.format = "batch" for a batch file'
 _VECTORS = ("base64", "float")  # formats that a vector can be read from
@@ -74,6 +74,12 @@ def _question_problems(task: TaskConfig) -> Iterator[str]:
         yield "task.messages: stands in the place of task.prompt; remove one of them"
     if "" in task.images:
         yield "task.images: the name of a column must not be empty"
+    for name, column in task.documents.items():
+        if not name or not column:
+            yield "task.documents: the names of documents and columns must not be empty"
+    for key in ("document_pages", "document_characters"):
+        if getattr(task, key) < 1:
+            yield f"task.{key}: must be 1 or more"
     if task.api not in _CONVERSATIONS:
         for key in ("messages", "images", "system"):
             if getattr(task, key):

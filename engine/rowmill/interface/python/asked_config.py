@@ -26,8 +26,8 @@ _OF_TASK = frozenset(TaskConfig.__struct_fields__)
 _OF_PROVIDER = frozenset(ProviderConfig.__struct_fields__) - _OF_TASK  # the model is the task's
 _SECTIONS = [name for name in Config.__struct_fields__ if name not in {"input", "task", "output"}]  # made by `map`
 _OF_CALL = (
-    "id", "images_dir", "run_dir", "retry_failed", "fresh", "limit", "sample", "prefix", "include", "progress",
-    "schema",
+    "id", "images_dir", "documents_dir", "run_dir", "retry_failed", "fresh", "limit", "sample", "prefix", "include",
+    "progress", "schema",
 )  # fmt: skip
 _SOME_SCHEMA = {"type": "object"}  # in the place of a type's, while the rest is checked
 _FAR = 0.6  # a name less like than this is no slip
@@ -215,7 +215,7 @@ def _tree(
     if not isinstance(checkpoint := sections.get("checkpoint", {}), Mapping) or "dir" in checkpoint:
         raise ConfigError("rowmill.map: checkpoint.dir is made from run_dir; name that")
     # Rows that lie nowhere: what they name is seen from where the program is.
-    images_dir = options.get("images_dir", "." if source is None else None)
+    beside = {key: options.get(key, "." if source is None else None) for key in ("images_dir", "documents_dir")}
     rows = {"path": place.rows, "format": "jsonl"} if source is None else {"path": source}
     return plain(
         {
@@ -224,7 +224,7 @@ def _tree(
             "checkpoint": {**checkpoint, "dir": place.run},
             "input": {
                 **rows,
-                **({} if images_dir is None else {"images_dir": images_dir}),
+                **{key: value for key, value in beside.items() if value is not None},
                 **({} if options.get("id") is None else {"id": options["id"]}),
             },
             "task": {name: value for name, value in task.items() if value is not None},

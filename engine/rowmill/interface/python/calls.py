@@ -177,10 +177,10 @@ def map(rows: Any, *, schema: Any = None, **options: Unpack[MapOptions]) -> Any:
     outputs are its instances, columns of a table its fields with their types; or the path of a JSON Schema, or one as
     dicts. What does not fit, by the validators of the model too, is asked again up to `retry.invalid_output` times.
 
-    `options` are all further keys of [task] (model, prompt, system, params, template, images, ...), `id` and
-    `images_dir` of [input] (left out: the current directory) and all of [[provider]] (preset, base_url, api_key_env,
-    requests_per_minute, timeout_s, ...) by their names, and other sections as dicts: `workers={"count": 4}`,
-    `cache={"use": "disk"}`; several providers as `provider=[{...}, {...}]`.
+    `options` are all further keys of [task] (model, prompt, system, params, template, images, ...), `id`,
+    `images_dir` and `documents_dir` of [input] (left out: the current directory) and all of [[provider]] (preset,
+    base_url, api_key_env, requests_per_minute, timeout_s, ...) by their names, and other sections as dicts:
+    `workers={"count": 4}`, `cache={"use": "disk"}`; several providers as `provider=[{...}, {...}]`.
 
     `include`: what else is wanted, as members of the `Result`s, or as columns of JSON text: any of "reasoning" (a plain
     text), "tool_calls", "logprobs", "choices" and "message" of a reply, as `output.include` has them, "usage", and

@@ -25,6 +25,9 @@ class TaskOptions(TypedDict, total=False):
     template: Literal["format", "jinja"]
     messages: str | Sequence[Mapping[str, Any]] | None
     images: Sequence[str]
+    documents: Mapping[str, str]
+    document_pages: int
+    document_characters: int
     per_row: Mapping[str, str]
     params: Mapping[str, Any]
     strict_json: bool
@@ -178,6 +181,7 @@ class CallOptions(TypedDict, total=False):
 
     id: str | None
     images_dir: str | os.PathLike[str]
+    documents_dir: str | os.PathLike[str]
     run_dir: str | os.PathLike[str] | None
     retry_failed: bool
     fresh: bool

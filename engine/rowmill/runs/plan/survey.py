@@ -2,6 +2,7 @@
 
 An input of up to 100,000 rows is read whole. Of a larger one about 50,000 rows are: the first ones of shards that lie
 evenly over the input, each standing for its whole shard. The spread between the shards says how far that may be off.
+Of rows that name documents some hundred are read.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from rowmill.tasks.api import OWN_MODEL, PACK_BYTES
 
 _ALL = 100_000  # rows that are all read
 _SOME = 50_000  # rows of a larger input
+_DOCUMENTS = 400  # rows, of those whose documents have to be read
 _CLUSTERS = 40  # shards of it, at least where there are as many
 _KEY = 16  # bytes of a request's digest
 
@@ -112,14 +114,15 @@ def _spool(config: Config, found: Input) -> Iterator[Path]:
         yield Path(folder)
 
 
-def chosen(shards: Sequence[Shard]) -> tuple[list[Shard], int]:
-    """Return which shards are read, and how many rows of each at most."""
+def chosen(shards: Sequence[Shard], *, documents: bool = False) -> tuple[list[Shard], int]:
+    """Return which shards are read, and how many rows of each at most. documents: rows have some to be read."""
+    whole, some = (_DOCUMENTS, _DOCUMENTS) if documents else (_ALL, _SOME)
     rows = sum(shard.rows for shard in shards)
-    if rows <= _ALL:
+    if rows <= whole:
         return list(shards), rows
-    count = min(len(shards), max(_CLUSTERS, ceil(_SOME * len(shards) / rows)))
+    count = min(len(shards), max(_CLUSTERS, ceil(some * len(shards) / rows)))
     step = len(shards) / count
-    return [shards[int((place + 0.5) * step)] for place in range(count)], ceil(_SOME / count)
+    return [shards[int((place + 0.5) * step)] for place in range(count)], ceil(some / count)
 
 
 class _Surveyor:
@@ -136,7 +139,7 @@ class _Surveyor:
 
     async def read(self, shards: Sequence[Shard]) -> Survey:
         self._found.shards, self._found.rows = len(shards), sum(shard.rows for shard in shards)
-        picked, most = chosen(shards)
+        picked, most = chosen(shards, documents=self._task.documents is not None)
         self._scale([await self._cluster(shard, most) for shard in picked])
         return self._found
 

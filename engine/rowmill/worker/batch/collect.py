@@ -194,6 +194,8 @@ class _Collector:
 
     def _job(self, opened: OpenShard, row: int, line: bytes, stored: Sequence[StoredReply]) -> Job | None:
         """Return the row as it was asked for; None where it cannot become a request, and so has failed."""
+        if self._task.documents is not None:
+            line = self._task.documents.unread(line)  # it was sent with them; they may be gone by now
         job = Job(row, line, len(line), opened, started=monotonic())
         try:
             job.request = self._task.build(line)

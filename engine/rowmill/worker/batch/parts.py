@@ -32,6 +32,7 @@ from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import custom_id
 from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.defects import SameDefect, defect
+from rowmill.worker.documents import with_documents
 from rowmill.worker.failures import failure_of
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.packs import Packer
@@ -155,10 +156,14 @@ class PartWriter:
     async def _write_rows(self, opened: OpenShard, first_row: int, end_row: int) -> None:
         async with aclosing(self._shards.read(opened, first_row, end_row)) as blocks:
             async for first, lines in blocks:
-                if self._built.full is None:
-                    self._look_at(opened, first, lines)
+                if self._built.full is not None:
+                    continue
+                async for row, ready in with_documents(self._task, opened, first, lines):
+                    self._look_at(opened, row, ready)
                     if self._block_size >= _BLOCK_BYTES:
                         await self._write()
+                    if self._built.full is not None:
+                        break
         self._end_pack()
 
     def _look_at(self, opened: OpenShard, first_row: int, lines: Sequence[bytes]) -> None:

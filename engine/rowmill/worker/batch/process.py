@@ -138,6 +138,7 @@ class _BatchWorker(SupervisedWorker):
                 work.result()
         finally:
             await self._hear_no_more()
+            self._close_documents()
             await api.close()
             journal.close()
 

@@ -44,6 +44,7 @@ from rowmill.ipc.messages import (
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.transport import faults
 from rowmill.worker.defects import Defects
+from rowmill.worker.documents import with_documents
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live import opening
 from rowmill.worker.live.carrier import Carrier
@@ -145,6 +146,7 @@ class _Worker(SupervisedWorker):
             abandoned = await self._finish(parts)
         finally:
             await self._hear_no_more()
+            self._close_documents()
             for provider in self._providers:
                 await provider.transport.close()
         if abandoned and self._orphaned:
@@ -237,10 +239,11 @@ class _Worker(SupervisedWorker):
                 async with open_reader(assign.part or setup.parts[shard.part], shard, self._columns) as reader:
                     row = shard.first_row
                     while lines := await reader.read():
-                        self._dispatcher.feeder.feed(opened, row, lines)
+                        async for first, ready in with_documents(self._task, opened, row, lines):
+                            self._dispatcher.feeder.feed(opened, first, ready)
+                            await self._dispatcher.feeder.hungry()
+                            await self._committer.keeps_up()
                         row += len(lines)
-                        await self._dispatcher.feeder.hungry()
-                        await self._committer.keeps_up()
                 self._dispatcher.feeder.fed()
 
     def _on_synced(self) -> None:
