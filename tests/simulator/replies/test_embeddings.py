@@ -47,6 +47,17 @@ def test_vectors_are_about_1_long_and_hardly_alike() -> None:
     assert max(abs(sum(map(float.__mul__, a, b))) for a, b in combinations(vectors, 2)) < 0.6
 
 
+def test_texts_that_share_their_words_have_vectors_that_are_near() -> None:
+    text = "The deck of a suspension bridge hangs from cables that run over towers to anchors in the ground"
+    others = [text.upper(), text.replace("cables", "steel cables"), "Tides are the rise and fall of the sea", "short"]
+    first, *vectors = _vectors([text, *others])
+    near = [sum(map(float.__mul__, first, one)) / math.hypot(*first) / math.hypot(*one) for one in vectors]
+    assert near[0] > 0.98
+    assert near[1] > 0.8
+    assert max(near[2:]) < 0.4
+    assert first not in vectors, "each has its own"
+
+
 @pytest.mark.parametrize("dimensions", [1, 7, 8, 9, 256, 3072])
 def test_a_vector_has_the_dimensions_that_were_asked_for(dimensions: int) -> None:
     assert [len(one) for one in _vectors(["a", "b"], dimensions=dimensions)] == [dimensions] * 2

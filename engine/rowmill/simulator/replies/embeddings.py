@@ -1,8 +1,11 @@
 """`/embeddings`: a vector of each text, made from the text alone.
 
-A vector is made of four stretches of a pool of normally distributed numbers, scaled to a length of about 1. Where the
-stretches begin follows from a digest of the text, and the first numbers are that digest: so each text has a vector of
-its own, hardly like any other, at the price of a copy.
+A vector is made of sixteen stretches of a pool of normally distributed numbers, scaled to a length of about 1. Where
+each begins follows from one of the text's words: from the least of those that a hash has put into its band. Texts that
+share most of their words so share most of their stretches, and the cosine of their vectors is about the part of all
+their words that they share (one-permutation MinHash: Li, Owen and Zhang 2012; a band without a word takes the next
+one's, Shrivastava and Li 2014). Of a text of few words they follow from its digest. The first numbers are that digest:
+so each text has a vector of its own, at the price of a copy.
 """
 
 from array import array
@@ -15,6 +18,7 @@ from sys import byteorder
 from typing import Literal
 
 import msgspec
+from zlib_ng.zlib_ng import crc32
 
 from rowmill.simulator.replies import wording
 from rowmill.simulator.replies.reply import Completion, Damage, RequestError, encode, read, require_model
@@ -26,7 +30,11 @@ INPUT_TOKENS = 8192  # of one text
 
 _MOST_DIMENSIONS = 16_384
 _SPREAD = 16_384  # places in the pool at which a stretch can begin
-_STRETCHES = 4
+_STRETCHES = 16
+_FEW_WORDS = 4  # of which one more or less says nothing
+_LOOKED_AT = 4000  # characters of a text whose words are looked at
+_NO_WORD = 1 << 32  # above every CRC-32
+_FAR_APART = 40_503  # odd: words whose hashes are neighbours begin at places that are none
 _FLOAT = 4  # bytes
 _DIGEST = Struct("<8H")  # 16 bytes of digest, as numbers
 _HEAD = Struct("<8f")  # the same as the first numbers of the vector
@@ -72,9 +80,25 @@ def vector(text: str, dimensions: int = DIMENSIONS) -> bytes:
     head = _HEAD.pack(*[(number - _MIDDLE) * _SCALE for number in numbers])
     pool = _pool(dimensions)
     length = dimensions // _STRETCHES + 1
-    starts = [number % _SPREAD for number in numbers[:_STRETCHES]]
+    starts = _places(text) or [(numbers[each % 8] * (each | 1)) % _SPREAD for each in range(_STRETCHES)]
     stretches = [pool[start * _FLOAT : (start + length) * _FLOAT] for start in starts]
     return b"".join((head, *stretches))[: dimensions * _FLOAT]
+
+
+def _places(text: str) -> list[int] | None:
+    """Return where in the pool the stretches of a text begin, by its words; None where it has few."""
+    words = set(text[:_LOOKED_AT].lower().split())
+    if len(words) < _FEW_WORDS:
+        return None
+    bands = [_NO_WORD] * _STRETCHES
+    for word in words:
+        value = crc32(word.encode())
+        band = value % _STRETCHES
+        bands[band] = min(bands[band], value)
+    last = next(value for value in bands if value != _NO_WORD)
+    for band in reversed(range(_STRETCHES)):
+        last = bands[band] = last if bands[band] == _NO_WORD else bands[band]
+    return [(value * _FAR_APART + band) % _SPREAD for band, value in enumerate(bands)]
 
 
 @lru_cache(maxsize=8)
