@@ -225,6 +225,7 @@ CLOSED: dict[str, Ability] = {
     "know OpenTelemetry": Ability(("opentelemetry.",), {"metrics.otlp"}),
     "know python_calamine": Ability(("python_calamine.",), {"files.input.workbook"}),
     "know pypdfium2": Ability(("pypdfium2.",), {"tasks.documents.pdf"}),
+    "know usearch": Ability(("usearch.",), {"runs.near_duplicates"}),
     "know fsspec": Ability(("fsspec.", "s3fs."), {"files.remote"}),
     "know python-dotenv": Ability(("dotenv.",), {"core.config.env_file"}),
     "know sqlite3": Ability(("sqlite3.",), {"store.cache.kept_replies"}),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rowmill.core.version import __version__ as __version__
     from rowmill.interface.python.answers import Report, Result, ResultList, RowError, report_of
     from rowmill.interface.python.calls import amap, arun, map, run  # noqa: A004 - rowmill.map is what it does
+    from rowmill.interface.python.near import near_duplicates
+    from rowmill.runs.near_duplicates import Duplicate
 else:
 
     def __getattr__(name: str) -> Any:
@@ -38,6 +40,7 @@ else:
 __all__ = [
     "BudgetError",
     "ConfigError",
+    "Duplicate",
     "InputError",
     "MachineError",
     "ProviderError",
@@ -50,6 +53,7 @@ __all__ = [
     "amap",
     "arun",
     "map",
+    "near_duplicates",
     "report_of",
     "run",
 ]

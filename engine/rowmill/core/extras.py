@@ -12,12 +12,13 @@ _EXTRAS = {
     "prometheus_client": "metrics",
     "opentelemetry": "otlp",
     "pypdfium2": "documents",
+    "usearch": "dedup",
 }
 _WHOLE = {"opentelemetry": "opentelemetry.exporter.otlp.proto.http"}  # others bring a part of it
 SERVING = "the simulator's connections"  # what needs aiohttp
 
 
-Package = Literal["pyarrow", "numpy", "aiohttp", "prometheus_client", "opentelemetry", "pypdfium2"]
+Package = Literal["pyarrow", "numpy", "aiohttp", "prometheus_client", "opentelemetry", "pypdfium2", "usearch"]
 
 
 def missing(package: Package) -> str | None:

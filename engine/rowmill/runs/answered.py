@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from rowmill.tasks.factory import open_task
 _ASKED = ("messages", "input", "prompt")  # of a request, where what is asked stands
 
 Line = dict[str, Any]  # an output line, decoded; `prompt`: the request's body, where the input is at hand
+_Decoded = TypeVar("_Decoded")
+_decode_line = msgspec.json.Decoder(Line).decode
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,26 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         return self.holds is None or self.holds(line)
 
 
+class Recorded(msgspec.Struct, gc=False):
+    """What a row of a run of embeddings has come to: its id as JSON, and its vector in base64, None where it failed."""
+
+    id: msgspec.Raw
+    output: str | None
+
+
+_decode_recorded = msgspec.json.Decoder(Recorded).decode
+
+
+def recorded(path: Path) -> Iterator[tuple[Shard, list[Recorded]]]:
+    """Return the shards of a run of embeddings with what their rows have come to, as far as they have.
+
+    Raises `RunDirectoryError` as `answered` does.
+    """
+    directory = RunDirectory(path)
+    _, shards = _begun(directory)
+    return ((shard, list(_lines_of(directory, shard, Choice(), _decode_recorded))) for shard in shards)
+
+
 def answered(path: Path, choice: Choice, *, rng: Random | None = None) -> Iterator[Line]:
     """Return the rows of the run in this directory that are chosen, in their order, read one after the other.
 
@@ -64,7 +86,7 @@ def answered(path: Path, choice: Choice, *, rng: Random | None = None) -> Iterat
             each for each in shards if any(each.first_row <= row < each.first_row + each.rows for row in choice.rows)
         ]
     lines: Iterator[Line] = (
-        line for shard in shards for line in _of_shard(directory, shard, choice) if choice.takes(line)
+        line for shard in shards for line in _lines_of(directory, shard, choice, _decode_line) if choice.takes(line)
     )
     if choice.sample is not None:
         lines = iter(_sampled(lines, choice.sample, rng or Random()))  # noqa: S311 - no secret
@@ -106,7 +128,9 @@ def _begun(directory: RunDirectory) -> tuple[Manifest, list[Shard]]:
     return manifest, shards
 
 
-def _of_shard(directory: RunDirectory, shard: Shard, choice: Choice) -> Iterator[Line]:
+def _lines_of(
+    directory: RunDirectory, shard: Shard, choice: Choice, decode: Callable[[bytes], _Decoded]
+) -> Iterator[_Decoded]:
     path = directory.checkpoint_path(shard)
     try:
         index = CheckpointReading(path, shard).read().index
@@ -118,7 +142,7 @@ def _of_shard(directory: RunDirectory, shard: Shard, choice: Choice) -> Iterator
                     continue
                 line = os.pread(file.fileno(), index.lengths[place], index.offsets[place])
                 with suppress(ValueError, RecursionError):
-                    yield msgspec.json.decode(line, type=Line)
+                    yield decode(line)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -186,6 +210,15 @@ class Questions:
         self._task = open_task(config.task, config.input, parts=config.output.parts)
         self._shards = manifests.load_plan(directory.plan) or []
         self._parts = found.parts(directory.spool)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the run has."""
+        return sum(shard.rows for shard in self._shards)
+
+    def lines(self, shard: Shard) -> Iterator[bytes]:
+        """Yield the rows of the shard as the input has them, as lines with all their columns."""
+        return (bytes(line) for read in shard_lines(self._parts[shard.part], shard, None) for line in read)
 
     def shard_of(self, row: int) -> Shard:
         """Return the shard that has a row."""

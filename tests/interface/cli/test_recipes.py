@@ -21,7 +21,16 @@ from rowmill.interface import cli
 from rowmill.interface.cli import preset_recipe, recipes
 
 ROOT = Path(rowmill.__file__).parents[1]
-TASKS = ["documents", "embedding", "extraction", "generation", "labelling", "moderation", "translation"]
+TASKS = [
+    "deduplication",
+    "documents",
+    "embedding",
+    "extraction",
+    "generation",
+    "labelling",
+    "moderation",
+    "translation",
+]
 
 
 @pytest.fixture
@@ -101,7 +110,7 @@ def test_no_file_is_written_over(folder: Path) -> None:
 
 
 def test_a_recipe_that_is_not_there_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="no recipe is named 'cooking'; there are documents, embedding"):
+    with pytest.raises(ConfigError, match="no recipe is named 'cooking'; there are deduplication, documents"):
         recipes.write("cooking", Path())
 
 
@@ -139,6 +148,8 @@ def check(name: str, rows: list[dict[str, Any]]) -> bool:
     """Tell whether the rows hold what the recipe promises."""
     first = rows[0]
     match name:
+        case "deduplication":
+            return len(first["output"]) == 256
         case "documents":
             return first["question"] == "Who are the parties?" and "quote" in first
         case "embedding":

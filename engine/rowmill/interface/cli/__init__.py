@@ -51,6 +51,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         "show": _show,
         "report": _report,
         "compare": _compare,
+        "dedup": _dedup,
         "runs": _runs,
         "clean": _clean,
         "init": _init,
@@ -251,6 +252,12 @@ def _compare(options: argparse.Namespace) -> int:
     from rowmill.interface.cli.compare_command import compare
 
     return compare(options)
+
+
+def _dedup(options: argparse.Namespace) -> int:
+    from rowmill.interface.cli.dedup_command import dedup
+
+    return dedup(options)
 
 
 def _runs(options: argparse.Namespace) -> int:

@@ -1,9 +1,9 @@
-"""The commands that look at runs which are there: status, show, report, compare, runs, clean."""
+"""The commands that look at runs which are there: status, show, report, compare, dedup, runs, clean."""
 
 import argparse
 from pathlib import Path
 
-from rowmill.interface.cli.flags import Command, add_manners, add_set, port, row, rows
+from rowmill.interface.cli.flags import Command, add_config, add_manners, add_set, port, row, rows
 
 
 def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
@@ -22,6 +22,7 @@ def add_looks(commands: "argparse._SubParsersAction[Command]") -> None:
     _add_show(commands)
     _add_report(commands)
     _add_compare(commands)
+    _add_dedup(commands)
 
     runs = commands.add_parser(
         "runs",
@@ -61,6 +62,29 @@ def _add_compare(commands: "argparse._SubParsersAction[Command]") -> None:
     compare.add_argument("--json", action="store_true", help="print it as JSON")
     compare.add_argument("--html", metavar="FILE", help="write it as a page, with 50 differing rows; -: to stdout")
     add_manners(compare)
+
+
+def _add_dedup(commands: "argparse._SubParsersAction[Command]") -> None:
+    dedup = commands.add_parser(
+        "dedup",
+        help="leave out rows that are near-duplicates, by the vectors of a finished run",
+        description="Of a finished run of embeddings, write the rows of its input without those whose vectors are near "
+        "to an earlier row's that is kept: as JSON Lines, in their order. Beside them a file lists each other one with "
+        "the row that it is like. Nobody is asked, and the run stays as it is.",
+    )
+    add_config(dedup)
+    dedup.add_argument(
+        "-o", "--output", metavar="FILE", help="where kept rows go, a .jsonl file; default: INPUT.kept.jsonl"
+    )
+    dedup.add_argument(
+        "--threshold",
+        type=float,
+        default=0.9,
+        metavar="COSINE",
+        help="the least cosine of two that are near, above 0 and at most 1; default: 0.9",
+    )
+    dedup.add_argument("--json", action="store_true", help="print what came of it as JSON")
+    add_manners(dedup)
 
 
 def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:

@@ -31,17 +31,20 @@ from rowmill.core.errors import (
 from rowmill.interface.python import asked_config, awaited
 from rowmill.interface.python.answers import Report, Result, ResultList, RowError, report_of
 from rowmill.interface.python.mapping import map_rows
+from rowmill.interface.python.near import near_duplicates
 from rowmill.interface.python.options import MapOptions
 from rowmill.interface.python.running import raise_for_end, shown
 from rowmill.interface.python.shapes import AnyFrame, BatchesOf, BlocksOfArrow, NamedColumns, SeriesOf, SpecialType
 from rowmill.interface.ui.report_page import keep_page
 from rowmill.runs.fresh import set_aside
+from rowmill.runs.near_duplicates import Duplicate
 from rowmill.runs.session import run as run_config
 from rowmill.runs.trial import run_trial
 
 __all__ = [
     "BudgetError",
     "ConfigError",
+    "Duplicate",
     "InputError",
     "MachineError",
     "ProviderError",
@@ -54,6 +57,7 @@ __all__ = [
     "amap",
     "arun",
     "map",
+    "near_duplicates",
     "report_of",
     "run",
 ]
