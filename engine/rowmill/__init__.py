@@ -1,6 +1,7 @@
 """Rowmill: a file of rows in, a file of model replies out, in order, none lost, none paid for twice.
 
 `run` runs a whole configuration; `map` answers rows that a program holds; `arun` and `amap` are the same to be awaited.
+`near_duplicates` says which vectors are near to an earlier one.
 They are imported when they are first asked for: every process of a run imports this package, and most need none.
 """
 

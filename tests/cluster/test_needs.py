@@ -39,6 +39,7 @@ def test_what_is_large_and_not_for_everybody_is_needed_where_it_is_used(monkeypa
     assert needed(TABLES) == ["pyarrow", "numpy"]
     assert needed(output={"path": "out.parquet", "format": "parquet"}) == ["pyarrow", "numpy"]
     assert needed(task={"api": "embeddings", "prompt": "{text}"}) == ["numpy"]
+    assert needed(task={"documents": {"text": "file"}}) == ["pypdfium2"]
     assert needed(TABLES, cache={"use": "run"}) == ["pyarrow", "numpy", "sqlite3"]
     monkeypatch.setattr(needs, "find_spec", lambda _: None)
     assert needed(TABLES) == ["pyarrow"]

@@ -303,7 +303,8 @@ def _init(options: argparse.Namespace) -> int:
     from rowmill.interface.cli import recipes
 
     if options.recipe is None:
-        return streams.out("".join(f"{name:<12} {recipes.about(name)}\n" for name in recipes.names()))
+        width = max(map(len, names := recipes.names()))
+        return streams.out("".join(f"{name:<{width}} {recipes.about(name)}\n" for name in names))
     here = os.path.realpath(options.directory) == os.path.realpath(".")
     enter = "" if here else f"cd {options.directory} && "
     if options.preset is not None:
