@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from rowmill.core.errors import MachineError
+from rowmill.tasks.documents import reader as documents
 from rowmill.tasks.documents.extraction import Bounds, Extracted
 from rowmill.tasks.documents.reader import DocumentReader
 from tests.end_to_end.conftest import until
@@ -72,13 +74,26 @@ def test_who_waits_when_it_is_closed_hears_that_the_run_has_stopped(tmp_path: Pa
     reader = DocumentReader(tmp_path, BOUNDS)
     assert reader.read_now("fine.txt") == Extracted("fine")
     os.kill(child_of(reader), signal.SIGSTOP)  # the document that never ends
-    stopped = Extracted(problem="the run has stopped", code="stopped")
     with ThreadPoolExecutor() as threads:
         reading = threads.submit(reader.read_now, "fine.txt")
         until(reader._turn.locked, "somebody waits for it")
         reader.close()
-        assert reading.result() == stopped
-    assert reader.read_now("fine.txt") == stopped
+        with pytest.raises(MachineError, match="the run has stopped"):
+            reading.result()
+    with pytest.raises(MachineError, match="the run has stopped"):
+        reader.read_now("fine.txt")
+
+
+def test_a_child_that_cannot_start_is_no_row_s_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "modules" / "pypdfium2").mkdir(parents=True)
+    (tmp_path / "modules" / "pypdfium2" / "__init__.py").write_text("raise ImportError('no such library')")
+    monkeypatch.setattr(documents, "module_path", lambda: [str(tmp_path / "modules"), *sys.path])
+    reader = DocumentReader(tmp_path, BOUNDS)
+    with pytest.raises(MachineError, match="the process that reads documents ends at its start"):
+        reader.read_now("fine.txt")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(MachineError, match="cannot be started: No such file or directory"):
+        reader.read_now("fine.txt")
 
 
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:

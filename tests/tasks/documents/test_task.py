@@ -118,6 +118,11 @@ def test_rows_that_do_not_fit_are_refused_before_any_is_asked(folder: Path) -> N
         task.check([b'{"name": "x", "file": "a.pdf", "document": 1}'], "rows.jsonl")
     with pytest.raises(MachineError, match="there is no directory"):
         task_of(folder / "gone").check([], "rows.jsonl")
+    with pytest.raises(
+        ConfigError, match=r"task.documents.document: nothing asks about it; write {document} into task"
+    ):
+        task_of(folder, prompt="{name}")
+    assert task_of(folder, template="jinja", prompt="{{ row }}").columns is None, "it may be in there"
     with pytest.raises(ConfigError, match=r"and the input is not: set input.documents_dir"):
         open_task(TASK, InputConfig(path="s3://bucket/rows.jsonl"))
 

@@ -23,6 +23,7 @@ _OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PAGE = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
+_CHARSET = re.compile(rb"<meta[^>]+charset=[\"']?([A-Za-z0-9_-]+)", re.IGNORECASE)
 _NO_TEXT = {0xFFFE: None, 0: None, 0x02: None}  # U+0002 is where PDFium has joined a word that a line has parted
 _READ = "PDF, .docx, HTML and plain text are read"
 
@@ -62,7 +63,7 @@ def extracted(name: str, root: Path, bounds: Bounds) -> Extracted:
     """Read the document that a row names. Any error is told, but those that end the process."""
     try:
         with opened(name, root, KIND) as file:
-            part = _read(file, bounds)
+            part = _part(file, bounds)
     except NoText as error:
         return Extracted(problem=f"the document {shown(name)} {error}", code=error.code)
     except InvalidRow as error:
@@ -77,6 +78,15 @@ def extracted(name: str, root: Path, bounds: Bounds) -> Extracted:
     if part.cut:
         text = f"{text}\n\n[cut here: {part.cut}]"
     return Extracted(text, part.cut)
+
+
+def _part(file: BinaryIO, bounds: Bounds) -> Part:
+    try:
+        return _read(file, bounds)
+    except (NoText, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever readers raise for what is none of theirs
+        raise NoText("damaged", f"is damaged: its reader failed: {type(error).__name__}: {error}") from None
 
 
 def _read(file: BinaryIO, bounds: Bounds) -> Part:
@@ -105,7 +115,10 @@ def _plain(file: BinaryIO) -> Part:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise NoText("not_utf8", f"is no text in UTF-8: byte {error.start + 1}; save it as UTF-8") from None
+        said = _CHARSET.search(data[:_HEAD_BYTES])  # of a page, which may say what it is written in
+        if said is None:
+            raise NoText("not_utf8", f"is no text in UTF-8: byte {error.start + 1}; save it as UTF-8") from None
+        text = data.decode(said[1].decode(), errors="replace")
     if _PAGE.match(text):
         from rowmill.tasks.documents import page
 

@@ -29,6 +29,9 @@ from rowmill.tasks.local_files import shown
 MEMORY = 1 << 30  # bytes that the child may take: an ordinary document takes a hundredth
 CPU_S = 60  # seconds of computing for one document: a page takes a thousandth
 
+_READY = b"ready\n"  # what the child says first: it has what it needs
+_CLOSED = "the run has stopped, and reads no more documents"  # no row's failure: it is still to be asked
+
 _CHILD = (
     f"import sys, json; here, path = json.loads(sys.stdin.buffer.readline()); {FOUND}"
     "from rowmill.tasks.documents.reader import serve; serve(sys.stdin.buffer, sys.stdout.buffer)"
@@ -74,10 +77,10 @@ class DocumentReader:
         return await get_running_loop().run_in_executor(None, self.read_now, name)
 
     def read_now(self, name: str) -> Extracted:
-        """Read the document that a row names. Raises OSError where no process can be started."""
+        """Read the document that a row names. Raises `MachineError` where no child can be had, or this is closed."""
         with self._turn:
-            if self._closed:  # nobody waits for it any more
-                return Extracted(problem="the run has stopped", code="stopped")
+            if self._closed:
+                raise MachineError(_CLOSED)
             child = self._child or self._started()
             line = b""
             with suppress(OSError):  # it has died
@@ -91,25 +94,38 @@ class DocumentReader:
             return self._died(child, name)
 
     def close(self) -> None:
-        """End the child, whatever it is about; who waits for it hears that the run has stopped."""
+        """End the child, whatever it is about; who waits for it hears that this is closed."""
         self._closed = True
         if self._end is not None:
             self._end()
 
     def _started(self) -> subprocess.Popen[bytes]:
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to them
-        child = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
-            [sys.executable, *flags, "-P", "-c", _CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's signals are for others
-        )
+        try:
+            child = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+                [sys.executable, *flags, "-P", "-c", _CHILD],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a terminal's signals are for others
+            )
+        except OSError as error:
+            raise MachineError(f"the process that reads documents cannot be started: {error.strerror}") from None
         self._child, self._end = child, finalize(self, _ended, child)
-        with suppress(OSError):
-            assert child.stdin is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
+        with suppress(OSError):  # it has died, and says nothing
             child.stdin.write(json.dumps((PACKAGES, module_path())).encode() + b"\n")
             child.stdin.write(msgspec.json.encode(self._settings) + b"\n")
+            child.stdin.flush()
+        if child.stdout.readline() != _READY:
+            self._child = None
+            self._end()
+            if self._closed:
+                raise MachineError(_CLOSED)
+            raise MachineError(
+                "the process that reads documents ends at its start; python -c 'import pypdfium2' may say why"
+            )
         return child
 
     def _died(self, child: subprocess.Popen[bytes], name: str) -> Extracted:
@@ -118,7 +134,7 @@ class DocumentReader:
         if self._end is not None:
             self._end()
         if self._closed:
-            return Extracted(problem="the run has stopped", code="stopped")
+            raise MachineError(_CLOSED)
         document = f"the document {shown(name)}"
         if status == -signal.SIGXCPU:
             why = f"{document} takes more than {self._settings.cpu_s} s of computing to read"
@@ -137,6 +153,10 @@ def serve(names: BinaryIO, texts: BinaryIO) -> None:
     for kind, limit in ((resource.RLIMIT_AS, settings.memory), (resource.RLIMIT_CORE, 0)):
         with suppress(OSError, ValueError):  # the system has less than that for it, or none at all
             resource.setrlimit(kind, (limit, limit))
+    import rowmill.tasks.documents.pdf  # noqa: F401 - a package that cannot be loaded is no row's failure
+
+    texts.write(_READY)
+    texts.flush()
     root = Path(settings.root)
     with suppress(BrokenPipeError):
         for line in names:

@@ -7,7 +7,7 @@ A worker has the documents of a row read while others are on their way, and puts
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rowmill.core.errors import InputError, InvalidRow, UnreadableDocument
+from rowmill.core.errors import ConfigError, InputError, InvalidRow, UnreadableDocument
 from rowmill.core.wire import Request
 from rowmill.tasks import Task
 from rowmill.tasks.documents.extraction import Extracted
@@ -42,6 +42,10 @@ class DocumentTask(TaskWrapper):
         self._reader = reader
         self._rows = ColumnReader([ColumnUse(column, _KEY) for column in documents.values()], None)
         if inner.columns is not None:
+            if (name := next((each for each in documents if each not in inner.columns), None)) is not None:
+                raise ConfigError(
+                    f"{_KEY}.{name}: nothing asks about it; write {{{name}}} into task.prompt, or remove it"
+                )
             own = [column for column in inner.columns if column not in self._documents]
             self.columns = list(dict.fromkeys([*documents.values(), *own]))
         self._cut = self._told = False  # a document has been; and somebody has been told so
