@@ -27,6 +27,7 @@ from rowmill.tasks.documents.extraction import KIND, Bounds, Extracted, extracte
 from rowmill.tasks.local_files import shown
 
 MEMORY = 1 << 30  # bytes that the child may take: an ordinary document takes a hundredth
+_TRIES = 2  # of one whose reader was killed: the system may have taken another's memory
 CPU_S = 60  # seconds of computing for one document: a page takes a thousandth
 
 _READY = b"ready\n"  # what the child says first: it has what it needs
@@ -79,19 +80,14 @@ class DocumentReader:
     def read_now(self, name: str) -> Extracted:
         """Read the document that a row names. Raises `MachineError` where no child can be had, or this is closed."""
         with self._turn:
-            if self._closed:
-                raise MachineError(_CLOSED)
-            child = self._child or self._started()
-            line = b""
-            with suppress(OSError):  # it has died
-                assert child.stdin is not None
-                assert child.stdout is not None
-                child.stdin.write(json.dumps(name).encode() + b"\n")
-                child.stdin.flush()
-                line = child.stdout.readline()
-            if line.endswith(b"\n"):
-                return msgspec.json.decode(line, type=Extracted)
-            return self._died(child, name)
+            status = 0
+            for _ in range(_TRIES):
+                child = self._child or self._started()
+                if line := _told(child, json.dumps(name).encode()):
+                    return msgspec.json.decode(line, type=Extracted)
+                if (status := self._ended()) != -signal.SIGKILL:
+                    break
+            return self._died_of(name, status)
 
     def close(self) -> None:
         """End the child, whatever it is about; who waits for it hears that this is closed."""
@@ -100,6 +96,8 @@ class DocumentReader:
             self._end()
 
     def _started(self) -> subprocess.Popen[bytes]:
+        if self._closed:
+            raise MachineError(_CLOSED)
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to them
         try:
             child = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
@@ -111,30 +109,29 @@ class DocumentReader:
             )
         except OSError as error:
             raise MachineError(f"the process that reads documents cannot be started: {error.strerror}") from None
-        self._child, self._end = child, finalize(self, _ended, child)
-        assert child.stdin is not None
-        assert child.stdout is not None
-        with suppress(OSError):  # it has died, and says nothing
-            child.stdin.write(json.dumps((PACKAGES, module_path())).encode() + b"\n")
-            child.stdin.write(msgspec.json.encode(self._settings) + b"\n")
-            child.stdin.flush()
-        if child.stdout.readline() != _READY:
-            self._child = None
+        self._child, self._end = child, finalize(self, _end, child)
+        if self._closed:  # since it was looked at
             self._end()
-            if self._closed:
-                raise MachineError(_CLOSED)
+        here = json.dumps((PACKAGES, module_path())).encode()
+        if _told(child, here, msgspec.json.encode(self._settings)) != _READY:
+            self._ended()
             raise MachineError(
                 "the process that reads documents ends at its start; python -c 'import pypdfium2' may say why"
             )
         return child
 
-    def _died(self, child: subprocess.Popen[bytes], name: str) -> Extracted:
-        status = child.wait()
+    def _ended(self) -> int:
+        """Let go of a child that has died, and return how. Raises `MachineError` where this is closed."""
+        assert self._child is not None
+        assert self._end is not None
+        status = self._child.wait()
         self._child = None
-        if self._end is not None:
-            self._end()
+        self._end()
         if self._closed:
             raise MachineError(_CLOSED)
+        return status
+
+    def _died_of(self, name: str, status: int) -> Extracted:
         document = f"the document {shown(name)}"
         if status == -signal.SIGXCPU:
             why = f"{document} takes more than {self._settings.cpu_s} s of computing to read"
@@ -168,7 +165,19 @@ def serve(names: BinaryIO, texts: BinaryIO) -> None:
             texts.flush()
 
 
-def _ended(child: subprocess.Popen[bytes]) -> None:
+def _told(child: subprocess.Popen[bytes], *lines: bytes) -> bytes:
+    """Tell a child these lines, and return the one that it answers; nothing where it has died."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with suppress(OSError, ValueError):  # ValueError: it was ended by another thread
+        child.stdin.write(b"".join(b"%b\n" % line for line in lines))
+        child.stdin.flush()
+        line = child.stdout.readline()
+        return line if line.endswith(b"\n") else b""
+    return b""
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     child.wait()
     for pipe in (child.stdin, child.stdout):
