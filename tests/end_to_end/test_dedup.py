@@ -1,8 +1,6 @@
 """`rowmill dedup` by the real command: what it keeps, what it lists, what it refuses."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -89,15 +87,3 @@ def test_what_cannot_be_is_refused_in_a_line(place: Place, nobody: str, argument
     done = dedup(place, *arguments)
     assert (done.code, len(done.lines)) == (2, 1), done.err
     assert said in done.err
-
-
-def test_the_recipe_leaves_out_what_it_says(place: Place) -> None:
-    def rowmill(*words: str) -> str:
-        command = [sys.executable, "-m", "rowmill", *words]
-        return subprocess.run(
-            command, cwd=place.folder, env=place.environ, stderr=subprocess.PIPE, text=True, check=True, timeout=60
-        ).stderr
-
-    rowmill("init", "--recipe", "deduplication")
-    rowmill("-q", "run", "--set=simulator.latency_ms=1")
-    assert rowmill("dedup", "--threshold", "0.8").startswith("rowmill: 15 of 24 rows are kept, in messages.kept.jsonl;")

@@ -50,13 +50,13 @@ def test_every_near_duplicate_is_found_and_names_the_first_of_its_group() -> Non
 
 
 def test_what_comes_of_it_is_the_same_every_time_and_in_every_process() -> None:
-    vectors, _ = made(3000, 300)
+    vectors, _ = made(1500, 150)
     found = grouped(coded(vectors), 0.9, step=1024)
     assert found == grouped(coded(vectors), 0.9)
     code = (
         "import sys, numpy as np; from rowmill.runs.near_duplicates import NearDuplicates;"
-        "v = np.frombuffer(sys.stdin.buffer.read(), '<f4').reshape(3000, 96);"
-        "print(NearDuplicates(0.9).take([each.tobytes() for each in v], range(3000)))"
+        "v = np.frombuffer(sys.stdin.buffer.read(), '<f4').reshape(1500, 96);"
+        "print(NearDuplicates(0.9).take([each.tobytes() for each in v], range(1500)))"
     )
     again = subprocess.run(
         [sys.executable, "-c", code], input=vectors.astype("<f4").tobytes(), stdout=subprocess.PIPE, check=True
