@@ -21,10 +21,10 @@ def result_line(index: int, id: bytes, answer: Answer, include: bytes) -> bytes:
     `id` is JSON text. `include` is what `output.include` adds, as JSON members with a comma before each
     (`b',"input":{...}'`), or empty.
     """
-    return _one_line(
-        b'{"index":%d,"id":%b,"output":%b,"error":null,"finish_reason":%b,"model":%b,"usage":%b%b}'
-        % (index, id, answer.output, answer.finish_reason, answer.model, answer.usage, include)
-    )
+    line = b'{"index":%d,"id":%b,"output":%b,"error":null,"finish_reason":%b,"model":%b,"usage":%b%b}' % (
+        index, id, answer.output, answer.finish_reason, answer.model, answer.usage, include,
+    )  # fmt: skip
+    return _one_line(line) if _LF in line or _CR in line else line
 
 
 def failure_line(index: int, id: bytes, failure: Failure, include: bytes) -> bytes:  # noqa: A002 - as above
@@ -118,6 +118,4 @@ def _json(value: Any) -> bytes:
 
 def _one_line(line: bytes) -> bytes:
     """Return the line without line breaks. In valid JSON they stand only between tokens, where a space does as well."""
-    if _LF in line or _CR in line:
-        return line.replace(b"\r", b" ").replace(b"\n", b" ")
-    return line
+    return line.replace(b"\r", b" ").replace(b"\n", b" ")

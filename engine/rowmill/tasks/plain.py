@@ -59,11 +59,10 @@ class PlainTask(ApiTask):
             row = self._decode_texts(line)
         except UNREADABLE:
             values = self._rows.read(line)
-            return self._request(self._template.render(values), self._rows.id_in(values))
-        id_ = b"null" if self._id_value is None else encode(self._id_value(row))
-        return self._request(self._pattern % self._prompt_values(row), id_)
-
-    def _request(self, prompt: str, id_: bytes) -> Request:
+            prompt, id_ = self._template.render(values), self._rows.id_in(values)
+        else:
+            prompt = self._pattern % self._prompt_values(row)
+            id_ = b"null" if self._id_value is None else encode(self._id_value(row))
         if not prompt or prompt.isspace():
             raise InvalidRow("the prompt is empty")
         body = b"%b%b%b" % (self._head, encode(prompt), self._tail)

@@ -12,7 +12,7 @@ from rowmill.core.wire import Endpoint, Failure, Reply
 
 if TYPE_CHECKING:
     from rowmill.transport.http1 import NoReply
-    from rowmill.transport.http1.connection import Connection, Waiter
+    from rowmill.transport.http1.connection import Connection
 
 
 class Transport(Protocol):
@@ -33,9 +33,6 @@ class Immediate(Transport, Protocol):
     """
 
     idle: "list[Connection]"
-
-    def ask(self, connection: "Connection", body: bytes, started: float, waiter: "Waiter") -> None:
-        """Send one JSON body. `started`: now, as `time.monotonic` has it."""
 
     def failure(self, result: "Failure | NoReply") -> Failure | None:
         """Return what a result is that is no reply; None where nobody has got the request: it is to go out again."""

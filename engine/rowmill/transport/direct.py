@@ -15,7 +15,6 @@ from rowmill.core.errors import ConfigError
 from rowmill.core.wire import Endpoint, Failure, Reply
 from rowmill.transport import connect_timeout_s, faults, is_loopback
 from rowmill.transport.http1 import NoReply
-from rowmill.transport.http1.connection import Connection, Waiter
 from rowmill.transport.http1.connections import Connections
 from rowmill.transport.http1.dialing import Dialer
 
@@ -31,9 +30,8 @@ class DirectTransport:
         self._timeout_s = endpoint.timeout_s
         connect_s = connect_timeout_s(endpoint.timeout_s)
         dialer = Dialer(endpoint, connect_s)
-        self._head = _head(endpoint, dialer)
         self._through_proxy = dialer.proxy is not None
-        self._connections = Connections(dialer, connect_s)
+        self._connections = Connections(dialer, connect_s, head=_head(endpoint, dialer), timeout_s=endpoint.timeout_s)
         self._create_future = asyncio.get_running_loop().create_future
         self.idle = self._connections.idle
 
@@ -48,7 +46,7 @@ class DirectTransport:
                 result: Reply | Failure | NoReply = found
             else:
                 waiter: asyncio.Future[Reply | Failure | NoReply] = self._create_future()
-                self.ask(found, body, started, waiter)
+                found.ask(body, started, waiter)
                 try:
                     result = await waiter
                 except asyncio.CancelledError:
@@ -61,12 +59,6 @@ class DirectTransport:
                 return failure
             if not left:
                 return self._failure(result)  # type: ignore[arg-type]  # no `Failure` is to go out again
-
-    def ask(self, connection: Connection, body: bytes, started: float, waiter: Waiter) -> None:
-        """Send one JSON body on a connection that was idle; see `Immediate.ask`."""
-        connection.ask(self._head, body, started + self._timeout_s, waiter)
-        if not self._connections.watching:
-            self._connections.watch()
 
     def failure(self, result: Failure | NoReply) -> Failure | None:
         """Return what a result is that is no reply; see `Immediate.failure`."""

@@ -127,7 +127,7 @@ def test_the_one_used_last_is_used_first_and_what_nobody_uses_grows_old() -> Non
         assert home.idle == connections
         home._sift()
         used = home.idle.pop()
-        used.ask(b"", b"", 1e12, asyncio.get_running_loop().create_future())
+        used.ask(b"", 1e12, asyncio.get_running_loop().create_future())
         home._sift()
         assert [each.state for each in connections if isinstance(each, Connection)] == [CLOSED, CLOSED, "asked"]
         assert home.idle == []
@@ -285,7 +285,7 @@ def test_a_connection_that_is_found_lost_with_a_reply_is_free_for_nobody() -> No
         with ours, theirs:
             theirs.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
             connection._transport.socket = ours
-            connection.ask(b"", b"", 1e12, Waiter())
+            connection.ask(b"", 1e12, Waiter())
             connection.connection_lost(BrokenPipeError(32, "Broken pipe"))
         assert connection.state is CLOSED
 

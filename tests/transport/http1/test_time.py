@@ -165,7 +165,7 @@ def test_a_request_that_is_given_up_as_its_reply_comes_leaves_the_next_one_on_it
                     first = asyncio.ensure_future(transport.send(b"{}"))
             connection = home.idle.pop()
             following: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            connection.ask(transport._head, b"{}", 1e12, following)
+            connection.ask(b"{}", 1e12, following)
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
             async with asyncio.timeout(20):

@@ -17,18 +17,8 @@ class Allocation:
     """One worker's part of one limit, as the allocator sees it."""
 
     __slots__ = (
-        "_earned",
-        "_latest",
-        "_owed",
-        "_owed_at",
-        "burst",
-        "cost",
-        "goal_burst",
-        "goal_rate",
-        "grows",
-        "hungry",
-        "rate",
-        "used",
+        "_earned", "_latest", "_owed", "_owed_at", "burst", "cost", "goal_burst", "goal_rate", "grows", "hungry",
+        "rate", "used",
     )  # fmt: skip
 
     def __init__(self, cost: float) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 IDLE, ASKED, CLOSED = "idle", "asked", "closed"
 _TIMED_OUT = 408  # what some servers say on a connection that nobody uses, as they close it
-_WHOLE = 1 << 16  # bytes of a reply that are surely all that could be read: a read may have four times as many
+_SHORT = 1 << 16  # bytes of a reply that are surely all there was to read: a read may have four times as many
+_BRACE = ord("{")
 _PIECE = 1 << 18  # bytes of a request that are given to the transport at once
 _LAST_WORD_S = 1.0  # for which a server that says that it closes may take to do so
 _TOO_MANY = f"the reply has more than {LARGEST >> 10} KiB of headers"
@@ -46,13 +47,15 @@ class Connection(ReplyParser, asyncio.Protocol):
     """
 
     __slots__ = (
-        "_home", "_last_word", "_paused", "_request_bytes", "_seen", "_sent_before", "_size", "_transport", "_unsent",
-        "_waiter", "_write", "answered", "deadline", "end", "old", "state", "tls",
+        "_head", "_home", "_last_word", "_paused", "_request_bytes", "_seen", "_sent_before", "_size", "_timeout_s",
+        "_transport", "_unsent", "_waiter", "_write", "answered", "deadline", "end", "old", "state", "tls",
     )  # fmt: skip
 
     def __init__(self, home: "Connections") -> None:
         super().__init__()
         self._home = home
+        self._head = home.head
+        self._timeout_s = home.timeout_s
         self._waiter: Waiter | None = None
         self.state = IDLE
         self.deadline = 0.0
@@ -70,8 +73,8 @@ class Connection(ReplyParser, asyncio.Protocol):
 
     # What is asked of it
 
-    def ask(self, head: bytes, body: bytes, deadline: float, waiter: Waiter) -> None:
-        """Send a request, its head up to the length that is to be said, and give its result to the waiter.
+    def ask(self, body: bytes, started: float, waiter: Waiter) -> None:
+        """Send a request with this body, and give its result to the waiter. started: as `time.monotonic` has it.
 
         That is never an exception. Whoever does not wait for it any more gives it up.
         """
@@ -79,9 +82,9 @@ class Connection(ReplyParser, asyncio.Protocol):
             raise RuntimeError(f"a request on a connection that is {self.state}")
         self.state = ASKED
         self.old = False
-        self.deadline = deadline
+        self.deadline = started + self._timeout_s
         self._waiter = waiter
-        request = b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
         self._sent_before += self._request_bytes
         self._request_bytes = len(request)
         if len(request) <= _PIECE:
@@ -89,6 +92,9 @@ class Connection(ReplyParser, asyncio.Protocol):
         else:
             self._unsent = memoryview(request)
             self._send_more()
+        home = self._home
+        if not home.watching:
+            home.watch()
 
     def expire(self) -> None:
         """Give the request in flight up: its time is over."""
@@ -200,13 +206,14 @@ class Connection(ReplyParser, asyncio.Protocol):
         """Give the reply back, and the connection to whoever has the next request."""
         raw = self._raw if not self._interim or self._headed else self._without_interim()
         body = self._body
+        short = len(raw) < _SHORT and not self._headed
         whole = Reply(self._status, body, ReplyHead(raw))
         reply: _Result = whole
         if (
-            body[:1] != b"{"
-            or len(raw) > LARGEST
-            or len(body) > AT_ONCE
+            not body
+            or body[0] != _BRACE
             or self._status == _TIMED_OUT
+            or not (short or (len(raw) <= LARGEST and len(body) <= AT_ONCE))
             or b"\ncontent-encoding:" in raw[: raw.find(b"\r\n\r\n")].lower()
         ):
             reply = self._judged(whole, raw)
@@ -216,16 +223,21 @@ class Connection(ReplyParser, asyncio.Protocol):
             self.answered = True
             self._status = 0
             self._raw = self._body = b""
-            at_once = len(raw) < _WHOLE and not self._headed and self.tls is None
             if self._headed or self._interim:
                 self._start_anew()
-            self._home.free(self)
-            if at_once:
-                if not waiter.done():  # type: ignore[union-attr]  # somebody has asked
-                    waiter.set_result(reply)  # type: ignore[union-attr]
+            home = self._home
+            if home.waiting:
+                home.free(self)
+            else:
+                home.idle.append(self)  # as `free` does, without the call
+            if short and self.tls is None:
+                try:  # noqa: SIM105 - costs nothing, which a context would
+                    waiter.set_result(reply)  # type: ignore[union-attr]  # somebody has asked
+                except asyncio.InvalidStateError:
+                    pass  # it was given up in this very turn
             else:
                 # The next request must not go out before what is there of this read, or TLS, is seen to be too much.
-                self._home.tell_soon(waiter, reply)  # type: ignore[arg-type]
+                home.tell_soon(waiter, reply)  # type: ignore[arg-type]
         elif not self._extra and self._unsent is None:
             self._part_with(reply)
         else:

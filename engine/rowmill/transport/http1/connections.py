@@ -6,6 +6,7 @@ has no room for more, as its local ports are all in use, requests wait for those
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -34,8 +35,20 @@ _Waiter = asyncio.Future[Connection | NoReply]
 class Connections:
     """Connections to one server. `idle` has those that can be asked, the one used last at the end."""
 
-    def __init__(self, dial: Callable[["Connections"], Awaitable[Connection]], connect_s: float) -> None:
-        """`dial` opens a connection, within `connect_s`, or raises `Unreachable` or `TimeoutError`."""
+    def __init__(
+        self,
+        dial: Callable[["Connections"], Awaitable[Connection]],
+        connect_s: float,
+        *,
+        head: bytes = b"",
+        timeout_s: float = math.inf,
+    ) -> None:
+        """`dial` opens a connection, within `connect_s`, or raises `Unreachable` or `TimeoutError`.
+
+        head: of every request, up to the length of its body, which comes next. timeout_s: for a request.
+        """
+        self.head = head
+        self.timeout_s = timeout_s
         self._dial = dial
         self._connect_s = connect_s
         self._loop = asyncio.get_running_loop()
@@ -43,7 +56,7 @@ class Connections:
         self.long_replies = LongReplies()
         self.watching = False  # deadlines are looked at
         self._all: set[Connection] = set()
-        self._waiting: OrderedDict[_Waiter, tuple[float, float]] = OrderedDict()  # since when, and until when
+        self.waiting: OrderedDict[_Waiter, tuple[float, float]] = OrderedDict()  # since when, and until when
         self._dialling: set[asyncio.Task[None]] = set()
         self._lacking = ""  # on this machine, for another connection
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -60,7 +73,7 @@ class Connections:
     async def connection(self, deadline: float) -> Connection | NoReply:
         """Return a connection that is idle, once there is one: an open one, or a new one."""
         waiter: _Waiter = self._loop.create_future()
-        self._waiting[waiter] = (monotonic(), deadline)
+        self.waiting[waiter] = (monotonic(), deadline)
         self._open_more()
         try:
             found = await waiter
@@ -73,7 +86,7 @@ class Connections:
 
     def free(self, connection: Connection) -> None:
         """Take a connection that has nothing in flight."""
-        waiting = self._waiting
+        waiting = self.waiting
         while waiting:
             waiter, _ = waiting.popitem(last=False)
             if not waiter.done():
@@ -100,7 +113,7 @@ class Connections:
         for timer in (self._watch_timer, self._sift_timer, self._room_timer):
             if timer is not None:
                 timer.cancel()
-        for waiter in self._waiting:
+        for waiter in self.waiting:
             waiter.cancel()
         dialling = list(self._dialling)
         for task in dialling:
@@ -132,7 +145,7 @@ class Connections:
 
     def _withdraw(self, waiter: _Waiter) -> None:
         """Let a request go that does not wait any more."""
-        if self._waiting.pop(waiter, None) is None and not waiter.cancelled():
+        if self.waiting.pop(waiter, None) is None and not waiter.cancelled():
             given = waiter.result()  # in the very moment in which it was given up
             if isinstance(given, Connection) and given.state is IDLE:
                 self.free(given)
@@ -141,7 +154,7 @@ class Connections:
     # New ones
 
     def _open_more(self) -> None:
-        most = min(len(self._waiting), max(_AT_ONCE, len(self._all)))
+        most = min(len(self.waiting), max(_AT_ONCE, len(self._all)))
         while len(self._dialling) < most and self._room_timer is None and not self._closed:
             task = self._loop.create_task(self._open())
             self._dialling.add(task)
@@ -149,7 +162,7 @@ class Connections:
 
     def _open_fewer(self) -> None:
         """Give up connections that were opened for requests which have been given up."""
-        for task in list(self._dialling)[len(self._waiting) :]:
+        for task in list(self._dialling)[len(self.waiting) :]:
             task.cancel()
 
     async def _open(self) -> None:
@@ -175,8 +188,8 @@ class Connections:
 
     def _failed(self, end: NoReply) -> None:
         """Tell it to the one that has waited longest: each has a connection of its own tried for it."""
-        if self._waiting:
-            waiter, _ = self._waiting.popitem(last=False)
+        if self.waiting:
+            waiter, _ = self.waiting.popitem(last=False)
             self._tell(waiter, end)
 
     def _no_room(self, error: NoRoomHere) -> None:
@@ -205,12 +218,12 @@ class Connections:
         """Give up all that have waited for as long as a connection may take: theirs would not come sooner."""
         now = monotonic()
         first = True  # the one for which this was opened has waited a moment longer, or less where it came later
-        while self._waiting:
-            waiter, (since, _) = next(iter(self._waiting.items()))
+        while self.waiting:
+            waiter, (since, _) = next(iter(self.waiting.items()))
             if not first and now - since < self._connect_s:
                 break
             first = False
-            del self._waiting[waiter]
+            del self.waiting[waiter]
             self._tell(waiter, end)
         self._open_fewer()
 
@@ -240,12 +253,12 @@ class Connections:
                     late.append(connection)
                 elif soonest is None or connection.deadline < soonest:
                     soonest = connection.deadline
-        while self._waiting:
-            waiter, (_, deadline) = next(iter(self._waiting.items()))
+        while self.waiting:
+            waiter, (_, deadline) = next(iter(self.waiting.items()))
             if deadline > now:
                 soonest = deadline if soonest is None else min(soonest, deadline)
                 break
-            del self._waiting[waiter]
+            del self.waiting[waiter]
             words = f"{_LATE}: {self._lacking}" if self._lacking else _LATE
             self._tell(waiter, NoReply(end="unconnected", words=words, taken=False))
         self._open_fewer()

@@ -6,6 +6,8 @@ apart costs as much as to parse the whole reply.
 
 import re
 
+import msgspec
+
 LARGEST = 64 << 10  # bytes of a head; a server that sends more does not come to an end
 _END = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
@@ -13,28 +15,27 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SETTINGS = re.compile(rb"\x00[\x00-\xff]{2}\x04[\x00\x01]\x00{4}", re.DOTALL)  # of HTTP/2: its first frame
 
 
-class ReplyHead:
-    """Looks up headers; see `core.wire.HeaderLookup`."""
+class ReplyHead(msgspec.Struct, gc=False):
+    """Looks up headers; see `core.wire.HeaderLookup`.
 
-    __slots__ = ("_fields", "_raw")
+    raw: begins with the status line; what stands behind the head is of no matter.
+    """
 
-    def __init__(self, raw: bytes) -> None:
-        """`raw` begins with the status line; what stands behind the head is of no matter."""
-        self._raw = raw
-        self._fields: dict[str, str] | None = None
+    raw: bytes
+    fields: dict[str, str] | None = None  # once somebody has asked
 
     def __call__(self, name: str, /) -> str | None:
         """Return the header's value, of several the first one; None where it is absent."""
-        fields = self._fields
+        fields = self.fields
         if fields is None:
-            fields = self._fields = self._read()
-            self._raw = b""
+            fields = self.fields = self._read()
+            self.raw = b""
         return fields.get(name.lower())
 
     def _read(self) -> dict[str, str]:
-        end = head_end(self._raw)
+        end = head_end(self.raw)
         fields: dict[str, str] = {}
-        for line in _lines(self._raw[:end] if end >= 0 else self._raw)[1:]:
+        for line in _lines(self.raw[:end] if end >= 0 else self.raw)[1:]:
             name, _, value = line.partition(b":")
             fields.setdefault(name.strip().decode("latin-1").lower(), value.strip().decode("latin-1"))
         return fields

@@ -94,7 +94,7 @@ class Slot:
             return False
         self._job = job
         connection = self._connection = immediate.idle.pop()
-        immediate.ask(connection, job.request.body, job.started, self)  # type: ignore[union-attr]  # built
+        connection.ask(job.request.body, job.started, self)  # type: ignore[union-attr]  # built
         return True
 
     async def _send(self, job: Job) -> None:
@@ -131,34 +131,34 @@ class Slot:
         return self._connection is None
 
     def set_result(self, result: "Reply | Failure | NoReply") -> None:
-        """Take the result of the request in flight."""
+        """Take the result of the request in flight: settle it, and send the next."""
+        job: Job = self._job  # type: ignore[assignment]  # it is this one's result
+        self._job = self._connection = None
+        provider: Provider = job.provider  # type: ignore[assignment]  # as above
         try:
-            self._settled(result)
+            outcome = result if type(result) is Reply else provider.immediate.failure(result)  # type: ignore[arg-type,union-attr]
+            if outcome is None:
+                self._leave(job)  # nothing has become of it
+                return
+            try:
+                self._settle(job, provider, outcome)
+            finally:  # as `_over`, without the call
+                admission = self._admission
+                provider.in_flight -= 1
+                admission.in_flight -= 1
+                if job.alone or admission.in_flight == 0:
+                    self._left(job)
+            if self._future.done():
+                return  # the task ends
+            following = self._admit(self._number)
+            if following is None:
+                self._park()
+            elif not self._sent(following):
+                self._leave(following)
         except Exception as error:
             if self._future.done():
                 raise
             self._future.set_exception(error)
-
-    def _settled(self, result: "Reply | Failure | NoReply") -> None:
-        """Settle the request in flight, and send the next."""
-        job: Job = self._job  # type: ignore[assignment]  # it is this one's result
-        self._job = self._connection = None
-        provider: Provider = job.provider  # type: ignore[assignment]  # as above
-        outcome = result if type(result) is Reply else provider.immediate.failure(result)  # type: ignore[arg-type,union-attr]
-        if outcome is None:
-            self._leave(job)  # nothing has become of it
-            return
-        try:
-            self._settle(job, provider, outcome)
-        finally:
-            self._over(job, provider)
-        if self._future.done():
-            return  # the task ends
-        following = self._admit(self._number)
-        if following is None:
-            self._park()
-        elif not self._sent(following):
-            self._leave(following)
 
     def _leave(self, job: Job) -> None:
         """Leave it to the task to send a row."""
