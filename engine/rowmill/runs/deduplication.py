@@ -1,7 +1,7 @@
 """The rows of a run of embeddings without those that are near-duplicates of an earlier one.
 
 Two files come of it: the rows that are kept, as lines of JSON, in their order and as the input has them; and a line for
-each other one with the row that it is like. Both are there whole, or not at all.
+each other one with the row that it is like. Each is there whole or not at all, and the rows that are kept come last.
 """
 
 from collections.abc import Callable, Iterator
@@ -84,7 +84,7 @@ def deduplicate(
                 if monotonic() - said >= _TOLD_S:
                     said = monotonic()
                     tell(f"{done.rows:,} of {asked.rows:,} rows, {done.duplicates:,} of them near-duplicates")
-        for part, path in zip(parts, (kept, duplicates), strict=True):
+        for part, path in zip(reversed(parts), (duplicates, kept), strict=True):
             durable.publish_written(part, path)
     return done
 
