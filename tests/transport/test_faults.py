@@ -66,7 +66,8 @@ def test_the_table_has_one_line_for_each_class_of_the_design() -> None:
     for name, line in DESIGN.items():
         fault = TABLE[name]
         assert (fault.retryable, fault.scope, fault.spends_attempt, fault.lowers_concurrency) == line, name
-    assert set(TABLE) - set(DESIGN) == {"invalid_row", "poison_row", "internal_error"}, "failures without a reply"
+    without_reply = {"invalid_row", "unreadable_document", "poison_row", "internal_error"}
+    assert set(TABLE) - set(DESIGN) == without_reply
 
 
 def test_the_names_of_the_table_are_unique_and_its_lines_make_sense() -> None:

@@ -34,6 +34,9 @@ class Immediate(Transport, Protocol):
 
     idle: "list[Connection]"
 
+    async def send_again(self, body: bytes) -> Reply | Failure:
+        """Send one JSON body, as `send` does, that has gone out before and has come to nobody."""
+
     def failure(self, result: "Failure | NoReply") -> Failure | None:
         """Return what a result is that is no reply; None where nobody has got the request: it is to go out again."""
 

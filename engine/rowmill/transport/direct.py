@@ -37,9 +37,15 @@ class DirectTransport:
 
     async def send(self, body: bytes) -> Reply | Failure:
         """Send one JSON body; see `Transport.send`."""
+        return await self._sent(body, _AGAIN)
+
+    async def send_again(self, body: bytes) -> Reply | Failure:
+        """Send a JSON body of which nobody has got anything; see `Immediate.send_again`."""
+        return await self._sent(body, _AGAIN - 1)
+
+    async def _sent(self, body: bytes, left: int) -> Reply | Failure:
         started = monotonic()
         idle = self.idle
-        left = _AGAIN
         while True:
             found = idle.pop() if idle else await self._connections.connection(started + self._timeout_s)
             if isinstance(found, NoReply):

@@ -158,7 +158,7 @@ class Connection(ReplyParser, asyncio.Protocol):
         if self._waiter is None:
             self.close()
         elif not self._raw and self._is_untouched():
-            self._end(_CLOSED_BY_SERVER)
+            self._end(self._home.nobody_has_it(_CLOSED_BY_SERVER.words))
         elif not self._raw:
             self._break("the server closed the connection before it replied")
         else:
@@ -173,7 +173,7 @@ class Connection(ReplyParser, asyncio.Protocol):
         if error is not None:
             words = str(error) or type(error).__name__
             if self._waiter is not None and not self._raw and self._is_unsent():
-                self._end(NoReply(end="untouched", words=words, part="http", taken=False))
+                self._end(self._home.nobody_has_it(words))
             else:
                 self._cut_off(words, orderly=False)
         elif self._waiter is not None:

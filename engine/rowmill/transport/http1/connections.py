@@ -65,6 +65,7 @@ class Connections:
         self._stream: TlsStream | None = None  # of a connection that is closed
         self._session: ssl.SSLSession | None = None
         self._session_until = 0.0
+        self._answered = False  # by a connection that is closed
         self._closed = False
         self._all_lost: asyncio.Future[None] | None = None  # somebody waits for that
 
@@ -81,7 +82,7 @@ class Connections:
             self._withdraw(waiter)
             raise
         if isinstance(found, Connection) and found.state is not IDLE:  # between two turns of the loop
-            return found.end
+            return self._end_of(found)
         return found
 
     def free(self, connection: Connection) -> None:
@@ -98,8 +99,22 @@ class Connections:
         """Hear that a connection is of no use any more."""
         if connection in self.idle:
             self.idle.remove(connection)
+        self._answered |= connection.answered
         if connection.answered and connection.tls is not None:
             self._stream = connection.tls
+
+    def nobody_has_it(self, words: str) -> NoReply:
+        """Return the result of a request that nobody has got, which goes out again where that is of use.
+
+        A server that has never answered, and closes what is new, will do so again: that is for the fault table.
+        """
+        answers = self._answered or any(connection.answered for connection in self._all)
+        return NoReply(end="untouched" if answers else "broken", words=words, part="http", taken=False)
+
+    def _end_of(self, connection: Connection) -> NoReply:
+        """Return why a connection cannot be asked that was closed as it came."""
+        end = connection.end
+        return self.nobody_has_it(end.words) if end.end == "untouched" else end
 
     def lost(self, connection: Connection) -> None:
         """Hear that its socket is gone."""
@@ -179,7 +194,7 @@ class Connections:
         else:
             self._lacking = ""
             if connection.state is not IDLE:
-                self._failed(connection.end)  # between two turns of the loop
+                self._failed(self._end_of(connection))  # between two turns of the loop
                 return
             self._all.add(connection)
             if self._sift_timer is None:

@@ -31,8 +31,8 @@ class Slot:
     """Has one request in flight at most. To the connection which that is on, it is what takes the result."""
 
     __slots__ = (
-        "_admission", "_admit", "_cells", "_connection", "_endings", "_future", "_job", "_left", "_loop", "_number",
-        "_parking_lot", "_settle",
+        "_admission", "_admit", "_again", "_cells", "_connection", "_endings", "_future", "_job", "_left", "_loop",
+        "_number", "_parking_lot", "_settle",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Slot:
         self._future = self._loop.create_future()  # what the task waits for
         self._job: Job | None = None  # in flight on the connection, or, without one, left to the task
         self._connection: Connection | None = None
+        self._again = False  # what is left to the task has gone out, and has come to nobody
 
     async def run(self) -> None:
         """Send row after row, until cancelled. Raises what is not of a row alone."""
@@ -105,8 +106,10 @@ class Slot:
             if provider.rewrite is not None:
                 body = self._rewritten(job, provider)
             if body is not None:
+                send = provider.immediate.send_again if self._again and provider.immediate else provider.send
+                self._again = False
                 try:
-                    reply = await provider.send(body)
+                    reply = await send(body)
                 except BaseException:
                     self._cells[self._number] = 0
                     raise
@@ -138,7 +141,8 @@ class Slot:
         try:
             outcome = result if type(result) is Reply else provider.immediate.failure(result)  # type: ignore[arg-type,union-attr]
             if outcome is None:
-                self._leave(job)  # nothing has become of it
+                self._again = True
+                self._leave(job)
                 return
             try:
                 self._settle(job, provider, outcome)
