@@ -7,13 +7,13 @@ from itertools import chain
 
 import msgspec
 
+from rowmill.core.conditions import condition
 from rowmill.core.errors import ExitCode
 from rowmill.core.plain_text import one_line
 from rowmill.interface.cli import streams
 from rowmill.interface.cli.configured import run_of
 from rowmill.interface.ui.replies_text import reply_text
 from rowmill.runs.answered import Choice, Line, answered, with_prompts
-from rowmill.runs.conditions import condition
 
 _FEW = 20  # rows that are shown where nothing says how many
 _BETWEEN = "\n"

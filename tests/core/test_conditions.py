@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from rowmill.core.conditions import condition
 from rowmill.core.errors import ConfigError
-from rowmill.runs.conditions import condition
 
 LINE: dict[str, Any] = {
     "index": 7,
