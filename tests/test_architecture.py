@@ -102,6 +102,7 @@ CLOSED: dict[str, Ability] = {
             "store",
             "supervisor.pool",  # boards of requests in flight, once what they say is on the disk elsewhere
             "supervisor.aftermath",  # the same of a session that was killed
+            "supervisor.shard_pipeline",  # sealed shards whose failed rows are asked again: they are made anew
             "runs.session",  # sealed shards, once the output has their lines
             "runs.clean",  # what a finished run does not need, when somebody says so
             "runs.piped",  # what went through a pipe, once every row has its result

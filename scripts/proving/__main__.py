@@ -45,6 +45,7 @@ from scripts.proving import (
     servers,
     sizes,
     soak,
+    steps,
 )
 from scripts.proving.runs import ItemError
 
@@ -80,6 +81,7 @@ ITEMS: dict[str, Callable[[Path], bool]] = {
     "config-fuzz": config_fuzz.config_fuzz,
     "servers": servers.servers,
     "openai-versions": openai_versions.openai_versions,
+    "steps": steps.steps,
     "cluster": cluster.cluster,
     "soak": soak.soak,
 }

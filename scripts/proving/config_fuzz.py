@@ -27,8 +27,9 @@ from rowmill.core import config as configuration
 from rowmill.core.config.sections import Config
 from rowmill.core.errors import RowmillError
 from rowmill.files.input import inputs
-from rowmill.runs.preparation import checked_task, settled, shard_bytes, shard_rows
+from rowmill.runs.preparation import settled, shard_bytes, shard_rows
 from rowmill.runs.session import embedded
+from rowmill.runs.steps import checked_tasks
 from scripts.proving.runs import ItemError, check
 
 CASES = 15_000
@@ -139,13 +140,13 @@ def _prepared(config: Config) -> None:
     with contextlib.redirect_stderr(io.StringIO()):
         found = inputs.find(config.input)
         config = settled(config, found)
-        task = checked_task(config, found)
+        tasks = checked_tasks(config, found)
         configuration.endpoints(config.provider, _ENVIRON, config.client.ca_file)
         msgspec.json.encode(configuration.fingerprint(config))
         msgspec.msgpack.encode(config)
         shard_bytes(config, found)
         shard_rows(config)
-        assert task is not None
+        assert tasks
 
 
 def _too_long(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -48,7 +48,7 @@ def sections() -> dict[str, type[msgspec.Struct]]:
 
 def all_keys() -> list[str]:
     """Return all keys, as "section.key"."""
-    return [f"{section}.{field.name}" for section, kind in sections().items() for field in fields(kind)]
+    return [f"{section}.{name}" for section, kind in sections().items() for name in reading.own_keys(kind)]
 
 
 def text() -> str:
@@ -61,13 +61,13 @@ def text() -> str:
     for section, kind in sections().items():
         about = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
         lines += [f"## {_brackets(section)}", "", _sentence(re.sub(r"^`\[.*?\]`:? ?", "", about)), ""]
-        for field in fields(kind):
+        for field in [each for each in fields(kind) if each.name in reading.own_keys(kind)]:
             lines += _entry(section, field, get_type_hints(kind)[field.name], said[section][field.name], shown)
     return "\n".join(lines)
 
 
 def _brackets(section: str) -> str:
-    return "`[[provider]]`" if section == "provider" else f"`[{section}]`"
+    return f"`[[{section}]]`" if section in {"provider", "step"} else f"`[{section}]`"
 
 
 def _entry(section: str, field: FieldInfo, kind: Any, comment: str, shown: Mapping[str, str]) -> Iterator[str]:
@@ -129,7 +129,7 @@ def _shown() -> dict[str, str]:
     """Return how `config.toml` shows each key, without its comment."""
     found, section = {}, ""
     for line in (ROOT / "config.toml").read_text(encoding="utf-8").splitlines():
-        if heading := re.match(r"\[+(\w+)\]+", line):
+        if heading := re.match(r"(?:# \[)?\[+(\w+)\]+", line):
             section = heading[1]
         elif entry := re.match(r"(?:# )?(([a-z_]+) = .+)$", line):
             found[f"{section}.{entry[2]}"] = _without_comment(entry[1])
@@ -155,7 +155,9 @@ def _limits(section: str, key: str) -> list[str]:
         if section == "prices":
             tree["prices"] = {_EXAMPLE_MODEL: {key: value}}
         elif section == "provider":
-            tree["provider"] = [{key: value}]  # type: ignore[assignment]  # the one section that is a list
+            tree["provider"] = [{key: value}]  # type: ignore[assignment]  # a section that is a list
+        elif section == "step":
+            tree["step"] = [{"name": "one", key: value}]  # type: ignore[assignment]  # likewise
         else:
             tree.setdefault(section, {})[key] = value
         try:

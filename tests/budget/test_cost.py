@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from rowmill.budget import prices as money
@@ -38,7 +39,7 @@ def bill(prices: Mapping[str, Mapping[str, float]], **more: Any) -> CostCalculat
 
 
 def line(provider: str = "main", model: str = "m", **more: Spent) -> SpendingLine:
-    return SpendingLine(provider=provider, model=model, mode="live", **more)
+    return msgspec.structs.replace(SpendingLine(provider=provider, model=model, mode="live"), **more)
 
 
 def batches(**more: Any) -> BatchHeartbeat:

@@ -119,7 +119,7 @@ def test_a_defect_is_one_line_and_exit_code_70_wherever_it_is(ready: Place) -> N
         "def broken(*_, **__): raise KeyError('of the\\ntest')\n"
         "where = sys.argv.pop(1)\n"
         "if where == 'loop': Supervisor._assign = broken\n"
-        "else: preparation.checked_task = broken; cancel.delivery_of = broken\n"
+        "else: preparation.checked_tasks = broken; cancel.delivery_of = broken\n"
         "from rowmill.interface.cli import main; main(sys.argv[1:])\n"
     )
     for where, command in (("start", "cancel"), ("loop", "run")):

@@ -23,6 +23,7 @@ from rowmill.runs import preparation
 from rowmill.runs.check import check
 from rowmill.runs.plan import plan
 from rowmill.runs.preparation import already_finished, check_new, prepare
+from rowmill.runs.steps import checked_tasks
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Finished
 from rowmill.store.run_directory import RunDirectory
@@ -130,7 +131,7 @@ def test_the_key_goes_into_the_endpoint_and_nowhere_else(configure: CONFIGURE) -
     config = configure(provider_api_key_env="MY_KEY", provider_timeout_s=7.5, provider_name="mine")
     prepared = prepare(config, {"MY_KEY": "sk-secret", "OPENAI_API_KEY": "sk-other"})
     close(prepared)
-    (endpoint,) = prepared.endpoints
+    (endpoint,) = prepared.steps[0].endpoints
     assert (endpoint.provider, endpoint.base_url, endpoint.key) == ("mine", "http://127.0.0.1:1/v1", "sk-secret")
     assert (endpoint.timeout_s, endpoint.openai_account) == (7.5, False)
     assert "sk-secret" in endpoint.secrets
@@ -142,17 +143,17 @@ def test_only_openais_own_url_gets_openais_own_key(configure: CONFIGURE) -> None
     environ = {"OPENAI_API_KEY": "sk-secret"}
     prepared = prepare(configure(provider_base_url=configuration.OPENAI_URL), environ)
     close(prepared)
-    assert [(each.key, each.openai_account) for each in prepared.endpoints] == [("sk-secret", True)]
+    assert [(each.key, each.openai_account) for each in prepared.steps[0].endpoints] == [("sk-secret", True)]
     other = prepare(configure(output_path="other.jsonl"), environ)
     close(other)
-    assert [(each.key, each.openai_account) for each in other.endpoints] == [(None, False)]
+    assert [(each.key, each.openai_account) for each in other.steps[0].endpoints] == [(None, False)]
 
 
 def test_where_requests_go_and_what_they_carry_is_known_before_anything_is_started(configure: CONFIGURE) -> None:
     config = configure(provider_base_url=configuration.OPENAI_URL, task_api="responses", task_prompt="Say {text}")
     prepared = prepare(config, {"OPENAI_API_KEY": "sk-secret", "OPENAI_ORG_ID": "org-1"})
     close(prepared)
-    (endpoint,) = prepared.endpoints
+    (endpoint,) = prepared.steps[0].endpoints
     assert endpoint.url == f"{configuration.OPENAI_URL}/responses"
     assert dict(endpoint.headers)["openai-organization"] == "org-1"
 
@@ -196,14 +197,14 @@ def test_every_provider_has_its_own_key_headers_and_time_and_no_other_gets_them(
     )
     prepared = prepare(config, {"KEY_A": "sk-a", "AZURE": "az-secret", "OPENAI_API_KEY": "sk-openai"})
     close(prepared)
-    a, b, c = prepared.endpoints
-    assert [each.provider for each in prepared.endpoints] == ["a", "b", "c"]
+    a, b, c = prepared.steps[0].endpoints
+    assert [each.provider for each in prepared.steps[0].endpoints] == ["a", "b", "c"]
     assert (a.key, a.extra_headers, a.timeout_s) == ("sk-a", (("X-Team", "a"),), 5)
     assert (b.key, b.extra_headers) == (None, (("api-key", "az-secret"),))
     assert (c.key, c.extra_headers) == ("sk-openai", ())
     # What one server says may hold another's key: routers pass on what they were told.
-    assert all({"sk-a", "az-secret", "sk-openai"} <= set(each.secrets) for each in prepared.endpoints)
-    assert [each.openai_account for each in prepared.endpoints] == [False, False, True]
+    assert all({"sk-a", "az-secret", "sk-openai"} <= set(each.secrets) for each in prepared.steps[0].endpoints)
+    assert [each.openai_account for each in prepared.steps[0].endpoints] == [False, False, True]
     for secret in ("sk-a", "az-secret", "sk-openai"):
         assert secret not in repr(prepared)
         assert not any(secret.encode() in content for _, _, content in listing(Path()).values())
@@ -258,7 +259,7 @@ def test_what_was_left_to_be_found_out_is_settled_before_workers_hear_of_it() ->
     close(prepared)
     config = prepared.config
     assert (config.input.format, config.output.format, config.task.schema) == ("csv", "parquet", schema)
-    assert prepared.layout == Layout(
+    assert prepared.steps[0].layout == Layout(
         input_columns=(Column("id"), Column("text")), fields=(Column("n", "int64"), Column("why")), vectors=False
     )
 
@@ -292,7 +293,7 @@ def test_a_cap_in_dollars_needs_a_price_and_the_others_do_not(
 ) -> None:
     prepared = prepare(configure(**budget), {})
     close(prepared)
-    assert prepared.prices == [Price(1.0, 4.0, 1.0) if priced else None]
+    assert prepared.steps[0].prices == [Price(1.0, 4.0, 1.0) if priced else None]
 
 
 def test_the_deadline_of_a_run_counts_from_its_first_start(configure: CONFIGURE) -> None:
@@ -635,7 +636,7 @@ def test_a_question_that_is_the_same_for_every_row_is_told(
     config = configure(**changes)
     found = inputs.find(config.input)
     settled = preparation.settled(config, found)
-    checked = preparation.checked_task(settled, found)
+    checked = checked_tasks(settled, found)
     assert preparation.doubts(settled, found, checked) == ([] if said is None else [said])
 
 

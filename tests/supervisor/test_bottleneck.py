@@ -52,12 +52,20 @@ RATE, SLOTS, NOTHING = ProviderReport(wants_rate=True), ProviderReport(wants_slo
             {"providers": [msgspec.structs.replace(MAIN, state="holding")], "beats": [beat(RATE)]},
             ("providers", "providers that take no requests now (main: holding)"),
         ),
+        (
+            {"providers": [MAIN, SPARE], "beats": [beat(NOTHING), beat(RATE)], "asked": [(0,), (1,)]},
+            ("rate", "the rate of spare: 30,000 tokens a minute"),
+        ),
+        (
+            {"providers": [MAIN, SPARE], "beats": [beat(SLOTS, NOTHING), beat(NOTHING)], "asked": [(1, 0), (0,)]},
+            ("concurrency", "requests in flight: 10, as many as answer well"),
+        ),
     ],
 )
 def test_what_holds_back_most_is_named(given: dict[str, Any], expected: tuple[str, str]) -> None:
     usual: dict[str, Any] = {"condition": Condition(), "providers": [MAIN], "workers": [IDLE], "beats": [beat(NOTHING)]}
-    all_given = {**usual, "auto": True, **given}
+    each = {**usual, "auto": True, "asked": None, **given}
     found = slowed_by(
-        all_given["condition"], all_given["providers"], all_given["workers"], all_given["beats"], auto=all_given["auto"]
+        each["condition"], each["providers"], each["workers"], each["beats"], auto=each["auto"], asked=each["asked"]
     )
     assert found == expected

@@ -296,7 +296,7 @@ def test_a_row_is_suspected_after_two_deaths_in_a_row_and_given_up_after_a_third
     kill([5], shard(0))
     told = assigned(workers, shard(0))
     assert (told.suspects, told.quarantined) == ((), (5,))
-    assert workers.quarantined == {5}
+    assert workers.quarantined == {(0, 5)}
 
 
 def test_a_row_that_was_not_there_when_its_shards_worker_died_is_cleared(workers: Pool, kill: KILL) -> None:

@@ -20,6 +20,7 @@ from rowmill.core.rows import Shard
 from rowmill.ipc.messages import Heartbeat
 from rowmill.ipc.processes import Child, Process
 from rowmill.store.run_directory import RunDirectory
+from rowmill.store.seal import Sealed
 from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.progress import Progress
 from rowmill.supervisor.providers import Providers
@@ -29,6 +30,10 @@ HIRE = Callable[..., Member]
 
 def shard(number: int) -> Shard:
     return Shard(number, number * 10, 10, number * 100, number * 100 + 100, 0)
+
+
+def sealed(number: int, totals: Totals) -> Sealed:
+    return Sealed(2, shard(number), 0, 0, totals, "jsonl")
 
 
 def totals(rows: int, failed: int = 0) -> Totals:
@@ -130,7 +135,7 @@ def test_a_shard_that_moves_to_another_worker_is_counted_once(pool: Pool, hire: 
     assert progress.totals == totals(6)
     progress.heartbeat(second, heartbeat(shards={1: totals(9, failed=1)}))
     assert progress.totals == totals(9, failed=1)
-    progress.sealed(1, totals(10, failed=1))
+    progress.sealed(0, sealed(1, totals(10, failed=1)))
     assert progress.totals == totals(10, failed=1)
     assert progress.shards_sealed == 1
 
@@ -139,7 +144,7 @@ def test_a_late_word_of_a_shard_that_is_no_longer_the_workers_is_passed_over(poo
     progress = Progress(0.0)
     member = hire(0, 1)
     progress.heartbeat(member, heartbeat(shards={1: totals(9)}))
-    progress.sealed(1, totals(10))
+    progress.sealed(0, sealed(1, totals(10)))
     del member.shards[1]
     progress.heartbeat(member, heartbeat(shards={1: totals(10)}))
     assert progress.totals == totals(10)
@@ -150,11 +155,11 @@ def test_a_late_word_of_a_shard_that_is_no_longer_the_workers_is_passed_over(poo
 def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int, int, int]]) -> None:
     progress, pool = Progress(0.0), Pool(RunDirectory(Path("unused")))
     done = dict.fromkeys(range(4), 0)
-    sealed: set[int] = set()
+    finished: set[int] = set()
     process = multiprocessing.current_process()
     members = [Member(place, place, Child(process, None), 0.0) for place in range(3)]  # type: ignore[arg-type]  # unused
     for number, place, rows in steps:
-        if number in sealed:
+        if number in finished:
             continue
         for member in members:
             member.shards.pop(number, None)
@@ -164,16 +169,16 @@ def test_totals_are_those_of_the_shards_through_any_moves(steps: list[tuple[int,
         progress.heartbeat(member, heartbeat(shards={n: totals(done[n]) for n in member.shards}))
         if done[number] == 10:
             del member.shards[number]
-            progress.sealed(number, totals(10))
-            sealed.add(number)
+            progress.sealed(0, sealed(number, totals(10)))
+            finished.add(number)
     assert progress.totals == totals(sum(done.values()))
-    assert progress.shards_sealed == len(sealed)
+    assert progress.shards_sealed == len(finished)
     assert pool.members == []
 
 
 def test_totals_are_a_copy(pool: Pool, hire: HIRE) -> None:
     progress = Progress(0.0)
-    progress.sealed(0, totals(10))
+    progress.sealed(0, sealed(0, totals(10)))
     progress.totals.add(totals(5))
     assert progress.totals == totals(10)
 
@@ -231,7 +236,7 @@ def test_rows_of_earlier_sessions_are_done_but_do_not_make_this_one_fast(
     pool: Pool, providers: Providers, hire: HIRE
 ) -> None:
     progress = Progress(0.0)
-    progress.sealed(0, totals(10))
+    progress.sealed(0, sealed(0, totals(10)))
     progress.total_rows = 20
     hire(0)
     shown = progress.snapshot(pool, providers, 5.0, draining=False)
@@ -267,7 +272,7 @@ def test_the_report_sums_the_session_up(pool: Pool, providers: Providers, hire: 
     progress.heartbeat(
         successor, heartbeat(counters=Counters(rows=50, maybe_billed_twice=3), in_flight_max=2, rss_max=600, cpu_s=0.5)
     )
-    pool.deaths, pool.quarantined = 1, {7}
+    pool.deaths, pool.quarantined = 1, {(0, 7)}
     for member in (successor, two):
         leave(progress, pool, member)
     report = progress.report(

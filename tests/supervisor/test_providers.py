@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from random import Random
 from typing import Any, cast
@@ -28,7 +28,8 @@ class Worker:
 
     def __init__(self, number: int) -> None:
         ours, self.pipe = multiprocessing.Pipe()
-        self.member = Member(number, number, Child(cast("Process", multiprocessing.current_process()), ours), heard=0.0)
+        child = Child(cast("Process", multiprocessing.current_process()), ours)
+        self.member = Member(number, number, child, heard=0.0)
 
     def leases(self) -> list[Lease]:
         """Take the leases that have arrived."""
@@ -57,7 +58,12 @@ def hire() -> Iterator[HIRE]:
             end.close()
 
 
-def providers(*tables: dict[str, Any], workers: int = 2, concurrency: int | str = 8) -> Providers:
+def providers(
+    *tables: dict[str, Any],
+    workers: int = 2,
+    concurrency: int | str = 8,
+    steps: Sequence[Sequence[int]] = (),
+) -> Providers:
     config = configuration.parse(
         {
             "input": {"path": "in.jsonl"},
@@ -68,7 +74,7 @@ def providers(*tables: dict[str, Any], workers: int = 2, concurrency: int | str 
         },
         "test",
     )
-    return Providers(config, workers=workers, slots=8, now=0.0, rng=Random(0))
+    return Providers(config, workers=workers, slots=8, now=0.0, rng=Random(0), steps=steps)
 
 
 def heartbeat(*reports: ProviderReport) -> Heartbeat:
@@ -203,3 +209,35 @@ def test_a_days_budget_remembers_earlier_sessions(hire: HIRE) -> None:
 def test_a_moment_that_is_none_is_long_ago() -> None:
     assert seconds_since("yesterday") > 1e8
     assert seconds_since("2099-01-01T00:00:00Z") == 0
+
+
+def of_step(worker: Worker, step: int) -> Worker:
+    worker.member.step = step
+    return worker
+
+
+def test_a_worker_of_a_step_has_leases_of_its_providers_as_it_counts_them(hire: HIRE) -> None:
+    made = providers({"name": "a"}, {"name": "b"}, {"name": "c"}, steps=[(0, 2), (2,)], workers=4)
+    first, second = of_step(hire(1), 0), of_step(hire(2), 1)
+    made.join(first.member, 0.0)
+    made.join(second.member, 0.0)
+    made.send_leases(0.0)
+    a, c = first.leases()
+    (own,) = second.leases()
+    assert (a.provider, c.provider, own.provider) == (0, 1, 0)
+    made.take(second.member, Leased(0, own.serial, (0.0, 0.0)), 0.1)
+    made.heartbeat(second.member, heartbeat(ProviderReport(requests=3)), 0.2)
+    assert [view.requests for view in made.views(0.2)] == [0, 0, 3]
+    made.take(second.member, Closed(0, "no key"), 0.3)
+    made.send_leases(0.3)
+    assert [(each.provider, each.closed) for each in first.leases()] == [(1, True)]
+    made.leave(second.member, 0.4)
+
+
+def test_a_step_without_a_provider_ends_the_run_though_others_have_theirs(hire: HIRE) -> None:
+    made = providers({"name": "a"}, {"name": "b"}, steps=[(0,), (1,)])
+    judge = of_step(hire(1), 1)
+    made.join(judge.member, 0.0)
+    assert made.none_left is None
+    made.take(judge.member, Closed(0, "no credit"), 0.1)
+    assert made.none_left == "provider 'b': no credit"

@@ -5,7 +5,7 @@ once, at the end. What a provider has cost that the configuration calls by anoth
 price of the same model elsewhere: a cap over several sessions needs one, and the models of a run never change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from rowmill.budget import prices as money
@@ -19,21 +19,28 @@ from rowmill.ipc.messages import BatchHeartbeat
 
 
 class CostCalculator:
-    """The prices of one run. `prices`: of the model that each provider is asked for."""
+    """The prices of one run."""
 
-    def __init__(self, config: Config, prices: list[Price | None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        prices: Sequence[Price | None],
+        steps: Sequence[tuple[Config, Sequence[Price | None]]] = (),
+    ) -> None:
+        """`prices`: of the model that each provider is asked for; in each of several steps, `steps` says both."""
         self._config = config
-        self._prices = prices
+        self._prices = [price for _, each in steps for price in each] or prices
         self._asked: dict[tuple[str, str], Price | None] = {}  # by provider and the model that it is asked for
         self._elsewhere: dict[str, Price] = {}  # by model, at the first provider that has a price of it
         self._named: dict[tuple[str, str], Price | None] = {}  # by provider and the model that replies name
-        for provider, price in zip(config.provider, prices, strict=True):
-            if (model := money.asked_model(config, provider)) is not None:
-                self._asked[provider.name, model] = price
-                if price is not None:
-                    self._elsewhere.setdefault(model, price)
+        for asked, priced in steps or ((config, prices),):
+            for provider, price in zip(asked.provider, priced, strict=True):
+                if (model := money.asked_model(asked, provider)) is not None:
+                    self._asked[provider.name, model] = price
+                    if price is not None:
+                        self._elsewhere.setdefault(model, price)
         self._providers = {provider.name for provider in config.provider}
-        self._batch_price = prices[config.provider.index(config.batch_provider)]
+        self._batch_price = None if steps else prices[config.provider.index(config.batch_provider)]
 
     def find(self, lines: Iterable[SpendingLine]) -> None:
         """Look for the prices of models that replies have named."""
@@ -100,7 +107,9 @@ class CostCalculator:
         usd = None if price is None else price.usd(line.spent)
         if not line.model and not line.spent.tokens:
             usd = 0.0  # of requests that brought no reply to name a model
-        return CostLine(provider=line.provider, model=line.model, mode=line.mode, spent=line.spent, usd=usd)
+        return CostLine(
+            provider=line.provider, model=line.model, mode=line.mode, spent=line.spent, usd=usd, step=line.step
+        )
 
     def _batch_lines(self, batch: BatchHeartbeat | None) -> tuple[CostLine, ...]:
         if batch is None or not batch.spent.requests:

@@ -26,6 +26,7 @@ class SpendingLine(msgspec.Struct, kw_only=True):
     spent: Spent = msgspec.field(default_factory=Spent)
     wasted: Spent = msgspec.field(default_factory=Spent)  # of it, by replies that were no valid answers
     lost: Spent = msgspec.field(default_factory=Spent)  # beside it, may be billed without a reply; tokens estimated
+    step: str | msgspec.UnsetType = msgspec.UNSET  # of a run of several
 
 
 class Spending(msgspec.Struct, kw_only=True):
@@ -43,12 +44,12 @@ class Spending(msgspec.Struct, kw_only=True):
     session: SessionReport | None = None
     counted: dict[str, Figures] = {}
 
-    def line(self, provider: str, model: str, mode: str) -> SpendingLine:
-        """Return the line of a model, made where there is none."""
+    def line(self, provider: str, model: str, mode: str, step: str = "") -> SpendingLine:
+        """Return the line of a model in a step of the run, made where there is none."""
         for line in self.lines:
-            if (line.provider, line.model, line.mode) == (provider, model, mode):
+            if (line.provider, line.model, line.mode, line.step or "") == (provider, model, mode, step):
                 return line
-        self.lines.append(SpendingLine(provider=provider, model=model, mode=mode))
+        self.lines.append(SpendingLine(provider=provider, model=model, mode=mode, step=step or msgspec.UNSET))
         return self.lines[-1]
 
 

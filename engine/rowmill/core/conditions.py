@@ -1,4 +1,4 @@
-"""Conditions on answered rows, as `rowmill show --where` takes them: `topic = "x"`, `score >= 3 and lang != en`."""
+"""Conditions on answered rows, as `rowmill show --where` and `step.where` have them: `score >= 3 and lang != en`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,32 +15,42 @@ _CONDITION = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _PLACE = re.compile(r"[0-9]{1,9}")  # in a list
-_OF_ROWS = ("index", "id", "output", "error", "class", "finish_reason", "model", "usage")
+OF_ROWS = ("index", "id", "output", "error", "class", "finish_reason", "model", "usage")
 _NONE = object()
 
 
-def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Return what tells whether an output line, decoded, is as the text says. Raises `ConfigError`.
+def condition(text: str, key: str = "--where") -> Callable[[Mapping[str, Any]], bool]:
+    """Return what tells whether an output line, decoded, is as the text says. Raises `ConfigError`, naming the key.
 
     A name is a member of the output ("topic", "address.city"), or one of the line's own: index, id, output, class (of a
-    failure), finish_reason, model, usage. A value is JSON, or a bare word. `~` looks for a part of the text.
+    failure), finish_reason, model, usage; or else a column of the row, where the line has that. A value is JSON, or a
+    bare word. `~` looks for a part of the text.
     """
-    tests: list[tuple[str, Callable[[Any, Any], bool], Any]] = []
-    at = 0
-    while at < len(text) or not tests:
-        found = _CONDITION.match(text, at)
-        if found is None:
-            raise ConfigError(
-                f"--where {text}: write NAME = VALUE, with one of = != < > <= >= ~, and more of them behind `and`"
-            )
-        name, test, value = found.groups()
-        tests.append((name, _TESTS[test], _value(value)))
-        at = found.end()
+    tests = [(name, _TESTS[test], _value(value)) for name, test, value in _parts(text, key)]
 
     def holds(line: Mapping[str, Any]) -> bool:
         return all(test(_found(line, name), wanted) for name, test, wanted in tests)
 
     return holds
+
+
+def names(text: str) -> list[str]:
+    """Return the names in a condition that is one."""
+    return [name for name, _, _ in _parts(text, "")]
+
+
+def _parts(text: str, key: str) -> list[tuple[str, str, str]]:
+    parts: list[tuple[str, str, str]] = []
+    at = 0
+    while at < len(text) or not parts:
+        found = _CONDITION.match(text, at)
+        if found is None:
+            raise ConfigError(
+                f"{key} {text}: write NAME = VALUE, with one of = != < > <= >= ~, and more of them behind `and`"
+            )
+        parts.append((found[1], found[2], found[3]))
+        at = found.end()
+    return parts
 
 
 def _value(text: str) -> Any:
@@ -59,7 +69,8 @@ def _found(line: Mapping[str, Any], name: str) -> Any:
         return found
     if name == "class":
         return _at(line.get("error"), "class")
-    return _at(line, name) if name.partition(".")[0] in _OF_ROWS else _NONE
+    found = _at(line, name) if name.partition(".")[0] in OF_ROWS else _NONE
+    return found if found is not _NONE else _at(line.get("input"), name)
 
 
 def _at(value: Any, name: str) -> Any:

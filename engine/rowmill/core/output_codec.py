@@ -6,6 +6,7 @@ of workers. `files.output` has the codecs, `store` seals and merges with any of 
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -69,6 +70,10 @@ class OutputCodec(ABC):
 
         A section that is not empty ends with a newline: that is how the footer behind it is found.
         """
+
+    def chosen(self, lines: Iterator[bytes], left_out: Counter[str]) -> Iterable[bytes]:  # noqa: ARG002 - for those who choose
+        """Do as `encode` does of the lines that are to be in the output, and count the others, by why they are not."""
+        return self.encode(lines)
 
     def failed(self, line: bytes, attempts: int) -> bytes | None:  # noqa: ARG002 - for those who have lines of their own
         """Return the errors-file line of a failed row, made from its output line; None for the usual one."""

@@ -50,6 +50,18 @@ class ProviderFigures(msgspec.Struct, kw_only=True):
     tokens_per_minute: float | None = None
 
 
+class StepFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of several steps has come to, over all sessions of the run."""
+
+    name: str
+    rows: int  # that were its to ask, and have their outcome
+    failed: int  # of them
+    left_out: int  # of them, those that its condition has kept from going on
+    requests: int  # that these rows took
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class CostLine(msgspec.Struct, frozen=True, kw_only=True):
     """What one model of one provider has cost."""
 
@@ -58,6 +70,7 @@ class CostLine(msgspec.Struct, frozen=True, kw_only=True):
     mode: str  # "live" or "batch"
     spent: Spent
     usd: float | None  # None: its price is unknown
+    step: str | msgspec.UnsetType = msgspec.UNSET  # of a run of several
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +172,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     slowed_cause: Cause = ""  # the same as one word
     cpu_s: float = 0.0  # that workers have used in this session
     machine: MachineView | None = None  # None before it was looked at
+    steps: tuple[StepFigures, ...] | msgspec.UnsetType = msgspec.UNSET  # of a run of several
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +224,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     failures: dict[str, int]  # fault class -> rows that failed with it
     cost: Cost | None = None
     sessions: list[SessionReport]
+    steps: tuple[StepFigures, ...] | msgspec.UnsetType = msgspec.UNSET  # of a run of several
 
 
 class Observer(Protocol):

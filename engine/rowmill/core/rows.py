@@ -48,6 +48,23 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     vectors: bool = False  # the output is a vector: base64 of little-endian float32
 
 
+class StepOfRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several steps, as a worker has to know it that is at work on it."""
+
+    name: str
+    previous: str | None  # whose answers it asks about; None: it is the first
+    last: bool  # its answers are the output's
+    where: str | None  # which of its answered rows go on; None: all
+    fields: tuple[str, ...] | None  # members of its answers, each a column of the next step; None: the answer is one
+
+
 # A line that begins so is no row of JSON, but a text: why the source could not make one of the row. The row itself, as
 # far as it could be read, may follow behind another one.
 BROKEN = b"\0"
+
+
+# Lines between two steps that begin so are of rows that the step before let nothing more be asked of: one that has
+# failed, with how it did as JSON behind it, and one that its condition has left out.
+ENDED = b"\1"
+LEFT_OUT = b"\2"
+NO_LINE = b"null"  # the output line of a row that was left out

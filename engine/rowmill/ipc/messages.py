@@ -14,7 +14,7 @@ from rowmill.core.config import Config
 from rowmill.core.counts import BatchView, Counters, DeadEnd, ProviderReport, Totals
 from rowmill.core.histograms import Distributions
 from rowmill.core.leases import Lease
-from rowmill.core.rows import InputPart, Layout, Shard
+from rowmill.core.rows import InputPart, Layout, Shard, StepOfRun
 from rowmill.core.wire import Endpoint
 
 
@@ -46,6 +46,7 @@ class Setup(_Message, frozen=True):
     told: Counters = msgspec.field(default_factory=Counters)  # of batches: by workers before, in all sessions
     until: float | None = None  # Unix time by which all answers are to be there; None: no deadline
     carried: bool = False  # what is written counts once somebody has carried it to where the supervisor is
+    step: StepOfRun | None = None  # that it is at work on; None where there is only one
     cached: int = 0  # where claims are carried: serial of the last reply that the persistent store had before
 
     @property

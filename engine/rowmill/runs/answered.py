@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
@@ -13,6 +13,7 @@ import msgspec
 
 from rowmill.core.config import Config, fingerprint
 from rowmill.core.config.hidden import hidden
+from rowmill.core.config.steps import last_of
 from rowmill.core.errors import InvalidRow, RowmillError, RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.files.input.shard_readers import shard_lines
@@ -96,7 +97,7 @@ def answered(path: Path, choice: Choice, *, rng: Random | None = None) -> Iterat
 
 def _has_vectors(manifest: Manifest) -> bool:
     asked = manifest.fingerprint
-    return asked.get("task.api") == "embeddings" and asked.get("output.format") != "batch"
+    return last_of(asked, "api") == "embeddings" and asked.get("output.format") != "batch"
 
 
 def _unpacked(line: Line) -> Line:
@@ -186,7 +187,7 @@ def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[st
         held = list(group)
         texts: dict[int, bytes] = {}
         try:
-            texts = asked.texts(shard, {line["index"] for line in held})
+            texts = asked.texts(shard, held)
         except (RowmillError, OSError) as error:
             tell(error)
         for line in held:
@@ -210,6 +211,7 @@ class Questions:
         self._task = open_task(config.task, config.input, parts=config.output.parts)
         self._shards = manifests.load_plan(directory.plan) or []
         self._parts = found.parts(directory.spool)
+        self._in_lines = bool(config.step)  # what its last step asks about is in its lines, and nowhere else
 
     @property
     def rows(self) -> int:
@@ -231,8 +233,14 @@ class Questions:
         """
         return msgspec.json.decode(self._task.pack([self._task.build(text)]).body)
 
-    def texts(self, shard: Shard, rows: set[int]) -> dict[int, bytes]:
-        """Return these rows of the shard as the input has them, by number; all of it is read, and checked."""
+    def texts(self, shard: Shard, lines: Sequence[Line]) -> dict[int, bytes]:
+        """Return the rows of these output lines, of one shard, as they were asked about, by number.
+
+        All of the shard is read, and checked.
+        """
+        rows = {line["index"] for line in lines}
+        if self._in_lines:
+            return {line["index"]: msgspec.json.encode(line.get("input")) for line in lines}
         found: dict[int, bytes] = {}
         row = shard.first_row
         for read in shard_lines(self._parts[shard.part], shard, self._task.columns):

@@ -20,6 +20,7 @@ from rowmill.core.config import (
     credentials,
     env_file,
     preset_defaults,
+    steps,
 )
 from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
 from rowmill.core.leases import LimitSample
@@ -39,11 +40,11 @@ from rowmill.runs.preparation import (
     settled,
 )
 from rowmill.runs.session import embedded
+from rowmill.runs.steps import rows_of_steps
 from rowmill.supervisor.endpoints import EndpointStart
 from rowmill.tasks import Task
 from rowmill.transport import dead_ends, faults, limit_headers, open_transport
 
-_ROWS = 100  # first ones, of which the first that can become a request is asked
 _LONGEST_S = 120.0  # that a reply may take: who checks sits and waits
 _OK = 200
 
@@ -55,22 +56,8 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
     refuse_models_of_rows(config)
     Notifier(config, environ)
     looked = looked_at(config, environ, found, {"input.limit": None, "input.sample": None})
-    task, endpoints = looked.task, looked.endpoints
-    asked = live(config)
-    prices = money.find(asked)
-    money.require(config, prices)
-    row, body = _first(task, found.first_rows(_ROWS))
-    providers = [
-        ProviderCheck(
-            name=provider.name,
-            url=SIMULATOR if provider.base_url == SIMULATOR else dead_ends.url_of(endpoint, config.task.api),
-            key=_key(provider, endpoint, environ),
-            preset=preset_defaults.given(config, provider),
-            model=None if config.names_models else config.model_of(provider),
-            price=None if price is None else (price.input, price.output),
-        )
-        for provider, endpoint, price in zip(config.provider, endpoints, prices, strict=True)
-    ]
+    looks = [_Look(config, number, looked, rows, environ) for number, rows in enumerate(rows_of_steps(config, found))]
+    row, body = looks[0].row, looks[0].body
     checked = Checked(
         input=found.where,
         format=found.format if found.delimiter is None else f"{found.format} with {found.delimiter}",
@@ -79,12 +66,52 @@ def check(config: Config, environ: Mapping[str, str], *, ask: bool = True) -> Ch
         request=shortened(body),
         run=_run(looked),
         output=remote.shown(config.output.path) if remote.is_remote(config.output.path) else config.output.path,
-        notices=[*found.notes, *doubts(looked.config, found, task)],
-        providers=providers,
+        notices=[*found.notes, *doubts(looked.config, found, looked.tasks)],
+        providers=[provider for look in looks for provider in look.providers],
     )
     if ask and row is not None:
-        _ask(asked, endpoints, task, body, providers)
+        for look in looks:
+            look.ask()
     return checked
+
+
+class _Look:
+    """What a step asks first, and of whom. Raises `ConfigError`."""
+
+    def __init__(
+        self, config: Config, number: int, looked: LookedAt, rows: Iterable[bytes], environ: Mapping[str, str]
+    ) -> None:
+        own = steps.of_step(config, number)
+        self._asked = live(own)
+        self._task = looked.tasks[number]
+        prices = money.find(self._asked)
+        money.require(own, prices)
+        self.row, self.body = _first(self._task, rows)
+        self._endpoints = looked.endpoints[number]
+        self._several = len(config.provider)
+        of = f" in step {config.step[number].name}" if config.step else ""
+        self.providers = [
+            ProviderCheck(
+                name=f"{provider.name}{of}",
+                url=SIMULATOR if provider.base_url == SIMULATOR else dead_ends.url_of(endpoint, own.task.api),
+                key=_key(provider, endpoint, environ),
+                preset=preset_defaults.given(own, provider),
+                model=None if own.names_models else own.model_of(provider),
+                price=None if price is None else (price.input, price.output),
+            )
+            for provider, endpoint, price in zip(own.provider, self._endpoints, prices, strict=True)
+        ]
+
+    def ask(self) -> None:
+        """Ask each provider the first row, and note what comes of it."""
+        if self.row is None:
+            return
+        starting = EndpointStart(self._endpoints, embedded(self._asked), providers=self._several)
+        try:
+            resolved = starting.wait()
+            asyncio.run(_ask_all(self._asked, resolved, self._task, self.body, self.providers))
+        finally:
+            starting.end()
 
 
 def _run(looked: LookedAt) -> str:
@@ -114,15 +141,6 @@ def _key(provider: ProviderConfig, endpoint: Endpoint, environ: Mapping[str, str
         return f"from {env_file.source(environ, name)}{f'; {headers}' if headers else ''}"
     own = provider.base_url.rstrip("/") == OPENAI_URL
     return headers or ("none" if own else "none: api_key_env names none")
-
-
-def _ask(config: Config, endpoints: list[Endpoint], task: Task, body: bytes, providers: list[ProviderCheck]) -> None:
-    starting = EndpointStart(endpoints, embedded(config))
-    try:
-        resolved = starting.wait()
-        asyncio.run(_ask_all(config, resolved, task, body, providers))
-    finally:
-        starting.end()
 
 
 async def _ask_all(

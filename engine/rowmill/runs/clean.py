@@ -54,9 +54,10 @@ def clean(path: Path, *, everything: bool = False, dry: bool = False) -> Cleaned
         failed = _failed(held.report)
         answers = everything or not failed
         gone = [held.spool, held.sealed, held.claims, path / "boards", path / "simulator", path / "cluster"]
+        gone += [each.sealed for each in held.steps()]
         gone += [held.page] if held.page.is_file() else []  # which shows rows
         gone += [each for each in (held.batches.iterdir() if held.batches.is_dir() else ()) if each.name != "journal"]
-        held_answers = [held.checkpoints] if answers else []
+        held_answers = [held.checkpoints, *(each.checkpoints for each in held.steps())] if answers else []
         freed = sum(
             size_of(each) if each.is_dir() else each.stat().st_size for each in (*gone, *held_answers) if each.exists()
         )

@@ -1,5 +1,6 @@
 """The plan of a run that goes on: the input is held against it, and rows that came behind are planned too."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -26,12 +27,19 @@ class FrozenPlan(NamedTuple):
     completed: bool = False
 
 
-def frozen_plan(directory: RunDirectory, manifest: Manifest, found: Input, *, output_bytes: int | None) -> FrozenPlan:
+def frozen_plan(
+    directory: RunDirectory,
+    manifest: Manifest,
+    found: Input,
+    *,
+    output_bytes: int | None,
+    steps: Sequence[str] = (),
+) -> FrozenPlan:
     """Return the plan, once it is certain that the input is the one that was planned.
 
     Sizes and times of change are trusted, as by make. Where one differs, every byte is read and compared. Rows behind
     those that were planned are planned too, and the output, which has `output_bytes`, is made anew with them.
-    Without a plan each shard is compared as a worker opens it.
+    Without a plan each shard is compared as a worker opens it. `steps`: those before the last one, by name.
     """
     shards = manifests.load_plan(directory.plan)
     if shards is None:
@@ -62,7 +70,8 @@ def frozen_plan(directory: RunDirectory, manifest: Manifest, found: Input, *, ou
     if completed:
         last = shards.pop()
         planned -= 1
-        shortened(directory.checkpoint_path(last), last, new[0])
+        for files in (directory, *map(directory.of_step, steps)):
+            shortened(files.checkpoint_path(last), last, new[0])
     if new:
         if manifest.finished is not None:  # in this order: killed in between, the next start finds them again
             manifest.finished = msgspec.structs.replace(manifest.finished, grown=True, replaces=output_bytes)

@@ -34,7 +34,7 @@ def metered(
 
     config = prepared.config
     headers = credentials.metrics_headers(settings, environ)
-    secrets = [*prepared.endpoints[0].secrets, *headers.values()]
+    secrets = [*prepared.secrets, *headers.values()]
     redact = partial(faults.redacted, secrets=secrets)
     subject = MeteredRun(
         run=prepared.manifest.run_id,

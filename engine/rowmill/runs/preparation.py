@@ -7,7 +7,8 @@ directory made and locked.
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,10 @@ import msgspec
 from rowmill.budget import prices as money
 from rowmill.core import config as configuration
 from rowmill.core import extras, private_files
-from rowmill.core.config import SIMULATOR, Config
+from rowmill.core.config import SIMULATOR, Config, TaskConfig
+from rowmill.core.config.steps import with_last
 from rowmill.core.errors import ConfigError, InputError, RunDirectoryError
 from rowmill.core.plain_text import place_of
-from rowmill.core.rows import Column, Layout
 from rowmill.core.wire import Endpoint
 from rowmill.files import remote
 from rowmill.files.input import inputs, jsonl
@@ -31,6 +32,7 @@ from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.delivery import delivery_of, staged
 from rowmill.runs.frozen_plan import FrozenPlan, frozen_plan, noted
 from rowmill.runs.notify.notifier import Notifier
+from rowmill.runs.steps import CHECKED_ROWS, all_of, checked_tasks, endpoints_of, prepared_steps
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Manifest, bytes_of
 from rowmill.store.run_directory import ORPHANS_S, RunDirectory
@@ -38,14 +40,11 @@ from rowmill.supervisor.prepared import MOMENT, Delivery, Prepared
 from rowmill.tasks import Task
 from rowmill.tasks import schema as schemas
 from rowmill.tasks.batch_file import api_of
-from rowmill.tasks.factory import open_task
-from rowmill.tasks.readers import choices_asked
-from rowmill.transport.request_head import with_head
 
-_CHECKED_ROWS = 100  # first rows looked at for the columns that the configuration names
 _VECTOR_ROWS = 2_000  # of a shard: a vector is a hundred times as large as the text that it is of
 _COLUMN_SHARD = 1 << 20  # bytes of input, where the output is written by columns,
 _LEAST_SHARDS = 32  # as long as there are enough shards to go round
+_LEAST_HANDED_ON, _SMALLEST_HANDED_ON = 64, 1 << 12  # shards, where one step waits for another; bytes of each
 
 
 def prepare(
@@ -59,16 +58,22 @@ def prepare(
     found = find_input(config, limit=limit, sample=sample)
     config = settled(config, found)
     refuse_models_of_rows(config)
-    with money.of_providers(config) as lookup:
-        return _prepare(config, environ, found, lookup, {"input.limit": limit, "input.sample": sample})
+    with ExitStack() as stack:
+        lookups = [stack.enter_context(money.of_providers(each)) for each in all_of(config)]
+        return _prepare(config, environ, found, lookups, {"input.limit": limit, "input.sample": sample})
 
 
 def _prepare(
-    config: Config, environ: Mapping[str, str], found: Input, lookup: money.Lookup, chosen: dict[str, int | None]
+    config: Config,
+    environ: Mapping[str, str],
+    found: Input,
+    lookups: Sequence[money.Lookup],
+    chosen: dict[str, int | None],
 ) -> Prepared:
-    config, delivery, task, endpoints, fingerprint, _ = looked_at(config, environ, found, chosen)
-    prices = lookup.wait()
-    money.require(config, prices)
+    config, delivery, tasks, endpoints, fingerprint, _ = looked_at(config, environ, found, chosen)
+    prices = [lookup.wait() for lookup in lookups]
+    for own, priced in zip(all_of(config), prices, strict=True):
+        money.require(own, priced)
     cached = _cached(config)
     directory = RunDirectory.open(config.run_dir, config.checkpoint.directory_mode)
     try:
@@ -84,23 +89,29 @@ def _prepare(
         else:
             check_output(config, manifest)
             check_same_run(config, manifest, fingerprint, found)
-            plan = frozen_plan(directory, manifest, found, output_bytes=_output_bytes(config, manifest))
+            plan = frozen_plan(
+                directory,
+                manifest,
+                found,
+                output_bytes=_output_bytes(config, manifest),
+                steps=[step.name for step in config.step[:-1]],
+            )
+        for step in config.step[:-1]:
+            directory.make_step(step.name)
     except BaseException:
         directory.close()
         raise
     return Prepared(
         config,
-        endpoints,
+        prepared_steps(config, endpoints, prices, found),
         directory,
         manifest,
         found,
-        _layout(config, found),
         delivery,
         cached,
         plan.shards,
         resumed,
-        prices,
-        [] if resumed else doubts(config, found, task),
+        [] if resumed else doubts(config, found, tasks),
         plan.new_rows,
         plan.completed,
     )
@@ -111,8 +122,8 @@ class LookedAt(NamedTuple):
 
     config: Config  # with the places where its output is made
     delivery: Delivery | None
-    task: Task
-    endpoints: list[Endpoint]
+    tasks: list[Task]  # of each step
+    endpoints: list[list[Endpoint]]  # of the providers of each
     fingerprint: dict[str, Any]
     manifest: Manifest | None
 
@@ -125,8 +136,8 @@ def looked_at(config: Config, environ: Mapping[str, str], found: Input, chosen: 
     delivery = delivery_of(config)
     if delivery is not None:
         config = staged(config, delivery)
-    task = checked_task(config, found)
-    endpoints = _endpoints(config, environ)
+    tasks = checked_tasks(config, found)
+    endpoints = endpoints_of(config, environ)
     if delivery is None:
         check_places(config)
     fingerprint = configuration.fingerprint(config) | chosen
@@ -136,7 +147,7 @@ def looked_at(config: Config, environ: Mapping[str, str], found: Input, chosen: 
     check_output(config, manifest)
     if manifest is not None:
         check_same_run(config, manifest, fingerprint, found)
-    return LookedAt(config, delivery, task, endpoints, fingerprint, manifest)
+    return LookedAt(config, delivery, tasks, endpoints, fingerprint, manifest)
 
 
 def refuse_models_of_rows(config: Config) -> None:
@@ -161,11 +172,12 @@ def check_new(config: Config, environ: Mapping[str, str]) -> None:
     found = inputs.find(config.input)
     config = settled(config, found)
     refuse_models_of_rows(config)
-    checked_task(config, found)
-    _endpoints(config, environ)
+    checked_tasks(config, found)
+    endpoints_of(config, environ)
     if not remote.is_remote(config.output.path):
         check_places(config)
-    money.require(config, money.find(config))
+    for own in all_of(config):
+        money.require(own, money.find(own))
     Notifier(config, environ)
     _cached(config)
 
@@ -193,13 +205,20 @@ def settled(config: Config, found: Input) -> Config:
     output_format = format_of(config.output, plain=found.plain)
     if output_format == "parquet":
         extras.need("pyarrow", f"output.path: {config.output.path}: Parquet files")
-    if config.task.documents:
+    if any(own.task.documents for own in all_of(config)):
         extras.need("pypdfium2", "task.documents: documents")
+    if config.step:
+        if found.format == "batch":
+            raise ConfigError(
+                f"{found.where}: is a batch file, whose lines are whole requests; remove the [[step]] tables to run "
+                'it, or set input.format = "jsonl"'
+            )
+        config = with_last(msgspec.structs.replace(config, step=[schemas.resolved(step) for step in config.step]))
     task = schemas.resolved(config.task)
     if found.format == "batch":
         if config.output.format == "auto" and output_format == "jsonl":
             output_format = "batch"
-        task = msgspec.structs.replace(task, api=api_of(found.first_rows(_CHECKED_ROWS), found.where))
+        task = msgspec.structs.replace(task, api=api_of(found.first_rows(CHECKED_ROWS), found.where))
     if task.api == "embeddings" and output_format != "batch":
         extras.need("numpy", "the vectors of embeddings")
     return msgspec.structs.replace(
@@ -213,25 +232,14 @@ def settled(config: Config, found: Input) -> Config:
 def _documents_dir(config: Config) -> str | None:
     """Return where the documents lie, as a node of a cluster finds it, too."""
     root = config.input.documents_root
-    return config.input.documents_dir if root is None or not config.task.documents else str(root.absolute())
+    if root is None or not any(own.task.documents for own in all_of(config)):
+        return config.input.documents_dir
+    return str(root.absolute())
 
 
-def checked_task(config: Config, found: Input) -> Task:
-    """Open the task of a settled configuration, and refuse it where it does not fit the input's first rows."""
-    task = open_task(config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts)
-    task.check(found.first_rows(_CHECKED_ROWS), found.where)
-    return task
-
-
-def _endpoints(config: Config, environ: Mapping[str, str]) -> list[Endpoint]:
-    """Return where requests go and what they carry, for each provider. Raises `ConfigError`."""
-    found = configuration.endpoints(config.provider, environ, config.client.ca_file, config.task.params)
-    return [with_head(endpoint, config.task.api, environ) for endpoint in found]
-
-
-def doubts(config: Config, found: Input, task: Task) -> list[str]:
-    """Say what of a checked task may be a slip, and what a provider is documented not to have: nobody refuses it."""
-    return [*_asks_alike(config, found, task), *_misfits(config)]
+def doubts(config: Config, found: Input, tasks: Sequence[Task]) -> list[str]:
+    """Say what of checked tasks may be a slip, and what a provider is documented not to have: nobody refuses it."""
+    return [*_asks_alike(config, found, tasks), *_misfits(config)]
 
 
 def _misfits(config: Config) -> list[str]:
@@ -239,25 +247,24 @@ def _misfits(config: Config) -> list[str]:
         return []
     from rowmill.core.config import preset_defaults  # what few runs have is not imported by every one
 
-    return list(preset_defaults.misfits(config))
+    return list(dict.fromkeys(said for own in all_of(config) for said in preset_defaults.misfits(own)))
 
 
-def _asks_alike(config: Config, found: Input, task: Task) -> list[str]:
-    """Say of a checked task that it asks every row the same, where it does: a slip, but for who wants that."""
-    if not task.same_for_all:
-        return []
-    asked = "prompt names" if config.task.messages is None else "messages name"
+def _asks_alike(config: Config, found: Input, tasks: Sequence[Task]) -> list[str]:
+    """Say of checked tasks that they ask every row the same, where one does: a slip, but for who wants that."""
+    said = []
     column = next((column.name for column in found.columns()), "text")
-    return [f"the {asked} no column: every row gets the same; name a column as {{{column}}}"]
+    for number, task in enumerate(tasks):
+        if task.same_for_all:
+            of = f" of step {config.step[number].name!r}" if config.step else ""
+            asked = "prompt" if _asked(config, number).messages is None else "messages"
+            name = "names" if asked == "prompt" else "name"
+            said.append(f"the {asked}{of} {name} no column: every row gets the same; name a column as {{{column}}}")
+    return said
 
 
-def _layout(config: Config, found: Input) -> Layout:
-    schema = config.task.reply_schema
-    fields: tuple[Column, ...] = ()
-    if schema is not None and choices_asked(config.task) == 1:  # those of several choices are a list
-        fields = schemas.fields(schema)
-    columns = found.columns() if "input" in config.output.include else ()
-    return Layout(input_columns=columns, fields=fields, vectors=config.task.api == "embeddings")
+def _asked(config: Config, number: int) -> TaskConfig:
+    return config.step[number] if config.step else config.task
 
 
 def already_finished(config: Config, manifest: Manifest) -> bool:
@@ -320,6 +327,8 @@ def check_output(config: Config, manifest: Manifest | None) -> None:
 def shard_bytes(config: Config, found: Input) -> int:
     """Return the size of a shard. A Parquet file has a head for each of its columns and shards: few rows do not pay."""
     size = jsonl.shard_bytes(found.size)
+    if len(config.step) > 1:  # the next step waits for the first shard, and a small input is to have several
+        size = min(size, max(found.size // _LEAST_HANDED_ON, _SMALLEST_HANDED_ON))
     return max(size, min(found.size // _LEAST_SHARDS, _COLUMN_SHARD)) if config.output.format == "parquet" else size
 
 

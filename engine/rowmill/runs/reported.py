@@ -31,6 +31,7 @@ def summed_up(
         failures=supervisor.failures,
         cost=supervisor.cost,
         sessions=[*sessions],
+        steps=supervisor.steps,
     )
 
 
@@ -55,5 +56,10 @@ def with_killed(prepared: Prepared, report: RunReport, killed: Sequence[SessionR
 def as_it_was(report: RunReport, finished: RunReport) -> RunReport:
     """Return the report of a retry that was broken off: the output is what it was, and so are its failed rows."""
     return msgspec.structs.replace(
-        report, rows=finished.rows, totals=finished.totals, failures=finished.failures, errors=finished.errors
+        report,
+        rows=finished.rows,
+        totals=finished.totals,
+        failures=finished.failures,
+        errors=finished.errors,
+        steps=finished.steps,
     )

@@ -178,8 +178,9 @@ def _write_report(directory: RunDirectory, report: RunReport) -> None:
 
 def _discard_scratch(directory: RunDirectory) -> None:
     # The output has the lines of the sealed shards, and the checkpoints could make them again.
-    for path in directory.sealed.glob("*.sealed"):
-        path.unlink(missing_ok=True)
+    for files in (directory, *directory.steps()):
+        for path in files.sealed.glob("*.sealed"):
+            path.unlink(missing_ok=True)
     claims.discard(directory.claims)
 
 
@@ -188,7 +189,7 @@ def _begin_telling(notifier: Notifier, prepared: Prepared, asked: Config) -> Non
     subject = ToldRun(
         prepared.manifest.run_id, prepared.input.where, shown(asked.output.path), place_of(directory.path)
     )
-    notifier.begin(subject, directory.notified, prepared.endpoints[0].secrets)
+    notifier.begin(subject, directory.notified, prepared.secrets)
 
 
 def _tell_end(

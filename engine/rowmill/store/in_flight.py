@@ -31,6 +31,7 @@ class BoardHead(msgspec.Struct, frozen=True):
     slots: int
     providers: list[str]  # names, in the order of their numbers
     counts: list[str]  # what is counted, as `core.tallies` names it
+    step: str | msgspec.UnsetType = msgspec.UNSET  # of the run, that its worker is at work on, where there are several
 
 
 class InflightBoard:
@@ -98,6 +99,7 @@ class BoardReading(NamedTuple):
     name: str = ""  # of the board; empty where it has no head
     providers: tuple[str, ...] = ()
     counts: Mapping[str, int] = MappingProxyType({})
+    step: str = ""
 
     @property
     def maybe_billed(self) -> int:
@@ -118,7 +120,10 @@ def read_board(path: Path) -> BoardReading:
     cells = _cells(data[start:])
     counts = dict(zip(head.counts, cells[head.slots + 1 :], strict=False))
     return _reading(cells[: head.slots + 1])._replace(
-        name=head.board, providers=tuple(head.providers), counts=MappingProxyType(counts)
+        name=head.board,
+        providers=tuple(head.providers),
+        counts=MappingProxyType(counts),
+        step=head.step or "",
     )
 
 

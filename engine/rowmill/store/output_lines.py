@@ -27,22 +27,28 @@ def result_line(index: int, id: bytes, answer: Answer, include: bytes) -> bytes:
     return _one_line(line) if _LF in line or _CR in line else line
 
 
-def failure_line(index: int, id: bytes, failure: Failure, include: bytes) -> bytes:  # noqa: A002 - as above
-    """Return the output line of a row that failed; `id` and `include` as in `result_line`."""
+def failure_line(index: int, id: bytes, failure: Failure, include: bytes, step: str = "") -> bytes:  # noqa: A002 - as above
+    """Return the output line of a row that failed; `id` and `include` as in `result_line`.
+
+    step: in which one of several.
+    """
+    error = b'{"class":%b,"code":%b,"status":%b,"message":%b%b%b%b}' % (
+        _json(failure.fault.name),
+        _json(failure.code),
+        _json(failure.status),
+        _json(failure.message),
+        b"" if failure.param is None else b',"param":' + _json(failure.param),
+        b"" if failure.reply is None else b',"reply":' + failure.reply,
+        b',"step":' + _json(step) if step else b"",
+    )
+    return ended_line(index, id, error, include)
+
+
+def ended_line(index: int, id: bytes, error: bytes, include: bytes) -> bytes:  # noqa: A002 - as above
+    """Return the output line of a row that failed as this JSON says; `id` and `include` as in `result_line`."""
     return _one_line(
-        b'{"index":%d,"id":%b,"output":null,"error":{"class":%b,"code":%b,"status":%b,"message":%b%b%b}'
-        b',"finish_reason":null,"model":null,"usage":null%b}'
-        % (
-            index,
-            id,
-            _json(failure.fault.name),
-            _json(failure.code),
-            _json(failure.status),
-            _json(failure.message),
-            b"" if failure.param is None else b',"param":' + _json(failure.param),
-            b"" if failure.reply is None else b',"reply":' + failure.reply,
-            include,
-        )
+        b'{"index":%d,"id":%b,"output":null,"error":%b,"finish_reason":null,"model":null,"usage":null%b}'
+        % (index, id, error, include)
     )
 
 
@@ -55,6 +61,7 @@ class FailureMembers(msgspec.Struct, rename={"fault": "class"}):
     message: msgspec.Raw
     param: msgspec.Raw = msgspec.Raw()  # only where the provider named one
     reply: msgspec.Raw = msgspec.Raw()  # only where there was one that was no answer
+    step: msgspec.Raw = msgspec.Raw()  # only where there are several
 
 
 class FailedRow(msgspec.Struct):
@@ -82,7 +89,7 @@ def failed_row(line: bytes) -> FailedRow:
 def error_line(row: FailedRow, attempts: int) -> bytes:
     """Return the errors-file line of a failed row that took so many attempts."""
     error = row.error
-    return b'{"index":%d,"id":%b,"class":%b,"code":%b,"status":%b,"message":%b,"attempts":%d%b%b}' % (
+    return b'{"index":%d,"id":%b,"class":%b,"code":%b,"status":%b,"message":%b,"attempts":%d%b%b%b}' % (
         row.index,
         row.id,
         _json(error.fault),
@@ -92,6 +99,7 @@ def error_line(row: FailedRow, attempts: int) -> bytes:
         attempts,
         b',"param":%b' % error.param if error.param else b"",
         b',"reply":%b' % error.reply if error.reply else b"",
+        b',"step":%b' % error.step if error.step else b"",
     )
 
 

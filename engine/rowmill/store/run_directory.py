@@ -12,6 +12,7 @@ boards/             rows in flight, one file a worker      report.json    run.lo
 series.jsonl        what was done, second by second        status.json    where it stands
 report.html         the report, for people
 notified.json       what was told that is told once
+steps/NAME/         checkpoints/ and sealed/ of each of several steps but the last, whose are those above
 """
 
 import errno
@@ -39,6 +40,7 @@ _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "report.json",
     "run.log",
 )
+_STEPS = "steps"
 _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
 _FILES = frozenset({_SPENDING, _SERIES, _STATUS, _NOTIFIED, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
@@ -47,15 +49,30 @@ _GLANCE_S = 0.2  # who only looks whether a run is at work holds its lock for a 
 ORPHANS_S = 20.0  # workers of a killed supervisor are gone within 10
 
 
-class RunDirectory:
+class ShardFiles:
+    """Where what is known of shards lies: their checkpoints, and themselves once they are sealed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkpoints = folder / "checkpoints"
+        self.sealed = folder / "sealed"
+
+    def checkpoint_path(self, shard: Shard) -> Path:
+        """Return the path of a shard's checkpoint."""
+        return self.checkpoints / f"{shard.number:06d}.checkpoint"
+
+    def sealed_path(self, shard: Shard) -> Path:
+        """Return the path of a shard's sealed file."""
+        return self.sealed / seal_name(shard.number)
+
+
+class RunDirectory(ShardFiles):
     """The paths of a run directory. Making the object touches nothing; `open` makes the directory and locks it."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.path = path
         self.manifest = path / _MANIFEST
         self.plan = path / _PLAN
-        self.checkpoints = path / "checkpoints"
-        self.sealed = path / "sealed"
         self.spool = path / "spool"
         self.claims = path / "claims"
         self.batches = path / "batches"
@@ -227,13 +244,24 @@ class RunDirectory:
         finally:
             os.close(fd)
 
-    def checkpoint_path(self, shard: Shard) -> Path:
-        """Return the path of a shard's checkpoint."""
-        return self.checkpoints / f"{shard.number:06d}.checkpoint"
+    def of_step(self, name: str | None) -> ShardFiles:
+        """Return where the shards of a step that is not the last lie; None: those of the last, or of the only one."""
+        return self if name is None else ShardFiles(self.path / _STEPS / name)
 
-    def sealed_path(self, shard: Shard) -> Path:
-        """Return the path of a shard's sealed file."""
-        return self.sealed / seal_name(shard.number)
+    def steps(self) -> list[ShardFiles]:
+        """Return where the shards of steps lie that are not the last; none in a run of one."""
+        folder = self.path / _STEPS
+        return [ShardFiles(each) for each in sorted(folder.iterdir())] if folder.is_dir() else []
+
+    def make_step(self, name: str) -> None:
+        """Make the directories of a step, which are there once this returns, whatever happens then."""
+        files = self.of_step(name)
+        folder = self.path / _STEPS / name
+        with durable.machine_errors(f"make {folder}"):
+            for each in (folder.parent, folder, files.checkpoints, files.sealed):
+                private_files.make_directory(each)
+            for each in (folder, folder.parent, self.path):
+                durable.sync_directory(each)
 
     def board_path(self, worker: int) -> Path:
         """Return the path of a worker's in-flight board; `worker` is the supervisor's number for it."""

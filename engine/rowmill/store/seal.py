@@ -2,10 +2,11 @@
 
     output section | errors section | footer, one record (see `framing`)
 
-The output section is what the output's codec makes of the shard's lines; the errors section has one line for each
-failed row. The footer is `{"rowmill":2,"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...},"format":"jsonl",
-"failures":{...},"crc":n}`. The file appears under its name whole and synced, or not at all. It can be made again from
-its checkpoint, whose records have their checksums; so can one of another format, where the user has changed his mind.
+The output section is what the output's codec makes of the shard's lines (of a step that is not the last: the rows as
+the next one reads them); the errors section has one line for each failed row. The footer is `{"rowmill":2,
+"shard":[...],"output_bytes":n,"error_bytes":n,"totals":{...},"format":"jsonl","failures":{...},"crc":n}`. The file
+appears under its name whole and synced, or not at all. It can be made again from its checkpoint, whose records have
+their checksums; so can one of another format, where the user has changed his mind.
 """
 
 import mmap
@@ -34,7 +35,7 @@ _CHECKED_BYTES = 1 << 20
 _FOOTER_BYTES = 4096  # more than any footer has
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class Sealed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The footer of a sealed shard."""
 
     rowmill: int  # `FORMAT`
@@ -45,6 +46,7 @@ class Sealed(msgspec.Struct, frozen=True):
     format: str  # the key of the codec
     failures: dict[str, int] | None = None  # see `failures_of`; None where they were not counted
     crc: int | None = None  # CRC-32 of both sections; None where an earlier version made it
+    left_out: int = 0  # of the rows, those that are not in the output: a step's condition does not hold for them
 
 
 _decode_footer = msgspec.json.Decoder(Sealed).decode
@@ -68,11 +70,23 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
             with checkpoint.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as source:
                 # A map and not reads: a read gives up the interpreter lock, and getting it back from a busy event loop
                 # takes milliseconds for every row.
-                output_bytes, crc = _write(fd, codec.encode(_output_lines(source, index)), codec.end, 0)
                 failures: Counter[str] = Counter()
+                left_out: Counter[str] = Counter()
+                lines = codec.chosen(_output_lines(source, index), left_out)
+                output_bytes, crc = _write(fd, lines, codec.end, 0)
                 error_bytes, crc = _write(fd, _error_lines(source, index, codec, failures), b"\n", crc)
             totals = msgspec.structs.replace(totals)
-            sealed = Sealed(FORMAT, index.shard, output_bytes, error_bytes, totals, codec.key, dict(failures), crc)
+            sealed = Sealed(
+                FORMAT,
+                index.shard,
+                output_bytes,
+                error_bytes,
+                totals,
+                codec.key,
+                dict(failures),
+                crc,
+                left_out.total(),
+            )
             durable.write_all(fd, framed(msgspec.json.encode(sealed)))
             durable.sync_data(fd)
         except BaseException:

@@ -28,16 +28,19 @@ class SessionAccount:
             now,
             draining=parts.shutdown.draining,
             notices=(*parts.shards.notices(), *condition.notices, *cluster, *parts.pool.notices()),
-            cost=parts.spending.cost(parts.progress.totals, parts.progress.total_rows),
+            cost=parts.spending.cost(parts.progress.work, parts.progress.total_work),
             batches=parts.spending.batches,
             parts=parts.spending.parts,
             machine=parts.monitor.view,
         )
-        heartbeats = [member.heartbeat for member in parts.pool.members if member.heartbeat is not None]
+        told = [(member.heartbeat, member.step) for member in parts.pool.members if member.heartbeat is not None]
+        heartbeats = [heartbeat for heartbeat, _ in told]
+        steps = parts.prepared.steps
+        asked = [steps[step].providers for _, step in told] if len(steps) > 1 else None
         auto = parts.config.workers.concurrency == "auto"
         if parts.mode == "batch" or parts.shutdown.begun:
             return snapshot  # the provider's pace, or the end's
-        found = slowed_by(condition, snapshot.providers, snapshot.workers, heartbeats, auto=auto)
+        found = slowed_by(condition, snapshot.providers, snapshot.workers, heartbeats, auto=auto, asked=asked)
         if not found.cause:
             return snapshot
         return msgspec.structs.replace(snapshot, slowed_by=found.words, slowed_cause=found.cause)

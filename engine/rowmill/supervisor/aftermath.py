@@ -14,7 +14,6 @@ from typing import NamedTuple
 import msgspec
 
 from rowmill.budget import ledger
-from rowmill.budget.cost import CostCalculator
 from rowmill.budget.ledger import Spending, SpendingLine
 from rowmill.core import tallies
 from rowmill.core.amounts import NOTHING, above
@@ -131,7 +130,7 @@ def _add_figures(figures: ProviderFigures, sums: ProviderSums) -> None:
 
 def _spend(prepared: Prepared, spending: Spending, readings: list[BoardReading], more: Mapping[str, Figures]) -> None:
     """Add to what was spent what boards say beyond it. What was handed out is less by as much."""
-    calculator = CostCalculator(prepared.config, prepared.prices)
+    calculator = prepared.calculator
     before = sum(map(calculator.amount, spending.lines), NOTHING)
     for reading in readings:
         counters = Counters()
@@ -140,7 +139,7 @@ def _spend(prepared: Prepared, spending: Spending, readings: list[BoardReading],
         spending.spared.add(counters.spared)
         spending.packed_tokens += counters.tokens_saved
         for number, name in enumerate(reading.providers):
-            ledger.count(_line(prepared, spending, name), sums[number])
+            ledger.count(_line(prepared, spending, name, reading.step), sums[number])
         if not prepared.config.budget.limited:
             # Tokens of what is not on the disk are known, and counted; those of what was in flight are not.
             _count_doubtful(prepared, spending, reading, more[reading.name])
@@ -151,19 +150,19 @@ def _spend(prepared: Prepared, spending: Spending, readings: list[BoardReading],
 def _count_doubtful(prepared: Prepared, spending: Spending, reading: BoardReading, more: Figures) -> None:
     in_flight = min(len(reading.in_flight), more.get(_BILLED, 0))
     for name in reading.providers if in_flight else ():
-        line = _line(prepared, spending, name)
+        line = _line(prepared, spending, name, reading.step)
         line.lost.add(ledger.usual(line.spent, in_flight))
         return
 
 
-def _line(prepared: Prepared, spending: Spending, provider: str) -> SpendingLine:
-    """Return the line of a provider's that what names no model counts to: its first one."""
+def _line(prepared: Prepared, spending: Spending, provider: str, step: str) -> SpendingLine:
+    """Return the line of a provider's that what names no model counts to: its first one of that step."""
     for line in spending.lines:
-        if line.provider == provider and line.mode == "live":
+        if line.provider == provider and line.mode == "live" and (line.step or "") == step:
             return line
-    config = prepared.config
+    config = prepared.step(step).config
     models = [config.model_of(each) for each in config.provider if each.name == provider]
-    return spending.line(provider, (models[0] if models else None) or "", "live")
+    return spending.line(provider, (models[0] if models else None) or "", "live", step)
 
 
 def _save_killed(directory: RunDirectory, sessions: list[SessionReport]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from rowmill.core.counts import ProviderReport
 from rowmill.core.reports import Cause, ProviderView, WorkerView
 from rowmill.ipc.messages import Heartbeat
 from rowmill.supervisor.machine.monitor import Condition
@@ -26,8 +27,13 @@ def slowed_by(
     heartbeats: Sequence[Heartbeat],
     *,
     auto: bool,
+    asked: Sequence[Sequence[int]] | None = None,
 ) -> Bottleneck:
-    """Return what does. `auto`: requests in flight are found, not configured."""
+    """Return what does. `auto`: requests in flight are found, not configured.
+
+    `asked`: of a run of several steps the numbers of the providers that each of the workers asks whose heartbeats these
+    are. One step that is held back holds back the others.
+    """
     at_work = [worker for worker in workers if worker.state == "working"]
     if not at_work:
         return Bottleneck()
@@ -43,26 +49,36 @@ def slowed_by(
     if condition.saturated or busy > _MOST * len(at_work):
         words = f"CPU: {busy or len(condition.lagging)} of {len(at_work)} workers use a core each"
         return Bottleneck("cpu", words)
-    reports = [beat.providers for beat in heartbeats]
+    reports = [_reports(heartbeats, asked, number) for number in range(len(providers))]
     wanting = [
         provider
-        for number, provider in enumerate(providers)
-        if provider in usable and _share(each[number].wants_rate for each in reports) >= _MOST
+        for provider, each in zip(providers, reports, strict=True)
+        if provider in usable and _share(report.wants_rate for report in each) >= _MOST
     ]
-    if wanting and len(wanting) == len(usable):
+    if wanting and (asked is not None or len(wanting) == len(usable)):
         return Bottleneck("rate", "; ".join(f"the rate of {each.name}: {_rates(each)}" for each in wanting))
     if any(beat.retries_short for beat in heartbeats):
         return Bottleneck("retries", "the budget for retries is used up (retry.share)")
     lacking = [
         provider
-        for number, provider in enumerate(providers)
-        if provider in usable and _share(each[number].wants_slots for each in reports) >= _MOST
+        for provider, each in zip(providers, reports, strict=True)
+        if provider in usable and _share(report.wants_slots for report in each) >= _MOST
     ]
-    if lacking and len(lacking) == len(usable):
+    if lacking and (asked is not None or len(lacking) == len(usable)):
         how = "as many as answer well" if auto else "workers.concurrency"
         words = f"requests in flight: {sum(each.allowed for each in lacking):,}, {how}"
         return Bottleneck("concurrency", words)
     return Bottleneck()
+
+
+def _reports(
+    heartbeats: Sequence[Heartbeat], asked: Sequence[Sequence[int]] | None, number: int
+) -> list[ProviderReport]:
+    """Return what the workers that ask a provider tell of it."""
+    if asked is None:
+        return [beat.providers[number] for beat in heartbeats]
+    pairs = zip(heartbeats, asked, strict=True)
+    return [beat.providers[theirs.index(number)] for beat, theirs in pairs if number in theirs]
 
 
 def _share(values: Iterable[bool]) -> float:

@@ -33,21 +33,26 @@ class EmbeddedEndpoint(Protocol):
 def worker_count(config: Config, input_bytes: int, shard_bytes: int, wanted: int | None = None) -> int:
     """Return how many workers the run gets: as configured, or one a core, and no more than there can be shards.
 
-    `wanted`: as a cluster has room for, instead.
+    Of several steps each has as many as are configured, or its part of the cores. `wanted`: as a cluster has room for,
+    instead.
     """
-    count = config.workers.count
+    count, steps = config.workers.count, len(config.step) or 1
     if wanted is None:
-        wanted = len(psutil.Process().cpu_affinity() or [0]) if count == "auto" else count
+        cores = len(psutil.Process().cpu_affinity() or [0])
+        wanted = -(-cores // steps) if count == "auto" else count
     shards = -(-input_bytes // shard_bytes)
-    return max(1, min(wanted, shards))
+    return max(1, min(wanted, shards)) * steps
 
 
 class EndpointStart:
     """The endpoints of a run on their way: where the simulator is embedded, its address is known once it is up."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], embedded: EmbeddedEndpoint | None) -> None:
-        """Start what is to be started, and return at once."""
+    def __init__(
+        self, endpoints: Sequence[Endpoint], embedded: EmbeddedEndpoint | None, *, providers: int | None = None
+    ) -> None:
+        """Start what is to be started, and return at once. `providers`: so many have these; left out: each is one's."""
         self._endpoints = endpoints
+        self._providers = len(endpoints) if providers is None else providers
         self._embedded = embedded
         if embedded is not None:
             embedded.start()
@@ -60,7 +65,7 @@ class EndpointStart:
                 self._embedded.wait_ready(_READY_S)
             except (RuntimeError, TimeoutError) as error:
                 raise MachineError(f"{error}; run the same command again") from None
-            endpoints = [_embedded(endpoint, self._embedded.base_url, len(endpoints)) for endpoint in endpoints]
+            endpoints = [_embedded(endpoint, self._embedded.base_url, self._providers) for endpoint in endpoints]
         assert all(endpoint.base_url != SIMULATOR for endpoint in endpoints)
         return endpoints
 

@@ -1,9 +1,11 @@
 """What reaches the supervisor, and whom it concerns: messages of workers, and what lies in the mailbox."""
 
 import signal
+from collections.abc import Sequence
 
 from rowmill.core.defects import told
 from rowmill.core.errors import RowmillError
+from rowmill.core.histograms import Distributions
 from rowmill.ipc import messages
 from rowmill.ipc.messages import (
     BatchHeartbeat,
@@ -63,10 +65,10 @@ class Incoming:
             case Leased() | RateLimited() | Tripped() | Closed():
                 parts.providers.take(member, message, member.heard)
             case ShardSealed(number=number):
-                parts.shards.on_sealed(member.shards.pop(number))
+                parts.shards.on_sealed(member.step, member.shards.pop(number))
             case ShardLeft(number=number, totals=totals):
-                parts.scheduler.leave(member.shards.pop(number))
-                parts.progress.left(number, totals)
+                parts.scheduler.leave(member.step, member.shards.pop(number))
+                parts.progress.left(member.step, number, totals)
             case Note(text=text, once=False):
                 parts.observer.log(f"worker {member.place}: {text}")
             case Note(text=text):
@@ -96,11 +98,22 @@ class Incoming:
                 self._parts.progress.heartbeat(member, message)
                 self._parts.providers.heartbeat(member, message, member.heard)
                 self._parts.spending.heartbeat(member, message)
-                self._parts.recorder.measured(message.spread, message.spreads)
+                self._parts.recorder.measured(message.spread, self._spreads(member, message))
             case Short():
                 self._parts.spending.short(member, message)
             case BatchHeartbeat():
                 self._parts.spending.batch = message
+
+    def _spreads(self, member: Member, message: Heartbeat) -> Sequence[Distributions]:
+        """Return what a worker has measured of each provider, of all of them; nothing where there is only one."""
+        prepared = self._parts.prepared
+        if len(prepared.steps) == 1 or len(prepared.config.provider) == 1:
+            return message.spreads
+        found = [Distributions() for _ in prepared.config.provider]
+        theirs = prepared.steps[member.step].providers
+        for number, spread in zip(theirs, message.spreads or [message.spread], strict=True):
+            found[number] = spread
+        return found
 
     def take_mail(self) -> None:
         """Take in what threads and signal handlers have left."""

@@ -13,10 +13,12 @@ import multiprocessing.connection
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from rowmill.core.counts import Totals
 from rowmill.core.defects import of_signal_handler, told
 from rowmill.core.errors import MachineError, ProviderError, RowmillError
-from rowmill.core.reports import Cost, SessionReport
+from rowmill.core.reports import Cost, SessionReport, StepFigures
 from rowmill.ipc import messages, processes
 from rowmill.ipc.messages import NoMore
 from rowmill.supervisor.account import SessionAccount
@@ -59,7 +61,8 @@ class Supervisor:
                 parts.claims.begin()
                 parts.shards.open_output()
                 with processes.signals_held():
-                    starting = EndpointStart(parts.prepared.endpoints, parts.embedded)
+                    endpoints = [endpoint for step in parts.prepared.steps for endpoint in step.endpoints]
+                    starting = EndpointStart(endpoints, parts.embedded, providers=len(parts.config.provider))
                     self._staffing.begin()
                 parts.shards.start_planning()
                 self._show(parts.clock())  # who waits for the processes to come up sees that they do
@@ -158,13 +161,12 @@ class Supervisor:
             return
         for member in parts.pool.members:
             if member.wants and member.state == "working":
-                shard = parts.scheduler.assign()
-                if shard is None:
-                    if parts.mode == "batch" and parts.scheduler.planned:
-                        member.wants = False
-                        messages.send(member.child.pipe, NoMore())
-                    return
-                parts.pool.assign(member, shard)
+                shard = parts.scheduler.assign(member.step)
+                if shard is not None:
+                    parts.pool.assign(member, shard)
+                elif parts.mode == "batch" and parts.scheduler.planned:
+                    member.wants = False
+                    messages.send(member.child.pipe, NoMore())
 
     def _lease(self, now: float) -> None:
         """Divide anew what the providers let through. With none of them left the run cannot go on."""
@@ -240,7 +242,12 @@ class Supervisor:
     @property
     def cost(self) -> Cost:
         """What the run has cost so far."""
-        return self._parts.spending.final(self._parts.progress.totals, self._parts.progress.total_rows)
+        return self._parts.spending.final(self._parts.progress.work, self._parts.progress.total_work)
+
+    @property
+    def steps(self) -> tuple[StepFigures, ...] | msgspec.UnsetType:
+        """What each of several steps has come to."""
+        return self._parts.progress.steps
 
     @property
     def totals(self) -> Totals:

@@ -22,6 +22,8 @@ from rowmill.store.in_flight import BoardReading, read_board
 from rowmill.store.run_directory import RunDirectory
 from rowmill.supervisor.hosts import HERE, Host
 
+_Row = tuple[int, int]  # a row in a step: the step, from 0, and the row's number
+
 WORKER_MODULE = "rowmill.worker.live.process"
 BATCH_WORKER_MODULE = "rowmill.worker.batch.process"
 
@@ -65,6 +67,7 @@ class Member:
     stopped: bool = False  # by somebody, as it was last seen silent
     defect: str | None = None  # what it said of its end, where a defect ended it
     host: Host = HERE
+    step: int = 0  # of the run, that it is at work on
 
     def __repr__(self) -> str:
         return f"<worker {self.place}: {self.state}, shards {sorted(self.shards)}>"
@@ -119,24 +122,24 @@ class Pool:
         self._directory = directory
         self._module = BATCH_WORKER_MODULE if batch else WORKER_MODULE
         self._incarnations = 0
-        self._deaths_of: Counter[int] = Counter()  # row -> deaths in a row with it in flight
+        self._deaths_of: Counter[_Row] = Counter()  # deaths in a row with it in flight
         self._fruitless = 0
         self._rows_at_death = 0
         self.members: list[Member] = []
         self.deaths = 0
-        self.quarantined: set[int] = set()
+        self.quarantined: set[_Row] = set()
         self.read: list[Path] = []
 
     def __repr__(self) -> str:
         return f"<{self.members}, {self.deaths} deaths>"
 
-    def start(self, place: int, now: float, host: Host = HERE) -> Member:
-        """Start a worker process in this place, which is on this machine or one of a cluster.
+    def start(self, place: int, now: float, host: Host = HERE, step: int = 0) -> Member:
+        """Start a worker process in this place, for a step of the run, on this machine or one of a cluster.
 
         It waits for its `Setup`.
         """
         child = host.start(self._module, f"rowmill-worker-{place}", self._incarnations)
-        member = Member(place, self._incarnations, child, now, host=host)
+        member = Member(place, self._incarnations, child, now, host=host, step=step)
         self._incarnations += 1
         self.members.append(member)
         return member
@@ -148,12 +151,14 @@ class Pool:
     def assign(self, member: Member, shard: Shard) -> None:
         """Hand a shard to a worker that wants one."""
         rows = range(shard.first_row, shard.first_row + shard.rows)
-        known = [row for row in self._deaths_of if row in rows]
+        known = [
+            (row, deaths) for (step, row), deaths in self._deaths_of.items() if step == member.step and row in rows
+        ]
         member.wants = False
         member.shards[shard.number] = shard
-        suspects = tuple(row for row in known if _SUSPECT_DEATHS <= self._deaths_of[row] < _POISON_DEATHS)
-        poison = tuple(row for row in known if self._deaths_of[row] >= _POISON_DEATHS)
-        self.quarantined.update(poison)
+        suspects = tuple(row for row, deaths in known if _SUSPECT_DEATHS <= deaths < _POISON_DEATHS)
+        poison = tuple(row for row, deaths in known if deaths >= _POISON_DEATHS)
+        self.quarantined.update((member.step, row) for row in poison)
         messages.send(member.child.pipe, Assign(shard, suspects, poison))
 
     def drain(self, seconds: float, host: Host | None = None) -> None:
@@ -196,18 +201,22 @@ class Pool:
         if member.host.lost:
             return Death(member, list(member.shards.values()), left, process.end)  # it says nothing about any row
         for row in in_flight:
-            self._deaths_of[row] += 1
+            self._deaths_of[member.step, row] += 1
         ranges = [range(shard.first_row, shard.first_row + shard.rows) for shard in member.shards.values()]
         # A row given up is a row done. Now and not when its shard is handed out: another may be given up before that.
         given_up = any(
-            self._deaths_of[row] == _POISON_DEATHS for row in in_flight if any(row in rows for rows in ranges)
+            self._deaths_of[member.step, row] == _POISON_DEATHS
+            for row in in_flight
+            if any(row in rows for rows in ranges)
         )
         self._fruitless = 0 if given_up or rows_done > self._rows_at_death else self._fruitless + 1
         self._rows_at_death = rows_done
         if not given_up:  # which it died of, whatever others do
-            for row, deaths in list(self._deaths_of.items()):
-                if row not in in_flight and deaths < _SUSPECT_DEATHS and any(row in rows for rows in ranges):
-                    del self._deaths_of[row]  # this time the worker died without it
+            for (step, row), deaths in list(self._deaths_of.items()):
+                if step != member.step or row in in_flight or deaths >= _SUSPECT_DEATHS:
+                    continue
+                if any(row in rows for rows in ranges):
+                    del self._deaths_of[step, row]  # this time the worker died without it
         return Death(member, list(member.shards.values()), left, process.end)
 
     def forget_boards(self) -> None:

@@ -7,15 +7,19 @@ worker; counters come from the worker processes and are kept when these end.
 import calendar
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import uuid4
 
+import msgspec
+
 from rowmill.core.counts import BatchView, Counters, Totals
-from rowmill.core.reports import Cost, MachineView, NodeFigures, SessionReport, Snapshot
+from rowmill.core.reports import Cost, MachineView, NodeFigures, SessionReport, Snapshot, StepFigures
 from rowmill.ipc.messages import Heartbeat
+from rowmill.store.seal import Sealed
 from rowmill.supervisor.hosts import Host
 from rowmill.supervisor.pool import Member, Pool
 from rowmill.supervisor.providers import Providers
+from rowmill.supervisor.step_sums import StepSums
 
 _SPEED_WINDOW_S = 5.0
 _SAME_ROWS = 3
@@ -40,15 +44,19 @@ _MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 class Progress:
     """The figures of one session of a run."""
 
-    def __init__(self, now: float, notices: Iterable[str] = (), before: Totals | None = None) -> None:
-        """`before`: what earlier sessions had come to, where all of it still stands; shown until it is found again."""
+    def __init__(
+        self, now: float, notices: Iterable[str] = (), before: Totals | None = None, *, steps: Sequence[str] = ("",)
+    ) -> None:
+        """`before`: what earlier sessions had come to, where all of it still stands; shown until it is found again.
+
+        `steps`: the names of the run's.
+        """
         self._before = before or Totals()
         self._began = now
         self.id = uuid4().hex[:12]  # of the session
         self._started = _utc()
         self._allowed_max = 0
-        self._sealed = Totals()
-        self._open: dict[int, Totals] = {}  # shard -> acknowledged so far
+        self._steps = StepSums(steps)
         self._ended = Counters()  # of workers that are gone
         self._speed: deque[tuple[float, int]] = deque([(now, 0)])
         self._workers_max = 0
@@ -72,16 +80,15 @@ class Progress:
         self._in_flight_max[member.place] = max(self._in_flight_max.get(member.place, 0), heartbeat.in_flight_max)
         for number, totals in heartbeat.shards.items():
             if number in member.shards:
-                self._open[number] = totals
+                self._steps.opened(member.step, number, totals)
 
-    def left(self, number: int, totals: Totals) -> None:
+    def left(self, step: int, number: int, totals: Totals) -> None:
         """Keep what a shard has come to of which nothing more is to be done in this session."""
-        self._open[number] = totals
+        self._steps.opened(step, number, totals)
 
-    def sealed(self, number: int, totals: Totals) -> None:
-        """Count a finished shard."""
-        self._open.pop(number, None)
-        self._sealed.add(totals)
+    def sealed(self, step: int, sealed: Sealed) -> None:
+        """Count a shard that is finished in a step."""
+        self._steps.sealed(step, sealed)
         self.shards_sealed += 1
 
     def ended(self, member: Member, billed: int) -> None:
@@ -94,12 +101,26 @@ class Progress:
 
     @property
     def totals(self) -> Totals:
-        """Acknowledged rows of the whole run, earlier sessions included."""
-        totals = Totals()
-        totals.add(self._sealed)
-        for opened in self._open.values():
-            totals.add(opened)
-        return totals
+        """Acknowledged rows of the whole run, earlier sessions included: of several steps those of the last one.
+
+        With what all steps have taken.
+        """
+        return self._steps.totals
+
+    @property
+    def work(self) -> Totals:
+        """The same, with the rows of every step counted."""
+        return self._steps.work
+
+    @property
+    def total_work(self) -> int | None:
+        """The rows of the input, as often as there are steps; None until they are counted."""
+        return None if self.total_rows is None else self.total_rows * self._steps.count
+
+    @property
+    def steps(self) -> tuple[StepFigures, ...] | msgspec.UnsetType:
+        """What each of several steps has come to."""
+        return self._steps.figures
 
     def none_answered(self, failures: Mapping[str, int]) -> str | None:
         """Return why a finished run with so many failed rows by class is none: all have met the same. None: it is one.
@@ -123,10 +144,7 @@ class Progress:
 
     def open_rows(self, member: Member) -> int:
         """Return the rows without an outcome of the shards that a worker has."""
-        return sum(
-            shard.rows - (self._open[number].rows if number in self._open else 0)
-            for number, shard in member.shards.items()
-        )
+        return sum(shard.rows - self._steps.open_rows(member.step, number) for number, shard in member.shards.items())
 
     def rows_on(self, pool: Pool) -> Counter[Host]:
         """Return the rows that came to an outcome on each machine in this session."""
@@ -157,14 +175,16 @@ class Progress:
         if totals.rows < self._before.rows:
             totals = self._before  # shards that were open then are opened again one after the other
         self._workers_max = max(self._workers_max, len(pool.members))
-        rate = self.rows_per_s = self._rate(now, counters.rows)
-        left = None if self.total_rows is None else self.total_rows - totals.rows
+        rate = self.rows_per_s = self._rate(now, counters.rows) / self._steps.count
+        # A row is done once every step is done with it: of several steps, one row of each is one row.
+        steps = self._steps.count
+        left = None if self.total_work is None else (self.total_work - max(totals.rows, self.work.rows)) / steps
         due = [heartbeat.next_due_s for heartbeat in heartbeats if heartbeat.next_due_s is not None]
         return Snapshot(
             elapsed_s=now - self._began,
             total_rows=self.total_rows,
             totals=totals,
-            session_rows=counters.rows,
+            session_rows=counters.rows // steps,
             rows_per_s=rate,
             eta_s=None if left is None or rate <= 0 else left / rate,
             in_flight=sum(heartbeat.in_flight for heartbeat in heartbeats),
@@ -184,6 +204,7 @@ class Progress:
             parts=parts,
             cpu_s=self._ended_cpu_s + sum(heartbeat.cpu_s for heartbeat in heartbeats),
             machine=machine,
+            steps=self.steps,
         )
 
     def _rate(self, now: float, rows: int) -> float:
@@ -213,6 +234,7 @@ class Progress:
         """Sum the session up."""
         counters = self.counters(pool)
         elapsed = now - self._began
+        rows = counters.rows // self._steps.count
         return SessionReport(
             id=self.id,
             started=self._started,
@@ -220,8 +242,8 @@ class Progress:
             exit_code=exit_code,
             stopped_by=stopped_by,
             elapsed_s=round(elapsed, 3),
-            rows=counters.rows,
-            rows_per_s=round(counters.rows / elapsed, 1) if elapsed > 0 else 0.0,
+            rows=rows,
+            rows_per_s=round(rows / elapsed, 1) if elapsed > 0 else 0.0,
             counters=counters,
             in_flight_max=sum(self._in_flight_max.values()),
             allowed=self._allowed_max,

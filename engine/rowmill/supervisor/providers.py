@@ -1,7 +1,9 @@
 """The providers of a run as the supervisor handles them: a controller each, fed by messages, heard by leases."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
+
+import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.leases import Lease
@@ -21,17 +23,31 @@ class Providers:
     """
 
     def __init__(
-        self, config: Config, *, workers: int, slots: int, now: float, rng: Random, leased: bool = True
+        self,
+        config: Config,
+        *,
+        workers: int,
+        slots: int,
+        now: float,
+        rng: Random,
+        leased: bool = True,
+        steps: Sequence[Sequence[int]] = (),
     ) -> None:
-        """`slots`: the most requests in flight of one worker. `leased`: False where workers pace themselves."""
+        """`slots`: the most requests in flight of one worker. `leased`: False where workers pace themselves.
+
+        `steps`: the numbers of those that each step of the run may ask, as its workers count them; left out: one step,
+        which may ask all. `workers`: of all steps together.
+        """
         self._leased = leased
+        self._steps = steps or [range(len(config.provider))]
+        asked_in = [sum(number in step for step in self._steps) for number in range(len(config.provider))]
         self._controllers = [
             ProviderController(
                 number,
                 provider,
                 auto=config.workers.concurrency == "auto",
                 slots=slots,
-                workers=workers,
+                workers=max(1, workers * asked_in[number] // len(self._steps)),
                 now=now,
                 rng=rng,
             )
@@ -62,7 +78,7 @@ class Providers:
             return
         self._members[member.incarnation] = member
         self._heard[member.incarnation] = now
-        for controller in self._controllers:
+        for controller in self._of(member):
             controller.join(member.incarnation, now)
         self.pressing = True
 
@@ -74,7 +90,7 @@ class Providers:
     def leave(self, member: Member, now: float) -> None:
         """Count out a worker that has ended."""
         if self._members.pop(member.incarnation, None) is not None:
-            for controller in self._controllers:
+            for controller in self._of(member):
                 controller.leave(member.incarnation, now)
             self.pressing = True
 
@@ -84,13 +100,13 @@ class Providers:
             return
         seconds = max(now - self._heard[member.incarnation], _LEAST_S)
         self._heard[member.incarnation] = now
-        for controller, report in zip(self._controllers, heartbeat.providers, strict=True):
+        for controller, report in zip(self._of(member), heartbeat.providers, strict=True):
             controller.report(member.incarnation, report, seconds, now)
             self.pressing |= controller.pressing
 
     def take(self, member: Member, message: Leased | RateLimited | Tripped | Closed, now: float) -> None:
         """Take in what a worker says about one provider."""
-        controller = self._controllers[message.provider]
+        controller = self._of(member)[message.provider]
         match message:
             case Leased():
                 controller.leased(member.incarnation, message.serial, message.returned, now)
@@ -111,9 +127,15 @@ class Providers:
         for controller in self._controllers:
             controller.throttle(factor, paused=paused, saturated=saturated)
             controller.tick(now)
-        for controller in self._controllers:
-            others = any(
-                each is not controller and each.closed is None and not each.at_dead_end for each in self._controllers
+        for number, controller in enumerate(self._controllers):
+            others = all(
+                any(
+                    other != number and each.closed is None and not each.at_dead_end
+                    for other, each in enumerate(self._controllers)
+                    if other in step
+                )
+                for step in self._steps
+                if number in step
             )
             if (reason := controller.hopeless(now, others=others)) is not None:
                 controller.close(reason)
@@ -125,17 +147,27 @@ class Providers:
         if not self._leased:
             return
         by_holder: dict[int, list[Lease]] = {}
-        for controller in self._controllers:
+        for number, controller in enumerate(self._controllers):
             for holder, lease in controller.leases(now):
-                by_holder.setdefault(holder, []).append(lease)
+                theirs = self._steps[self._members[holder].step].index(number)
+                given = lease if theirs == lease.provider else msgspec.structs.replace(lease, provider=theirs)
+                by_holder.setdefault(holder, []).append(given)
         for holder, leases in by_holder.items():
             messages.send(self._members[holder].child.pipe, Leases(leases))
 
     @property
     def none_left(self) -> str | None:
-        """Why there is no provider left to send to; None where there is one."""
-        reasons = [f"provider {each.name!r}: {each.closed}" for each in self._controllers if each.closed is not None]
-        return "; ".join(reasons) if len(reasons) == len(self._controllers) else None
+        """Why there is no provider left to send to, in any of the steps; None where there is one."""
+        for step in self._steps:
+            asked = [self._controllers[number] for number in step]
+            reasons = [f"provider {each.name!r}: {each.closed}" for each in asked if each.closed is not None]
+            if len(reasons) == len(asked):
+                return "; ".join(reasons)
+        return None
+
+    def _of(self, member: Member) -> list[ProviderController]:
+        """Return those that a worker asks, as it counts them."""
+        return [self._controllers[number] for number in self._steps[member.step]]
 
     def events(self) -> Iterator[str]:
         """Take what is worth a line in the log."""

@@ -17,9 +17,10 @@ from rowmill.supervisor.prepared import Prepared
 from rowmill.supervisor.progress import Progress, seconds_since
 from rowmill.supervisor.providers import Providers
 from rowmill.supervisor.recorder import Recorder
-from rowmill.supervisor.shards import ShardPipeline, ShardScheduler
+from rowmill.supervisor.shard_pipeline import ShardPipeline
 from rowmill.supervisor.shutdown import DRAIN_S, Shutdown
 from rowmill.supervisor.spending import SpendingTracker
+from rowmill.supervisor.step_schedulers import StepSchedulers
 
 Mode = Literal["live", "batch"]
 
@@ -76,11 +77,12 @@ class SessionParts:
         most = worker_count(config, prepared.input.size, prepared.manifest.shard_bytes, wanted)
         self.workers = 1 if batch else most
         self.pool = Pool(prepared.directory, batch=batch)
-        self.progress = Progress(now, notices, before)
+        self.progress = Progress(now, notices, before, steps=[each.name for each in prepared.steps])
         self.progress.billed_twice = billed
         self.spending = SpendingTracker(prepared, mode=mode, workers=self.workers)
         self.providers = Providers(
             config,
+            steps=[each.providers for each in prepared.steps],
             workers=self.workers,
             slots=slots,
             now=now,
@@ -97,7 +99,7 @@ class SessionParts:
             meter.begin(self.progress.id, mode)
         self.recorder = Recorder(prepared.directory, self.progress.id, log=observer.log, meter=meter)
         self.claims = ClaimCleanup(prepared, fresh=retry or prepared.completed)
-        self.scheduler = ShardScheduler()
+        self.scheduler = StepSchedulers(len(prepared.steps), workers=max(1, self.workers // len(prepared.steps)))
         self.shards = ShardPipeline(prepared, self.scheduler, self.progress, self.mailbox, retry=retry)
         self.monitor = Monitor(
             (prepared.directory.path, config.output_path, config.errors_path),

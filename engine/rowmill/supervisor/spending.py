@@ -13,7 +13,6 @@ import msgspec
 
 from rowmill.budget import ledger as files
 from rowmill.budget.allocator import BudgetAllocator
-from rowmill.budget.cost import CostCalculator
 from rowmill.budget.ledger import Spending, SpendingLine, count
 from rowmill.core import tallies
 from rowmill.core.amounts import NOTHING, Amount, Spent, above, each, times
@@ -43,11 +42,12 @@ class SpendingTracker:
     def __init__(self, prepared: Prepared, *, mode: str, workers: int) -> None:
         """`mode`: "live" or "batch"."""
         self._config = prepared.config
-        self._calculator = CostCalculator(prepared.config, prepared.prices)
+        self._calculator = prepared.calculator
+        self._steps = prepared.steps
         self._path = prepared.directory.spending
         self._mode = mode
         self._before = files.resumed(files.load(self._path))
-        self._ended = [ProviderSums() for _ in self._config.provider]
+        self._ended = [[ProviderSums() for _ in step.config.provider] for step in self._steps]
         self._members: dict[int, Member] = {}
         self._spared = Spent()
         self._packed = 0
@@ -104,32 +104,31 @@ class SpendingTracker:
             billed = min(billed, len(board.in_flight))  # the tokens of the others are counted
         if self._allocator is not None:
             if member.heartbeat is not None and told is not member.heartbeat:
-                self._settle_last(member.incarnation, told, member.heartbeat)
+                self._settle_last(member, told, member.heartbeat)
             self._allocator.leave(member.incarnation)
         if member.heartbeat is None:
             return
-        for ended, report in zip(self._ended, member.heartbeat.providers, strict=True):
+        for ended, report in zip(self._ended[member.step], member.heartbeat.providers, strict=True):
             ended.add(report)
         self._spared.add(member.heartbeat.counters.spared)
         self._packed += member.heartbeat.counters.tokens_saved
         if self._allocator is None:  # which counts all that a worker has had in hand
-            self._count_doubtful(member.heartbeat.providers, billed)
+            self._count_doubtful(self._ended[member.step], member.heartbeat.providers, billed)
 
-    def _settle_last(self, incarnation: int, told: Heartbeat | None, last: Heartbeat) -> None:
+    def _settle_last(self, member: Member, told: Heartbeat | None, last: Heartbeat) -> None:
         """Count what a worker that was killed has spent since its last word: that much of its credit is not lost."""
         assert self._allocator is not None
         more = NOTHING
-        for number, provider in enumerate(self._config.provider):
+        config = self._steps[member.step].config
+        for number, provider in enumerate(config.provider):
             for sign, heartbeat in ((1.0, last), (-1.0, told)):
                 if heartbeat is not None:
-                    line = SpendingLine(
-                        provider=provider.name, model=self._config.model_of(provider) or "", mode="live"
-                    )
+                    line = SpendingLine(provider=provider.name, model=config.model_of(provider) or "", mode="live")
                     count(line, heartbeat.providers[number])
                     line.lost = Spent()
                     more += times(sign, self._calculator.amount(line))
         spent, reserved = (NOTHING, NOTHING) if told is None else (told.spent, told.reserved)
-        self._allocator.report(incarnation, spent + above(more), reserved)
+        self._allocator.report(member.incarnation, spent + above(more), reserved)
 
     def buried(self) -> None:
         """Forget what boards say that are not there any more."""
@@ -213,9 +212,11 @@ class SpendingTracker:
             max(0, totals.completion_tokens - told.completion_tokens),
         )
         if less != Spent():
-            provider = self._config.provider[0]
             line = spending.lines[0] if spending.lines else None
-            line = line or spending.line(provider.name, self._config.model_of(provider) or "", "live")
+            if line is None:
+                step = self._steps[0]
+                provider = step.config.provider[0]
+                line = spending.line(provider.name, step.config.model_of(provider) or "", "live", step.name)
             line.spent = Spent.total([line.spent, less])
 
     def cost(self, totals: Totals, total_rows: int | None) -> Cost:
@@ -224,13 +225,20 @@ class SpendingTracker:
 
     def _spending(self) -> Spending:
         """Add this session's figures to those of the sessions before."""
-        lines = {(line.provider, line.model): msgspec.structs.replace(line) for line in self._before.lines}
+        lines = {
+            (line.step or "", line.provider, line.model): msgspec.structs.replace(line) for line in self._before.lines
+        }
         heartbeats = [member.heartbeat for member in self._members.values() if member.heartbeat is not None]
-        for number, provider in enumerate(self._config.provider):
-            if self._mode == "live":
-                told = (heartbeat.providers[number] for heartbeat in heartbeats)
-                whole = ProviderSums.total((self._ended[number], *told))
-                self._count(lines, provider.name, self._config.model_of(provider) or "", whole)
+        for place, step in enumerate(self._steps if self._mode == "live" else ()):
+            theirs = [
+                member.heartbeat
+                for member in self._members.values()
+                if member.step == place and member.heartbeat is not None
+            ]
+            for number, provider in enumerate(step.config.provider):
+                told = (heartbeat.providers[number] for heartbeat in theirs)
+                whole = ProviderSums.total((self._ended[place][number], *told))
+                self._count(lines, (step.name, provider.name), step.config.model_of(provider) or "", whole)
         allocator = self._allocator
         return Spending(
             lines=list(lines.values()),
@@ -252,8 +260,9 @@ class SpendingTracker:
         return allocator.lost + each(_beyond, settled, told)
 
     def _count(
-        self, lines: dict[tuple[str, str], SpendingLine], provider: str, model: str, report: ProviderSums
+        self, lines: dict[tuple[str, str, str], SpendingLine], asked: tuple[str, str], model: str, report: ProviderSums
     ) -> None:
+        """`asked`: in which step, and who."""
         if not report.requests:
             return
         models = report.models or {model: Spent()}
@@ -265,16 +274,19 @@ class SpendingTracker:
             report.completion_tokens - named.completion_tokens,
         )
         for place, (name, spent) in enumerate(models.items()):
-            line = lines.setdefault((provider, name), SpendingLine(provider=provider, model=name, mode="live"))
+            step, provider = asked
+            made = SpendingLine(provider=provider, model=name, mode="live", step=step or msgspec.UNSET)
+            line = lines.setdefault((step, provider, name), made)
             line.spent = Spent.total([line.spent, spent])
             if place == 0:  # what named no model, or is not told by model, counts as of the first that was named
                 line.spent.add(unnamed)
                 line.wasted = Spent.total([line.wasted, report.wasted])
                 line.lost = Spent.total([line.lost, report.doubtful])
 
-    def _count_doubtful(self, reports: Iterable[ProviderSums], billed: int) -> None:
+    @staticmethod
+    def _count_doubtful(sums: Iterable[ProviderSums], reports: Iterable[ProviderSums], billed: int) -> None:
         """Count requests that went with a worker that died, at what its others have cost on average."""
-        for ended, report in zip(self._ended, reports, strict=True):
+        for ended, report in zip(sums, reports, strict=True):
             if report.answered:
                 prompt, completion = report.prompt_tokens / report.answered, report.completion_tokens / report.answered
                 ended.doubtful.add(Spent(billed, round(billed * prompt), 0, round(billed * completion)))

@@ -23,7 +23,7 @@ class Staffing:
 
     def __init__(self, parts: SessionParts) -> None:
         self._parts = parts
-        self._endpoints: Sequence[Endpoint] | None = None
+        self._endpoints: list[Sequence[Endpoint]] | None = None  # of each step
 
     def begin(self) -> None:
         """Start the first workers; on a cluster, look for machines to start them on. They wait for what to ask."""
@@ -37,10 +37,11 @@ class Staffing:
             self._start(place, HERE)
 
     def set_up(self, endpoints: Sequence[Endpoint]) -> None:
-        """Set up all that have been started, and from now on all that are: this is what they ask."""
-        self._endpoints = endpoints
+        """Set up all that have been started, and from now on all that are: so much is asked, step after step."""
+        each = iter(endpoints)
+        self._endpoints = [list(itertools.islice(each, len(step.providers))) for step in self._parts.prepared.steps]
         for member in self._parts.pool.members:
-            self._set_up(member, endpoints)
+            self._set_up(member, self._endpoints[member.step])
 
     def on_joined(self, host: Host, workers: int) -> None:
         """Start workers on a machine of the cluster that has come, as far as there is work for them."""
@@ -56,7 +57,7 @@ class Staffing:
         """React to the end of a worker process: take its shards back and fill its place."""
         parts = self._parts
         parts.providers.leave(member, parts.clock())
-        death = parts.pool.bury(member, parts.progress.totals.rows)
+        death = parts.pool.bury(member, parts.progress.work.rows)
         billed = death.board.maybe_billed if death else 0
         if member.host.lost:  # and with it what it had done since its board was carried last
             unheard = round(_UNHEARD_S * parts.progress.rows_per_s)
@@ -68,7 +69,7 @@ class Staffing:
             parts.pool.forget_boards()
             parts.spending.buried()
         parts.claims.forget(member.incarnation)
-        parts.scheduler.give_back(member.shards.values())
+        parts.scheduler.give_back(member.step, member.shards.values())
         if death is None or parts.shards.finishing:
             return
         if not death.wanted:
@@ -84,33 +85,37 @@ class Staffing:
 
     def _start(self, place: int, host: Host) -> None:
         with processes.signals_held():
-            member = self._parts.pool.start(place, self._parts.clock(), host)
+            step = place % len(self._parts.prepared.steps)
+            member = self._parts.pool.start(place, self._parts.clock(), host, step)
         if self._endpoints is not None:
-            self._set_up(member, self._endpoints)
+            self._set_up(member, self._endpoints[step])
 
     def _set_up(self, member: Member, endpoints: Sequence[Endpoint]) -> None:
         parts = self._parts
         prepared = parts.prepared
+        steps = len(prepared.steps)
+        step = prepared.steps[member.step]
         setup = Setup(
-            worker=member.place,
-            config=parts.config,
+            worker=member.place // steps,  # among those of its step
+            config=step.config,
             parts=prepared.input.parts(parts.directory.spool),
-            layout=prepared.layout,
+            layout=step.layout,
             endpoints=[*endpoints],
             slots=parts.slots,
-            workers=parts.workers,
+            workers=max(1, parts.workers // steps),
             run_dir=str(parts.directory.path),
             supervisor=psutil.Process().pid,
             incarnation=member.incarnation,
             claimant=parts.claims.claimant(member.incarnation),
             salvage=parts.salvage,
             retry_failed=parts.retry,
-            prices=prepared.prices,
+            prices=step.prices,
             capped=parts.config.budget.limited,
             left=parts.spending.left,
             run=prepared.manifest.run_id,
             session=parts.progress.id,
             told=Counters.total((parts.told_before, parts.progress.counters(parts.pool))),
             until=prepared.deadline,
+            step=step.worker,
         )
         parts.pool.set_up(member, setup)

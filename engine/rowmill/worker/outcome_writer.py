@@ -5,19 +5,23 @@ Part of the hot path (see `dispatcher`).
 
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from rowmill.core.config.sections import REPLY_PARTS
 from rowmill.core.errors import InvalidOutput
+from rowmill.core.rows import NO_LINE
 from rowmill.core.wire import Answer, Failure
 from rowmill.store.in_flight import InflightBoard
-from rowmill.store.output_lines import failure_line, result_line
+from rowmill.store.output_lines import ended_line, failure_line, result_line
 from rowmill.tasks import Task
 from rowmill.worker import packs
 from rowmill.worker.defects import Defects
-from rowmill.worker.job import DONE, Job
+from rowmill.worker.job import DONE, Job, OpenShard
+
+if TYPE_CHECKING:
+    from rowmill.files.output.step_rows import EndedRow  # only where there are several steps
 
 GROUP_BYTES = 1 << 20  # of outcomes that are worth a write and a sync of their own
 
@@ -46,10 +50,12 @@ class OutcomeWriter:
         include: frozenset[str],
         on_recorded: Callable[[bool], None],
         defects: Defects,
+        step: str = "",
     ) -> None:
         """`on_recorded` is called with False for the first outcome that waits for the disk.
 
-        It is called with True once enough wait for a group of their own; `synced` answers it.
+        It is called with True once enough wait for a group of their own; `synced` answers it. `step`: of the run, where
+        there are several.
         """
         self._task = task
         self._board = board
@@ -59,6 +65,7 @@ class OutcomeWriter:
         self._includes = bool(include)
         self._on_recorded = on_recorded
         self._defects = defects
+        self._step = step
         self.pending_bytes = 0
         self.pending_rows = 0
         self._tell_from = _next_told(0)
@@ -134,7 +141,7 @@ class OutcomeWriter:
         except Exception as error:  # noqa: BLE001 - a row that cannot be shown is still a row that has failed
             self._defects.failure(error, job.index)
             id_, included = b"null", b""
-        line = failure_line(job.index, id_, failure, included)
+        line = failure_line(job.index, id_, failure, included, self._step)
         prompt, completion = job.spent or (0, 0)
         job.shard.checkpoint.append(
             job.index, attempts, job.requests, ms, _provider(job), line, prompt, completion, failed=True
@@ -142,6 +149,18 @@ class OutcomeWriter:
         self._note(len(line))
         if job.key:
             self._shared_by(job).failed(job, failure, now)
+
+    def passed_over(self, shard: OpenShard, index: int, ended: "EndedRow | None") -> None:
+        """Record a row that was not asked, as it failed in a step before; None: a condition has left it out."""
+        attempts, line = 0, NO_LINE
+        if ended is not None:
+            attempts = ended.attempts
+            members = b',"input":' + ended.input if self._include_input else b""
+            if self._include_meta:
+                members += _meta(None, attempts, 0, 0)
+            line = ended_line(index, ended.id, ended.error, members + self._no_parts)
+        shard.checkpoint.append(index, attempts, 0, 0, "", line, failed=ended is not None)
+        self._note(len(line))
 
     def reply(self, job: Job, requests: int, invalid: InvalidOutput) -> None:
         """Record a reply that is no valid answer to the row, after so many requests; the row has no outcome yet."""
@@ -185,9 +204,13 @@ class OutcomeWriter:
         if self._include_input:
             members += b',"input":' + self._task.input_of(job.line)
         if self._include_meta:
-            meta = {"provider": _provider(job) or None, "attempts": attempts, "requests": job.requests, "ms": ms}
-            members += b',"meta":' + msgspec.json.encode(meta)
+            members += _meta(_provider(job) or None, attempts, job.requests, ms)
         return members + (parts or self._no_parts)
+
+
+def _meta(provider: str | None, attempts: int, requests: int, ms: int) -> bytes:
+    meta = {"provider": provider, "attempts": attempts, "requests": requests, "ms": ms}
+    return b',"meta":' + msgspec.json.encode(meta)
 
 
 def _next_told(pending: int) -> float:

@@ -34,13 +34,14 @@ class SupervisedWorker(ABC):
         self._setup = setup
         self._channel = channel
         self._directory = RunDirectory(setup.run_directory)
+        self._shard_files = self._directory.of_step(None if setup.step is None or setup.step.last else setup.step.name)
         self._task = open_task(
             config.task, config.input, whole_reply=config.output.format == "batch", parts=config.output.parts
         )
         if self._task.documents is not None:
             self._task.documents.open()
         self._columns = None if "input" in config.output.include else self._task.columns
-        self._codec = open_codec(config.output, setup.layout)
+        self._codec = open_codec(config.output, setup.layout, setup.step)
         self._codec.load()
         self._draining = asyncio.Event()
         self._told = False  # the supervisor has been told of a first group on disk

@@ -42,5 +42,5 @@ def test_a_section_has_its_keys_and_their_words(typed: Any) -> None:
 
 def test_a_call_has_all_sections() -> None:
     hints = get_type_hints(options.MapOptions)
-    assert set(Config.__struct_fields__) - set(hints) == {"input", "task", "output"}
+    assert set(Config.__struct_fields__) - set(hints) == {"input", "task", "output", "step"}
     assert hints["simulator"] == Mapping[str, Any]

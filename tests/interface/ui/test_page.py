@@ -198,6 +198,12 @@ def test_the_figures_are_those_of_the_document(viewer: Viewer) -> None:
     assert providers["Cost"] == ["$6.70", "$6.70"]
     assert [cells[5] for cells in cells_of(viewer, "#sessions")] == ["16,000", "16,000"]
     assert viewer.texts(".configuration dd") == ["model-0", "Subject: {subject} {message}"]
+    step = {"rows": 900, "failed": 1, "left_out": 70, "requests": 901, "prompt_tokens": 5000, "completion_tokens": 700}
+    viewer.draw(report({"steps": [{"name": "draft", "usd": 0.25, **step}, {"name": "judge", "usd": None, **step}]}))
+    assert cells_of(viewer, "#steps") == [
+        ["draft", "900", "1", "70", "901", "5,000", "700", "$0.25"],
+        ["judge", "900", "1", "70", "901", "5,000", "700", "\N{EN DASH}"],
+    ]
 
 
 def numbers_of(viewer: Viewer, chart: str, *, column: int) -> list[float]:

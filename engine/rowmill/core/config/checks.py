@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rowmill.core.config import metrics_checks, money_checks, notify_checks, provider_checks, task_checks
+from rowmill.core.config import (
+    metrics_checks,
+    money_checks,
+    notify_checks,
+    provider_checks,
+    step_checks,
+    task_checks,
+)
 from rowmill.core.config.sections import ClusterConfig, Config, RetryConfig
 from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 
@@ -46,7 +53,7 @@ def problems(config: Config) -> Iterator[str]:
         yield "input.documents_dir: must not be empty; leave it out for the input's own directory"
     yield from money_checks.problems(config)
     yield from notify_checks.problems(config.notify)
-    yield from task_checks.problems(config)
+    yield from step_checks.problems(config) if config.step else task_checks.problems(config)
     yield from _path_problems(config)
     yield from _simulator_problems(config.simulator)
 

@@ -5,20 +5,24 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from rowmill.core.config import checks, hidden, suggestions, texts
-from rowmill.core.config.sections import Config, PriceConfig, ProviderConfig
+from rowmill.core.config.sections import Config, PriceConfig, ProviderConfig, TaskConfig
+from rowmill.core.config.steps import inherited
 from rowmill.core.errors import ConfigError
+
+_Task = TypeVar("_Task", bound=TaskConfig)
 
 _SHOWN = 200  # characters of an override in a message
 _OF_PRESETS = frozenset({"preset", "host", "api_version"})
 _ADDRESSES = frozenset({"base_url", "preset"})  # either says where the provider is
 PRICES = "prices"  # the one section whose keys are the user's own: a table for each model
+_LISTS = frozenset({"provider", "step"})  # sections that there may be several of
 SECTIONS: dict[str, type[msgspec.Struct]] = {
-    # Of [[provider]] it is the type of one.
+    # Of [[provider]] and [[step]] it is the type of one.
     field.name: next(iter(get_args(field.type)), field.type)
     for field in msgspec.structs.fields(Config)
     if field.name != PRICES
@@ -81,6 +85,7 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
     """Turn a decoded TOML document into a checked `Config`; `source` names it in error messages."""
     texts.refuse_unusable(tree, source)
     _refuse_unknown_keys(tree, source)
+    tree = _with_steps(tree)
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
@@ -95,6 +100,14 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
             "only one provider may leave it out for OpenAI's"
         )
     return config
+
+
+def _with_steps(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the document with what each step has of `[task]`."""
+    if not tree.get("step"):
+        return tree
+    task = tree.get("task", {})
+    return {**tree, "step": [inherited(task, step) for step in tree["step"]]}
 
 
 def _preset(config: Config, tables: Sequence[Mapping[str, Any]], source: str) -> Config:
@@ -122,11 +135,17 @@ def _preset(config: Config, tables: Sequence[Mapping[str, Any]], source: str) ->
 
 def _unwrapped(config: Config) -> Config:
     """Put the members of `task.params.extra_body` on top of the others: so the openai package would send them."""
-    extra = config.task.params.get("extra_body")
+    return msgspec.structs.replace(
+        config, task=_unwrapped_task(config.task), step=[_unwrapped_task(step) for step in config.step]
+    )
+
+
+def _unwrapped_task(task: _Task) -> _Task:
+    extra = task.params.get("extra_body")
     if not isinstance(extra, dict):
-        return config
-    others = {name: value for name, value in config.task.params.items() if name != "extra_body"}
-    return msgspec.structs.replace(config, task=msgspec.structs.replace(config.task, params={**others, **extra}))
+        return task
+    others = {name: value for name, value in task.params.items() if name != "extra_body"}
+    return msgspec.structs.replace(task, params={**others, **extra})
 
 
 def override(tree: dict[str, Any], change: str) -> None:
@@ -150,7 +169,7 @@ def override(tree: dict[str, Any], change: str) -> None:
     # A bare word is a text: shells eat quotes, and the key's type is checked all the same. So is a text of several
     # lines that happens to be a document of its own.
     value = document["value"] if len(document) == 1 else text
-    node, rest = _provider_table(tree, change, parts) if parts[0] == "provider" else (tree, parts)
+    node, rest = _table(tree, change, parts) if parts[0] in _LISTS else (tree, parts)
     for part in rest[:-1]:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
@@ -173,25 +192,32 @@ def _parts(key: str) -> list[str]:
     return parts
 
 
-def _provider_table(tree: dict[str, Any], override: str, parts: list[str]) -> tuple[dict[str, Any], list[str]]:
+def _table(tree: dict[str, Any], override: str, parts: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Find the table that "provider.NAME.key", or of the only one "provider.key" means, and what is set in it."""
-    tables = tree.setdefault("provider", [{}])
+    section = parts[0]
+    tables = tree.setdefault(section, [{}])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise ConfigError(f"--set {override}: provider must be written as a [[provider]] section")
+        raise ConfigError(f"--set {override}: {section} must be written as a [[{section}]] section")
     by_name = {_name(table): table for table in tables}
     if len(parts) > 2 and parts[1] in by_name:  # noqa: PLR2004 - provider, NAME, key
         return by_name[parts[1]], parts[2:]
     if len(tables) == 1:
         return tables[0], parts[1:]
     raise ConfigError(
-        f"--set {override}: there is more than one [[provider]]; write it as provider.NAME.key=value, "
+        f"--set {override}: there is more than one [[{section}]]; write it as {section}.NAME.key=value, "
         f"with NAME one of {', '.join(by_name)}"
     )
 
 
 def every_key() -> list[str]:
-    """Return all keys, as "section.key"."""
-    return [f"{name}.{field}" for name, kind in SECTIONS.items() for field in kind.__struct_fields__]
+    """Return all keys, as "section.key"; of a step those that `[task]` has not."""
+    return [f"{name}.{field}" for name, kind in SECTIONS.items() for field in own_keys(kind)]
+
+
+def own_keys(kind: type[msgspec.Struct]) -> list[str]:
+    """Return the keys of a section that it has not of another one."""
+    taken = TaskConfig.__struct_fields__ if kind is not TaskConfig and issubclass(kind, TaskConfig) else ()
+    return [field for field in kind.__struct_fields__ if field not in taken]
 
 
 def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
@@ -203,13 +229,13 @@ def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
             if not isinstance(content, dict | list) and (meant := suggestions.key_for(section, every_key())):
                 raise ConfigError(f"{source}: {section} stands in no section; did you mean {meant}?")
             instead = suggestions.section_instead(section, Config.__struct_fields__)
-            brackets = "[[provider]]" if instead == "provider" else f"[{instead}]"
+            brackets = f"[[{instead}]]" if instead in _LISTS else f"[{instead}]"
             hint = f"did you mean {brackets}?" if instead else f"sections are {', '.join(Config.__struct_fields__)}"
             raise ConfigError(f"{source}: unknown section [{section}]; {hint}")
         tables = content if isinstance(content, list) else [content]
         for table in tables:
-            if not isinstance(table, dict) or isinstance(content, list) != (section == "provider"):
-                brackets = "[[provider]]" if section == "provider" else f"[{section}]"
+            if not isinstance(table, dict) or isinstance(content, list) != (section in _LISTS):
+                brackets = f"[[{section}]]" if section in _LISTS else f"[{section}]"
                 raise ConfigError(f"{source}: {section} must be written as a {brackets} section")
             for key in table:
                 if key in SECTIONS[section].__struct_fields__:
@@ -237,10 +263,10 @@ def _readable(message: str, tree: Mapping[str, Any]) -> str:
     """Turn msgspec's "Expected `int`, got `str` - at `$.workers.count`" around: the key first."""
     text, _, path = message.replace("`", "").partition(" - at $.")
     of = ""
-    if place := re.match(r"provider\[(\d+)\]", path):
-        tables = tree["provider"]
-        of = f" of {_name(tables[int(place[1])])!r}" if len(tables) > 1 else ""
-        path = "provider" + path[place.end() :]
+    if place := re.match(r"(provider|step)\[(\d+)\]", path):
+        tables = tree[place[1]]
+        of = f" of {_name(tables[int(place[2])])!r}" if len(tables) > 1 else ""
+        path = place[1] + path[place.end() :]
     if missing := re.fullmatch(r"Object missing required field (\w+)", text):
         return f"{path}.{missing[1]} is missing" if path else f"[{missing[1]}] is missing"
     if choice := re.fullmatch(r"Invalid enum value (.+)", text):

@@ -116,6 +116,14 @@ class TaskConfig(_ConfigSection, frozen=True):
         return None if isinstance(self.schema, str) else self.schema
 
 
+class StepConfig(TaskConfig, frozen=True, kw_only=True):
+    """`[[step]]`: one of several questions, in their order; beside these every key of `[task]`, whose values it has."""
+
+    name: str  # of the column that its replies become for the steps behind it
+    provider: str | list[str] | None = None  # who is asked in this step, by name; left out: all
+    where: str | None = None  # which answered rows go on, as "score >= 4 and lang = en"; left out: all
+
+
 class ProviderConfig(_ConfigSection, frozen=True):
     """`[[provider]]`: a server that is asked; one such section for each."""
 
@@ -315,6 +323,7 @@ class Config(_ConfigSection, frozen=True, kw_only=True):
     task: TaskConfig = TaskConfig()  # a batch file says itself what is asked
     output: OutputConfig
     provider: list[ProviderConfig] = msgspec.field(default_factory=lambda: [ProviderConfig()])
+    step: list[StepConfig] = []
     client: ClientConfig = ClientConfig()
     workers: WorkersConfig = WorkersConfig()
     retry: RetryConfig = RetryConfig()
@@ -376,6 +385,10 @@ def fingerprint(config: Config) -> dict[str, Any]:
     there are counts, not which provider has them: a model by itself where there is one, else the sorted list.
     Give it the configuration as it is run: task.schema read from its file, task.api of a batch file's lines.
     """
+    if config.step:
+        from rowmill.core.config import steps  # which asks this of each step
+
+        return steps.fingerprint_of_steps(config)
     models = sorted({config.model_of(provider) for provider in config.provider}, key=lambda model: model or "")
     always = {
         "task.api": config.task.api,

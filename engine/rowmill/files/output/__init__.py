@@ -4,6 +4,8 @@ jsonl     the lines as they are; the vectors of embeddings as lists of numbers
 csv       a header, then a record for each row (columns: see `table`)
 parquet   the same columns with their types; in one file, or in a directory of files
 batch     what OpenAI's Batch API answers: results in the output, failed requests in the errors file
+
+Of a run of several steps only the last one's lines are in a format; see `step_rows`.
 """
 
 import os
@@ -13,7 +15,7 @@ from typing import Literal
 from rowmill.core.config.sections import OutputConfig
 from rowmill.core.errors import ConfigError
 from rowmill.core.output_codec import OutputCodec
-from rowmill.core.rows import Layout
+from rowmill.core.rows import Layout, StepOfRun
 
 _NAMED: dict[str, Literal["jsonl", "csv", "parquet"]] = {
     ".jsonl": "jsonl",
@@ -52,8 +54,15 @@ def format_of(config: OutputConfig, *, plain: bool = False) -> Literal["jsonl", 
     )
 
 
-def open_codec(config: OutputConfig, layout: Layout) -> OutputCodec:
-    """Return the codec of a run's output. Raise ConfigError where the path does not go with it."""
+def open_codec(config: OutputConfig, layout: Layout, step: StepOfRun | None = None) -> OutputCodec:
+    """Return the codec of a run's output, or of what one of its steps hands on to the next.
+
+    Raise ConfigError where the path does not go with it.
+    """
+    if step is not None:
+        from rowmill.files.output.step_rows import ChosenRows, StepRows
+
+        return ChosenRows(open_codec(config, layout), step) if step.last else StepRows(step)
     match format_of(config):
         case "csv":
             from rowmill.files.output.csv_records import CsvRecords

@@ -24,7 +24,8 @@ FIGURES = ("usage", "cost")  # that `include` may name beside the parts of a rep
 
 _OF_TASK = frozenset(TaskConfig.__struct_fields__)
 _OF_PROVIDER = frozenset(ProviderConfig.__struct_fields__) - _OF_TASK  # the model is the task's
-_SECTIONS = [name for name in Config.__struct_fields__ if name not in {"input", "task", "output"}]  # made by `map`
+# Those of the input, the task and the output are made by `map`, which asks one question.
+_SECTIONS = [name for name in Config.__struct_fields__ if name not in {"input", "task", "output", "step"}]
 _OF_CALL = (
     "id", "images_dir", "documents_dir", "run_dir", "retry_failed", "fresh", "limit", "sample", "prefix", "include",
     "progress", "schema",
@@ -44,6 +45,7 @@ _MEANT = {
     **dict.fromkeys(("concurrency", "max_concurrency"), 'workers={"concurrency": ...}'),
     **dict.fromkeys(("max_workers", "n_jobs"), 'workers={"count": ...}'),
     "batch_size": 'workers={"concurrency": ...} for requests at once, rows_per_request for rows in one of them',
+    "step": "of rowmill.run, with a configuration: rowmill.map asks one question",
     **dict.fromkeys(("force", "overwrite", "restart"), "fresh"),
     **dict.fromkeys(("max_retries", "retries"), 'retry={"attempts": ...}'),
     **dict.fromkeys(("max_usd", "max_cost"), 'budget={"max_usd": ...}'),

@@ -74,6 +74,7 @@ def progress_parts(snapshot: Snapshot) -> list[list[str]]:
     groups = [
         [phrases.rows_done(snapshot) + f" failed {totals.failed:,}", *pace[0]],
         pace[1],
+        phrases.steps(snapshot),
         [
             f"tokens {figures.compact(totals.prompt_tokens)}+{figures.compact(totals.completion_tokens)}",
             *(", ".join(group) for group in money.so_far(snapshot.cost, batch=batch)),

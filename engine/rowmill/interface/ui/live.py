@@ -155,6 +155,8 @@ def _run_figures(snapshot: Snapshot) -> Iterator[list[Text]]:
         yield [*rows, Text(figures.rate(snapshot.rows_per_s)), Text(phrases.eta(snapshot))]
         yield [Text(f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}"), *waiting, elapsed]
         yield [Text(f"requests {snapshot.counters.requests:,}"), retries, *faults]
+    if told := phrases.steps(snapshot):
+        yield [Text(text) for text in told]
     tokens = f"tokens {figures.compact(totals.prompt_tokens)} in, {figures.compact(totals.completion_tokens)} out"
     yield [Text(tokens), Text(f"shards {snapshot.shards_sealed:,} sealed, {snapshot.shards_merged:,} merged")]
     if cost := money.so_far(snapshot.cost, batch=batch):

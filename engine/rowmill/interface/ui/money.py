@@ -14,8 +14,8 @@ _MODELS = 6  # lines of the table; the rest is summed
 _NAMES = 3  # models without a price that are named
 _LONGEST_PROVIDER = 16  # characters
 _LONGEST_MODEL = 32
-_TITLES = ("provider", "model", "mode", "requests", "tokens in (cached)", "out", "cost")
-_NAMED = _TITLES[:3]  # columns of words; the others are figures
+_TITLES = ("step", "provider", "model", "mode", "requests", "tokens in (cached)", "out", "cost")
+_NAMED = _TITLES[:4]  # columns of words; the others are figures
 _KEYS = ("max_usd", "max_tokens", "max_requests")
 
 
@@ -78,7 +78,7 @@ def cap(stopped_by: str | None) -> str:
 def table(cost: Cost | None) -> list[str]:
     """Return a line for each model of each provider under a line of titles; nothing where there is only one.
 
-    Where all have the same provider or mode, there is no column for it.
+    Where all have the same step, provider or mode, there is no column for it.
     """
     if cost is None or len(cost.lines) < 2:  # noqa: PLR2004 - one line's figures are those of the run
         return []
@@ -86,8 +86,9 @@ def table(cost: Cost | None) -> list[str]:
     kept = ranked if len(ranked) <= _MODELS else ranked[: _MODELS - 1]
     rows: list[tuple[str, ...]] = [_TITLES, *map(_cells, kept)]
     if rest := ranked[len(kept) :]:
-        rows.append(("", f"{len(rest):,} more", "", *_figures(_together(rest), _dollars(rest))))
+        rows.append(("", "", f"{len(rest):,} more", "", *_figures(_together(rest), _dollars(rest))))
     alike = {
+        "step": len({line.step for line in ranked}) == 1,
         "provider": len({line.provider for line in ranked}) == 1,
         "mode": len({line.mode for line in ranked}) == 1,
     }
@@ -146,7 +147,8 @@ def _unpriced(cost: Cost) -> list[str]:
 
 def _cells(line: CostLine) -> tuple[str, ...]:
     provider, model = figures.clipped(line.provider, _LONGEST_PROVIDER), figures.clipped(line.model, _LONGEST_MODEL)
-    return provider, model, figures.clipped(line.mode, _LONGEST_PROVIDER), *_figures(line.spent, line.usd)
+    step, mode = figures.clipped(line.step or "", _LONGEST_PROVIDER), figures.clipped(line.mode, _LONGEST_PROVIDER)
+    return step, provider, model, mode, *_figures(line.spent, line.usd)
 
 
 def _figures(spent: Spent, usd: float | None) -> tuple[str, str, str, str]:

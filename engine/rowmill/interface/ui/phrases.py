@@ -58,6 +58,17 @@ def notices(snapshot: Snapshot) -> list[str]:
     return [one_line(notice) for notice in snapshot.notices if notice]
 
 
+def steps(snapshot: Snapshot) -> list[str]:
+    """Return ["steps write 1,200, judge 900 (3 failed, 200 left out)"], or nothing where there is only one."""
+    if not snapshot.steps:
+        return []
+    told = []
+    for step in snapshot.steps:
+        parts = [f"{count:,} {what}" for count, what in ((step.failed, "failed"), (step.left_out, "left out")) if count]
+        told.append(f"{step.name} {step.rows:,}" + (f" ({', '.join(parts)})" if parts else ""))
+    return [f"steps {', '.join(told)}"]
+
+
 def slowed_by(snapshot: Snapshot) -> list[str]:
     """Return ["slowed by the rate of main: 60,000 requests a minute"], or nothing where it cannot be told."""
     return [f"slowed by {one_line(snapshot.slowed_by)}"] if snapshot.slowed_by else []

@@ -19,6 +19,7 @@ _CAP = re.compile(r"(budget\.max_\w+=)[^\s']+")  # as it was set by --set
 _NOTICES = 10  # as many as are read; the report has them all
 _KEPT = "\0"  # a space at which no line is broken
 _COMMAND_WIDTH = 60  # of a terminal, from which on commands stay whole
+_STEP_TITLES = ("step", "rows", "failed", "left out", "requests", "tokens", "cost")
 _COLUMNS: tuple[str, ...] = ("provider", "requests", "answered", "429s", "tokens", "reply", "state")
 
 
@@ -65,6 +66,7 @@ def summary(
         )
     )
     lines.append(arranged.line("requests", _requests(report, session)))
+    lines += [f"  {line}" for line in _steps(report)]
     if saved := _saved(session):
         lines.append(arranged.line("saved", saved))
     lines += arranged.block("cost", money.summed_up(report.cost))
@@ -88,6 +90,30 @@ def summary(
         lines.append(arranged.line("next", f"{_whole(again.retry)}: asks again for the failed rows"))
     pieces = (piece for line in lines for piece in line.split("\n"))
     return "\n".join(narrow for piece in pieces for narrow in _wrapped(piece, width)).replace(_KEPT, " ")
+
+
+def _steps(report: RunReport) -> list[str]:
+    """Return a line for each of several steps under a line of titles."""
+    if not report.steps:
+        return []
+    costs: dict[str, list[float | None]] = {}
+    for line in () if report.cost is None else report.cost.lines:
+        costs.setdefault(line.step or "", []).append(line.usd)
+    rows: list[tuple[str, ...]] = [_STEP_TITLES]
+    for step in report.steps:
+        spent = costs.get(step.name, [])
+        rows.append(
+            (
+                step.name,
+                f"{step.rows:,}",
+                f"{step.failed:,}",
+                f"{step.left_out:,}",
+                f"{step.requests:,}",
+                f"{figures.compact(step.prompt_tokens)}+{figures.compact(step.completion_tokens)}",
+                "unknown" if None in spent else figures.money(sum(usd or 0.0 for usd in spent)),
+            )
+        )
+    return ["  ".join(cells).rstrip() for cells in arranged.columns(rows, right=range(1, len(_STEP_TITLES)))]
 
 
 def _nodes(session: SessionReport) -> list[str]:

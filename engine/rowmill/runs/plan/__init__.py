@@ -5,13 +5,13 @@ sample of it (`survey`); replies are guessed. A trial of some rows that were rea
 what it paid is laid over what was counted for the same rows (`sampling`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from rowmill.budget import prices
-from rowmill.core.config import Config, money_checks, preset_defaults
-from rowmill.core.config.sections import BudgetConfig
+from rowmill.core.config import Config, money_checks, preset_defaults, steps
+from rowmill.core.config.sections import BudgetConfig, StepConfig
 from rowmill.core.plan import (
     BatchPlan,
     BudgetPlan,
@@ -20,18 +20,23 @@ from rowmill.core.plan import (
     Plan,
     PlannedInput,
     PlannedRequest,
+    PriceLine,
     Range,
     Tokens,
 )
+from rowmill.files.input.inputs import Input
 from rowmill.runs.begun import find_input
 from rowmill.runs.plan import pace, sizes
 from rowmill.runs.plan.costs import ModelTokens, PlanCosts
 from rowmill.runs.plan.preview import shortened
 from rowmill.runs.plan.sampling import fitted, regressed, widened
+from rowmill.runs.plan.step_sizes import AnsweredTask, scaled, total
 from rowmill.runs.plan.survey import Survey, survey_input
 from rowmill.runs.plan.trials import Trial
-from rowmill.runs.preparation import checked_task, doubts, settled
+from rowmill.runs.preparation import doubts, settled
+from rowmill.runs.steps import all_of, checked_tasks
 from rowmill.tasks import Task
+from rowmill.tasks.api import CHARACTERS_A_TOKEN
 
 
 def plan(config: Config, trial: Trial | None = None) -> Plan:
@@ -41,7 +46,10 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
     """
     found = find_input(config)
     config = settled(config, found)
-    task = checked_task(config, found)
+    tasks = checked_tasks(config, found)
+    if config.step:
+        return _plan_steps(config, found, tasks, trial)
+    (task,) = tasks
     surveyed = survey_input(config, found, task)
     tokens, usage = _tokens(config, surveyed, trial)
     costs = PlanCosts(config, list(usage) or [None])
@@ -59,33 +67,92 @@ def plan(config: Config, trial: Trial | None = None) -> Plan:
     usd = batch.usd if config.task.mode == "batch" else live.usd
     needs = {"max_requests": requests, "max_tokens": sums.likely, "max_usd": None if usd is None else usd.likely}
     return Plan(
-        input=PlannedInput(
-            path=found.where,
-            format=found.format,
-            files=len(found.files),
-            size=sum(file.size for file in found.files),
-            rows=surveyed.rows,
-            shards=surveyed.shards,
-            delimiter=found.delimiter,
-        ),
+        input=_input(found, surveyed),
         request=_request(config, surveyed, task),
-        counted=Counted(
-            rows=surveyed.read,
-            whole=surveyed.whole,
-            requests=requests,
-            invalid=surveyed.invalid,
-            first_invalid=surveyed.first_invalid,
-            duplicates=None if config.cache.use == "off" else surveyed.duplicates,
-        ),
+        counted=_counted(config, surveyed, requests),
         tokens=tokens,
         prices=costs.lines(),
         live=live,
         batch=batch,
         budget=_budget(config, surveyed.rows, needs),
         trial=None if trial is None else trial.figures,
-        notices=[*found.notes, *doubts(config, found, task), *_notices(config, trial)],
-        presets=[told for each in config.provider if (told := preset_defaults.given(config, each))],
+        notices=[*found.notes, *doubts(config, found, tasks), *_notices(config, trial)],
+        presets=_presets(config),
         cluster=_cluster(config, surveyed.shards, sum(file.size for file in found.files)),
+    )
+
+
+def _plan_steps(config: Config, found: Input, tasks: Sequence[Task], trial: Trial | None) -> Plan:
+    """Plan a run of several steps, as if every row went on in each of them."""
+    planned: list[tuple[Survey, Tokens]] = []
+    usd: Range | None = Range(0.0, 0.0, 0.0)
+    lines: list[PriceLine] = []
+    longest: list[float | None] = []
+    before: list[tuple[StepConfig, int]] = []  # steps, with the characters of an answer
+    for number, task in enumerate(tasks):
+        own = steps.of_step(config, number)
+        surveyed = survey_input(own, found, AnsweredTask(task, before), run=config)
+        tokens, usage = _tokens(own, surveyed, None)
+        planned.append((surveyed, tokens))
+        costs = PlanCosts(own, list(usage) or [None])
+        lines += [each for each in costs.lines() if each not in lines]
+        cost = costs.live(usage)
+        usd = None if usd is None or cost is None else usd + cost
+        sums, requests = surveyed.sums, surveyed.sums.requests
+        longest.append(pace.seconds(own.provider, requests, (tokens.prompt + tokens.reply).likely))
+        before.append((config.step[number], CHARACTERS_A_TOKEN * round(sums.reply / max(1.0, surveyed.rows))))
+    first, requests = planned[0][0], sum(each.sums.requests for each, _ in planned)
+    tokens = Tokens(
+        prompt=total(each.prompt for _, each in planned),
+        reply=total(each.reply for _, each in planned),
+        prompt_by=f"of {len(planned)} steps, as if every row went on",
+        reply_by=planned[-1][1].reply_by,
+        measured=False,
+    )
+    if trial is not None and trial.tells:
+        tokens, usd = scaled(trial.figures, first.rows)
+    likely = (tokens.prompt + tokens.reply).likely
+    # Steps are at work side by side: the slowest one by itself, or all of them at what they share.
+    seconds = [*longest, pace.seconds(config.provider, requests, likely)]
+    known = [each for each in seconds if each is not None]
+    needs = {"max_requests": requests, "max_tokens": likely, "max_usd": None if usd is None else usd.likely}
+    why = "a run of several steps asks by live requests"
+    return Plan(
+        input=_input(found, first),
+        request=_request(steps.of_step(config, 0), first, tasks[0]),
+        counted=_counted(config, first, requests),
+        tokens=tokens,
+        prices=lines,
+        live=LivePlan(usd=usd, seconds=max(known) if known and None not in longest else None),
+        batch=BatchPlan(problem=why, provider="", usd=None, discount=None, parts=0, waves=0, seconds=0.0),
+        budget=_budget(config, first.rows, needs),
+        trial=None if trial is None else trial.figures,
+        notices=[*found.notes, *doubts(config, found, tasks), *_notices(config, trial)],
+        presets=_presets(config),
+        cluster=None,
+    )
+
+
+def _input(found: Input, surveyed: Survey) -> PlannedInput:
+    return PlannedInput(
+        path=found.where,
+        format=found.format,
+        files=len(found.files),
+        size=sum(file.size for file in found.files),
+        rows=surveyed.rows,
+        shards=surveyed.shards,
+        delimiter=found.delimiter,
+    )
+
+
+def _counted(config: Config, surveyed: Survey, requests: float) -> Counted:
+    return Counted(
+        rows=surveyed.read,
+        whole=surveyed.whole,
+        requests=requests,
+        invalid=surveyed.invalid,
+        first_invalid=surveyed.first_invalid,
+        duplicates=None if config.cache.use == "off" else surveyed.duplicates,
     )
 
 
@@ -215,9 +282,14 @@ def _cluster(config: Config, shards: float, size: int) -> str | None:
 
 
 def _notices(config: Config, trial: Trial | None) -> list[str]:
-    lines = [f'[prices] "{name}": nobody is asked for this model' for name in prices.unused(config)]
+    unused = set.intersection(*(set(prices.unused(own)) for own in all_of(config)))
+    lines = [f'[prices] "{name}": nobody is asked for this model' for name in config.prices if name in unused]
     if trial is not None and not trial.tells:
         lines.append("the trial has measured nothing: no reply said how many tokens it took")
     if config.cache.use == "disk":
         lines.append("replies that the cache has from other runs are not counted: they would cost nothing")
     return lines
+
+
+def _presets(config: Config) -> list[str]:
+    return [told for each in config.provider if (told := preset_defaults.given(config, each))]

@@ -92,13 +92,15 @@ class _Cluster(msgspec.Struct):
     by_model: defaultdict[str | None, RequestSums] = msgspec.field(default_factory=lambda: defaultdict(RequestSums))
 
 
-def survey_input(config: Config, found: Input, task: Task) -> Survey:
+def survey_input(config: Config, found: Input, task: Task, *, run: Config | None = None) -> Survey:
     """Read the input. Writes nothing that stays. `config` is settled, as `preparation` does it.
 
-    Raises `RowmillError`s, as the planning of a run does.
+    run: that of the whole run, where `config` is a step's; it says how the input is cut. Raises `RowmillError`s, as
+    the planning of a run does.
     """
     with _spool(config, found) as spool:
-        shards = found.plan(spool, shard_bytes=shard_bytes(config, found), shard_rows=shard_rows(config))
+        cut = run or config
+        shards = found.plan(spool, shard_bytes=shard_bytes(cut, found), shard_rows=shard_rows(cut))
         return asyncio.run(_Surveyor(config, task, found.parts(spool)).read(list(shards)))
 
 

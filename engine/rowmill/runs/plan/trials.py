@@ -42,7 +42,7 @@ class Trial(msgspec.Struct, frozen=True):
     @property
     def tells(self) -> bool:
         """Whether anything was measured: some servers do not say what a reply took."""
-        return any(point.prompt for point in self.points)
+        return any(point.prompt for point in self.points) or (not self.points and self.figures.prompt_tokens > 0)
 
 
 def live(config: Config) -> Config:
@@ -71,7 +71,7 @@ def trial_of(own: Config, report: RunReport, rows: int, *, again: bool) -> Trial
         run_dir=str(own.run_dir),
         again=again,
     )
-    return Trial(figures, _read(config, found))
+    return Trial(figures, [] if config.step else _read(config, found))  # of several requests a row none is like another
 
 
 def _usd(config: Config, spent: Spent) -> float | None:

@@ -250,6 +250,19 @@ class ProviderFacts(msgspec.Struct, kw_only=True):
     usd: float | None
 
 
+class StepFacts(msgspec.Struct, kw_only=True):
+    """One of several steps, over all sessions."""
+
+    name: str
+    rows: int  # that were its to ask
+    failed: int  # of them
+    left_out: int  # of them, by its condition
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+
+
 class BatchFacts(msgspec.Struct, kw_only=True):
     """One batch."""
 
@@ -322,6 +335,8 @@ class RunDocument(msgspec.Struct, kw_only=True):
     replies: list[ReplyFacts]
     providers: list[ProviderFacts]
     more_providers: int
+    steps: list[StepFacts]  # none in a run of one
+    more_steps: int
     batches: list[BatchFacts]
     more_batches: int
     sessions: list[SessionFacts]

@@ -10,7 +10,7 @@ from rowmill.core.config import Config
 from rowmill.core.counts import Totals
 from rowmill.core.fault_words import words_of
 from rowmill.core.plain_text import one_line
-from rowmill.core.reports import Cost, SessionReport
+from rowmill.core.reports import Cost, SessionReport, StepFigures
 from rowmill.core.version import __version__
 from rowmill.runs.report.asked_providers import asked_providers
 from rowmill.runs.report.configuration import bare_url, shown_configuration
@@ -23,6 +23,7 @@ from rowmill.runs.report.document import (
     RunDocument,
     RunFacts,
     SessionFacts,
+    StepFacts,
     TotalFacts,
 )
 from rowmill.runs.report.marks import marks, words_of_end
@@ -32,7 +33,7 @@ from rowmill.runs.report.texts import cut
 from rowmill.runs.report.timeline import distributions, timeline
 from rowmill.store.batch_records import Try
 
-_PROVIDERS, _SESSIONS, _BATCHES, _NODES, _LINES, _KEYS = 48, 100, 400, 100, 60, 200
+_PROVIDERS, _STEPS, _SESSIONS, _BATCHES, _NODES, _LINES, _KEYS = 48, 48, 100, 400, 100, 60, 200
 _FAULTS, _NOTICES, _UNPRICED = 40, 20, 20
 _NAME, _TEXT, _PATH = 120, 400, 1_000  # characters
 _MB = 1e6
@@ -78,6 +79,8 @@ def run_document(path: Path, config: Config | None, *, whole: bool, live: bool =
         replies=seen.replies(),
         providers=providers[:_PROVIDERS],
         more_providers=max(0, len(providers) - _PROVIDERS),
+        steps=[_step(each, cost) for each in sources.steps[:_STEPS]],
+        more_steps=max(0, len(sources.steps) - _STEPS),
         batches=[_batch(each) for each in tries[-_BATCHES:]],
         more_batches=max(0, len(tries) - _BATCHES),
         sessions=[_session(sources, session) for session in sessions],
@@ -87,6 +90,20 @@ def run_document(path: Path, config: Config | None, *, whole: bool, live: bool =
         configuration=[(cut(key, _NAME), value) for key, value in keys[:_KEYS]],
         more_configuration=max(0, len(keys) - _KEYS),
         problems=[cut(one_line(each), _TEXT) for each in sources.problems],
+    )
+
+
+def _step(step: StepFigures, cost: Cost | None) -> StepFacts:
+    spent = [line.usd for line in ([] if cost is None else cost.lines) if line.step == step.name]
+    return StepFacts(
+        name=cut(step.name, _NAME),
+        rows=step.rows,
+        failed=step.failed,
+        left_out=step.left_out,
+        requests=step.requests,
+        prompt_tokens=step.prompt_tokens,
+        completion_tokens=step.completion_tokens,
+        usd=None if None in spent else sum(usd or 0.0 for usd in spent),
     )
 
 

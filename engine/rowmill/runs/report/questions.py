@@ -36,7 +36,7 @@ def asked_of(
     """
     if config is None or not _can_be_read(sources, config, thorough=thorough):
         return {}
-    wanted: dict[int, set[int]] = {}
+    wanted: dict[int, list[Line]] = {}
     left = _BYTES
     for line in lines:
         index = line.get("index")
@@ -47,12 +47,12 @@ def asked_of(
             left -= _size(sources.shards[place])
             if left < 0 and not thorough:
                 break
-        wanted.setdefault(place, set()).add(index)
+        wanted.setdefault(place, []).append(line)
     found: dict[int, AskedRow] = {}
     try:
         questions = Questions(config)
-        for place, rows in sorted(wanted.items()):
-            for row, text in questions.texts(sources.shards[place], rows).items():
+        for place, theirs in sorted(wanted.items()):
+            for row, text in questions.texts(sources.shards[place], theirs).items():
                 found[row] = AskedRow(text.decode("utf-8", "replace"), _prompt(questions, text))
     except (RowmillError, OSError) as error:
         sources.problems.append(f"what was asked is not shown, at least of some rows: {error}")

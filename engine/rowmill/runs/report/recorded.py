@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rowmill.core.rows import Shard
+from rowmill.core.rows import NO_LINE, Shard
 from rowmill.runs.report.sources import RunSources
 from rowmill.store.framing import FRAME_BYTES, unframed
 from rowmill.store.recovery import LINE_MEMBER, RETRY
@@ -27,7 +27,10 @@ _FAILED_LINE = b',"output":null,"error":{'  # in an output line; in the id befor
 
 
 class RecordedRows:
-    """Where the rows lie. whole: every one of them is to be looked at."""
+    """Where the rows lie.
+
+    whole: every one of them is to be looked at. left_out: so many were found that a step's condition has left out.
+    """
 
     def __init__(self, sources: RunSources, *, whole: bool) -> None:
         self.paths: list[tuple[Path, Shard | None]] = []
@@ -45,6 +48,7 @@ class RecordedRows:
         self._rows = sources.totals.rows
         self.whole = whole or size <= _ALL_BYTES
         self.cleaned = False
+        self.left_out = 0
         done = sources.manifest.finished
         if not self.paths and done is not None:
             self.cleaned = True
@@ -74,7 +78,11 @@ class RecordedRows:
     def _all(self) -> Iterator[tuple[bytes, bool]]:
         for path, shard in self.paths:
             try:
-                yield from _of_output(path) if shard is None else _of_checkpoint(path, shard)
+                for row in _of_output(path) if shard is None else _of_checkpoint(path, shard):
+                    if row[0] == NO_LINE:
+                        self.left_out += 1
+                    else:
+                        yield row
             except OSError:
                 continue
 
@@ -128,7 +136,8 @@ def _of_record(record: bytes) -> tuple[bytes, bool] | None:
     at = record.find(LINE_MEMBER)
     if at < 0 or unframed(record + b"\n") is None:
         return None
-    return record[at + len(LINE_MEMBER) : -1], record.find(_FAILED, 0, at) >= 0
+    line = record[at + len(LINE_MEMBER) : -1]
+    return None if line == NO_LINE else (line, record.find(_FAILED, 0, at) >= 0)
 
 
 def _of_checkpoint(path: Path, shard: Shard) -> Iterator[tuple[bytes, bool]]:

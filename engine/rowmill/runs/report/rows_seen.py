@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import Config
+from rowmill.core.config.steps import last_of
 from rowmill.core.counts import Totals
 from rowmill.core.fault_words import words_of
 from rowmill.files.output import vectors
@@ -53,7 +54,7 @@ class RowsSeen:
         """Look at them. whole: at all of them, and at the input of each that is shown."""
         recorded = RecordedRows(sources, whole=whole)
         asked = sources.fingerprint
-        self._vectors = asked.get("task.api") == "embeddings"
+        self._vectors = last_of(asked, "api") == "embeddings"
         structured = not self._vectors and asked.get("output.format") != "batch"
         self._counts = FieldCounts() if structured else None
         self._examples: dict[str, list[Line]] = {}
@@ -62,7 +63,8 @@ class RowsSeen:
         self.rows = 0
         self.complete = recorded.whole  # every recorded row was looked at
         self._go_through(recorded)
-        missing = sources.totals.rows - self.rows if self.complete and not sources.at_work else 0
+        looked_at = self.rows + recorded.left_out
+        missing = sources.totals.rows - looked_at if self.complete and not sources.at_work else 0
         self._lacking = missing > 0  # files are damaged or gone, or a retry was broken off
         if recorded.cleaned and not self.rows and sources.totals.rows:
             sources.problems.append("the answers were removed by rowmill clean: no row can be shown")

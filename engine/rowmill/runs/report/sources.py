@@ -1,5 +1,6 @@
 """What a run directory tells of a run, whether it is at work, has ended, or was killed. Nothing is written."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from rowmill.budget import ledger
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.moments import Moment
-from rowmill.core.reports import Cost, RunReport, SessionReport, Snapshot, report_at
+from rowmill.core.reports import Cost, RunReport, SessionReport, Snapshot, StepFigures, report_at
 from rowmill.core.rows import Shard
 from rowmill.runs.standing import StandingRun, standing
 from rowmill.store import manifest as manifests
@@ -114,6 +115,13 @@ class RunSources:
         if self.report is not None:
             return self.report.cost
         return None if self.snapshot is None else self.snapshot.cost
+
+    @property
+    def steps(self) -> Sequence[StepFigures]:
+        """What each of several steps has come to; nothing of a run of one."""
+        if self.current is not None and self.snapshot is not None:
+            return self.snapshot.steps or ()
+        return (self.report.steps or ()) if self.report is not None else ()
 
     @property
     def counters(self) -> Counters:

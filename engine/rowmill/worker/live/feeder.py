@@ -90,6 +90,15 @@ class Feeder:
         self._backlog.add(jobs, size)
         self._parking_lot.wake()
 
+    def pass_over(self, shard: OpenShard, first_row: int, lines: list[bytes]) -> None:
+        """Record those rows of another step that go no further; to be called before these lines are fed."""
+        from rowmill.worker.live.handed_on import ended_in  # as `_reader` of `process`
+
+        is_done, only = shard.checkpoint.is_done, shard.only
+        for index, ended in ended_in(lines, first_row):
+            if not is_done(index) and (only is None or index in only):
+                self._writer.passed_over(shard, index, ended)
+
     def fed(self) -> None:
         """Hear that a shard has been read to its end: what waits for more rows goes as it is."""
         if self._packer is not None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from rowmill.core import tallies
 from rowmill.core.amounts import Amount
 from rowmill.core.wire import Answer, Failure
@@ -26,7 +28,8 @@ def board(setup: Setup, directory: RunDirectory) -> InflightBoard:
     """Make the board. Whoever finds it there removes it, once what it says is written down."""
     names = [provider.name for provider in setup.config.provider]
     counts = tallies.names(len(names), faults.TABLE)
-    head = BoardHead(f"{setup.session}-{setup.incarnation}", setup.slots, names, counts)
+    step = UNSET if setup.step is None else setup.step.name
+    head = BoardHead(f"{setup.session}-{setup.incarnation}", setup.slots, names, counts, step)
     return InflightBoard.create(directory.board_path(setup.incarnation), setup.slots, head)
 
 

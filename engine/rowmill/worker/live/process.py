@@ -56,12 +56,15 @@ from rowmill.worker.outcome_writer import OutcomeWriter
 from rowmill.worker.supervised import SupervisedWorker
 
 if TYPE_CHECKING:
+    from rowmill.files.input.jsonl import ShardReader
+    from rowmill.files.input.tables import TableReader
     from rowmill.worker.live.carried_claims import CarriedClaims
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
+    from rowmill.worker.live.handed_on import HandedOn
 
 _ORPHAN_DRAIN_S = 5.0  # without a supervisor: enough for most replies that are already paid for, well under 10 s
 _REST_S = 30.0  # where rows cannot be read any more: for the replies of those that could, as after an interrupt
-_SILENT_S = 8.0  # after the first lease: where nothing has come by then, people want to know
+_SILENT_S = 8.0  # after the first lease, or the first shard of a later step: if nothing has come by then, it is told
 _STREAK = 100  # rows, over all workers, that fail for good with one and the same error until their provider is closed
 _SHORTEST_STREAK = 25  # and in each
 _FEELING = 5  # requests in flight, over all workers, until the first answer or for the first half second
@@ -76,7 +79,7 @@ class _Worker(SupervisedWorker):
     def __init__(self, setup: Setup, channel: Channel) -> None:
         super().__init__(setup, channel)
         self._committer = Committer(
-            sealed=self._directory.sealed,
+            sealed=self._shard_files.sealed,
             codec=self._codec,
             delay_s=setup.config.checkpoint.commit_ms / 1000,
             on_synced=self._on_synced,
@@ -85,11 +88,14 @@ class _Worker(SupervisedWorker):
             on_failed=self._on_seal_failed,
         )
         self._assigned: asyncio.Queue[Assign] = asyncio.Queue()
+        step = setup.step
+        before = None if step is None else step.previous
+        self._previous = None if before is None else self._directory.of_step(before)
         self._wants = False  # a shard, and there is none yet
         self._drain_s: float | None = None
         self._stopped = False  # the supervisor has been told why no worker could go on
         self._orphaned = False  # the supervisor is gone
-        self._leased = False  # ever
+        self._listening = False
         self._carrier = Carrier(self._tell)
         self._carried_claims: CarriedClaims | None = None
         self._reservations = opening.reservations(setup, self._on_short) if setup.capped else None
@@ -107,6 +113,7 @@ class _Worker(SupervisedWorker):
             include=frozenset(config.output.include),
             on_recorded=self._committer.on_recorded,
             defects=defects,
+            step="" if setup.step is None else setup.step.name,
         )
         self._providers = opening.providers(setup, self._task)
         self._dispatcher = Dispatcher(
@@ -170,9 +177,8 @@ class _Worker(SupervisedWorker):
 
     def _hear(self, message: messages.ToWorker) -> None:
         if isinstance(message, Leases):
-            if not self._leased:
-                self._leased = True
-                asyncio.get_running_loop().call_later(_SILENT_S, self._tell_silence)
+            if self._previous is None:  # else there may be nothing to ask for long
+                self._listen()
             for lease, returned in self._dispatcher.apply(message.leases):
                 self._tell(Leased(lease.provider, lease.serial, returned))
         elif isinstance(message, Allow):
@@ -189,6 +195,12 @@ class _Worker(SupervisedWorker):
         elif isinstance(message, ClaimsAnswer):
             assert self._carried_claims is not None
             self._carried_claims.answered(message)
+
+    def _listen(self) -> None:
+        """Begin to wait for a first answer."""
+        if not self._listening:
+            self._listening = True
+            asyncio.get_running_loop().call_later(_SILENT_S, self._tell_silence)
 
     def _tell_silence(self) -> None:
         """Say of whom nothing has come yet: there may be nobody, or a model that takes its time."""
@@ -223,8 +235,10 @@ class _Worker(SupervisedWorker):
             self._wants = self._assigned.empty()
             assign = await self._assigned.get()
             self._wants = False
+            if self._previous is not None:
+                self._listen()
             shard = assign.shard
-            path = self._directory.checkpoint_path(shard)
+            path = self._shard_files.checkpoint_path(shard)
             carry = partial(self._carrier.carry, shard.number) if setup.carried else None
             checkpoint = await Checkpoint.open(path, shard, salvage=setup.salvage, carry=carry)
             if checkpoint.cut_bytes:
@@ -236,15 +250,26 @@ class _Worker(SupervisedWorker):
             nothing = checkpoint.complete or opened.left
             self._committer.add(opened)
             if not nothing:
-                async with open_reader(assign.part or setup.parts[shard.part], shard, self._columns) as reader:
+                async with self._reader(assign) as reader:
                     row = shard.first_row
                     while lines := await reader.read():
+                        if self._previous is not None:
+                            self._dispatcher.feeder.pass_over(opened, row, lines)
                         async for first, ready in with_documents(self._task, opened, row, lines):
                             self._dispatcher.feeder.feed(opened, first, ready)
                             await self._dispatcher.feeder.hungry()
                             await self._committer.keeps_up()
                         row += len(lines)
                 self._dispatcher.feeder.fed()
+
+    def _reader(self, assign: Assign) -> "ShardReader | TableReader | HandedOn":
+        """Return what reads the rows of a shard: of the input, or of what the step before has handed on."""
+        shard = assign.shard
+        if self._previous is not None:
+            from rowmill.worker.live.handed_on import HandedOn  # who asks the first question loads nothing of others
+
+            return HandedOn(self._previous.sealed_path(shard), shard)
+        return open_reader(assign.part or self._setup.parts[shard.part], shard, self._columns)
 
     def _on_synced(self) -> None:
         self._dispatcher.synced()

@@ -11,6 +11,7 @@
     ["timeline", "Over time", pace.section],
     ["distributions", "Distributions", spread.section],
     ["cost", "Cost", money.section],
+    ["steps", "Steps", places.steps],
     ["failures", "Failures", rows.failures],
     ["fields", "What the replies say", rows.fields],
     ["replies", "Replies", replies.section],

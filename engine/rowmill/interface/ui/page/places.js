@@ -1,4 +1,4 @@
-// Who did the work, and by what configuration: providers, batches, sessions, nodes.
+// Who did the work, and by what configuration: steps, providers, batches, sessions, nodes.
 "use strict";
 
 const places = (() => {
@@ -67,6 +67,31 @@ const places = (() => {
         ? beside()
         : [below("Providers, what they did", work), below("Providers, what they cost", terms)],
       left(facts.more_providers, "providers"),
+    );
+  }
+
+  function steps(facts) {
+    const found = facts.steps;
+    if (!found.length) return null;
+    const count = (name) => ({ number: true, cell: (each) => figures.count(each[name]) });
+    return el(
+      "div",
+      {},
+      table(
+        "Steps",
+        [
+          { head: "Step", row: true, cell: (each) => said(each.name) },
+          { head: "Rows", ...count("rows") },
+          { head: "Failed", ...count("failed") },
+          { head: "Left out", ...count("left_out") },
+          { head: "Requests", ...count("requests") },
+          { head: "Tokens in", ...count("prompt_tokens") },
+          { head: "Tokens out", ...count("completion_tokens") },
+          { head: "Cost", number: true, cell: (each) => figures.money(each.usd) },
+        ],
+        found,
+      ),
+      left(facts.more_steps, "steps"),
     );
   }
 
@@ -284,5 +309,5 @@ const places = (() => {
     );
   }
 
-  return { providers, batches, sessions, nodes, configuration };
+  return { steps, providers, batches, sessions, nodes, configuration };
 })();
