@@ -292,6 +292,7 @@ def _preflight(prepared: Prepared, *, simulated: bool) -> Preflight:
                 copies=1 + len({"choices", "message"} & set(config.output.parts)),
             ),
             min_free_mb=config.machine.min_free_mb,
+            steps=len(prepared.steps),
         )
     )
 

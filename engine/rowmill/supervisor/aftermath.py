@@ -112,7 +112,7 @@ def _with(session: SessionReport, boards: list[tuple[BoardReading, Figures]]) ->
         session,
         exit_code=KILLED,
         stopped_by="killed, or its machine failed",
-        rows=counters.rows,
+        rows=counters.rows // max(1, len({reading.step for reading, _ in boards})),  # which each step has counted
         counters=counters,
         billed_twice_max=counters.maybe_billed_twice + billed,
         providers=figures,

@@ -23,7 +23,7 @@ _SMALL_CEILING = 256  # lowered below that, a ceiling that nobody asked for is w
 _LINE_BYTES = 350  # of an output line without its text: index, id, finish_reason, model, usage
 _TOKEN_BYTES = 4  # of the text, for each token of the reply
 _REPLY_BYTES = 1024  # of a reply whose length nothing bounds
-_RUN_COPIES = 2  # of the output in the run directory: checkpoints, sealed shards
+_RUN_COPIES = 2  # of the output in the run directory, for each step: checkpoints, sealed shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class Ask:
     run_dir, output: where the run writes.
     output_bytes: estimate of the whole output (see `estimate_output`); 0 where nothing is known.
     min_free_mb: as in the configuration.
+    steps: that each write as much as the last one.
     """
 
     workers: int
@@ -49,6 +50,7 @@ class Ask:
     output: Path
     output_bytes: int = 0
     min_free_mb: int | Literal["auto"] = "auto"
+    steps: int = 1
 
 
 class Preflight(NamedTuple):
@@ -155,7 +157,7 @@ def _disk_lines(ask: Ask, disk: Callable[[Path], Disk | None]) -> list[str]:
 def _still_to_write(ask: Ask, system: FileSystem) -> int:
     needed = 0
     if ask.run_dir in system.paths:
-        needed += max(0, _RUN_COPIES * ask.output_bytes - _held(ask.run_dir))
+        needed += max(0, _RUN_COPIES * ask.steps * ask.output_bytes - _held(ask.run_dir))
     if ask.output in system.paths:
         needed += ask.output_bytes
     return needed
