@@ -146,6 +146,15 @@ def test_each_step_asks_about_what_the_ones_before_have_answered(place: Place, s
     assert sum(lines_of_cost.values()) == 2 * ROWS - 1 + len(passed)
     assert "left out" in done.err
 
+    # What a step before the last has answered can be looked at, too.
+    shown = place.start("--step", "judge", "--where", "score = 1", "--json", command="show").wait()
+    found = [json.loads(line) for line in shown.out.splitlines()]
+    assert [line["index"] for line in found] == [row for row in range(ROWS) if row % 5 == 0]
+    assert "Judge Draft of 0 of row 000000" in found[0]["prompt"]["messages"][0]["content"]
+    refused = place.start("--step", "jugde", command="show").wait()
+    assert refused.code == 2
+    assert "has no such step; there are draft, judge, title" in refused.err
+
     # A retry asks those again that have failed, and the steps behind them; nothing else.
     world.bad.clear()
     before = world.asked

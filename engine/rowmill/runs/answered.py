@@ -13,8 +13,8 @@ import msgspec
 
 from rowmill.core.config import Config, fingerprint
 from rowmill.core.config.hidden import hidden
-from rowmill.core.config.steps import last_of
-from rowmill.core.errors import InvalidRow, RowmillError, RunDirectoryError
+from rowmill.core.config.steps import last_of, of_step
+from rowmill.core.errors import ConfigError, InvalidRow, RowmillError, RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.files.input.shard_readers import shard_lines
 from rowmill.files.output import vectors
@@ -24,7 +24,7 @@ from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Manifest
 from rowmill.store.recovery import CheckpointReading
 from rowmill.store.row_index import FAILED, MISSING
-from rowmill.store.run_directory import RunDirectory
+from rowmill.store.run_directory import RunDirectory, ShardFiles
 from rowmill.tasks.factory import open_task
 
 _ASKED = ("messages", "input", "prompt")  # of a request, where what is asked stands
@@ -38,13 +38,14 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are wanted: all that is said must hold.
 
     rows: their numbers; empty: any. failed: only failed ones. fault: only those of this class. holds: a condition on
-    the line. sample: so many at random; limit: no more than so many.
+    the line. step: of several, by name; None: the last. sample: so many at random; limit: no more than so many.
     """
 
     rows: tuple[int, ...] = ()
     failed: bool = False
     fault: str | None = None
     holds: Callable[[Mapping[str, Any]], bool] | None = None
+    step: str | None = None
     sample: int | None = None
     limit: int | None = None
 
@@ -78,21 +79,34 @@ def recorded(path: Path) -> Iterator[tuple[Shard, list[Recorded]]]:
 def answered(path: Path, choice: Choice, *, rng: Random | None = None) -> Iterator[Line]:
     """Return the rows of the run in this directory that are chosen, in their order, read one after the other.
 
-    Raises `RunDirectoryError` where there is no run, or where its answers were removed by `rowmill clean`.
+    Raises `RunDirectoryError` where there is no run, or where its answers were removed by `rowmill clean`, and
+    `ConfigError` where it has no such step.
     """
     directory = RunDirectory(path)
     manifest, shards = _begun(directory)
+    files = _files(directory, manifest, choice.step)
     if choice.rows:
         shards = [
             each for each in shards if any(each.first_row <= row < each.first_row + each.rows for row in choice.rows)
         ]
     lines: Iterator[Line] = (
-        line for shard in shards for line in _lines_of(directory, shard, choice, _decode_line) if choice.takes(line)
+        line for shard in shards for line in _lines_of(files, shard, choice, _decode_line) if choice.takes(line)
     )
     if choice.sample is not None:
         lines = iter(_sampled(lines, choice.sample, rng or Random()))  # noqa: S311 - no secret
     lines = islice(lines, choice.limit)
-    return map(_unpacked, lines) if _has_vectors(manifest) else lines
+    return map(_unpacked, lines) if files is directory and _has_vectors(manifest) else lines
+
+
+def _files(directory: RunDirectory, manifest: Manifest, step: str | None) -> ShardFiles:
+    """Return where the answers of a step lie."""
+    names: list[str] = manifest.fingerprint.get("step", [])
+    if step is None or step in names[-1:]:
+        return directory
+    if step not in names:
+        there = f"there are {', '.join(names)}" if names else "it asks one question"
+        raise ConfigError(f"--step {step}: the run in {directory.path} has no such step; {there}")
+    return directory.of_step(step)
 
 
 def _has_vectors(manifest: Manifest) -> bool:
@@ -130,9 +144,9 @@ def _begun(directory: RunDirectory) -> tuple[Manifest, list[Shard]]:
 
 
 def _lines_of(
-    directory: RunDirectory, shard: Shard, choice: Choice, decode: Callable[[bytes], _Decoded]
+    files: ShardFiles, shard: Shard, choice: Choice, decode: Callable[[bytes], _Decoded]
 ) -> Iterator[_Decoded]:
-    path = directory.checkpoint_path(shard)
+    path = files.checkpoint_path(shard)
     try:
         index = CheckpointReading(path, shard).read().index
         with path.open("rb") as file:
@@ -161,7 +175,9 @@ def _sampled(lines: Iterator[Line], count: int, rng: Random) -> list[Line]:
     return [line for _, line in sorted(kept, key=lambda each: each[0])]
 
 
-def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[str], None]) -> Iterator[Line]:
+def with_prompts(
+    config: Config, lines: Iterable[Line], *, missing: Callable[[str], None], step: str | None = None
+) -> Iterator[Line]:
     """Yield the lines with the request of each beside it, as it is built from the input: under `prompt`, decoded.
 
     The lines are in the order of their rows; those of one shard at a time are held. Where the input or what is asked of
@@ -176,7 +192,7 @@ def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[st
             missing(str(error))
 
     try:
-        asked: Questions | None = Questions(config)
+        asked: Questions | None = Questions(config, step)
     except (RowmillError, OSError) as error:
         asked = None
         tell(error)
@@ -200,7 +216,8 @@ def with_prompts(config: Config, lines: Iterable[Line], *, missing: Callable[[st
 class Questions:
     """What the rows of a run ask, by its configuration and its input. Raises `RowmillError`s where they changed."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, step: str | None = None) -> None:
+        """`step`: of several, by name; None: the last."""
         directory = RunDirectory(config.run_dir)
         manifest = manifests.load(directory.manifest)
         assert manifest is not None
@@ -208,10 +225,12 @@ class Questions:
         found = find_input(config, limit=chosen["input.limit"], sample=chosen["input.sample"])
         config = settled(config, found)
         check_same_run(config, manifest, fingerprint(config) | chosen, found)
-        self._task = open_task(config.task, config.input, parts=config.output.parts)
+        number = next((place for place, each in enumerate(config.step) if each.name == step), len(config.step) - 1)
+        asked = of_step(config, number)
+        self._task = open_task(asked.task, config.input, parts=asked.output.parts)
         self._shards = manifests.load_plan(directory.plan) or []
         self._parts = found.parts(directory.spool)
-        self._in_lines = bool(config.step)  # what its last step asks about is in its lines, and nowhere else
+        self._in_lines = bool(config.step)  # what a step asks about is in its lines, and of later ones nowhere else
 
     @property
     def rows(self) -> int:

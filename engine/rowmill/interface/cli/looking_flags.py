@@ -104,6 +104,7 @@ def _add_show(commands: "argparse._SubParsersAction[Command]") -> None:
         metavar="CONDITION",
         help="""only rows of which it holds: 'topic = "x"', 'score >= 3 and lang != en'""",
     )
+    show.add_argument("--step", metavar="NAME", help="what this step of several has answered; left out: the last one")
     show.add_argument("--sample", type=rows, metavar="N", help="so many of them at random")
     show.add_argument("--limit", type=rows, metavar="N", help="no more than so many")
     show.add_argument("--json", action="store_true", help="print them as lines of JSON")

@@ -29,12 +29,14 @@ def show(options: argparse.Namespace) -> int:
         failed=options.failed or options.fault is not None,
         fault=options.fault,
         holds=None if options.where is None else condition(options.where),
+        step=options.step,
         sample=options.sample,
         limit=options.limit if options.limit is not None or chosen else _FEW + 1,
     )
     lines = answered(path, choice)
     if config is not None:
-        lines = with_prompts(config, lines, missing=(lambda _: None) if options.quiet else _tell_missing)
+        missing = (lambda _: None) if options.quiet else _tell_missing
+        lines = with_prompts(config, lines, missing=missing, step=options.step)
     if options.json:
         return streams.out_each(msgspec.json.encode(line) + b"\n" for line in lines)
     first = next(lines, None)
