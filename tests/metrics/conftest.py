@@ -8,11 +8,25 @@ import pytest
 
 from rowmill.core.amounts import Spent
 from rowmill.core.counts import BatchView, Counters, Totals
-from rowmill.core.reports import Cost, CostLine, DiskView, MachineView, ProviderView, RunReport, Snapshot, WorkerView
+from rowmill.core.reports import (
+    Cost,
+    CostLine,
+    DiskView,
+    MachineView,
+    ProviderView,
+    RunReport,
+    Snapshot,
+    StepFigures,
+    WorkerView,
+)
 from rowmill.metrics.meter import RunMeter
-from rowmill.metrics.readings import MeteredRun
+from rowmill.metrics.readings import MeteredProvider, MeteredRun
 
-SUBJECT = MeteredRun("run-1", "in.jsonl", "chat", (("main", "openai", "m"), ("spare", "spare", "")))
+SUBJECT = MeteredRun(
+    "run-1",
+    "in.jsonl",
+    (MeteredProvider("main", "openai", "m", "chat"), MeteredProvider("spare", "spare", "", "chat")),
+)
 VIEW = ProviderView(
     name="main", state="open", in_flight=3, allowed=8, requests=20, answered=15, requests_per_s=5.0, tokens_per_s=None,
     limited=1, prompt_tokens=150, completion_tokens=60,
@@ -54,8 +68,13 @@ _WHOLE = {
     "max_tokens": 1e6,
     "max_requests": 99,
 }
+STEPS = (
+    StepFigures(name="draft", rows=30, failed=2, left_out=0, requests=33, prompt_tokens=200, completion_tokens=60),
+    StepFigures(name="judge", rows=28, failed=1, left_out=9, requests=28, prompt_tokens=100, completion_tokens=40),
+)
 BATCHES = msgspec.structs.replace(  # and all that can be known
     SNAPSHOT,
+    steps=STEPS,
     parts=(1, 3),
     batches=(BatchView(2, 1, "b", "in_progress", 10, 4, 1), BatchView(3, 1, "c", "<what nobody knows>", 5, 0, 0)),
     providers=tuple(msgspec.structs.replace(view, tokens_per_s=100.0) for view in SNAPSHOT.providers),

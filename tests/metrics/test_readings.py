@@ -13,8 +13,8 @@ from rowmill.core.histograms import Distributions, counted
 from rowmill.metrics import catalogue
 from rowmill.metrics.catalogue import SECONDS, TOKENS, Family
 from rowmill.metrics.meter import RunMeter
-from rowmill.metrics.readings import Readings, distribution
-from tests.metrics.conftest import BATCHES, LINE, REPORT, SNAPSHOT, changed_counters
+from rowmill.metrics.readings import MeteredProvider, MeteredRun, Readings, distribution
+from tests.metrics.conftest import BATCHES, LINE, REPORT, SNAPSHOT, STEPS, changed_counters
 
 Make = Callable[..., RunMeter]
 
@@ -160,6 +160,47 @@ def test_what_is_measured_is_told_by_provider_and_with_the_look_that_counts_it(m
     usage = readings(made).histograms[catalogue.USAGE]
     assert usage["main", "chat", "openai", "m", "input"].total == 27.0
     assert readings(made).histograms[catalogue.SLOT_WAIT][()].total == 0.011
+
+
+def test_each_of_several_steps_has_figures_of_its_own_and_rows_are_those_of_the_run(meter: Make) -> None:
+    made = meter()
+    assert values(made, catalogue.STEP_ROWS) == {}, "of a run of one"
+    assert SNAPSHOT.cost is not None
+    lines = [
+        msgspec.structs.replace(LINE, step="draft", usd=usd, model=model) for usd, model in ((0.25, "m"), (1, "n"))
+    ]
+    lines.append(msgspec.structs.replace(LINE, step="judge", usd=None))
+    cost = msgspec.structs.replace(SNAPSHOT.cost, lines=tuple(lines))
+    made.look(msgspec.structs.replace(SNAPSHOT, steps=STEPS, cost=cost))
+    assert values(made, catalogue.STEP_ROWS) == {
+        ("draft", "answered"): 28,
+        ("draft", "failed"): 2,
+        ("draft", "left_out"): 0,
+        ("judge", "answered"): 18,
+        ("judge", "failed"): 1,
+        ("judge", "left_out"): 9,
+    }
+    assert values(made, catalogue.STEP_REQUESTS) == {("draft",): 33, ("judge",): 28}
+    assert values(made, catalogue.STEP_TOKENS)["judge", "output"] == 40
+    assert values(made, catalogue.STEP_COST) == {("draft",): 1.25}, "where all prices are known"
+    assert values(made, catalogue.RUN_COST)["main", "m", "live"] == 0.25, "of all steps that asked for it"
+    assert values(made, catalogue.ROWS) == {("answered",): 13, ("failed",): 1}
+    made.ended(msgspec.structs.replace(REPORT, steps=STEPS[1:]), 0)
+    assert {step for step, _ in values(made, catalogue.STEP_ROWS)} == {"judge"}, "as the report says"
+
+
+def test_what_two_steps_ask_alike_is_measured_together_and_what_they_ask_otherwise_apart() -> None:
+    asked = MeteredProvider("main", "openai", "m", "chat")
+    made = RunMeter(MeteredRun("r", "in", (asked, asked, asked._replace(model="n"))), str)
+    made.begin("s", "live")
+    each = [Distributions(latency_ms={20: count}, sums={"latency_ms": 20.0 * count}) for count in (3, 2, 1)]
+    made.measured(Distributions(), each)
+    made.look(SNAPSHOT)
+    durations = readings(made).histograms[catalogue.DURATION]
+    assert {model: (sum(found.counts), found.total) for (*_, model), found in durations.items()} == {
+        "m": (5, 0.1),
+        "n": (1, 0.02),
+    }
 
 
 def test_nothing_is_worked_out_twice(meter: Make) -> None:

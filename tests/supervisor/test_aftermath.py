@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -68,7 +69,9 @@ def session(requests: int, twice: int = 0) -> SessionReport:
     )
 
 
-def board(prepared: Prepared, number: int, in_flight: int, name: str | None = None, **counts: int) -> dict[str, int]:
+def board(
+    prepared: Prepared, number: int, in_flight: int, name: str | None = None, *, step: str = "", **counts: int
+) -> dict[str, int]:
     """Leave a board; returns its counts."""
     figures = dict.fromkeys(NAMES, 0) | {
         "0.requests": counts.get("requests", 0),
@@ -77,7 +80,7 @@ def board(prepared: Prepared, number: int, in_flight: int, name: str | None = No
         ".fault.timeout": counts.get("timeouts", 0),
         ".maybe_billed_twice": counts.get("timeouts", 0),
     }
-    head = BoardHead(name or f"s-{number}", 8, ["main"], NAMES)
+    head = BoardHead(name or f"s-{number}", 8, ["main"], NAMES, step or msgspec.UNSET)
     made = InflightBoard.create(prepared.directory.board_path(number), 8, head)
     for slot in range(in_flight):
         made.cells[slot] = slot + 1
@@ -124,6 +127,16 @@ def test_what_workers_counted_since_it_was_written_down_is_added(prepared: Prepa
     assert after.session is None
     held(prepared, requests=14, tokens=130, timeouts=0, billed=3, rows=3)
     assert take_in(prepared, frozenset({"s"})).sessions == [], "the report has it"
+
+
+def test_rows_with_further_steps_to_go_are_none_of_the_session(prepared: Prepared) -> None:
+    board(prepared, 0, 0, step="draft", requests=10, rows=7)
+    board(prepared, 1, 0, step="title", requests=4, rows=3)
+    write(prepared, 0, 0, {})
+    spending = ledger.load(prepared.directory.spending)
+    assert spending.session is not None
+    seen = aftermath.as_left(prepared.directory, spending, spending.session, last="title")
+    assert (seen.rows, seen.counters.rows, seen.counters.requests) == (3, 3, 14)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)

@@ -243,6 +243,29 @@ def test_rows_of_earlier_sessions_are_done_but_do_not_make_this_one_fast(
     assert (shown.totals.rows, shown.session_rows, shown.rows_per_s, shown.eta_s) == (10, 0, 0, None)
 
 
+def test_rows_with_further_steps_to_go_make_a_run_fast_and_are_none_of_its_rows(
+    pool: Pool, providers: Providers, hire: HIRE
+) -> None:
+    progress = Progress(0.0, steps=("draft", "title"))
+    progress.total_rows = 100
+    first, last = hire(0, 0), hire(1)
+    last.step = 1
+    told = heartbeat(counters=Counters(rows=40, failed=3, requests=40), shards={0: totals(40, failed=3)})
+    progress.heartbeat(first, told)
+    progress.heartbeat(last, heartbeat(counters=Counters(rows=10, failed=1, requests=9)))
+    shown = progress.snapshot(pool, providers, 10.0, draining=False)
+    assert (shown.session_rows, shown.counters.rows, shown.counters.failed, shown.counters.requests) == (10, 10, 1, 49)
+    assert shown.rows_per_s == 2.5, "of two steps a row of each is one row"
+    assert shown.eta_s == (100 - 40 / 2) / 2.5
+    leave(progress, pool, first)
+    assert progress.snapshot(pool, providers, 20.0, draining=False).rows_per_s == 0, "none more, whoever is gone"
+    progress.sealed(0, sealed(0, totals(10)))
+    assert progress.shards_sealed == 0, "it is the next step's"
+    leave(progress, pool, last)
+    report = summed_up(progress, pool, providers)
+    assert (report.rows, report.rows_per_s, report.counters.rows) == (10, 1.0, 10)
+
+
 def test_a_snapshot_adds_up_what_the_workers_say(pool: Pool, providers: Providers, hire: HIRE) -> None:
     progress = Progress(0.0)
     one, two, silent = hire(0), hire(1), hire(2)

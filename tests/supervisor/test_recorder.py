@@ -22,7 +22,6 @@ def standing(elapsed_s: float, rows: int, *, failed: int = 0, in_flight: int = 1
         BUSY,
         elapsed_s=elapsed_s,
         totals=Totals(rows=1000 + rows, failed=5 + failed),
-        session_rows=rows,
         counters=Counters(rows=rows, requests=rows + 2, retries=2, faults={"timeout": failed}),
         in_flight=in_flight,
         providers=(

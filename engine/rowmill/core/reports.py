@@ -247,7 +247,7 @@ class Meter(Protocol):
         """Take in where the session stands."""
 
     def measured(self, spread: Distributions, spreads: Sequence[Distributions]) -> None:
-        """Take in what a worker has measured: in all, and of each provider where there are several."""
+        """Take in what a worker has measured: in all, and of each provider of each step where there are several."""
 
 
 def to_json(report: RunReport) -> bytes:

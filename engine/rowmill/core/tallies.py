@@ -32,6 +32,7 @@ OF_WORKER = (
     *("rows", "failed", "replies", "maybe_billed_twice", "cached", "duplicates", "reasked", "packed", "tokens_saved"),
     *_spent("spared"),
 )
+ROWS, FAILED = ".rows", ".failed"
 _FAULT = ".fault."
 _of_provider = attrgetter(*OF_PROVIDER)
 _of_worker = attrgetter(*OF_WORKER)

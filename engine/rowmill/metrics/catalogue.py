@@ -126,6 +126,18 @@ RUN_TOKENS = Family(
 RUN_FAILED = Family(
     "rowmill.run.failed.rows", "gauge", "{row}", "Failed rows by class, once the run is over.", ("error.type",)
 )
+STEP_ROWS = Family(
+    "rowmill.run.step.rows", "gauge", "{row}", "Rows that each of several steps has brought to an outcome.",
+    ("step", "outcome"),
+)  # fmt: skip
+STEP_REQUESTS = Family("rowmill.run.step.requests", "gauge", "{request}", "Requests that these rows took.", ("step",))
+STEP_TOKENS = Family(
+    "rowmill.run.step.tokens", "gauge", "{token}", "Tokens that these rows took.", ("step", "gen_ai.token.type")
+)
+STEP_COST = Family(
+    "rowmill.run.step.cost.usd", "gauge", "{USD}", "What each of several steps has cost, where all prices are known.",
+    ("step",),
+)  # fmt: skip
 BILLED = ("provider", "model", "mode")
 RUN_COST = Family("rowmill.run.cost.usd", "gauge", "{USD}", "What the run has cost, where the price is known.", BILLED)
 RUN_BILLED = Family(

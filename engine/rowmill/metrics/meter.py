@@ -14,6 +14,7 @@ from rowmill.metrics.readings import MeteredRun, Readings, Rising, read
 _MOST_PROVIDERS = 100
 _MOST_MODELS = 20
 _MOST_CLASSES = 50
+_MOST_STEPS = 50
 
 
 class RunMeter:
@@ -25,12 +26,13 @@ class RunMeter:
         """`redact`: takes secrets out of texts that servers have made up."""
         self.subject = subject
         self.started = wall_clock()  # Unix time
-        asked = {model for *_, model in subject.providers}
+        asked = {each.model for each in subject.providers}
         self._labels = {
             "provider": Labels(_MOST_PROVIDERS, redact),
             "gen_ai.provider.name": Labels(_MOST_PROVIDERS, redact),
             "model": Labels(_MOST_MODELS, redact, sorted(asked)[:_MOST_PROVIDERS]),
             "error.type": Labels(_MOST_CLASSES, redact),
+            "step": Labels(_MOST_STEPS, redact),
         }
         self._lock = threading.Lock()
         # Guarded by it:
@@ -70,7 +72,7 @@ class RunMeter:
             self._version += 1
 
     def measured(self, spread: Distributions, spreads: Sequence[Distributions]) -> None:
-        """Take in what a worker has measured: in all, and of each provider where there are several."""
+        """Take in what a worker has measured: in all, and of each provider of each step where there are several."""
         with self._lock:
             self._whole.add(spread)
             for known, more in zip(self._spreads, spreads or (spread,), strict=False):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rowmill.core.histograms import Buckets, Distributions, bucket_of
-from rowmill.core.reports import Cost, ProviderView, RunReport, Snapshot
+from rowmill.core.reports import Cost, ProviderView, RunReport, Snapshot, StepFigures
 from rowmill.core.version import __version__
 from rowmill.metrics import catalogue
 from rowmill.metrics.catalogue import Family
@@ -36,13 +36,21 @@ class Distribution(NamedTuple):
 Scalars = dict[Value, float]
 
 
+class MeteredProvider(NamedTuple):
+    """A provider as one step of a run asks it; most runs have no other step."""
+
+    name: str
+    word: str  # the conventions' for it
+    model: str  # asked for; empty where rows name theirs
+    operation: str  # the conventions' word for what is asked
+
+
 class MeteredRun(NamedTuple):
     """What the figures are of."""
 
     run: str
     input: str  # a file's name, without the way to it
-    api: str  # the conventions' word for what is asked
-    providers: tuple[tuple[str, str, str], ...]  # of each: its name, the conventions' word, the model asked for
+    providers: tuple[MeteredProvider, ...]  # of each step, in their order
     faults: tuple[str, ...] = ()  # the classes that there are: of each is told that there was none, too
 
 
@@ -90,8 +98,8 @@ def read(
 ) -> Readings:
     """Read everything.
 
-    spreads, whole: what was measured of each provider, and in all. before: what the run had cost when the session
-    began. started: Unix time. ended: the report, and the exit code, once there are.
+    spreads, whole: what was measured of each provider in each step, and in all. before: what the run had cost when the
+    session began. started: Unix time. ended: the report, and the exit code, once there are.
     """
     found = Readings()
     report = ended[0] if ended is not None else None
@@ -104,6 +112,7 @@ def read(
     _measured(found, subject, spreads, whole, labels)
     _run(found, snapshot, report, labels["error.type"])
     _costs(found, cost, labels)
+    _steps(found, (snapshot if report is None else report).steps or (), cost, labels["step"])
     _machine(found, snapshot)
     _batches(found, snapshot)
     found.add(catalogue.BUILD, 1, __version__)
@@ -169,14 +178,17 @@ def _measured(
     whole: Distributions,
     labels: Mapping[str, Labels],
 ) -> None:
-    for (name, word, model), spread in zip(subject.providers, spreads, strict=True):
-        of = (labels["provider"](name), subject.api, labels["gen_ai.provider.name"](word), labels["model"](model))
+    summed: dict[Value, Distributions] = {}
+    for (name, word, model, operation), spread in zip(subject.providers, spreads, strict=True):
+        of = (labels["provider"](name), operation, labels["gen_ai.provider.name"](word), labels["model"](model))
+        summed.setdefault(of, Distributions()).add(spread)  # of steps that ask alike
+    for asked, spread in summed.items():
         durations = found.histograms.setdefault(catalogue.DURATION, {})
-        durations[of] = _seconds(spread.latency_ms, spread.sums.get("latency_ms", 0.0))
+        durations[asked] = _seconds(spread.latency_ms, spread.sums.get("latency_ms", 0.0))
         usage = found.histograms.setdefault(catalogue.USAGE, {})
         for kind, field in (("input", "prompt_tokens"), ("output", "completion_tokens")):
             total = spread.sums.get(field, 0.0)
-            usage[(*of, kind)] = distribution(getattr(spread, field), total, catalogue.TOKENS, 1)
+            usage[(*asked, kind)] = distribution(getattr(spread, field), total, catalogue.TOKENS, 1)
     for family, field in ((catalogue.SLOT_WAIT, "slot_wait_ms"), (catalogue.RATE_WAIT, "rate_wait_ms")):
         found.histograms[family] = {(): _seconds(getattr(whole, field), whole.sums.get(field, 0.0))}
 
@@ -218,6 +230,19 @@ def _costs(found: Readings, cost: Cost | None, labels: Mapping[str, Labels]) -> 
     found.add(catalogue.BUDGET_USD, cost.max_usd)
     found.add(catalogue.BUDGET_TOKENS, cost.max_tokens)
     found.add(catalogue.BUDGET_REQUESTS, cost.max_requests)
+
+
+def _steps(found: Readings, steps: Sequence[StepFigures], cost: Cost | None, name: Labels) -> None:
+    for step in steps:
+        of = name(step.name)
+        found.add(catalogue.STEP_ROWS, step.rows - step.failed - step.left_out, of, "answered")
+        found.add(catalogue.STEP_ROWS, step.failed, of, "failed")
+        found.add(catalogue.STEP_ROWS, step.left_out, of, "left_out")
+        found.add(catalogue.STEP_REQUESTS, step.requests, of)
+        found.add(catalogue.STEP_TOKENS, step.prompt_tokens, of, "input")
+        found.add(catalogue.STEP_TOKENS, step.completion_tokens, of, "output")
+        spent = [line.usd for line in (() if cost is None else cost.lines) if line.step == step.name]
+        found.add(catalogue.STEP_COST, None if None in spent else sum(usd or 0.0 for usd in spent), of)
 
 
 def _machine(found: Readings, snapshot: Snapshot) -> None:

@@ -28,7 +28,7 @@ def metered(
     from rowmill.core.config import credentials
     from rowmill.metrics.labels import operation, provider
     from rowmill.metrics.monitoring import Monitoring
-    from rowmill.metrics.readings import MeteredRun
+    from rowmill.metrics.readings import MeteredProvider, MeteredRun
     from rowmill.supervisor.lingering import lingering
     from rowmill.transport import faults, is_loopback
 
@@ -39,9 +39,15 @@ def metered(
     subject = MeteredRun(
         run=prepared.manifest.run_id,
         input=redact(_name(config.input.path)),
-        api=operation(config.task.api),
         providers=tuple(
-            (each.name, provider(each.name, each.base_url), config.model_of(each) or "") for each in config.provider
+            MeteredProvider(
+                name=each.name,
+                word=provider(each.name, each.base_url),
+                model=step.config.model_of(each) or "",
+                operation=operation(step.config.task.api),
+            )
+            for step in prepared.steps
+            for each in step.config.provider
         ),
         faults=tuple(faults.TABLE),
     )

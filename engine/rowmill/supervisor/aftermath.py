@@ -50,7 +50,7 @@ def take_in(prepared: Prepared, reported: frozenset[str]) -> Aftermath:
     ended = spending.session
     if ended is not None and ended.id not in reported:
         own = [reading for reading in readings.values() if reading.name.startswith(f"{ended.id}-")]
-        killed[ended.id] = _with(ended, [(reading, more[reading.name]) for reading in own])
+        killed[ended.id] = _with(ended, [(reading, more[reading.name]) for reading in own], prepared.steps[-1].name)
         _save_killed(directory, list(killed.values()))
     elif not readings:
         return Aftermath(list(killed.values()), 0)
@@ -73,11 +73,14 @@ def killed_sessions(directory: RunDirectory) -> list[SessionReport]:
         return []
 
 
-def as_left(directory: RunDirectory, spending: Spending, session: SessionReport) -> SessionReport:
-    """Return the session that was killed last as its boards tell it, for who only looks: nothing is written."""
+def as_left(directory: RunDirectory, spending: Spending, session: SessionReport, *, last: str = "") -> SessionReport:
+    """Return the session that was killed last as its boards tell it, for who only looks: nothing is written.
+
+    last: the name of the run's last step, where it has several.
+    """
     readings = map(read_board, directory.boards())
     own = [each for each in readings if each.name.startswith(f"{session.id}-")]
-    return _with(session, [(reading, beyond(reading, spending)) for reading in own])
+    return _with(session, [(reading, beyond(reading, spending)) for reading in own], last)
 
 
 def known(reading: BoardReading) -> Figures:
@@ -96,14 +99,17 @@ def forget(directory: RunDirectory) -> None:
         path.unlink(missing_ok=True)
 
 
-def _with(session: SessionReport, boards: list[tuple[BoardReading, Figures]]) -> SessionReport:
-    """Return the report of a killed session with what its boards say beyond it."""
+def _with(session: SessionReport, boards: list[tuple[BoardReading, Figures]], last: str) -> SessionReport:
+    """Return the report of a killed session with what its boards say beyond it. last: the name of the last step."""
     counters = session.counters
     figures = {name: msgspec.structs.replace(each) for name, each in session.providers.items()}
     billed = session.billed_twice_max - counters.maybe_billed_twice
     for reading, more in boards:
         more = dict(more)  # noqa: PLW2901 - what is left of it
         billed += more.pop(_BILLED, 0)
+        if reading.step != last:  # whose rows have further steps to go
+            more.pop(tallies.ROWS, None)
+            more.pop(tallies.FAILED, None)
         sums = {number: ProviderSums() for number in range(len(reading.providers))}
         tallies.add(more, counters, sums)
         for number, name in enumerate(reading.providers):
@@ -112,7 +118,7 @@ def _with(session: SessionReport, boards: list[tuple[BoardReading, Figures]]) ->
         session,
         exit_code=KILLED,
         stopped_by="killed, or its machine failed",
-        rows=counters.rows // max(1, len({reading.step for reading, _ in boards})),  # which each step has counted
+        rows=counters.rows,
         counters=counters,
         billed_twice_max=counters.maybe_billed_twice + billed,
         providers=figures,

@@ -105,15 +105,13 @@ class Incoming:
                 self._parts.spending.batch = message
 
     def _spreads(self, member: Member, message: Heartbeat) -> Sequence[Distributions]:
-        """Return what a worker has measured of each provider, of all of them; nothing where there is only one."""
-        prepared = self._parts.prepared
-        if len(prepared.steps) == 1 or len(prepared.config.provider) == 1:
+        """Return what a worker has measured of each provider, with nothing of those that other steps ask."""
+        steps = self._parts.prepared.steps
+        if len(steps) == 1:
             return message.spreads
-        found = [Distributions() for _ in prepared.config.provider]
-        theirs = prepared.steps[member.step].providers
-        for number, spread in zip(theirs, message.spreads or [message.spread], strict=True):
-            found[number] = spread
-        return found
+        theirs = [[Distributions() for _ in step.providers] for step in steps]
+        theirs[member.step] = message.spreads or [message.spread]
+        return [spread for step in theirs for spread in step]
 
     def take_mail(self) -> None:
         """Take in what threads and signal handlers have left."""

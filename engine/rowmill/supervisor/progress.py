@@ -58,6 +58,7 @@ class Progress:
         self._allowed_max = 0
         self._steps = StepSums(steps)
         self._ended = Counters()  # of workers that are gone
+        self._ended_work = 0  # rows of theirs, in whatever step
         self._speed: deque[tuple[float, int]] = deque([(now, 0)])
         self._workers_max = 0
         self._worker_rss_max = 0
@@ -89,12 +90,13 @@ class Progress:
     def sealed(self, step: int, sealed: Sealed) -> None:
         """Count a shard that is finished in a step."""
         self._steps.sealed(step, sealed)
-        self.shards_sealed += 1
+        self.shards_sealed += step + 1 == self._steps.count
 
     def ended(self, member: Member, billed: int) -> None:
         """Keep the figures of a worker that is gone; `billed` requests that may have been answered went with it."""
         if member.heartbeat is not None:
-            self._ended.add(member.heartbeat.counters)
+            self._ended.add(self._of_run(member.step, member.heartbeat.counters))
+            self._ended_work += member.heartbeat.counters.rows
             self._ended_cpu_s += member.heartbeat.cpu_s
             self._rows_on[member.host] += member.heartbeat.counters.rows
         self.billed_twice += billed
@@ -134,13 +136,17 @@ class Progress:
         return f"no row was answered: all {totals.failed:,} failed: {why}"
 
     def counters(self, pool: Pool) -> Counters:
-        """Return this session's counters, of workers at work and gone."""
+        """Return this session's counters, of workers at work and gone. The rows of several steps are the last one's."""
         counters = Counters()
         counters.add(self._ended)
         for member in pool.members:
             if member.heartbeat is not None:
-                counters.add(member.heartbeat.counters)
+                counters.add(self._of_run(member.step, member.heartbeat.counters))
         return counters
+
+    def _of_run(self, step: int, counters: Counters) -> Counters:
+        """Return what a worker of a step has counted, without its rows where they have further steps to go."""
+        return counters if step + 1 == self._steps.count else msgspec.structs.replace(counters, rows=0, failed=0)
 
     def open_rows(self, member: Member) -> int:
         """Return the rows without an outcome of the shards that a worker has."""
@@ -175,16 +181,17 @@ class Progress:
         if totals.rows < self._before.rows:
             totals = self._before  # shards that were open then are opened again one after the other
         self._workers_max = max(self._workers_max, len(pool.members))
-        rate = self.rows_per_s = self._rate(now, counters.rows) / self._steps.count
         # A row is done once every step is done with it: of several steps, one row of each is one row.
         steps = self._steps.count
+        work = self._ended_work + sum(heartbeat.counters.rows for heartbeat in heartbeats)
+        rate = self.rows_per_s = self._rate(now, work) / steps
         left = None if self.total_work is None else (self.total_work - max(totals.rows, self.work.rows)) / steps
         due = [heartbeat.next_due_s for heartbeat in heartbeats if heartbeat.next_due_s is not None]
         return Snapshot(
             elapsed_s=now - self._began,
             total_rows=self.total_rows,
             totals=totals,
-            session_rows=counters.rows // steps,
+            session_rows=counters.rows,
             rows_per_s=rate,
             eta_s=None if left is None or rate <= 0 else left / rate,
             in_flight=sum(heartbeat.in_flight for heartbeat in heartbeats),
@@ -234,7 +241,6 @@ class Progress:
         """Sum the session up."""
         counters = self.counters(pool)
         elapsed = now - self._began
-        rows = counters.rows // self._steps.count
         return SessionReport(
             id=self.id,
             started=self._started,
@@ -242,8 +248,8 @@ class Progress:
             exit_code=exit_code,
             stopped_by=stopped_by,
             elapsed_s=round(elapsed, 3),
-            rows=rows,
-            rows_per_s=round(rows / elapsed, 1) if elapsed > 0 else 0.0,
+            rows=counters.rows,
+            rows_per_s=round(counters.rows / elapsed, 1) if elapsed > 0 else 0.0,
             counters=counters,
             in_flight_max=sum(self._in_flight_max.values()),
             allowed=self._allowed_max,

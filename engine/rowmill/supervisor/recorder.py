@@ -48,7 +48,6 @@ class Recorder:
         self._at = 0.0  # of the session, when the last moment ended
         self._totals: Totals | None = None  # then
         self._counters = Counters()
-        self._rows = 0  # of the session, then
         self._usd = 0.0
         self._usd_by: dict[str, float] = {}
         self._providers: dict[str, ProviderView] = {}
@@ -58,7 +57,7 @@ class Recorder:
         return f"<{len(self._looks)} looks since {self._at:.1f} s>"
 
     def measured(self, spread: Distributions, spreads: Sequence[Distributions] = ()) -> None:
-        """Take in what a worker has measured: in all, and of each provider where there are several."""
+        """Take in what a worker has measured: in all, and of each provider of each step where there are several."""
         self._spread.add(spread)
         if self._meter is not None:
             self._meter.measured(spread, spreads)
@@ -101,7 +100,6 @@ class Recorder:
         self._at = snapshot.elapsed_s
         self._totals = snapshot.totals
         self._counters = snapshot.counters
-        self._rows = snapshot.session_rows
         self._usd, self._usd_by = _usd(snapshot), _usd_by(snapshot)
         self._providers = {view.name: view for view in snapshot.providers}
 
@@ -115,8 +113,8 @@ class Recorder:
             seconds=round(max(now.elapsed_s - self._at, 0.001), 3),
             session=self._session,
             # Shards that another session had begun are found again one after the other: they are no new rows.
-            rows=now.session_rows - self._rows,
-            failed=max(0, min(now.totals.failed - self._totals.failed, now.session_rows - self._rows)),
+            rows=now.counters.rows - before.rows,
+            failed=max(0, min(now.totals.failed - self._totals.failed, now.counters.rows - before.rows)),
             requests=now.counters.requests - before.requests,
             retries=now.counters.retries - before.retries,
             faults={name: count for name, count in faults.items() if count},

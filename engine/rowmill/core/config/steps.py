@@ -108,10 +108,15 @@ def fingerprint_of_steps(config: Config) -> dict[str, Any]:
     return found | {key: value for key, value in own.items() if not key.startswith("task.")}
 
 
+def last_name(fingerprint: dict[str, Any]) -> str:
+    """Return the name of a run's last step by its fingerprint; empty where it has no steps."""
+    return next(reversed(fingerprint.get("step", ())), "")
+
+
 def last_of(fingerprint: dict[str, Any], key: str) -> Any:
     """Return what a run's fingerprint has of a key of its task, or of its last step; None where it is not there."""
-    names = fingerprint.get("step")
-    return fingerprint.get(f"step.{names[-1]}.{key}" if names else f"task.{key}")
+    name = last_name(fingerprint)
+    return fingerprint.get(f"step.{name}.{key}" if name else f"task.{key}")
 
 
 def _fields(step: StepConfig) -> list[str] | None:

@@ -177,7 +177,7 @@ def _totals(sources: RunSources, totals: Totals) -> TotalFacts:
         done=totals.rows,
         failed=totals.failed,
         elapsed_s=round(elapsed, 3),
-        rows_per_s=round(counters.rows / max(1, len(sources.steps)) / elapsed, 2) if elapsed else 0.0,
+        rows_per_s=round(counters.rows / elapsed, 2) if elapsed else 0.0,
         requests=counters.requests,
         retries=counters.retries,
         reasked=counters.reasked,

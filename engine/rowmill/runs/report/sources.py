@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rowmill.budget import ledger
+from rowmill.core.config.steps import last_name
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.moments import Moment
@@ -70,7 +71,9 @@ class RunSources:
         session = spending.session
         if session is None or session.id in known:
             return None
-        return session if self.at_work else as_left(self.directory, spending, session)
+        if self.at_work:
+            return session
+        return as_left(self.directory, spending, session, last=last_name(self.manifest.fingerprint))
 
     def _missing(self, what: str) -> "_Noted":
         return _Noted(what, self.problems)
