@@ -666,12 +666,19 @@ def test_a_length_that_the_wire_does_not_hold_is_found(target: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "fault"), [(drip, "timeout"), (cut_length, "connection"), (html(502), "server_error")]
+    ("answer", "fault", "retry_s", "tries"),
+    # One that goes on for ever ends by the time, the others by the number of tries: how many fit into a second is
+    # the machine's affair.
+    [(drip, "timeout", 1.0, 1), (cut_length, "connection", 20.0, 12), (html(502), "server_error", 20.0, 12)],
 )
-def test_a_download_that_never_ends_well_leaves_what_was_there(answer: Answer, fault: str, target: Path) -> None:
+def test_a_download_that_never_ends_well_leaves_what_was_there(
+    answer: Answer, fault: str, retry_s: float, tries: int, target: Path
+) -> None:
     target.write_bytes(b"before")
-    caught = trouble(Provider([answer]), lambda api: api.download("file-1", target, requests=9, rows=9), retry_s=1.0)
+    provider = Provider([answer])
+    caught = trouble(provider, lambda api: api.download("file-1", target, requests=9, rows=9), retry_s=retry_s)
     assert caught.failure.fault.name == fault
+    assert len(provider.asked) == tries
     assert target.read_bytes() == b"before"
 
 

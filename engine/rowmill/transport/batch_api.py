@@ -191,13 +191,13 @@ class BatchApi:
         temporary = path.with_name(f".{path.name}.tmp")
 
         async def attempt(retry: CallRetryPolicy) -> int:
-            async with self._errors.limited(retry.ends, one=f"file {file_id}") as deadline:
+            # Opened before the deadline begins: one that passes while a thread opens the file would leave it open.
+            async with (
+                aiofiles.open(temporary, "wb", opener=private_files.make_file) as target,
+                self._errors.limited(retry.ends, one=f"file {file_id}") as deadline,
+            ):
                 content = self._client.files.with_streaming_response.content
-                request = content(file_id, timeout=_timeout(retry.try_s))
-                async with (
-                    request as streamed,
-                    aiofiles.open(temporary, "wb", opener=private_files.make_file) as target,
-                ):
+                async with content(file_id, timeout=_timeout(retry.try_s)) as streamed:
                     response = streamed.http_response
                     size, counted = 0, ResultsSize(requests, rows)
                     async for piece in response.aiter_bytes(_PIECE_BYTES):
