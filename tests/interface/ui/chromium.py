@@ -172,7 +172,9 @@ class Chromium:
 
     def _start(self) -> None:
         self._driver = sync_playwright().start()
-        self._browser = self._driver.chromium.launch(executable_path=self._program, args=["--no-sandbox"])
+        # Its socket has 107 bytes for a path, of which a long TMPDIR leaves too few.
+        own: dict[str, str | float | bool] = {**os.environ, "TMPDIR": "/tmp"}
+        self._browser = self._driver.chromium.launch(executable_path=self._program, args=["--no-sandbox"], env=own)
 
     def __exit__(self, *_: object) -> None:
         self._thread.submit(self._stop).result()
