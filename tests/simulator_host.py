@@ -5,6 +5,7 @@ takes a process a third of a second to import is imported once and not for each 
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -13,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import uvloop
+from aiohttp import web
 
 from rowmill.core.simulator import SimulatorSettings
 from rowmill.ipc import processes
@@ -30,7 +32,9 @@ class Order(NamedTuple):
 
     number: int  # of the simulator
     settings: SimulatorSettings | None = None  # to start it
-    answers: float | None = None  # requests from its first one on that it answers; those behind them wait. Neither: end
+    answers: float | None = None  # requests from its first one on that it answers; those behind them wait
+    kept: str | None = None  # a pattern of what waits of the Batch API, as "GET /v1/batches/.*"; "": nothing
+    # None of all: end
 
 
 class _Patient(Simulator):
@@ -41,13 +45,26 @@ class _Patient(Simulator):
     def __init__(self, settings: SimulatorSettings) -> None:
         super().__init__(settings)
         self._answers = inf
+        self._kept = ""
         self._more = asyncio.Event()
         _Patient.latest = self
 
     def answer(self, requests: float) -> None:
         self._answers = requests
+        self._look_again()
+
+    def keep(self, kept: str) -> None:
+        self._kept = kept
+        self._look_again()
+
+    def _look_again(self) -> None:
         self._more.set()
         self._more = asyncio.Event()
+
+    async def _keep(self, provider: SimulatedProvider, what: str, request: web.BaseRequest) -> web.StreamResponse:
+        while self._kept and re.fullmatch(self._kept, f"{request.method} {request.path_qs}"):
+            await self._more.wait()
+        return await super()._keep(provider, what, request)
 
     async def _produce(self, provider: SimulatedProvider, route: Route, completion: Completion) -> None:
         number = self._total.requests  # nothing was awaited since it was counted
@@ -71,6 +88,10 @@ class SimulatorHost:
     def hold(self, number: int, answers: float) -> None:
         """Have a simulator answer so many requests from its first one on, and the others once it may."""
         self._ask(Order(number, answers=answers))
+
+    def keep(self, number: int, kept: str) -> None:
+        """Have a simulator keep what matches of the Batch API waiting, until it is told another pattern."""
+        self._ask(Order(number, kept=kept))
 
     def end(self, number: int) -> None:
         """End a simulator and wait for it."""
@@ -105,6 +126,10 @@ class HostedSimulator:
     def hold(self, answers: float = inf) -> None:
         """Answer so many requests from the first one on: a run is not over before a test has done what it is about."""
         self._host.hold(self._number, answers)
+
+    def keep(self, kept: str = "") -> None:
+        """Keep what matches of the Batch API waiting, "METHOD path?query"; the run comes no further meanwhile."""
+        self._host.keep(self._number, kept)
 
     def stop(self) -> None:
         """End it and wait for its end."""
@@ -147,6 +172,10 @@ async def _serve(pipe: Connection) -> None:
     while (order := await orders.get()) is not None:
         if order.answers is not None:
             served[order.number].simulator.answer(order.answers)
+            pipe.send(0)
+            continue
+        if order.kept is not None:
+            served[order.number].simulator.keep(order.kept)
             pipe.send(0)
             continue
         if order.settings is None:

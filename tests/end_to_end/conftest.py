@@ -266,6 +266,10 @@ class Witness:
         """Answer everything again."""
         self._simulator.hold()
 
+    def keep(self, kept: str = "") -> None:
+        """Keep the requests of the Batch API waiting that match, as "GET /v1/batches/.*", until it is called again."""
+        self._simulator.keep(kept)
+
     def stop(self) -> None:
         self._simulator.stop()
 

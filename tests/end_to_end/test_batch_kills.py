@@ -1,7 +1,9 @@
 """Runs by batches that are killed or interrupted: no row is lost, and no part is ever in two batches."""
 
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -37,10 +39,50 @@ def has_file(place: Place, pattern: str) -> Callable[[], bool]:
     return lambda: any(place.run_dir.glob(pattern))
 
 
-def collecting(place: Place) -> Callable[[], bool]:
-    """Return what tells whether results are being taken in, or have just been: on a busy machine that is over soon."""
-    has_output = has_file(place, "batches/*.output")
-    return lambda: has_output() or "collected" in phases(place)
+# Python tells of a rename and a removal before it is done: there a process stays, while a file says of which names.
+STAYS_BEFORE = """
+import os, sys, time
+def hook(event, arguments):
+    if event in ("os.rename", "os.remove"):
+        name = os.fspath(arguments[1 if event == "os.rename" else 0])
+        while wanted() and name.endswith(wanted()):
+            with open(os.environ["STAYS"] + "-there", "w"):
+                time.sleep(0.02)
+def wanted():
+    try:
+        with open(os.environ["STAYS"]) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+sys.addaudithook(hook)
+"""
+
+
+class Keeper:
+    """Keeps a run where it is: no look at it can come too late, however busy the machine."""
+
+    UNSURE = ("GET /v1/files[?].*", "GET /v1/batches[?].*limit=100.*")  # what an upload, or a creation, has come to
+    CONTENT = "GET /v1/files/.*/content"
+
+    def __init__(self, place: Place, witness: Witness) -> None:
+        self._witness = witness
+        self._stays = place.folder / "stays"
+        (place.folder / "sitecustomize.py").write_text(STAYS_BEFORE)
+        place.environ["PYTHONPATH"] += os.pathsep + str(place.folder)
+        place.environ["STAYS"] = str(self._stays)
+
+    def keep(self, *requests: str, before: str = "") -> None:
+        """Keep these requests waiting, and processes before they rename to or remove a file whose name ends so."""
+        self._witness.keep("|".join(requests))
+        self.stays.unlink(missing_ok=True)
+        temporary = self._stays.with_name("stays-new")
+        temporary.write_text(before)
+        temporary.replace(self._stays)
+
+    @property
+    def stays(self) -> Path:
+        """What is there as soon as a process stays."""
+        return self._stays.with_name("stays-there")
 
 
 def test_a_run_that_is_killed_all_along_its_way(place: Place, simulator: Simulate, reference: Reference) -> None:
@@ -51,17 +93,19 @@ def test_a_run_that_is_killed_all_along_its_way(place: Place, simulator: Simulat
     place.configure(witness.url)
     place.write_rows(ROWS)
     options = batches(max_requests=PART)
+    keeper = Keeper(place, witness)
     found = []
-    for moment, what in (
-        (has_file(place, "batches/part-*"), "building"),
-        (lambda: "uploading" in phases(place), "uploading"),
-        (lambda: figures(witness)["created"] > 0, "creating"),
-        (lambda: figures(witness)["retrieved"] > 0, "polling"),
-        (lambda: "ended" in phases(place), "downloading"),
-        (collecting(place), "collecting"),
-        (has_file(place, "sealed/*"), "sealing"),
-        (lambda: phases(place) == {"collected"}, "merging"),
+    for moment, what, kept, before in (
+        (has_file(place, "batches/part-*"), "building", keeper.UNSURE, ""),
+        (lambda: "uploading" in phases(place), "uploading", keeper.UNSURE, ""),
+        (lambda: figures(witness)["created"] > 0, "creating", (keeper.UNSURE[1], keeper.CONTENT), ""),
+        (lambda: figures(witness)["retrieved"] > 0, "polling", (keeper.CONTENT,), ""),
+        (lambda: "ended" in phases(place), "downloading", (keeper.CONTENT,), ""),
+        (keeper.stays.exists, "collecting", (), ".output"),
+        (keeper.stays.exists, "sealing", (), ".sealed"),
+        (keeper.stays.exists, "merging", (), place.output.name),
     ):
+        keeper.keep(*kept, before=before)
         started = place.start(*options)
         reached(place, started, moment, what)
         started.kill_all()
@@ -69,6 +113,8 @@ def test_a_run_that_is_killed_all_along_its_way(place: Place, simulator: Simulat
     assert "uploading" in found[1]
     assert "creating" in found[2]
     assert "ended" in found[4]
+    assert found[7] == {"collected"}
+    keeper.keep()
     done = place.run(*options)
     assert (done.code, "Traceback" in done.err) == (0, False), done.err
     assert place.output.read_bytes() == reference(ROWS)
@@ -98,18 +144,22 @@ def test_a_worker_that_is_killed_again_and_again_is_followed_by_another(
     witness = simulator(batch_s=0.8, upload_script=("ok", "upload_lost"), batch_script=("create_lost", "content_cut"))
     place.configure(witness.url)
     place.write_rows(ROWS)
+    keeper = Keeper(place, witness)
+    keeper.keep(*keeper.UNSURE)
     started = place.start(*batches(max_requests=PART))
     pid = 0
-    for moment, what in (
-        (lambda: "uploading" in phases(place), "uploading"),
-        (lambda: figures(witness)["created"] > 0, "creating"),
-        (lambda: figures(witness)["retrieved"] > 0, "polling"),
-        (collecting(place), "collecting"),
+    for moment, what, kept, before in (
+        (lambda: "uploading" in phases(place), "uploading", keeper.UNSURE, ""),
+        (lambda: figures(witness)["created"] > 0, "creating", (keeper.UNSURE[1], keeper.CONTENT), ""),
+        (lambda: figures(witness)["retrieved"] > 0, "polling", (keeper.CONTENT,), ""),
+        (keeper.stays.exists, "collecting", (), ".output"),
     ):
+        keeper.keep(*kept, before=before)
         worker: psutil.Process = seen(lambda: batch_worker(started, pid), "a worker")  # noqa: B023 - used at once
         reached(place, started, moment, what)
         pid = worker.pid
         worker.kill()
+    keeper.keep()
     done = started.wait()
     done_as(place, done, reference(ROWS))
     told = nothing_twice(witness, ROWS)
