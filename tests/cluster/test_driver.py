@@ -113,10 +113,14 @@ def test_a_request_is_asked_once_over_all_nodes(
 
     monkeypatch.setattr(SharedRequests, "ask", counted)
     deaths: list[tuple[int, BoardReading]] = []
-    watcher = once(
-        lambda: deaths.append(killed(next(filter(asking, machines.all)))),
-        lambda snapshot: len(snapshot.workers) == 2 and any(map(asking, machines.all)),
-    )
+
+    def look(snapshot: Snapshot) -> bool:
+        if len(snapshot.workers) != 2 or (found := next(filter(asking, machines.all), None)) is None:
+            return False
+        deaths.append(killed(found))
+        return True
+
+    watcher = Watcher(look)
     if use == "disk":  # what a killed worker had not kept yet would be asked again
         watcher = Watcher()
     report = home.run_on(machines, config, watcher)

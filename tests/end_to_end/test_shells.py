@@ -84,7 +84,7 @@ class Pane:
 
 @contextmanager
 def pane(place: Place, command: str, width: int, height: int) -> Iterator[Pane]:
-    folder = Path(tempfile.mkdtemp(prefix="tmux-"))  # a socket's path must be short
+    folder = Path(tempfile.mkdtemp(prefix="tmux-", dir="/tmp"))  # a socket's path must be short, TMPDIR may be long
     window = Pane(folder / "socket")
     environ = [word for name, value in place.environ.items() for word in ("-e", f"{name}={value}")]
     window.tmux(
