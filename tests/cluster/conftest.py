@@ -90,14 +90,17 @@ class Machine:
             msgspec.structs.replace(said, boot="of another machine", moment=said.moment + self.other_clock_s)
         )
 
-    async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
+    async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> bytes:
         await self._answers()
         behind_s = self._behind(behind_s, down)
-        moment, up = await self.agent.exchange(serial, behind_s, down, wait_s)
+        up = await self.agent.exchange(serial, behind_s, down, wait_s)
         held, self._held = self._held, []
         for each in reversed(held):  # now what has been overtaken, the last one first
             await self.agent.tell(*each)
-        return moment + (self.other_clock_s or 0.0), up
+        if self.other_clock_s is None:
+            return up
+        there = wire.to_driver.decode(up)
+        return wire.encode(msgspec.structs.replace(there, moment=there.moment + self.other_clock_s))
 
     async def tell(self, serial: int, behind_s: float, down: bytes) -> None:
         await self._answers()

@@ -86,8 +86,8 @@ class Driver:
 
     async def round(self, wait_s: float = 0.05) -> list[Up]:
         self.serial += 1
-        _, up = await self.agent.exchange(self.serial - 1, 0.0, wire.encode([]), wait_s)
-        found = wire.to_driver.decode(up)
+        up = await self.agent.exchange(self.serial - 1, 0.0, wire.encode([]), wait_s)
+        found = wire.to_driver.decode(up).items
         self.heard += found
         return found
 
@@ -147,7 +147,8 @@ def test_what_is_carried_lies_where_it_belongs(place: Path) -> None:
             Piece(2, None, 100, b"a part"),
             Piece(2, 5, 10, b"of a shard"),
             Piece(2, None, 0, b"head"),
-            Past(5, b"done"),
+            Past(5, b"do"),
+            Past(5, b"ne", 2),
         )
         part, shard = pieces(place) / "000002.part", pieces(place) / "000005.shard"
         assert part.read_bytes() == b"head" + bytes(96) + b"a part"

@@ -38,6 +38,7 @@ from rowmill.cluster.wire import (
     Past,
     Piece,
     Read,
+    Round,
     Started,
     Taken,
     Tell,
@@ -69,7 +70,7 @@ class Calls:
         self.silent = False
         self._moment = moment
 
-    async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
+    async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> bytes:
         await self.tell(serial, behind_s, down)
         up: list[Up] = []
         try:
@@ -77,7 +78,7 @@ class Calls:
                 up = await self.up.get()
         except TimeoutError:
             pass
-        return self._moment(), wire.encode(up)
+        return wire.encode(Round(self._moment(), up))
 
     async def tell(self, serial: int, behind_s: float, down: bytes) -> None:
         if self.silent:
@@ -303,14 +304,14 @@ def test_an_agent_hears_of_its_driver_while_the_disk_holds_a_write_up(
 
 
 def test_where_a_sealed_shard_cannot_be_written_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, start: int, data: bytes, *, sync: bool) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     async def test() -> None:
         async with linked(tmp_path) as node:
             worker = node.worker()
             await node.calls.said(Begin)
-            monkeypatch.setattr(durable, "replace_durably", full)
+            monkeypatch.setattr(durable, "write_at", full)
             await node.calls.up.put([Whole(5, b"sealed"), Passed(0, messages.encode(Note("sealed")))])
             assert await heard(worker.pipe) is None  # nobody hears that it is sealed
             [crashed] = node.mail
@@ -335,7 +336,7 @@ def test_a_lease_expires_no_later_by_a_nodes_clock(
     now = 1000.0  # by the driver's clock
 
     class Far(Calls):
-        async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
+        async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> bytes:
             nonlocal now
             self.heard.append((serial, behind_s, wire.to_agent.decode(down)))
             if not ways:
@@ -344,7 +345,7 @@ def test_a_lease_expires_no_later_by_a_nodes_clock(
             now += there
             moment = now + offset
             now += back
-            return moment, wire.encode([])
+            return wire.encode(Round(moment, []))
 
     async def test() -> None:
         calls = Far()
@@ -497,31 +498,34 @@ def test_what_a_node_reads_itself_is_not_carried_until_it_says_that_it_cannot(tm
 
 
 def test_a_shard_is_assigned_once_all_that_it_needs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_input, "_PIECE_BYTES", 100)
-    monkeypatch.setattr(links, "_CALL_BYTES", 250)
+    monkeypatch.setattr(shard_input, "PIECE_BYTES", 100)
+    monkeypatch.setattr(links, "PIECE_BYTES", 250)
     path = tmp_path / "in.jsonl"
     path.write_bytes(os.urandom(5000))
+    done = os.urandom(700)
 
     async def test() -> None:
         async with linked(tmp_path, parts=[InputPart(str(path), "lines")]) as node:
-            node.directory.checkpoints.joinpath("000007.checkpoint").write_bytes(b"what is done")
+            node.directory.checkpoints.joinpath("000007.checkpoint").write_bytes(done)
             worker = node.worker()
             messages.send(worker.pipe, Assign(shard_of(7, 1111, 2345)))
             await node.calls.said(Tell)
-            _, past, *pieces, tell = node.calls.items
-            assert past == Past(7, b"what is done")
-            found = bytearray()
-            for piece in pieces:
-                assert isinstance(piece, Piece)
-                assert (piece.part, piece.shard, piece.offset) == (0, 7, 1111 + len(found))
-                found += piece.data
+            _, *items, tell = node.calls.items
+            before, found = bytearray(), bytearray()
+            for item in items:
+                if isinstance(item, Past):
+                    assert (item.shard, item.start) == (7, len(before))
+                    before += item.data
+                else:
+                    assert isinstance(item, Piece)
+                    assert (item.part, item.shard, item.offset) == (0, 7, 1111 + len(found))
+                    found += item.data
+            assert before == done
             assert found == path.read_bytes()[1111:2345]
             assert isinstance(tell, Tell)
             assert messages.to_worker(tell.message) == Assign(shard_of(7, 1111, 2345))
-            sizes = [
-                sum(len(each.data) for each in items if isinstance(each, Piece)) for _, _, items in node.calls.heard
-            ]
-            assert max(sizes) <= 300
+            sizes = [sum(len(getattr(each, "data", b"")) for each in items) for _, _, items in node.calls.heard]
+            assert max(sizes) <= 350
             worker.pipe.close()
 
     run(test())

@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from rowmill.cluster import node_worker
 from rowmill.cluster.node_input import NodeInput
 from rowmill.cluster.node_worker import NodeWorker
 from rowmill.cluster.wire import Arrived, Errand, Group, Idle, Passed, Unable, Whole
@@ -57,8 +58,10 @@ class Worker:
             tell=self._tell,
         )
 
-    def _tell(self, item: Any, *, pressing: bool = False) -> None:
-        self.told.append(item)
+    def _tell(self, item: Any, size: int | None = None, *, pressing: bool = False) -> None:
+        items = [*item] if isinstance(item, Iterator) else [item]
+        assert size is None or size == sum(len(getattr(each, "data", b"")) for each in items)
+        self.told += items
 
     def says(self, message: ToSupervisor) -> list[Any]:
         """Say something; returns what the driver is told."""
@@ -189,10 +192,17 @@ def test_a_torn_tail_that_was_cut_is_replaced(worker: Callable[..., Worker], dir
     assert one.says(Appended(0, 9, 12)) == [Group(5, 0, 9, b"two")]
 
 
+@pytest.mark.parametrize("pieces", [[b"of the shard"], [b"of th", b"e sha", b"rd"], [b"of the", b" shard"]])
 @in_a_loop
 def test_a_sealed_shard_goes_before_the_word_of_it_and_nothing_of_it_stays(
-    worker: Callable[..., Worker], directory: RunDirectory, tmp_path: Path
+    worker: Callable[..., Worker],
+    directory: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pieces: list[bytes],
 ) -> None:
+    size = len(pieces[0])
+    monkeypatch.setattr(node_worker, "PIECE_BYTES", size)
     one = worker()
     assign(one, 2)
     (tmp_path / "input").mkdir()
@@ -201,7 +211,9 @@ def test_a_sealed_shard_goes_before_the_word_of_it_and_nothing_of_it_stays(
     for path in left:
         path.write_bytes(b"of the shard")
     sealed = ShardSealed(2, Totals())
-    assert one.says(sealed) == [Whole(2, b"of the shard"), sealed]
+    *wholes, last = one.says(sealed)
+    assert last == sealed
+    assert wholes == [Whole(2, piece, size * number, last=piece is pieces[-1]) for number, piece in enumerate(pieces)]
     assert not any(path.exists() for path in left)
 
 

@@ -1,14 +1,14 @@
 """What is told at once, with others, or with the next round."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 from rowmill.cluster import outbox
 from rowmill.cluster.outbox import Outbox
-from rowmill.cluster.wire import Group, Told
+from rowmill.cluster.wire import Group, Told, Up
 
 ONE, TWO = Told(["one"]), Told(["two"])
 
@@ -48,6 +48,37 @@ def test_what_presses_waits_for_no_others(monkeypatch: pytest.MonkeyPatch, how: 
             assert await waiting == [ONE, large if how == "large" else TWO]
         box.add(ONE, pressing=True)
         assert await box.taken(60.0) == [ONE]
+
+    run(test())
+
+
+def test_a_round_takes_no_more_than_it_carries_and_the_next_one_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "_GATHER_S", 60.0)
+    monkeypatch.setattr(outbox, "PIECE_BYTES", 250)
+    made: list[int] = []
+
+    def pieces() -> Iterator[Up]:
+        for number in range(5):
+            made.append(number)
+            yield Group(0, 1, number * 100, bytes(100))
+        yield ONE
+
+    async def test() -> None:
+        box = Outbox()
+        box.add(TWO)
+        box.add(pieces(), 1 << 18)
+        box.add(TWO)
+        rounds = [await box.taken(60.0)]
+        assert made == [0, 1, 2]  # the others when there is room for them
+        rounds.append(await box.taken(60.0))
+        groups = [Group(0, 1, number * 100, bytes(100)) for number in range(5)]
+        assert rounds == [[TWO, *groups[:3]], [*groups[3:], ONE, TWO]]
+        assert await box.taken(0.0) == []
+        box.add(Group(0, 0, 0, bytes(300)), pressing=True)
+        box.add(ONE)
+        assert [len(await box.taken(60.0)) for _ in range(2)] == [1, 1]
 
     run(test())
 

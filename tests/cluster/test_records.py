@@ -25,6 +25,12 @@ def checkpoint(directory: RunDirectory, shard: int = 0) -> Path:
     return directory.checkpoints / f"{shard:06d}.checkpoint"
 
 
+def past(records: Records, shard: int) -> bytes:
+    """Return what the checkpoint has, read in two pieces."""
+    head = records.past(shard, 0, 7)
+    return head + records.past(shard, len(head), 1 << 20)
+
+
 def stored(records: Records, *groups: Group) -> list[Arrived]:
     """Store groups; returns what is to be told of each."""
     answers = records.store([*groups])
@@ -34,7 +40,7 @@ def stored(records: Records, *groups: Group) -> list[Arrived]:
 
 def test_groups_lie_where_they_say_and_are_told_in_their_order(directory: RunDirectory) -> None:
     records = Records(directory)
-    assert records.past(0) == b""
+    assert past(records, 0) == b""
     told = records.store(
         [
             Group(4, 0, 0, b"head "),
@@ -45,16 +51,16 @@ def test_groups_lie_where_they_say_and_are_told_in_their_order(directory: RunDir
         ]
     )
     assert told == [Arrived(4, 0, 5), Arrived(5, 1, 6), Arrived(4, 0, 9), Arrived(4, 0, 12)]
-    assert (records.past(0), records.past(1)) == (b"head one two", b"other ")
+    assert (past(records, 0), past(records, 1)) == (b"head one two", b"other ")
 
 
 def test_a_group_that_begins_before_the_end_takes_the_place_of_what_is_there(directory: RunDirectory) -> None:
     records = Records(directory)
     records.store([Group(0, 0, 0, b"head one torn tail that is long")])
     assert records.store([Group(1, 0, 9, b"two")]) == [Arrived(1, 0, 12)]
-    assert records.past(0) == b"head one two"
+    assert past(records, 0) == b"head one two"
     assert records.store([Group(2, 0, 0, b"new")]) == [Arrived(2, 0, 3)]
-    assert records.past(0) == b"new"
+    assert past(records, 0) == b"new"
 
 
 @given(
@@ -77,7 +83,7 @@ def test_a_checkpoint_is_what_its_groups_make_of_it_however_they_come(
             each for first in range(0, len(items), rounds) for each in records.store([*items[first : first + rounds]])
         ]
         assert told == [Arrived(0, 7, item.start + len(item.data)) for item in items]
-        assert records.past(7) == expected
+        assert past(records, 7) == expected
 
 
 @pytest.mark.parametrize("there", [None, b"", b"short"])
@@ -89,7 +95,7 @@ def test_a_group_behind_a_gap_is_not_written(directory: RunDirectory, there: byt
     assert told.problem is not None
     assert str(checkpoint(directory)) in told.problem
     assert "\n" not in told.problem
-    assert records.past(0) == (there or b"")
+    assert past(records, 0) == (there or b"")
     assert checkpoint(directory).exists() == (there is not None)
 
 
@@ -134,7 +140,7 @@ def test_a_sync_that_fails_is_told_and_leaves_what_was_there(
     first, second = stored(records, Group(0, 0, 5, b"one"), Group(0, 1, 0, b"another"))
     assert "Input/output error" in str(first.problem)
     assert "Input/output error" in str(second.problem)
-    assert (records.past(0), records.past(1)) == (b"head ", b"")
+    assert (past(records, 0), past(records, 1)) == (b"head ", b"")
     assert [path.name for path in directory.checkpoints.iterdir()] == ["000000.checkpoint"]
 
 
@@ -148,7 +154,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(small_disk: Path) -> None
         assert "No space left" in str(appended.problem)
         assert "No space left" in str(replaced.problem)
         assert later.problem is None
-        assert (records.past(0), records.past(1), records.past(2)) == (b"head ", b"", b"small")
+        assert (past(records, 0), past(records, 1), past(records, 2)) == (b"head ", b"", b"small")
         with pytest.raises(MachineError, match="No space left"):
             records.store([Whole(3, bytes(1 << 20))])
         records.store([Board(1, bytes(1 << 20))])
@@ -162,6 +168,27 @@ def test_sealed_shards_and_boards_lie_where_the_supervisor_looks_for_them(direct
     assert (directory.sealed / "000012.sealed").read_bytes() == b"sealed"
     assert directory.board_path(7).read_bytes() == b"later"
     assert directory.boards() == [directory.board_path(7)]
+
+
+def test_a_sealed_shard_in_pieces_appears_with_its_last_one(directory: RunDirectory) -> None:
+    records = Records(directory)
+    path = directory.sealed / "000003.sealed"
+    # The first node is gone half way; another one begins anew, while other shards come, too.
+    records.store([Whole(3, b"of the first", last=False), Whole(3, b" node", 12, last=False)])
+    records.store([Whole(3, b"seal", last=False)])
+    records.store([Whole(4, b"another"), Whole(3, b"ed ", 4, last=False)])
+    assert not path.exists()
+    records.store([Whole(3, b"shard", 7)])
+    assert path.read_bytes() == b"sealed shard"
+    assert sorted(each.name for each in directory.sealed.iterdir()) == ["000003.sealed", "000004.sealed"]
+
+
+def test_of_a_sealed_shard_that_lacks_a_piece_nothing_stays(directory: RunDirectory) -> None:
+    records = Records(directory)
+    records.store([Whole(3, b"seal", last=False)])
+    with pytest.raises(MachineError, match="write the sealed shard"):
+        records.store([Whole(3, b"shard", 7)])
+    assert [*directory.sealed.iterdir()] == []
 
 
 def test_what_is_written_is_as_private_as_the_run(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from rowmill.cluster.wire import (
     Past,
     Piece,
     Read,
+    Round,
     Started,
     Taken,
     Tell,
@@ -97,12 +98,12 @@ class Agent:
         """Take what the driver has to say. `behind_s`: what is to be added to its clock to have this node's."""
         self._take(serial, behind_s, down)
 
-    async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> tuple[float, bytes]:
-        """Do as `tell`, and return what there is for the driver, and this node's time; waits a while for some."""
+    async def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> bytes:
+        """Do as `tell`, and return a `Round` of what there is for the driver; waits a while for some."""
         self._take(serial, behind_s, down)
         up = await self._outbox.taken(wait_s)
         self._heard = monotonic()
-        return self._heard, wire.encode(up)
+        return wire.encode(Round(self._heard, up))
 
     async def close(self) -> None:
         """Let go of everything: no worker is left."""
@@ -142,11 +143,13 @@ class Agent:
                 self._input.lay(item)
             case Read():
                 self._input.begin(item)
-            case Past(shard=shard, data=data):
+            case Past(shard=shard, data=data, start=start):
                 path = self._directory.checkpoints / f"{shard:06d}.checkpoint"
-                path.unlink(missing_ok=True)
+                if not start:
+                    path.unlink(missing_ok=True)
                 if data:
-                    path.write_bytes(data)
+                    with path.open("ab", buffering=0) as file:
+                        file.write(data)
             case Arrived(worker=number):
                 if (worker := self._workers.get(number)) is not None:
                     worker.arrived(item)

@@ -309,7 +309,7 @@ class _Calls:
     def hello(self) -> Awaitable[bytes]:
         return self._call(self._agent.hello)
 
-    def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> Awaitable[tuple[float, bytes]]:
+    def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> Awaitable[bytes]:
         return self._call(self._agent.exchange, serial, behind_s, down, wait_s)
 
     def tell(self, serial: int, behind_s: float, down: bytes) -> Awaitable[None]:

@@ -13,7 +13,7 @@ import asyncio
 import math
 import multiprocessing
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol
@@ -23,6 +23,7 @@ from rowmill.cluster.records import Records
 from rowmill.cluster.remote_workers import RemoteProcess, RemoteWorker
 from rowmill.cluster.shard_input import ShardInput
 from rowmill.cluster.wire import (
+    PIECE_BYTES,
     Arrived,
     Begin,
     Down,
@@ -44,7 +45,7 @@ from rowmill.cluster.wire import (
 )
 from rowmill.core.errors import MachineError, RowmillError
 from rowmill.core.reports import NodeFigures
-from rowmill.core.rows import InputFile, InputPart
+from rowmill.core.rows import InputFile, InputPart, Shard
 from rowmill.ipc import messages, processes
 from rowmill.ipc.channel import Channel
 from rowmill.ipc.messages import Assign, Leases, Setup, Stop
@@ -54,7 +55,6 @@ _WAIT_S = 0.1  # of a round in which there is nothing to bring back
 _SILENT_S = 10.0
 _GONE_S = 1.0  # by then the workers of an agent that Ray says is dead have seen its pipe close
 _ALIVE_S = 1.0  # an agent ends that hears of nobody for four
-_CALL_BYTES = 8 << 20  # of pieces in one call
 _CLOCK_SAMPLES = 100
 _LOST = "its node is gone"
 
@@ -66,7 +66,7 @@ class AgentDiedError(MachineError):
 class AgentCalls(Protocol):
     """How an agent is called. All raise `AgentDiedError`, and `MachineError` where it cannot be reached."""
 
-    def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> Awaitable[tuple[float, bytes]]:
+    def exchange(self, serial: int, behind_s: float, down: bytes, wait_s: float) -> Awaitable[bytes]:
         """As `Agent.exchange`."""
 
     def tell(self, serial: int, behind_s: float, down: bytes) -> Awaitable[None]:
@@ -113,6 +113,7 @@ class Link:
         self._clocks: deque[float] | None = None if same_machine else deque([hello.moment - moment], _CLOCK_SAMPLES)
         self._leased_until = -math.inf
         self._idle: set[int] = set()  # workers that have nothing to do until a shard comes
+        self._queued: set[int] = set()  # those whose shard is in the queue
         self._bringing = asyncio.Lock()  # a shard after the other: one goes without what the one before it has brought
         self._telling: set[asyncio.Future[None]] = set()
         self._broken: RowmillError | None = None
@@ -178,6 +179,7 @@ class Link:
     def _call(self) -> tuple[int, float, bytes]:
         """Return what the next call is to say."""
         queue, self._queue = self._queue, []
+        self._queued.clear()
         serial, self._serial = self._serial, self._serial + 1
         data = wire.encode(queue)
         self.figures.calls += 1
@@ -203,22 +205,35 @@ class Link:
             shard = assign.shard
             if self._salvage and (done := await asyncio.to_thread(self._records.salvage, shard)):
                 self._put(done)
-            past = await asyncio.to_thread(self._records.past, shard.number)
-            items: list[Down] = [Past(shard.number, past)]
-            if (read := await self._input.read(shard)) is not None:
-                items.append(read)
+            items: list[Down] = []
             size = 0
-            async for piece in self._input.pieces(shard):
-                items.append(piece)
-                size += len(piece.data)
-                if size >= _CALL_BYTES:
+            async for item in self._needed(shard):
+                items.append(item)
+                size += len(getattr(item, "data", b""))
+                if size >= PIECE_BYTES:
                     self._queue += items
                     items, size = [], 0
                     await self._calls.tell(*self._call())
             self._queue += [*items, Tell(number, data)]
+            self._queued.add(number)
             if number in self._idle:
                 self._idle.discard(number)
                 self._say()
+
+    async def _needed(self, shard: Shard) -> AsyncIterator[Down]:
+        """Yield what a node is to have before a shard is assigned: of the shard's checkpoint, and of the input."""
+        start = 0
+        while True:
+            past = await asyncio.to_thread(self._records.past, shard.number, start, PIECE_BYTES)
+            if past or not start:
+                yield Past(shard.number, past, start)
+            start += len(past)
+            if len(past) < PIECE_BYTES:
+                break
+        if (read := await self._input.read(shard)) is not None:
+            yield read
+        async for piece in self._input.pieces(shard):
+            yield piece
 
     # Rounds
 
@@ -227,10 +242,12 @@ class Link:
         try:
             while self._broken is None and not self.lost:
                 async with asyncio.timeout(_SILENT_S):
-                    moment, up = await self._calls.exchange(*self._call(), _WAIT_S)
+                    data = await self._calls.exchange(*self._call(), _WAIT_S)
+                came = monotonic()
+                up = wire.to_driver.decode(data)
                 if self._clocks is not None:
-                    self._clocks.append(moment - monotonic())
-                await self._take(wire.to_driver.decode(up))
+                    self._clocks.append(up.moment - came)
+                await self._take(up.items)
             if self._broken is not None:
                 raise self._broken
         except TimeoutError:
@@ -266,9 +283,7 @@ class Link:
     def _pass_on(self, item: Up) -> None:
         match item:
             case Idle(worker=number):
-                if any(isinstance(each, Past) for each in self._queue):
-                    self._say()  # what it waits for is among them
-                else:
+                if number not in self._queued:  # which the next round takes, now
                     self._idle.add(number)
             case Passed(worker=number, message=message):
                 if (worker := self._workers.get(number)) is not None:

@@ -3,14 +3,14 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from rowmill.cluster.node_input import NodeInput, OtherBytesError
-from rowmill.cluster.wire import Arrived, Claimed, Group, Idle, Lacking, Passed, Unable, Whole
+from rowmill.cluster.wire import PIECE_BYTES, Arrived, Claimed, Group, Idle, Lacking, Passed, Unable, Up, Whole
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.leases import Lease
 from rowmill.core.plain_text import clipped, one_line
@@ -38,7 +38,7 @@ from rowmill.store.run_directory import RunDirectory
 
 # What is wrong with the machine, or lacks there, is the node's; the other reasons are everybody's.
 _OF_A_NODE = (ExitCode.MACHINE, ExitCode.USAGE)
-_UNHURRIED = (messages.Leased, messages.Note, Heartbeat, ShardSealed)
+_UNHURRIED = (messages.Leased, messages.Note, Heartbeat)
 
 
 class NodeWorker:
@@ -168,10 +168,11 @@ class NodeWorker:
                 self.beats = True
                 self.lag_ms = message.lag_ms
             case ShardSealed(number=number):
-                self._tell(Whole(number, self._directory.sealed_path(self._shards[number]).read_bytes()))
-                self._forget(number)
+                path = self._directory.sealed_path(self._forget(number))
+                self._tell(_carried_away(self.number, number, path, data), path.stat().st_size)
+                return
             case ShardLeft(number=number):
-                self._forget(number)
+                self._discard(number)
             case Stop(exit_code=code, reason=reason):
                 if code != ExitCode.MACHINE:
                     reason = self._at_home(reason)
@@ -196,12 +197,16 @@ class NodeWorker:
             data = os.pread(file.fileno(), appended.end - start, start)
         self._tell(Group(self.number, appended.number, start, data))
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int) -> Shard:
+        """Let go of a shard, of which the sealed file stays."""
         shard = self._shards.pop(number)
         self._carried.pop(number, None)
         self._given.forget(number)
-        for path in (self._directory.checkpoint_path(shard), self._directory.sealed_path(shard)):
-            path.unlink(missing_ok=True)
+        self._directory.checkpoint_path(shard).unlink(missing_ok=True)
+        return shard
+
+    def _discard(self, number: int) -> None:
+        self._directory.sealed_path(self._forget(number)).unlink(missing_ok=True)
 
     def give_up(self, error: RowmillError) -> None:
         """End the worker, and the run: it was to be told what this node cannot do."""
@@ -229,8 +234,23 @@ class NodeWorker:
         self._over = True
         self.hang_up()
         for number in list(self._shards):
-            self._forget(number)
+            self._discard(number)
         self._directory.board_path(self.number).unlink(missing_ok=True)
+
+
+def _carried_away(worker: int, number: int, path: Path, word: bytes) -> Iterator[Up]:
+    """Yield a sealed shard piece by piece, and the worker's word of it; then the file is gone.
+
+    Raises OSError where it cannot be read: then the driver gives the node up, and another one does the shard again.
+    """
+    with path.open("rb", buffering=0) as file:
+        data, start = file.read(PIECE_BYTES), 0
+        while data:
+            following = file.read(PIECE_BYTES)
+            yield Whole(number, data, start, last=not following)
+            data, start = following, start + len(data)
+    path.unlink()
+    yield Passed(worker, word)
 
 
 def _here(lease: Lease, behind_s: float, factor: float) -> Lease:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rowmill.cluster.shared_requests import SharedRequests
 from rowmill.cluster.wire import Arrived, Board, Claimed, Group, Tell, Up, Whole
+from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 from rowmill.core.rows import Shard
 from rowmill.ipc import messages
@@ -27,10 +28,10 @@ class Records:
         self._claims = SharedRequests(directory.claims)
         self._claimants: dict[int, int] = {}  # worker -> the number that it claims under
 
-    def past(self, shard: int) -> bytes:
-        """Return what the checkpoint of a shard has; nothing where there is none."""
+    def past(self, shard: int, start: int, size: int) -> bytes:
+        """Return what the checkpoint of a shard has from an offset on, at most so much; nothing where there is none."""
         try:
-            return self._checkpoint(shard).read_bytes()
+            return self.read(str(self._checkpoint(shard)), start, size)
         except FileNotFoundError:
             return b""
 
@@ -51,7 +52,7 @@ class Records:
 
     @staticmethod
     def read(path: str, offset: int, size: int) -> bytes:
-        """Return bytes of a file of the input."""
+        """Return bytes of a file."""
         with Path(path).open("rb", buffering=0) as file:
             return os.pread(file.fileno(), size, offset)
 
@@ -80,13 +81,29 @@ class Records:
                     if (claimant := self._claimants.get(worker)) is not None:
                         answer = self._claims.ask(claimant, ask)
                         answers += [] if answer is None else [Tell(worker, messages.encode(answer))]
-                case Whole(shard=shard, data=data):
-                    path = self._directory.sealed / seal_name(shard)
-                    with durable.machine_errors(f"write the sealed shard {path}"):
-                        durable.replace_durably(path, data)
+                case Whole():
+                    self._seal(item)
                 case Board(worker=worker, data=data):
                     self._note(worker, data)
         return answers
+
+    def _seal(self, item: Whole) -> None:
+        """Add to a sealed shard, which appears under its name with its last bytes.
+
+        What a node has begun that is gone now, another one begins anew.
+        """
+        path = self._directory.sealed / seal_name(item.shard)
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with durable.machine_errors(f"write the sealed shard {path}"):
+                if not item.start:
+                    os.close(private_files.make_file(temporary))
+                durable.write_at(temporary, item.start, item.data, sync=item.last)
+                if item.last:
+                    durable.publish(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _append(self, shard: int, start: int, data: bytes) -> str | None:
         """Bring a group to the disk; returns why it cannot be."""

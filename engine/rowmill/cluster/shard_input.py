@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from rowmill.cluster.records import Records
-from rowmill.cluster.wire import Piece, Read
+from rowmill.cluster.wire import PIECE_BYTES, Piece, Read
 from rowmill.core.rows import InputFile, InputPart, Shard
 from rowmill.files.input import carried
-
-_PIECE_BYTES = 4 << 20
 
 
 class ShardInput:
@@ -63,7 +61,7 @@ class ShardInput:
             ranges = [each for each in ranges if each not in there]
             there.update(ranges)
         for start, end in ranges:
-            for offset in range(start, end, _PIECE_BYTES):
-                size = min(_PIECE_BYTES, end - offset)
+            for offset in range(start, end, PIECE_BYTES):
+                size = min(PIECE_BYTES, end - offset)
                 data = await asyncio.to_thread(self._records.read, part.path, offset, size)
                 yield Piece(shard.part, shard.number if own else None, offset, data)

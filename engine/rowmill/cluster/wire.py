@@ -52,10 +52,11 @@ class Read(_Item, frozen=True):
 
 
 class Past(_Item, frozen=True):
-    """To the agent: what the shard's checkpoint has. The shard is assigned next."""
+    """To the agent: what the shard's checkpoint has from this offset on. The shard is assigned next."""
 
     shard: int
     data: bytes
+    start: int = 0
 
 
 class Arrived(_Item, frozen=True):
@@ -118,10 +119,12 @@ class Claimed(_Item, frozen=True):
 
 
 class Whole(_Item, frozen=True):
-    """To the driver: a sealed shard."""
+    """To the driver: bytes of a sealed shard, from this offset on. last: it ends with them."""
 
     shard: int
     data: bytes
+    start: int = 0
+    last: bool = True
 
 
 class Board(_Item, frozen=True):
@@ -216,6 +219,17 @@ class Hello(msgspec.Struct, frozen=True):
     seen: list[bool]  # which of the parts the node reads itself
 
 
+class Round(msgspec.Struct, frozen=True):
+    """What a round brings to the driver. As one value of bytes, for Ray copies those once and all others thrice."""
+
+    moment: float  # CLOCK_MONOTONIC of the node
+    items: list[Up]
+
+
+# Of large files in one message. Each is in memory several times over on its way, and what the allocator keeps of a
+# thread's memory is a multiple of the largest piece that was ever freed there.
+PIECE_BYTES = 1 << 20
+
 encode = msgspec.msgpack.Encoder().encode
 to_agent: msgspec.msgpack.Decoder[list[Down]] = msgspec.msgpack.Decoder(list[Down])
-to_driver: msgspec.msgpack.Decoder[list[Up]] = msgspec.msgpack.Decoder(list[Up])
+to_driver: msgspec.msgpack.Decoder[Round] = msgspec.msgpack.Decoder(Round)

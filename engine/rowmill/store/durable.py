@@ -205,10 +205,11 @@ def _replace(path: Path, data: bytes, *, sync: bool) -> None:
         raise
 
 
-def write_at(path: Path, start: int, data: bytes) -> None:
+def write_at(path: Path, start: int, data: bytes, *, sync: bool = True) -> None:
     """Bring bytes to the disk that a file is to have from this offset on, up to its new end.
 
-    Raises OSError; then the file ends at the offset, or has what was written and not synced taken away again.
+    sync: False: not yet, for there is more to come. Raises OSError; then the file ends at the offset, or has what was
+    written and not synced taken away again.
     """
     fd = private_files.opened(path, os.O_WRONLY)
     try:
@@ -220,7 +221,8 @@ def write_at(path: Path, start: int, data: bytes) -> None:
         os.lseek(fd, start, os.SEEK_SET)
         try:
             write_all(fd, data)
-            sync_data(fd)
+            if sync:
+                sync_data(fd)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(fd, start)
