@@ -11,6 +11,7 @@ from rowmill.core.errors import ConfigError, InputError
 from rowmill.core.rows import Column
 from rowmill.files.input import inputs
 from rowmill.runs.check import check
+from rowmill.runs.deduplication import deduplicate
 from rowmill.runs.plan import plan
 from rowmill.runs.preparation import settled
 from rowmill.runs.steps import checked_tasks, endpoints_of, prepared_steps, rows_of_steps
@@ -62,6 +63,8 @@ def test_a_step_finds_the_columns_of_the_input_and_of_the_steps_before() -> None
             "no column 'txt', which step 'write' by its prompt names; did you mean",
         ),
         ([{**WRITE, "prompt": "{judge.score}"}, JUDGE], "no column 'judge.score', which step 'write' by its prompt"),
+        ([{**WRITE, "prompt": "{judge.score}"}, JUDGE], "; step 'judge' makes it, and is asked later"),
+        ([{**WRITE, "prompt": "{write}"}, JUDGE], "; step 'write' makes it, and is asked then"),
         ([WRITE, JUDGE, {**TITLE, "prompt": "{judge.scor}"}], "did you mean 'judge.score'? the columns are text, lang"),
         ([WRITE, JUDGE, {**TITLE, "prompt": "{judge}"}], "no column 'judge', which step 'title' by its prompt names"),
         ([{**WRITE, "name": "lang"}], "in.jsonl: has a column 'lang' already, which step 'lang' would make"),
@@ -146,3 +149,8 @@ def test_a_price_is_needed_of_every_model_where_dollars_are_capped() -> None:
     )
     with pytest.raises(ConfigError, match='the price of model "large" at provider "default" is not known'):
         check(capped, {}, ask=False)
+
+
+def test_near_duplicates_are_of_runs_of_one_step() -> None:
+    with pytest.raises(ConfigError, match=r"^step: rowmill dedup takes the vectors of runs of one step"):
+        deduplicate(config(WRITE, {**TITLE, "api": "embeddings"}), threshold=0.9, kept=Path("kept.jsonl"))

@@ -56,6 +56,8 @@ def deduplicate(
     Raises `ConfigError` where the run is none of embeddings, `RunDirectoryError` where it has not come to its end, and
     what reading its input raises.
     """
+    if config.step:
+        raise ConfigError("step: rowmill dedup takes the vectors of runs of one step; embed the output by one")
     if config.task.api != "embeddings" or config.output.format == "batch":
         raise ConfigError('task.api: only a run of "embeddings" has vectors that can be near to each other')
     near = NearDuplicates(threshold)

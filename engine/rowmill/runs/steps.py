@@ -180,4 +180,13 @@ def _told_of(config: Config, number: int) -> Iterator[None]:
         key, _, rest = str(error).partition(": ")
         raise ConfigError(f"{key.replace('task.', 'step.')}{of}: {rest}") from None
     except InputError as error:
-        raise InputError(str(error).replace("which task.", f"which step {step.name!r} by its ")) from None
+        told = str(error).replace("which task.", f"which step {step.name!r} by its ")
+        raise InputError(f"{told}{_made_later(config, number, told)}") from None
+
+
+def _made_later(config: Config, number: int, told: str) -> str:
+    """Say who makes the column that a step lacks, where that is itself or a step behind it."""
+    for later in config.step[number:]:
+        if any(f"no column {column!r}," in told for column in (later.name, *steps.columns_of(later))):
+            return f"; step {later.name!r} makes it, and is asked {'then' if later is config.step[number] else 'later'}"
+    return ""

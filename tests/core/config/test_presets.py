@@ -250,3 +250,16 @@ def test_the_page_shows_what_each_has_and_says_where_that_is_from() -> None:
         for name, preset in PRESETS.items()
     ]
     assert f"on {LOOKED_UP}" in PAGE
+
+
+def test_a_path_that_names_a_deployment_is_of_one_model_in_every_step_that_is_asked_there() -> None:
+    one, other = {"name": "a", "prompt": "{text}"}, {"name": "b", "prompt": "{a}", "model": "large"}
+    tree = {**SECTIONS, "task": {"model": "m"}, "provider": [DATED, {"name": "main", "base_url": "http://h/v1"}]}
+    said = "provider.api_version of 'azure': the path names one deployment, and step 'b' asks for another"
+    with pytest.raises(ConfigError, match=said):
+        parse({**tree, "step": [one, other]}, "c.toml")
+    with pytest.raises(ConfigError, match=said):
+        parse({**tree, "step": [one, {**other, "model": "m", "api": "responses"}]}, "c.toml")
+    for right in ({**other, "model": "m"}, {**other, "provider": "main"}):
+        config = parse({**tree, "step": [one, right]}, "c.toml")
+        assert "/deployments/m?" in config.provider[0].base_url

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from rowmill.core.amounts import Spent
 from rowmill.core.counts import BatchView, Counters, Totals
 from rowmill.core.errors import ExitCode, RunDirectoryError
-from rowmill.core.reports import Cost, CostLine, ProviderFigures, RunReport, SessionReport, from_json, to_json
+from rowmill.core.reports import (
+    Cost,
+    CostLine,
+    ProviderFigures,
+    RunReport,
+    SessionReport,
+    StepFigures,
+    from_json,
+    to_json,
+)
 from rowmill.interface.ui.report import of_config, summary
 from tests.interface.ui.snapshots import BATCHES
 
@@ -77,6 +86,18 @@ def test_a_finished_run_in_short_lines() -> None:
         "  tokens   1.2M in, 400k out",
         "  requests 60,012, 12 retries, server_error 8, timeout 4, at most 4 billed twice",
         "  memory   peak 45 MiB supervisor, 61 MiB worker",
+    ]
+
+
+def test_rows_that_steps_have_left_out_are_not_in_the_output() -> None:
+    figures = {"rows": 60_000, "failed": 0, "requests": 60_000, "prompt_tokens": 900, "completion_tokens": 40}
+    steps = tuple(StepFigures(name=name, left_out=out, **figures) for name, out in (("draft", 0), ("judge", 1_000)))
+    lines = summary(msgspec.structs.replace(DONE, steps=steps), SESSION).splitlines()
+    assert "  output   out.jsonl: 59,000 of 60,000 rows; 1,000 are left out" in lines
+    assert [" ".join(line.split()) for line in lines[5:8]] == [
+        "step rows failed left out requests tokens cost",
+        "draft 60,000 0 0 60,000 900+40 $0.00",
+        "judge 60,000 0 1,000 60,000 900+40 $0.00",
     ]
 
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from rowmill.core.known_runs import KnownRun
-from rowmill.core.reports import Status
+from rowmill.core.reports import Status, StepFigures
 from rowmill.interface.ui.lines import progress_line
 from rowmill.interface.ui.report import of_config
 from rowmill.interface.ui.status_text import status_text
@@ -46,3 +46,11 @@ def test_what_goes_on_with_a_run_is_a_whole_command_where_it_is_known(state: str
     found = StandingRun(run=msgspec.structs.replace(RUN, state=state), supervisor=None, status=None, told_s=None)
     assert status_text(found, of_config("c.toml")).splitlines()[-1] == line
     assert status_text(found).splitlines()[-1] == line.replace(" c.toml", "")
+
+
+def test_a_run_that_is_not_at_work_tells_what_its_steps_have_come_to() -> None:
+    figures = {"rows": 9, "failed": 0, "requests": 9, "prompt_tokens": 0, "completion_tokens": 0}
+    steps = tuple(StepFigures(name=name, left_out=out, **figures) for name, out in (("draft", 0), ("judge", 4)))
+    status = at_work(msgspec.structs.replace(BUSY, steps=steps)).status
+    found = StandingRun(run=msgspec.structs.replace(RUN, state="stopped"), supervisor=None, status=status, told_s=9.0)
+    assert "  steps    draft 9, judge 9 (4 left out)" in status_text(found).splitlines()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from rowmill.core.config import steps
 from rowmill.core.config.presets import PRESETS, Preset
 from rowmill.core.config.sections import SIMULATOR, Config, ProviderConfig
 from rowmill.core.errors import ConfigError
@@ -107,7 +108,16 @@ def _dated_path(config: Config, provider: ProviderConfig, preset: Preset) -> str
         )
     if config.task.mode != "live" and config.batch_provider is provider:
         raise ConfigError("api_version: batches need the API without one; leave it out")
-    if config.task.api not in preset.deployed:
+    deployed = config.task.api in preset.deployed
+    for number, step in enumerate(config.step):
+        otherwise = deployed and step.model not in {None, config.model_of(provider)}
+        otherwise |= deployed is not (step.api in preset.deployed)
+        if otherwise and config.provider.index(provider) in steps.providers_of(config, number):
+            raise ConfigError(
+                f"api_version: the path names one deployment, and step {step.name!r} asks for another; "
+                "leave it out for the API without one"
+            )
+    if not deployed:
         return preset.dated_path
     if (deployment := config.model_of(provider)) is None or "model" in config.task.per_row:
         raise ConfigError("api_version: the path names one deployment for all rows; name it by provider.model")

@@ -57,7 +57,8 @@ def summary(
         where = f"; listed in {report.errors}" if report.errors and report.finished else ""
         lines.append(arranged.line("failed", f"{report.totals.failed:,}{f': {classes}' if classes else ''}{where}"))
     written = report.finished or report.output == "stdout"  # which has what there is
-    lines.append(arranged.line("output", report.output if written else f"{report.output} (not yet written)"))
+    place = f"{report.output}{_without(report)}" if written else f"{report.output} (not yet written)"
+    lines.append(arranged.line("output", place))
     lines.append(
         arranged.line(
             "tokens",
@@ -90,6 +91,14 @@ def summary(
         lines.append(arranged.line("next", f"{_whole(again.retry)}: asks again for the failed rows"))
     pieces = (piece for line in lines for piece in line.split("\n"))
     return "\n".join(narrow for piece in pieces for narrow in _wrapped(piece, width)).replace(_KEPT, " ")
+
+
+def _without(report: RunReport) -> str:
+    """Say how many rows are not in the output, as conditions of steps have it."""
+    left_out = sum(step.left_out for step in report.steps or ())
+    if not left_out:
+        return ""
+    return f": {report.totals.rows - left_out:,} of {report.totals.rows:,} rows; {left_out:,} are left out"
 
 
 def _steps(report: RunReport) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rowmill.core.plain_text import one_line
-from rowmill.interface.ui import figures
+from rowmill.interface.ui import figures, phrases
 from rowmill.interface.ui.cells import filled
 from rowmill.interface.ui.lines import progress_parts
 from rowmill.interface.ui.report import Again
@@ -34,6 +34,9 @@ def _lines(found: StandingRun, again: Again | None, width: int) -> Iterator[str]
         yield from (
             f"  {name:<8} {one_line(text)}" for name, text in (("input", run.input), ("output", run.output)) if text
         )
+        for told in phrases.steps(status.snapshot) if status is not None else ():
+            name, _, text = told.partition(" ")
+            yield f"  {name:<8} {text}"
         if run.problem:
             yield f"  problem  {one_line(run.problem)}"
         if run.state == "stopped":
