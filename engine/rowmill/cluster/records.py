@@ -5,14 +5,13 @@ from pathlib import Path
 
 from rowmill.cluster.shared_requests import SharedRequests
 from rowmill.cluster.wire import Arrived, Board, Claimed, Group, Tell, Up, Whole
-from rowmill.core import private_files
 from rowmill.core.errors import MachineError
 from rowmill.core.rows import Shard
 from rowmill.ipc import messages
 from rowmill.store import durable
 from rowmill.store.recovery import recover
 from rowmill.store.run_directory import RunDirectory
-from rowmill.store.seal import seal_name
+from rowmill.store.seal import lay_sealed
 
 
 class Records:
@@ -81,29 +80,11 @@ class Records:
                     if (claimant := self._claimants.get(worker)) is not None:
                         answer = self._claims.ask(claimant, ask)
                         answers += [] if answer is None else [Tell(worker, messages.encode(answer))]
-                case Whole():
-                    self._seal(item)
+                case Whole(shard=shard, data=data, start=start, last=last):
+                    lay_sealed(self._directory.sealed, shard, start, data, last=last)
                 case Board(worker=worker, data=data):
                     self._note(worker, data)
         return answers
-
-    def _seal(self, item: Whole) -> None:
-        """Add to a sealed shard, which appears under its name with its last bytes.
-
-        What a node has begun that is gone now, another one begins anew.
-        """
-        path = self._directory.sealed / seal_name(item.shard)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with durable.machine_errors(f"write the sealed shard {path}"):
-                if not item.start:
-                    os.close(private_files.make_file(temporary))
-                durable.write_at(temporary, item.start, item.data, sync=item.last)
-                if item.last:
-                    durable.publish(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
     def _append(self, shard: int, start: int, data: bytes) -> str | None:
         """Bring a group to the disk; returns why it cannot be."""

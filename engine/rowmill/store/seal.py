@@ -63,7 +63,7 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
     Lines are cut out of the checkpoint as they are; their checksums were right when they were written or read.
     """
     path = directory / seal_name(index.shard.number)
-    temporary = directory / f".{path.name}.tmp"
+    temporary = _unfinished(path)
     with durable.machine_errors(f"write the sealed shard {path}"):
         fd = private_files.make_file(temporary)
         try:
@@ -96,6 +96,30 @@ def write_sealed(directory: Path, checkpoint: Path, index: RowIndex, totals: Tot
             os.close(fd)
         durable.publish(temporary, path)
     return sealed
+
+
+def lay_sealed(directory: Path, number: int, start: int, data: bytes, *, last: bool) -> None:
+    """Add to a sealed file that comes in pieces; with the last one it appears under its name. Blocks.
+
+    Who begins anew with the first piece takes the place of whoever has not come to the end. Raises `MachineError`;
+    then nothing of it stays.
+    """
+    path = directory / seal_name(number)
+    temporary = _unfinished(path)
+    try:
+        with durable.machine_errors(f"write the sealed shard {path}"):
+            if not start:
+                os.close(private_files.make_file(temporary))
+            durable.write_at(temporary, start, data, sync=last)
+            if last:
+                durable.publish(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _output_lines(source: mmap.mmap, index: RowIndex) -> Iterator[bytes]:
