@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import psutil
 
-from tests.end_to_end.conftest import PROMPT, Arrival, Done, Place, Started, Witness
+from tests.end_to_end.conftest import PROMPT, Arrival, Done, Place, Started, Witness, until
 
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, body: what a `Server` is told to say
 
@@ -117,6 +117,20 @@ def no_secret(place: Place, done: Done, secret: str) -> None:
 
 
 # Arrivals
+
+
+def when_still(arrived: Callable[[], int]) -> int:
+    """Return how many requests have arrived as soon as none came for 0.2 s: both workers have heard of the outage."""
+    met, since = 0, time.monotonic()
+
+    def still() -> bool:
+        nonlocal met, since
+        if (now := arrived()) != met:
+            met, since = now, time.monotonic()
+        return time.monotonic() - since >= 0.2
+
+    until(still, "the workers to hear of the outage")
+    return met
 
 
 def ports_of(process: psutil.Process) -> set[int]:

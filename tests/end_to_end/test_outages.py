@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.end_to_end.conftest import Arrival, Place, Server, Started, Witness, until
-from tests.end_to_end.several import Answer, error, fail, heard, last_session
+from tests.end_to_end.several import Answer, error, fail, heard, last_session, when_still
 
 BROKEN = error("The server had an error", "server_error")
 REFUSED = error("Invalid value for 'temperature'", "invalid_request_error", "invalid_value")
@@ -21,20 +21,6 @@ def still_at_work(started: Started, seconds: float) -> None:
     """Let so much time go by, in which the command does not end."""
     with pytest.raises(subprocess.TimeoutExpired):
         started.process.wait(seconds)
-
-
-def when_still(arrived: Callable[[], int]) -> int:
-    """Return how many requests have arrived as soon as none came for 0.2 s: both workers have heard of the outage."""
-    met, since = 0, time.monotonic()
-
-    def still() -> bool:
-        nonlocal met, since
-        if (now := arrived()) != met:
-            met, since = now, time.monotonic()
-        return time.monotonic() - since >= 0.2
-
-    until(still, "the workers to hear of the outage")
-    return met
 
 
 @pytest.mark.quiet
