@@ -34,6 +34,7 @@ from scripts.proving import (
     extraction,
     faults,
     formats,
+    judging,
     lives,
     openai_versions,
     outage,
@@ -82,6 +83,7 @@ ITEMS: dict[str, Callable[[Path], bool]] = {
     "servers": servers.servers,
     "openai-versions": openai_versions.openai_versions,
     "steps": steps.steps,
+    "judge": judging.judge,
     "cluster": cluster.cluster,
     "soak": soak.soak,
 }

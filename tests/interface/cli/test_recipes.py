@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ TASKS = [
     "embedding",
     "extraction",
     "generation",
+    "judge",
     "labelling",
     "moderation",
     "translation",
@@ -49,7 +51,8 @@ def test_a_recipe_is_a_configuration_with_its_files(folder: Path, name: str) -> 
     written = recipes.write(name, Path())
     config = configuration.load(Path("config.toml"))
     assert Path(config.input.path) in written
-    assert config.task.schema is None or Path(str(config.task.schema)) in written
+    for task in (config.task, *config.step):
+        assert task.schema is None or Path(str(task.schema)) in written
     assert [provider.base_url for provider in config.provider] == [SIMULATOR], "a first run asks nobody outside"
     for change in commented_out(Path("config.toml").read_text(encoding="utf-8")):
         configuration.load(Path("config.toml"), [change])
@@ -158,9 +161,40 @@ def check(name: str, rows: list[dict[str, Any]]) -> bool:
             return set(first["output"]) == {"customer", "order_number", "deliver_by", "express", "items"}
         case "generation":
             return "photosynthesis" in first["input"]["topic"] and isinstance(first["output"], str)
+        case "judge":
+            columns = {"question", "a", "b", "judge.winner", "judge.reason", "winner", "reason"}
+            return columns <= first.keys() and {row["winner"] for row in rows} <= {"first", "second", "tie"}
         case "labelling":
             return {row["label"] for row in rows} <= {"billing", "delivery", "returns", "account", "other"}
         case "moderation":
             return isinstance(first["output"]["flagged"], bool)
         case _:
             return first["language"] == "German" and bool(first["output"])
+
+
+def verdict(forward: str, backward: str, error: str = "") -> dict[str, str]:
+    return {"judge.winner": forward, "winner": backward, "error": error}
+
+
+def test_an_answer_wins_where_both_verdicts_prefer_it_whichever_stood_first() -> None:
+    rates = runpy.run_path(str(Path(recipes.__file__).parent / "judge" / "win_rates.py"))
+    winner, interval, told = rates["winner"], rates["interval"], rates["told"]
+    assert winner(verdict("first", "second")) == "a"
+    assert winner(verdict("second", "first")) == "b"
+    for both in (("first", "first"), ("second", "second"), ("tie", "first"), ("tie", "tie")):
+        assert winner(verdict(*both)) == "tie"
+    # As the tables of Wilson's interval have it.
+    assert interval(0, 0) == (0.0, 1.0)
+    assert interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert interval(60, 60) == pytest.approx((0.9398, 1.0), abs=1e-4)
+    rows = [verdict("first", "second")] * 30 + [verdict("second", "first")] * 10 + [verdict("first", "first")] * 10
+    assert told([*rows, verdict("", "", "timeout")]) == [
+        "a     60.0%  (46.2% to 72.4%), 30 of 50",
+        "b     20.0%  (11.2% to 33.0%), 10 of 50",
+        "tie   20.0%  (11.2% to 33.0%), 10 of 50",
+        "a is better: of the rows that are no tie a     75.0%  (59.8% to 85.8%), 30 of 40",
+        "both verdicts preferred what stood first in 10 of 50 rows",
+        "1 rows failed, and are not counted",
+    ]
+    assert told([])[3].startswith("neither is shown to be better")
