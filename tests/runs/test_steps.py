@@ -91,6 +91,41 @@ def test_a_condition_on_what_nobody_makes_is_refused() -> None:
         check_steps(WRITE, {**JUDGE, "where": "title = x"}, TITLE)
 
 
+VERDICT = {"type": "object", "properties": {"winner": {"enum": ["first", "second", "tie"]}}}
+RIVAL: dict[str, Any] = {"name": "rival", "prompt": "About {text}", "schema": SCORE}
+COMPARE: dict[str, Any] = {"name": "compare", "prompt": "{write} or {rival.why}?", "compares": ["write", "rival"]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": VERDICT},
+        {},  # a text
+        {"schema": {"type": "object"}},  # whose members nobody knows
+        {"schema": {"type": "object", "properties": {"winner": {"type": "string"}}}},
+        {"schema": VERDICT, "compares": ["lang", "text"]},
+    ],
+)
+def test_a_step_compares_answers_of_steps_before_it_or_columns(changes: dict[str, Any]) -> None:
+    check_steps(WRITE, RIVAL, {**COMPARE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"compares": ["write", "rivals"]}, "'rivals' is neither a step before it nor a column; there are text"),
+        ({"compares": ["write", "compare"]}, "'compare' is neither a step before it nor a column"),
+        ({"schema": SCORE}, "its schema must have a member 'winner' that is one of first, second, tie"),
+        ({"schema": {"type": "object", "properties": {"winner": {"enum": ["a", "b"]}}}}, "its schema must have"),
+        ({"schema": {"type": "object", "properties": {"winner": {"enum": ["first", "tie"]}}}}, "its schema must have"),
+    ],
+)
+def test_a_comparison_that_nobody_could_win_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_steps(WRITE, RIVAL, {**COMPARE, **changes})
+    assert str(caught.value).startswith(f"step.compares of 'compare': {said}")
+
+
 def test_a_template_that_is_none_is_told_with_the_step() -> None:
     with pytest.raises(ConfigError, match=r"^step\.prompt of 'judge': "):
         check_steps(WRITE, {**JUDGE, "prompt": "{a b!r}"})

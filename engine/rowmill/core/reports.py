@@ -10,6 +10,7 @@ from rowmill.core.amounts import Spent
 from rowmill.core.counts import BatchView, Counters, Totals
 from rowmill.core.errors import RunDirectoryError
 from rowmill.core.histograms import Distributions
+from rowmill.core.win_rates import WinRates
 
 
 class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +226,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost | None = None
     sessions: list[SessionReport]
     steps: tuple[StepFigures, ...] | msgspec.UnsetType = msgspec.UNSET  # of a run of several
+    win_rates: tuple[WinRates, ...] | msgspec.UnsetType = msgspec.UNSET  # of a finished run whose steps compare
 
 
 class Observer(Protocol):

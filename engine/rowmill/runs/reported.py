@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from rowmill.core.config import Config
-from rowmill.core.errors import ExitCode
+from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.reports import RunReport, SessionReport
 from rowmill.files.input.streams import shown
 from rowmill.supervisor.loop import Supervisor
@@ -20,7 +20,7 @@ def summed_up(
     totals, finished = supervisor.totals, supervisor.finished
     done = finished and sessions[-1].exit_code != ExitCode.MACHINE  # the upload was its last step
     errors = str(asked.errors_path) if prepared.delivery is None else shown(prepared.delivery.errors)
-    return RunReport(
+    report = RunReport(
         run=prepared.manifest.run_id,
         finished=done,
         input=prepared.input.where,
@@ -33,6 +33,21 @@ def summed_up(
         sessions=[*sessions],
         steps=supervisor.steps,
     )
+    return with_win_rates(prepared, report) if finished else report
+
+
+def with_win_rates(prepared: Prepared, report: RunReport) -> RunReport:
+    """Return the report of a run whose rows all have their outcome with who wins, where its steps compare answers."""
+    if not any(step.compares for step in prepared.config.step):
+        return report
+    from rowmill.runs import judged  # who compares nothing need not load it
+
+    if judged.are_told(prepared.config, report):
+        return report
+    try:
+        return msgspec.structs.replace(report, win_rates=judged.win_rates(prepared.config, prepared.directory))
+    except (RowmillError, OSError, msgspec.MsgspecError):
+        return report  # files that are gone or damaged: the output is whole all the same
 
 
 def none_answered(report: RunReport) -> bool:
@@ -62,4 +77,5 @@ def as_it_was(report: RunReport, finished: RunReport) -> RunReport:
         failures=finished.failures,
         errors=finished.errors,
         steps=finished.steps,
+        win_rates=finished.win_rates,
     )

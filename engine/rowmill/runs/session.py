@@ -25,6 +25,7 @@ from rowmill.runs.reported import (
     none_answered,
     summed_up,
     with_killed,
+    with_win_rates,
 )
 from rowmill.runs.session_log import SessionLog, first_lines
 from rowmill.store import durable
@@ -117,12 +118,7 @@ def _run(
             retry = True  # resumed, it asks for all of them
         _refuse_what_was_cleaned(prepared, finished=finished, retry=retry and bool(earlier and earlier.totals.failed))
         if finished and earlier is not None and not (retry and earlier.totals.failed):
-            if prepared.delivery is not None:
-                deliver(prepared.delivery, directory, prepared.manifest)
-                earlier = msgspec.structs.replace(earlier, finished=True)
-            if prepared.delivery is not None or found.sessions:
-                durable.replace_durably(directory.report, to_json(earlier))
-            return earlier, None
+            return _as_finished(prepared, earlier, changed=bool(found.sessions)), None
         _begin_telling(notifier, prepared, asked)
         with SessionLog(directory.log, observer, notifier) as log:
             for line in first_lines(prepared):
@@ -169,6 +165,18 @@ def _run(
         if supervisor.finished:
             _discard_scratch(directory)
         return report, session
+
+
+def _as_finished(prepared: Prepared, report: RunReport, *, changed: bool) -> RunReport:
+    """Return the report of a run that had finished, once what may still be done is. changed: it is to be written."""
+    delivery, directory = prepared.delivery, prepared.directory
+    if delivery is not None:
+        deliver(delivery, directory, prepared.manifest)
+        report = msgspec.structs.replace(report, finished=True)
+    told = with_win_rates(prepared, report)  # which may be asked for what it was not before
+    if changed or delivery is not None or told is not report:
+        durable.replace_durably(directory.report, to_json(told))
+    return told
 
 
 def _write_report(directory: RunDirectory, report: RunReport) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rowmill.core import conditions
+from rowmill.core import conditions, win_rates
 from rowmill.core import config as configuration
 from rowmill.core.amounts import Price
 from rowmill.core.config import Config, steps
@@ -130,6 +130,8 @@ def _answered(step: StepConfig, lines: Sequence[bytes], where: str) -> list[dict
                 f"{where}: has a column {column.name!r} already, which step {step.name!r} would make; "
                 "call the step otherwise"
             )
+    if rows:
+        _check_compared(step, list(dict.fromkeys(name for row in rows for name in row)))
     if rows and step.where is not None:
         _check_names(step, rows)
     return [{**row, **{column.name: _SAMPLE[column.type] for column in columns}} for row in rows]
@@ -164,6 +166,27 @@ def _check_names(step: StepConfig, rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{f'did you mean {nearest[0]!r}? ' if nearest else ''}there are {', '.join([*fields, *columns])}, "
                 "and output for the whole answer"
             )
+
+
+def _check_compared(step: StepConfig, columns: Sequence[str]) -> None:
+    """Refuse a step that compares what is not there, or whose answers hold no verdict: nobody would win."""
+    for name in step.compares:
+        if not any(name == column or column.startswith(f"{name}.") for column in columns):
+            raise ConfigError(
+                f"step.compares of {step.name!r}: {name!r} is neither a step before it nor a column; "
+                f"there are {', '.join(columns)}"
+            )
+    properties = (step.reply_schema or {}).get("properties")
+    if not step.compares or not isinstance(properties, dict):
+        return
+    member = properties.get(win_rates.WINNER)
+    words = member.get("enum", win_rates.WORDS) if isinstance(member, dict) else ()
+    found = {win_rates.verdict(word) for word in words}
+    if not {win_rates.FIRST, win_rates.SECOND} <= found or win_rates.UNREADABLE in found:
+        raise ConfigError(
+            f"step.compares of {step.name!r}: its schema must have a member {win_rates.WINNER!r} that is one of "
+            f"{', '.join(win_rates.WORDS)}"
+        )
 
 
 @contextmanager

@@ -102,6 +102,7 @@ def test_the_run_is_known_by_every_step() -> None:
     ):
         after = configuration.fingerprint(parse(step(number, **changes), "test"))
         assert [key for key in before if before[key] != after.get(key)] == [name]
+    assert configuration.fingerprint(parse(step(1, compares=["write", "text"]), "test")) == before
     assert steps.last_of(before, "api") == "chat.completions"
     assert steps.last_of({"task.api": "embeddings"}, "api") == "embeddings"
 
@@ -126,6 +127,9 @@ def test_a_settled_configuration_has_the_task_of_its_last_step_and_its_steps_sti
         (step(0, api="embeddings"), "step.api of 'write': no step can ask about a vector"),
         (step(0, mode="batch"), "step.mode of 'write': steps ask by live requests"),
         (step(1, rows_per_request=0), "step.rows_per_request of 'judge': must be 1 to 1000"),
+        (step(1, compares=["write"]), "step.compares of 'judge': must name two different ones"),
+        (step(1, compares=["write", "write"]), "step.compares of 'judge': must name two different ones"),
+        (step(1, compares="write"), "step.compares of 'judge': expected array, got str"),
         (step(0, where=5), "step.where of 'write': expected str | null, got int"),
         (tree(task={"model": "m", "mode": "batch"}), 'task.mode: "batch" is of runs of one step'),
         (tree(cluster={"engine": "ray"}), "cluster.engine: several steps run on one machine"),
@@ -148,8 +152,8 @@ def test_a_key_of_one_of_several_steps_is_set_by_its_name() -> None:
 
 
 def test_a_step_has_every_key_of_the_task_and_a_few_of_its_own() -> None:
-    assert own_keys(StepConfig) == ["name", "provider", "where"]
-    assert [key for key in every_key() if key.startswith("step.")] == ["step.name", "step.provider", "step.where"]
+    assert own_keys(StepConfig) == ["name", "provider", "where", "compares"]
+    assert [key for key in every_key() if key.startswith("step.")] == [f"step.{key}" for key in own_keys(StepConfig)]
 
 
 @pytest.mark.parametrize("key", ["prompt", "messages"])

@@ -273,7 +273,7 @@ def report(changes: Mapping[str, Any] | None = None, **line: Any) -> Document:
         ],
         "providers": [provider(number) for number in range(len(columns["providers"]))],
         "more_providers": 0,
-        "steps": [], "more_steps": 0,
+        "steps": [], "more_steps": 0, "win_rates": [],
         "batches": [],
         "more_batches": 0,
         "sessions": [

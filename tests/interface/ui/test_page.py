@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from rowmill.core.win_rates import FIRST, SECOND, TIE, UNREADABLE, counted
 from rowmill.interface.ui.report_page import SHELL
 from rowmill.interface.ui.report_page import page as shell_with
 from rowmill.runs.report.compared import ComparedDocument
@@ -203,6 +204,19 @@ def test_the_figures_are_those_of_the_document(viewer: Viewer) -> None:
     assert cells_of(viewer, "#steps") == [
         ["draft", "900", "1", "70", "901", "5,000", "700", "$0.25"],
         ["judge", "900", "1", "70", "901", "5,000", "700", "\N{EN DASH}"],
+    ]
+    verdicts = {(FIRST, SECOND): 30, (SECOND, FIRST): 10, (FIRST, FIRST): 10, (UNREADABLE, TIE): 1}
+    rates = counted(("old", "<b>"), [("judge", False), ("swapped", True)], verdicts.items())
+    viewer.draw(report({"win_rates": [msgspec.to_builtins(rates)]}))
+    assert cells_of(viewer, "#wins") == [
+        ["old", "30", "60.0%", "", "46.2% to 72.4%"],
+        ["<b>", "10", "20.0%", "", "11.2% to 33.0%"],
+        ["tie", "10", "20.0%", "", "11.2% to 33.0%"],
+    ]
+    assert viewer.texts("#wins p") == [
+        "old is better: it has 75.0% (59.8% to 85.8%) of the 40 rows that are no tie. Judged by judge, swapped.",
+        "What stood first won in both orders in 10 rows, what stood second in 0: ties.",
+        "Not counted: 1 row with a verdict that is none, 0 without one of the verdicts.",
     ]
 
 

@@ -122,6 +122,9 @@ class StepConfig(TaskConfig, frozen=True, kw_only=True):
     name: str  # of the column that its replies become for the steps behind it
     provider: str | list[str] | None = None  # who is asked in this step, by name; left out: all
     where: str | None = None  # which answered rows go on, as "score >= 4 and lang = en"; left out: all
+    # Two steps before it, or columns, in the order in which its prompt shows them, of which its reply says which is
+    # better: "first", "second" or "tie", by itself or as the member "winner". Who wins is told at the end.
+    compares: list[str] = []
 
 
 class ProviderConfig(_ConfigSection, frozen=True):

@@ -52,6 +52,8 @@ def _problems(config: Config, number: int) -> Iterator[tuple[str, str]]:
     for name in named or ():
         if name not in names:
             yield "provider", f"no provider is called {name!r}; there are {', '.join(sorted(names))}"
+    if step.compares and (len(step.compares) != 2 or len(set(step.compares)) != 2):  # noqa: PLR2004 - a comparison
+        yield "compares", "must name two different ones: steps before it, or columns"
     yield from _where_problems(step)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rowmill.core.errors import ExitCode
 from rowmill.core.plain_text import one_line
 from rowmill.core.reports import ProviderFigures, RunReport, SessionReport
-from rowmill.interface.ui import arranged, batches, figures, money
+from rowmill.interface.ui import arranged, batches, figures, money, win_lines
 
 _RESUME = "run the same command again to resume"
 _NEXT = {
@@ -68,6 +68,8 @@ def summary(
     )
     lines.append(arranged.line("requests", _requests(report, session)))
     lines += [f"  {line}" for line in _steps(report)]
+    for rates in report.win_rates or ():
+        lines += arranged.block("wins", win_lines.told(rates))
     if saved := _saved(session):
         lines.append(arranged.line("saved", saved))
     lines += arranged.block("cost", money.summed_up(report.cost))

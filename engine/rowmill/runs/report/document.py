@@ -6,6 +6,8 @@ many more there are. Times (`at`) are seconds since 1970; money is in dollars; N
 
 import msgspec
 
+from rowmill.core.win_rates import WinRates
+
 
 class RunFacts(msgspec.Struct, kw_only=True):
     """Which run it is, and how it stands."""
@@ -337,6 +339,7 @@ class RunDocument(msgspec.Struct, kw_only=True):
     more_providers: int
     steps: list[StepFacts]  # none in a run of one
     more_steps: int
+    win_rates: list[WinRates]  # of each two that steps compare; none before the run has finished
     batches: list[BatchFacts]
     more_batches: int
     sessions: list[SessionFacts]

@@ -81,6 +81,7 @@ def run_document(path: Path, config: Config | None, *, whole: bool, live: bool =
         more_providers=max(0, len(providers) - _PROVIDERS),
         steps=[_step(each, cost) for each in sources.steps[:_STEPS]],
         more_steps=max(0, len(sources.steps) - _STEPS),
+        win_rates=[] if sources.report is None else [*(sources.report.win_rates or ())][:_STEPS],
         batches=[_batch(each) for each in tries[-_BATCHES:]],
         more_batches=max(0, len(tries) - _BATCHES),
         sessions=[_session(sources, session) for session in sessions],

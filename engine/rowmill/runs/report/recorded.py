@@ -78,7 +78,7 @@ class RecordedRows:
     def _all(self) -> Iterator[tuple[bytes, bool]]:
         for path, shard in self.paths:
             try:
-                for row in _of_output(path) if shard is None else _of_checkpoint(path, shard):
+                for row in _of_output(path) if shard is None else rows_of_checkpoint(path, shard):
                     if row[0] == NO_LINE:
                         self.left_out += 1
                     else:
@@ -140,7 +140,7 @@ def _of_record(record: bytes) -> tuple[bytes, bool] | None:
     return None if line == NO_LINE else (line, record.find(_FAILED, 0, at) >= 0)
 
 
-def _of_checkpoint(path: Path, shard: Shard) -> Iterator[tuple[bytes, bool]]:
+def rows_of_checkpoint(path: Path, shard: Shard) -> Iterator[tuple[bytes, bool]]:
     """Yield the rows of a checkpoint: of a row that stands there twice the first one, of a failed one the last try."""
     recorded = bytearray(shard.rows)
     failed: dict[int, tuple[int, int]] = {}  # where in the file, and how long: all may have failed, and be megabytes

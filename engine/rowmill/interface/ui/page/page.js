@@ -12,6 +12,7 @@
     ["distributions", "Distributions", spread.section],
     ["cost", "Cost", money.section],
     ["steps", "Steps", places.steps],
+    ["wins", "Who wins", wins.section],
     ["failures", "Failures", rows.failures],
     ["fields", "What the replies say", rows.fields],
     ["replies", "Replies", replies.section],
