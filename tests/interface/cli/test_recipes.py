@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from rowmill.interface.cli import preset_recipe, recipes
 
 ROOT = Path(rowmill.__file__).parents[1]
 TASKS = [
+    "back-translation",
     "deduplication",
     "documents",
     "embedding",
@@ -31,8 +31,10 @@ TASKS = [
     "judge",
     "labelling",
     "moderation",
+    "qa",
     "translation",
 ]
+FILTERED = {"qa"}  # what is in the output is some of the rows
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_there_is_one_for_each_task_of_bulk_work() -> None:
     assert recipes.names() == TASKS
-    assert all(recipes.about(name).startswith(name.capitalize()) for name in TASKS)
+    assert all(recipes.about(name).startswith({"qa": "QA"}.get(name, name.capitalize())) for name in TASKS)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -64,6 +66,8 @@ def commented_out(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if heading := re.match(r"\[+(\w+)\]+", line):
             section = heading[1]
+        elif section == "step" and (name := re.match(r'name = "(.+?)"', line)):
+            section = f"step.{name[1]}"
         elif entry := re.match(r"# ([a-z_]+) = (.+)$", line):
             yield f"{section}.{entry[1]}={entry[2]}"
 
@@ -71,8 +75,11 @@ def commented_out(text: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", TASKS)
 def test_a_recipe_asks_a_preset_where_one_is_named(folder: Path, name: str) -> None:
     for preset in ("groq", "ollama"):
-        written, _ = preset_recipe.write(name, Path(preset), preset)
+        written, (advice, *_) = preset_recipe.write(name, Path(preset), preset)
         config = configuration.load(Path(preset, "config.toml"))
+        own = [step.name for step in config.step if step.model is not None]
+        assert ("that of the steps" in advice) == bool(own)
+        assert all(step in advice for step in own)
         assert [(provider.name, provider.preset) for provider in config.provider] == [(preset, preset)]
         assert f'"{SIMULATOR}"' not in Path(preset, "config.toml").read_text(encoding="utf-8")
         for change in commented_out(Path(preset, "config.toml").read_text(encoding="utf-8")):
@@ -113,7 +120,7 @@ def test_no_file_is_written_over(folder: Path) -> None:
 
 
 def test_a_recipe_that_is_not_there_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="no recipe is named 'cooking'; there are deduplication, documents"):
+    with pytest.raises(ConfigError, match="no recipe is named 'cooking'; there are back-translation, deduplication"):
         recipes.write("cooking", Path())
 
 
@@ -130,8 +137,12 @@ def test_every_recipe_runs_as_it_comes(tmp_path: Path) -> None:
     assert {name: told for name, told in ended.items() if told[1] != 0} == {}
     for name in TASKS:
         rows = list(output_of(tmp_path / name))
-        assert len(rows) == 24, name
-        assert [row["index"] for row in rows] == list(range(24)), name
+        places = [row["index"] for row in rows]
+        if name in FILTERED:
+            assert places == sorted(set(places)), name
+            assert 0 < len(places) < 24, name
+        else:
+            assert places == list(range(24)), name
         assert not any(row["error"] for row in rows), name
         assert check(name, rows), name
 
@@ -151,6 +162,8 @@ def check(name: str, rows: list[dict[str, Any]]) -> bool:
     """Tell whether the rows hold what the recipe promises."""
     first = rows[0]
     match name:
+        case "back-translation":
+            return bool(first["translation"] and first["back"]) and {row["same"] for row in rows} == {"true", "false"}
         case "deduplication":
             return len(first["output"]) == 256
         case "documents":
@@ -162,39 +175,13 @@ def check(name: str, rows: list[dict[str, Any]]) -> bool:
         case "generation":
             return "photosynthesis" in first["input"]["topic"] and isinstance(first["output"], str)
         case "judge":
-            columns = {"question", "a", "b", "judge.winner", "judge.reason", "winner", "reason"}
+            columns = {"question", "plain", "example", "judge.winner", "judge.reason", "winner", "reason"}
             return columns <= first.keys() and {row["winner"] for row in rows} <= {"first", "second", "tie"}
         case "labelling":
             return {row["label"] for row in rows} <= {"billing", "delivery", "returns", "account", "other"}
         case "moderation":
             return isinstance(first["output"]["flagged"], bool)
+        case "qa":
+            return all(row["output"]["holds"] and row["output"]["score"] >= 3 for row in rows)
         case _:
             return first["language"] == "German" and bool(first["output"])
-
-
-def verdict(forward: str, backward: str, error: str = "") -> dict[str, str]:
-    return {"judge.winner": forward, "winner": backward, "error": error}
-
-
-def test_an_answer_wins_where_both_verdicts_prefer_it_whichever_stood_first() -> None:
-    rates = runpy.run_path(str(Path(recipes.__file__).parent / "judge" / "win_rates.py"))
-    winner, interval, told = rates["winner"], rates["interval"], rates["told"]
-    assert winner(verdict("first", "second")) == "a"
-    assert winner(verdict("second", "first")) == "b"
-    for both in (("first", "first"), ("second", "second"), ("tie", "first"), ("tie", "tie")):
-        assert winner(verdict(*both)) == "tie"
-    # As the tables of Wilson's interval have it.
-    assert interval(0, 0) == (0.0, 1.0)
-    assert interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert interval(60, 60) == pytest.approx((0.9398, 1.0), abs=1e-4)
-    rows = [verdict("first", "second")] * 30 + [verdict("second", "first")] * 10 + [verdict("first", "first")] * 10
-    assert told([*rows, verdict("", "", "timeout")]) == [
-        "a     60.0%  (46.2% to 72.4%), 30 of 50",
-        "b     20.0%  (11.2% to 33.0%), 10 of 50",
-        "tie   20.0%  (11.2% to 33.0%), 10 of 50",
-        "a is better: of the rows that are no tie a     75.0%  (59.8% to 85.8%), 30 of 40",
-        "both verdicts preferred what stood first in 10 of 50 rows",
-        "1 rows failed, and are not counted",
-    ]
-    assert told([])[3].startswith("neither is shown to be better")

@@ -1,6 +1,7 @@
 """A recipe for a provider that is known by name, in the place of the simulator."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from rowmill.core.config import env_file, preset_defaults
@@ -24,7 +25,12 @@ def write(recipe: str, directory: Path, name: str) -> tuple[list[Path], list[str
     except ConfigError as error:
         raise ConfigError(f"--{error}") from None
     written = recipes.write(recipe, directory, lambda text: _asking(text, name, preset))
-    advice = [f"  model    name one that {preset.title} has, as task.model of {directory / 'config.toml'}"]
+    config = directory / "config.toml"
+    own = [
+        step["name"] for step in tomllib.loads(config.read_text(encoding="utf-8")).get("step", ()) if "model" in step
+    ]
+    steps = f", and as that of the steps {', '.join(own)}" if own else ""
+    advice = [f"  model    name one that {preset.title} has, as task.model of {config}{steps}"]
     if preset.key is not None:
         ignored = _ignore_keys(directory)
         written += [] if ignored is None else [ignored]
