@@ -388,7 +388,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         content = json.loads(body)["messages"][-1]["content"]
-        row = int(content.partition("row ")[2][:6])
+        row = int(content.partition("row ")[2][:6] or -1)  # a text may be empty
         with self.server.lock:
             self.server.counts[row] += 1
             arrival = Arrival(
