@@ -18,7 +18,7 @@ from rowmill.core import config as configuration
 from rowmill.core.config import SIMULATOR
 from rowmill.core.errors import ConfigError, InputError
 from rowmill.interface import cli
-from rowmill.interface.cli import preset_recipe, recipes
+from rowmill.interface.cli import arguments, preset_recipe, recipes
 
 ROOT = Path(rowmill.__file__).parents[1]
 TASKS = [
@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_there_is_one_for_each_task_of_bulk_work() -> None:
-    assert recipes.names() == TASKS
+    assert recipes.names() == TASKS == list(arguments.RECIPES)
     assert all(recipes.about(name).startswith({"qa": "QA"}.get(name, name.capitalize())) for name in TASKS)
 
 

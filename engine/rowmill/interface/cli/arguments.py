@@ -37,6 +37,11 @@ _MAP_EXAMPLES = """examples:
   cat lines.txt | rowmill map - -m gpt-5-mini -p "Translate into French: {text}" | head"""
 _INPUTS = ("jsonl", "json", "csv", "tsv", "xlsx", "parquet", "arrow", "batch", "text")
 _OUTPUTS = ("jsonl", "csv", "parquet", "batch")
+# By name: looking at their folder, or for any of it, is no work for the start of every command.
+RECIPES = (
+    "back-translation", "deduplication", "documents", "embedding", "extraction", "generation", "judge", "labelling",
+    "moderation", "qa", "translation",
+)  # fmt: skip
 
 
 class _Rowmill(Command):
@@ -148,10 +153,10 @@ def parser() -> argparse.ArgumentParser:
         "init",
         help="write a configuration and sample rows to start from",
         description="Write the files of a recipe: a commented configuration, sample rows, a schema where one fits. "
-        "Without a recipe, list them.",
+        "Without a recipe, say what each is for.",
         epilog=_DONE_CODES,
     )
-    init.add_argument("--recipe", metavar="NAME", help="which one; left out: list them")
+    init.add_argument("--recipe", metavar="NAME", help=f"one of {', '.join(RECIPES)}; left out: says what each is for")
     init.add_argument(
         "--preset", metavar="NAME", help="the provider to be asked, as groq or ollama, instead of the simulator"
     )
