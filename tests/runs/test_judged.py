@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from rowmill.core.config import Config
-from rowmill.core.reports import from_json
+from rowmill.core.reports import from_json, to_json
 from rowmill.core.rows import NO_LINE
-from rowmill.core.win_rates import WinRates, wilson
+from rowmill.core.win_rates import wilson
 from rowmill.runs.judged import are_told, win_rates
+from rowmill.runs.report.made import run_document
 from rowmill.store import manifest as manifests
 from rowmill.store.recovery import group_record, header_record
 from rowmill.store.run_directory import RunDirectory
@@ -96,6 +97,6 @@ def test_a_report_that_says_who_wins_is_left_as_it_is(tmp_path: Path) -> None:
     told = msgspec.structs.replace(report, win_rates=win_rates(config, directory))
     assert are_told(config, told)
     assert not are_told(config_of(tmp_path, judge=("new", "old")), told), "who is named first is another question"
-    again = from_json(msgspec.json.encode(told)).win_rates
-    assert isinstance(again, tuple)
-    assert [type(each) for each in again] == [WinRates]
+    directory.report.write_bytes(to_json(told))
+    assert from_json(directory.report.read_bytes()) == told
+    assert run_document(directory.path, None, whole=True).win_rates == [*(told.win_rates or ())]

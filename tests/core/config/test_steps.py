@@ -129,6 +129,8 @@ def test_a_settled_configuration_has_the_task_of_its_last_step_and_its_steps_sti
         (step(1, rows_per_request=0), "step.rows_per_request of 'judge': must be 1 to 1000"),
         (step(1, compares=["write"]), "step.compares of 'judge': must name two different ones"),
         (step(1, compares=["write", "write"]), "step.compares of 'judge': must name two different ones"),
+        (step(1, compares=["write", "text"], params={"n": 2}), "step.compares of 'judge': a verdict is one reply"),
+        (step(1, compares=["a", "b"], api="moderations", schema=None), "step.compares of 'judge': a verdict is one"),
         (step(1, compares="write"), "step.compares of 'judge': expected array, got str"),
         (step(0, where=5), "step.where of 'write': expected str | null, got int"),
         (tree(task={"model": "m", "mode": "batch"}), 'task.mode: "batch" is of runs of one step'),

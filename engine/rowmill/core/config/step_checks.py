@@ -54,6 +54,8 @@ def _problems(config: Config, number: int) -> Iterator[tuple[str, str]]:
             yield "provider", f"no provider is called {name!r}; there are {', '.join(sorted(names))}"
     if step.compares and (len(step.compares) != 2 or len(set(step.compares)) != 2):  # noqa: PLR2004 - a comparison
         yield "compares", "must name two different ones: steps before it, or columns"
+    if step.compares and (step.api in ("embeddings", "moderations") or step.params.get("n", 1) != 1):
+        yield "compares", "a verdict is one reply, a text or an object; ask no api that gives another, and leave out n"
     yield from _where_problems(step)
 
 
