@@ -1,4 +1,4 @@
-"""Replies that came as a stream of events although nobody had asked for one."""
+"""Replies that came as a stream of events, asked for or not."""
 
 import json
 from typing import Any
@@ -10,6 +10,7 @@ from rowmill.tasks.chat import parse
 from rowmill.tasks.completions import Completions
 from rowmill.tasks.replies import paid, whole
 from rowmill.tasks.responses import Responses
+from rowmill.tasks.streamed import whole_reply
 
 
 def events(*made: Any, done: bool = True, between: str = "\n\n") -> bytes:
@@ -114,3 +115,49 @@ def test_a_stream_that_is_not_whole_is_no_reply(body: bytes) -> None:
     with pytest.raises(BadReply, match=r"^no chat completion: |^a stream of events "):
         parse(body)
     assert paid(body).requests == 1
+
+
+def test_a_response_is_put_together_where_its_last_event_does_not_repeat_it() -> None:
+    last = {"type": "response.completed", "response": {"status": "completed", "model": "m", "output": []}}
+    pieces: list[dict[str, Any]] = [
+        {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": each} for each in "ab"
+    ]
+    call = {"type": "function_call", "name": "f", "arguments": "{}"}
+    done: list[dict[str, Any]] = [{"type": "response.output_item.done", "output_index": 0, "item": call}]
+    found = json.loads(whole_reply(events(*pieces, *done, last)))
+    assert [each["type"] for each in found["output"]] == ["function_call", "message"]
+    assert found["output"][1]["content"] == [{"type": "output_text", "text": "ab"}]
+    refusal: dict[str, Any] = {"type": "response.refusal.delta", "output_index": 0, "delta": "no"}
+    assert json.loads(whole_reply(events(refusal, last)))["output"][0]["content"][0]["refusal"] == "no"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        events({"error": {"message": "overloaded", "code": 503}}),
+        b'event: error\ndata: {"message": "overloaded", "code": 503}\n\n',
+        b"event: error\ndata: overloaded\n\n",
+        events({"type": "error", "code": "x", "message": "overloaded"}),
+        events({"object": "error", "message": "overloaded", "code": 503}),
+        events({"error": "overloaded", "error_type": "generation"}),
+    ],
+)
+def test_an_error_in_mid_stream_is_the_reply(error: bytes) -> None:
+    for before in (b"", events(*TEXT[:2], done=False), events(*TEXT[:4], done=False)):
+        found = json.loads(whole_reply(before + error))
+        assert "choices" not in found
+        assert "overloaded" in json.dumps(found["error"])
+
+
+def test_an_error_without_a_word_is_none_and_a_chunk_becomes_a_completion() -> None:
+    body = events(*({**each, "error": {"code": 0, "message": ""}} for each in TEXT))
+    reply = json.loads(whole_reply(body))
+    assert (reply["object"], reply["choices"][0]["message"]["content"]) == ("chat.completion", "Héllo")
+    assert "Héllo".encode() in whole_reply(body)  # as a whole reply would have it
+
+
+def test_half_a_surrogate_pair_and_a_text_of_many_pieces_are_read() -> None:
+    broken = events(*TEXT[:2]).replace(b"\\u00e9", b"\\ud83d")
+    assert json.loads(whole_reply(broken))["choices"][0]["message"]["content"] == "H\ufffd"
+    long = events(*(delta(content="word ") for _ in range(3000)), delta("stop"))
+    assert json.loads(whole_reply(long))["choices"][0]["message"]["content"] == "word " * 3000

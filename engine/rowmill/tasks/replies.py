@@ -1,7 +1,5 @@
 """What the replies of all APIs have in common: that they are JSON of a known shape, and say what they cost."""
 
-import json
-import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, TypeVar
 
@@ -10,12 +8,10 @@ import msgspec
 from rowmill.core.amounts import Spent
 from rowmill.core.errors import BadReply, Declined, DeepReply, InvalidOutput
 from rowmill.core.wire import Answer
-from rowmill.tasks.mended import first_value, mended_text, text_in
+from rowmill.tasks.mended import first_value, text_in
 from rowmill.tasks.rows import UNREADABLE
 
 NULL = msgspec.Raw(b"null")
-_EVENTS = re.compile(r"\s*(?:data|event|id|retry)?:")  # as a body begins that is a stream
-_COMMENTS = re.compile(r"\A(?:\s*:[^\n]*\n)+\s*(?=\{)")  # they have kept the connection alive before a whole reply
 _CACHED = b'"cached_tokens"'
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # a sum of other ones would be no figure
 Decoded = TypeVar("Decoded")
@@ -112,11 +108,13 @@ def readable(body: bytes) -> bytes:
 
 def _mended_reply(body: bytes) -> bytes:
     """Return the JSON of a body that is none as it is. Raises `BadReply` for a part of a stream of events."""
-    text = _COMMENTS.sub("", text_in(body))
-    if _EVENTS.match(text) is not None:
-        from rowmill.tasks.streamed import assembled
+    text = text_in(body)
+    if text.lstrip()[:1] not in ("{", "["):
+        from rowmill.tasks import streamed
 
-        return mended_text(json.dumps(assembled(text))).encode()
+        text = streamed.without_comments(text)
+        if streamed.is_stream(text):
+            return streamed.encoded(streamed.assembled(text))
     return first_value(text).encode()
 
 

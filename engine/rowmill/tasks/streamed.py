@@ -1,8 +1,9 @@
-"""A stream of events in the place of a reply: a server that streams although nobody asked is read all the same.
+"""A stream of events in the place of a reply: put together to the reply that it would have been.
 
-The events of one reply are put together as a client that streams would: texts one behind the other, calls by their
-`index`, of everything else what was said first, or, of what a choice or a reply ends with, last. A stream that ends
-before its reply does is none.
+So it goes where a provider is asked for streams, and where a server streams although nobody asked. The events of one
+reply are put together as a client that streams would: texts one behind the other, calls by their `index`, of everything
+else what was said first, or, of what a choice or a reply ends with, last. A stream that ends before its reply does is
+none, and one with an error in it is that error: never half an answer.
 """
 
 import json
@@ -10,68 +11,175 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rowmill.core.errors import BadReply
+import msgspec
 
+from rowmill.core.errors import BadReply
+from rowmill.tasks.mended import mended_text, text_in
+
+_BEGINS = re.compile(r"\s*(?:data|event|id|retry)?:")  # as a body begins that is a stream
+_COMMENTS = re.compile(r"\A(?:\s*:[^\n]*\n)+\s*(?=\{)")  # they have kept the connection alive before a whole reply
 _DONE = "[DONE]"  # said behind the last event
-_RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
+# The whole reply is in the event that it ends with, or nearly.
+_RESPONSE_ENDS = (
+    "response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done",
+)  # fmt: skip
 # Said once, or again with every event: never in pieces.
 _NAMES = frozenset({
     "created", "id", "index", "model", "name", "object", "provider", "role", "service_tier", "system_fingerprint",
     "type",
 })  # fmt: skip
 _LAST = frozenset({"finish_reason", "stop_reason", "usage"})  # null until they are known
+_CHUNK = ".chunk"  # behind the kind of a reply that an event is a piece of
+_ENDS_EARLY = "a stream of events that ends before the reply does"
 
 
-def assembled(text: str) -> dict[str, Any]:
-    """Return the reply that a stream holds. Raises `BadReply` where it is not whole."""
+def is_stream(text: str) -> bool:
+    """Whether a body is a stream of events."""
+    return _BEGINS.match(text) is not None
+
+
+def without_comments(text: str) -> str:
+    """Return the whole reply behind comments as streams have them; any other text as it is."""
+    return _COMMENTS.sub("", text)
+
+
+def whole_reply(body: bytes, *, choices: int = 1) -> bytes:
+    """Return the reply that a stream holds; any other body as it is. Raises `BadReply` as `assembled` does."""
+    if body[:1] == b"{" or not is_stream(text := without_comments(text_in(body))):
+        return body
+    return encoded(assembled(text, choices=choices))
+
+
+def encoded(reply: dict[str, Any]) -> bytes:
+    """Return a reply as JSON that any reader takes."""
+    try:
+        return msgspec.json.encode(reply)
+    except UnicodeEncodeError:  # half of a surrogate pair, as a server has cut its text
+        return mended_text(json.dumps(reply)).encode()
+
+
+def assembled(text: str, *, choices: int = 1) -> dict[str, Any]:
+    """Return the reply that a stream holds, or the error. Raises `BadReply` where it is not whole.
+
+    choices: as many were asked for; without the word that there are no more, so many must have come to their ends.
+    """
     reply: dict[str, Any] = {}
-    choices: dict[Any, dict[str, Any]] = {}
+    found: dict[Any, dict[str, Any]] = {}
+    response = _ResponsePieces()
     done = False
     for event in _events(text):
         if event is None:
             done = True
             break
-        if event.get("error"):
-            return event
-        if isinstance(event.get("response"), dict):
-            if event.get("type") in _RESPONSE_ENDS:
-                response: dict[str, Any] = event["response"]
-                return response
+        if error := _error_in(event):
+            return error
+        if str(event.get("type")).startswith("response."):
+            if (last := response.add(event)) is not None:
+                return last
             continue
         for choice in event.pop("choices", None) or []:
             if isinstance(choice, dict):
                 delta = choice.pop("delta", None)
                 piece = {**choice, "message": delta} if isinstance(delta, dict) else choice
-                _add(choices.setdefault(choice.get("index", 0), {}), piece)
+                _add(found.setdefault(choice.get("index", 0), {}), piece)
         _add(reply, event)
-    if not choices or not (done or all(choice.get("finish_reason") for choice in choices.values())):
-        raise BadReply("a stream of events that ends before the reply does")
-    return {
-        **reply,
-        "choices": [choices[index] for index in sorted(choices, key=lambda each: each if type(each) is int else 0)],
-    }
+    ended = len(found) >= choices and all(choice.get("finish_reason") for choice in found.values())
+    if not found or not (done or ended):
+        raise BadReply(_ENDS_EARLY)
+    whole: dict[str, Any] = _joined(reply)
+    if str(whole.get("object")).endswith(_CHUNK):
+        whole["object"] = whole["object"].removesuffix(_CHUNK)
+    order = sorted(found, key=lambda each: each if type(each) is int else 0)
+    return {**whole, "choices": [_joined(found[index]) for index in order]}
+
+
+class _ResponsePieces:
+    """What the events of the responses API have said so far."""
+
+    def __init__(self) -> None:
+        self._items: dict[Any, dict[str, Any]] = {}
+        self._texts: dict[tuple[Any, str], list[str]] = {}  # by item, and what they are of it
+
+    def add(self, event: dict[str, Any]) -> dict[str, Any] | None:
+        """Take an event; returns the reply where this is its end."""
+        kind, place = event["type"], event.get("output_index", 0)
+        if kind == "response.output_item.done" and isinstance(event.get("item"), dict):
+            self._items[place] = event["item"]
+        elif kind in ("response.output_text.delta", "response.refusal.delta") and isinstance(event.get("delta"), str):
+            self._texts.setdefault((place, kind), []).append(event["delta"])
+        elif kind in _RESPONSE_ENDS and isinstance(event.get("response"), dict):
+            response: dict[str, Any] = event["response"]
+            if not response.get("output"):  # of servers that do not repeat what they have said
+                response["output"] = self._said()
+            return response
+        return None
+
+    def _said(self) -> list[dict[str, Any]]:
+        items = dict(self._items)
+        for (place, kind), pieces in self._texts.items():
+            refusal = kind == "response.refusal.delta"
+            part = {"type": "refusal", "refusal": "".join(pieces)} if refusal else {
+                "type": "output_text", "text": "".join(pieces),
+            }  # fmt: skip
+            items.setdefault(place, {"type": "message", "role": "assistant", "content": [part]})
+        return [items[place] for place in sorted(items, key=lambda each: each if type(each) is int else 0)]
+
+
+def _error_in(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the error that an event is, or has; nothing for any other."""
+    error = event.get("error")
+    if isinstance(error, dict) and not any(error.values()):
+        error = None  # an object without a word in it
+    if error:
+        return event
+    if event.get("type") == "error" or event.get("object") == "error":  # of the responses API; of older vLLM
+        return {"error": {name: value for name, value in event.items() if name not in ("type", "error")}}
+    return {}
 
 
 def _events(text: str) -> Iterator[dict[str, Any] | None]:
     """Yield what each event holds; None for the word that there are no more."""
-    data = ""
+    data = name = ""
     for line in re.split(r"\r\n|\n|\r", text):
-        if line.startswith("data:"):
-            data += line.removeprefix("data:")
-        else:
+        if not line:
+            if data and name == "error":  # in plain words
+                yield {"error": {"message": data.strip()}}
+                return
+            name = ""
+        if line.startswith("event:"):
+            name = line.removeprefix("event:").strip()
+        if not line.startswith("data:"):
             continue
+        data += line.removeprefix("data:")
         if data.strip() == _DONE:
             yield None
             return
-        try:
-            event = json.loads(data, strict=False)
-        except (ValueError, RecursionError):
+        event = _decoded(data)
+        if event is None:
             continue  # goes on in the next line, or is broken
         data = ""
         if isinstance(event, dict):
-            yield event
+            yield event if name != "error" or "error" in event else {"error": event}
     if data:
         raise BadReply("a stream of events that is cut off, or broken")
+
+
+def _decoded(data: str) -> Any:
+    """Return what the data of an event are; None where they are no JSON, or not yet."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        pass
+    except RecursionError:
+        return None
+    try:
+        return json.loads(data, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Text(list[str]):
+    """A text in pieces: to join each to those before it would take the square of their number."""
 
 
 def _add(whole: dict[str, Any], piece: dict[str, Any]) -> None:
@@ -81,9 +189,11 @@ def _add(whole: dict[str, Any], piece: dict[str, Any]) -> None:
             whole.setdefault(key, None)
         elif before is None or key in _LAST:
             whole[key] = value
-        elif isinstance(before, str) and isinstance(value, str):
-            if key not in _NAMES:
-                whole[key] = before + value
+        elif isinstance(value, str):
+            if type(before) is _Text:
+                before.append(value)
+            elif isinstance(before, str) and key not in _NAMES:
+                whole[key] = _Text((before, value))
         elif isinstance(before, dict) and isinstance(value, dict):
             _add(before, value)
         elif isinstance(before, list) and isinstance(value, list):
@@ -98,3 +208,12 @@ def _add_elements(whole: list[Any], pieces: list[Any]) -> None:
             whole.append(piece)
         else:
             _add(same, piece)
+
+
+def _joined(value: Any) -> Any:
+    """Return the same with its texts in one piece each."""
+    if type(value) is _Text:
+        return "".join(value)
+    if isinstance(value, dict):
+        return {key: _joined(each) for key, each in value.items()}
+    return [_joined(each) for each in value] if isinstance(value, list) else value
