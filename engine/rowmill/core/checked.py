@@ -16,6 +16,7 @@ class ProviderCheck(msgspec.Struct, kw_only=True):
     ok: bool | None = None  # None: it was not asked
     status: int | None = None  # HTTP
     seconds: float | None = None  # until the whole reply
+    form: str = ""  # how it had to be asked, in words; empty: as usual
     answer: str = ""  # of the row, as JSON
     answered_as: str = ""  # what the reply calls the model
     tokens: tuple[int, int] | None = None  # in and out, as the reply says

@@ -12,6 +12,8 @@ CONTENT = {
     "embeddings": "input",
     "moderations": "input",
 }
+CONVERSATIONS = frozenset({"chat.completions", "responses"})  # the others are asked a text and nothing else
+TEXTS = CONVERSATIONS | {"completions"}  # APIs whose replies are texts
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from rowmill.core.config import Config
 from rowmill.core.counts import BatchView, Counters, DeadEnd, ProviderReport, Totals
 from rowmill.core.histograms import Distributions
 from rowmill.core.leases import Lease
+from rowmill.core.request_form import RequestForm
 from rowmill.core.rows import InputPart, Layout, Shard, StepOfRun
 from rowmill.core.wire import Endpoint
 
@@ -48,6 +49,7 @@ class Setup(_Message, frozen=True):
     carried: bool = False  # what is written counts once somebody has carried it to where the supervisor is
     step: StepOfRun | None = None  # that it is at work on; None where there is only one
     cached: int = 0  # where claims are carried: serial of the last reply that the persistent store had before
+    forms: list[RequestForm] = []  # of the providers' requests, as far as they are known
 
     @property
     def run_directory(self) -> Path:
@@ -105,6 +107,13 @@ class ClaimsAnswer(_Message, frozen=True):
     results: list[tuple[bytes, bytes]]  # key, encoded result
 
 
+class UseForm(_Message, frozen=True):
+    """Supervisor to worker: this provider wants its requests so, as another worker has found out."""
+
+    provider: int
+    form: RequestForm
+
+
 class Ready(_Message, frozen=True):
     """Worker to supervisor: set up and waiting for shards."""
 
@@ -142,6 +151,14 @@ class Closed(_Message, frozen=True):
     """Worker to supervisor: what failed at this provider would fail every row. The worker sends it nothing more."""
 
     provider: int
+    reason: str
+
+
+class Formed(_Message, frozen=True):
+    """Worker to supervisor: the provider has refused the form of a request; from now on it is asked in this one."""
+
+    provider: int
+    form: RequestForm
     reason: str
 
 
@@ -240,7 +257,7 @@ class Stop(_Message, frozen=True):
     reason: str
 
 
-ToWorker = Setup | Assign | Leases | Allow | Recall | NoMore | Drain | Durable | ClaimsAnswer
+ToWorker = Setup | Assign | Leases | Allow | Recall | NoMore | Drain | Durable | ClaimsAnswer | UseForm
 ToSupervisor = (
     Ready
     | Want
@@ -248,6 +265,7 @@ ToSupervisor = (
     | RateLimited
     | Tripped
     | Closed
+    | Formed
     | Heartbeat
     | Short
     | BatchHeartbeat

@@ -25,6 +25,7 @@ from rowmill.core.config import (
 from rowmill.core.errors import BadReply, Declined, InvalidOutput, InvalidRow
 from rowmill.core.leases import LimitSample
 from rowmill.core.plain_text import clipped, stripped
+from rowmill.core.request_form import RequestForm
 from rowmill.core.wire import Answer, Endpoint, Failure, Reply
 from rowmill.files import remote
 from rowmill.runs.begun import find_input
@@ -42,8 +43,9 @@ from rowmill.runs.preparation import (
 from rowmill.runs.session import embedded
 from rowmill.runs.steps import rows_of_steps
 from rowmill.supervisor.endpoints import EndpointStart
-from rowmill.tasks import Task
-from rowmill.transport import dead_ends, faults, limit_headers, open_transport
+from rowmill.tasks import Task, forms
+from rowmill.transport import Transport, dead_ends, faults, limit_headers, open_transport
+from rowmill.transport.refused_forms import refused_part
 
 _LONGEST_S = 120.0  # that a reply may take: who checks sits and waits
 _OK = 200
@@ -149,20 +151,22 @@ async def _ask_all(
     asked = []
     for provider, endpoint, said in zip(config.provider, endpoints, providers, strict=True):
         own = body if provider.model is None else task.asking(provider.model)(body)
-        asked.append(_ask_one(config, endpoint, task, own, said))
+        asked.append(_ask_one(config, provider, endpoint, task, own, said=said))
     await asyncio.gather(*asked)
 
 
-async def _ask_one(config: Config, endpoint: Endpoint, task: Task, body: bytes, said: ProviderCheck) -> None:
+async def _ask_one(
+    config: Config, provider: ProviderConfig, endpoint: Endpoint, task: Task, body: bytes, *, said: ProviderCheck
+) -> None:
     endpoint = msgspec.structs.replace(endpoint, timeout_s=min(endpoint.timeout_s, _LONGEST_S))
     said.url = dead_ends.url_of(endpoint, config.task.api)
     transport = open_transport(config.client.transport, endpoint, api=config.task.api, concurrency=1)
     began = time.monotonic()
     try:
-        reply = await transport.send(body)
+        reply, form = await _sent(config, provider, transport, body)
     finally:
         await transport.close()
-    said.sent, said.seconds = True, time.monotonic() - began
+    said.sent, said.seconds, said.form = True, time.monotonic() - began, form.words
 
     def clean(text: str) -> str:
         return clipped(stripped(faults.redacted(text, endpoint.secrets)))
@@ -185,6 +189,28 @@ async def _ask_one(config: Config, endpoint: Endpoint, task: Task, body: bytes, 
         said.problem = clean(dead_ends.told(answer, said.url))
     else:
         said.problem = clean(answer)
+
+
+async def _sent(
+    config: Config, provider: ProviderConfig, transport: Transport, body: bytes
+) -> tuple[Reply | Failure, RequestForm]:
+    """Send a request in the form that the provider wants, as a run finds it out; returns what came, and the form."""
+    form = provider.form
+    while True:
+        by = forms.former(config.task, form)
+        reply = await transport.send(body if by is None else by.form(body))
+        if isinstance(reply, Failure):
+            return reply, form
+        failure = faults.classify(reply)
+        if failure is None:
+            with suppress(BadReply):  # who reads it will say so
+                reply = Reply(reply.status, reply.body if by is None else by.read(reply.body), reply.header)
+            return reply, form
+        part = refused_part(failure, form)
+        following = form.without(part) if part in config.open_parts(provider) else None
+        if following is None:
+            return reply, form
+        form = following
 
 
 def _answer(task: Task, reply: Reply) -> Answer | Failure | str:

@@ -11,7 +11,7 @@ claims/             which requests are asked or have ended, where rows share the
 boards/             rows in flight, one file a worker      report.json    run.log
 series.jsonl        what was done, second by second        status.json    where it stands
 report.html         the report, for people
-notified.json       what was told that is told once
+notified.json       what was told that is told once        forms.json     how providers want to be asked
 steps/NAME/         checkpoints/ and sealed/ of each of several steps but the last, whose are those above
 """
 
@@ -32,6 +32,7 @@ _SPENDING = "spending.json"
 _SERIES, _STATUS, _PAGE = "series.jsonl", "status.json", "report.html"
 _KILLED = "sessions.json"
 _NOTIFIED = "notified.json"
+_FORMS = "forms.json"
 _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
     "lock",
     "workers.lock",
@@ -42,7 +43,9 @@ _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG = (
 )
 _STEPS = "steps"
 _FOLDERS = ("checkpoints", "sealed", "boards", "spool")
-_FILES = frozenset({_SPENDING, _SERIES, _STATUS, _NOTIFIED, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG})
+_FILES = frozenset(
+    {_SPENDING, _SERIES, _STATUS, _NOTIFIED, _FORMS, _LOCK, _WORKERS_LOCK, _MANIFEST, _PLAN, _REPORT, _LOG}
+)
 _BEFORE_MANIFEST = frozenset({_LOCK, _WORKERS_LOCK, _PLAN, _LOG, *_FOLDERS})  # what a killed first start can leave
 
 _GLANCE_S = 0.2  # who only looks whether a run is at work holds its lock for a moment: no run is refused for that
@@ -81,6 +84,7 @@ class RunDirectory(ShardFiles):
         self.series = path / _SERIES
         self.status = path / _STATUS
         self.notified = path / _NOTIFIED
+        self.forms = path / _FORMS
         self.killed = path / _KILLED
         self.report = path / _REPORT
         self.page = path / _PAGE

@@ -61,7 +61,7 @@ class SessionAccount:
             stopped_by=reason,
             own_cpu_s=own.ru_utime + own.ru_stime,
             own_rss=peak_rss(),
-            notices=parts.monitor.summary(),
+            notices=(*parts.forms.notices, *parts.monitor.summary()),
             mode=parts.mode,
             batches=parts.spending.batches,
             nodes=[] if parts.cluster is None else parts.cluster.figures(parts.progress.rows_on(parts.pool)),

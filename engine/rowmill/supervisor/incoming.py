@@ -11,6 +11,7 @@ from rowmill.ipc.messages import (
     BatchHeartbeat,
     Closed,
     Defective,
+    Formed,
     HandedOver,
     Heartbeat,
     Leased,
@@ -64,6 +65,8 @@ class Incoming:
                 parts.shutdown.hand_over(member, reason)
             case Leased() | RateLimited() | Tripped() | Closed():
                 parts.providers.take(member, message, member.heard)
+            case Formed():
+                parts.forms.take(member, message, parts.pool.members)
             case ShardSealed(number=number):
                 parts.shards.on_sealed(member.step, member.shards.pop(number))
             case ShardLeft(number=number, totals=totals):

@@ -10,6 +10,7 @@ from rowmill.core.reports import Meter, Observer, SessionReport
 from rowmill.supervisor.claims import ClaimCleanup
 from rowmill.supervisor.endpoints import EmbeddedEndpoint, worker_count
 from rowmill.supervisor.hosts import Cluster
+from rowmill.supervisor.learned_forms import LearnedForms
 from rowmill.supervisor.machine.monitor import Monitor
 from rowmill.supervisor.mailbox import Mailbox
 from rowmill.supervisor.pool import Pool
@@ -94,6 +95,7 @@ class SessionParts:
             self.providers.spent_before(session, seconds_since(session.ended))
         # Of batches the journal has all requests: what a killed worker had not told, the next one tells.
         self.told_before = Counters.total(each.counters for each in earlier if each.mode == mode == "batch")
+        self.forms = LearnedForms(config, prepared.directory, observer.log)
         self.mailbox = Mailbox()
         if meter is not None:
             meter.begin(self.progress.id, mode)

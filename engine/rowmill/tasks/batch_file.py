@@ -148,7 +148,7 @@ class BatchTask:
         except UNREADABLE as error:
             raise InvalidRow(f"body: {error}") from None
         if read.stream:
-            raise InvalidRow("body.stream: a bulk run reads whole replies; remove it")
+            raise InvalidRow("body.stream: is set by provider.stream, for servers that only stream; remove it")
         if self._whole_reply:
             return
         if self._one_vector and _inputs(bytes(read.input)) > 1:

@@ -62,6 +62,8 @@ tokens_per_minute = 1.5e6
 requests_per_day = 10_000
 tokens_per_day = 1e9
 timeout_s = 30
+stream = true
+response_format = "json_object"
 headers = { X-Team = "a" }
 headers_env = { api-key = "LOCAL_HEADER" }
 ca_file = "ca.pem"
@@ -388,7 +390,8 @@ WRONG_OF_PROVIDER: dict[str, Any] = {
     "name": 1, "base_url": 5, "api_key_env": 1, "requests_per_minute": "60", "tokens_per_minute": True,
     "timeout_s": "30", "model": 4, "weight": "2", "requests_per_day": "1", "tokens_per_day": [], "headers": ["a"],
     "headers_env": {"a": 1}, "ca_file": ["ca.pem"], "cert_file": 1, "key_file": {},
-    "fallback": "b", "fallback_on": ["timeout"], "preset": 5, "host": [], "api_version": 20241021,
+    "fallback": "b", "fallback_on": ["timeout"], "preset": 5, "host": [], "api_version": 20241021, "stream": "yes",
+    "response_format": "json",
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def world_of(folder: Path) -> tuple[World, RunOnDisk]:
         process.shards.added, process.shards.no_more = [], False
         process.want = lambda: process.shards.assigned(next(waiting, None))
         return BatchFiles(
-            shards=process.shards, config=config, reservations=session.reservations, rewrite=None, secrets=()
+            shards=process.shards, config=config, reservations=session.reservations, ask_model=None, secrets=()
         )
 
     world.files_for = files_for

@@ -18,7 +18,7 @@ from rowmill.core.leases import Lease, Share
 from rowmill.core.rows import Shard
 from rowmill.core.wire import Failure, FaultClass, Reply
 from rowmill.flow.retry import RetryBudget, RetryPolicy
-from rowmill.ipc.messages import Closed, RateLimited, ToSupervisor, Tripped
+from rowmill.ipc.messages import Closed, Formed, RateLimited, ToSupervisor, Tripped
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import FRAME_BYTES
 from rowmill.store.in_flight import InflightBoard, read_board
@@ -126,6 +126,7 @@ class Told:
         self.refused: list[RateLimited] = []
         self.tripped: list[Tripped] = []
         self.closed: list[Closed] = []
+        self.formed: list[Formed] = []
 
     def __call__(self, message: ToSupervisor) -> None:
         match message:
@@ -135,6 +136,8 @@ class Told:
                 self.tripped.append(message)
             case Closed():
                 self.closed.append(message)
+            case Formed():
+                self.formed.append(message)
             case _:
                 raise AssertionError(message)
 

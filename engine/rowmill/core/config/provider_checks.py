@@ -6,6 +6,7 @@ from math import inf
 from urllib.parse import urlsplit
 
 from rowmill.core.config.sections import SIMULATOR, Config, ProviderConfig
+from rowmill.core.wire import TEXTS
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110
@@ -27,7 +28,7 @@ def problems(config: Config) -> Iterator[str]:
         of = f" of {provider.name!r}" if len(providers) > 1 else ""
         if any(provider.name == other.name for other in providers[:number]):
             yield f"provider.name: {provider.name!r} is the name of two; give each its own"
-        for key, problem in _problems(provider):
+        for key, problem in (*_problems(provider), *_form_problems(provider, config)):
             yield f"provider.{key}{of}: {problem}"
         for key, problem in _fallback_problems(provider, {other.name for other in providers}):
             yield f"provider.{key}{of}: {problem}"
@@ -64,6 +65,14 @@ def _problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
     if not 0 < provider.timeout_s <= 86_400:  # noqa: PLR2004 - a day
         yield "timeout_s", "must be above 0 and at most 86400 seconds"
     yield from _header_problems(provider)
+
+
+def _form_problems(provider: ProviderConfig, config: Config) -> Iterator[tuple[str, str]]:
+    task = config.task
+    if provider.stream is True and task.api not in TEXTS:
+        yield "stream", f"replies of {task.api} are no texts, and come whole; remove it"
+    if provider.response_format != "auto" and task.schema is None and not task.packs:
+        yield "response_format", "says how task.schema is asked for, and there is none; remove it"
 
 
 def _shown(url: str) -> str:

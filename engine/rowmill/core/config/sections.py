@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from rowmill.core.config.hidden import hidden
+from rowmill.core.request_form import FormPart, RequestForm, SchemaForm
 from rowmill.core.simulator import SimulatorSettings
+from rowmill.core.wire import TEXTS
 
 OPENAI_URL = "https://api.openai.com/v1"
 ReplyPart = Literal["reasoning", "tool_calls", "logprobs", "choices", "message"]
@@ -109,6 +111,11 @@ class TaskConfig(_ConfigSection, frozen=True):
     rows_per_request: int | Literal["auto"] = "auto"  # rows in one request; "auto": 1, and 64 for embeddings
 
     @property
+    def packs(self) -> bool:
+        """Whether rows share chat requests, whose replies then have a schema."""
+        return self.api == "chat.completions" and isinstance(self.rows_per_request, int) and self.rows_per_request > 1
+
+    @property
     def reply_schema(self) -> dict[str, Any] | None:
         """The JSON Schema that replies are held against; None where there is none, or its file has not been read."""
         if isinstance(self.schema, ModelSchema):
@@ -147,6 +154,11 @@ class ProviderConfig(_ConfigSection, frozen=True):
     requests_per_day: float | None = None  # as requests_per_minute, of a day
     tokens_per_day: float | None = None  # as tokens_per_minute, of a day
     timeout_s: float = 600.0  # for a whole request, from sending to the last byte of the reply
+    # Whether replies are asked for as streams, and put together again. "auto": where the server wants it so.
+    stream: bool | Literal["auto"] = "auto"
+    # How replies are asked for that fit task.schema: by the schema; by "json_object" or a "tool" with the schema; in
+    # the "prompt" alone. "auto": by the schema, and by the next of these where the server refuses one.
+    response_format: Literal["auto"] | SchemaForm = "auto"
     headers: dict[str, str] = {}  # more headers, sent with every request; nothing that is a secret
     ca_file: str | None = None  # certificates in PEM of who vouches for its server, beside the machine's own
     cert_file: str | None = None  # this side's certificate in PEM, for a server that wants one of its clients
@@ -157,6 +169,12 @@ class ProviderConfig(_ConfigSection, frozen=True):
     fallback_on: list[Literal["context_length", "content_filter", "invalid_request"]] = msgspec.field(
         default_factory=lambda: ["context_length", "content_filter"]
     )
+
+    @property
+    def form(self) -> RequestForm:
+        """How its requests are formed, as far as the configuration says it."""
+        schema = "json_schema" if self.response_format == "auto" else self.response_format
+        return RequestForm(stream=self.stream is True, schema=schema)
 
 
 class ClientConfig(_ConfigSection, frozen=True):
@@ -349,6 +367,18 @@ class Config(_ConfigSection, frozen=True, kw_only=True):
     def batch_provider(self) -> ProviderConfig:
         """The provider whose Batch API is used."""
         return next((each for each in self.provider if each.name == self.batch.provider), self.provider[0])
+
+    def open_parts(self, provider: ProviderConfig) -> frozenset[FormPart]:
+        """Return what of the form of this provider's requests may be changed where it is refused."""
+        if self.task.api not in TEXTS:
+            return frozenset()
+        parts: set[FormPart] = {"usage"}
+        if provider.stream == "auto":
+            parts.add("whole")
+        # Only where replies are held against the schema whatever they were asked by.
+        if provider.response_format == "auto" and (self.task.schema is not None or self.task.packs):
+            parts.add("schema")
+        return frozenset(parts)
 
     @property
     def names_models(self) -> bool:

@@ -34,6 +34,7 @@ _ALSO = {  # key -> what it is called by other tools
     "provider.requests_per_day": "rpd",
     "provider.tokens_per_day": "tpd",
     "provider.timeout_s": "timeout request_timeout timeout_seconds",
+    "provider.stream": "streaming",
     "workers.count": "processes num_workers n_workers nproc",
     "workers.concurrency": "parallel parallelism max_concurrency threads in_flight max_parallel num_threads jobs",
     "retry.attempts": "retries max_retries max_attempts num_retries",

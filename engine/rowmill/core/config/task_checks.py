@@ -4,13 +4,11 @@ import json
 from collections.abc import Iterator
 
 from rowmill.core.config.sections import Config, InputConfig, ModelSchema, TaskConfig
-from rowmill.core.wire import CONTENT
+from rowmill.core.wire import CONTENT, CONVERSATIONS, TEXTS
 
 _MOST_INPUTS = 2048  # that the embeddings API takes in one request
 _MOST_PACKED = 1000
-_CONVERSATIONS = frozenset({"chat.completions", "responses"})  # the others take a text and nothing else
 _CHOICES = frozenset({"chat.completions", "completions"})  # whose replies may have several
-_TEXTS = _CONVERSATIONS | _CHOICES  # whose replies may have parts beside their text
 _UNITED = frozenset({"chat.completions", "embeddings", "moderations"})  # rows can share a request of these
 _QUESTION = ("prompt", "system", "template", "messages", "images", "documents", "per_row", "params", "schema")
 _NOTHING = TaskConfig()
@@ -41,7 +39,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _per_row_problems(task)
     yield from _schema_problems(config)
     yield from _packing_problems(config)
-    if task.api not in _TEXTS:
+    if task.api not in TEXTS:
         for part in config.output.parts:
             yield f'output.include: "{part}" is of replies that are texts, and those of {task.api} are none; remove it'
 
@@ -80,7 +78,7 @@ def _question_problems(task: TaskConfig) -> Iterator[str]:
     for key in ("document_pages", "document_characters"):
         if getattr(task, key) < 1:
             yield f"task.{key}: must be 1 or more"
-    if task.api not in _CONVERSATIONS:
+    if task.api not in CONVERSATIONS:
         for key in ("messages", "images", "system"):
             if getattr(task, key):
                 yield f"task.{key}: {task.api} takes a text and nothing else; write it into task.prompt, or remove it"
@@ -100,7 +98,7 @@ def _params_problems(task: TaskConfig) -> Iterator[str]:
         if key in task.params:
             yield f"task.params.{key}: is no member of the request; set it by {instead}, and remove it here"
     if task.params.get("stream"):
-        yield "task.params.stream: a bulk run reads whole replies; remove it"
+        yield "task.params.stream: is set by provider.stream, for servers that only stream; remove it here"
     if task.params.get("background"):
         yield "task.params.background: a bulk run waits for the reply itself; remove it"
     if (n := task.params.get("n", 1)) != 1:
@@ -137,7 +135,7 @@ def _schema_problems(config: Config) -> Iterator[str]:
         yield "task.schema: must not be empty"
     if isinstance(task.schema, ModelSchema):  # it holds code: only a program makes one
         yield 'task.schema: must be the path of a schema, a table, or a pydantic model as "package.module:Model"'
-    if task.api not in _CONVERSATIONS:
+    if task.api not in CONVERSATIONS:
         yield f'task.schema: needs task.api "chat.completions" or "responses", not "{task.api}"'
     if config.output.format == "batch":
         yield 'task.schema: replies are kept whole with output.format "batch"; choose another format, or remove it'

@@ -44,6 +44,7 @@ def _provider(each: ProviderCheck) -> list[str]:
     named = f", as {each.answered_as}" if each.answered_as not in ("", each.model) else ""
     tokens = "" if each.tokens is None else f", {each.tokens[0]:,} tokens in, {each.tokens[1]:,} out"
     lines += [_line("ok", f"HTTP {each.status}{took}{named}{tokens}"), _line("answer", each.answer)]
+    lines += [_line("asked", each.form)] if each.form else []
     limits = [
         f"{figures.number(limit[0])} {what} (all back within {figures.duration(limit[1])})"
         for limit, what in ((each.requests_limit, "requests"), (each.tokens_limit, "tokens"))

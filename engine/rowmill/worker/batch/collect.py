@@ -169,7 +169,7 @@ class _Collector:
 
     def _read(self, row: int) -> RequestRows:
         rows, name = self._starts[row]
-        verdict = verdict_on(self._results[name], self._task, rows, self._rules.secrets)
+        verdict = verdict_on(self._results[name], self._task, rows, self._rules.secrets, self._rules.former)
         verdict = self._possible(verdict, self._task.reply_tokens * rows)
         self.found.spent.add(verdict.spent)
         self.found.wasted.add(verdict.wasted)

@@ -5,6 +5,7 @@ import msgspec
 from rowmill.core.amounts import Spent
 from rowmill.core.wire import Failure
 from rowmill.store.batch_journal import Try
+from rowmill.tasks.forms import RequestFormer
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.verdicts import Verdict
@@ -20,6 +21,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int  # tries that count and in which a row was asked for, until it has failed
     asks: int  # times that a row is asked until its reply is a valid answer
     secrets: tuple[str, ...] = ()  # that must not stand in any message
+    former: RequestFormer | None = None  # by whom requests were formed
 
 
 class Collected(msgspec.Struct):

@@ -7,8 +7,10 @@ from pathlib import Path
 from rowmill.core.amounts import Amount
 from rowmill.core.config import Config
 from rowmill.core.counts import Counters
+from rowmill.core.request_form import RequestForm
 from rowmill.store.batch_journal import Try
 from rowmill.tasks.batch_file import url_of
+from rowmill.tasks.forms import former, rewriting
 from rowmill.worker.batch.collect import collect
 from rowmill.worker.batch.collected import Collected, Rules
 from rowmill.worker.batch.parts import Built, PartLimits, PartWriter
@@ -28,22 +30,26 @@ class BatchFiles:
         shards: ShardAccess,
         config: Config,
         reservations: BatchReservations,
-        rewrite: Callable[[bytes], bytes] | None,
+        ask_model: Callable[[bytes], bytes] | None,
         secrets: tuple[str, ...],
     ) -> None:
-        """`rewrite`: makes a body ask the provider's own model."""
+        """`ask_model`: makes a body ask the provider's own model."""
         self.counters = Counters()
         self.odd_usage = 0  # results whose usage was taken as an estimate
         self.url = url_of(config.task.api)
         self._shards = shards
         self._config = config
         self._reservations = reservations
-        self._rewrite = rewrite
+        provider = config.batch_provider
+        # Nothing is tried in batches, which take hours: only what the configuration says. Their replies come whole.
+        by = former(config.task, RequestForm(schema=provider.form.schema))
+        self._rewrite = rewriting(ask_model, by)
         self._rules = Rules(
-            provider=config.batch_provider.name,
+            provider=provider.name,
             attempts=config.retry.attempts,
             asks=config.retry.invalid_output,
             secrets=secrets,
+            former=by,
         )
 
     def __repr__(self) -> str:

@@ -91,7 +91,7 @@ class _BatchWorker(SupervisedWorker):
             shards=shards,
             config=config,
             reservations=reservations,
-            rewrite=None if provider.model is None else task.asking(provider.model),
+            ask_model=None if provider.model is None else task.asking(provider.model),
             secrets=endpoint.secrets,
         )
         known = any(t.file_id is not None for t in journal.tries.values())

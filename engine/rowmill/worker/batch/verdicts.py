@@ -8,6 +8,7 @@ from rowmill.core.amounts import Spent
 from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.tasks import Task
+from rowmill.tasks.forms import RequestFormer
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker.batch.results import RequestResult
@@ -31,15 +32,22 @@ class Verdict(msgspec.Struct):
     wasted: Spent = msgspec.field(default_factory=Spent)
 
 
-def verdict_on(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
-    """Read the result of a request of so many rows, as a live reply is (see `failures`). `secrets` are redacted."""
+def verdict_on(
+    result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...], former: RequestFormer | None = None
+) -> Verdict:
+    """Read the result of a request of so many rows, as a live reply is (see `failures`). `secrets` are redacted.
+
+    former: by whom the request was formed.
+    """
     try:
-        return _read(result, task, rows, secrets)
+        return _read(result, task, rows, secrets, former)
     except Exception as error:  # noqa: BLE001 - it is these rows'
         return Verdict(redacted(defect(error, status=result.status), secrets), paid(result.body), paid(result.body))
 
 
-def _read(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...]) -> Verdict:
+def _read(
+    result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...], former: RequestFormer | None
+) -> Verdict:
     if result.unasked:
         return Verdict()
     if not result.status:
@@ -49,7 +57,8 @@ def _read(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...]
     if (refusal := faults.classify(reply)) is not None:
         return Verdict(redacted(refusal, secrets))
     try:
-        parsed = task.unpack(result.body, rows) if task.rows_per_request > 1 else [task.parse(result.body)]
+        body = result.body if former is None else former.read(result.body)
+        parsed = task.unpack(body, rows) if task.rows_per_request > 1 else [task.parse(body)]
         return priced(
             [
                 told(each, secrets) if isinstance(each, InvalidOutput) else cleared(each, secrets, set())

@@ -1,6 +1,7 @@
 """What a worker has open while it runs, made of its setup: board, providers, and what not every run needs."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rowmill.ipc.messages import Setup, ToSupervisor
 from rowmill.store.in_flight import BoardHead, InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import Task
+from rowmill.tasks.forms import former
 from rowmill.transport import dead_ends, faults, open_transport
 from rowmill.worker.job import Job
 from rowmill.worker.live.provider import Provider
@@ -53,6 +55,9 @@ def providers(setup: Setup, task: Task) -> list[Provider]:
             workers=setup.workers,
             failed_before=setup.retry_failed,
             url=dead_ends.url_of(endpoint, config.task.api),
+            former=partial(former, config.task),
+            form=setup.forms[number] if setup.forms else provider.form,
+            open_parts=config.open_parts(provider),
         )
         for number, (provider, endpoint) in enumerate(zip(config.provider, setup.endpoints, strict=True))
     ]

@@ -39,6 +39,7 @@ from rowmill.ipc.messages import (
     ShardLeft,
     Short,
     Stop,
+    UseForm,
     Want,
 )
 from rowmill.store.checkpoint import Checkpoint
@@ -192,6 +193,8 @@ class _Worker(SupervisedWorker):
             self._stop(message.seconds)
         elif isinstance(message, Durable):
             self._carrier.stored(message)
+        elif isinstance(message, UseForm):
+            self._providers[message.provider].take_form(message.form, monotonic())
         elif isinstance(message, ClaimsAnswer):
             assert self._carried_claims is not None
             self._carried_claims.answered(message)

@@ -10,12 +10,16 @@ from rowmill.core import tallies
 from rowmill.core.amounts import Spent
 from rowmill.core.counts import ProviderReport
 from rowmill.core.leases import Lease
+from rowmill.core.request_form import USUAL, FormPart, RequestForm
 from rowmill.core.tallies import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS
 from rowmill.core.wire import Answer, Failure, Reply, Request
 from rowmill.flow.doubt import Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.token_estimate import TokenEstimate
+from rowmill.tasks.forms import RequestFormer, rewriting
 from rowmill.transport import Immediate, Transport, faults, limit_headers
+from rowmill.transport.refused_forms import refused_part
+from rowmill.worker.live.formed import FormedTransport
 from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.standing import Standing
 
@@ -38,13 +42,15 @@ class Provider:
     plain: what replies name, as their model, that holds no secret, see `echoes`.
     measured: where what is measured of single replies goes.
     standing: what its failures and refusals have shown so far.
+    form: of its requests, as it wants them.
     """
 
     __slots__ = (
-        "_answered", "_by_model", "_completion_tokens", "_estimate", "_largest", "_prompt_tokens", "_reply_s",
-        "_sent_before", "allowed", "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "full",
-        "immediate", "in_flight", "lease", "look_at", "measured", "most_output", "name", "number", "plain", "rewrite",
-        "secrets", "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
+        "_answered", "_answered_formed", "_ask_model", "_by_model", "_completion_tokens", "_estimate", "_formed_at",
+        "_former", "_forms_before", "_largest", "_open_parts", "_prompt_tokens", "_reply_s", "_sent_before", "allowed",
+        "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "form", "full", "immediate",
+        "in_flight", "lease", "look_at", "measured", "most_output", "name", "number", "plain", "rewrite", "secrets",
+        "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -64,29 +70,38 @@ class Provider:
         workers: int = 1,
         url: str = "",
         failed_before: bool = False,
+        former: "Callable[[RequestForm], RequestFormer | None] | None" = None,
+        form: RequestForm = USUAL,
+        open_parts: frozenset[FormPart] = frozenset(),
     ) -> None:
         """`rewrite` makes a built body ask this provider's own model; None where it is the task's.
 
         by_model: count what each model costs that replies name. model: that of rows which name none; None where all
         name theirs. workers: so many ask this provider. url: where its requests go, as it may be shown; where it is not
         given, what fails is never taken for the way there. failed_before: only rows are asked that have failed before.
+        former: makes what forms requests, and reads their replies. form: that is known to be wanted. open_parts: of it,
+        what may be asked otherwise where it is refused.
         """
         self.number = number
         self.name = name
         self.transport = transport
-        self.send = transport.send
-        self.immediate = transport if isinstance(transport, Immediate) and rewrite is None else None
         self.secrets = secrets
         self.plain: set[bytes] = set()
         self.fallback = fallback
         self.fallback_on = frozenset(fallback_on)
-        self.rewrite = rewrite
+        self._ask_model = rewrite
+        self._former = former
+        self._open_parts = open_parts
+        self._forms_before: list[RequestForm] = []
+        self._answered = self._answered_formed = 0
+        self._formed_at = 0.0
+        self._use(form)
         self.first_choice = weight > 0
         self.lease = ClientLease()
         self.in_flight = 0
         self.allowed = 0
         self.sums = ProviderReport()
-        self.sent = self._answered = self._prompt_tokens = self._completion_tokens = 0
+        self.sent = self._prompt_tokens = self._completion_tokens = 0
         self._reply_s = 0.0
         self.counts: MutableSequence[int] | memoryview[int] = array("q", bytes(8 * len(tallies.OF_PROVIDER)))
         self.measured = Measured()
@@ -161,6 +176,42 @@ class Provider:
             self.lease.pause(quiet_until)
         self._allow()
         return verdict
+
+    # How it is asked
+
+    def _use(self, form: RequestForm) -> None:
+        self.form = form
+        former = None if self._former is None else self._former(form)
+        self.send = (self.transport if former is None else FormedTransport(self.transport, former)).send
+        self.rewrite = rewriting(self._ask_model, former)
+        transport = self.transport
+        self.immediate = transport if isinstance(transport, Immediate) and self.rewrite is None else None
+
+    def take_form(self, form: RequestForm, now: float) -> None:
+        """Ask as is known of it by now, too."""
+        form = self.form.joined(form)
+        if form != self.form:
+            self._forms_before.append(self.form)
+            self._formed_at, self._answered_formed = now, self._answered
+            self._use(form)
+
+    def takes_otherwise(self, failure: Failure, started: float, now: float) -> bool:
+        """Whether what was sent then has failed for its form, so that it may be sent again in the one of now.
+
+        Where that is news, the form of now is the next one. What was answered in the form of now is refused for what
+        is in the row, unless each row may have a model of its own.
+        """
+        if started <= self._formed_at:
+            return any(refused_part(failure, form) for form in self._forms_before)
+        part = refused_part(failure, self.form)
+        if part is None or part not in self._open_parts:
+            return False
+        if part == "schema" and self._answered > self._answered_formed and not self._by_model:
+            return False
+        form = self.form.without(part)
+        if form is not None:
+            self.take_form(form, now)
+        return form is not None
 
     def close(self) -> None:
         """Send nothing more to it in this session."""

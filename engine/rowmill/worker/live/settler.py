@@ -15,7 +15,7 @@ from rowmill.core.counts import Counters
 from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.flow.retry import RetryPolicy
-from rowmill.ipc.messages import RateLimited, ToSupervisor, Tripped
+from rowmill.ipc.messages import Formed, RateLimited, ToSupervisor, Tripped
 from rowmill.tasks import Task
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
@@ -200,6 +200,8 @@ class Settler:
         if self.tally is not None:
             self.tally.failed(fault.name, seen)
         failure = redacted(failure, provider.secrets)
+        if failure.status is not None and self._asked_otherwise(job, provider, failure, now):
+            return
         alone, spent = False, 0
         if fault.unhealthy or fault in faults.NO_ROOM:
             in_flight = sum(each.in_flight for each in self._router.providers)
@@ -238,6 +240,19 @@ class Settler:
             self._backlog.retry(job, now + max(least, failure.retry_after or 0.0), put_off=True)
             return
         self._try_again(job, provider, failure, now, alone=alone, spent=spent)
+
+    def _asked_otherwise(self, job: Job, provider: Provider, failure: Failure, now: float) -> bool:
+        """Put a row first in line that was refused for the form of its request, if there is another; tell of news."""
+        before = provider.form
+        if not provider.takes_otherwise(failure, job.started, now):
+            return False
+        if self._reservations is not None:
+            self._reservations.failed(job, msgspec.structs.replace(failure, maybe_billed=False))
+        if provider.form != before:
+            self._tell(Formed(provider.number, provider.form, failure.reason))
+        job.put_off = True  # no retry: it is the provider that is tried
+        self._backlog.put_back(job)
+        return True
 
     def _try_again(
         self, job: Job, provider: Provider, failure: Failure, now: float, *, alone: bool, spent: int

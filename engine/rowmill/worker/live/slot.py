@@ -139,7 +139,8 @@ class Slot:
         self._job = self._connection = None
         provider: Provider = job.provider  # type: ignore[assignment]  # as above
         try:
-            outcome = result if type(result) is Reply else provider.immediate.failure(result)  # type: ignore[arg-type,union-attr]
+            # By the transport, since `immediate` may have gone meanwhile: the provider is asked in another form by now.
+            outcome = result if type(result) is Reply else provider.transport.failure(result)  # type: ignore[attr-defined]
             if outcome is None:
                 self._again = True
                 self._leave(job)

@@ -1,0 +1,116 @@
+"""Servers and models as they are: they only stream, take no schema, or cut replies off. Each ends with right rows."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import Arrival, Place, Server
+
+ROWS = 24
+ONE_AT_A_TIME = ("--set", "workers.count=1", "--set", "workers.concurrency=1")
+SCHEMA = ("--set", 'task.schema={type="object",properties={row={type="integer"}},required=["row"]}')
+Decision = tuple[int, dict[str, str], bytes]
+
+
+def refused(message: str, status: int = 400, **members: Any) -> Decision:
+    return status, {}, json.dumps({"error": {"message": message, "type": "invalid_request_error", **members}}).encode()
+
+
+def answered(message: dict[str, Any], finish_reason: str = "stop", tokens: int = 2) -> Decision:
+    choice = {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", **message}}
+    usage = {"prompt_tokens": 3, "completion_tokens": tokens, "total_tokens": 3 + tokens}
+    return 200, {}, json.dumps({"model": "m", "choices": [choice], "usage": usage}).encode()
+
+
+def streamed(text: str, *, usage: bool, end: bytes = b"data: [DONE]\n\n") -> Decision:
+    head = {"id": "c", "object": "chat.completion.chunk", "model": "m"}
+
+    def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+
+    events = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": each}) for each in text)]
+    events.append(chunk({}, "stop"))
+    if usage:
+        events.append({**head, "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+    lines = b"".join(b": keep-alive\r\n\r\ndata: %b\r\n\r\n" % json.dumps(each).encode() for each in events)
+    return 200, {"content-type": "text/event-stream"}, lines + end
+
+
+def test_a_server_that_only_streams_is_asked_for_streams(place: Place, server: Callable[..., Server]) -> None:
+    """And one that does not know stream_options is not asked for the usage; a kill in between asks nothing anew."""
+
+    def decide(arrival: Arrival) -> Decision:
+        body = json.loads(arrival.body)
+        if not body.get("stream"):
+            return 400, {}, b'{"detail":"Stream must be set to true"}'
+        if "stream_options" in body:
+            detail = [
+                {"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
+            ]
+            return 422, {}, json.dumps({"object": "error", "message": {"detail": detail}}).encode()
+        if arrival.row == 5 and arrival.nth == 1:
+            status, headers, events = streamed("half", usage=False)
+            return status, headers, events[: len(events) // 2]
+        return streamed(f"für {arrival.row}", usage=False, end=b"")
+
+    served = server(decide)
+    place.configure(served.url)
+    place.write_rows(ROWS)
+    served.hold(10)
+    run = place.start(*ONE_AT_A_TIME)
+    while len(served.arrivals) <= 10:
+        assert run.process.poll() is None
+    run.kill_all()
+    before = len(served.arrivals)
+    served.go_on()
+    done = place.run(*ONE_AT_A_TIME)
+    assert done.code == 0, done.err
+    assert [line["output"] for line in place.lines] == [f"für {row}" for row in range(ROWS)]
+    asked = [json.loads(each.body) for each in served.arrivals]
+    assert [each.get("stream") for each in asked].count(None) == 1
+    assert sum("stream_options" in each for each in asked) == 1
+    cut, in_flight = 1, 1
+    unsynced = len(served.arrivals) - (ROWS + 2 + cut + in_flight)
+    assert 0 <= unsynced < before  # replies that were not on the disk at the kill
+    assert place.log.count("is asked as streams") == 3, place.log  # found out twice, and as it goes on
+    assert "provider main: is asked as streams without usage from now on, for it has said" in done.err
+
+
+@pytest.mark.parametrize("transport", ["direct", "sdk"])
+def test_a_server_that_refuses_a_schema_is_asked_in_another_way(
+    place: Place, server: Callable[..., Server], transport: str
+) -> None:
+    """By an object, by a tool, in words: the reply is held against the schema whatever it was asked by."""
+    takes = {"direct": "json_object", "sdk": "tool"}[transport]
+
+    def decide(arrival: Arrival) -> Decision:
+        body = json.loads(arrival.body)
+        wanted = body.get("response_format", {}).get("type") or ("tool" if "tools" in body else "prompt")
+        if wanted == "json_schema":
+            return refused("This response_format type is unavailable now")
+        if wanted != takes:
+            return refused("'response_format.type' : value is not one of the allowed values ['text']")
+        value = {"row": arrival.row}
+        if wanted == "tool":
+            assert body["tool_choice"]["function"]["name"] == body["tools"][0]["function"]["name"]
+            function = {"name": "give_answer", "arguments": json.dumps(value)}
+            call = {"id": "c", "type": "function", "function": function}
+            return answered({"content": None, "tool_calls": [call]}, "tool_calls")
+        assert '"properties":{"row":{"type":"integer"}}' in body["messages"][-1]["content"]
+        return answered({"content": json.dumps(value)})
+
+    served = server(decide)
+    place.configure(served.url)
+    place.write_rows(ROWS)
+    done = place.run(*ONE_AT_A_TIME, *SCHEMA, "--set", f"client.transport={transport}")
+    assert done.code == 0, done.err
+    assert [line["output"] for line in place.lines] == [{"row": row} for row in range(ROWS)]
+    assert {line["finish_reason"] for line in place.lines} == {"stop"}
+    probes = {"json_object": 1, "tool": 2}[takes]
+    assert len(served.arrivals) == ROWS + probes
+    told = {"json_object": "is asked for json_object", "tool": "is asked for the call of a tool"}[takes]
+    assert place.log.count(told) == 1
+    assert told in done.err
+    assert place.report["totals"]["failed"] == 0

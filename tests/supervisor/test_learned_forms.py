@@ -1,0 +1,84 @@
+"""How providers want to be asked: who is told of it, and what is left of it for the next session."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rowmill.core import config as configuration
+from rowmill.core.config import Config
+from rowmill.core.request_form import USUAL, RequestForm
+from rowmill.ipc import messages
+from rowmill.ipc.messages import Formed, UseForm
+from rowmill.store.run_directory import RunDirectory
+from rowmill.supervisor.learned_forms import LearnedForms
+from tests.supervisor.test_providers import HIRE, Worker, hire
+
+__all__ = ["hire"]
+STREAM = RequestForm(stream=True)
+
+
+def config(**provider: Any) -> Config:
+    tables = [{"name": "main", "base_url": "http://127.0.0.1:1/v1", **provider}, {"name": "other"}]
+    document = {
+        "input": {"path": "in.jsonl"}, "task": {"model": "m", "prompt": "{a}"}, "output": {"path": "o.jsonl"},
+        "provider": tables,
+    }  # fmt: skip
+    return configuration.parse(document, "test")
+
+
+def opened(folder: Path, log: list[str], **provider: Any) -> LearnedForms:
+    return LearnedForms(config(**provider), RunDirectory(folder), log.append)
+
+
+def told(worker: Worker) -> list[UseForm]:
+    found = []
+    while worker.pipe.poll(0):
+        message = messages.receive_in_worker(worker.pipe)
+        assert isinstance(message, UseForm)
+        found.append(message)
+    return found
+
+
+def test_others_are_told_and_the_next_session_knows(tmp_path: Path, hire: HIRE) -> None:
+    log: list[str] = []
+    forms = opened(tmp_path, log)
+    assert (forms.forms, forms.notices) == ([USUAL, USUAL], ())
+    workers = [hire(number) for number in range(3)]
+    members = [worker.member for worker in workers]
+    for member in members[:2]:
+        member.become("working")
+    forms.take(members[0], Formed(0, STREAM, "Stream must be set to true"), members)
+    assert [told(worker) for worker in workers] == [[], [UseForm(0, STREAM)], []]  # the third is to be set up
+    forms.take(members[1], Formed(0, STREAM, "the same"), members)  # it had found it out as well
+    tool = RequestForm(schema="tool")
+    forms.take(members[1], Formed(0, tool, "no such format"), members)
+    both = RequestForm(stream=True, schema="tool")
+    assert told(workers[0])[-1] == told(workers[1])[-1] == UseForm(0, both)
+    assert forms.forms == [both, USUAL]
+    assert log == [
+        "provider main: is asked as streams from now on, for it has said: Stream must be set to true",
+        (
+            "provider main: is asked as streams and for the call of a tool that has the schema from now on, for it "
+            "has said: no such format"
+        ),
+    ]
+    assert forms.notices == (log[1],)
+    again: list[str] = []
+    assert opened(tmp_path, again).forms == [both, USUAL]
+    (line,) = again
+    assert line.endswith("as an earlier session has found it")
+
+
+def test_what_was_learned_of_another_server_or_model_is_not_taken(tmp_path: Path, hire: HIRE) -> None:
+    forms = opened(tmp_path, [])
+    forms.take(hire(0).member, Formed(0, STREAM, "so"), [])
+    for other in ({"base_url": "http://127.0.0.1:2/v1"}, {"model": "n"}):
+        assert opened(tmp_path, [], **other).forms == [USUAL, USUAL]
+    assert opened(tmp_path, [], stream=True).forms == [STREAM, USUAL]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'[{"provider":1}]', b"\xff"])
+def test_a_file_that_cannot_be_read_is_as_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "forms.json").write_bytes(content)
+    assert opened(tmp_path, []).forms == [USUAL, USUAL]
