@@ -524,6 +524,33 @@ def test_a_reply_comes_whole_whatever_it_says_of_its_length(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_of_events_comes_whole_however_long_it_is_and_however_it_comes(kind: str) -> None:
+    def split(body: bytes, size: int, headers: str = "") -> Answer:
+        pieces = [body[start : start + size] for start in range(0, len(body), size)]
+        return chunked(200, pieces, f"Content-Type: text/event-stream\r\n{headers}")
+
+    event = 'data: {"choices":[{"delta":{"content":"wörd"}}]}\n\n'.encode()
+    short, long = event * 3, event * (5 * (1 << 20) // len(event))
+    cases = [
+        (short, split(short, 1)),
+        (long, split(long, 70_001)),
+        (long, split(gzip.compress(long, 1), 70_001, "Content-Encoding: gzip\r\n")),
+    ]
+    wire = Wire()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(wire.requests) > len(cases):
+            await chunked(200, itertools.repeat(event * 20_000), "Content-Type: text/event-stream\r\n")(reader, writer)
+        await cases[len(wire.requests) - 1][1](reader, writer)
+
+    wire.answer = answer
+    *replies, endless = send(kind, wire, times=len(cases) + 1)
+    assert [reply.body if isinstance(reply, Reply) else reply for reply in replies] == [body for body, _ in cases]
+    assert isinstance(endless, Failure)
+    assert endless.fault.name == "reply_too_large"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_more_is_read_than_a_reply_may_have(kind: str) -> None:
     def whole(status: int, body: bytes, coding: str) -> Answer:
         # What comes whole leaves its connection for another request, if that is there in time: chance is kept out.

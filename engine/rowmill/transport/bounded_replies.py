@@ -11,6 +11,7 @@ import httpx2
 
 from rowmill.core.wire import Failure, Reply
 from rowmill.transport.reply_size import AT_ONCE, LONG_REPLIES, longest, unpacked_reply
+from rowmill.transport.squeezed import AT_A_TIME, Squeezed, is_stream
 
 
 class UnreadReply(Exception):
@@ -37,7 +38,9 @@ def reply_reader() -> Callable[[httpx2.Response], Awaitable[None]]:
         most = longest(status)
         async with aclosing(response.aiter_raw()) as pieces:
             body = await _gathered(pieces, AT_ONCE)
-            if len(body) > AT_ONCE:
+            if len(body) > AT_ONCE and is_stream(status, response.headers.get):
+                body = await _squeezed(body, pieces, most)
+            elif len(body) > AT_ONCE:
                 async with turns:
                     body += await _gathered(pieces, most - len(body))
         await response.aclose()  # what was left is not waited for
@@ -59,3 +62,14 @@ async def _gathered(pieces: AsyncIterator[bytes], most: int) -> bytes:
         if size > most:
             break
     return b"".join(taken)
+
+
+async def _squeezed(beginning: bytes, pieces: AsyncIterator[bytes], most: int) -> bytes:
+    """Take the rest of a stream, as slowly as it comes, with little of it in memory."""
+    kept = Squeezed()
+    kept.take([beginning])
+    size = len(beginning)
+    while size <= most and (taken := await _gathered(pieces, min(AT_A_TIME, most - size))):
+        kept.take([taken])
+        size += len(taken)
+    return kept.whole(b"")

@@ -175,3 +175,77 @@ def test_a_long_reply_that_waits_for_its_turn_ends_at_its_deadline_and_leaves_it
             assert not reading._waiting
 
     run(work())
+
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n'
+EVENTS = EVENT * (3 * AT_ONCE // len(EVENT))
+STREAMED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+
+
+def test_long_streams_wait_for_no_other_and_are_small_in_memory() -> None:
+    """Each is held in the middle: where only a few were read at a time, the others would not come so far."""
+    streams = 3 * LONG_REPLIES
+
+    async def work() -> None:
+        go_on = asyncio.Event()
+        held = 0
+
+        async def slow(talk: Talk) -> None:
+            nonlocal held
+            for again in range(2):
+                await talk.request()
+                talk.say(STREAMED + b"Transfer-Encoding: chunked\r\n\r\n")
+                for start in range(0, len(EVENTS), 100_001):
+                    piece = EVENTS[start : start + 100_001]
+                    await talk.said(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    if not again and start < 2 * AT_ONCE <= start + 100_001:
+                        held += 1
+                        talk.server.tell()
+                        await go_on.wait()
+                talk.say(b"0\r\n\r\n")
+            await talk.gone()
+
+        server = Talker(slow)
+        async with server.serving() as url, client(url) as transport:
+            sent = [asyncio.ensure_future(transport.send(b"{}")) for _ in range(streams)]
+            await server.until(lambda: held == streams)
+            connections = list(transport._connections._all)
+            async with asyncio.timeout(30):
+                while any(each._size < 2 * AT_ONCE - 200_000 for each in connections):
+                    await turn()
+            for each in connections:
+                assert each._squeezed is not None
+                assert each._squeezed.size + sum(map(len, each._pieces)) < AT_ONCE // 2
+            go_on.set()
+            for reply in await asyncio.gather(*sent):
+                assert isinstance(reply, Reply)
+                assert reply.body == EVENTS
+            reply = await transport.send(b"{}")
+            assert isinstance(reply, Reply)
+            assert reply.body == EVENTS  # nothing is left of the one before
+            assert server.connections == streams
+
+    run(work())
+
+
+def test_a_long_stream_that_ends_with_its_connection_is_whole_and_a_cut_one_is_none() -> None:
+    async def ends(talk: Talk) -> None:
+        await talk.request()
+        await talk.said(STREAMED + b"\r\n", EVENTS)
+        talk.close()
+
+    async def is_cut(talk: Talk) -> None:
+        await talk.request()
+        await talk.said(STREAMED + b"Content-Length: %d\r\n\r\n" % (len(EVENTS) + 1), EVENTS)
+        talk.close()
+
+    async def work() -> None:
+        async with Talker(ends, is_cut).serving() as url, client(url) as transport:
+            reply = await transport.send(b"{}")
+            assert isinstance(reply, Reply)
+            assert reply.body == EVENTS
+            cut = await transport.send(b"{}")
+            assert isinstance(cut, Failure)
+            assert cut.maybe_billed
+
+    run(work())

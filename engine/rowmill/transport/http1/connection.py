@@ -13,6 +13,7 @@ from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end
 from rowmill.transport.http1.reply_parser import NOT_UNDERSTOOD, ReplyParser
 from rowmill.transport.http1.socket_state import nothing_arrived, nothing_sent, what_is_left
 from rowmill.transport.reply_size import AT_ONCE, OK, longest, too_long, unpacked_reply
+from rowmill.transport.squeezed import AT_A_TIME, Squeezed, is_stream
 
 if TYPE_CHECKING:
     from rowmill.transport.http1.connections import Connections
@@ -69,7 +70,7 @@ class Connection(ReplyParser, asyncio.Protocol):
         self._unsent: memoryview | None = None  # of a long one, what the transport has not got yet
         self._paused = False  # the transport has enough
         self._last_word: asyncio.TimerHandle | None = None  # until then its server may close
-        self._seen = self._size = 0  # pieces of the reply's body that are counted, and their bytes
+        self._seen = self._size = 0  # pieces of the reply's body that are counted, and the bytes of the body so far
 
     # What is asked of it
 
@@ -260,6 +261,7 @@ class Connection(ReplyParser, asyncio.Protocol):
         if self._size > AT_ONCE:
             self._home.long_replies.leave(self)
         self._headed = False
+        self._squeezed = None
         self._interim = self._seen = self._size = 0
 
     def _go_on(self) -> None:
@@ -274,13 +276,27 @@ class Connection(ReplyParser, asyncio.Protocol):
         pieces = self._pieces
         self._size = size = before + sum(map(len, pieces[self._seen :]))
         self._seen = len(pieces)
-        if size <= AT_ONCE:
+        if size <= AT_A_TIME:
             return
         status = self._parser.get_status_code()
+        if self._squeezed is not None or (before <= AT_A_TIME and is_stream(status, ReplyHead(self._raw))):
+            self._squeeze()
+        if size <= AT_ONCE:
+            return
         if size > longest(status):
             self._end(too_long(status, b"".join(pieces), ReplyHead(self._raw)))
-        elif before <= AT_ONCE:
+        elif before <= AT_ONCE and self._squeezed is None:
             self._home.long_replies.enter(self)
+
+    def _squeeze(self) -> None:
+        """Keep what there is of a long stream in less, once that is worth it."""
+        pieces = self._pieces
+        if sum(map(len, pieces)) < AT_A_TIME:
+            return
+        self._squeezed = self._squeezed or Squeezed()
+        self._squeezed.take(pieces)
+        pieces.clear()
+        self._seen = 0
 
     def pause(self) -> None:
         """Read nothing more for now."""
@@ -302,6 +318,8 @@ class Connection(ReplyParser, asyncio.Protocol):
         if status and (status not in OK or (orderly and self._ends_with_connection())):
             self._status = status
             self._body = b"".join(self._pieces)
+            if self._squeezed is not None:
+                self._body = self._squeezed.whole(self._body)
             self._keep = False
             self._complete()
         else:

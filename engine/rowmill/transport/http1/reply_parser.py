@@ -3,6 +3,7 @@
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from rowmill.transport.http1.reply_head import LARGEST, ReplyHead, head_end, mended, speaks_http2
+from rowmill.transport.squeezed import Squeezed
 
 NOT_UNDERSTOOD = (HttpParserError, HttpParserUpgrade)  # what feeding the parser may raise
 _LEAST = 100  # statuses below are none
@@ -18,7 +19,7 @@ class ReplyParser:
 
     __slots__ = (
         "_body", "_extra", "_feed", "_headed", "_interim", "_keep", "_parser", "_pieces", "_raw", "_refused",
-        "_status", "on_body",
+        "_squeezed", "_status", "on_body",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class ReplyParser:
         self._refused: str | None = None  # what the parser said of a head that was not whole
         self._interim = 0  # replies before it that announce it
         self._pieces: list[bytes] = []  # of its body
+        self._squeezed: Squeezed | None = None  # of a long stream, what was there before the pieces
         self._status = 0
         self._body = b""
         self._keep = False  # as its server wants it
@@ -68,6 +70,8 @@ class ReplyParser:
             self._keep = parser.should_keep_alive()
             pieces = self._pieces
             self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if self._squeezed is not None:
+                self._body = self._squeezed.whole(self._body)
         self._pieces.clear()
 
     # The head
