@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import Arrival, Place, Server
+from tests.end_to_end.conftest import Arrival, Place, Server, until
 
 ROWS = 24
 ONE_AT_A_TIME = ("--set", "workers.count=1", "--set", "workers.concurrency=1")
@@ -50,7 +50,7 @@ def test_a_server_that_only_streams_is_asked_for_streams(place: Place, server: C
                 {"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
             ]
             return 422, {}, json.dumps({"object": "error", "message": {"detail": detail}}).encode()
-        if arrival.row == 5 and arrival.nth == 1:
+        if arrival.row == 20 and arrival.nth == 1:
             status, headers, events = streamed("half", usage=False)
             return status, headers, events[: len(events) // 2]
         return streamed(f"für {arrival.row}", usage=False, end=b"")
@@ -60,10 +60,10 @@ def test_a_server_that_only_streams_is_asked_for_streams(place: Place, server: C
     place.write_rows(ROWS)
     served.hold(10)
     run = place.start(*ONE_AT_A_TIME)
-    while len(served.arrivals) <= 10:
-        assert run.process.poll() is None
+    forms = place.run_dir / "forms.json"
+    until(lambda: forms.exists() and b'"usage":false' in forms.read_bytes(), "what was found out on the disk")
+    until(lambda: len(served.arrivals) > 10 and len(place.recorded()) == 10 - 2, "eight rows on the disk")
     run.kill_all()
-    before = len(served.arrivals)
     served.go_on()
     done = place.run(*ONE_AT_A_TIME)
     assert done.code == 0, done.err
@@ -72,8 +72,7 @@ def test_a_server_that_only_streams_is_asked_for_streams(place: Place, server: C
     assert [each.get("stream") for each in asked].count(None) == 1
     assert sum("stream_options" in each for each in asked) == 1
     cut, in_flight = 1, 1
-    unsynced = len(served.arrivals) - (ROWS + 2 + cut + in_flight)
-    assert 0 <= unsynced < before  # replies that were not on the disk at the kill
+    assert len(asked) == ROWS + 2 + cut + in_flight
     assert place.log.count("is asked as streams") == 3, place.log  # found out twice, and as it goes on
     assert "provider main: is asked as streams without usage from now on, for it has said" in done.err
 
@@ -114,3 +113,54 @@ def test_a_server_that_refuses_a_schema_is_asked_in_another_way(
     assert place.log.count(told) == 1
     assert told in done.err
     assert place.report["totals"]["failed"] == 0
+
+
+def stored(place: Place) -> int:
+    """Count the replies that are on the disk, as outcomes or as those of rows that are asked once more."""
+    checkpoints = [path.read_bytes() for path in (place.run_dir / "checkpoints").glob("*.checkpoint")]
+    return sum(each.count(b' {"row":') + each.count(b' {"reply":') for each in checkpoints)
+
+
+def test_a_reply_that_is_cut_off_is_asked_for_once_more_with_more_room(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    """Killed between the two, a row neither grows twice nor is lost; the cap of the run holds for both."""
+
+    def decide(arrival: Arrival) -> Decision:
+        body = json.loads(arrival.body)
+        room = body["max_tokens"]
+        needs = (50, 150, 500)[arrival.row % 3]
+        cut = room < needs
+        return answered({"content": f"{arrival.row} of {room}"}, "length" if cut else "stop", min(room, needs))
+
+    served = server(decide)
+    place.configure(served.url)
+    place.write_rows(ROWS)
+    keys = (
+        "--set", "task.params.max_tokens=100", "--set", 'retry.on_finish=["length"]',
+        "--set", 'task.fail_on_finish=["length"]',
+    )  # fmt: skip
+    served.hold(21)
+    run = place.start(*ONE_AT_A_TIME, *keys)
+    until(lambda: len(served.arrivals) > 21 and stored(place) == 21, "every reply on the disk")
+    run.kill_all()
+    served.go_on()
+    done = place.run(*ONE_AT_A_TIME, *keys, "--set", "budget.max_tokens=4000")
+    assert done.code == 3, done.err
+    assert place.report["cost"]["tokens"] <= 4000
+    done = place.run(*ONE_AT_A_TIME, *keys)
+    assert done.code == 1, done.err
+    for row, line in enumerate(place.lines):
+        if row % 3 < 2:
+            assert (line["output"], line["finish_reason"]) == (f"{row} of {100 + row % 3 * 100}", "stop")
+        else:
+            error = line["error"]
+            assert (error["class"], error["code"], error["reply"]) == ("finish_reason", "length", f"{row} of 200")
+    assert [line["index"] for line in place.failed] == list(range(2, ROWS, 3))
+    assert place.report["failures"] == {"finish_reason": ROWS // 3}
+    assert f"{ROWS // 3}: finish_reason {ROWS // 3}" in done.err
+    asked = [(each.row, json.loads(each.body)["max_tokens"]) for each in served.arrivals]
+    assert {cap for _, cap in asked} == {100, 200}
+    assert len(set(asked)) == ROWS + 2 * ROWS // 3
+    assert len(asked) - len(set(asked)) == 1  # in flight as it was killed
+    assert place.log.count("replies that are cut off are asked for once more") == 3

@@ -59,6 +59,10 @@ WORDS = {
         "The reply did not fit the schema, however often it was asked",
         "say in the prompt what is wanted, loosen the schema, or raise retry.invalid_output",
     ),
+    "finish_reason": FaultWords(
+        "The reply ended with a finish_reason that task.fail_on_finish names",
+        "raise the params' limit of tokens, or name the reason in retry.on_finish; look at the examples",
+    ),
     "invalid_row": FaultWords(
         "No request could be made of the row: it is no JSON, or lacks a column", "put the row right in the input"
     ),

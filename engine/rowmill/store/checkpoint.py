@@ -22,6 +22,7 @@ from rowmill.store import durable
 from rowmill.store.append_log import AppendLog, Carry
 from rowmill.store.recovery import (
     CheckpointReading,
+    EndedReply,
     StoredReply,
     group_record,
     header_record,
@@ -151,12 +152,21 @@ class Checkpoint:
         else:
             self._states[place] = RESULT
 
-    def append_reply(self, index: int, requests: int, usage: tuple[int, int], problem: str, output: bytes) -> int:
+    def append_reply(
+        self,
+        index: int,
+        requests: int,
+        usage: tuple[int, int],
+        problem: str,
+        output: bytes,
+        *,
+        ended: EndedReply | None = None,
+    ) -> int:
         """Record a reply that is no valid answer to row `index`; returns the bytes of its record.
 
         `output` is its content as a JSON string, `usage` its prompt and completion tokens.
         """
-        return self._append_record(reply_record(index, requests, usage, problem, output))
+        return self._append_record(reply_record(index, requests, usage, problem, output, ended=ended))
 
     def forget_failed(self) -> None:
         """Take the rows that failed for missing from now on: they are to be done again."""

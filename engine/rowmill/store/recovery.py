@@ -5,7 +5,8 @@ The file is a sequence of records (see `framing`), appended in groups:
     header   {"rowmill":2,"shard":[number,first_row,rows,start,end,crc,part]}         once, first
     group    {"group":n,"synced":offset}                                              first in every group
     row      {"row":index,"attempts":..,"requests":..,"ms":..,"provider":..,"failed":..,"usage":[..],"line":{..}}
-    reply    {"reply":index,"requests":..,"usage":[..],"problem":"..","output":".."}  paid for, but no valid answer
+    reply    {"reply":index,"requests":..,"usage":[..],"problem":"..","output":".."}  paid for, but no valid answer;
+             with "ended":{..} one that ended too soon, for which the row is asked once more
     retry    {"retry":n}                     the n rows that had failed until here are to be done again, as if missing
 
 A reply record is written before its row is asked again, so that a crash in between asks no question twice.
@@ -58,6 +59,17 @@ class _GroupRecord(msgspec.Struct):
     synced: int
 
 
+class EndedReply(msgspec.Struct):
+    """What is kept beside the content of a reply that ended too soon; see `wire.Answer`."""
+
+    valid: bool  # it is an answer but for its end
+    finish_reason: msgspec.Raw
+    model: msgspec.Raw
+    usage: msgspec.Raw
+    cached: int = 0
+    more: msgspec.Raw | None = None  # an object
+
+
 class StoredReply(msgspec.Struct):
     """A reply that was paid for, but whose content was no valid answer to its row."""
 
@@ -65,7 +77,8 @@ class StoredReply(msgspec.Struct):
     requests: int  # that the row had taken by then
     usage: tuple[int, int]
     problem: str
-    output: msgspec.Raw  # the content as it came, a JSON string
+    output: msgspec.Raw  # the content as it came, a JSON string; of one that only ended too soon, the output
+    ended: EndedReply | None = None  # it ended too soon, for which a row is asked once more at most
 
 
 class _RetryRecord(msgspec.Struct):
@@ -100,11 +113,15 @@ def group_record(group: int, synced: int) -> bytes:
     return framed(b'{"group":%d,"synced":%d}' % (group, synced))
 
 
-def reply_record(index: int, requests: int, usage: tuple[int, int], problem: str, output: bytes) -> bytes:
+def reply_record(
+    index: int, requests: int, usage: tuple[int, int], problem: str, output: bytes, *, ended: EndedReply | None = None
+) -> bytes:
     """Return the record of a reply that is no valid answer; `output` is its content as a JSON string."""
     text = msgspec.json.encode(problem)
+    more = b"" if ended is None else b',"ended":%b' % msgspec.json.encode(ended)
     return framed(
-        b'{"reply":%d,"requests":%d,"usage":[%d,%d],"problem":%b,"output":%b}' % (index, requests, *usage, text, output)
+        b'{"reply":%d,"requests":%d,"usage":[%d,%d],"problem":%b,"output":%b%b}'
+        % (index, requests, *usage, text, output, more)
     )
 
 

@@ -71,8 +71,8 @@ class LearnedForms:
             return
         model = self._config.model_of(provider)
         self._learned[number] = _Learned(provider.name, provider.base_url, model, form, message.reason)
-        durable.replace_durably(self._path, msgspec.json.encode([each for each in self._learned if each is not None]))
         self._log(self._told(self._learned[number]))
+        durable.replace_durably(self._path, msgspec.json.encode([each for each in self._learned if each is not None]))
 
     @property
     def notices(self) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ _FILTERED = frozenset({
     "guardrail_intervened", "guardrails", "data_inspection_failed", "language",
 })  # fmt: skip
 
+# And for one that was cut off: OpenAI, Anthropic, the responses API, Gemini, Mistral.
+_CUT_OFF = frozenset({"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length"})
 
 # Items of a response that the asker is to act on. Calls of a server's own tools, as "web_search_call", are none.
 CALLS = frozenset({
@@ -36,10 +38,20 @@ CALLS = frozenset({
 })  # fmt: skip
 
 
+def reason_word(reason: bytes) -> str:
+    """Return a finish reason, given as JSON, in the words of chat completions where servers have others for the same.
+
+    "length" is one that has used up its tokens, "content_filter" one that a filter has held back.
+    """
+    word = reason.strip(b'" \t\r\n').lower().replace(b"-", b"_").decode(errors="replace")
+    if word in _FILTERED or word.partition(":")[0].rstrip() in _FILTERED:  # "content_filter: PROHIBITED_CONTENT"
+        return "content_filter"
+    return "length" if word in _CUT_OFF else word
+
+
 def filtered(reason: bytes) -> bool:
     """Whether a finish reason, as JSON, says that a filter has held the reply back, or a part of it."""
-    word = reason.strip(b'" \t\r\n').lower().replace(b"-", b"_").decode(errors="replace")
-    return word in _FILTERED or word.partition(":")[0].rstrip() in _FILTERED  # "content_filter: PROHIBITED_CONTENT"
+    return reason_word(reason) == "content_filter"
 
 
 class Content:

@@ -16,14 +16,13 @@ from rowmill.core.errors import ConfigError, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
-from rowmill.tasks.contents import choices_in, filtered, listed, text_of
+from rowmill.tasks.contents import choices_in, filtered, listed, reason_word, text_of
 from rowmill.tasks.found_json import NoJson, json_in
 from rowmill.tasks.schema import VALUE, Document, asked, opened, response_format, text_format
 from rowmill.tasks.wrapper import TaskWrapper
 
 _SHOWN_CHARACTERS = 8000  # of a wrong reply that the model sees again: it may have run on up to its limit
 _QUOTE = ord('"')
-_CUT = {b'"length"', b'"max_output_tokens"'}  # finish reasons
 _ASSISTANT = b'{"role":"assistant","content":'
 _CORRECTION = b'{"role":"user","content":"This reply cannot be used: '
 _REQUEST = "Reply again, with nothing but the JSON that was asked for: no other text, no code fence."
@@ -163,7 +162,7 @@ def with_format(config: TaskConfig) -> TaskConfig:
 
 def with_reason(problem: str, answer: Answer) -> str:
     """Return the problem with the reason behind it, where the reply was cut off."""
-    if answer.finish_reason in _CUT:
+    if reason_word(answer.finish_reason) == "length":
         return f"the reply was cut off at its token limit (finish_reason {answer.finish_reason.decode()}): {problem}"
     return problem
 

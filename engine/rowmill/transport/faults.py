@@ -43,6 +43,7 @@ TABLE = {
         FaultClass("empty_reply", True, "row", True, False, False, once=True),
         FaultClass("reply_too_large", True, "row", True, False, False, once=True),
         FaultClass("invalid_output", False, "row", True, False, False),
+        FaultClass("finish_reason", False, "row", True, False, False),
         FaultClass("invalid_row", False, "row", True, False, False),
         FaultClass("unreadable_document", False, "row", True, False, False),
         FaultClass("poison_row", False, "row", True, False, False),
@@ -60,6 +61,7 @@ BAD_REPLY = TABLE["bad_reply"]
 EMPTY_REPLY = TABLE["empty_reply"]
 REPLY_TOO_LARGE = TABLE["reply_too_large"]
 INVALID_OUTPUT = TABLE["invalid_output"]
+FINISH_REASON = TABLE["finish_reason"]
 INVALID_ROW = TABLE["invalid_row"]
 UNREADABLE_DOCUMENT = TABLE["unreadable_document"]
 INVALID_REQUEST = TABLE["invalid_request"]

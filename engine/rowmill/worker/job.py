@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from rowmill.core.rows import Shard
-from rowmill.core.wire import Failure, FaultClass, Request
+from rowmill.core.wire import Answer, Failure, FaultClass, Request
 from rowmill.store.checkpoint import Checkpoint
 
 RowState = Literal["ready", "following", "packed", "paced", "waiting", "bound", "aside", "in flight", "done"]
@@ -127,6 +127,13 @@ class Fallback(msgspec.Struct, frozen=True, gc=False):
     options: tuple[int, ...]  # providers, by number, that may be asked if this one refuses it too
 
 
+class SecondAsk(msgspec.Struct, gc=False):
+    """A row is asked once more because its reply ended too soon."""
+
+    answer: Answer | None  # that reply, with which the row ends where nothing better comes; None: it was none
+    cap: int = 0  # tokens that the reply may have now; 0: as before
+
+
 class Job(msgspec.Struct, gc=False):
     """One row on its way, or several that go out in one request."""
 
@@ -151,6 +158,7 @@ class Job(msgspec.Struct, gc=False):
     asked: int = 0  # replies that were no valid answer
     once: bool = False  # it has failed in a way for which it is tried again once at most
     spent: tuple[int, ...] = ()  # prompt and completion tokens that these have cost; empty for none
+    second: SecondAsk | None = None
 
     def __repr__(self) -> str:
         what = f"row {self.index}" if self.members is None else f"pack of rows {[each.index for each in self.members]}"

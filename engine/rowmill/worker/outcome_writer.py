@@ -15,6 +15,7 @@ from rowmill.core.rows import NO_LINE
 from rowmill.core.wire import Answer, Failure
 from rowmill.store.in_flight import InflightBoard
 from rowmill.store.output_lines import ended_line, failure_line, result_line
+from rowmill.store.recovery import EndedReply
 from rowmill.tasks import Task
 from rowmill.worker import packs
 from rowmill.worker.defects import Defects
@@ -162,13 +163,18 @@ class OutcomeWriter:
         shard.checkpoint.append(index, attempts, 0, 0, "", line, failed=ended is not None)
         self._note(len(line))
 
-    def reply(self, job: Job, requests: int, invalid: InvalidOutput) -> None:
-        """Record a reply that is no valid answer to the row, after so many requests; the row has no outcome yet."""
+    def reply(self, job: Job, requests: int, invalid: InvalidOutput, ended: EndedReply | None = None) -> None:
+        """Record a reply that is no valid answer to the row, after so many requests; the row has no outcome yet.
+
+        `ended`: it is none for how it ended.
+        """
         answer = invalid.answer
         prompt, completion = job.spent or (0, 0)
         job.spent = (prompt + answer.prompt_tokens, completion + answer.completion_tokens)
         usage = (answer.prompt_tokens, answer.completion_tokens)
-        self._note_bytes(job.shard.checkpoint.append_reply(job.index, requests, usage, str(invalid), answer.output))
+        self._note_bytes(
+            job.shard.checkpoint.append_reply(job.index, requests, usage, str(invalid), answer.output, ended=ended)
+        )
 
     def synced(self, count: int, rows: int) -> None:
         """Take note that so many recorded bytes, of so many rows, are on disk."""

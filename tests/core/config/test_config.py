@@ -48,6 +48,7 @@ document_characters = 1000
 per_row = { model = "best" }
 schema = { type = "object" }
 strict_json = true
+fail_on_finish = ["content_filter"]
 rows_per_request = 1
 params = { temperature = 0.2, response_format = { type = "json_object" } }
 
@@ -63,7 +64,7 @@ requests_per_day = 10_000
 tokens_per_day = 1e9
 timeout_s = 30
 stream = true
-response_format = "json_object"
+schema_by = "json_object"
 headers = { X-Team = "a" }
 headers_env = { api-key = "LOCAL_HEADER" }
 ca_file = "ca.pem"
@@ -86,6 +87,8 @@ deadline_s = 600
 share = 0.2
 floor_per_s = 5
 invalid_output = 2
+on_finish = ["content_filter"]
+max_tokens_factor = 1.5
 
 [machine]
 memory = 0.8
@@ -362,6 +365,7 @@ WRONG: dict[str, Any] = {
     "task.rows_per_request": "many", "retry.invalid_output": "3", "cache.use": "on", "cache.dir": 5,
     "cache.max_mb": 0.5, "output.format": "xlsx", "simulator.content_faults": {"prose": "1%"},
     "task.params": "x", "client.transport": "http", "workers.count": "many", "workers.concurrency": "64",
+    "retry.on_finish": "length", "retry.max_tokens_factor": "2x", "task.fail_on_finish": "length",
     "retry.attempts": True, "retry.deadline_s": "1h", "retry.share": "10%", "retry.floor_per_s": "10",
     "machine.memory": "90%", "machine.min_free_mb": "1g",
     "cluster.engine": "dask", "cluster.address": 6379, "cluster.nodes": "all", "cluster.workers_per_node": 0.5,
@@ -391,7 +395,7 @@ WRONG_OF_PROVIDER: dict[str, Any] = {
     "timeout_s": "30", "model": 4, "weight": "2", "requests_per_day": "1", "tokens_per_day": [], "headers": ["a"],
     "headers_env": {"a": 1}, "ca_file": ["ca.pem"], "cert_file": 1, "key_file": {},
     "fallback": "b", "fallback_on": ["timeout"], "preset": 5, "host": [], "api_version": 20241021, "stream": "yes",
-    "response_format": "json",
+    "schema_by": "json",
 }  # fmt: skip
 
 
@@ -426,7 +430,10 @@ def test_a_provider_value_of_the_wrong_type_is_refused_by_its_key(key: str) -> N
         ),
         (
             tree(provider=[{"fallback_on": ["timeout"]}]),
-            "provider.fallback_on[0]: 'timeout' is none of 'context_length', 'content_filter', 'invalid_request'",
+            (
+                "provider.fallback_on[0]: 'timeout' is none of 'context_length', 'content_filter', 'invalid_request', "
+                "'finish_reason'"
+            ),
         ),
     ],
 )
@@ -550,6 +557,18 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(task={"prompt": "\n"}), "task.prompt"),
         (tree(retry={"invalid_output": 0}), "retry.invalid_output"),
         (tree(retry={"invalid_output": 21}), "retry.invalid_output"),
+        (tree(retry={"max_tokens_factor": 1}), "retry.max_tokens_factor"),
+        (tree(retry={"max_tokens_factor": 101}), "retry.max_tokens_factor"),
+        (tree(retry={"on_finish": ["length"]}), "retry.on_finish"),  # of no max_tokens
+        (tree(retry={"on_finish": ["stop"]}), "retry.on_finish"),
+        (tree(retry={"on_finish": ["SAFETY"]}), "retry.on_finish"),
+        (tree(retry={"on_finish": ["x"]}, task={"api": "embeddings"}), "retry.on_finish"),
+        (tree(retry={"on_finish": ["x"]}, task={"rows_per_request": 2}), "retry.on_finish"),
+        (tree(task={"fail_on_finish": [""]}), "task.fail_on_finish"),
+        (tree(task={"fail_on_finish": ["length"], "rows_per_request": 2}), "task.fail_on_finish"),
+        (tree(task={"fail_on_finish": ["length"], "api": "moderations"}), "task.fail_on_finish"),
+        (tree(task={"api": "embeddings"}, provider=[{"stream": True}]), "provider.stream"),
+        (tree(provider=[{"schema_by": "tool"}]), "provider.schema_by"),
         (tree(cache={"max_mb": 0}), "cache.max_mb"),
         (tree(cache={"dir": " "}), "cache.dir"),
         (tree(task={"messages": "chat"}), "task.messages"),

@@ -82,7 +82,6 @@ def test_a_table_of_each_kind_gives_its_rows_and_gets_its_columns(kind: str) -> 
         ({"batch_size": 3}, 'it is workers={"concurrency": ...} for requests at once, rows_per_request'),
         ({"overwrite": True}, "it is fresh"),
         ({"verbose": True}, "it is progress"),
-        ({"stream": True}, "left out"),
         ({"schema": 7}, "7 is no type that pydantic takes"),
         ({"schema": "nowhere:Label"}, "there is no module nowhere"),
         ({"schema": Label, "api": "embeddings"}, 'task.schema: needs task.api "chat.completions" or "responses"'),

@@ -48,8 +48,8 @@ def limits(**more: Any) -> PartLimits:
     return PartLimits(**everything | more)
 
 
-def estimate(tokens: int) -> Amount:
-    return Amount(1, tokens + 10, (tokens + 10) / 1000)
+def estimate(tokens: int, reply: int = 0) -> Amount:
+    return Amount(1, tokens + max(10, reply), (tokens + max(10, reply)) / 1000)
 
 
 class Part(NamedTuple):
@@ -116,7 +116,7 @@ class Process:
     ) -> Part:
         """Write a part's file."""
         path = self.disk.folder / name
-        kept = {"url": "/v1/chat/completions", "estimate": estimate, "asks": 3, "rewrite": None}
+        kept = {"url": "/v1/chat/completions", "estimate": estimate, "asks": 3, "rewrite": None, "finish": None}
         options = {key: more.pop(key, value) for key, value in kept.items()}
         built = await PartWriter(self.shards, path, limits(**more), **options).build(first_row, end_row)
         return Part(built, path, [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]])
@@ -132,6 +132,7 @@ class Process:
         asks: int = 3,
         end_row: int | None = None,
         once: Sequence[int] = (),
+        **more: Any,
     ) -> Collected:
         built = part.built
         t = Try(
@@ -150,7 +151,7 @@ class Process:
             phase="ended",
             status="completed" if completed else "expired",
         )
-        rules = Rules(provider="main", attempts=most, asks=asks, secrets=("sk-secret",))
+        rules = Rules(provider="main", attempts=most, asks=asks, secrets=("sk-secret",), **more)
         async with Results.read(files) as results:
             return await collect(self.shards, t, results, rules, file=part.path, earlier=earlier, once=frozenset(once))
 

@@ -18,7 +18,7 @@ from rowmill.core.leases import Lease, Share
 from rowmill.core.rows import Shard
 from rowmill.core.wire import Failure, FaultClass, Reply
 from rowmill.flow.retry import RetryBudget, RetryPolicy
-from rowmill.ipc.messages import Closed, Formed, RateLimited, ToSupervisor, Tripped
+from rowmill.ipc.messages import Closed, Formed, Note, RateLimited, ToSupervisor, Tripped
 from rowmill.store.checkpoint import Checkpoint
 from rowmill.store.framing import FRAME_BYTES
 from rowmill.store.in_flight import InflightBoard, read_board
@@ -26,6 +26,7 @@ from rowmill.tasks import Task
 from rowmill.tasks.chat import Chat
 from rowmill.tasks.plain import PlainTask
 from rowmill.worker.defects import Defects
+from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live.dispatcher import Dispatcher
 from rowmill.worker.live.provider import Provider
@@ -127,6 +128,7 @@ class Told:
         self.tripped: list[Tripped] = []
         self.closed: list[Closed] = []
         self.formed: list[Formed] = []
+        self.notes: list[Note] = []
 
     def __call__(self, message: ToSupervisor) -> None:
         match message:
@@ -138,6 +140,8 @@ class Told:
                 self.closed.append(message)
             case Formed():
                 self.formed.append(message)
+            case Note():
+                self.notes.append(message)
             case _:
                 raise AssertionError(message)
 
@@ -249,6 +253,7 @@ class Start(Protocol):
         suspects: tuple[int, ...] = ...,
         quarantined: tuple[int, ...] = ...,
         reservations: Reservations | None = ...,
+        rules: FinishRules | None = ...,
     ) -> AbstractAsyncContextManager[Work]: ...
 
 
@@ -285,6 +290,7 @@ def at_work(folder: Path) -> Start:
         suspects: tuple[int, ...] = (),
         quarantined: tuple[int, ...] = (),
         reservations: Reservations | None = None,
+        rules: FinishRules | None = None,
     ) -> AsyncIterator[Work]:
         wire = wire or Wire()
         shard = Shard(0, 0, rows, 0, rows * 10, 0)
@@ -315,6 +321,7 @@ def at_work(folder: Path) -> Start:
             defects=defects,
             on_idle=lambda: None,
             reservations=reservations,
+            rules=rules,
         )
         expires = time.monotonic() + 1000
         dispatcher.apply([Lease(each.number, 1, expires, concurrency, requests, tokens) for each in made])

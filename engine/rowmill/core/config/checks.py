@@ -85,6 +85,8 @@ def _retry_problems(retry: RetryConfig) -> Iterator[str]:
         yield "retry.share: must be 0 to 1"
     if not 0 < retry.floor_per_s < math.inf:
         yield "retry.floor_per_s: must be above 0, so that every retry comes to its turn"
+    if not 1 < retry.max_tokens_factor <= 100:  # noqa: PLR2004
+        yield "retry.max_tokens_factor: must be above 1 and at most 100"
     if not 1 <= retry.invalid_output <= 20:  # noqa: PLR2004
         yield "retry.invalid_output: must be 1 to 20"
 

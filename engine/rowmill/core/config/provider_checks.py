@@ -71,8 +71,8 @@ def _form_problems(provider: ProviderConfig, config: Config) -> Iterator[tuple[s
     task = config.task
     if provider.stream is True and task.api not in TEXTS:
         yield "stream", f"replies of {task.api} are no texts, and come whole; remove it"
-    if provider.response_format != "auto" and task.schema is None and not task.packs:
-        yield "response_format", "says how task.schema is asked for, and there is none; remove it"
+    if provider.schema_by != "auto" and task.schema is None and not task.packs:
+        yield "schema_by", "says how task.schema is asked for, and there is none; remove it"
 
 
 def _shown(url: str) -> str:

@@ -108,6 +108,7 @@ class TaskConfig(_ConfigSection, frozen=True):
     # JSON Schema of the reply: a file's path, or the schema itself; or "package.module:Model", a pydantic model.
     schema: str | dict[str, Any] | ModelSchema | None = None
     strict_json: bool = False  # with a schema: take a reply that is JSON and nothing else, no text around it
+    fail_on_finish: list[str] = []  # finish reasons of replies that count as failures, as "content_filter", "length"
     rows_per_request: int | Literal["auto"] = "auto"  # rows in one request; "auto": 1, and 64 for embeddings
 
     @property
@@ -158,7 +159,7 @@ class ProviderConfig(_ConfigSection, frozen=True):
     stream: bool | Literal["auto"] = "auto"
     # How replies are asked for that fit task.schema: by the schema; by "json_object" or a "tool" with the schema; in
     # the "prompt" alone. "auto": by the schema, and by the next of these where the server refuses one.
-    response_format: Literal["auto"] | SchemaForm = "auto"
+    schema_by: Literal["auto"] | SchemaForm = "auto"
     headers: dict[str, str] = {}  # more headers, sent with every request; nothing that is a secret
     ca_file: str | None = None  # certificates in PEM of who vouches for its server, beside the machine's own
     cert_file: str | None = None  # this side's certificate in PEM, for a server that wants one of its clients
@@ -166,14 +167,14 @@ class ProviderConfig(_ConfigSection, frozen=True):
     headers_env: dict[str, str] = {}  # header -> environment variable that holds its value, which is a secret
     fallback: list[str] = []  # providers that take what fails here for good, by name, the first choice first
     # Permanent failures of a row that send it there. Where a provider is closed, all of its rows go there.
-    fallback_on: list[Literal["context_length", "content_filter", "invalid_request"]] = msgspec.field(
+    fallback_on: list[Literal["context_length", "content_filter", "invalid_request", "finish_reason"]] = msgspec.field(
         default_factory=lambda: ["context_length", "content_filter"]
     )
 
     @property
     def form(self) -> RequestForm:
         """How its requests are formed, as far as the configuration says it."""
-        schema = "json_schema" if self.response_format == "auto" else self.response_format
+        schema = "json_schema" if self.schema_by == "auto" else self.schema_by
         return RequestForm(stream=self.stream is True, schema=schema)
 
 
@@ -199,6 +200,9 @@ class RetryConfig(_ConfigSection, frozen=True):
     share: float = 0.1  # retries are at most this part of all requests, plus retry.floor_per_s
     floor_per_s: float = 10.0  # so many retries a second are allowed beside retry.share, over all workers
     invalid_output: int = 3  # times that a row is asked until its reply fits the schema, the first one included
+    # Finish reasons of replies for which a row is asked once more: "length" with more tokens than it had.
+    on_finish: list[str] = []
+    max_tokens_factor: float = 2.0  # with "length" in on_finish: times as many tokens it has then
 
 
 class PriceConfig(_ConfigSection, frozen=True):
@@ -376,7 +380,7 @@ class Config(_ConfigSection, frozen=True, kw_only=True):
         if provider.stream == "auto":
             parts.add("whole")
         # Only where replies are held against the schema whatever they were asked by.
-        if provider.response_format == "auto" and (self.task.schema is not None or self.task.packs):
+        if provider.schema_by == "auto" and (self.task.schema is not None or self.task.packs):
             parts.add("schema")
         return frozenset(parts)
 
@@ -443,6 +447,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
         "task.per_row": (config.task.per_row, {}),
         "task.schema": (config.task.reply_schema, None),
         "task.strict_json": (config.task.strict_json, False),
+        "task.fail_on_finish": (sorted(set(config.task.fail_on_finish)), []),
         "task.rows_per_request": (config.task.rows_per_request, "auto"),
         "input.format": ("auto" if config.input.format == "jsonl" else config.input.format, "auto"),
         "input.encoding": (config.input.codec, "utf-8"),

@@ -39,6 +39,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _per_row_problems(task)
     yield from _schema_problems(config)
     yield from _packing_problems(config)
+    yield from _finish_problems(config)
     if task.api not in TEXTS:
         for part in config.output.parts:
             yield f'output.include: "{part}" is of replies that are texts, and those of {task.api} are none; remove it'
@@ -139,6 +140,25 @@ def _schema_problems(config: Config) -> Iterator[str]:
         yield f'task.schema: needs task.api "chat.completions" or "responses", not "{task.api}"'
     if config.output.format == "batch":
         yield 'task.schema: replies are kept whole with output.format "batch"; choose another format, or remove it'
+
+
+def _finish_problems(config: Config) -> Iterator[str]:
+    task, retry = config.task, config.retry
+    for key, reasons in (("retry.on_finish", retry.on_finish), ("task.fail_on_finish", task.fail_on_finish)):
+        if not reasons:
+            continue
+        if task.api not in TEXTS:
+            yield f"{key}: replies of {task.api} do not say why they end; remove it"
+        if task.packs:
+            yield f"{key}: rows that share a request have no ends of their own, and are asked apart where they are cut"
+        for reason in reasons:
+            if reason != reason.strip().lower() or not reason:
+                yield f'{key}: {reason!r} is no finish reason; write it as "length" or "content_filter"'
+            elif reason == "stop":
+                yield f'{key}: "stop" is how replies end that are whole; remove it'
+    caps = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    if "length" in retry.on_finish and not any(cap in task.params or cap in task.per_row for cap in caps):
+        yield 'retry.on_finish: "length" asks again with more than max_tokens, which is not set; set it in task.params'
 
 
 def _packing_problems(config: Config) -> Iterator[str]:

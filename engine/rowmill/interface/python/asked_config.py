@@ -55,7 +55,6 @@ _MEANT = {
     "input": "prompt",
     **dict.fromkeys(("cache_dir", "checkpoint_dir", "output_dir", "resume"), "run_dir"),
     **dict.fromkeys(("disable_tqdm", "show_progress", "tqdm", "verbose"), "progress"),
-    "stream": "nothing that changes what comes back, and left out",
     "rpm": "requests_per_minute",
     "timeout": "timeout_s",
     "tpm": "tokens_per_minute",

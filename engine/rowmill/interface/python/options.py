@@ -31,6 +31,7 @@ class TaskOptions(TypedDict, total=False):
     per_row: Mapping[str, str]
     params: Mapping[str, Any]
     strict_json: bool
+    fail_on_finish: Sequence[str]
     rows_per_request: int | Literal["auto"]
 
 
@@ -49,13 +50,15 @@ class ProviderOptions(TypedDict, total=False):
     requests_per_day: float | None
     tokens_per_day: float | None
     timeout_s: float
+    stream: bool | Literal["auto"]
+    schema_by: Literal["auto", "json_schema", "json_object", "tool", "prompt"]
     headers: Mapping[str, str]
     ca_file: str | os.PathLike[str] | None
     cert_file: str | os.PathLike[str] | None
     key_file: str | os.PathLike[str] | None
     headers_env: Mapping[str, str]
     fallback: Sequence[str]
-    fallback_on: Sequence[Literal["context_length", "content_filter", "invalid_request"]]
+    fallback_on: Sequence[Literal["context_length", "content_filter", "invalid_request", "finish_reason"]]
 
 
 class OneProvider(ProviderOptions, total=False):
@@ -86,6 +89,8 @@ class RetryOptions(TypedDict, total=False):
     share: float
     floor_per_s: float
     invalid_output: int
+    on_finish: Sequence[str]
+    max_tokens_factor: float
 
 
 class MachineOptions(TypedDict, total=False):

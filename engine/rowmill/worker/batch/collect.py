@@ -34,8 +34,9 @@ from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, priced, verdict_on
 from rowmill.worker.defects import SameDefect, defect
 from rowmill.worker.failures import failure_of, may_be_one_row
+from rowmill.worker.finish_rules import ended, unfinished
 from rowmill.worker.job import Job, OpenShard
-from rowmill.worker.stored_replies import tokens_of
+from rowmill.worker.stored_replies import ended_in, invalid_in, tokens_of
 from rowmill.worker.usage import is_possible, spread
 
 _FREE_TRIES = 20  # that spend no attempt of a row: a provider that refuses it more often means the row
@@ -208,7 +209,9 @@ class _Collector:
         job.provider = self._provider
         job.requests = self._number
         job.attempts = max(self._tries(row) - len(stored), 0)
-        job.asked = self._asks(len(stored))
+        job.asked = self._asks(len(invalid_in(stored)))
+        if self._rules.finish is not None and (found := ended_in(stored)) is not None:
+            job.second = self._rules.finish.taken_up(job, *found)
         job.once = row in self._once
         if stored:
             job.spent = tokens_of(stored)
@@ -237,6 +240,8 @@ class _Collector:
             if not isinstance(answer, InvalidOutput) and row != first:
                 job.requests = 0
             try:
+                if self._ended_too_soon(job, answer):
+                    continue
                 if isinstance(answer, InvalidOutput):
                     self._ask_again(job, answer, alone=request.rows == 1)
                 else:
@@ -246,14 +251,37 @@ class _Collector:
             except Exception as error:  # noqa: BLE001 - it is this row's
                 self._fail(job, defect(error))
 
+    def _ended_too_soon(self, job: Job, found: Answer | InvalidOutput) -> bool:
+        """Leave a row to the next try, or fail it, where its reply ends with an unwanted reason; else False."""
+        rules = self._rules.finish
+        valid = not isinstance(found, InvalidOutput)
+        answer = found.answer if isinstance(found, InvalidOutput) else found
+        if rules is None or not (reason := rules.of(answer)):
+            return False
+        stored = job.shard.checkpoint.replies.get(job.index, [])
+        if stored and self._is_stored(answer, stored) and stored[-1].ended is not None:
+            job.second = None  # a collection of this try that was killed has stored it
+        if (second := rules.second_ask(job, answer, reason, valid=valid)) is not None:
+            if not self._is_stored(answer, stored):
+                self._writer.reply(job, self._number, unfinished(answer, reason), ended(answer, valid=valid))
+            job.second = second
+            self.found.reasked += 1
+            self.found.left += 1
+            return True
+        failure = rules.failure(job, answer, reason) if valid else None
+        if failure is not None:
+            self._fail(job, failure)
+        return failure is not None
+
+    def _is_stored(self, answer: Answer, stored: Sequence[StoredReply]) -> bool:
+        """Whether a collection of this try that was killed has stored a reply."""
+        return any(each.requests == self._number and bytes(each.output) == answer.output for each in stored[-1:])
+
     def _ask_again(self, job: Job, invalid: InvalidOutput, *, alone: bool) -> None:
         """Store a reply that is no valid answer, unless the row was asked often enough."""
         stored = job.shard.checkpoint.replies.get(job.index, [])
-        replies = len(stored)
-        # A collection of this try that was killed may have stored it.
-        if not any(
-            each.requests == self._number and bytes(each.output) == invalid.answer.output for each in stored[-1:]
-        ):
+        replies = len(invalid_in(stored))
+        if not self._is_stored(invalid.answer, stored):
             self._writer.reply(job, self._number, invalid)
             replies += 1
         job.asked = self._asks(replies)
@@ -315,6 +343,12 @@ class _Collector:
         return row < self._sent_to
 
     def _fail(self, job: Job, failure: Failure) -> None:
+        end = None if self._rules.finish is None else self._rules.finish.first_end(job)
+        if isinstance(end, Answer):
+            self._writer.result(job, end, monotonic())
+            self.found.answered += 1
+            return
+        failure = end or failure
         self._writer.failure(job, failure, monotonic())
         self.found.failed += 1
         self._same.failed(failure)

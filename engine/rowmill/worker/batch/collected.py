@@ -9,6 +9,7 @@ from rowmill.tasks.forms import RequestFormer
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.verdicts import Verdict
+from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import Job
 
 Starts = dict[int, tuple[int, str]]  # first row -> rows of the request, and its custom_id
@@ -22,6 +23,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     asks: int  # times that a row is asked until its reply is a valid answer
     secrets: tuple[str, ...] = ()  # that must not stand in any message
     former: RequestFormer | None = None  # by whom requests were formed
+    finish: FinishRules | None = None  # where replies are asked for again, or fail, for how they end
 
 
 class Collected(msgspec.Struct):

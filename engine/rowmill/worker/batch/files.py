@@ -17,6 +17,7 @@ from rowmill.worker.batch.parts import Built, PartLimits, PartWriter
 from rowmill.worker.batch.reservations import BatchReservations
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.shards import ShardAccess
+from rowmill.worker.finish_rules import FinishRules
 
 _MOST_INPUTS = 50_000  # texts in one batch of embeddings, whatever its requests; OpenAI's guide to the Batch API
 
@@ -50,6 +51,7 @@ class BatchFiles:
             asks=config.retry.invalid_output,
             secrets=secrets,
             former=by,
+            finish=FinishRules.of_config(config),
         )
 
     def __repr__(self) -> str:
@@ -76,6 +78,7 @@ class BatchFiles:
             estimate=self._reservations.estimator(),
             asks=self._config.retry.invalid_output,
             rewrite=self._rewrite,
+            finish=self._rules.finish,
         )
         return await writer.build(first_row, end_row)
 

@@ -28,15 +28,17 @@ from rowmill.core.rows import Shard
 from rowmill.core.wire import Failure, Request
 from rowmill.store import durable
 from rowmill.store.recovery import StoredReply
+from rowmill.tasks.caps import with_cap
 from rowmill.transport import faults
 from rowmill.worker.batch.custom_ids import custom_id
 from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.defects import SameDefect, defect
 from rowmill.worker.documents import with_documents
 from rowmill.worker.failures import failure_of
+from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.packs import Packer
-from rowmill.worker.stored_replies import invalid_output, tokens_of
+from rowmill.worker.stored_replies import ended_in, invalid_in, invalid_output, tokens_of
 
 _BLOCK_BYTES = 1 << 20  # gathered before a write
 
@@ -87,14 +89,15 @@ class PartWriter:
         limits: PartLimits,
         *,
         url: str,
-        estimate: Callable[[int], Amount],
+        estimate: Callable[..., Amount],
         asks: int,
         rewrite: Callable[[bytes], bytes] | None = None,
+        finish: FinishRules | None = None,
     ) -> None:
-        """`url`: that lines name, such as "/v1/chat/completions". `estimate`: prompt tokens -> what a request may cost.
+        """`url`: that lines name, such as "/v1/chat/completions". `estimate`: see `BatchReservations.estimator`.
 
         `asks`: how often a row is asked until its reply is a valid answer. `rewrite`: makes a body ask the provider's
-        own model; None where it is the task's.
+        own model; None where it is the task's. `finish`: where rows are asked again for how their replies end.
         """
         self._shards = shards
         self._task = shards.task
@@ -105,6 +108,7 @@ class PartWriter:
         self._estimate = estimate
         self._asks = asks
         self._rewrite = rewrite
+        self._finish = finish
         self._same = SameDefect()
         self._packing = shards.task.rows_per_request > 1
         self._packer = Packer(shards.task.rows_per_request)
@@ -202,14 +206,17 @@ class PartWriter:
         last = stored[-1]
         job.requests = last.requests
         job.spent = tokens_of(stored)
+        invalid = invalid_in(stored)
         if self._packing:
-            stored = stored[1:]  # that was the pack's
-        elif len(stored) >= self._asks:
-            job.asked = len(stored)
+            invalid = invalid[1:]  # that was the pack's
+        elif len(invalid) >= self._asks:
+            job.asked = len(invalid)
             self._fail(job, failure_of(invalid_output(last)))
             return False
         try:
-            for each in stored:
+            if self._finish is not None and (found := ended_in(stored)) is not None:
+                job.second = self._finish.taken_up(job, *found)
+            for each in invalid:
                 assert job.request is not None
                 job.request = self._task.again(job.request, invalid_output(each))
         except Exception as error:  # noqa: BLE001 - as above
@@ -247,7 +254,8 @@ class PartWriter:
         if len(line) > self._limits.size:
             self._put_less(jobs, len(line))
             return
-        need = self._estimate(request.tokens)
+        second = jobs[0].second
+        need = self._estimate(request.tokens) if second is None else self._estimate(request.tokens, second.cap)
         built = self._built
         built.full = self._over(len(jobs), len(line), request.tokens, need)
         if built.full is not None:
@@ -266,6 +274,8 @@ class PartWriter:
         requests = [job.request for job in jobs if job.request is not None]
         request = self._task.pack(requests) if self._packing else requests[0]
         body = request.body if self._rewrite is None else self._rewrite(request.body)
+        if (second := jobs[0].second) is not None and second.cap:
+            body = with_cap(body, second.cap)
         name = custom_id(jobs[0].index, len(jobs)).encode()
         return request, b'{"custom_id":"%b%b%b}\n' % (name, self._head, _one_line(body))
 

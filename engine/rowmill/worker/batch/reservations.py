@@ -54,8 +54,11 @@ class BatchReservations:
         """For what was given up, and may be billed."""
         return doubtful(self._journal.tries.values())
 
-    def estimator(self) -> Callable[[int], Amount]:
-        """Return what tells the cost of a request by the tokens of its prompt, as its characters say."""
+    def estimator(self) -> Callable[..., Amount]:
+        """Return what tells the cost of a request by the tokens of its prompt, as its characters say.
+
+        A second number is of tokens that its reply may well have.
+        """
         spent = self.spent
         guessed = sum(t.tokens * t.spent.requests / t.requests for t in self._journal.tries.values() if t.requests)
         ratio, output, cached = 1.0, float(self._most_output or _FIRST_OUTPUT), 0.0
@@ -66,11 +69,11 @@ class BatchReservations:
 
         # Of a million, for prices are by tokens in whole numbers: a request's own would be rounded, each the same way.
         prompt_usd = self._usd(Spent(0, 1_000_000, round(1_000_000 * cached))) / 1e6
-        output_usd = output * self._usd(Spent(0, 0, 0, 1_000_000)) / 1e6
+        output_usd = self._usd(Spent(0, 0, 0, 1_000_000)) / 1e6
 
-        def estimate(prompt: int) -> Amount:
-            tokens = prompt * ratio
-            return Amount(1.0, tokens + output, tokens * prompt_usd + output_usd)
+        def estimate(prompt: int, reply: int = 0) -> Amount:
+            tokens, most = prompt * ratio, max(output, reply)
+            return Amount(1.0, tokens + most, tokens * prompt_usd + most * output_usd)
 
         return estimate
 

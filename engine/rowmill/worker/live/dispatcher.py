@@ -26,6 +26,7 @@ from rowmill.ipc.messages import ToSupervisor
 from rowmill.store.in_flight import InflightBoard
 from rowmill.tasks import Task
 from rowmill.worker.defects import Defects
+from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import Job
 from rowmill.worker.live.admission import Admission
 from rowmill.worker.live.backlog import Backlog
@@ -69,6 +70,7 @@ class Dispatcher:
         on_idle: Callable[[], None],
         reservations: "Reservations | None" = None,
         feeling: int | None = None,
+        rules: FinishRules | None = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 
@@ -76,6 +78,7 @@ class Dispatcher:
         `on_idle`: called when nothing is on its way any more.
         `reservations`: where the run has a budget.
         `feeling`: requests in flight of the first moment, until there is an answer; None: as many as leases allow.
+        `rules`: where replies are asked for again, or fail, for how they end.
         """
         self._task = task
         self._router = Router(providers)
@@ -87,7 +90,9 @@ class Dispatcher:
         self.counters = Counters()
         self._parking_lot = ParkingLot()
         self.backlog = Backlog(self._parking_lot, budget, slots, sent=self._router.sent)
-        self.feeder = Feeder(task=task, backlog=self.backlog, writer=writer, parking_lot=self._parking_lot, asks=asks)
+        self.feeder = Feeder(
+            task=task, backlog=self.backlog, writer=writer, parking_lot=self._parking_lot, asks=asks, rules=rules
+        )
         self.gaps = Gaps()
         self.measured = Measured()
         self._endings = Endings(
@@ -99,6 +104,7 @@ class Dispatcher:
             on_less=self._allow,
             streak=streak,
             defects=defects,
+            rules=rules,
             reservations=reservations,
         )
         self._settler = Settler(
@@ -114,6 +120,7 @@ class Dispatcher:
             asks=asks,
             rng=rng,
             gaps=self.gaps,
+            finishes=self._endings.finishes,
             reservations=reservations,
         )
         self.feeder.on_unbuilt = self._endings.unbuilt

@@ -17,8 +17,10 @@ from rowmill.transport import faults
 from rowmill.worker import packs
 from rowmill.worker.defects import Defects
 from rowmill.worker.failures import failure_of, may_be_one_row
+from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import Fallback, Job
 from rowmill.worker.live.backlog import Backlog
+from rowmill.worker.live.finishes import Finishes
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
 from rowmill.worker.outcome_writer import OutcomeWriter
@@ -41,6 +43,7 @@ class Endings:
         on_less: Callable[[], None],
         streak: int,
         defects: Defects,
+        rules: FinishRules | None = None,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`tell` reaches the supervisor; `on_less` is called when a provider allows less than before.
@@ -56,6 +59,7 @@ class Endings:
         self._streak = streak
         self._defects = defects
         self._reservations = reservations
+        self.finishes = None if rules is None else Finishes(rules, writer=writer, endings=self, tell=tell)
 
     def doubt(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         """Settle a refusal that may be the row's or the provider's, by what became of other rows."""
@@ -93,9 +97,11 @@ class Endings:
         self._tell(Closed(provider.number, provider.standing.reason(failure)))
 
     def fail(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
-        """Record a row's failure, unless a smaller pack or another model may do better."""
+        """Record a row's failure, unless a smaller pack or another model may do better, or an earlier reply has."""
         if job.members is not None and len(job.members) > 1 and may_be_one_row(failure):
             self.split(job)
+            return
+        if job.second is not None and self.finishes is not None and self.finishes.stands(job, now):
             return
         if failure.fault.name in provider.fallback_on:
             options = tuple(provider.fallback) if job.fallback is None else job.fallback.options

@@ -16,11 +16,12 @@ from rowmill.tasks import Task
 from rowmill.transport import faults
 from rowmill.worker import packs
 from rowmill.worker.failures import failure_of
+from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.parking_lot import ParkingLot
 from rowmill.worker.outcome_writer import OutcomeWriter
-from rowmill.worker.stored_replies import invalid_output, tokens_of
+from rowmill.worker.stored_replies import ended_in, invalid_in, invalid_output, tokens_of
 
 if TYPE_CHECKING:
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
@@ -30,14 +31,22 @@ class Feeder:
     """Takes rows in."""
 
     def __init__(
-        self, *, task: Task, backlog: Backlog, writer: OutcomeWriter, parking_lot: ParkingLot, asks: int
+        self,
+        *,
+        task: Task,
+        backlog: Backlog,
+        writer: OutcomeWriter,
+        parking_lot: ParkingLot,
+        asks: int,
+        rules: FinishRules | None = None,
     ) -> None:
-        """`asks`: how often a row is asked until its reply is a valid answer."""
+        """`asks`: how often a row is asked until its reply is a valid answer. `rules`: see `Dispatcher`."""
         self._task = task
         self._backlog = backlog
         self._writer = writer
         self._parking_lot = parking_lot
         self._asks = asks
+        self._rules = rules
         self._packer = packs.Packer(task.rows_per_request) if task.rows_per_request > 1 else None
         self._dedup: Dedup | None = None
         self.on_unbuilt: Callable[[Job, Exception], None] = _raised
@@ -150,14 +159,18 @@ class Feeder:
             # Whether it was asked in a pack is not known: it is asked by itself, as one that was wrong there would be.
             self._backlog.put_back(packs.packed([job]))
             return
-        job.asked = len(replies)
+        invalid = invalid_in(replies)
+        job.asked = len(invalid)
         now = monotonic()
         if self._request(job) is None:
             return
         if job.asked >= self._asks:
             self._writer.failure(job, failure_of(invalid_output(last)), now)
             return
-        for each in replies:
+        if self._rules is not None and (found := ended_in(replies)) is not None:
+            job.second = self._rules.taken_up(job, *found)
+            job.attempts += 1
+        for each in invalid:
             assert job.request is not None
             job.request = self._task.again(job.request, invalid_output(each))
         job.first = now

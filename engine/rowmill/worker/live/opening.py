@@ -16,6 +16,7 @@ from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import Task
 from rowmill.tasks.forms import former
 from rowmill.transport import dead_ends, faults, open_transport
+from rowmill.worker.finish_rules import CUT
 from rowmill.worker.job import Job
 from rowmill.worker.live.provider import Provider
 
@@ -58,6 +59,7 @@ def providers(setup: Setup, task: Task) -> list[Provider]:
             former=partial(former, config.task),
             form=setup.forms[number] if setup.forms else provider.form,
             open_parts=config.open_parts(provider),
+            grows=CUT in config.retry.on_finish,
         )
         for number, (provider, endpoint) in enumerate(zip(config.provider, setup.endpoints, strict=True))
     ]

@@ -28,6 +28,10 @@ _BUSY = 0.5  # share of sends that took the last slot, from which on slots are w
 _PAUSE_JITTER = 0.05  # of a Retry-After, added at random: workers that were paused together come back one by one
 
 
+def _itself(body: bytes) -> bytes:
+    return body
+
+
 _decode_name = msgspec.json.Decoder(str | None).decode
 
 
@@ -43,14 +47,15 @@ class Provider:
     measured: where what is measured of single replies goes.
     standing: what its failures and refusals have shown so far.
     form: of its requests, as it wants them.
+    most_cap: tokens that it lets a reply have, as its refusals have shown; 0 where they have not.
     """
 
     __slots__ = (
         "_answered", "_answered_formed", "_ask_model", "_by_model", "_completion_tokens", "_estimate", "_formed_at",
         "_former", "_forms_before", "_largest", "_open_parts", "_prompt_tokens", "_reply_s", "_sent_before", "allowed",
         "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "form", "full", "immediate",
-        "in_flight", "lease", "look_at", "measured", "most_output", "name", "number", "plain", "rewrite", "secrets",
-        "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
+        "in_flight", "lease", "look_at", "measured", "most_cap", "most_output", "name", "number", "plain", "rewrite",
+        "secrets", "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +78,7 @@ class Provider:
         former: "Callable[[RequestForm], RequestFormer | None] | None" = None,
         form: RequestForm = USUAL,
         open_parts: frozenset[FormPart] = frozenset(),
+        grows: bool = False,
     ) -> None:
         """`rewrite` makes a built body ask this provider's own model; None where it is the task's.
 
@@ -80,7 +86,7 @@ class Provider:
         name theirs. workers: so many ask this provider. url: where its requests go, as it may be shown; where it is not
         given, what fails is never taken for the way there. failed_before: only rows are asked that have failed before.
         former: makes what forms requests, and reads their replies. form: that is known to be wanted. open_parts: of it,
-        what may be asked otherwise where it is refused.
+        what may be asked otherwise where it is refused. grows: bodies may be changed as they go out.
         """
         self.number = number
         self.name = name
@@ -89,7 +95,7 @@ class Provider:
         self.plain: set[bytes] = set()
         self.fallback = fallback
         self.fallback_on = frozenset(fallback_on)
-        self._ask_model = rewrite
+        self._ask_model = _itself if grows and rewrite is None else rewrite
         self._former = former
         self._open_parts = open_parts
         self._forms_before: list[RequestForm] = []
@@ -115,6 +121,7 @@ class Provider:
         self.stride = 1.0 / weight if weight > 0 else 1.0
         self._estimate = TokenEstimate()
         self.most_output = most_output
+        self.most_cap = 0
         self._by_model = by_model
         self._sent_before = 0
         self._largest = 0

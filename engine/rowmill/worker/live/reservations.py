@@ -48,6 +48,8 @@ class Reservations:
         assert job.request is not None
         number = provider.number
         prompt, completion = self._estimates[number].expect(job.request.tokens, provider.most_output)
+        if job.second is not None:
+            completion = max(completion, job.second.cap)
         usd = self._estimates[number].usd(self._prices[number], prompt, completion)
         tokens = prompt + completion
         if not self.credit.covers(tokens, usd):

@@ -25,6 +25,7 @@ from rowmill.worker.failures import failure_in, failure_of, redacted, told
 from rowmill.worker.job import Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.endings import Endings
+from rowmill.worker.live.finishes import Finishes, Unfinished
 from rowmill.worker.live.gaps import Gaps
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
@@ -60,6 +61,7 @@ class Settler:
         asks: int,
         rng: Random,
         gaps: Gaps,
+        finishes: Finishes | None = None,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`tell` reaches the supervisor; `on_less` is called when a provider allows less than before.
@@ -78,6 +80,7 @@ class Settler:
         self._asks = asks
         self._rng = rng
         self._gaps = gaps
+        self._finishes = finishes
         self._reservations = reservations
         self.replies = 0  # of any status
         self.tally: Tally | None = None  # what is counted goes on a board too
@@ -121,6 +124,8 @@ class Settler:
                 return
             if answer.model not in provider.plain or answer.finish_reason not in provider.plain:
                 answer, results = _cleared(provider, answer, results)
+                if self._finishes is not None and results is None:
+                    wrong = self._finishes.found(provider, answer, wrong)
             if not 0 < answer.prompt_tokens + answer.completion_tokens <= USUAL_TOKENS:
                 answer, results = _possible(job, provider, answer, results)
             counted = True
@@ -130,15 +135,28 @@ class Settler:
             if self._reservations is not None:
                 self._reservations.answered(job, provider, answer)
             if wrong is not None:
-                wrong.answer = answer
-                provider.wasted(answer)
-                self._ask_again(job, provider, wrong, now)
+                self._settle_wrong(job, provider, wrong, answer, now)
             elif results is not None:
                 self._settle_pack(job, provider, results, now)
             else:
                 self._writer.result(job, answer, now)
         except Exception as error:  # noqa: BLE001 - the one edge: see above
             self._endings.defect(job, provider, error, counted=counted)
+
+    def _settle_wrong(self, job: Job, provider: Provider, wrong: InvalidOutput, answer: Answer, now: float) -> None:
+        """Settle a reply that does not fit the schema, or that ends as it should not."""
+        wrong.answer = answer
+        if isinstance(wrong, Unfinished):
+            assert self._finishes is not None
+            if self._finishes.settle(job, provider, wrong, now):
+                return
+            if wrong.invalid is None:
+                self._writer.result(job, answer, now)
+                return
+            wrong = wrong.invalid
+            wrong.answer = answer
+        provider.wasted(answer)
+        self._ask_again(job, provider, wrong, now)
 
     def _settle_pack(self, pack: Job, provider: Provider, results: list[Answer | InvalidOutput], now: float) -> None:
         """Record the rows of a pack that have their answers, and ask the others again in smaller packs."""
@@ -201,6 +219,11 @@ class Settler:
             self.tally.failed(fault.name, seen)
         failure = redacted(failure, provider.secrets)
         if failure.status is not None and self._asked_otherwise(job, provider, failure, now):
+            return
+        if job.second is not None and self._finishes is not None and self._finishes.refused(job, provider, failure):
+            if self._reservations is not None:
+                self._reservations.failed(job, failure)
+            self._endings.send_again([job])
             return
         alone, spent = False, 0
         if fault.unhealthy or fault in faults.NO_ROOM:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rowmill.core.wire import Failure, Reply
 from rowmill.store.in_flight import InflightBoard
+from rowmill.tasks.caps import with_cap
 from rowmill.worker.job import Job
 from rowmill.worker.live.admission import Admission
 from rowmill.worker.live.endings import Endings
@@ -122,7 +123,8 @@ class Slot:
         assert job.request is not None
         assert provider.rewrite is not None
         try:
-            return provider.rewrite(job.request.body)
+            body = provider.rewrite(job.request.body)
+            return body if job.second is None or not job.second.cap else with_cap(body, job.second.cap)
         except Exception as error:  # noqa: BLE001 - it is this row's
             self._endings.defect(job, provider, error, sent=False)
             return None
