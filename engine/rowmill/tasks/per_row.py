@@ -45,7 +45,9 @@ class PerRow:
             members[member] = value
         if isinstance(extra := members.pop("extra_body", {}), dict):
             if extra.get("stream"):
-                raise InvalidRow("task.per_row.extra_body: a bulk run reads whole replies; remove stream")
+                raise InvalidRow(
+                    "task.per_row.extra_body: stream is set by provider.stream, for servers that only stream; remove it"
+                )
             members.update(extra)  # as the openai package would send it
         else:
             raise InvalidRow(f"task.per_row.extra_body: column {self._columns['extra_body']!r} holds no object")

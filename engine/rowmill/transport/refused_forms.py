@@ -5,6 +5,7 @@ By the words of servers, as `refusals` has them of classes; the tests have each 
 """
 
 import re
+from functools import cache
 
 from rowmill.core.request_form import FormPart, RequestForm
 from rowmill.core.wire import Failure
@@ -23,12 +24,11 @@ _FORMAT = (
     r"|guided[_ ](?:json|decoding)|response_?schema)"
 )
 _TOOL = r"(?:\btools?\b|\btool_choice\b|\bfunction(?:s|[_ ]call\w*)?\b)"
-_USAGE = re.compile(r"stream_options|include_usage", re.IGNORECASE)
+_USAGE = "stream_options|include_usage"
 
 
-def _against(subject: str, *more: str) -> re.Pattern[str]:
-    both = (f"{subject}{_BETWEEN}{_REFUSED}", f"{_REFUSED}{_BETWEEN}{subject}")
-    return re.compile("|".join((*both, *more)), re.IGNORECASE | re.DOTALL)
+def _against(subject: str, *more: str) -> str:
+    return "|".join((f"{subject}{_BETWEEN}{_REFUSED}", f"{_REFUSED}{_BETWEEN}{subject}", *more))
 
 
 _SCHEMA = {
@@ -36,7 +36,7 @@ _SCHEMA = {
     "json_object": _against(_FORMAT, r"input should be 'text'"),
     "tool": _against(_TOOL),
 }
-_WHOLE = re.compile(
+_WHOLE = (
     r"\bstream\b\W{1,3}(?:mode |parameter |value )?(?:must|has to|needs to|should) be "
     r"(?:set to .{0,3}true|enabled|on\b|.{0,3}true)"
     r"|must (?:have|set|use|enable) .?stream(?:ing)?\b.{0,5}(?:true|mode)?"
@@ -46,8 +46,7 @@ _WHOLE = re.compile(
     r"|stream\W{0,3}(?:=|:| does not support)\W{0,2}false\b.{0,30}"
     r"(?:not (?:supported|allowed)|with this model|unsupported)"
     r"|(?:enable|set|use) (?:the )?.?stream(?:ing)?.? (?:parameter|mode)\b"
-    r"|\bstreaming is (?:required|mandatory|strongly)|requires? (?:.?stream\W{0,3}true|streaming)\b",
-    re.IGNORECASE,
+    r"|\bstreaming is (?:required|mandatory|strongly)|requires? (?:.?stream\W{0,3}true|streaming)\b"
 )
 
 
@@ -56,9 +55,19 @@ def refused_part(failure: Failure, form: RequestForm) -> FormPart | None:
     if failure.fault.name not in _CLASSES or failure.status is None or failure.about_row:
         return None
     said = f"{failure.param or ''} {failure.message}"
-    if form.stream and form.usage and _USAGE.search(said):
+    if form.stream and form.usage and _found(_USAGE, said):
         return "usage"
-    if not form.stream and _WHOLE.search(failure.message):
+    if not form.stream and _found(_WHOLE, failure.message):
         return "whole"
     pattern = _SCHEMA.get(form.schema)
-    return "schema" if pattern is not None and pattern.search(said) else None
+    return "schema" if pattern is not None and _found(pattern, said) else None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+
+
+def _found(pattern: str, text: str) -> bool:
+    """Whether a text has what a pattern says, which is compiled once somebody asks: all take 5 ms of a start."""
+    return _compiled(pattern).search(text) is not None

@@ -23,12 +23,12 @@ class FinishRules:
         self._fails = frozenset(config.task.fail_on_finish)
         self._factor = config.retry.max_tokens_factor
         self._unwanted = self._again | self._fails
-        self.grows = CUT in self._again
+        self.grows = config.retry.grows
 
     @classmethod
     def of_config(cls, config: Config) -> "FinishRules | None":
         """Return the rules of a configuration; None where it has none."""
-        return cls(config) if config.retry.on_finish or config.task.fail_on_finish else None
+        return cls(config) if config.minds_ends else None
 
     def of(self, answer: Answer) -> str:
         """Return the reason that an answer ends with, where that is unwanted; else nothing."""

@@ -204,6 +204,11 @@ class RetryConfig(_ConfigSection, frozen=True):
     on_finish: list[str] = []
     max_tokens_factor: float = 2.0  # with "length" in on_finish: times as many tokens it has then
 
+    @property
+    def grows(self) -> bool:
+        """Whether what is cut off is asked for with more room."""
+        return "length" in self.on_finish
+
 
 class PriceConfig(_ConfigSection, frozen=True):
     """`[prices]`: what one model costs, in dollars a million tokens; what is left out is as published."""
@@ -383,6 +388,11 @@ class Config(_ConfigSection, frozen=True, kw_only=True):
         if provider.schema_by == "auto" and (self.task.schema is not None or self.task.packs):
             parts.add("schema")
         return frozenset(parts)
+
+    @property
+    def minds_ends(self) -> bool:
+        """Whether it is of matter how replies end."""
+        return bool(self.retry.on_finish or self.task.fail_on_finish)
 
     @property
     def names_models(self) -> bool:

@@ -34,7 +34,7 @@ def salt(config: Config) -> bytes:
     }
     if task.strict_json:  # left out where it is not, as before there was such a key
         determined_by["strict"] = True
-    if config.retry.on_finish or task.fail_on_finish:  # likewise: an answer may have had more tokens than was asked for
+    if config.minds_ends:  # likewise: an answer may have had more tokens than was asked for
         determined_by["finish"] = [config.retry.on_finish, config.retry.max_tokens_factor, task.fail_on_finish]
     if config.output.parts:  # left out likewise: a reply that was kept without them has none
         determined_by["parts"] = config.output.parts

@@ -26,7 +26,6 @@ from rowmill.ipc.messages import ToSupervisor
 from rowmill.store.in_flight import InflightBoard
 from rowmill.tasks import Task
 from rowmill.worker.defects import Defects
-from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import Job
 from rowmill.worker.live.admission import Admission
 from rowmill.worker.live.backlog import Backlog
@@ -42,6 +41,7 @@ from rowmill.worker.live.slot import Slot
 from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
+    from rowmill.worker.finish_rules import FinishRules  # only where the configuration names reasons
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
     from rowmill.worker.live.tally import Tally
 
@@ -70,7 +70,7 @@ class Dispatcher:
         on_idle: Callable[[], None],
         reservations: "Reservations | None" = None,
         feeling: int | None = None,
-        rules: FinishRules | None = None,
+        rules: "FinishRules | None" = None,
     ) -> None:
         """`slots`: the most that leases ever allow; `streak`: of rows with one error, so many close a provider.
 

@@ -17,16 +17,24 @@ from rowmill.transport import faults
 from rowmill.worker import packs
 from rowmill.worker.defects import Defects
 from rowmill.worker.failures import failure_of, may_be_one_row
-from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import Fallback, Job
 from rowmill.worker.live.backlog import Backlog
-from rowmill.worker.live.finishes import Finishes
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
 from rowmill.worker.outcome_writer import OutcomeWriter
 
 if TYPE_CHECKING:
+    from rowmill.worker.finish_rules import FinishRules
+    from rowmill.worker.live.finishes import Finishes  # only where the configuration names reasons
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
+
+
+def _finishes(
+    rules: "FinishRules", writer: OutcomeWriter, endings: "Endings", tell: Callable[[ToSupervisor], None]
+) -> "Finishes":
+    from rowmill.worker.live.finishes import Finishes
+
+    return Finishes(rules, writer=writer, endings=endings, tell=tell)
 
 
 class Endings:
@@ -43,7 +51,7 @@ class Endings:
         on_less: Callable[[], None],
         streak: int,
         defects: Defects,
-        rules: FinishRules | None = None,
+        rules: "FinishRules | None" = None,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`tell` reaches the supervisor; `on_less` is called when a provider allows less than before.
@@ -59,7 +67,7 @@ class Endings:
         self._streak = streak
         self._defects = defects
         self._reservations = reservations
-        self.finishes = None if rules is None else Finishes(rules, writer=writer, endings=self, tell=tell)
+        self.finishes = None if rules is None else _finishes(rules, writer, self, tell)
 
     def doubt(self, job: Job, provider: Provider, failure: Failure, now: float) -> None:
         """Settle a refusal that may be the row's or the provider's, by what became of other rows."""

@@ -16,7 +16,6 @@ from rowmill.tasks import Task
 from rowmill.transport import faults
 from rowmill.worker import packs
 from rowmill.worker.failures import failure_of
-from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.parking_lot import ParkingLot
@@ -24,6 +23,7 @@ from rowmill.worker.outcome_writer import OutcomeWriter
 from rowmill.worker.stored_replies import ended_in, invalid_in, invalid_output, tokens_of
 
 if TYPE_CHECKING:
+    from rowmill.worker.finish_rules import FinishRules  # only where the configuration names reasons
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
 
 
@@ -38,7 +38,7 @@ class Feeder:
         writer: OutcomeWriter,
         parking_lot: ParkingLot,
         asks: int,
-        rules: FinishRules | None = None,
+        rules: "FinishRules | None" = None,
     ) -> None:
         """`asks`: how often a row is asked until its reply is a valid answer. `rules`: see `Dispatcher`."""
         self._task = task

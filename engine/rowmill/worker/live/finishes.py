@@ -57,7 +57,19 @@ class Finishes:
         provider.plain.discard(answer.finish_reason)
         return Unfinished(answer, reason, invalid)
 
-    def settle(self, job: Job, provider: Provider, found: Unfinished, now: float) -> bool:
+    def settle(self, job: Job, provider: Provider, found: InvalidOutput, now: float) -> InvalidOutput | None:
+        """Settle a reply for how it ends; returns what else is wrong with it, and is to be settled as ever."""
+        if not isinstance(found, Unfinished):
+            return found
+        if self._settled(job, provider, found, now):
+            return None
+        if found.invalid is not None:
+            found.invalid.answer = found.answer
+            return found.invalid
+        self._writer.result(job, found.answer, now)
+        return None
+
+    def _settled(self, job: Job, provider: Provider, found: Unfinished, now: float) -> bool:
         """Ask once more, or fail the row, if the configuration says so; False where the reply is as any other."""
         answer, reason = found.answer, found.reason
         second = self.rules.second_ask(job, answer, reason, valid=found.invalid is None, most=provider.most_cap)

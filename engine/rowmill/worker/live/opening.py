@@ -14,14 +14,16 @@ from rowmill.ipc.messages import Setup, ToSupervisor
 from rowmill.store.in_flight import BoardHead, InflightBoard
 from rowmill.store.run_directory import RunDirectory
 from rowmill.tasks import Task
-from rowmill.tasks.forms import former
 from rowmill.transport import dead_ends, faults, open_transport
-from rowmill.worker.finish_rules import CUT
 from rowmill.worker.job import Job
 from rowmill.worker.live.provider import Provider
 
 if TYPE_CHECKING:
+    from rowmill.core.config import Config, TaskConfig
+    from rowmill.core.request_form import RequestForm
     from rowmill.store.cache.claims import Claims
+    from rowmill.tasks.forms import RequestFormer  # only where a provider wants it
+    from rowmill.worker.finish_rules import FinishRules  # only where the configuration names reasons
     from rowmill.worker.live.carried_claims import CarriedClaims
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
@@ -56,13 +58,28 @@ def providers(setup: Setup, task: Task) -> list[Provider]:
             workers=setup.workers,
             failed_before=setup.retry_failed,
             url=dead_ends.url_of(endpoint, config.task.api),
-            former=partial(former, config.task),
+            former=partial(_former, config.task),
             form=setup.forms[number] if setup.forms else provider.form,
             open_parts=config.open_parts(provider),
-            grows=CUT in config.retry.on_finish,
+            grows=config.retry.grows,
         )
         for number, (provider, endpoint) in enumerate(zip(config.provider, setup.endpoints, strict=True))
     ]
+
+
+def _former(config: "TaskConfig", form: "RequestForm") -> "RequestFormer":
+    from rowmill.tasks.forms import RequestFormer
+
+    return RequestFormer(config, form)
+
+
+def finish_rules(config: "Config") -> "FinishRules | None":
+    """Open what the configuration says of how replies end; None where it says nothing."""
+    if not config.minds_ends:
+        return None
+    from rowmill.worker.finish_rules import FinishRules
+
+    return FinishRules(config)
 
 
 def reservations(setup: Setup, on_short: Callable[[Amount, Amount], None]) -> "Reservations":

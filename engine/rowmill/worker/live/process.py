@@ -46,7 +46,6 @@ from rowmill.store.checkpoint import Checkpoint
 from rowmill.transport import faults
 from rowmill.worker.defects import Defects
 from rowmill.worker.documents import with_documents
-from rowmill.worker.finish_rules import FinishRules
 from rowmill.worker.job import OpenShard
 from rowmill.worker.live import opening
 from rowmill.worker.live.carrier import Carrier
@@ -135,7 +134,7 @@ class _Worker(SupervisedWorker):
             reservations=self._reservations,
             # Of several providers each has its part by weight from the first request on.
             feeling=_feeling(setup.worker, setup.workers) if len(config.provider) == 1 else None,
-            rules=FinishRules.of_config(config),
+            rules=opening.finish_rules(config),
         )
         self._tally = Tally(board.counts, self._providers, self._count, list(faults.TABLE))
         self._dispatcher.keep(self._tally)

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable, MutableSequence, Sequence
 from random import Random
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,12 +17,13 @@ from rowmill.core.wire import Answer, Failure, Reply, Request
 from rowmill.flow.doubt import Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.token_estimate import TokenEstimate
-from rowmill.tasks.forms import RequestFormer, rewriting
 from rowmill.transport import Immediate, Transport, faults, limit_headers
 from rowmill.transport.refused_forms import refused_part
-from rowmill.worker.live.formed import FormedTransport
 from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.standing import Standing
+
+if TYPE_CHECKING:
+    from rowmill.tasks.forms import RequestFormer
 
 _LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
 _BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
@@ -75,7 +77,7 @@ class Provider:
         workers: int = 1,
         url: str = "",
         failed_before: bool = False,
-        former: "Callable[[RequestForm], RequestFormer | None] | None" = None,
+        former: "Callable[[RequestForm], RequestFormer] | None" = None,
         form: RequestForm = USUAL,
         open_parts: frozenset[FormPart] = frozenset(),
         grows: bool = False,
@@ -188,9 +190,14 @@ class Provider:
 
     def _use(self, form: RequestForm) -> None:
         self.form = form
-        former = None if self._former is None else self._former(form)
-        self.send = (self.transport if former is None else FormedTransport(self.transport, former)).send
-        self.rewrite = rewriting(self._ask_model, former)
+        self.send, self.rewrite = self.transport.send, self._ask_model
+        if form != USUAL and self._former is not None:
+            from rowmill.tasks.forms import rewriting  # few providers want it
+            from rowmill.worker.live.formed import FormedTransport
+
+            former = self._former(form)
+            self.send = FormedTransport(self.transport, former).send
+            self.rewrite = rewriting(self._ask_model, former)
         transport = self.transport
         self.immediate = transport if isinstance(transport, Immediate) and self.rewrite is None else None
 

@@ -25,7 +25,6 @@ from rowmill.worker.failures import failure_in, failure_of, redacted, told
 from rowmill.worker.job import Job
 from rowmill.worker.live.backlog import Backlog
 from rowmill.worker.live.endings import Endings
-from rowmill.worker.live.finishes import Finishes, Unfinished
 from rowmill.worker.live.gaps import Gaps
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.live.router import Router
@@ -33,6 +32,7 @@ from rowmill.worker.outcome_writer import OutcomeWriter
 from rowmill.worker.usage import USUAL_TOKENS, possible, spread
 
 if TYPE_CHECKING:
+    from rowmill.worker.live.finishes import Finishes  # only where the configuration names reasons
     from rowmill.worker.live.reservations import Reservations  # only where there is a budget
     from rowmill.worker.live.tally import Tally
 
@@ -61,7 +61,7 @@ class Settler:
         asks: int,
         rng: Random,
         gaps: Gaps,
-        finishes: Finishes | None = None,
+        finishes: "Finishes | None" = None,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`tell` reaches the supervisor; `on_less` is called when a provider allows less than before.
@@ -146,17 +146,10 @@ class Settler:
     def _settle_wrong(self, job: Job, provider: Provider, wrong: InvalidOutput, answer: Answer, now: float) -> None:
         """Settle a reply that does not fit the schema, or that ends as it should not."""
         wrong.answer = answer
-        if isinstance(wrong, Unfinished):
-            assert self._finishes is not None
-            if self._finishes.settle(job, provider, wrong, now):
-                return
-            if wrong.invalid is None:
-                self._writer.result(job, answer, now)
-                return
-            wrong = wrong.invalid
-            wrong.answer = answer
-        provider.wasted(answer)
-        self._ask_again(job, provider, wrong, now)
+        left = wrong if self._finishes is None else self._finishes.settle(job, provider, wrong, now)
+        if left is not None:
+            provider.wasted(left.answer)
+            self._ask_again(job, provider, left, now)
 
     def _settle_pack(self, pack: Job, provider: Provider, results: list[Answer | InvalidOutput], now: float) -> None:
         """Record the rows of a pack that have their answers, and ask the others again in smaller packs."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from rowmill.core.wire import Failure, Reply
 from rowmill.store.in_flight import InflightBoard
-from rowmill.tasks.caps import with_cap
 from rowmill.worker.job import Job
 from rowmill.worker.live.admission import Admission
 from rowmill.worker.live.endings import Endings
@@ -124,10 +123,14 @@ class Slot:
         assert provider.rewrite is not None
         try:
             body = provider.rewrite(job.request.body)
-            return body if job.second is None or not job.second.cap else with_cap(body, job.second.cap)
+            if job.second is not None and job.second.cap:
+                from rowmill.tasks.caps import with_cap  # for few rows of few runs
+
+                body = with_cap(body, job.second.cap)
         except Exception as error:  # noqa: BLE001 - it is this row's
             self._endings.defect(job, provider, error, sent=False)
             return None
+        return body
 
     # What a connection does with it
 
