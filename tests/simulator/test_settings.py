@@ -23,6 +23,7 @@ from rowmill.simulator.settings import check
         ({"knee": 0.5}, "knee must be at least 1"),
         ({"knee": float("nan")}, "knee must be at least 1"),
         ({"batch_s": -1.0}, "batch_s must be"),
+        ({"refuse": ("half",)}, "refuse: 'half' is nothing that can be refused; these are: whole, stream_options, "),
         ({"batch_enqueued_tokens": 0}, "batch_enqueued_tokens must be at least 1, not 0"),
         ({"batch_script": ("ok", "lost")}, "unknown word 'lost'"),
         ({"upload_script": ("expired",)}, "unknown word 'expired'"),

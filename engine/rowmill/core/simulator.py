@@ -20,6 +20,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     faults: dict[str, float] = msgspec.field(default_factory=dict)  # fault name -> share of requests, 0 to 1
     content_faults: dict[str, float] = msgspec.field(default_factory=dict)  # name -> share of replies in JSON, 0 to 1
     script: tuple[str, ...] = ()  # fault names, one for each request from the first on ("ok" for none)
+    # What of requests it does not take: "whole" replies, "stream_options", "json_schema", "json_object", "tools".
+    refuse: tuple[str, ...] = ()
     batch_s: float = 1.0  # from a batch's creation until it is completed
     batch_script: tuple[str, ...] = ()  # what becomes of the batches, from the first one created on ("ok": no fault)
     upload_script: tuple[str, ...] = ()  # what becomes of uploaded files, from the first one on

@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 
 from rowmill.core.simulator import SimulatorSettings
-from rowmill.simulator import faults, replies
+from rowmill.simulator import faults, refusals, replies
 from rowmill.simulator.batches.api import BatchEndpoints
 from rowmill.simulator.batches.storage import Archive
 from rowmill.simulator.exchange import JSON, Exchange
@@ -188,6 +188,8 @@ class Simulator:
     ) -> None:
         try:
             _require_key(exchange.request)
+            if provider.settings.refuse and route.path in event_stream.STREAMED:
+                refusals.refuse(body, provider.settings.refuse)
             if (stream := event_stream.asked(route.path, body)) is not None:
                 body = stream.body
             completion = provider.compose(route, body, mark)

@@ -8,6 +8,7 @@ from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 from rowmill.simulator.batches import words
 from rowmill.simulator.faults import ContentPlan, FaultPlan
 from rowmill.simulator.limits import EnforcedLimits
+from rowmill.simulator.refusals import NAMES
 
 DEFAULT_PROVIDER = "default"  # the provider of plain /v1
 PREFIX = re.compile(r"[A-Za-z0-9._-]+")  # what a path prefix is made of
@@ -27,6 +28,9 @@ def check(settings: SimulatorSettings, where: str = "") -> None:
         raise ValueError(f"{where}queue needs {where}parallel: without it nothing waits")
     if where and settings.state is not None:
         raise ValueError(f"{where}state: a provider has no state of its own; set the one of all")
+    for name in settings.refuse:
+        if name not in NAMES:
+            raise ValueError(f"{where}refuse: {name!r} is nothing that can be refused; these are: {', '.join(NAMES)}")
     for item in settings.batch_script:
         words.batch_script(item)
     for item in settings.upload_script:

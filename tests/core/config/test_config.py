@@ -173,6 +173,7 @@ retry_after = false
 faults = { "500" = 0.01 }
 content_faults = { prose = 0.01 }
 script = ["ok", "500"]
+refuse = ["whole"]
 batch_s = 2
 batches = false
 batch_script = ["ok"]
@@ -379,6 +380,7 @@ WRONG: dict[str, Any] = {
     "output.escape_formulas": "yes",
     "output.include": "input", "simulator.latency_ms": "50", "simulator.latency_sigma": "x",
     "simulator.requests_per_minute": "x", "simulator.tokens_per_minute": [], "simulator.faults": {"500": "1%"},
+    "simulator.refuse": "whole",
     "simulator.script": "ok", "simulator.hang_s": "x", "simulator.seed": 1.5, "simulator.per_token_ms": "1",
     "simulator.reply_tokens": [], "simulator.parallel": 1.5, "simulator.queue": "x", "simulator.knee": "x",
     "simulator.limit_headers": 1, "simulator.retry_after": 1, "simulator.providers": [],

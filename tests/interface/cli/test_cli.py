@@ -193,16 +193,16 @@ def test_every_setting_of_the_simulator_has_a_flag(monkeypatch: pytest.MonkeyPat
     wanted = SimulatorSettings(
         latency_ms=1, latency_sigma=2, per_token_ms=3, reply_tokens=4, requests_per_minute=5, tokens_per_minute=6,
         parallel=7, queue=8, knee=9, limit_headers=False, retry_after=False, faults={"500": 0.5},
-        content_faults={"extra-prose": 0.25}, script=("ok", "429"), batch_s=12, batches=False,
+        content_faults={"extra-prose": 0.25}, script=("ok", "429"), refuse=("whole",), batch_s=12, batches=False,
         batch_script=("ok", "expired"), upload_script=("upload_500",), batch_faults={"missing": 0.5},
         batch_enqueued_tokens=13, state="s", hang_s=10, seed=11,
     )  # fmt: skip
     flags = (
         "--latency-ms 1 --latency-sigma 2 --per-token-ms 3 --reply-tokens 4 --requests-per-minute 5 "
         "--tokens-per-minute 6 --parallel 7 --queue 8 --knee 9 --no-limit-headers --no-retry-after --fault 500=0.5 "
-        "--content-fault extra-prose=0.25 --script ok,429 --batch-s 12 --no-batches --batch-script ok,expired "
-        "--upload-script upload_500 --batch-fault missing=0.5 --batch-enqueued-tokens 13 --state s --hang-s 10 "
-        "--seed 11"
+        "--content-fault extra-prose=0.25 --script ok,429 --refuse whole --batch-s 12 --no-batches --batch-script "
+        "ok,expired --upload-script upload_500 --batch-fault missing=0.5 --batch-enqueued-tokens 13 --state s "
+        "--hang-s 10 --seed 11"
     )
     for arguments in (flags.split(), []):
         with pytest.raises(SystemExit) as ended:

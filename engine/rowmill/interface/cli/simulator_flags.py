@@ -27,6 +27,7 @@ _HELP = {
     "faults": "let this share of requests fail so",
     "content_faults": "damage the content of this share of replies so",
     "script": "what the first requests meet, in order; ok for no fault",
+    "refuse": "do not take these of a request: whole (replies), stream_options, json_schema, json_object, tools",
     "batch_s": "from a batch's creation until it is completed (default: %(default)g)",
     "batch_script": "what becomes of the first batches, in order; ok for no fault",
     "upload_script": "what becomes of the first files uploaded, in order",
@@ -39,7 +40,13 @@ _HELP = {
 }
 _EXAMPLES = {"faults": "500=0.01", "content_faults": "extra-prose=0.05", "batch_faults": "missing=0.01"}
 _WORDS = "WORD,WORD,..."
-_METAVARS = {"script": "NAME,NAME,...", "batch_script": _WORDS, "upload_script": _WORDS, "state": "DIR"}
+_METAVARS = {
+    "script": "NAME,NAME,...",
+    "refuse": _WORDS,
+    "batch_script": _WORDS,
+    "upload_script": _WORDS,
+    "state": "DIR",
+}
 
 
 def add_flags(command: argparse.ArgumentParser) -> None:

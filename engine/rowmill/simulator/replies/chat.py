@@ -1,8 +1,10 @@
 """`/chat/completions`."""
 
+from typing import Any
+
 import msgspec
 
-from rowmill.simulator.replies.dialogue import ChatMessage, Said, choices, form_of
+from rowmill.simulator.replies.dialogue import ChatMessage, Said, Tool, choices, form_of, wanted
 from rowmill.simulator.replies.reply import (
     Completion,
     Damage,
@@ -24,6 +26,10 @@ class _ResponseFormat(msgspec.Struct, frozen=True, gc=False):
     json_schema: _JsonSchema = _JsonSchema()
 
 
+class _FunctionTool(msgspec.Struct, frozen=True, gc=False):
+    function: Tool = Tool()
+
+
 _PLAIN = _ResponseFormat()
 
 
@@ -37,6 +43,8 @@ class ChatRequest(msgspec.Struct, gc=False):
     stream: bool | None = None
     n: int | None = None
     response_format: _ResponseFormat | None = None
+    tools: list[_FunctionTool] = []
+    tool_choice: str | _FunctionTool = ""
 
 
 # Written once: they are the same in every reply.
@@ -61,6 +69,10 @@ class _AssistantMessage(msgspec.Struct, gc=False):
     refusal: str | None
     role: str = "assistant"
     annotations: tuple[()] = ()
+
+
+class _CallingMessage(_AssistantMessage, gc=False):
+    tool_calls: list[dict[str, Any]] = []
 
 
 class _AssistantChoice(msgspec.Struct, gc=False):
@@ -95,21 +107,26 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         raise RequestError(400, "[] is too short - 'messages'", param="messages")
     cap = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
     require_possible(request.model, cap, request.stream)
-    wanted = request.response_format or _PLAIN
-    form = form_of(wanted.type, wanted.json_schema.schema, "response_format.json_schema")
+    format_ = request.response_format or _PLAIN
+    schema = form_of(format_.type, format_.json_schema.schema, "response_format.json_schema")
+    forced = "" if isinstance(request.tool_choice, str) else request.tool_choice.function.name
+    form = wanted(request.messages, schema, [each.function for each in request.tools], forced)
     n = require_choices(request.n)
-    said, *others = choices(request.messages, mark, n, cap=cap, mean_tokens=mean_tokens, form=form, damage=damage)
+    said, *others = choices(form.messages, mark, n, cap=cap, mean_tokens=mean_tokens, form=form.schema, damage=damage)
     tokens = said.tokens + sum(each.tokens for each in others)
     reply = _ChatReply(
         f"chatcmpl-{mark.hex()}",
         created(mark),
         request.model,
-        [_choice(each, index) for index, each in enumerate([said, *others])],
+        [_choice(each, index, form.tool) for index, each in enumerate([said, *others])],
         CompletionUsage(said.prompt_tokens, tokens, said.prompt_tokens + tokens),
     )
     return said.put_into(encode(reply), others)
 
 
-def _choice(said: Said, index: int) -> _AssistantChoice:
+def _choice(said: Said, index: int, tool: str) -> _AssistantChoice:
     message = _AssistantMessage(None, said.text) if said.refused else _AssistantMessage(said.text, None)
+    if tool and not said.refused:
+        call = {"id": f"call_{index}", "type": "function", "function": {"name": tool, "arguments": said.text}}
+        message = _CallingMessage(None, None, tool_calls=[call])
     return _AssistantChoice(message, "length" if said.cut else "stop", index)

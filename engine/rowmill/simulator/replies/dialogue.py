@@ -29,6 +29,13 @@ class ChatMessage(msgspec.Struct, gc=False):
         return "".join(part.text for part in content or ())
 
 
+class Tool(msgspec.Struct, frozen=True, gc=False):
+    """A tool of the request."""
+
+    name: str = ""
+    parameters: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 class Said(msgspec.Struct, gc=False):
     """What the model says to the messages, before it is put into a route's shape."""
 
@@ -124,6 +131,45 @@ def say(
     tokens = wording.tokens(len(text))
     charge = prompt_tokens + (cap if cap is not None else tokens)
     return Said(text, prompt_tokens, tokens, charge, refuse, cut, inputs, structured)
+
+
+class Form(msgspec.Struct, gc=False):
+    """What the reply to messages is to be.
+
+    schema: the JSON Schema of it, empty for any JSON object, None for text. tool: the one whose arguments it is.
+    """
+
+    messages: list[ChatMessage]
+    schema: bytes | None
+    tool: str = ""
+
+
+def wanted(messages: list[ChatMessage], schema: bytes | None, tools: Sequence[Tool], forced: str) -> Form:
+    """Return what a reply is to be: by its format, by a tool that must be called, or by a schema in the last words.
+
+    Whichever it was asked by, the reply says the same.
+    """
+    for tool in tools:
+        if forced and tool.name == forced:
+            return Form(messages, bytes(tool.parameters), forced)
+    if not schema:
+        for place, message in enumerate(messages):
+            text, _, said = message.text().partition(_IN_WORDS)
+            if said and _is_object(said):
+                asked, schema = text.rpartition("\n\n")[0], said.encode()
+                messages = [*messages[:place], ChatMessage(message.role, asked), *messages[place + 1 :]]
+                break
+    return Form(messages, schema)
+
+
+_IN_WORDS = "JSON Schema:\n"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def form_of(kind: str, schema: msgspec.Raw, param: str) -> bytes | None:

@@ -60,6 +60,11 @@ def _chat(reply: dict[str, Any], usage: bool) -> Iterator[bytes]:
         message = choice["message"]
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "", "refusal": None}]
         deltas += [{name: piece} for name in ("content", "refusal") for piece in _pieces(message[name])]
+        for index, call in enumerate(message.get("tool_calls") or ()):
+            name, text = call["function"]["name"], call["function"]["arguments"]
+            begun = {**call, "index": index, "function": {"name": name, "arguments": ""}}
+            deltas += [{"tool_calls": [begun]}]
+            deltas += [{"tool_calls": [{"index": index, "function": {"arguments": each}}]} for each in _pieces(text)]
         for at, delta in enumerate([*deltas, {}]):
             reason = choice["finish_reason"] if at == len(deltas) else None
             chunk = {"index": choice["index"], "delta": delta, "logprobs": None, "finish_reason": reason}
@@ -96,9 +101,9 @@ def _responses(reply: dict[str, Any], _usage: bool) -> Iterator[bytes]:
     yield event("response.created", response=begun)
     yield event("response.in_progress", response=begun)
     for at, item in enumerate(reply["output"]):
-        item_begun = {**item, "status": "in_progress", "content": []}
-        yield event("response.output_item.added", output_index=at, item=item_begun)
-        for inner, part in enumerate(item["content"]):
+        begun = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
+        yield event("response.output_item.added", output_index=at, item={**item, "status": "in_progress", **begun})
+        for inner, part in enumerate(item.get("content", ())):
             member = "refusal" if part["type"] == "refusal" else "text"
             name = "response.refusal" if member == "refusal" else "response.output_text"
             where = {"item_id": item["id"], "output_index": at, "content_index": inner}
@@ -117,6 +122,9 @@ _SHAPES: dict[str, Callable[[dict[str, Any], bool], Iterator[bytes]]] = {
     "/completions": _completions,
     "/responses": _responses,
 }
+
+
+STREAMED = frozenset(_SHAPES)  # routes
 
 
 def _pieces(text: str | None) -> list[str]:

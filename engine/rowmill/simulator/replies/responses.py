@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from rowmill.simulator.replies.dialogue import ChatMessage, Said, form_of, say
+from rowmill.simulator.replies.dialogue import ChatMessage, Said, Tool, form_of, say, wanted
 from rowmill.simulator.replies.reply import Completion, Damage, RequestError, created, encode, read, require_possible
 
 _LEAST_CAP = 16  # tokens, as at OpenAI
@@ -31,6 +31,8 @@ class ResponsesRequest(msgspec.Struct, gc=False):
     instructions: str | None = None
     max_output_tokens: int | None = None
     text: _TextOptions | None = None
+    tools: list[Tool] = []
+    tool_choice: str | Tool = ""
     stream: bool | None = None
 
 
@@ -58,13 +60,15 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
     messages = [ChatMessage("user", request.input)] if isinstance(request.input, str) else request.input
     if request.instructions:
         messages = [ChatMessage("system", request.instructions), *messages]
-    wanted = (request.text or _PLAIN).format or _TextFormat()
+    format_ = (request.text or _PLAIN).format or _TextFormat()
+    forced = "" if isinstance(request.tool_choice, str) else request.tool_choice.name
+    form = wanted(messages, form_of(format_.type, format_.schema, _SCHEMA), request.tools, forced)
     said = say(
-        messages,
+        form.messages,
         mark,
         cap=cap,
         mean_tokens=mean_tokens,
-        form=form_of(wanted.type, wanted.schema, _SCHEMA),
+        form=form.schema,
         damage=damage,
         param="input",
         form_param=_SCHEMA,
@@ -83,7 +87,7 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         "instructions": sent.instructions,
         "max_output_tokens": cap,
         "model": request.model,
-        "output": [_message(said, mark)],
+        "output": [_call(said, mark, form.tool) if form.tool and not said.refused else _message(said, mark)],
         "parallel_tool_calls": True,
         "previous_response_id": None,
         "reasoning": {"effort": None, "summary": None},
@@ -106,6 +110,17 @@ def compose(body: bytes, mark: bytes, mean_tokens: float = 0.0, damage: Damage |
         "metadata": sent.metadata,
     }
     return said.put_into(encode(reply))
+
+
+def _call(said: Said, mark: bytes, tool: str) -> dict[str, Any]:
+    return {
+        "id": f"fc_{mark.hex()}",
+        "type": "function_call",
+        "status": "completed",
+        "call_id": f"call_{mark.hex()}",
+        "name": tool,
+        "arguments": said.text,
+    }
 
 
 def _message(said: Said, mark: bytes) -> dict[str, Any]:
