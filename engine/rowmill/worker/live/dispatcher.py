@@ -120,6 +120,7 @@ class Dispatcher:
             asks=asks,
             rng=rng,
             gaps=self.gaps,
+            try_out=self._try_out,
             finishes=self._endings.finishes,
             reservations=reservations,
         )
@@ -200,6 +201,11 @@ class Dispatcher:
         assert self._reservations is not None
         self._reservations.allow(amount)
         self._allow()
+
+    def _try_out(self, provider: Provider) -> None:
+        """Ask a provider once in a form that it may refuse, before all rows go out in it."""
+        provider.feel(1, self._allow)
+        self._loop.call_later(_FEELING_S, provider.felt)
 
     def _felt(self) -> None:
         for provider in self._router.providers:

@@ -61,12 +61,14 @@ class Settler:
         asks: int,
         rng: Random,
         gaps: Gaps,
+        try_out: Callable[[Provider], None],
         finishes: "Finishes | None" = None,
         reservations: "Reservations | None" = None,
     ) -> None:
         """`tell` reaches the supervisor; `on_less` is called when a provider allows less than before.
 
-        `endings` are the bad ones; `asks`: see `Dispatcher`.
+        `endings` are the bad ones; `asks`: see `Dispatcher`. `try_out` is called when a provider is asked in a form
+        that is new.
         """
         self._task = task
         self._router = router
@@ -80,6 +82,7 @@ class Settler:
         self._asks = asks
         self._rng = rng
         self._gaps = gaps
+        self._try_out = try_out
         self._finishes = finishes
         self._reservations = reservations
         self.replies = 0  # of any status
@@ -265,6 +268,7 @@ class Settler:
         if self._reservations is not None:
             self._reservations.failed(job, msgspec.structs.replace(failure, maybe_billed=False))
         if provider.form != before:
+            self._try_out(provider)
             self._tell(Formed(provider.number, provider.form, failure.reason))
         job.put_off = True  # no retry: it is the provider that is tried
         self._backlog.put_back(job)
