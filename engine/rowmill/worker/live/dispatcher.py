@@ -205,6 +205,7 @@ class Dispatcher:
     def _try_out(self, provider: Provider) -> None:
         """Ask a provider once in a form that it may refuse, before all rows go out in it."""
         provider.feel(1, self._allow)
+        self._allow()
         self._loop.call_later(_FEELING_S, provider.felt)
 
     def _felt(self) -> None:
