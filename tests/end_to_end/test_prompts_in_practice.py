@@ -1,12 +1,13 @@
 """Servers and models as they are: they only stream, take no schema, or cut replies off. Each ends with right rows."""
 
+import csv
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import Arrival, Place, Server, until
+from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 
 ROWS = 24
 ONE_AT_A_TIME = ("--set", "workers.count=1", "--set", "workers.concurrency=1")
@@ -164,3 +165,25 @@ def test_a_reply_that_is_cut_off_is_asked_for_once_more_with_more_room(
     assert len(set(asked)) == ROWS + 2 * ROWS // 3
     assert len(asked) - len(set(asked)) == 1  # in flight as it was killed
     assert place.log.count("replies that are cut off are asked for once more") == 3
+
+
+def test_several_choices_of_a_stream_are_a_list(place: Place, simulator: Callable[..., Witness]) -> None:
+    """All of them are paid: the usage is the request's. A table has the list as JSON."""
+    witness = simulator(refuse=("whole",))
+    place.configure(witness.url)
+    place.write_rows(3)
+    keys = ("--set", "task.params.n=2", "--set", "provider.stream=true")
+    done = place.run(*ONE_AT_A_TIME, *keys)
+    assert done.code == 0, done.err
+    lines = place.lines
+    assert [len(line["output"]) for line in lines] == [2] * 3
+    assert all(line["output"][0] != line["output"][1] for line in lines)
+    assert witness.stats()["requests"] == 3
+    assert "asked as streams" not in done.err  # nothing was found out
+    assert place.report["cost"]["tokens"] == sum(line["usage"]["total_tokens"] for line in lines)
+    again = ("--set", "output.path=out.csv", "--set", 'checkpoint.dir="out.jsonl.run"')
+    assert place.run(*ONE_AT_A_TIME, *keys, *again).code == 0
+    with (place.folder / "out.csv").open(newline="") as file:
+        texts = [row["output"] for row in csv.DictReader(file)]
+    assert [json.loads(text) for text in texts] == [line["output"] for line in lines]
+    assert witness.stats()["requests"] == 3
