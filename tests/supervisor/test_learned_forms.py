@@ -78,6 +78,13 @@ def test_what_was_learned_of_another_server_or_model_is_not_taken(tmp_path: Path
     assert opened(tmp_path, [], stream=True).forms == [STREAM, USUAL]
 
 
+def test_a_key_in_a_url_is_not_written_down(tmp_path: Path, hire: HIRE) -> None:
+    url = {"base_url": "http://127.0.0.1:1/v1?key=sk-secret"}
+    opened(tmp_path, [], **url).take(hire(0).member, Formed(0, STREAM, "so"), [])
+    assert b"sk-secret" not in (tmp_path / "forms.json").read_bytes()
+    assert opened(tmp_path, [], **url).forms == [STREAM, USUAL]
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b'[{"provider":1}]', b"\xff"])
 def test_a_file_that_cannot_be_read_is_as_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "forms.json").write_bytes(content)

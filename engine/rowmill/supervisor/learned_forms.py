@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import msgspec
 
-from rowmill.core.config import Config
+from rowmill.core.config import Config, hidden
 from rowmill.core.request_form import RequestForm
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Formed, UseForm
@@ -21,7 +21,7 @@ class _Learned(msgspec.Struct, frozen=True):
     """What stands in the run directory of one provider: it holds for the same server and model."""
 
     provider: str
-    url: str
+    url: str  # without what may be a secret
     model: str | None
     form: RequestForm
     reason: str
@@ -54,7 +54,7 @@ class LearnedForms:
         kept: list[_Learned | None] = []
         for provider in self._config.provider:
             known = by_name.get(provider.name)
-            asked = provider.base_url, self._config.model_of(provider)
+            asked = hidden.url(provider.base_url), self._config.model_of(provider)
             kept.append(known if known is not None and (known.url, known.model) == asked else None)
         return kept
 
@@ -70,7 +70,7 @@ class LearnedForms:
         if form == before:
             return
         model = self._config.model_of(provider)
-        self._learned[number] = _Learned(provider.name, provider.base_url, model, form, message.reason)
+        self._learned[number] = _Learned(provider.name, hidden.url(provider.base_url), model, form, message.reason)
         self._log(self._told(self._learned[number]))
         durable.replace_durably(self._path, msgspec.json.encode([each for each in self._learned if each is not None]))
 
