@@ -91,9 +91,13 @@ class FinishRules:
         return answer
 
 
-def unfinished(answer: Answer, reason: str) -> InvalidOutput:
-    """Return what is wrong with a reply that ends so."""
-    return InvalidOutput(f"the reply ended with finish_reason {reason}", answer)
+class Unfinished(InvalidOutput):
+    """A reply that ends so, found and not raised. invalid: what else is wrong with it."""
+
+    def __init__(self, answer: Answer, reason: str, invalid: InvalidOutput | None = None) -> None:
+        super().__init__(_words(reason), answer)
+        self.reason = reason
+        self.invalid = invalid
 
 
 def ended(answer: Answer, *, valid: bool) -> EndedReply:
@@ -105,11 +109,15 @@ def ended(answer: Answer, *, valid: bool) -> EndedReply:
     )
 
 
+def _words(reason: str) -> str:
+    return f"the reply ended with finish_reason {reason}"
+
+
 def _failure(answer: Answer, reason: str) -> Failure:
     output = answer.output if answer.output[:1] == b'"' else msgspec.json.encode(answer.output.decode())
     return Failure(
         fault=faults.FINISH_REASON,
-        message=f"the reply ended with finish_reason {reason} (task.fail_on_finish)",
+        message=f"{_words(reason)} (task.fail_on_finish)",
         code=reason,
         reply=output,
         more=answer.more,

@@ -34,7 +34,7 @@ from rowmill.worker.batch.shards import ShardAccess
 from rowmill.worker.batch.verdicts import NO_RESULT, SERVER_ERROR, Verdict, priced, verdict_on
 from rowmill.worker.defects import SameDefect, defect
 from rowmill.worker.failures import failure_of, may_be_one_row
-from rowmill.worker.finish_rules import ended, unfinished
+from rowmill.worker.finish_rules import Unfinished, ended
 from rowmill.worker.job import Job, OpenShard
 from rowmill.worker.stored_replies import ended_in, invalid_in, tokens_of
 from rowmill.worker.usage import is_possible, spread
@@ -263,7 +263,7 @@ class _Collector:
             job.second = None  # a collection of this try that was killed has stored it
         if (second := rules.second_ask(job, answer, reason, valid=valid)) is not None:
             if not self._is_stored(answer, stored):
-                self._writer.reply(job, self._number, unfinished(answer, reason), ended(answer, valid=valid))
+                self._writer.reply(job, self._number, Unfinished(answer, reason), ended(answer, valid=valid))
             job.second = second
             self.found.reasked += 1
             self.found.left += 1

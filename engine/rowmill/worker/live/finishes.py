@@ -11,7 +11,7 @@ from rowmill.core.wire import Answer, Failure
 from rowmill.ipc.messages import Note, ToSupervisor
 from rowmill.tasks.caps import cap_in
 from rowmill.transport.reply_room import may_be_for_want_of_room, room_in
-from rowmill.worker.finish_rules import CUT, FinishRules, ended
+from rowmill.worker.finish_rules import CUT, FinishRules, Unfinished, ended
 from rowmill.worker.job import Job
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.outcome_writer import OutcomeWriter
@@ -24,15 +24,6 @@ _CAPLESS = (
     "replies end with finish_reason length and are not asked for again: no max_tokens of theirs can grow "
     "(retry.on_finish)"
 )
-
-
-class Unfinished(InvalidOutput):
-    """A reply that ends so, found and not raised. invalid: what else is wrong with it."""
-
-    def __init__(self, answer: Answer, reason: str, invalid: InvalidOutput | None) -> None:
-        super().__init__(f"the reply ended with finish_reason {reason}", answer)
-        self.reason = reason
-        self.invalid = invalid
 
 
 class Finishes:
