@@ -687,6 +687,18 @@ def test_the_deadline_of_the_whole_request_holds(kind: str, answer: Answer) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_that_stalls_is_a_failure_at_the_deadline_and_never_half_a_reply(kind: str) -> None:
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        event = b'data: {"choices":[{"index":0,"delta":{"content":"half"},"finish_reason":null}]}\n\n'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+        await silence(reader, writer)
+
+    failure = failed(kind, Wire(stall), timeout_s=0.5)
+    assert (failure.fault.name, failure.maybe_billed) == ("timeout", True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_timed_out_request_releases_its_connection(kind: str) -> None:
     wire = Wire(drip)
     target = endpoint(wire.url(), timeout_s=0.3)
