@@ -59,6 +59,7 @@ DESIGN = {
     "asleep": (True, "row", False, False),
     "reply_too_large": (True, "row", True, False),
     "invalid_output": (False, "row", True, False),  # after its own attempts: until then the row is asked again
+    "finish_reason": (False, "row", True, False),  # likewise
 }
 
 
