@@ -7,7 +7,7 @@ import pytest
 
 from rowmill.core import config as configuration
 from rowmill.core.config import Config
-from rowmill.core.request_form import USUAL, RequestForm
+from rowmill.core.request_form import RequestForm
 from rowmill.ipc import messages
 from rowmill.ipc.messages import Formed, UseForm
 from rowmill.store.run_directory import RunDirectory
@@ -18,17 +18,20 @@ __all__ = ["hire"]
 STREAM = RequestForm(stream=True)
 
 
-def config(**provider: Any) -> Config:
+def config(*, rows_name_models: bool = False, **provider: Any) -> Config:
     tables = [{"name": "main", "base_url": "http://127.0.0.1:1/v1", **provider}, {"name": "other"}]
     document = {
-        "input": {"path": "in.jsonl"}, "task": {"model": "m", "prompt": "{a}"}, "output": {"path": "o.jsonl"},
-        "provider": tables,
+        "input": {"path": "in.jsonl"}, "output": {"path": "o.jsonl"}, "provider": tables,
+        "task": {
+            "model": "m", "prompt": "{a}", "schema": {"type": "object"},
+            "per_row": {"model": "model"} if rows_name_models else {},
+        },
     }  # fmt: skip
     return configuration.parse(document, "test")
 
 
-def opened(folder: Path, log: list[str], **provider: Any) -> LearnedForms:
-    return LearnedForms(config(**provider), RunDirectory(folder), log.append)
+def opened(folder: Path, log: list[str], **more: Any) -> LearnedForms:
+    return LearnedForms(config(**more), RunDirectory(folder), log.append)
 
 
 def told(worker: Worker) -> list[UseForm]:
@@ -43,7 +46,7 @@ def told(worker: Worker) -> list[UseForm]:
 def test_others_are_told_and_the_next_session_knows(tmp_path: Path, hire: HIRE) -> None:
     log: list[str] = []
     forms = opened(tmp_path, log)
-    assert (forms.forms, forms.notices) == ([USUAL, USUAL], ())
+    assert (forms.known, forms.notices) == ([], ())
     workers = [hire(number) for number in range(3)]
     members = [worker.member for worker in workers]
     for member in members[:2]:
@@ -55,7 +58,7 @@ def test_others_are_told_and_the_next_session_knows(tmp_path: Path, hire: HIRE) 
     forms.take(members[1], Formed(0, tool, "no such format"), members)
     both = RequestForm(stream=True, schema="tool")
     assert told(workers[0])[-1] == told(workers[1])[-1] == UseForm(0, both)
-    assert forms.forms == [both, USUAL]
+    assert forms.known == [UseForm(0, both)]
     assert log == [
         "provider main: is asked as streams from now on, for it has said: Stream must be set to true",
         (
@@ -65,7 +68,7 @@ def test_others_are_told_and_the_next_session_knows(tmp_path: Path, hire: HIRE) 
     ]
     assert forms.notices == (log[1],)
     again: list[str] = []
-    assert opened(tmp_path, again).forms == [both, USUAL]
+    assert opened(tmp_path, again).known == [UseForm(0, both)]
     (line,) = again
     assert line.endswith("as an earlier session has found it")
 
@@ -74,18 +77,41 @@ def test_what_was_learned_of_another_server_or_model_is_not_taken(tmp_path: Path
     forms = opened(tmp_path, [])
     forms.take(hire(0).member, Formed(0, STREAM, "so"), [])
     for other in ({"base_url": "http://127.0.0.1:2/v1"}, {"model": "n"}):
-        assert opened(tmp_path, [], **other).forms == [USUAL, USUAL]
-    assert opened(tmp_path, [], stream=True).forms == [STREAM, USUAL]
+        assert opened(tmp_path, [], **other).known == []
+    assert opened(tmp_path, [], stream=True).known == [UseForm(0, STREAM)]
+
+
+def test_what_the_configuration_settles_by_now_is_asked_so(tmp_path: Path, hire: HIRE) -> None:
+    forms = opened(tmp_path, [])
+    forms.take(hire(0).member, Formed(0, STREAM, "so"), [])
+    assert opened(tmp_path, [], stream=False).known == []
+
+
+def test_of_models_that_rows_name_each_is_told_by_itself(tmp_path: Path, hire: HIRE) -> None:
+    log: list[str] = []
+    forms = opened(tmp_path, log, rows_name_models=True)
+    member = hire(0).member
+    other = hire(1)
+    other.member.become("working")
+    for number in range(7):
+        forms.take(member, Formed(0, STREAM, "so", f"m{number}"), [other.member])
+    forms.take(member, Formed(0, RequestForm(schema="tool"), "so", "m0"), [])
+    assert told(other) == [UseForm(0, STREAM, f"m{number}") for number in range(7)]
+    assert log[0] == "provider main, model m0: is asked as streams from now on, for it has said: so"
+    assert forms.notices[5:] == ("and 2 more models that are asked in a way of their own",)
+    kept = opened(tmp_path, [], rows_name_models=True)
+    assert kept.known == forms.known
+    assert kept.known[:2] == [UseForm(0, RequestForm(stream=True, schema="tool"), "m0"), UseForm(0, STREAM, "m1")]
 
 
 def test_a_key_in_a_url_is_not_written_down(tmp_path: Path, hire: HIRE) -> None:
     url = {"base_url": "http://127.0.0.1:1/v1?key=sk-secret"}
     opened(tmp_path, [], **url).take(hire(0).member, Formed(0, STREAM, "so"), [])
     assert b"sk-secret" not in (tmp_path / "forms.json").read_bytes()
-    assert opened(tmp_path, [], **url).forms == [STREAM, USUAL]
+    assert opened(tmp_path, [], **url).known == [UseForm(0, STREAM)]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'[{"provider":1}]', b"\xff"])
 def test_a_file_that_cannot_be_read_is_as_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "forms.json").write_bytes(content)
-    assert opened(tmp_path, []).forms == [USUAL, USUAL]
+    assert opened(tmp_path, []).known == []

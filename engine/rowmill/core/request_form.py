@@ -39,6 +39,15 @@ class RequestForm(msgspec.Struct, frozen=True):
         schema = max(self.schema, other.schema, key=SCHEMA_FORMS.index)
         return RequestForm(self.stream or other.stream, self.usage and other.usage, schema)
 
+    def changed_from(self, before: "RequestForm") -> set[FormPart]:
+        """Return the parts in which it differs from what it was before."""
+        parts: dict[FormPart, bool] = {
+            "whole": self.stream != before.stream,
+            "usage": self.usage != before.usage,
+            "schema": self.schema != before.schema,
+        }
+        return {part for part, changed in parts.items() if changed}
+
     @property
     def words(self) -> str:
         """What is unusual about it, for people; empty for nothing."""

@@ -49,7 +49,7 @@ class Setup(_Message, frozen=True):
     carried: bool = False  # what is written counts once somebody has carried it to where the supervisor is
     step: StepOfRun | None = None  # that it is at work on; None where there is only one
     cached: int = 0  # where claims are carried: serial of the last reply that the persistent store had before
-    forms: list[RequestForm] = []  # of the providers' requests, as far as they are known
+    forms: "list[UseForm]" = []  # that are known by now
 
     @property
     def run_directory(self) -> Path:
@@ -108,10 +108,14 @@ class ClaimsAnswer(_Message, frozen=True):
 
 
 class UseForm(_Message, frozen=True):
-    """Supervisor to worker: this provider wants its requests so, as another worker has found out."""
+    """Supervisor to worker: this provider wants its requests so, as another worker has found out.
+
+    model: of those that name it. None: of all, where rows do not name theirs.
+    """
 
     provider: int
     form: RequestForm
+    model: str | None = None
 
 
 class Ready(_Message, frozen=True):
@@ -155,11 +159,15 @@ class Closed(_Message, frozen=True):
 
 
 class Formed(_Message, frozen=True):
-    """Worker to supervisor: the provider has refused the form of a request; from now on it is asked in this one."""
+    """Worker to supervisor: the provider has refused the form of a request; from now on it is asked in this one.
+
+    model: as `UseForm` has it.
+    """
 
     provider: int
     form: RequestForm
     reason: str
+    model: str | None = None
 
 
 class Heartbeat(_Message, frozen=True):

@@ -3,7 +3,8 @@
 What is asked stays the same. Only providers whose form is unusual (see `core.request_form`) come here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -35,14 +36,17 @@ class RequestFormer:
 
     def form(self, body: bytes) -> bytes:
         """Return a body in this form."""
-        members = _decode_members(body)
+        return encode(self.formed(_decode_members(body)))
+
+    def formed(self, members: Members) -> Members:
+        """Return the members of a body in this form; those that were given are changed."""
         if self._schema != "json_schema":
             self._ask_otherwise(members)
         if self._stream:
             for name in ("stream", "stream_options"):
                 members.pop(name, None)
             members |= self._stream
-        return encode(members)
+        return members
 
     def read(self, body: bytes) -> bytes:
         """Return the body of a reply as it would have been. Raises `BadReply` for a stream that is not whole."""
@@ -166,12 +170,48 @@ def _raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(encode(value))
 
 
-def former(config: TaskConfig, form: RequestForm) -> RequestFormer | None:
-    """Return what forms requests so; None where they are as usual."""
+class ModelsFormer:
+    """Forms requests as the model that each names wants them, and reads replies to whatever form."""
+
+    def __init__(self, config: TaskConfig, form: RequestForm, models: Mapping[str, RequestForm]) -> None:
+        """models: their forms; of others it is `form`."""
+        self._choices = choices_asked(config)
+        self._others = _plain_former(config, form)
+        self._models = {model: _plain_former(config, form) for model, form in models.items()}
+
+    def form(self, body: bytes) -> bytes:
+        """Return a body in the form of its model."""
+        members = _decode_members(body)
+        by = self._models.get(_name_in(members), self._others)
+        return body if by is None else encode(by.formed(members))
+
+    def read(self, body: bytes) -> bytes:
+        """Return the body of a reply as it would have been; see `RequestFormer.read`."""
+        return _without_call(whole_reply(body, choices=self._choices))
+
+
+def _name_in(members: Members) -> str:
+    try:
+        return _decode_name(members["model"])
+    except (KeyError, msgspec.DecodeError):
+        return ""
+
+
+Former = RequestFormer | ModelsFormer
+
+
+def former(
+    config: TaskConfig, form: RequestForm, models: Mapping[str, RequestForm] = MappingProxyType({})
+) -> Former | None:
+    """Return what forms requests so, those of some models in another form; None where all are as usual."""
+    return ModelsFormer(config, form, models) if models else _plain_former(config, form)
+
+
+def _plain_former(config: TaskConfig, form: RequestForm) -> RequestFormer | None:
     return None if form == USUAL else RequestFormer(config, form)
 
 
-def rewriting(ask_model: Callable[[bytes], bytes] | None, by: RequestFormer | None) -> Callable[[bytes], bytes] | None:
+def rewriting(ask_model: Callable[[bytes], bytes] | None, by: Former | None) -> Callable[[bytes], bytes] | None:
     """Return what makes a body of the task's as it goes out: it asks the provider's own model, and has its form."""
     if by is None or ask_model is None:
         return ask_model if by is None else by.form
@@ -180,3 +220,4 @@ def rewriting(ask_model: Callable[[bytes], bytes] | None, by: RequestFormer | No
 
 
 _decode_members: Callable[[bytes], Members] = msgspec.json.Decoder(Members).decode
+_decode_name: Callable[[msgspec.Raw], str] = msgspec.json.Decoder(str).decode

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rowmill.core.config import TaskConfig
-from rowmill.core.request_form import USUAL, FormPart, RequestForm
-from rowmill.core.wire import Reply
+from rowmill.core.request_form import FormPart, RequestForm
+from rowmill.core.wire import Reply, Request
 from rowmill.tasks import forms
 from rowmill.transport import faults
 from rowmill.worker.live.provider import Provider
@@ -32,13 +32,18 @@ def streamed(text: str, *, end: bool = True) -> Reply:
     return reply(200, b"data: %b\n\n" % json.dumps(chunk).encode())
 
 
+def whole(text: str) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return json.dumps({"model": "m", "choices": [choice]}).encode()
+
+
 def schema(body: bytes) -> bytes:
     """Stand for a task with a schema."""
     return json.dumps({**json.loads(body), "response_format": FORMAT}).encode()
 
 
 def one(wire: Wire, **more: Any) -> list[Provider]:
-    more = {"former": partial(forms.former, CONFIG), "open_parts": ALL, **more}
+    more = {"former_of": partial(forms.former, CONFIG), "open_parts": ALL, **more}
     return [Provider(0, "main", wire, secrets=(SECRET,), **more)]
 
 
@@ -142,12 +147,51 @@ def test_what_may_not_be_changed_fails_as_it_did(work: Start) -> None:
 
 def test_word_of_another_worker_is_taken_beside_what_is_known_here() -> None:
     provider = one(Wire(), form=RequestForm(schema="tool"))[0]
-    provider.take_form(RequestForm(stream=True, schema="json_object"), 5.0)
-    assert provider.form == RequestForm(stream=True, schema="tool")
+    both = RequestForm(stream=True, schema="tool")
+    request = Request(b"{}", b"null", 0)
+    assert provider.take_form(RequestForm(stream=True, schema="json_object"), 5.0)
+    assert not provider.take_form(both, 5.1)
     stream = failure(faults.INVALID_REQUEST, message="Stream must be set to true", status=400)
-    assert provider.takes_otherwise(stream, 4.0, 6.0)  # it was sent before the word came
-    assert not provider.takes_otherwise(stream, 5.5, 6.0)
-    assert one(Wire())[0].form == USUAL
+    assert provider.form_after(request, stream, 4.0) == (both, None)  # it was sent before the word came
+    assert provider.form_after(request, stream, 5.5) is None
+
+
+def test_each_model_that_rows_name_has_a_form_of_its_own(work: Start) -> None:
+    """One that only streams, one that cannot, one that takes no schema: none is asked as another wants it."""
+    wire = Wire()
+    models = ("plain", "streams", "schemaless")
+
+    def named(body: bytes) -> bytes:
+        members = json.loads(schema(body))
+        row = int(members["messages"][-1]["content"].split()[-1])
+        return json.dumps({**members, "model": models[row % 3]}).encode()
+
+    def rule(body: dict[str, Any], row: int) -> Result:
+        model = body["model"]
+        assert model == models[row % 3]
+        if model != "streams" and body.get("stream"):
+            return failure(faults.INVALID_ROW)
+        if model == "streams" and not body.get("stream"):
+            return refusal("This model only supports streaming")
+        if model == "schemaless" and body["response_format"]["type"] == "json_schema":
+            return refusal("This response_format type is unavailable now")
+        return streamed(f"row {row}") if body.get("stream") else reply(200, whole(f"row {row}"))
+
+    by_body(rule, wire)
+
+    async def story() -> None:
+        async with work(30, wire, providers=partial(one, rewrite=named, by_model=True), concurrency=1) as at:
+            at.feed()
+            await at.done()
+            found = await at.outcomes()
+            assert [found[row]["line"]["output"] for row in range(30)] == [f"row {row}" for row in range(30)]
+            assert [(each.model, each.form) for each in at.told.formed] == [
+                ("streams", RequestForm(stream=True)),
+                ("schemaless", RequestForm(schema="json_object")),
+            ]
+            assert len(wire.sent) == 30 + 2
+
+    run(story())
 
 
 @pytest.mark.parametrize("body", [streamed("half", end=False).body, b"data: {\n\n"])

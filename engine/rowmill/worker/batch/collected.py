@@ -5,7 +5,7 @@ import msgspec
 from rowmill.core.amounts import Spent
 from rowmill.core.wire import Failure
 from rowmill.store.batch_journal import Try
-from rowmill.tasks.forms import RequestFormer
+from rowmill.tasks.forms import Former
 from rowmill.worker.batch.custom_ids import rows_of
 from rowmill.worker.batch.results import Results
 from rowmill.worker.batch.verdicts import Verdict
@@ -22,7 +22,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int  # tries that count and in which a row was asked for, until it has failed
     asks: int  # times that a row is asked until its reply is a valid answer
     secrets: tuple[str, ...] = ()  # that must not stand in any message
-    former: RequestFormer | None = None  # by whom requests were formed
+    former: Former | None = None  # by whom requests were formed
     finish: FinishRules | None = None  # where replies are asked for again, or fail, for how they end
 
 

@@ -8,7 +8,7 @@ from rowmill.core.amounts import Spent
 from rowmill.core.errors import BadReply, Declined, InvalidOutput
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.tasks import Task
-from rowmill.tasks.forms import RequestFormer
+from rowmill.tasks.forms import Former
 from rowmill.tasks.replies import paid
 from rowmill.transport import faults
 from rowmill.worker.batch.results import RequestResult
@@ -33,7 +33,7 @@ class Verdict(msgspec.Struct):
 
 
 def verdict_on(
-    result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...], former: RequestFormer | None = None
+    result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...], former: Former | None = None
 ) -> Verdict:
     """Read the result of a request of so many rows, as a live reply is (see `failures`). `secrets` are redacted.
 
@@ -45,9 +45,7 @@ def verdict_on(
         return Verdict(redacted(defect(error, status=result.status), secrets), paid(result.body), paid(result.body))
 
 
-def _read(
-    result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...], former: RequestFormer | None
-) -> Verdict:
+def _read(result: RequestResult, task: Task, rows: int, secrets: tuple[str, ...], former: Former | None) -> Verdict:
     if result.unasked:
         return Verdict()
     if not result.status:

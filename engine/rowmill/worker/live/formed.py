@@ -2,7 +2,7 @@
 
 from rowmill.core.errors import BadReply
 from rowmill.core.wire import Failure, Reply
-from rowmill.tasks.forms import RequestFormer
+from rowmill.tasks.forms import Former
 from rowmill.transport import Transport
 from rowmill.transport.reply_size import OK
 from rowmill.worker.failures import failure_of
@@ -11,7 +11,7 @@ from rowmill.worker.failures import failure_of
 class FormedTransport:
     """Sends bodies that are formed already, and reads their replies; see `Transport`."""
 
-    def __init__(self, transport: Transport, former: RequestFormer) -> None:
+    def __init__(self, transport: Transport, former: Former) -> None:
         self._transport = transport
         self._read = former.read
 

@@ -1,6 +1,6 @@
 """What a worker has open while it runs, made of its setup: board, providers, and what not every run needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rowmill.core.config import Config, TaskConfig
     from rowmill.core.request_form import RequestForm
     from rowmill.store.cache.claims import Claims
-    from rowmill.tasks.forms import RequestFormer  # only where a provider wants it
+    from rowmill.tasks.forms import Former  # only where a provider wants it
     from rowmill.worker.finish_rules import FinishRules  # only where the configuration names reasons
     from rowmill.worker.live.carried_claims import CarriedClaims
     from rowmill.worker.live.dedup import Dedup  # sqlite3 and all: only where requests are shared
@@ -42,7 +42,7 @@ def providers(setup: Setup, task: Task) -> list[Provider]:
     """Open the transports of all providers."""
     config = setup.config
     numbers = {provider.name: number for number, provider in enumerate(config.provider)}
-    return [
+    opened = [
         Provider(
             number,
             provider.name,
@@ -58,19 +58,22 @@ def providers(setup: Setup, task: Task) -> list[Provider]:
             workers=setup.workers,
             failed_before=setup.retry_failed,
             url=dead_ends.url_of(endpoint, config.task.api),
-            former=partial(_former, config.task),
-            form=setup.forms[number] if setup.forms else provider.form,
+            former_of=partial(_former_of, config.task),
+            form=provider.form,
             open_parts=config.open_parts(provider),
             grows=config.retry.grows,
         )
         for number, (provider, endpoint) in enumerate(zip(config.provider, setup.endpoints, strict=True))
     ]
+    for known in setup.forms:
+        opened[known.provider].take_form(known.form, 0.0, known.model)
+    return opened
 
 
-def _former(config: "TaskConfig", form: "RequestForm") -> "RequestFormer":
-    from rowmill.tasks.forms import RequestFormer
+def _former_of(config: "TaskConfig", form: "RequestForm", models: "Mapping[str, RequestForm]") -> "Former | None":
+    from rowmill.tasks.forms import former
 
-    return RequestFormer(config, form)
+    return former(config, form, models)
 
 
 def finish_rules(config: "Config") -> "FinishRules | None":

@@ -195,7 +195,7 @@ class _Worker(SupervisedWorker):
         elif isinstance(message, Durable):
             self._carrier.stored(message)
         elif isinstance(message, UseForm):
-            self._providers[message.provider].take_form(message.form, monotonic())
+            self._providers[message.provider].take_form(message.form, monotonic(), message.model)
         elif isinstance(message, ClaimsAnswer):
             assert self._carried_claims is not None
             self._carried_claims.answered(message)

@@ -3,7 +3,6 @@
 from array import array
 from collections.abc import Callable, MutableSequence, Sequence
 from random import Random
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,12 +17,9 @@ from rowmill.flow.doubt import Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Immediate, Transport, faults, limit_headers
-from rowmill.transport.refused_forms import refused_part
+from rowmill.worker.live.asked_forms import AskedForms, FormerOf
 from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.standing import Standing
-
-if TYPE_CHECKING:
-    from rowmill.tasks.forms import RequestFormer
 
 _LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
 _BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
@@ -48,16 +44,14 @@ class Provider:
     plain: what replies name, as their model, that holds no secret, see `echoes`.
     measured: where what is measured of single replies goes.
     standing: what its failures and refusals have shown so far.
-    form: of its requests, as it wants them.
     most_cap: tokens that it lets a reply have, as its refusals have shown; 0 where they have not.
     """
 
     __slots__ = (
-        "_answered", "_answered_formed", "_ask_model", "_by_model", "_completion_tokens", "_estimate", "_formed_at",
-        "_former", "_forms_before", "_largest", "_open_parts", "_prompt_tokens", "_reply_s", "_sent_before", "allowed",
-        "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "form", "full", "immediate",
-        "in_flight", "lease", "look_at", "measured", "most_cap", "most_output", "name", "number", "plain", "rewrite",
-        "secrets", "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
+        "_answered", "_by_model", "_completion_tokens", "_estimate", "_forms", "_largest", "_prompt_tokens", "_reply_s",
+        "_sent_before", "allowed", "closed", "counts", "failing", "fallback", "fallback_on", "first_choice", "full",
+        "immediate", "in_flight", "lease", "look_at", "measured", "most_cap", "most_output", "name", "number", "plain",
+        "rewrite", "secrets", "send", "sent", "standing", "stride", "sums", "transport", "tripped", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +71,7 @@ class Provider:
         workers: int = 1,
         url: str = "",
         failed_before: bool = False,
-        former: "Callable[[RequestForm], RequestFormer] | None" = None,
+        former_of: FormerOf | None = None,
         form: RequestForm = USUAL,
         open_parts: frozenset[FormPart] = frozenset(),
         grows: bool = False,
@@ -87,8 +81,7 @@ class Provider:
         by_model: count what each model costs that replies name. model: that of rows which name none; None where all
         name theirs. workers: so many ask this provider. url: where its requests go, as it may be shown; where it is not
         given, what fails is never taken for the way there. failed_before: only rows are asked that have failed before.
-        former: makes what forms requests, and reads their replies. form: that is known to be wanted. open_parts: of it,
-        what may be asked otherwise where it is refused. grows: bodies may be changed as they go out.
+        former_of, form, open_parts: see `AskedForms`. grows: bodies may be changed as they go out.
         """
         self.number = number
         self.name = name
@@ -97,13 +90,16 @@ class Provider:
         self.plain: set[bytes] = set()
         self.fallback = fallback
         self.fallback_on = frozenset(fallback_on)
-        self._ask_model = _itself if grows and rewrite is None else rewrite
-        self._former = former
-        self._open_parts = open_parts
-        self._forms_before: list[RequestForm] = []
-        self._answered = self._answered_formed = 0
-        self._formed_at = 0.0
-        self._use(form)
+        self._answered = 0
+        self._forms = AskedForms(
+            transport,
+            ask_model=_itself if grows and rewrite is None else rewrite,
+            former_of=former_of,
+            form=form,
+            open_parts=open_parts,
+            by_model=by_model,
+        )
+        self._use_forms()
         self.first_choice = weight > 0
         self.lease = ClientLease()
         self.in_flight = 0
@@ -188,44 +184,22 @@ class Provider:
 
     # How it is asked
 
-    def _use(self, form: RequestForm) -> None:
-        self.form = form
-        self.send, self.rewrite = self.transport.send, self._ask_model
-        if form != USUAL and self._former is not None:
-            from rowmill.tasks.forms import rewriting  # few providers want it
-            from rowmill.worker.live.formed import FormedTransport
+    def _use_forms(self) -> None:
+        forms, transport = self._forms, self.transport
+        self.send, self.rewrite = forms.send, forms.rewrite
+        self.immediate = transport if isinstance(transport, Immediate) and forms.rewrite is None else None
 
-            former = self._former(form)
-            self.send = FormedTransport(self.transport, former).send
-            self.rewrite = rewriting(self._ask_model, former)
-        transport = self.transport
-        self.immediate = transport if isinstance(transport, Immediate) and self.rewrite is None else None
+    def take_form(self, form: RequestForm, now: float, model: str | None = None) -> bool:
+        """Ask as is known by now of it, or of one of its models, too; returns whether that is news."""
+        news = self._forms.take(form, now, self._answered, model)
+        self._use_forms()
+        return news
 
-    def take_form(self, form: RequestForm, now: float) -> None:
-        """Ask as is known of it by now, too."""
-        form = self.form.joined(form)
-        if form != self.form:
-            self._forms_before.append(self.form)
-            self._formed_at, self._answered_formed = now, self._answered
-            self._use(form)
-
-    def takes_otherwise(self, failure: Failure, started: float, now: float) -> bool:
-        """Whether what was sent then has failed for its form, so that it may be sent again in the one of now.
-
-        Where that is news, the form of now is the next one. What was answered in the form of now is refused for what
-        is in the row, unless each row may have a model of its own.
-        """
-        if started <= self._formed_at:
-            return any(refused_part(failure, form) for form in self._forms_before)
-        part = refused_part(failure, self.form)
-        if part is None or part not in self._open_parts:
-            return False
-        if part == "schema" and self._answered > self._answered_formed and not self._by_model:
-            return False
-        form = self.form.without(part)
-        if form is not None:
-            self.take_form(form, now)
-        return form is not None
+    def form_after(self, request: Request, failure: Failure, started: float) -> tuple[RequestForm, str | None] | None:
+        """Return the form in which to send again what has failed for its own, and its model; see `AskedForms`."""
+        model = self._forms.model_of(request)
+        form = self._forms.after(failure, started, self._answered, model)
+        return None if form is None else (form, model)
 
     def close(self) -> None:
         """Send nothing more to it in this session."""

@@ -262,14 +262,15 @@ class Settler:
 
     def _asked_otherwise(self, job: Job, provider: Provider, failure: Failure, now: float) -> bool:
         """Put a row first in line that was refused for the form of its request, if there is another; tell of news."""
-        before = provider.form
-        if not provider.takes_otherwise(failure, job.started, now):
+        assert job.request is not None
+        if (found := provider.form_after(job.request, failure, job.started)) is None:
             return False
+        form, model = found
         if self._reservations is not None:
             self._reservations.failed(job, msgspec.structs.replace(failure, maybe_billed=False))
-        if provider.form != before:
+        if provider.take_form(form, now, model):
             self._try_out(provider)
-            self._tell(Formed(provider.number, provider.form, failure.reason))
+            self._tell(Formed(provider.number, form, failure.reason, model))
         job.put_off = True  # no retry: it is the provider that is tried
         self._backlog.put_back(job)
         return True
