@@ -1125,3 +1125,9 @@ def test_images_lie_beside_the_input(path: str, root: str | None) -> None:
 
 def test_images_of_a_directory_of_inputs_lie_in_it(tmp_path: Path) -> None:
     assert parse(tree(input={"path": str(tmp_path)}), "c.toml").input.images_root == tmp_path
+
+
+def test_lines_of_a_batch_file_may_say_themselves_how_many_tokens_a_reply_has() -> None:
+    document = tree(input={"format": "batch"}, retry={"on_finish": ["length"]})
+    del document["task"]
+    assert parse(document, "c.toml").retry.grows

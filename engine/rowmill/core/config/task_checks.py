@@ -157,7 +157,8 @@ def _finish_problems(config: Config) -> Iterator[str]:
             elif reason == "stop":
                 yield f'{key}: "stop" is how replies end that are whole; remove it'
     caps = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-    if "length" in retry.on_finish and not any(cap in task.params or cap in task.per_row for cap in caps):
+    said = config.input.format == "batch" or any(cap in task.params or cap in task.per_row for cap in caps)
+    if "length" in retry.on_finish and not said:
         yield 'retry.on_finish: "length" asks again with more than max_tokens, which is not set; set it in task.params'
 
 
