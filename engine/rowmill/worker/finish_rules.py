@@ -35,6 +35,10 @@ class FinishRules:
         word = reason_word(answer.finish_reason)
         return word if word in self._unwanted else ""
 
+    def fails(self, answer: Answer) -> bool:
+        """Whether an answer that ends so is none."""
+        return reason_word(answer.finish_reason) in self._fails
+
     def failure(self, job: Job, answer: Answer, reason: str) -> Failure | None:
         """Return the failure of a row whose reply ends so and is not asked for again; None where it is none.
 

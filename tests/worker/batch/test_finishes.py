@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rowmill.core import config as configuration
+from rowmill.core.amounts import Spent
 from rowmill.core.config import TaskConfig
 from rowmill.core.request_form import RequestForm
 from rowmill.tasks.forms import RequestFormer
@@ -51,6 +52,7 @@ def test_a_cut_reply_is_asked_for_in_the_next_try_with_more_room_and_once(tmp_pa
         for _ in range(2):
             found = await disk.process().collect(first, written(tmp_path / "1", lines), finish=finish)
             assert (found.left, found.reasked) == (2, 2)
+            assert (found.spent, found.wasted) == (Spent(3, 30, 0, 21), Spent(2, 20, 0, 14))
         assert [len(disk.replies(row)) for row in range(3)] == [0, 1, 1]
         process = disk.process()
         second = await process.build(name="second.jsonl", finish=finish)
@@ -58,6 +60,9 @@ def test_a_cut_reply_is_asked_for_in_the_next_try_with_more_room_and_once(tmp_pa
         lines = [ends("r1", "stop", "whole"), ends("r2", "length", "cut again")]
         found = await process.collect(second, written(tmp_path / "2", lines), number=2, earlier=[3], finish=finish)
         assert (found.left, found.failed) == (0, int(fails))
+        again = await process.collect(second, tmp_path / "2", number=2, earlier=[3], finish=finish)
+        for each in (found, again):  # one that was killed has counted nothing: the next counts all
+            assert (each.spent, each.wasted) == (Spent(2, 20, 0, 14), Spent(1, 10, 0, 7) if fails else Spent())
         records = disk.records()
         said = [records[row]["line"]["output"] for row in range(2)]
         assert said == ["first", "whole"]

@@ -173,8 +173,15 @@ class _Collector:
         verdict = verdict_on(self._results[name], self._task, rows, self._rules.secrets, self._rules.former)
         verdict = self._possible(verdict, self._task.reply_tokens * rows)
         self.found.spent.add(verdict.spent)
-        self.found.wasted.add(verdict.wasted)
+        self.found.wasted.add(verdict.spent if self._fails_for_its_end(verdict) else verdict.wasted)
         return RequestRows(row, rows, verdict)
+
+    def _fails_for_its_end(self, verdict: Verdict) -> bool:
+        """Whether a reply is no answer for how it ends, whoever has recorded that."""
+        rules, found = self._rules.finish, verdict.found
+        if rules is None or found is None or isinstance(found, Failure):
+            return False
+        return any(isinstance(each, Answer) and rules.fails(each) for each in found)
 
     def _possible(self, verdict: Verdict, cap: int) -> Verdict:
         """Return the verdict with usage that its request can have, by what is known whenever it is collected again."""
@@ -265,6 +272,8 @@ class _Collector:
             if not self._is_stored(answer, stored):
                 self._writer.reply(job, self._number, Unfinished(answer, reason), ended(answer, valid=valid))
             job.second = second
+            if valid and not rules.fails(answer):  # else it is counted already, as what is not valid is
+                self.found.wasted.add(Spent(1, answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens))
             self.found.reasked += 1
             self.found.left += 1
             return True
