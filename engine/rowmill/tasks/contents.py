@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from rowmill.core.finish_reasons import FILTERED, common
 from rowmill.tasks.rows import UNREADABLE, encode
 
 _THINKING = ("thinking", "reasoning", "thought", "redacted_thinking", "reasoning_text", "reasoning.text")
@@ -20,17 +21,6 @@ _BLOCK = re.compile(
     r"</(?:think|thinking|thought|reasoning)>\s*",
     re.DOTALL | re.IGNORECASE,
 )
-# Words of servers for a reply that a filter held back: OpenAI and Azure, Gemini, Anthropic, Mistral, Qwen.
-_FILTERED = frozenset({
-    "content_filter", "content_filtered", "content_filtering", "contentfilter", "content_policy_violation",
-    "safety", "recitation", "blocklist", "blocked", "prohibited_content", "spii", "image_safety", "image_recitation",
-    "image_prohibited_content", "refusal", "sensitive", "moderation", "moderated", "guardrail",
-    "guardrail_intervened", "guardrails", "data_inspection_failed", "language",
-})  # fmt: skip
-
-# And for one that was cut off: OpenAI, Anthropic, the responses API, Gemini, Mistral.
-_CUT_OFF = frozenset({"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length"})
-
 # Items of a response that the asker is to act on. Calls of a server's own tools, as "web_search_call", are none.
 CALLS = frozenset({
     "function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call",
@@ -39,19 +29,13 @@ CALLS = frozenset({
 
 
 def reason_word(reason: bytes) -> str:
-    """Return a finish reason, given as JSON, in the words of chat completions where servers have others for the same.
-
-    "length" is one that has used up its tokens, "content_filter" one that a filter has held back.
-    """
-    word = reason.strip(b'" \t\r\n').lower().replace(b"-", b"_").decode(errors="replace")
-    if word in _FILTERED or word.partition(":")[0].rstrip() in _FILTERED:  # "content_filter: PROHIBITED_CONTENT"
-        return "content_filter"
-    return "length" if word in _CUT_OFF else word
+    """Return a finish reason, given as JSON, in the words of chat completions; see `core.finish_reasons`."""
+    return common(reason.strip(b'" \t\r\n').decode(errors="replace"))
 
 
 def filtered(reason: bytes) -> bool:
     """Whether a finish reason, as JSON, says that a filter has held the reply back, or a part of it."""
-    return reason_word(reason) == "content_filter"
+    return reason_word(reason) == FILTERED
 
 
 class Content:

@@ -13,6 +13,7 @@ import msgspec
 from rowmill.core.config import TaskConfig
 from rowmill.core.config.sections import ModelSchema
 from rowmill.core.errors import ConfigError, Declined, InvalidOutput
+from rowmill.core.finish_reasons import CUT
 from rowmill.core.wire import Answer, Request
 from rowmill.tasks import Task
 from rowmill.tasks.api import CHARACTERS_A_TOKEN
@@ -162,7 +163,7 @@ def with_format(config: TaskConfig) -> TaskConfig:
 
 def with_reason(problem: str, answer: Answer) -> str:
     """Return the problem with the reason behind it, where the reply was cut off."""
-    if reason_word(answer.finish_reason) == "length":
+    if reason_word(answer.finish_reason) == CUT:
         return f"the reply was cut off at its token limit (finish_reason {answer.finish_reason.decode()}): {problem}"
     return problem
 

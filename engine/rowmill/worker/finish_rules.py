@@ -4,14 +4,13 @@ import msgspec
 
 from rowmill.core.config import Config
 from rowmill.core.errors import InvalidOutput
+from rowmill.core.finish_reasons import CUT
 from rowmill.core.wire import Answer, Failure
 from rowmill.store.recovery import EndedReply
 from rowmill.tasks.caps import cap_in
 from rowmill.tasks.contents import reason_word
 from rowmill.transport import faults
 from rowmill.worker.job import Job, SecondAsk
-
-CUT = "length"  # the reason of a reply that has all the tokens that it may have
 
 
 class FinishRules:

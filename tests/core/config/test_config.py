@@ -564,6 +564,9 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(retry={"on_finish": ["length"]}), "retry.on_finish"),  # of no max_tokens
         (tree(retry={"on_finish": ["stop"]}), "retry.on_finish"),
         (tree(retry={"on_finish": ["SAFETY"]}), "retry.on_finish"),
+        (tree(retry={"on_finish": ["max_tokens"]}), "retry.on_finish"),
+        (tree(task={"fail_on_finish": ["end_turn"]}), "task.fail_on_finish"),
+        (tree(task={"fail_on_finish": ["content-filter"]}), "task.fail_on_finish"),
         (tree(retry={"on_finish": ["x"]}, task={"api": "embeddings"}), "retry.on_finish"),
         (tree(retry={"on_finish": ["x"]}, task={"rows_per_request": 2}), "retry.on_finish"),
         (tree(task={"fail_on_finish": [""]}), "task.fail_on_finish"),
@@ -1131,3 +1134,17 @@ def test_lines_of_a_batch_file_may_say_themselves_how_many_tokens_a_reply_has() 
     document = tree(input={"format": "batch"}, retry={"on_finish": ["length"]})
     del document["task"]
     assert parse(document, "c.toml").retry.grows
+    assert "retry.on_finish" in refusal(document | {"retry": {"on_finish": ["stop"]}})
+
+
+def test_what_is_of_one_step_is_asked_for_where_any_step_has_it() -> None:
+    """More room for replies that are cut, a way to ask for a schema, streams."""
+    first = {"name": "a", "params": {"max_tokens": 10}, "schema": {"type": "object"}}
+    provider = [{"stream": True, "schema_by": "tool"}]
+    steps = tree(retry={"on_finish": ["length"]}, provider=provider, step=[first, {"name": "b", "api": "embeddings"}])
+    assert parse(steps, "c.toml").retry.grows
+    assert "retry.on_finish" in refusal(steps | {"step": [first | {"params": {}}, {"name": "b"}]})
+    assert "provider.schema_by" in refusal(steps | {"step": [{"name": "a", "params": {"max_tokens": 10}}]})
+    assert "step.fail_on_finish of 'b'" in refusal(
+        steps | {"step": [first, {"name": "b", "fail_on_finish": ["SAFETY"]}]}
+    )

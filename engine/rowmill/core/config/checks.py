@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rowmill.core.config import (
@@ -14,7 +14,7 @@ from rowmill.core.config import (
     step_checks,
     task_checks,
 )
-from rowmill.core.config.sections import ClusterConfig, Config, RetryConfig
+from rowmill.core.config.sections import ClusterConfig, Config, RetryConfig, TaskConfig
 from rowmill.core.simulator import NOT_NEGATIVE, SimulatorSettings
 
 _NAME_BYTES = 255  # of a name, in every usual file system
@@ -32,7 +32,7 @@ def problems(config: Config) -> Iterator[str]:
     # Beyond 16384 one loop is the limit, not the slots.
     if isinstance(config.workers.concurrency, int) and not 1 <= config.workers.concurrency <= 16384:  # noqa: PLR2004
         yield 'workers.concurrency: must be 1 to 16384, or "auto"'
-    yield from _retry_problems(config.retry)
+    yield from _retry_problems(config.retry, config.tasks)
     if not 0 < config.machine.memory <= 1:
         yield "machine.memory: must be above 0 and at most 1, a part of the memory"
     if isinstance(config.machine.min_free_mb, int) and config.machine.min_free_mb < 0:
@@ -76,7 +76,10 @@ def _cluster_problems(cluster: ClusterConfig) -> Iterator[str]:
         yield "cluster.resources: each must be above 0"
 
 
-def _retry_problems(retry: RetryConfig) -> Iterator[str]:
+def _retry_problems(retry: RetryConfig, tasks: Sequence[TaskConfig]) -> Iterator[str]:
+    yield from task_checks.end_problems("retry.on_finish", retry.on_finish, tasks)
+    if retry.grows and all(map(task_checks.asks_unlimited, tasks)):
+        yield 'retry.on_finish: "length" asks again with more than max_tokens, which is not set; set it in task.params'
     if not 1 <= retry.attempts <= 100:  # noqa: PLR2004
         yield "retry.attempts: must be 1 to 100"
     if not 0 < retry.deadline_s < math.inf:

@@ -68,10 +68,10 @@ def _problems(provider: ProviderConfig) -> Iterator[tuple[str, str]]:
 
 
 def _form_problems(provider: ProviderConfig, config: Config) -> Iterator[tuple[str, str]]:
-    task = config.task
-    if provider.stream is True and task.api not in TEXTS:
-        yield "stream", f"replies of {task.api} are no texts, and come whole; remove it"
-    if provider.schema_by != "auto" and task.schema is None and not task.packs:
+    tasks = config.tasks
+    if provider.stream is True and all(task.api not in TEXTS for task in tasks):
+        yield "stream", f"replies of {tasks[0].api} are no texts, and come whole; remove it"
+    if provider.schema_by != "auto" and all(task.schema is None and not task.packs for task in tasks):
         yield "schema_by", "says how task.schema is asked for, and there is none; remove it"
 
 

@@ -1,6 +1,7 @@
 """The sections of a configuration, as frozen values."""
 
 import glob
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -367,6 +368,11 @@ class Config(_ConfigSection, frozen=True, kw_only=True):
     notify: NotifyConfig = NotifyConfig()
     simulator: SimulatorSettings = SimulatorSettings()
     prices: dict[str, PriceConfig] = {}  # by the model's name as the provider is asked, or by "PROVIDER/MODEL"
+
+    @property
+    def tasks(self) -> Sequence[TaskConfig]:
+        """What is asked: of each step, or, without steps, of the run."""
+        return self.step or [self.task]
 
     def model_of(self, provider: ProviderConfig) -> str | None:
         """Return the model that this provider is asked for; None where the rows name theirs."""

@@ -1,13 +1,15 @@
 """What `[task]` can still get wrong: what an API does not take, and what cannot be asked for together."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from rowmill.core import finish_reasons
 from rowmill.core.config.sections import Config, InputConfig, ModelSchema, TaskConfig
 from rowmill.core.wire import CONTENT, CONVERSATIONS, TEXTS
 
 _MOST_INPUTS = 2048  # that the embeddings API takes in one request
 _MOST_PACKED = 1000
+_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens")
 _CHOICES = frozenset({"chat.completions", "completions"})  # whose replies may have several
 _UNITED = frozenset({"chat.completions", "embeddings", "moderations"})  # rows can share a request of these
 _QUESTION = ("prompt", "system", "template", "messages", "images", "documents", "per_row", "params", "schema")
@@ -19,6 +21,7 @@ _VECTORS = ("base64", "float")  # formats that a vector can be read from
 def problems(config: Config) -> Iterator[str]:
     """Yield what is wrong, each as a line that begins with the key."""
     task = config.task
+    yield from end_problems("task.fail_on_finish", task.fail_on_finish, [task])
     if task.model is not None and not task.model.strip():
         yield "task.model: must not be empty"
     if config.input.format == "batch":
@@ -39,7 +42,6 @@ def problems(config: Config) -> Iterator[str]:
     yield from _per_row_problems(task)
     yield from _schema_problems(config)
     yield from _packing_problems(config)
-    yield from _finish_problems(config)
     if task.api not in TEXTS:
         for part in config.output.parts:
             yield f'output.include: "{part}" is of replies that are texts, and those of {task.api} are none; remove it'
@@ -142,24 +144,25 @@ def _schema_problems(config: Config) -> Iterator[str]:
         yield 'task.schema: replies are kept whole with output.format "batch"; choose another format, or remove it'
 
 
-def _finish_problems(config: Config) -> Iterator[str]:
-    task, retry = config.task, config.retry
-    for key, reasons in (("retry.on_finish", retry.on_finish), ("task.fail_on_finish", task.fail_on_finish)):
-        if not reasons:
-            continue
-        if task.api not in TEXTS:
-            yield f"{key}: replies of {task.api} do not say why they end; remove it"
-        if task.packs:
-            yield f"{key}: rows that share a request have no ends of their own, and are asked apart where they are cut"
-        for reason in reasons:
-            if reason != reason.strip().lower() or not reason:
-                yield f'{key}: {reason!r} is no finish reason; write it as "length" or "content_filter"'
-            elif reason == "stop":
-                yield f'{key}: "stop" is how replies end that are whole; remove it'
-    caps = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-    said = config.input.format == "batch" or any(cap in task.params or cap in task.per_row for cap in caps)
-    if "length" in retry.on_finish and not said:
-        yield 'retry.on_finish: "length" asks again with more than max_tokens, which is not set; set it in task.params'
+def end_problems(key: str, reasons: Sequence[str], tasks: Sequence[TaskConfig]) -> Iterator[str]:
+    """Yield what is wrong with finish reasons that a key names for the replies to these tasks."""
+    if reasons and all(task.api not in TEXTS for task in tasks):
+        yield f"{key}: replies of {tasks[0].api} do not say why they end; remove it"
+    if reasons and any(task.packs for task in tasks):
+        yield f"{key}: rows that share a request have no ends of their own, and are asked apart where they are cut"
+    for reason in reasons:
+        word = finish_reasons.common(reason)
+        if not word:
+            yield f'{key}: {reason!r} is no finish reason; write it as "length" or "content_filter"'
+        elif word != reason:
+            yield f'{key}: {reason!r} is called "{word}" here, whatever the server calls it; write that'
+        elif reason in finish_reasons.WHOLE:
+            yield f'{key}: "{reason}" is how replies end that are whole; remove it'
+
+
+def asks_unlimited(task: TaskConfig) -> bool:
+    """Whether it is known that no request says how many tokens its reply may have."""
+    return not asks_nothing(task) and not any(cap in task.params or cap in task.per_row for cap in _CAPS)
 
 
 def _packing_problems(config: Config) -> Iterator[str]:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rowmill.core.errors import InvalidOutput
+from rowmill.core.finish_reasons import CUT
 from rowmill.core.wire import Answer, Failure
 from rowmill.ipc.messages import Note, ToSupervisor
 from rowmill.tasks.caps import cap_in
 from rowmill.transport.reply_room import may_be_for_want_of_room, room_in
-from rowmill.worker.finish_rules import CUT, FinishRules, Unfinished, ended
+from rowmill.worker.finish_rules import FinishRules, Unfinished, ended
 from rowmill.worker.job import Job
 from rowmill.worker.live.provider import Provider
 from rowmill.worker.outcome_writer import OutcomeWriter

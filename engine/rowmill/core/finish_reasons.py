@@ -1,0 +1,23 @@
+"""What replies end with, in the words of chat completions, whatever words a server has for that."""
+
+CUT = "length"  # a reply that has all the tokens that it may have
+FILTERED = "content_filter"  # one that a filter has held back, or a part of it
+
+# OpenAI and Azure, Gemini, Anthropic, Mistral, Qwen.
+_FILTERED = frozenset({
+    FILTERED, "content_filtered", "content_filtering", "contentfilter", "content_policy_violation",
+    "safety", "recitation", "blocklist", "blocked", "prohibited_content", "spii", "image_safety", "image_recitation",
+    "image_prohibited_content", "refusal", "sensitive", "moderation", "moderated", "guardrail",
+    "guardrail_intervened", "guardrails", "data_inspection_failed", "language",
+})  # fmt: skip
+# OpenAI, Anthropic, the responses API, Gemini, Mistral.
+_CUT = frozenset({CUT, "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length"})
+WHOLE = frozenset({"stop", "end_turn"})  # as nearly all end; Anthropic's word for it
+
+
+def common(reason: str) -> str:
+    """Return the word of chat completions for a reason; one that has none as it is, in small letters."""
+    word = reason.strip().lower().replace("-", "_")
+    if word in _FILTERED or word.partition(":")[0].rstrip() in _FILTERED:  # "content_filter: PROHIBITED_CONTENT"
+        return FILTERED
+    return CUT if word in _CUT else word
