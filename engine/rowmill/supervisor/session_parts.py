@@ -95,7 +95,7 @@ class SessionParts:
             self.providers.spent_before(session, seconds_since(session.ended))
         # Of batches the journal has all requests: what a killed worker had not told, the next one tells.
         self.told_before = Counters.total(each.counters for each in earlier if each.mode == mode == "batch")
-        self.forms = LearnedForms(config, prepared.directory, observer.log)
+        self.forms = LearnedForms(prepared.steps, prepared.directory, observer.log)
         self.mailbox = Mailbox()
         if meter is not None:
             meter.begin(self.progress.id, mode)

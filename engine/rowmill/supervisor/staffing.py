@@ -117,6 +117,6 @@ class Staffing:
             told=Counters.total((parts.told_before, parts.progress.counters(parts.pool))),
             until=prepared.deadline,
             step=step.worker,
-            forms=parts.forms.known,
+            forms=parts.forms.known(member.step),
         )
         parts.pool.set_up(member, setup)
