@@ -167,6 +167,66 @@ def test_a_reply_that_is_cut_off_is_asked_for_once_more_with_more_room(
     assert place.log.count("replies that are cut off are asked for once more") == 3
 
 
+STEPS = """
+[[step]]
+name = "draft"
+prompt = "Draft: {text}"
+params = { max_tokens = 10 }
+fail_on_finish = ["length"]
+[[step]]
+name = "judge"
+prompt = "Judge {draft} of {text}"
+schema = { type = "object", required = ["score"], properties = { score = { type = "integer" } } }
+"""
+
+
+def test_each_step_is_asked_as_it_is_taken_and_a_kill_asks_nothing_anew(
+    place: Place, server: Callable[..., Server]
+) -> None:
+    """Replies are cut in the first step; the second one's model only streams, and takes no schema."""
+    hopeless = 5
+
+    def decide(arrival: Arrival) -> Decision:
+        body = json.loads(arrival.body)
+        if body["messages"][-1]["content"].startswith("Draft"):
+            assert not body.get("stream")
+            cut = arrival.row % 2 and (body["max_tokens"] < 20 or arrival.row == hopeless)
+            return answered({"content": f"{arrival.row} of {body['max_tokens']}"}, "length" if cut else "stop")
+        if not body.get("stream"):
+            return refused("This model only supports streaming")
+        if body.get("response_format", {}).get("type") == "json_schema":
+            return refused("Invalid value for response_format.type", 422)
+        return streamed(json.dumps({"score": arrival.row}), usage=True)
+
+    served = server(decide)
+    place.configure(served.url)
+    with (place.folder / "config.toml").open("a") as config:
+        config.write(STEPS)
+    place.write_rows(ROWS)
+    keys = (*ONE_AT_A_TIME, "--set", 'retry.on_finish=["length"]')
+    drafts, refusals = ROWS + ROWS // 2, 2
+    served.hold(drafts + refusals + 6)
+    run = place.start(*keys)
+    until(lambda: len(served.arrivals) > drafts + refusals + 6 and len(place.recorded()) == 7, "six rows on the disk")
+    run.kill_all()
+    served.go_on()
+    done = place.run(*keys)
+    assert done.code == 1, done.err
+    lines = {line["index"]: line for line in place.lines}
+    assert {row: line["output"] for row, line in lines.items() if row != hopeless} == {
+        row: {"score": row} for row in range(ROWS) if row != hopeless
+    }
+    assert {row: line["input"]["draft"] for row, line in lines.items() if row != hopeless} == {
+        row: f"{row} of {10 + row % 2 * 10}" for row in range(ROWS) if row != hopeless
+    }
+    assert [(line["index"], line["class"], line["step"]) for line in place.failed] == [
+        (hopeless, "finish_reason", "draft")
+    ]
+    in_flight = 1
+    assert len(served.arrivals) == drafts + refusals + (ROWS - 1) + in_flight
+    assert place.log.count("in step judge: is asked as streams and for json_object") == 2, place.log
+
+
 def test_several_choices_of_a_stream_are_a_list(place: Place, simulator: Callable[..., Witness]) -> None:
     """All of them are paid: the usage is the request's. A table has the list as JSON."""
     witness = simulator(refuse=("whole",))
