@@ -55,6 +55,17 @@ def test_parts_one_behind_the_other_are_read_and_what_is_no_part_is_left(codec: 
         unpacked(packed(codec, b"") * 10_001, 1000, [codec])
 
 
+@pytest.mark.parametrize("codec", PACKERS)
+def test_no_json_begins_as_an_object_of_json_once_it_is_compressed(codec: str) -> None:
+    # The direct transport passes on what begins so without a look at its headers.
+    begins = {b'{"', b"{}", b"{ ", b"{\n", b"{\r", b"{\t"}
+    texts = [b"", b'{"a":"' + b"b" * 1000 + b'"}', b'{"a":"%b"}' % os.urandom(5000).hex().encode(), "\ufeff{}".encode()]
+    texts += [bytes([first]) + rest for first in range(128) for rest in (b"", b'"', b"\n {}", b"a" * 100)]
+    found = {packed(codec, text)[:2] for text in texts}
+    found |= {packed(codec, packed(inner, b'{"a":1}'))[:2] for inner in PACKERS}
+    assert found.isdisjoint(begins)
+
+
 def test_the_codings_of_a_header_are_undone_from_the_last_one_on() -> None:
     assert codings(" GZIP, identity,br ") == ["br", "gzip"]
     assert unpacked(packed("br", packed("zstd", b"{}")), 1000, codings("zstd, br")) == b"{}"

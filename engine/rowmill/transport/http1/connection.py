@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 IDLE, ASKED, CLOSED = "idle", "asked", "closed"
 _TIMED_OUT = 408  # what some servers say on a connection that nobody uses, as they close it
 _SHORT = 1 << 16  # bytes of a reply that are surely all there was to read: a read may have four times as many
-_BRACE = ord("{")
+# As objects of JSON begin, and no JSON that is compressed, by whatever coding there is: such a reply is as it came,
+# whatever its headers say. To look for one that says so cost a third of a microsecond, or one where there are many.
+_OBJECTS = frozenset({b'{"', b"{}", b"{ ", b"{\n", b"{\r", b"{\t"})
 _PIECE = 1 << 18  # bytes of a request that are given to the transport at once
 _LAST_WORD_S = 1.0  # for which a server that says that it closes may take to do so
 _TOO_MANY = f"the reply has more than {LARGEST >> 10} KiB of headers"
@@ -206,16 +208,18 @@ class Connection(ReplyParser, asyncio.Protocol):
     def _complete(self) -> None:
         """Give the reply back, and the connection to whoever has the next request."""
         raw = self._raw if not self._interim or self._headed else self._without_interim()
-        body = self._body
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if self._squeezed is not None:
+            body = self._squeezed.whole(body)
         short = len(raw) < _SHORT and not self._headed
         whole = Reply(self._status, body, ReplyHead(raw))
         reply: _Result = whole
         if (
-            not body
-            or body[0] != _BRACE
+            body[:2] not in _OBJECTS
             or self._status == _TIMED_OUT
             or not (short or (len(raw) <= LARGEST and len(body) <= AT_ONCE))
-            or b"\ncontent-encoding:" in raw[: raw.find(b"\r\n\r\n")].lower()
         ):
             reply = self._judged(whole, raw)
         if self._keep and not self._extra and self._unsent is None:
@@ -223,7 +227,8 @@ class Connection(ReplyParser, asyncio.Protocol):
             self.state = IDLE
             self.answered = True
             self._status = 0
-            self._raw = self._body = b""
+            self._raw = b""
+            self._may_begin.append(None)
             if self._headed or self._interim:
                 self._start_anew()
             home = self._home
@@ -317,9 +322,6 @@ class Connection(ReplyParser, asyncio.Protocol):
         status = self._parser.get_status_code() if self._headed and self._waiter is not None else 0
         if status and (status not in OK or (orderly and self._ends_with_connection())):
             self._status = status
-            self._body = b"".join(self._pieces)
-            if self._squeezed is not None:
-                self._body = self._squeezed.whole(self._body)
             self._keep = False
             self._complete()
         else:

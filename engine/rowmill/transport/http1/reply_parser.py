@@ -18,8 +18,8 @@ class ReplyParser:
     """
 
     __slots__ = (
-        "_body", "_extra", "_feed", "_headed", "_interim", "_keep", "_parser", "_pieces", "_raw", "_refused",
-        "_squeezed", "_status", "on_body",
+        "_extra", "_feed", "_headed", "_interim", "_keep", "_may_begin", "_parser", "_pieces", "_raw", "_refused",
+        "_squeezed", "_status", "on_body", "on_message_begin",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -30,13 +30,16 @@ class ReplyParser:
         self._pieces: list[bytes] = []  # of its body
         self._squeezed: Squeezed | None = None  # of a long stream, what was there before the pieces
         self._status = 0
-        self._body = b""
         self._keep = False  # as its server wants it
         self._extra = False  # something came behind it, or may: it is closed at once
-        self.on_body = self._pieces.append  # for the parser, which so calls no function of Python
+        self._may_begin: list[None] = []  # one for a message that may begin: behind a reply that is whole, none may
+        # For the parser, which so calls no function of Python. Where there is nothing to pop, it takes no more.
+        self.on_body = self._pieces.append
+        self.on_message_begin = self._may_begin.pop
         self._open_parser()
 
     def _open_parser(self) -> None:
+        self._may_begin[:] = [None]
         parser = self._parser = HttpResponseParser(self)
         parser.set_dangerous_leniencies(
             lenient_headers=True,  # folded ones
@@ -53,26 +56,18 @@ class ReplyParser:
 
     # What it tells
 
-    def on_message_begin(self) -> None:
-        """Hear that a message begins: behind a reply that is whole, none should."""
-        self._extra = self._status != 0
-
     def on_message_complete(self) -> None:
         """Hear that a message is whole."""
         parser = self._parser
         status = parser.get_status_code()
-        if status < _FINAL:
-            if status < _LEAST:
-                raise ValueError(f"a status of {status}")
-            self._interim += 1
-        elif not self._status:
+        if status >= _FINAL:
             self._status = status
             self._keep = parser.should_keep_alive()
-            pieces = self._pieces
-            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if self._squeezed is not None:
-                self._body = self._squeezed.whole(self._body)
-        self._pieces.clear()
+        elif status < _LEAST:
+            raise ValueError(f"a status of {status}")
+        else:
+            self._interim += 1
+            self._may_begin.append(None)
 
     # The head
 
@@ -119,9 +114,9 @@ class ReplyParser:
         self._open_parser()
         if (better := mended(raw)) is None:
             return words
+        self._extra = True  # what is so odd is not asked again
         try:
             self._feed(better)
         except HttpParserError:
             return None if self._status else words
-        self._extra = True  # what is so odd is not asked again
         return None
