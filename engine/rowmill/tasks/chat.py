@@ -75,8 +75,9 @@ def parse(body: bytes) -> Answer:
         choice = completion.choices[0] if completion.choices else _no_choice(body)
     except IndexError:
         choice = _no_choice(body)
-    message, finish_reason = choice.message, bytes(choice.finish_reason)
-    output = b"" if message is None else bytes(message.content)
+    # A sum of bytes, which is what they are then, takes a third of the time of `bytes`.
+    message, finish_reason = choice.message, b"" + choice.finish_reason
+    output = b"" if message is None else b"" + message.content
     # A member that is not there is the default itself. A reply that is one text, as nearly all are, is not looked at.
     if (
         len(output) <= len(_NO_TEXT)
@@ -92,18 +93,18 @@ def parse(body: bytes) -> Answer:
     ):
         believed(completion)
         output, finish_reason = unusual(body, completion.choices or [choice])
-    usage = bytes(completion.usage)
+    model, usage = b"" + completion.model, b"" + completion.usage
     try:
         tokens = _decode_usage(usage)
     except msgspec.DecodeError:  # null, or a shape of its own
-        return Answer(output, finish_reason, bytes(completion.model), usage, *counted(usage))
+        return Answer(output, finish_reason, model, usage, *counted(usage))
     prompt_tokens = tokens.prompt_tokens
     details = tokens.prompt_tokens_details
     cached = details.cached_tokens if details is not None else 0
     return Answer(
         output,
         finish_reason,
-        bytes(completion.model),
+        model,
         usage,
         prompt_tokens,
         tokens.completion_tokens,

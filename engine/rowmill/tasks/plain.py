@@ -65,7 +65,7 @@ class PlainTask(ApiTask):
             id_ = b"null" if self._id_value is None else encode(self._id_value(row))
         if not prompt or prompt.isspace():
             raise InvalidRow("the prompt is empty")
-        body = b"%b%b%b" % (self._head, encode(prompt), self._tail)
+        body = self._head + encode(prompt) + self._tail
         return Request(body, id_, len(body) // CHARACTERS_A_TOKEN)
 
 
