@@ -89,6 +89,8 @@ class OpenShard:
         self.suspects = suspects
         self.quarantined = quarantined
         self.only = only
+        # Of its rows without an outcome, some are no new ones, or not to be done, or not as others.
+        self.is_odd = bool(suspects or quarantined or checkpoint.replies) or only is not None
         self.state: ShardState = "open"
         self._recovered = checkpoint.acknowledged.rows
         self._recovered_failed = checkpoint.acknowledged.failed

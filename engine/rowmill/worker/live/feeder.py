@@ -70,26 +70,11 @@ class Feeder:
 
     def feed(self, shard: OpenShard, first_row: int, lines: list[bytes]) -> None:
         """Take rows that have been read; those with an outcome, or that are not to be done now, are passed over."""
-        is_done = shard.checkpoint.is_done
-        replies = shard.checkpoint.replies
-        only = shard.only
-        jobs = []
-        size = 0
         now = monotonic()
-        for index, line in enumerate(lines, first_row):
-            if is_done(index) or (only is not None and index not in only):
-                continue
-            job = Job(index, line, len(line), shard, started=now)
-            if index in shard.quarantined:
-                self._writer.failure(job, _poisonous(), monotonic())
-            elif index in shard.suspects:
-                job.alone = True
-                self._backlog.set_aside(job if self._packer is None else packs.packed([job]))
-            elif replies and index in replies:
-                self._take_up(job, replies[index])
-            else:
-                jobs.append(job)
-                size += len(line)
+        jobs = [Job(index, line, len(line), shard, started=now) for index, line in enumerate(lines, first_row)]
+        if shard.is_odd or not shard.checkpoint.lacks(first_row, len(lines)):
+            jobs = [job for job in jobs if self._is_new(job)]
+        size = sum([job.size for job in jobs])
         if self._dedup is not None:
             jobs = self._dedup.take(self._built(jobs), monotonic())
         if self._packer is not None:
@@ -107,6 +92,22 @@ class Feeder:
         for index, ended in ended_in(lines, first_row):
             if not is_done(index) and (only is None or index in only):
                 self._writer.passed_over(shard, index, ended)
+
+    def _is_new(self, job: Job) -> bool:
+        """Whether a row begins as most do; any other is passed over, or goes its own way from here."""
+        index, shard = job.index, job.shard
+        if shard.checkpoint.is_done(index) or (shard.only is not None and index not in shard.only):
+            return False
+        if index in shard.quarantined:
+            self._writer.failure(job, _poisonous(), monotonic())
+        elif index in shard.suspects:
+            job.alone = True
+            self._backlog.set_aside(job if self._packer is None else packs.packed([job]))
+        elif (replies := shard.checkpoint.replies.get(index)) is not None:
+            self._take_up(job, replies)
+        else:
+            return True
+        return False
 
     def fed(self) -> None:
         """Hear that a shard has been read to its end: what waits for more rows goes as it is."""
