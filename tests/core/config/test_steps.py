@@ -151,6 +151,14 @@ def test_a_key_of_one_of_several_steps_is_set_by_its_name() -> None:
     assert document["step"][1]["prompt"] == "Say {a}"
     with pytest.raises(ConfigError, match=r"write it as step\.NAME\.key=value, with NAME one of a, b"):
         configuration.override(document, "step.prompt=x")
+    with pytest.raises(ConfigError, match=r"there is no \[\[step\]\] to change"):
+        configuration.override(tree(step=[]), "step.a.prompt=x")
+
+
+def test_there_are_no_more_steps_than_a_machine_has_room_for() -> None:
+    many = [{"name": f"s{number}", "prompt": "{text}"} for number in range(33)]
+    assert refusal(tree(step=many)).startswith("step: there are 33; a run has 32 at most")
+    parse(tree(step=many[1:]), "test")
 
 
 def test_a_step_has_every_key_of_the_task_and_a_few_of_its_own() -> None:

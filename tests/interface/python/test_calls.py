@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 
 import rowmill
 from rowmill.core import config as configuration
+from rowmill.core.config.sections import ModelSchema
+from rowmill.core.config.steps import columns_of
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.errors import ExitCode
 from rowmill.core.reports import RunReport, SessionReport
@@ -22,6 +25,11 @@ TREE: dict[str, Any] = {
     "output": {"path": "out.jsonl"},
 }
 FILE = '[input]\npath = "in.jsonl"\n[task]\nmodel = "m"\nprompt = "{text}"\n[output]\npath = "out.jsonl"\n'
+
+
+class Verdict(pydantic.BaseModel):
+    x: int
+    why: str = ""
 
 
 def ended(code: int, *, finished: bool = False, stopped_by: str | None = None) -> tuple[RunReport, SessionReport]:
@@ -127,6 +135,21 @@ def test_what_is_no_configuration_is_told(tmp_path: Path) -> None:
 def test_a_section_may_be_overridden_as_the_configuration_has_it() -> None:
     read = asked_config.read(TREE, {"workers": {"count": 2}, "task": {"params": {"temperature": 0}}})
     assert (read.workers.count, read.task.params, read.task.prompt) == (2, {"temperature": 0}, "{text}")
+
+
+def test_a_type_may_be_the_schema_of_a_step(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'{FILE}[[step]]\nname = "a"\n[[step]]\nname = "b"\nprompt = "{{a.x}}"\n')
+    steps = [{"name": "a", "schema": Verdict}, {"name": "b", "prompt": "{a.x}"}]
+    written = asked_config.read({**TREE, "step": steps}, {})
+    (first, second), task = written.step, written.task
+    assert isinstance(first.schema, ModelSchema)
+    assert [*columns_of(first), second.schema, task.schema] == ["a.x", "a.why", None, None]
+    assert asked_config.read(path, {"step.a.schema": Verdict}).step[0] == first
+    again = asked_config.read(written, {"workers.count": 2})
+    assert (again.step, again.workers.count) == (written.step, 2)
+    with pytest.raises(rowmill.ConfigError, match=r"schema: each step has its own; pass it as .*step\.a\.schema"):
+        asked_config.read(path, {"task.schema": Verdict})
 
 
 @pytest.mark.parametrize(

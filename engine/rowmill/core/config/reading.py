@@ -195,6 +195,8 @@ def _parts(key: str) -> list[str]:
 def _table(tree: dict[str, Any], override: str, parts: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Find the table that "provider.NAME.key", or of the only one "provider.key" means, and what is set in it."""
     section = parts[0]
+    if section == "step" and not tree.get(section):  # a provider there always is
+        raise ConfigError(f"--set {override}: there is no [[step]] to change; write one into the configuration")
     tables = tree.setdefault(section, [{}])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"--set {override}: {section} must be written as a [[{section}]] section")

@@ -9,6 +9,7 @@ from rowmill.core.config.sections import Config, StepConfig
 from rowmill.core.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")  # of a column, and of a directory
+_MOST = 32
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -26,6 +27,8 @@ def problems(config: Config) -> Iterator[str]:
 
 
 def _together(config: Config) -> Iterator[str]:
+    if len(config.step) > _MOST:
+        yield f"step: there are {len(config.step)}; a run has {_MOST} at most, for each has processes of its own"
     if config.task.mode != "live":
         yield f'task.mode: "{config.task.mode}" is of runs of one step; leave it out, or ask the steps one by one'
     if config.cluster.used:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,25 +86,58 @@ def check_call(options: Mapping[str, Any]) -> None:
 
 
 def read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides: Mapping[str, Any]) -> Config:
-    """Read the configuration of a `run`; a schema may be a type."""
-    overrides = dict(overrides)
-    schema = overrides.pop("task.schema", None)
-    if schema is not None and not is_type(schema):
-        overrides["task.schema"], schema = schema, None
-    if isinstance(config, Mapping) and isinstance(task := config.get("task"), Mapping) and is_type(task.get("schema")):
-        schema = task["schema"] if schema is None else schema
-        config = {**config, "task": {name: value for name, value in task.items() if name != "schema"}}
-    elif isinstance(config, Config) and isinstance(config.task.schema, ModelSchema):
-        schema = config.task.schema if schema is None else schema
-        config = msgspec.structs.replace(config, task=msgspec.structs.replace(config.task, schema=None))
-    if schema is not None:
+    """Read the configuration of a `run`; a schema may be a type, that of a step, too."""
+    types = _Types()
+    overrides = {key: types.marked(value) if key.endswith(".schema") else value for key, value in overrides.items()}
+    if isinstance(config, Mapping):
+        config = {**config}
+        if isinstance(task := config.get("task"), Mapping):
+            config["task"] = types.without(task)
+        if isinstance(steps := config.get("step"), list):
+            config["step"] = [types.without(step) if isinstance(step, Mapping) else step for step in steps]
+    elif isinstance(config, Config):
+        config = _with_schemas(config, types.marked)
+    made = _read(config, overrides)
+    if made.step and overrides.get("task.schema") is not None:
+        key = f"step.{made.step[0].name}.schema"
+        raise ConfigError(f'rowmill.run: schema: each step has its own; pass it as overrides={{"{key}": ...}}')
+    return _with_schemas(made, types.put_back)
+
+
+class _Types:
+    """Types of Python that are schemas: a mark stands in the place of each while the rest is read and checked."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, ModelSchema] = {}
+
+    def without(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `[task]`, or a step, with a mark where its schema is a type."""
+        return {name: self.marked(value) if name == "schema" else value for name, value in task.items()}
+
+    def marked(self, schema: Any) -> Any:
+        """Return a schema, or the mark of one that is a type. Raises `ConfigError`."""
+        if not is_type(schema) and not isinstance(schema, ModelSchema):
+            return schema
         made = schema if isinstance(schema, ModelSchema) else models.of_type(schema, code=pickled(schema))
         if made.code == b"":  # nobody here reads the results
             raise ConfigError(
                 f"task.schema: {made.name} cannot be taken to the workers; define it in a module of its own"
             )
-        return with_model(_read(config, {**overrides, "task.schema": _SOME_SCHEMA}), made)
-    return _read(config, overrides)
+        mark = f"type {len(self._made)} of the program"
+        self._made[mark] = made
+        return {**_SOME_SCHEMA, "$comment": mark}
+
+    def put_back(self, schema: Any) -> Any:
+        """Return the schema that a mark stands for, and any other as it is."""
+        mark = schema.get("$comment") if isinstance(schema, dict) else None
+        return self._made.get(mark, schema) if isinstance(mark, str) else schema
+
+
+def _with_schemas(config: Config, changed: Callable[[Any], Any]) -> Config:
+    """Return a configuration with other schemas in its task and in its steps."""
+    task = msgspec.structs.replace(config.task, schema=changed(config.task.schema))
+    step = [msgspec.structs.replace(each, schema=changed(each.schema)) for each in config.step]
+    return msgspec.structs.replace(config, task=task, step=step)
 
 
 def _read(config: str | os.PathLike[str] | Mapping[str, Any] | Config, overrides: Mapping[str, Any]) -> Config:
