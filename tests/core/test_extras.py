@@ -41,6 +41,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def hide(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have a package not be installed, with those parts of it that another test has loaded."""
+    for each in [name, *(module for module in sys.modules if module.startswith(f"{name}."))]:
+        monkeypatch.setitem(sys.modules, each, None)
+
+
 NUMPY = "the vectors of embeddings need numpy, which is not installed: pip install 'rowmill[embeddings]'"
 SERVING = "the simulator's connections need aiohttp, which is not installed: pip install 'rowmill[simulator]'"
 NOT = "which is not installed: pip install"
@@ -75,7 +81,7 @@ def test_what_is_missing_is_named_with_its_extra(
         said = f"{said} need pyarrow, which is not installed: pip install 'rowmill[parquet]'"
     before = sorted(place.iterdir())
     for name in ("aiohttp",) if said == AIOHTTP else ("pyarrow", "numpy", *filter(None, [MISSING.get(said)])):
-        monkeypatch.setitem(sys.modules, name, None)
+        hide(monkeypatch, name)
     settings = [word for each in options for word in ("--set", each)]
     for command in (["run"], ["plan"], ["check", "--no-request"]):
         with pytest.raises(SystemExit) as ended:
@@ -87,7 +93,7 @@ def test_what_is_missing_is_named_with_its_extra(
 def test_the_simulator_is_refused_and_a_recipe_says_what_it_takes(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    hide(monkeypatch, "aiohttp")
     with pytest.raises(SystemExit) as ended:
         cli.main(["simulate"])
     assert (ended.value.code, *capsys.readouterr()) == (ExitCode.USAGE, "", f"rowmill: {SERVING}\n")
@@ -104,7 +110,7 @@ def test_frames_whose_values_come_by_way_of_it_are_refused_and_others_are_taken(
 
     frame = pl.DataFrame({"text": ["a"], "n": [1], "half": pl.Series([0.1], dtype=pl.Float32)})
     relation = duckdb.sql("SELECT 1 AS n")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    hide(monkeypatch, "pyarrow")
     plain_columns = frames.source(frame.drop("half"))
     assert plain_columns is not None
     assert list(plain_columns.rows(None)) == [{"text": "a", "n": 1}]
