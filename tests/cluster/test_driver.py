@@ -242,8 +242,20 @@ def test_every_node_is_let_go_of_also_where_others_are_gone_before(
 
 def test_a_node_that_joins_gets_workers_at_once(home: Home, simulate: Callable[..., Witness]) -> None:
     machines = Machines(1)
-    watcher = once(machines.add, lambda snapshot: snapshot.in_flight > 0)
-    report = home.run_on(machines, home.config(simulate(latency_ms=30).url), watcher)
+    witness = simulate(latency_ms=30)
+    witness.simulator.hold(8)  # however long a worker takes to start, there are rows for it
+
+    def look(snapshot: Snapshot) -> bool:
+        if len(machines.all) == 1 and snapshot.in_flight > 0:
+            machines.add()
+        if not all(
+            any(each.node == node and each.in_flight for each in snapshot.workers) for node in ("10.0.0.0", "10.0.0.1")
+        ):
+            return False
+        witness.simulator.hold()
+        return True
+
+    report = home.run_on(machines, home.config(witness.url), Watcher(look))
     assert_whole(home)
     [first, second] = report.sessions[0].nodes
     assert min(first.rows, second.rows) > ROWS / 10

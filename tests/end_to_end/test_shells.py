@@ -74,6 +74,7 @@ class Pane:
         done = subprocess.run(
             [str(TMUX), "-f", "/dev/null", "-S", str(self._socket), *words],
             capture_output=True, text=True, check=True, timeout=60,
+            env={**os.environ, "SHELL": "/bin/sh"},  # which runs the command: a user of a service may have none
         )  # fmt: skip
         return done.stdout
 
