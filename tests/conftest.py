@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import simulator_host
+from tests import disturbance, simulator_host
 from tests.simulator_host import SimulatorHost
 
 # What is imported and collected lives to the end of the session: the collector need not walk it, now or later.
@@ -24,6 +24,11 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    return disturbance.protocol(item, nextitem)
 
 
 @pytest.fixture
