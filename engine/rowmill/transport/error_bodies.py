@@ -103,6 +103,15 @@ def words_of(error: dict[str, Any]) -> str:
     return " ".join(word for each in _all(error) for word in _message(each).split())
 
 
+def place_of(error: dict[str, Any]) -> str:
+    """Return the member of the request that the error is about, as "body.response_format"; nothing for unsaid."""
+    for each in _all(error):
+        place = each.get("loc")
+        if isinstance(place, list) and place and all(isinstance(part, str | int) for part in place):
+            return ".".join(map(str, place))
+    return ""
+
+
 def is_flagged(error: dict[str, Any]) -> bool:
     """Whether the error has what only a moderation's has."""
     return any(each.get(name) for each in _all(error) for name in FLAGGED)
@@ -145,7 +154,7 @@ def _all(error: dict[str, Any], depth: int = _DEPTH) -> Iterator[dict[str, Any]]
 
 
 def _message(error: dict[str, Any]) -> str:
-    for name in ("message", "Message", "detail", "error", "msg", "error_msg", "error_message", "errmsg"):
+    for name in ("message", "Message", "detail", "error", "msg", "error_msg", "error_message", "errmsg", "faultstring"):
         found = error.get(name)
         if isinstance(found, str) and found:
             return found
@@ -153,8 +162,11 @@ def _message(error: dict[str, Any]) -> str:
 
 
 def _member(holder: dict[str, Any]) -> dict[str, Any]:
-    """Return the member "error", or the first of "errors"; where it is a text or a sign, with what stands beside it."""
-    for name in ("error", "errors"):
+    """Return the member "error", or the first of "errors"; where it is a text or a sign, with what stands beside it.
+
+    "fault" is Apigee's.
+    """
+    for name in ("error", "errors", "fault"):
         error = holder.get(name)
         if isinstance(error, list):
             error = next(filter(None, error), None)

@@ -304,6 +304,8 @@ def _message(reply: Reply, error: dict[str, Any], words: str) -> str:
             words = msgspec.json.encode(found).decode()
         except RecursionError:  # as deeply nested as could just be read
             words = f"HTTP {reply.status} with a nested error"
+    elif words and (place := error_bodies.place_of(error)):
+        words += f" ({place})"
     if not words:
         kind = (reply.header("content-type") or "no content type").partition(";")[0]
         words = f"HTTP {reply.status} with {len(reply.body)} bytes of {kind}"

@@ -12,42 +12,62 @@ from rowmill.core.wire import Failure
 
 # llama.cpp and others answer with a 500, DeepInfra with a 405.
 _CLASSES = frozenset({"invalid_request", "not_found", "server_error"})
+_OWN_FAULT = 500  # from this status on the words must say, too, that something is refused
 _BETWEEN = r".{0,200}?"
 _REFUSED = (
-    r"(?:\bnot? (?:currently |yet |longer )?(?:support|available|allowed|permitted|one of|implemented|enabled|valid)"
-    r"|n't support|n't allowed|unsupported|unavailable|must be|must have|should be|unrecognized|unknown|unexpected"
-    r"|invalid|not permitted|failed to (?:deserialize|parse)|leave it unset|extra inputs|extra_forbidden"
-    r"|cannot be used|contains features|too many states|only supports?\b|literal_error)"
+    r"(?:\bnot? (?:currently |yet |longer )?(?:support|available|allow|permitted|one of|implemented|enabled|valid)"
+    r"|n't (?:support|allow|have)|unsupported|unavailable|must be|must have|should be|unrecognized|unknown|unexpected"
+    r"|invalid|not permitted|failed to (?:deserialize|parse|compile|load)|leave it unset|extra inputs|extra_forbidden"
+    r"|cannot (?:be used|use)|contains features|too (?:many states|complex)|\bonly\b|literal_error|disabled|requires?\b"
+    r"|conversion failed)"
 )
+# No other member of a request that Rowmill sends is called so: who names one has that against it.
 _FORMAT = (
     r"(?:response[_ ]?format|json[_ -]?schema|json_object|json mode|structured[ _-]?outputs?|text\.format|output_config"
-    r"|guided[_ ](?:json|decoding)|response_?schema)"
+    r"|guided[_ ](?:json|decoding)|response_?schema|json output)"
 )
-_TOOL = r"(?:\btools?\b|\btool_choice\b|\bfunction(?:s|[_ ]call\w*)?\b)"
+_TOOL_MEMBERS = r"(?:\btools\b|\btool[_ ](?:choice|calls?|calling|use)\b|\bfunction[_ ]call\w*\b)"
+_NO_ENDPOINTS = r"no endpoints found that (?:can handle|support) the requested parameters"  # OpenRouter
 _USAGE = "stream_options|include_usage"
-
-
-def _against(subject: str, *more: str) -> str:
-    return "|".join((f"{subject}{_BETWEEN}{_REFUSED}", f"{_REFUSED}{_BETWEEN}{subject}", *more))
-
-
-_SCHEMA = {
-    "json_schema": _against(_FORMAT, r"input should be 'text'", r"schema produces a constraint"),
-    "json_object": _against(_FORMAT, r"input should be 'text'"),
-    "tool": _against(_TOOL),
-}
-_WHOLE = (
-    r"\bstream\b\W{1,3}(?:mode |parameter |value )?(?:must|has to|needs to|should) be "
-    r"(?:set to .{0,3}true|enabled|on\b|.{0,3}true)"
-    r"|must (?:have|set|use|enable) .?stream(?:ing)?\b.{0,5}(?:true|mode)?"
-    r"|only (?:support\w*|allow\w*|accept\w*|available (?:in|with|as|for))\s+(?:the )?.?stream(?:s|ing|ed)?\b"
-    r"|non-?_?stream\w*(?: \w+){0,3}? (?:is|are|was|calls|requests|responses|mode)\b.{0,30}\bnot\b"
-    r"|non-streaming calls?\b"
-    r"|stream\W{0,3}(?:=|:| does not support)\W{0,2}false\b.{0,30}"
-    r"(?:not (?:supported|allowed)|with this model|unsupported)"
-    r"|(?:enable|set|use) (?:the )?.?stream(?:ing)?.? (?:parameter|mode)\b"
-    r"|\bstreaming is (?:required|mandatory|strongly)|requires? (?:.?stream\W{0,3}true|streaming)\b"
+_STREAM = (
+    r"(?<![\w-])\W?stream(?:s|ed|ing)?\b(?!\W{0,5}(?:to |set |be |is |=|:|as )*\W{0,3}(?:false|disabled|off)\b)(?!_)"
 )
+_WHOLE = (
+    r"\bnon[-_ ]?stream"
+    rf"|{_STREAM}\W{{0,3}}(?:(?:mode|parameter|value|field|option)\W{{1,3}})?"
+    r"(?:must|has to|needs to|should|is required to|input should) be\W{1,3}(?:set to .{0,3}|equal to .{0,3})?"
+    r"(?:true|enabled|on\b)"
+    r"|(?:must|please|have to|needs? to|should|required to|enable|set|use)\s+"
+    rf"(?:(?:be|have|set|use|enable)\s+)*(?:the\s+)?{_STREAM}"
+    rf"|\bonly\b(?: [\w()/=-]+){{0,4}}? {_STREAM}"
+    rf"|{_STREAM}(?:\W{{1,3}}(?:true|mode|parameter|output))*\W{{1,3}}(?:is|are) (?:required|mandatory|needed|strongly)"
+    rf"|\brequires? (?:the )?{_STREAM}"
+    r"|\bstream\W{0,3}(?:=|:|does not support|cannot be|is)\W{0,3}false\b.{0,40}(?:not|n't|unsupported|with this model)"
+    r"|\bstream only supports? true"
+    r"|\bstream\W{0,3}\S{0,4}必须"  # Alibaba, in Chinese
+)
+
+
+def _either(*subjects: str, refused: str) -> str:
+    """Return what finds one of these words, or others that are heard often, beside words of refusing."""
+    return "|".join((*subjects, f"{refused}{_BETWEEN}{_REFUSED}", f"{_REFUSED}{_BETWEEN}{refused}"))
+
+
+_ANY_SCHEMA = (_NO_ENDPOINTS, r"input should be 'text'", "schema produces a constraint")
+_GRAMMAR = r"(?:\bgrammar\b|\bfor format\b|\binvalid format\b|\bschema is too)"  # what servers make of a schema
+# By a status of the client's fault: by the words of refusing, or by the member's name alone.
+_NAMED = {
+    "json_schema": _either(*_ANY_SCHEMA, _FORMAT, refused=_GRAMMAR),
+    "json_object": _either(*_ANY_SCHEMA, _FORMAT, refused=_GRAMMAR),
+    "tool": _either(
+        _NO_ENDPOINTS, "no endpoints found that support tool", _TOOL_MEMBERS, refused=r"\b(?:tool|function)s?\b"
+    ),
+}
+_SAID = {
+    "json_schema": _either(*_ANY_SCHEMA, refused=f"(?:{_FORMAT}|{_GRAMMAR})"),
+    "json_object": _either(*_ANY_SCHEMA, refused=f"(?:{_FORMAT}|{_GRAMMAR})"),
+    "tool": _either(refused=f"(?:{_TOOL_MEMBERS}|\\b(?:tool|function)s?\\b)"),
+}
 
 
 def refused_part(failure: Failure, form: RequestForm) -> FormPart | None:
@@ -59,7 +79,7 @@ def refused_part(failure: Failure, form: RequestForm) -> FormPart | None:
         return "usage"
     if not form.stream and _found(_WHOLE, failure.message):
         return "whole"
-    pattern = _SCHEMA.get(form.schema)
+    pattern = (_SAID if failure.status >= _OWN_FAULT else _NAMED).get(form.schema)
     return "schema" if pattern is not None and _found(pattern, said) else None
 
 
