@@ -163,7 +163,10 @@ def test_a_way_to_ask_for_a_schema_is_refused_in_other_words_too(message: str, f
         (400, "Structured output is not supported for this model", "json_schema"),
         (
             400,
-            "Invalid schema for response_format 'answer': In context=(), 'additionalProperties' is required to be false.",
+            (
+                "Invalid schema for response_format 'answer': In context=(), 'additionalProperties' is required to be "
+                "false."
+            ),
             "json_schema",
         ),
         (400, "extraneous key [response_format] is not permitted", "json_schema"),
