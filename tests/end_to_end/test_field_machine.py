@@ -236,6 +236,12 @@ def test_a_group_that_is_stopped_and_goes_on_loses_nobody_and_pays_nothing_twice
     assert (witness.stats()["requests"], place.report["sessions"][0]["deaths"]) == (200, 0)
 
 
+def has_heard(process: psutil.Process) -> bool:
+    """Tell whether no signal waits for a process, and it for everything: what one has asked of it is done."""
+    fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+    return fields["State"].startswith("S") and not any(int(fields[name], 16) for name in ("SigPnd", "ShdPnd"))
+
+
 def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
     place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:
@@ -256,6 +262,7 @@ def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
         until(lambda: len(asked.arrivals) >= 8 + 8, "requests on their way")
         os.killpg(process.pid, signal.SIGTSTP)
         until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "stopped")
+        until(lambda: all(map(has_heard, psutil.Process(process.pid).children())), "a word to the workers")
         hold.set()
         sent = {arrival.row for arrival in asked.arrivals}
         until(lambda: place.recorded() >= sent, "brought home")
