@@ -34,7 +34,9 @@ TASKS = [
     "qa",
     "translation",
 ]
-FILTERED = {"qa"}  # what is in the output is some of the rows
+# Of several steps, each with processes of its own: the pages of docs/ run them as they come, and
+# tests/end_to_end/test_step_recipes.py looks at what they make of rows.
+OF_STEPS = {"back-translation", "judge", "qa"}
 
 
 @pytest.fixture
@@ -124,25 +126,27 @@ def test_a_recipe_that_is_not_there_is_refused(folder: Path) -> None:
         recipes.write("cooking", Path())
 
 
-def test_every_recipe_runs_as_it_comes(tmp_path: Path) -> None:
+def test_recipes_of_several_steps_are_run_by_their_pages() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT.parent / "docs").glob("*.md"))
+    for name in OF_STEPS:
+        assert f"rowmill init --recipe {name} work\ncd work\nrowmill run\n" in pages
+
+
+def test_every_other_recipe_runs_as_it_comes(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "rowmill", "run", "--set", "simulator.latency_ms=1"]
     started = {}
-    for name in TASKS:
+    for name in sorted({*TASKS} - OF_STEPS):
         recipes.write(name, tmp_path / name)
         started[name] = subprocess.Popen(
             command, cwd=tmp_path / name, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
     ended = {name: (process.communicate(timeout=60)[1], process.returncode) for name, process in started.items()}
     assert {name: told for name, told in ended.items() if told[1] != 0} == {}
-    for name in TASKS:
+    for name in started:
         rows = list(output_of(tmp_path / name))
-        places = [row["index"] for row in rows]
-        if name in FILTERED:
-            assert places == sorted(set(places)), name
-            assert 0 < len(places) < 24, name
-        else:
-            assert places == list(range(24)), name
+        assert len(rows) == 24, name
+        assert [row["index"] for row in rows] == list(range(24)), name
         assert not any(row["error"] for row in rows), name
         assert check(name, rows), name
 
@@ -162,8 +166,6 @@ def check(name: str, rows: list[dict[str, Any]]) -> bool:
     """Tell whether the rows hold what the recipe promises."""
     first = rows[0]
     match name:
-        case "back-translation":
-            return bool(first["translation"] and first["back"]) and {row["same"] for row in rows} == {"true", "false"}
         case "deduplication":
             return len(first["output"]) == 256
         case "documents":
@@ -174,14 +176,9 @@ def check(name: str, rows: list[dict[str, Any]]) -> bool:
             return set(first["output"]) == {"customer", "order_number", "deliver_by", "express", "items"}
         case "generation":
             return "photosynthesis" in first["input"]["topic"] and isinstance(first["output"], str)
-        case "judge":
-            columns = {"question", "plain", "example", "judge.winner", "judge.reason", "winner", "reason"}
-            return columns <= first.keys() and {row["winner"] for row in rows} <= {"first", "second", "tie"}
         case "labelling":
             return {row["label"] for row in rows} <= {"billing", "delivery", "returns", "account", "other"}
         case "moderation":
             return isinstance(first["output"]["flagged"], bool)
-        case "qa":
-            return all(row["output"]["holds"] and row["output"]["score"] >= 3 for row in rows)
         case _:
             return first["language"] == "German" and bool(first["output"])
