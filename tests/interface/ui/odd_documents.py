@@ -69,6 +69,14 @@ def _of_hostile_texts() -> Document:
     document["failures"][0].update(name=nasty, meaning=nasty, advice=nasty)
     document["configuration"] = [[nasty, nasty]]
     document["cost"]["lines"][0].update(model=nasty, provider=nasty)
+    document["steps"] = [
+        dict.fromkeys(("rows", "failed", "left_out", "requests", "prompt_tokens", "completion_tokens"), 1)
+    ]
+    document["steps"][0].update(name=nasty, usd=None)
+    share = {"rows": 1, "share": 1.0, "low": 0.2, "high": 1.0}
+    shares = {"wins": [share, share], "ties": share, "decided": share, "unreadable": 1, "incomplete": 1}
+    rates = {"between": [nasty, "b"], "judges": [nasty, nasty], "rows": 3, "better": nasty, "in_both_orders": [1, 0]}
+    document["win_rates"] = [rates | shares]
     return document
 
 

@@ -216,7 +216,7 @@ def test_the_figures_are_those_of_the_document(viewer: Viewer) -> None:
     assert viewer.texts("#wins p") == [
         "old is better: it has 75.0% (59.8% to 85.8%) of the 40 rows that are no tie. Judged by judge, swapped.",
         "What stood first won in both orders in 10 rows, what stood second in 0: ties.",
-        "Not counted: 1 row with a verdict that is none, 0 without one of the verdicts.",
+        "Not counted: 1 row with a verdict that is not first, second or tie, 0 without one of the verdicts.",
     ]
 
 

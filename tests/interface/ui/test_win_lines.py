@@ -12,8 +12,8 @@ def test_shares_are_told_with_their_bounds_and_with_what_they_show() -> None:
         "old 60.0% (46.2% to 72.4%), new 20.0% (11.2% to 33.0%), tie 20.0% (11.2% to 33.0%) of 50 rows",
         "old is better: it has 75.0% (59.8% to 85.8%) of the 40 rows that are no tie",
         "what stood first won in both orders in 10 rows, what stood second in 0: ties",
-        "a verdict that is none: 1 row, not counted",
-        "without one of the verdicts: 2 rows, not counted",
+        "not counted: 1 row with a verdict that is not first, second or tie",
+        "not counted: 2 rows without one of the verdicts",
     ]
     assert told(counted(("new", "old"), [("judge", True)], [((FIRST,), 30), ((SECOND,), 10)]))[1] == (
         "old is better: it has 75.0% (59.8% to 85.8%) of the 40 rows that are no tie"
@@ -27,7 +27,7 @@ def test_what_shows_nothing_is_said_to_show_nothing() -> None:
     ]
     assert told(counted(("old", "new"), [("judge", False)], [((UNREADABLE,), 3)])) == [
         "neither old nor new is shown to be better",
-        "a verdict that is none: 3 rows, not counted",
+        "not counted: 3 rows with a verdict that is not first, second or tie",
     ]
 
 

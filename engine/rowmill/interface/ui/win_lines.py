@@ -16,9 +16,9 @@ def told(rates: WinRates) -> list[str]:
         before, after = rates.in_both_orders
         lines.append(f"what stood first won in both orders in {_rows(before)}, what stood second in {after:,}: ties")
     if rates.unreadable:
-        lines.append(f"a verdict that is none: {_rows(rates.unreadable)}, not counted")
+        lines.append(f"not counted: {_rows(rates.unreadable)} with a verdict that is not first, second or tie")
     if rates.incomplete:
-        lines.append(f"without one of the verdicts: {_rows(rates.incomplete)}, not counted")
+        lines.append(f"not counted: {_rows(rates.incomplete)} without one of the verdicts")
     return lines
 
 

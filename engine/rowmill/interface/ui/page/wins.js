@@ -31,7 +31,8 @@ const wins = (() => {
   }
 
   function words(rates) {
-    const lines = [[...better(rates), ` Judged by ${rates.judges.map(elements.pictured).join(", ")}.`]];
+    const judges = rates.judges.flatMap((name, place) => [place ? ", " : " Judged by ", said(name)]);
+    const lines = [[...better(rates), ...judges, "."]];
     if (rates.in_both_orders) {
       const [before, after] = rates.in_both_orders;
       lines.push(
@@ -40,7 +41,7 @@ const wins = (() => {
     }
     if (rates.unreadable + rates.incomplete > 0) {
       lines.push(
-        `Not counted: ${figures.some(rates.unreadable, "row")} with a verdict that is none, ${figures.count(rates.incomplete)} without one of the verdicts.`,
+        `Not counted: ${figures.some(rates.unreadable, "row")} with a verdict that is not first, second or tie, ${figures.count(rates.incomplete)} without one of the verdicts.`,
       );
     }
     return lines;
