@@ -25,9 +25,13 @@ _START_S = 60.0
 # and what is interrupted all the time takes more CPU a row; on a machine of its own there is nothing to give way to.
 _OF_NODES = {
     "RAY_worker_niceness": "0",
+    # A worker of Ray takes a second of CPU to start: none are started for tasks that may come, and one that has had a
+    # task is there when the node is tried again.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_idle_worker_killing_time_threshold_ms": "20000",
     "RAY_AUTH_MODE": "disabled",  # else a head takes the token that somebody has at home, of which others do not know
 }
-_GRACE_S = 3.0  # a head does not end by itself in ten
+_GRACE_S = 3.0
 WITHOUT_ID: Tables = {"input": {"id": None}}  # of `corpus.synthetic`
 
 
@@ -79,11 +83,11 @@ class RayNode:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
 
-    def end(self) -> None:
-        """End the node in an orderly way."""
+    def end(self, grace_s: float = _GRACE_S) -> None:
+        """End the node in an orderly way, if it is through in so many seconds."""
         self.begin_end()
         try:
-            self._process.wait(_GRACE_S)
+            self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -132,7 +136,8 @@ class RayNodes:
                 [
                     str(program),
                     "start",
-                    *(own if not self.nodes else [f"--address={self.address}"]),
+                    # What the head's workers print comes to its log monitor, and is enough.
+                    *(own if not self.nodes else [f"--address={self.address}", "--include-log-monitor=false"]),
                     f"--node-ip-address=127.0.0.{2 + len(self.nodes)}",
                     f"--num-cpus={cpus}",
                     f"--object-store-memory={_STORE_BYTES}",
@@ -188,9 +193,9 @@ class RayNodes:
         """End all nodes, the head last."""
         for node in reversed(self.nodes):
             node.begin_end()  # each takes seconds
-        for node in reversed(self.nodes):
-            node.end()
-        self.nodes.clear()
+        while self.nodes:
+            node = self.nodes.pop()
+            node.end(_GRACE_S if self.nodes else 0.0)  # the head would not be through in ten seconds
 
 
 @contextlib.contextmanager

@@ -322,9 +322,9 @@ def bucket() -> Iterator[dict[str, str]]:
 def nodes() -> Iterator[RayNodes]:
     """Two nodes of Ray, for all tests that have a cluster: they run in one process.
 
-    Each has room for a worker beside another one: a run may wait for its end while tests go on.
+    Each has room for a worker beside two others: runs wait for their ends while tests go on.
     """
-    with ray_nodes(2, cpus=2) as nodes:
+    with ray_nodes(2, cpus=3) as nodes:
         yield nodes
 
 

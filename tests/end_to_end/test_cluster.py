@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from rowmill.core.simulator import SimulatorSettings
 from rowmill.core.version import __version__
 from scripts.proving.ray_nodes import RayNodes
 from scripts.proving.runs import gone
 from tests.end_to_end.conftest import ROOT, Done, Place, Started, Witness, until
+from tests.simulator_host import SimulatorHost
 
 pytestmark = pytest.mark.cluster  # of one process: the cluster is made once
 
@@ -24,6 +26,40 @@ ROWS = 900
 SLOTS = 16
 NODES = ["127.0.0.2", "127.0.0.3"]
 FAULTS = {"500": 0.02, "reset": 0.01}
+
+
+WRONG = {  # what is told of an address, with the exit code
+    "a closed port": (6, "127.0.0.1:1", "cannot connect to the cluster at 127.0.0.1:1: "),
+    "no port": (6, "nonsense", "cannot connect to the cluster at nonsense: "),
+    "nobody": (6, "nobody.invalid:6379", "cannot connect to the cluster at nobody.invalid:6379: "),
+    "a client": (2, "ray://127.0.0.1:1", "cluster.address: ray:// is for clients"),
+    "without the extra": (
+        2,
+        "127.0.0.1:1",
+        'cluster.engine: "ray" needs the package ray: pip install "rowmill[ray]"',
+    ),
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Started]]:
+    """Start runs on clusters that there are not, while there is none: it takes seconds to come up."""
+    place = Place(tmp_path_factory.mktemp("wrong"))
+    place.configure("http://127.0.0.1:1/v1")
+    place.write_rows(10)
+    lacking = place.folder / "lacking"
+    lacking.mkdir()
+    (lacking / "sitecustomize.py").write_text('import sys\nsys.modules["ray"] = None\n')
+    began = {}
+    for number, (name, (_, address, _)) in enumerate(WRONG.items()):
+        environ = dict(place.environ)
+        if name == "without the extra":
+            place.environ["PYTHONPATH"] = f"{lacking}{os.pathsep}{environ['PYTHONPATH']}"
+        keys = {"cluster.engine": "ray", "cluster.address": address, "output.path": f"out-{number}.jsonl"}
+        began[name] = place.start(*_set(keys))
+        place.environ = environ
+    yield began
+    place.end()
 
 
 class Refused(NamedTuple):
@@ -68,6 +104,53 @@ def refused(nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         place.end()
 
 
+_MAP = """
+import sys, ray, rowmill
+ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False, logging_level="CRITICAL")
+import ray.data
+ray.data.DataContext.get_current().enable_progress_bars = False
+rows = ray.data.from_items([{"n": n, "text": f"row {n:06d}", "more": [n]} for n in range(300)], override_num_blocks=3)
+# It is made only now, and has a block without rows; one task after the other, for each has a process that imports all.
+rows = rows.filter(lambda row: row["n"] < 100 or row["n"] >= 200, concurrency=1)
+options = {"base_url": sys.argv[2], "prefix": "a_", "workers": {"count": 1}}
+answered = rowmill.map(rows, model="sim-small", prompt="{text}", **options)
+assert isinstance(answered, ray.data.Dataset), answered
+taken = answered.take_all()
+# In the order of its blocks, which is that in which Ray has made them.
+assert sorted(row["n"] for row in taken) == [*range(100), *range(200, 300)]
+assert all(row["more"] == [row["n"]] for row in taken)
+assert all(f"{row['n']:06d}" in row["a_output"] for row in taken), taken[0]
+assert all(row["a_error"] is None for row in taken)
+assert set(taken[0]) == {"n", "text", "more", "a_output", "a_error"}
+print("aligned")
+"""
+
+
+class Mapping(NamedTuple):
+    """A program that has the rows of a Dataset answered, while other tests go on."""
+
+    process: "subprocess.Popen[str]"
+    witness: Witness
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mapping(nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory, simulators: SimulatorHost) -> Iterator[Mapping]:
+    """Start it: Ray's own part of it takes long."""
+    place = Place(tmp_path_factory.mktemp("mapping"))
+    witness = Witness(simulators, SimulatorSettings(latency_ms=10.0))
+    with subprocess.Popen(
+        [sys.executable, "-c", _MAP, nodes.address, witness.url],
+        cwd=place.folder,
+        env=place.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Mapping(process, witness)
+        process.kill()
+    witness.stop()
+
+
 def _set(keys: dict[str, str]) -> Iterator[str]:
     for key, value in keys.items():
         yield "--set"
@@ -89,14 +172,16 @@ class OnCluster:
     def run(self, *arguments: str) -> Done:
         return self.start(*arguments).wait()
 
-    def run_on_both(self, witness: Witness, *arguments: str) -> Done:
-        """Run to the end, but not before there is a worker on either node: the first could have done all by then."""
+    def start_held(self, witness: Witness, *arguments: str) -> Started:
+        """Start, but have no more answered than one worker has in flight, until `go_on_with_both`."""
         witness.hold(SLOTS)
-        started = self.start("--set", "provider.timeout_s=60", *arguments)
+        return self.start("--set", "provider.timeout_s=60", *arguments)
+
+    def go_on_with_both(self, witness: Witness) -> None:
+        """Go on once there is a worker on either node: the first could have done all by then."""
         log = self.place.run_dir / "run.log"
         until(lambda: log.exists() and len(re.findall(r"node .*: 1 worker\n", log.read_text())) == len(NODES), "both")
         witness.go_on()
-        return started.wait()
 
     @property
     def session(self) -> dict[str, Any]:
@@ -108,6 +193,13 @@ class OnCluster:
 @pytest.fixture
 def on_cluster(place: Place, nodes: RayNodes) -> OnCluster:
     return OnCluster(place, nodes)
+
+
+@pytest.fixture
+def capped(tmp_path_factory: pytest.TempPathFactory, nodes: RayNodes) -> Iterator[OnCluster]:
+    place = Place(tmp_path_factory.mktemp("capped"))
+    yield OnCluster(place, nodes)
+    place.end()
 
 
 def asked(witness: Witness, rows: int, started: Started) -> None:
@@ -126,34 +218,9 @@ def assert_clean(done: Done) -> None:
         assert text not in done.err, done.err
 
 
-def test_what_is_wrong_with_a_cluster_is_a_line(on_cluster: OnCluster) -> None:
-    place, nodes = on_cluster.place, on_cluster.nodes
-    place.configure("http://127.0.0.1:1/v1")
-    place.write_rows(10)
-    lacking = place.folder / "lacking"
-    lacking.mkdir()
-    (lacking / "sitecustomize.py").write_text('import sys\nsys.modules["ray"] = None\n')
-    cases: dict[str, tuple[int, str, str]] = {
-        "a closed port": (6, "127.0.0.1:1", "cannot connect to the cluster at 127.0.0.1:1: "),
-        "no port": (6, "nonsense", "cannot connect to the cluster at nonsense: "),
-        "nobody": (6, "nobody.invalid:6379", "cannot connect to the cluster at nobody.invalid:6379: "),
-        "a client": (2, "ray://127.0.0.1:1", "cluster.address: ray:// is for clients"),
-        "without the extra": (
-            2,
-            nodes.address,
-            'cluster.engine: "ray" needs the package ray: pip install "rowmill[ray]"',
-        ),
-    }
-    began = {}
-    for number, (name, (_, address, _)) in enumerate(cases.items()):
-        environ = dict(place.environ)
-        if name == "without the extra":
-            place.environ["PYTHONPATH"] = f"{lacking}{os.pathsep}{environ['PYTHONPATH']}"
-        keys = {"cluster.engine": "ray", "cluster.address": address, "output.path": f"out-{number}.jsonl"}
-        began[name] = place.start(*_set(keys))
-        place.environ = environ
-    for name, (code, _, text) in cases.items():
-        done = began[name].wait(30)
+def test_what_is_wrong_with_a_cluster_is_a_line(wrong: dict[str, Started]) -> None:
+    for name, (code, _, text) in WRONG.items():
+        done = wrong[name].wait(30)
         assert done.code == code, f"{name}: {done.err}"
         assert_clean(done)
         # What the configuration cannot mean is told before a run begins.
@@ -162,13 +229,24 @@ def test_what_is_wrong_with_a_cluster_is_a_line(on_cluster: OnCluster) -> None:
         assert done.lines[-1].startswith("rowmill: ")
 
 
-def test_the_bytes_are_those_of_one_machine(
-    on_cluster: OnCluster, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
+def test_the_bytes_are_those_of_one_machine_and_a_cap_holds_over_all_nodes(
+    on_cluster: OnCluster, capped: OnCluster, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
-    place, witness = on_cluster.place, simulator(faults=FAULTS, latency_ms=20)
+    """Of two runs that share the nodes."""
+    place, witness, few = on_cluster.place, simulator(faults=FAULTS, latency_ms=20), simulator(latency_ms=20)
     place.configure(witness.url)
     place.write_rows(ROWS)
-    done = on_cluster.run_on_both(witness)
+    capped.place.configure(few.url)
+    capped.place.write_rows(ROWS)
+    whole = on_cluster.start_held(witness)
+    part = capped.start_held(few, "--set", "budget.max_requests=700")
+    on_cluster.go_on_with_both(witness)
+    capped.go_on_with_both(few)
+    done, stopped = whole.wait(), part.wait()
+    assert stopped.code == 3, stopped.err
+    assert_clean(stopped)
+    assert 693 <= few.stats()["requests"] <= 700
+    assert len(capped.session["nodes"]) == 2
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(ROWS)
     assert_clean(done)
@@ -181,6 +259,14 @@ def test_the_bytes_are_those_of_one_machine(
         assert f"{name}: " in done.err.partition("nodes")[2]
 
 
+def test_a_dataset_of_ray_comes_back_as_one_row_by_row(mapping: Mapping) -> None:
+    """Before a node is killed, which has tasks of it."""
+    out, err = mapping.process.communicate(timeout=90)
+    assert mapping.process.returncode == 0, err
+    assert out == "aligned\n"
+    assert mapping.witness.stats()["requests"] == 200
+
+
 def test_a_killed_raylet_costs_what_was_in_flight_and_another_node_takes_over(
     on_cluster: OnCluster, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
@@ -190,6 +276,7 @@ def test_a_killed_raylet_costs_what_was_in_flight_and_another_node_takes_over(
     started = on_cluster.start()
     asked(witness, ROWS // 5, started)
     node = nodes.nodes[1]
+    until(node.workers, "a worker on the node", 10)
     left = [*node.agents(), *node.workers()]
     assert len(left) >= 2
     node.raylet.kill()
@@ -236,54 +323,10 @@ def test_a_run_goes_on_after_a_ctrl_c_and_after_its_driver_was_killed(
     assert before < recorded <= sent
     # What had come home was on the disk, but for what was on its way: of a second at most.
     assert sent - recorded <= 2 * (SLOTS + SLOTS * 1000 // 100)
-    done = on_cluster.run()
+    done = on_cluster.run("--set", "cluster.nodes=1")
     assert done.code == 0, done.err
     assert place.output.read_bytes() == reference(ROWS)
     assert witness.stats()["requests"] == sent + ROWS - recorded
-
-
-def test_a_cap_holds_over_all_nodes(on_cluster: OnCluster, simulator: Callable[..., Witness]) -> None:
-    place, witness = on_cluster.place, simulator(latency_ms=20)
-    place.configure(witness.url)
-    place.write_rows(ROWS)
-    done = on_cluster.run_on_both(witness, "--set", "budget.max_requests=700")
-    assert done.code == 3, done.err
-    assert_clean(done)
-    assert 693 <= witness.stats()["requests"] <= 700
-    assert len(on_cluster.session["nodes"]) == 2
-
-
-_MAP = """
-import sys, ray, rowmill
-ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False, logging_level="CRITICAL")
-import ray.data
-ray.data.DataContext.get_current().enable_progress_bars = False
-rows = ray.data.from_items([{"n": n, "text": f"row {n:06d}", "more": [n]} for n in range(500)], override_num_blocks=5)
-rows = rows.filter(lambda row: row["n"] < 300 or row["n"] >= 400)  # it is made only now, and has a block without rows
-answered = rowmill.map(rows, model="sim-small", prompt="{text}", base_url=sys.argv[2], prefix="a_")
-assert isinstance(answered, ray.data.Dataset), answered
-taken = answered.take_all()
-# In the order of its blocks, which is that in which Ray has made them.
-assert sorted(row["n"] for row in taken) == [*range(300), *range(400, 500)]
-assert all(row["more"] == [row["n"]] for row in taken)
-assert all(f"{row['n']:06d}" in row["a_output"] for row in taken), taken[0]
-assert all(row["a_error"] is None for row in taken)
-assert set(taken[0]) == {"n", "text", "more", "a_output", "a_error"}
-print("aligned")
-"""
-
-
-def test_a_dataset_of_ray_comes_back_as_one_row_by_row(
-    on_cluster: OnCluster, simulator: Callable[..., Witness]
-) -> None:
-    place, witness = on_cluster.place, simulator()
-    words = [sys.executable, "-c", _MAP, on_cluster.nodes.address, witness.url]
-    done = subprocess.run(
-        words, cwd=place.folder, env=place.environ, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "aligned\n"
-    assert witness.stats()["requests"] == 400
 
 
 def test_a_cluster_without_free_cpus_is_a_line(refused: Refused) -> None:
