@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import disturbance, simulator_host
 from tests.simulator_host import SimulatorHost
 
 # What is imported and collected lives to the end of the session: the collector need not walk it, now or later.
 gc.disable()
+
+
+# An example is wrong by what it does, and not by how long a busy machine takes for it.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 
 # Whoever has the tests run in the background may ignore what they send to commands, which these would then do, too.
