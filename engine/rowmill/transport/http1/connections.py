@@ -177,7 +177,9 @@ class Connections:
 
     def _open_fewer(self) -> None:
         """Give up connections that were opened for requests which have been given up."""
-        for task in list(self._dialling)[len(self.waiting) :]:
+        # One that is open has its request by now, though its task may be among them until the next turn.
+        dialling = [task for task in self._dialling if not task.done()]
+        for task in dialling[len(self.waiting) :]:
             task.cancel()
 
     async def _open(self) -> None:
