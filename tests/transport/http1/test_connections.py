@@ -96,6 +96,23 @@ def test_as_many_connections_are_opened_as_there_are_and_no_more_than_are_wanted
     within(work)
 
 
+def test_what_is_still_opened_goes_on_while_others_have_just_been_opened() -> None:
+    async def work(world: World) -> None:
+        asked = [world.ask() for _ in range(8)]
+        await settled()
+        left = world.waiting[6:]
+        for coming in world.waiting[:6]:
+            coming.set_result(None)
+        for _ in range(6):
+            await asyncio.sleep(0)
+            world.all._open_fewer()  # as deadlines are looked at, in any turn
+        assert world.waiting == left
+        await world.let(2)
+        assert all(each.done() for each in asked)
+
+    within(work)
+
+
 def test_a_connection_that_is_free_serves_who_has_waited_longest() -> None:
     async def work(world: World) -> None:
         first = world.ask()
@@ -205,7 +222,7 @@ def test_where_this_machine_has_no_room_requests_wait_for_the_connections_that_t
         assert asked[1].result() is connection
         world.all._look_for_room()
         await settled()
-        assert len(world.waiting) == 2
+        assert world.waiting == left
         await world.let(2)
         assert all(isinstance(each.result(), Connection) for each in asked)
 
