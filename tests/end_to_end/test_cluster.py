@@ -175,12 +175,13 @@ class OnCluster:
     def start_held(self, witness: Witness, *arguments: str) -> Started:
         """Start, but have no more answered than one worker has in flight, until `go_on_with_both`."""
         witness.hold(SLOTS)
-        return self.start("--set", "provider.timeout_s=60", *arguments)
+        return self.start("--set", "provider.timeout_s=100", *arguments)
 
     def go_on_with_both(self, witness: Witness) -> None:
         """Go on once there is a worker on either node: the first could have done all by then."""
         log = self.place.run_dir / "run.log"
-        until(lambda: log.exists() and len(re.findall(r"node .*: 1 worker\n", log.read_text())) == len(NODES), "both")
+        there = re.compile(r"node .*: 1 worker\n")
+        until(lambda: log.exists() and len(there.findall(log.read_text())) == len(NODES), "both nodes", 90)
         witness.go_on()
 
     @property
@@ -298,9 +299,10 @@ def test_a_run_goes_on_after_a_ctrl_c_and_after_its_driver_was_killed(
 ) -> None:
     place, witness = on_cluster.place, simulator(latency_ms=100)
     place.configure(witness.url)
-    place.write_rows(ROWS)
+    rows = 600
+    place.write_rows(rows)
     started = on_cluster.start()
-    asked(witness, ROWS // 6, started)
+    asked(witness, rows // 6, started)
     started.signal(signal.SIGINT)
     done = started.wait()
     assert done.code == 130, done.err
@@ -308,14 +310,16 @@ def test_a_run_goes_on_after_a_ctrl_c_and_after_its_driver_was_killed(
     assert re.search(r"workers [12] on [12] nodes? .*draining", done.err), done.err
     before = place.report["totals"]["rows"]
     assert witness.stats()["requests"] == before == len(place.recorded())
-    started = on_cluster.start()
-    asked(witness, before + ROWS // 6, started)
+    witness.hold(before + rows // 6)  # the first worker could have done all before there is a second one
+    started = on_cluster.start("--set", "provider.timeout_s=60")
+    asked(witness, before + rows // 6, started)
 
     def at_work() -> list[psutil.Process]:
         return [worker for node in on_cluster.nodes.nodes for worker in node.workers()]
 
     until(lambda: len(at_work()) == 2, "a worker on each node", 10)
     workers = at_work()
+    witness.go_on()
     started.kill_all()
     until(lambda: all(map(gone, workers)), "the workers of a killed driver gone", 10)
     recorded = len(place.recorded())
@@ -325,8 +329,8 @@ def test_a_run_goes_on_after_a_ctrl_c_and_after_its_driver_was_killed(
     assert sent - recorded <= 2 * (SLOTS + SLOTS * 1000 // 100)
     done = on_cluster.run("--set", "cluster.nodes=1")
     assert done.code == 0, done.err
-    assert place.output.read_bytes() == reference(ROWS)
-    assert witness.stats()["requests"] == sent + ROWS - recorded
+    assert place.output.read_bytes() == reference(rows)
+    assert witness.stats()["requests"] == sent + rows - recorded
 
 
 def test_a_cluster_without_free_cpus_is_a_line(refused: Refused) -> None:
