@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 from _pytest.runner import runtestprotocol
 
-MEASURING = ("quiet", "alone")  # marks
+MEASURING = ("quiet", "alone", "timed")  # marks
 _MOMENT_S = 0.01
 _LATE_S = 0.03  # as late as a quiet machine with two processors and six processes of a test never is twice
 _TIMES = 3  # that such a test is done at most

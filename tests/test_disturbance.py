@@ -49,6 +49,7 @@ def test_was_done():
         ("quiet", [0.1, 0.2], 3, 1, 3),
         ("quiet", [0.1], 1, 1, 1),
         ("alone", [], 1, 1, 1),
+        ("timed", [0.1, 0.2], 1, 2, 2),
         ("cluster", [0.1, 0.2], 1, 1, 1),
     ],
 )
@@ -64,7 +65,7 @@ def test_what_measures_is_done_again_where_it_failed_and_woke_late(
 ) -> None:
     for name in ("Sleeper", "calm"):
         monkeypatch.setattr(disturbance, name, getattr(disturbance, name))  # put back afterwards
-    pytester.makeini("[pytest]\nmarkers =\n    quiet:\n    alone:\n    cluster:")
+    pytester.makeini("[pytest]\nmarkers =\n    quiet:\n    alone:\n    timed:\n    cluster:")
     pytester.makeconftest(f"LATE = {late}\n{CONFTEST}")
     pytester.makepyfile(TESTS.format(mark=mark, often=often))
     result = pytester.runpytest_inprocess("-s", "-p", "no:cacheprovider")

@@ -85,18 +85,21 @@ def test_a_server_that_is_not_there_is_told_with_its_url(place: Place, nobody: s
         assert place.report["sessions"][0]["counters"]["requests"] <= 12
 
 
+@pytest.mark.timed
 def test_what_speaks_no_tls_or_no_http_is_told(place: Place) -> None:
     with listener(b"SSH-2.0-OpenSSH_9.6\r\n") as (port, arrivals):
         assert "http:// instead of https://" in told(place, f"https://127.0.0.1:{port}/v1", 3, *ONE_WORKER)
         assert len(arrivals) <= 10
 
 
+@pytest.mark.timed
 def test_a_server_that_closes_at_once_is_told(place: Place) -> None:
     with listener(None) as (port, arrivals):
         assert "does it want https://?" in told(place, f"http://127.0.0.1:{port}/v1", 300)
         assert len(arrivals) <= 24
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("answer", "path", "advice"),
     [
@@ -113,6 +116,7 @@ def test_a_page_where_the_api_should_be_is_told_by_its_path(
     assert len(witness.arrivals) <= 12
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("where", ["nobody", "a page", "a key that is refused"])
 def test_it_is_told_as_soon_by_batches(place: Place, nobody: str, where: str) -> None:
     batch = ("--set", 'task.mode="batch"')

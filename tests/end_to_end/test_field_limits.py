@@ -122,6 +122,7 @@ def test_a_server_that_answers_429_for_ever_comes_to_an_end_that_can_be_resumed(
     assert len(place.lines) == rows
 
 
+@pytest.mark.timed
 def test_refusals_and_first_answers_in_one_report_teach_no_limit(place: Place) -> None:
     place.configure("simulator")
     place.write_rows(100)
@@ -152,6 +153,7 @@ def test_a_server_that_refuses_now_and_then_whatever_the_rate_is_not_held_to_a_c
     assert figures["held_s"] <= 0.7 * figures["limited"], "each of them held everybody for a second, and then some"
 
 
+@pytest.mark.timed
 def test_a_resume_into_a_minute_that_is_used_up_goes_on_as_soon_as_the_next_begins(
     place: Place, server: Callable[..., Server]
 ) -> None:
@@ -178,6 +180,7 @@ def test_a_resume_into_a_minute_that_is_used_up_goes_on_as_soon_as_the_next_begi
     assert "refused within every known limit" not in place.log
 
 
+@pytest.mark.timed
 def test_a_provider_that_lets_nothing_through_holds_up_none_of_the_others(
     place: Place, server: Callable[..., Server]
 ) -> None:
@@ -192,6 +195,7 @@ def test_a_provider_that_lets_nothing_through_holds_up_none_of_the_others(
     assert "refused within every known limit" not in place.log
 
 
+@pytest.mark.timed
 def test_a_row_that_is_refused_for_its_own_size_fails_soon_and_lowers_nobodys_limit(
     place: Place, server: Callable[..., Server]
 ) -> None:

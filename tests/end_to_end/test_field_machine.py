@@ -276,6 +276,7 @@ def test_what_is_on_its_way_at_a_ctrl_z_is_brought_home_however_long_the_stop(
     assert (len(asked.arrivals), place.report["sessions"][0]["deaths"]) == (40, 0)
 
 
+@pytest.mark.timed
 def test_a_terminal_that_closes_ends_the_run_after_what_is_on_its_way(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:

@@ -76,6 +76,7 @@ def test_rows_that_are_refused_each_for_something_else_cost_these_rows_once(
     assert len(witness.arrivals) == before
 
 
+@pytest.mark.timed
 def test_400_blocked_rows_in_the_middle_are_400_failed_rows_in_seconds(
     place: Place, server: Callable[..., Server]
 ) -> None:
@@ -128,6 +129,7 @@ def test_what_passes_is_tried_again_and_is_never_an_answer(
     assert place.report["sessions"][0]["counters"]["faults"] == Counter(fault for _, fault in PASSING)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("rows", "status"), combined([1, 5, 300], [404, 401, 403]))
 def test_where_nobody_is_answered_the_run_stops_soon_and_fails_no_row(
     place: Place, server: Callable[..., Server], rows: int, status: int

@@ -148,6 +148,7 @@ BREAKS: list[Answer] = [
 ]
 
 
+@pytest.mark.timed
 def test_rows_that_always_break_the_server_fail_within_their_attempts_also_where_no_other_is_left(
     place: Place, server: Callable[..., Server]
 ) -> None:

@@ -59,6 +59,7 @@ def test_workers_and_faults_leave_no_mark_on_the_output(
     assert counters["retries"] == failed == sum(counters["faults"].values())
 
 
+@pytest.mark.timed
 def test_a_supervisor_killed_again_and_again(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
@@ -159,6 +160,7 @@ def test_no_row_on_the_disk_is_asked_for_again(
     assert place.output.read_bytes() == reference(600)
 
 
+@pytest.mark.timed
 def test_interrupts_lose_nothing(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
@@ -217,6 +219,7 @@ def test_a_second_interrupt_stops_at_once(place: Place, server: Callable[..., Se
         release.set()
 
 
+@pytest.mark.timed
 def test_control_c_while_everything_starts(place: Place, simulator: Callable[..., Witness]) -> None:
     """A terminal sends its Ctrl-C to the whole process group: also to children that have not got ready for it."""
     witness = simulator()
@@ -248,6 +251,7 @@ def _to_the_group(started: Started, number: signal.Signals) -> None:
             continue
 
 
+@pytest.mark.timed
 def test_the_embedded_simulator_ends_with_its_supervisor(place: Place) -> None:
     place.configure("simulator")
     place.write_rows(500)

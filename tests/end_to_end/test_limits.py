@@ -120,6 +120,7 @@ def assert_gradual(limiter: Limiter) -> None:
     assert max(there for at, there in limiter.loads if released <= at < released + 0.1) <= before / 3
 
 
+@pytest.mark.timed
 def test_a_wait_of_ten_minutes_is_waited_for_and_shown_and_does_not_keep_a_signal_waiting(
     place: Place, server: Callable[..., Server], reference: Callable[[int], bytes]
 ) -> None:

@@ -92,6 +92,7 @@ def slammer() -> Iterator[Slammer]:
     slammer.stop()
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("kind", ["resets", "is not there"])
 def test_a_server_that_never_answers_is_not_hammered_and_costs_no_row(
     place: Place,

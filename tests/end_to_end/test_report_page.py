@@ -79,7 +79,7 @@ def test_an_outage_a_kill_and_a_cap_are_marked_and_the_page_follows_the_run(
     assert (facts["live"], facts["run"]["state"]) == (True, "running")
     assert 0 < facts["totals"]["done"] < 1_500
     started.signal(signal.SIGKILL)
-    started.wait(10)
+    started.wait()
     assert not (place.run_dir / "report.html").exists(), "who only looks writes nothing"
     heard(live, "has ended")
     until(lambda: not facts_at(url)["live"], "the last figures")

@@ -13,6 +13,7 @@ WELL = 60  # requests that are answered before one is not
 BROKEN = b'{"error":{"message":"The server had an error","type":"server_error","code":null}}'
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("fault", "transport"), [("hang", "direct"), ("drip", "direct"), ("drip", "sdk")])
 def test_a_server_that_never_comes_to_an_end_gives_its_slots_back(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes], fault: str, transport: str

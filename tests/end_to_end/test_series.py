@@ -18,7 +18,7 @@ def test_the_seconds_add_up_to_what_the_server_has_seen_and_a_kill_costs_the_las
     started = place.start("--set", "workers.concurrency=4")
     until(lambda: sum(each.rows for each in read(path)) > 50, "seconds that are written down")
     started.signal(signal.SIGKILL)
-    started.wait(10)
+    started.wait()
     before = read(path)
     assert place.run().code == 0
     moments = read(path)

@@ -72,7 +72,7 @@ def test_a_run_that_is_at_work_and_one_that_was_killed_show_what_they_have(
     started = place.start("--set", "workers.concurrency=4")
     until(lambda: shown(place, "--limit", "1").out.startswith("row "), "a first row")
     started.signal(signal.SIGKILL)
-    started.wait(10)
+    started.wait()
     found = [json.loads(line)["index"] for line in shown(place, "--json", "--limit", "1000").out.splitlines()]
     assert found == sorted(place.recorded())
     trial = place.run("--limit", "2")

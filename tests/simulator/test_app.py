@@ -187,6 +187,7 @@ def test_a_row_of_ten_megabytes_is_read_and_answered(ask: "Ask") -> None:
     uvloop.run(exchange())
 
 
+@pytest.mark.timed
 def test_requests_overlap_for_their_latency(ask: "Ask") -> None:
     async def exchange() -> None:
         # So long that the last one has come before the first one is answered.

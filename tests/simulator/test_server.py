@@ -45,6 +45,7 @@ def test_wrong_settings_are_refused_before_anything_listens() -> None:
         serve(SimulatorSettings(script=("hung",)), on_ready=lambda _: pytest.fail("it listened"))
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("fault", ["hang", "drip"])
 def test_a_stop_releases_what_hangs_at_once(
     ask: "Ask", in_flight: "InFlight", monkeypatch: pytest.MonkeyPatch, fault: str
@@ -63,6 +64,7 @@ def test_a_stop_releases_what_hangs_at_once(
     uvloop.run(exchange())
 
 
+@pytest.mark.timed
 def test_a_stop_does_not_wait_for_slow_replies_or_idle_connections(ask: "Ask", in_flight: "InFlight") -> None:
     async def exchange() -> None:
         async with running(SimulatorSettings(latency_ms=60_000)) as port:

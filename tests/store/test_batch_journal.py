@@ -474,6 +474,7 @@ while True:
     journal.close()
 
 
+@pytest.mark.timed
 def test_a_step_takes_milliseconds(path: Path) -> None:
     journal = BatchJournal.open(path, RUN)
     t = bring(journal, "uploaded")

@@ -249,6 +249,7 @@ def test_the_first_signal_drains_and_the_same_run_is_resumed(home: Path, simulat
     assert first.rows + second.rows == ROWS
 
 
+@pytest.mark.timed
 def test_the_second_signal_ends_it_at_once(home: Path, simulate: Callable[..., str]) -> None:
     out = 0
 

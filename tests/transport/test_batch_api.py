@@ -542,6 +542,7 @@ def test_a_look_that_nobody_answers_is_taken_again() -> None:
     assert len(provider.asked) == 2
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [

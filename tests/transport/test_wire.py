@@ -675,6 +675,7 @@ def test_a_redirect_is_not_followed(kind: str, status: int) -> None:
 # What does not come back
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("answer", [silence, drip], ids=["accepts and never answers", "drips"])
 def test_the_deadline_of_the_whole_request_holds(kind: str, answer: Answer) -> None:

@@ -96,6 +96,7 @@ def test_everything_comes_in_order_and_nothing_is_missing_at_the_end() -> None:
     assert ended(screen)
 
 
+@pytest.mark.timed
 def test_while_the_display_waits_only_the_latest_snapshot_is_kept_and_no_event_is_lost() -> None:
     display = Gate(is_open=False)
     screen = Screen(display)
@@ -112,6 +113,7 @@ def test_while_the_display_waits_only_the_latest_snapshot_is_kept_and_no_event_i
     assert display.seen == ["taken", "first", "at 3", "second", "closed"]
 
 
+@pytest.mark.timed
 def test_events_beyond_ten_thousand_are_counted_where_they_are_missing() -> None:
     display = Gate(is_open=False)
     screen = Screen(display)
@@ -175,6 +177,7 @@ def test_what_comes_after_the_end_is_passed_over_and_the_end_may_come_twice() ->
     assert display.seen == ["closed"]
 
 
+@pytest.mark.timed
 def test_the_end_waits_no_longer_than_it_was_given() -> None:
     display = Gate(is_open=False)
     told = threading.Event()
@@ -200,6 +203,7 @@ def test_the_runs_signals_are_left_to_the_thread_that_waits_for_them() -> None:
     assert blocked >= {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
+@pytest.mark.timed
 def test_a_full_pipe_that_nobody_reads_holds_nobody_up(pipe: FullPipe) -> None:
     progress = open_progress(pipe.stream)
     assert isinstance(progress, Screen)
@@ -229,6 +233,7 @@ def test_a_reader_that_wakes_up_gets_everything_in_order(pipe: FullPipe) -> None
     assert lines[-2:] == [progress_line(at(99)), "last"]
 
 
+@pytest.mark.timed
 def test_a_reader_that_goes_away_ends_the_writing(pipe: FullPipe) -> None:
     progress = open_progress(pipe.stream)
     assert isinstance(progress, Screen)
@@ -330,6 +335,7 @@ def stopped() -> Iterator[Stopped]:
     tty.stream.close()
 
 
+@pytest.mark.timed
 def test_a_stopped_terminal_holds_nobody_up(stopped: Stopped) -> None:
     writer = PatientWriter(stopped.stream.fileno())
     progress = open_progress(stopped.stream)

@@ -61,6 +61,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("given_up", [False, True])
 def test_one_that_takes_too_long_is_killed_with_all_that_it_has_started(tmp_path: Path, *, given_up: bool) -> None:
     file = tmp_path / "pid"

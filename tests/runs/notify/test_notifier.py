@@ -140,6 +140,7 @@ def test_who_never_comes_back_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
     ears[1].go.set()
 
 
+@pytest.mark.timed
 def test_a_signal_ends_the_waiting_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_GRACE_S", 0.0)
     ear = Ear(deaf=True)

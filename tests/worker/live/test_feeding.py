@@ -151,6 +151,7 @@ def test_a_closed_pipeline_admits_nothing_and_brings_home_what_is_out(work: Star
     run(story())
 
 
+@pytest.mark.timed
 def test_draining_takes_no_longer_than_it_is_given_and_counts_what_it_gives_up(work: Start) -> None:
     async def story() -> None:
         async with work(10, concurrency=3) as at:

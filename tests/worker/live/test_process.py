@@ -417,6 +417,7 @@ def test_a_worker_that_was_stopped_past_its_lease_sends_nothing_on_it(
     driver.beat_until(lambda beat: beat.providers[0].requests > before)
 
 
+@pytest.mark.timed
 def test_a_lease_that_is_not_renewed_ends_by_itself(drive: DRIVE, fast_url: str) -> None:
     driver = drive(fast_url, rows=100_000)
     driver.set_up()

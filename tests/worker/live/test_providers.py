@@ -444,6 +444,7 @@ def test_retries_wait_for_their_budget_and_new_rows_do_not(work: Start) -> None:
     run(story())
 
 
+@pytest.mark.timed
 def test_a_retry_at_the_time_that_the_server_named_is_not_held_up_by_the_budget(work: Start) -> None:
     async def story() -> None:
         def rule(row: int, nth: int) -> Result:
