@@ -69,10 +69,12 @@ def parse(body: bytes) -> Answer:
         if not body.isascii():
             body.decode()  # raw members are passed on unread; what is no UTF-8 must not reach the output
         completion = _decode_completion(body)
-        choice = completion.choices[0]
+        choices = completion.choices
+        choice = choices[0]
     except UNREADABLE:
         completion, body = _read_odd(body)
-        choice = completion.choices[0] if completion.choices else _no_choice(body)
+        choices = completion.choices
+        choice = choices[0] if choices else _no_choice(body)
     except IndexError:
         choice = _no_choice(body)
     # A sum of bytes, which is what they are then, takes a third of the time of `bytes`.
@@ -80,7 +82,7 @@ def parse(body: bytes) -> Answer:
     output = b"" if message is None else b"" + message.content
     # A member that is not there is the default itself. A reply that is one text, as nearly all are, is not looked at.
     if (
-        len(output) <= len(_NO_TEXT)
+        len(output) <= _NO_TEXT_BYTES
         or output[0] != _QUOTE
         or message.tool_calls is not NULL  # type: ignore[union-attr]  # there is a content
         or message.function_call is not NULL  # type: ignore[union-attr]
@@ -89,10 +91,10 @@ def parse(body: bytes) -> Answer:
         or message.refusal  # type: ignore[union-attr]
         or (choice.error is not NULL and is_error(choice.error))
         or (completion.error is not NULL and is_error(completion.error))
-        or len(completion.choices) > 1
+        or len(choices) > 1
     ):
         believed(completion)
-        output, finish_reason = unusual(body, completion.choices or [choice])
+        output, finish_reason = unusual(body, choices or [choice])
     model, usage = b"" + completion.model, b"" + completion.usage
     try:
         tokens = _decode_usage(usage)
@@ -256,6 +258,7 @@ class Chat(Api):
 
 _QUOTE = ord('"')
 _NO_TEXT = b'""'
+_NO_TEXT_BYTES = len(_NO_TEXT)
 _NOTHING = frozenset({b"null", b"[]", b"{}", _NO_TEXT})
 _NO_CONTENT = "a chat completion without content"
 _decode_completion = msgspec.json.Decoder(_ChatCompletion).decode

@@ -55,14 +55,15 @@ class PlainTask(ApiTask):
 
     def build(self, line: bytes) -> Request:
         """Turn one input line into a request. Raises `InvalidRow` with the reason."""
+        decode, prompt_values, id_value = self._decode_texts, self._prompt_values, self._id_value
         try:
-            row = self._decode_texts(line)
+            row = decode(line)
         except UNREADABLE:
             values = self._rows.read(line)
             prompt, id_ = self._template.render(values), self._rows.id_in(values)
         else:
-            prompt = self._pattern % self._prompt_values(row)
-            id_ = b"null" if self._id_value is None else encode(self._id_value(row))
+            prompt = self._pattern % prompt_values(row)
+            id_ = b"null" if id_value is None else encode(id_value(row))
         if not prompt or prompt.isspace():
             raise InvalidRow("the prompt is empty")
         body = self._head + encode(prompt) + self._tail

@@ -60,6 +60,7 @@ class OutcomeWriter:
         """
         self._task = task
         self._board = board
+        self._cells = board.cells
         self._include_input = "input" in include
         self._include_meta = "meta" in include
         self._no_parts = b"".join(b',"%b":null' % part.encode() for part in REPLY_PARTS if part in include)
@@ -97,7 +98,7 @@ class OutcomeWriter:
         )
         job.state = done  # not before: what raises until here has recorded nothing
         self.pending_rows = rows = self.pending_rows + 1  # as `_note`, without the calls
-        self._board.cells[-1] = -rows
+        self._cells[-1] = -rows
         self.pending_bytes = pending = self.pending_bytes + len(line)
         if pending >= self._tell_from:
             self._tell(pending)

@@ -1,7 +1,8 @@
 """One connection to a server, and the one request that is in flight on it.
 
 The hot path: what a request and its reply cost is mostly the calls made here. A reply that comes whole in one read, as
-nearly all do, is one call of the parser, and is given back without taking its headers apart.
+nearly all do, is one call of the parser, and is given back without taking its headers apart. What is called and is no
+method is called by a local name: where an attribute is called, Python looks for a method first, for 30 ns.
 """
 
 import asyncio
@@ -91,7 +92,8 @@ class Connection(ReplyParser, asyncio.Protocol):
         self._sent_before += self._request_bytes
         self._request_bytes = len(request)
         if len(request) <= _PIECE:
-            self._write(request)
+            write = self._write
+            write(request)
         else:
             self._unsent = memoryview(request)
             self._send_more()
@@ -143,7 +145,8 @@ class Connection(ReplyParser, asyncio.Protocol):
             self._raw = self._raw + data if self._raw else data
         try:
             if self._refused is None:
-                self._feed(data)
+                feed = self._feed
+                feed(data)
             else:
                 self._mend(self._refused)
         except NOT_UNDERSTOOD as error:
@@ -207,29 +210,31 @@ class Connection(ReplyParser, asyncio.Protocol):
 
     def _complete(self) -> None:
         """Give the reply back, and the connection to whoever has the next request."""
-        raw = self._raw if not self._interim or self._headed else self._without_interim()
+        headed = self._headed
+        raw = self._raw if headed or not self._interim else self._without_interim()
         pieces = self._pieces
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
+        body = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
         if self._squeezed is not None:
             body = self._squeezed.whole(body)
-        short = len(raw) < _SHORT and not self._headed
-        whole = Reply(self._status, body, ReplyHead(raw))
+        status = self._status
+        short = not headed and len(raw) < _SHORT
+        whole = Reply(status, body, ReplyHead(raw))
         reply: _Result = whole
         if (
             body[:2] not in _OBJECTS
-            or self._status == _TIMED_OUT
+            or status == _TIMED_OUT
             or not (short or (len(raw) <= LARGEST and len(body) <= AT_ONCE))
         ):
             reply = self._judged(whole, raw)
         if self._keep and not self._extra and self._unsent is None:
-            waiter, self._waiter = self._waiter, None
+            waiter = self._waiter
+            self._waiter = None
             self.state = IDLE
             self.answered = True
             self._status = 0
             self._raw = b""
             self._may_begin.append(None)
-            if self._headed or self._interim:
+            if headed or self._interim or pieces:
                 self._start_anew()
             home = self._home
             if home.waiting:
@@ -267,6 +272,7 @@ class Connection(ReplyParser, asyncio.Protocol):
             self._home.long_replies.leave(self)
         self._headed = False
         self._squeezed = None
+        self._pieces.clear()
         self._interim = self._seen = self._size = 0
 
     def _go_on(self) -> None:

@@ -54,7 +54,7 @@ class Admission:
         """`on_less` is called when less may be sent than before."""
         self._task = task
         self._router = router
-        self._board = board
+        self._cells = board.cells
         self._backlog = backlog
         self._feeder = feeder
         self._writer = writer
@@ -79,16 +79,15 @@ class Admission:
         # Not the loop's time, which stands still within a turn: a process that was stopped in the middle of one must
         # see that its lease is over.
         now = monotonic()
-        cells = self._board.cells
         backlog = self._backlog
         while True:
-            job = (self._next_bound(now) if backlog.bound_rows else None) or backlog.next(now, self.in_flight == 0)
+            job = (self._next_bound(now) if backlog.bound_rows else None) or backlog.next(now, self.in_flight)
             if job is None:
                 return None
             if job.alone and self.in_flight:
                 backlog.set_aside(job)  # its next try is as dangerous as its first
                 continue
-            cells[number] = job.index + 1  # before the row is looked at: one that kills the process is found here
+            self._cells[number] = job.index + 1  # before the row is looked at: one that kills the process is found here
             request = job.request
             if request is None:
                 try:
@@ -185,7 +184,7 @@ class Admission:
 
     def _pack(self, pack: Job, number: int) -> Request | None:
         def building(index: int) -> None:
-            self._board.cells[number] = index + 1
+            self._cells[number] = index + 1
 
         self._feeder.pack(pack, building=building)
         building(pack.index)

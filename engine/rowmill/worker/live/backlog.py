@@ -123,8 +123,8 @@ class Backlog:
 
     # And go out
 
-    def next(self, now: float, alone: bool) -> Job | None:
-        """Take the next row; None when there is none, or too many others wait. `alone`: nothing is in flight."""
+    def next(self, now: float, in_flight: int) -> Job | None:
+        """Take the next row; None when there is none, or too many others wait."""
         job = self.paced
         if job is not None:
             self.paced = None
@@ -143,7 +143,7 @@ class Backlog:
                 self._is_hungry = True
                 self._hungry.set()
             return job
-        if self._suspects and alone and not self.waiting:
+        if self._suspects and not in_flight and not self.waiting:
             return self._suspects.popleft()
         return None
 

@@ -17,6 +17,7 @@ from rowmill.flow.doubt import Verdict
 from rowmill.flow.leases.lease import ClientLease
 from rowmill.flow.limits.token_estimate import TokenEstimate
 from rowmill.transport import Immediate, Transport, faults, limit_headers
+from rowmill.worker.job import Job
 from rowmill.worker.live.asked_forms import AskedForms, FormerOf
 from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.standing import Standing
@@ -214,11 +215,11 @@ class Provider:
 
     # What came back
 
-    def answered(self, request: Request, debit: int, answer: Answer, started: float, now: float, *, row: int) -> None:
+    def answered(self, job: Job, answer: Answer, now: float) -> None:
         """Count a valid reply, and correct what was debited for it by what it says was used."""
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
         self._answered += 1
-        seconds = now - started
+        seconds = now - job.started
         self._reply_s += seconds
         measured = self.measured
         measured.latencies.append(seconds)
@@ -233,12 +234,12 @@ class Provider:
         if self._by_model:
             self._count_model(answer)
         if self.standing.asks:
-            self._hear(started, row)
-        if debit and prompt_tokens:
+            self._hear(job.started, job.index)
+        if job.debit and prompt_tokens:
             used = prompt_tokens + completion_tokens
-            self._estimate.learn(request.tokens, prompt_tokens, completion_tokens)
-            self.lease.settle(debit, used, now)
-            self.sums.tokens += used - debit
+            self._estimate.learn(job.request.tokens, prompt_tokens, completion_tokens)  # type: ignore[union-attr]  # built
+            self.lease.settle(job.debit, used, now)
+            self.sums.tokens += used - job.debit
 
     def _hear(self, started: float, row: int) -> None:
         """Take in an answer that tells something, for what was open before it came."""

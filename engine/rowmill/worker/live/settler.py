@@ -106,10 +106,10 @@ class Settler:
             if reply.status != _OK and (failure := faults.classify(reply)) is not None:
                 self._fail(job, provider, failure, now)
                 return
-            results = wrong = None
+            results, wrong, parse = None, None, self._task.parse
             try:
                 if job.members is None:
-                    answer = self._task.parse(reply.body)
+                    answer = parse(reply.body)
                     if answer.finish_reason in faults.BROKEN_OFF and (failure := faults.inside(reply)) is not None:
                         self._fail(job, provider, failure, now)
                         return
@@ -132,7 +132,7 @@ class Settler:
             if not 0 < answer.prompt_tokens + answer.completion_tokens <= USUAL_TOKENS:
                 answer, results = _possible(job, provider, answer, results)
             counted = True
-            provider.answered(job.request, job.debit, answer, job.started, now, row=job.index)  # type: ignore[arg-type]  # built
+            provider.answered(job, answer, now)
             if job.requests > 1:
                 self._router.ended(job.index, answered=True)
             if self._reservations is not None:

@@ -150,8 +150,9 @@ class Slot:
                 self._again = True
                 self._leave(job)
                 return
+            settle, admit = self._settle, self._admit  # by local names: see `http1.connection`
             try:
-                self._settle(job, provider, outcome)
+                settle(job, provider, outcome)
             finally:  # as `_over`, without the call
                 admission = self._admission
                 provider.in_flight -= 1
@@ -160,7 +161,7 @@ class Slot:
                     self._left(job)
             if self._future.done():
                 return  # the task ends
-            following = self._admit(self._number)
+            following = admit(self._number)
             if following is None:
                 self._park()
             elif not self._sent(following):
