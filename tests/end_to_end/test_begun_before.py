@@ -4,6 +4,7 @@ How each of them is read is held by `tests/runs/test_begun.py`.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,13 @@ def test_a_run_of_an_earlier_release_goes_on_as_it_began(
     ended = place.run()
     assert ended.code == (1 if failed else 0), ended.err
     assert served.counts == dict.fromkeys(set(range(1, 14, 2)) - failed, 1)
+    # Nothing of several steps is in the run directory of a run of one.
+    assert not (place.run_dir / "steps").exists()
+    for path in place.run_dir.rglob("*"):
+        if path.is_file() and path.suffix != ".html":
+            assert not {b'"step', b'"left_out', b'"win_rates'} & {
+                *re.findall(rb'"[a-z]+(?:_[a-z]+)?', path.read_bytes())
+            }
     for whole in place.folder.glob("whole-out*"):
         made = whole.with_name(whole.name.removeprefix("whole-"))
         if made.suffix == ".parquet":  # the bytes are those of one version of pyarrow

@@ -3,7 +3,7 @@
 import msgspec
 
 from rowmill.core.counts import BatchView, Counters, Totals
-from rowmill.core.reports import Cost, ProviderView, Snapshot, WorkerView
+from rowmill.core.reports import Cost, ProviderView, Snapshot, StepFigures, WorkerView
 
 BUSY = Snapshot(
     elapsed_s=10.0,
@@ -26,6 +26,16 @@ BUSY = Snapshot(
     deaths=0,
     draining=False,
 )
+STEPS = msgspec.structs.replace(
+    BUSY,
+    steps=tuple(
+        StepFigures(
+            name=f"step-{number}{'x' * (number % 4 * 15)}", rows=9_000, failed=12, left_out=4_000 * number,
+            requests=9_000, prompt_tokens=0, completion_tokens=0,
+        )
+        for number in range(32)
+    ),
+)  # fmt: skip
 LONG_WAIT = msgspec.structs.replace(BUSY, in_flight=0, waiting=12, next_due_s=598.0, rows_per_s=0.0, eta_s=None)
 COUNTING = msgspec.structs.replace(BUSY, total_rows=None, eta_s=None)
 HUGE = msgspec.structs.replace(

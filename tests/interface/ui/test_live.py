@@ -32,6 +32,7 @@ from tests.interface.ui.snapshots import (
     SEVERAL,
     SINGLE,
     SPARE,
+    STEPS,
     UNPRICED,
 )
 
@@ -59,13 +60,35 @@ def test_every_figure_is_visible_at_every_width(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 80, 140])
 @pytest.mark.parametrize(
     "snapshot",
-    [BUSY, LONG_WAIT, COUNTING, HUGE, SEVERAL, HINDERED, COSTLY, UNPRICED, BATCHING, MANY_BATCHES],
-    ids=["busy", "waiting", "counting", "huge", "several", "hindered", "costly", "unpriced", "batches", "many"],
+    [BUSY, LONG_WAIT, COUNTING, HUGE, SEVERAL, HINDERED, COSTLY, UNPRICED, BATCHING, MANY_BATCHES, STEPS],
+    ids=[
+        "busy",
+        "waiting",
+        "counting",
+        "huge",
+        "several",
+        "hindered",
+        "costly",
+        "unpriced",
+        "batches",
+        "many",
+        "steps",
+    ],
 )
 def test_no_line_is_wider_than_the_terminal_or_cut_short(snapshot: Snapshot, width: int) -> None:
     screen = drawn(snapshot, width)
     assert max(len(line) for line in screen) <= width
     assert not any("…" in line for line in screen)
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_first_of_many_steps_say_how_far_they_are_and_leave_room_for_the_workers(width: int) -> None:
+    screen = drawn(STEPS, width)
+    for text in ("step step-0 9,000 (12 failed)", "step step-2xxxxxxxxx... 9,000 (12 failed, 8,000 left out)"):
+        assert any(text in line for line in screen), f"{text!r} is not whole on one line of {screen}"
+    assert any("and 26 more" in line for line in screen)
+    assert any("worker 1" in line for line in screen)
+    assert not any("step " in line for line in drawn(BUSY, width))
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])

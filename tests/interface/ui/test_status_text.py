@@ -9,7 +9,7 @@ from rowmill.interface.ui.lines import progress_line
 from rowmill.interface.ui.report import of_config
 from rowmill.interface.ui.status_text import status_text
 from rowmill.runs.standing import StandingRun
-from tests.interface.ui.snapshots import BUSY, HINDERED, SEVERAL
+from tests.interface.ui.snapshots import BUSY, HINDERED, SEVERAL, STEPS
 
 RUN = KnownRun(run_dir="out.jsonl.run", state="at work", rows=5, of=9, failed=1)
 
@@ -19,7 +19,7 @@ def at_work(snapshot: object = BUSY) -> StandingRun:
     return StandingRun(run=RUN, supervisor=None, status=status, told_s=0.0)
 
 
-@pytest.mark.parametrize("snapshot", [BUSY, SEVERAL, HINDERED])
+@pytest.mark.parametrize("snapshot", [BUSY, SEVERAL, HINDERED, STEPS])
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_a_run_at_work_is_told_in_lines_that_fit_the_terminal(snapshot: object, width: int) -> None:
     text = status_text(at_work(snapshot), width=width)

@@ -24,6 +24,7 @@ _LEAST_LINES = (
     2  # of workers, of providers and of batches, even on a terminal of few lines: one and the sum of the others
 )
 _BATCHES = 8  # that have a line each
+_STEPS = 6  # of which is told how far they are
 _NOTICES = 4  # lines of them; the log has them all
 
 
@@ -156,7 +157,8 @@ def _run_figures(snapshot: Snapshot) -> Iterator[list[Text]]:
         yield [Text(f"in flight {snapshot.in_flight:,}/{snapshot.allowed:,}"), *waiting, elapsed]
         yield [Text(f"requests {snapshot.counters.requests:,}"), retries, *faults]
     if told := phrases.steps(snapshot):
-        yield [Text(text) for text in told]
+        more = [f"and {len(told) - _STEPS} more"] if len(told) > _STEPS else []
+        yield [Text(text) for text in (*told[:_STEPS], *more)]
     tokens = f"tokens {figures.compact(totals.prompt_tokens)} in, {figures.compact(totals.completion_tokens)} out"
     yield [Text(tokens), Text(f"shards {snapshot.shards_sealed:,} sealed, {snapshot.shards_merged:,} merged")]
     if cost := money.so_far(snapshot.cost, batch=batch):

@@ -7,6 +7,7 @@ from rowmill.interface.ui import figures
 OPEN = "open"  # the state of a provider of which there is nothing to tell
 _LATE_MS = 50.0  # an event loop that is this late has more to do than its core can
 _SECOND_MS = 1000.0
+_LONGEST_STEP = 18  # characters of a name
 
 
 def rows_done(snapshot: Snapshot) -> str:
@@ -59,14 +60,13 @@ def notices(snapshot: Snapshot) -> list[str]:
 
 
 def steps(snapshot: Snapshot) -> list[str]:
-    """Return ["steps write 1,200, judge 900 (3 failed, 200 left out)"], or nothing where there is only one."""
-    if not snapshot.steps:
-        return []
+    """Return ["step write 1,200", "step judge 900 (3 failed, 200 left out)"], or nothing where there is only one."""
     told = []
-    for step in snapshot.steps:
+    for step in snapshot.steps or ():
         parts = [f"{count:,} {what}" for count, what in ((step.failed, "failed"), (step.left_out, "left out")) if count]
-        told.append(f"{step.name} {step.rows:,}" + (f" ({', '.join(parts)})" if parts else ""))
-    return [f"steps {', '.join(told)}"]
+        name = figures.clipped(step.name, _LONGEST_STEP)
+        told.append(f"step {name} {step.rows:,}" + (f" ({', '.join(parts)})" if parts else ""))
+    return told
 
 
 def slowed_by(snapshot: Snapshot) -> list[str]:

@@ -34,9 +34,8 @@ def _lines(found: StandingRun, again: Again | None, width: int) -> Iterator[str]
         yield from (
             f"  {name:<8} {one_line(text)}" for name, text in (("input", run.input), ("output", run.output)) if text
         )
-        for told in phrases.steps(status.snapshot) if status is not None else ():
-            name, _, text = told.partition(" ")
-            yield f"  {name:<8} {text}"
+        if status is not None and (told := phrases.steps(status.snapshot)):
+            yield f"  steps    {', '.join(text.removeprefix('step ') for text in told)}"
         if run.problem:
             yield f"  problem  {one_line(run.problem)}"
         if run.state == "stopped":
