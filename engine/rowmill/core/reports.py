@@ -94,6 +94,11 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     max_requests: float | None = None
     unpriced: tuple[str, ...] = ()  # models without a known price
 
+    def usd_of_step(self, name: str) -> float | None:
+        """Return what one of several steps has cost; None where the price of anything in it is unknown."""
+        spent = [line.usd for line in self.lines if line.step == name]
+        return None if None in spent else sum(usd or 0.0 for usd in spent)
+
 
 class WorkerView(msgspec.Struct, frozen=True):
     """One worker as the progress display and the report show it."""

@@ -241,8 +241,7 @@ def _steps(found: Readings, steps: Sequence[StepFigures], cost: Cost | None, nam
         found.add(catalogue.STEP_REQUESTS, step.requests, of)
         found.add(catalogue.STEP_TOKENS, step.prompt_tokens, of, "input")
         found.add(catalogue.STEP_TOKENS, step.completion_tokens, of, "output")
-        spent = [line.usd for line in (() if cost is None else cost.lines) if line.step == step.name]
-        found.add(catalogue.STEP_COST, None if None in spent else sum(usd or 0.0 for usd in spent), of)
+        found.add(catalogue.STEP_COST, None if cost is None else cost.usd_of_step(step.name), of)
 
 
 def _machine(found: Readings, snapshot: Snapshot) -> None:

@@ -96,8 +96,8 @@ def test_rows_that_steps_have_left_out_are_not_in_the_output() -> None:
     assert "  output   out.jsonl: 59,000 of 60,000 rows; 1,000 are left out" in lines
     assert [" ".join(line.split()) for line in lines[5:8]] == [
         "step rows failed left out requests tokens cost",
-        "draft 60,000 0 0 60,000 900+40 $0.00",
-        "judge 60,000 0 1,000 60,000 900+40 $0.00",
+        "draft 60,000 0 0 60,000 900+40 unknown",
+        "judge 60,000 0 1,000 60,000 900+40 unknown",
     ]
 
 

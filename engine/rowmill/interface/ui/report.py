@@ -107,12 +107,9 @@ def _steps(report: RunReport) -> list[str]:
     """Return a line for each of several steps under a line of titles."""
     if not report.steps:
         return []
-    costs: dict[str, list[float | None]] = {}
-    for line in () if report.cost is None else report.cost.lines:
-        costs.setdefault(line.step or "", []).append(line.usd)
     rows: list[tuple[str, ...]] = [_STEP_TITLES]
     for step in report.steps:
-        spent = costs.get(step.name, [])
+        usd = None if report.cost is None else report.cost.usd_of_step(step.name)
         rows.append(
             (
                 step.name,
@@ -121,7 +118,7 @@ def _steps(report: RunReport) -> list[str]:
                 f"{step.left_out:,}",
                 f"{step.requests:,}",
                 f"{figures.compact(step.prompt_tokens)}+{figures.compact(step.completion_tokens)}",
-                "unknown" if None in spent else figures.money(sum(usd or 0.0 for usd in spent)),
+                "unknown" if usd is None else figures.money(usd),
             )
         )
     return ["  ".join(cells).rstrip() for cells in arranged.columns(rows, right=range(1, len(_STEP_TITLES)))]

@@ -95,7 +95,6 @@ def run_document(path: Path, config: Config | None, *, whole: bool, live: bool =
 
 
 def _step(step: StepFigures, cost: Cost | None) -> StepFacts:
-    spent = [line.usd for line in ([] if cost is None else cost.lines) if line.step == step.name]
     return StepFacts(
         name=cut(step.name, _NAME),
         rows=step.rows,
@@ -104,7 +103,7 @@ def _step(step: StepFigures, cost: Cost | None) -> StepFacts:
         requests=step.requests,
         prompt_tokens=step.prompt_tokens,
         completion_tokens=step.completion_tokens,
-        usd=None if None in spent else sum(usd or 0.0 for usd in spent),
+        usd=None if cost is None else cost.usd_of_step(step.name),
     )
 
 
