@@ -131,6 +131,11 @@ def test_a_template_that_is_none_is_told_with_the_step() -> None:
         check_steps(WRITE, {**JUDGE, "prompt": "{a b!r}"})
 
 
+def test_a_schema_that_is_not_there_is_told_with_the_step() -> None:
+    with pytest.raises(ConfigError, match=r"^step\.schema of 'judge': nope\.json: no such file"):
+        check_steps(WRITE, {**JUDGE, "schema": "nope.json"})
+
+
 def test_a_batch_file_has_no_steps() -> None:
     Path("in.jsonl").write_text('{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m"}}\n')
     with pytest.raises(ConfigError, match=r"in\.jsonl: is a batch file, whose lines are whole requests"):

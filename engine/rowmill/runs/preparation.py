@@ -32,7 +32,7 @@ from rowmill.runs.begun import check_same_run, find_input
 from rowmill.runs.delivery import delivery_of, staged
 from rowmill.runs.frozen_plan import FrozenPlan, frozen_plan, noted
 from rowmill.runs.notify.notifier import Notifier
-from rowmill.runs.steps import CHECKED_ROWS, all_of, checked_tasks, endpoints_of, prepared_steps
+from rowmill.runs.steps import CHECKED_ROWS, all_of, checked_tasks, endpoints_of, prepared_steps, with_schemas
 from rowmill.store import manifest as manifests
 from rowmill.store.manifest import Manifest, bytes_of
 from rowmill.store.run_directory import ORPHANS_S, RunDirectory
@@ -213,7 +213,7 @@ def settled(config: Config, found: Input) -> Config:
                 f"{found.where}: is a batch file, whose lines are whole requests; remove the [[step]] tables to run "
                 'it, or set input.format = "jsonl"'
             )
-        config = with_last(msgspec.structs.replace(config, step=[schemas.resolved(step) for step in config.step]))
+        config = with_last(with_schemas(config))
     task = schemas.resolved(config.task)
     if found.format == "batch":
         if config.output.format == "auto" and output_format == "jsonl":

@@ -29,6 +29,15 @@ CHECKED_ROWS = 100  # first rows looked at for the columns that the configuratio
 _SAMPLE: dict[str, Any] = {"string": "text", "int64": 1, "double": 1.0, "bool": True, "json": {}}
 
 
+def with_schemas(config: Config) -> Config:
+    """Return the configuration with the schemas of its steps in the place of their files. Raises `ConfigError`."""
+    resolved = []
+    for number, step in enumerate(config.step):
+        with _told_of(config, number):
+            resolved.append(schemas.resolved(step))
+    return msgspec.structs.replace(config, step=resolved)
+
+
 def checked_tasks(config: Config, found: Input) -> list[Task]:
     """Open the task of each step of a settled configuration, and refuse it where it does not fit its first rows.
 

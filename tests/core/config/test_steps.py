@@ -132,6 +132,7 @@ def test_a_settled_configuration_has_the_task_of_its_last_step_and_its_steps_sti
         (step(1, compares=["write", "text"], params={"n": 2}), "step.compares of 'judge': a verdict is one reply"),
         (step(1, compares=["a", "b"], api="moderations", schema=None), "step.compares of 'judge': a verdict is one"),
         (step(1, compares="write"), "step.compares of 'judge': expected array, got str"),
+        (step(0, where=" "), "step.where of 'write': must not be empty; leave it out"),
         (step(0, where=5), "step.where of 'write': expected str | null, got int"),
         (tree(task={"model": "m", "mode": "batch"}), 'task.mode: "batch" is of runs of one step'),
         (tree(cluster={"engine": "ray"}), "cluster.engine: several steps run on one machine"),

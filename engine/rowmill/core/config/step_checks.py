@@ -65,6 +65,9 @@ def _problems(config: Config, number: int) -> Iterator[tuple[str, str]]:
 def _where_problems(step: StepConfig) -> Iterator[tuple[str, str]]:
     if step.where is None:
         return
+    if not step.where.strip():
+        yield "where", "must not be empty; leave it out to let every row go on"
+        return
     try:
         conditions.condition(step.where, "step.where")
     except ConfigError as error:
