@@ -1,6 +1,7 @@
 """Steps whose answers are odd, and steps that pack their rows, keep their replies, and are asked otherwise later."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 
 from tests.end_to_end.conftest import Arrival, Place, Server
@@ -26,16 +27,22 @@ count = 1
 commit_ms = 20
 """
 _ODD = """
+[[provider]]
+name = "other"
+base_url = "URL"
 [[step]]
 name = "draft"
+provider = "default"
 prompt = "Draft: {text}"
 [[step]]
 name = "note"
+provider = "default"
 prompt = "Note {draft}|{text}"
 schema = { type = "object", properties = { score = { type = ["integer", "null"] }, "odd key" = { type = "string" } } }
 where = "score != 5"
 [[step]]
 name = "title"
+provider = "other"
 prompt = "Title {draft}|{note.score}|{note.odd key}|{text}"
 """
 _PACKED = """
@@ -54,9 +61,15 @@ prompt = "{draft}"
 
 
 def test_whatever_a_step_answers_is_what_the_next_one_reads(place: Place, server: Callable[..., Server]) -> None:
+    answered: Counter[tuple[str, int]] = Counter()
+    refuses = True
+
     def answer(arrival: Arrival) -> tuple[int, dict[str, str], bytes]:
         asked = content_of(arrival)
         said = "title"
+        if asked.startswith("Title") and refuses:
+            return 401, {}, b'{"error":{"message":"no such key"}}'
+        answered[asked[:4], arrival.row] += 1
         if asked.startswith("Draft"):
             said = DRAFTS[arrival.row % len(DRAFTS)]
         elif asked.startswith("Note"):
@@ -66,10 +79,16 @@ def test_whatever_a_step_answers_is_what_the_next_one_reads(place: Place, server
         return 200, {}, json.dumps(reply).encode()[:-1] + b', "usage": %b}' % USAGE
 
     world = server(answer)
-    (place.folder / "config.toml").write_text(_SETTINGS.replace("URL", world.url) + _ODD)
+    (place.folder / "config.toml").write_text((_SETTINGS + _ODD).replace("URL", world.url))
     place.write_rows(ROWS)
     done = place.run()
+    assert done.code == 4, done.err
+    assert "no such key" in done.err
+    # A step whose provider is of no use stops the run, which goes on once it is, and asks nothing that was answered.
+    refuses = False
+    done = place.run()
     assert done.code == 0, done.err
+    assert set(answered.values()) == {1}
     left = [row for row in range(ROWS) if row % len(NOTES) == 3]
     assert f"out.jsonl: {ROWS - len(left)} of {ROWS} rows; {len(left)} are left out" in done.err
     assert [line["index"] for line in place.lines] == [row for row in range(ROWS) if row not in left]

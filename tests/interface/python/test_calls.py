@@ -29,7 +29,7 @@ FILE = '[input]\npath = "in.jsonl"\n[task]\nmodel = "m"\nprompt = "{text}"\n[out
 
 class Verdict(pydantic.BaseModel):
     x: int
-    why: str = ""
+    why: str = pydantic.Field("", alias="the why")
 
 
 def ended(code: int, *, finished: bool = False, stopped_by: str | None = None) -> tuple[RunReport, SessionReport]:
@@ -144,7 +144,9 @@ def test_a_type_may_be_the_schema_of_a_step(tmp_path: Path) -> None:
     written = asked_config.read({**TREE, "step": steps}, {})
     (first, second), task = written.step, written.task
     assert isinstance(first.schema, ModelSchema)
-    assert [*columns_of(first), second.schema, task.schema] == ["a.x", "a.why", None, None]
+    assert [*columns_of(first), second.schema, task.schema] == ["a.x", "a.the why", None, None], (
+        "as replies call its members"
+    )
     assert asked_config.read(path, {"step.a.schema": Verdict}).step[0] == first
     again = asked_config.read(written, {"workers.count": 2})
     assert (again.step, again.workers.count) == (written.step, 2)
