@@ -37,7 +37,7 @@ def _problems(batch: "Batch") -> list[tuple[str | None, int | None]]:
 
 def test_the_statuses_follow_one_another_and_the_counts_grow(serve: "Serve") -> None:
     async def exchange() -> None:
-        async with serve(batch_s=0.4) as api:
+        async with serve(batch_s=2.0) as api:  # long enough to be looked at five times by a machine that is busy
             batch = await api.start(api.lines(200))
             statuses, completed = [], []
 
