@@ -24,6 +24,7 @@ def test_a_nearly_full_disk_pauses_the_run_and_room_lets_it_go_on(
     place.run_dir = small_disk / "run"
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 6_200_000)
+    witness.hold(700)  # however late the disk is looked at
     started = place.start("--set", "checkpoint.dir=small/run", "--set", "machine.min_free_mb=2")
 
     def still() -> bool:
@@ -34,6 +35,7 @@ def test_a_nearly_full_disk_pauses_the_run_and_room_lets_it_go_on(
         return bool(witness.stats()["requests"] == before)
 
     until(lambda: (place.run_dir / "run.log").exists() and "nothing more is sent" in place.log, "the pause")
+    witness.go_on()
     until(still, "what was in flight to come back")
     assert 0 < witness.stats()["requests"] < 750
     ballast.unlink()

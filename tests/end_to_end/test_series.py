@@ -15,9 +15,11 @@ def test_the_seconds_add_up_to_what_the_server_has_seen_and_a_kill_costs_the_las
     place.configure(witness.url)
     place.write_rows(300)
     path = place.run_dir / "series.jsonl"
+    witness.hold(150)
     started = place.start("--set", "workers.concurrency=4")
     until(lambda: sum(each.rows for each in read(path)) > 50, "seconds that are written down")
     started.signal(signal.SIGKILL)
+    witness.go_on()
     started.wait()
     before = read(path)
     assert place.run().code == 0
