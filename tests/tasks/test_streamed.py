@@ -18,6 +18,10 @@ def events(*made: Any, done: bool = True, between: str = "\n\n") -> bytes:
     return (between.join(lines) + between).encode()
 
 
+def part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
 def delta(finish_reason: str | None = None, index: int = 0, **members: Any) -> dict[str, Any]:
     choice = {"index": index, "delta": members, "finish_reason": finish_reason}
     return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice], "usage": None}
@@ -38,6 +42,31 @@ TEXT = (delta(role="assistant", content=""), delta(content="Hé"), delta(content
         b"event: message\nid: 5\nretry: 10\n" + events(*TEXT),
         b"\xef\xbb\xbf" + events(*TEXT),
         events(*TEXT).rstrip(),
+        events(*TEXT).replace(b"data: ", b"data:"),
+        events(*TEXT, between="\r\r"),
+        events(*TEXT).replace(b"data: ", b" data: "),
+        b"data: ping\n\nevent: ping\ndata: {}\n\ndata:\n\n" + events(*TEXT),
+        b"data: ping\n" + events(*TEXT, between="\n"),
+        events(*TEXT, done=False) + b'data: "[DONE]"\n\n',
+        events(*TEXT[:4]) + events(TEXT[4], done=False),
+        events(*TEXT) + events(delta("length", content="!"), done=False) + b"data: {",
+        events(*TEXT[:3], {**delta("stop"), "x_groq": {"usage": USAGE["usage"]}}),
+        events(*({**each, "usage": {"prompt_tokens": 3, "completion_tokens": 1}} for each in TEXT[:4]), USAGE),
+        events({"choices": [], "model": "", "prompt_filter_results": [{"prompt_index": 0}]}, *TEXT),
+        events(
+            *(json.loads(json.dumps(each).replace('"finish_reason": null', '"finish_reason": ""')) for each in TEXT)
+        ),
+        events(*TEXT[:4], delta(""), USAGE, done=False),
+        events(*(json.loads(json.dumps(each).replace('"index": 0', '"index": null')) for each in TEXT)),
+        events(
+            delta(role="assistant", content=""), *(delta(content=[part(each)]) for each in ("Hé", "llo")), *TEXT[3:]
+        ),
+        events(delta(content="Hé"), delta(content=[part("llo")]), *TEXT[3:]),
+        events(delta(content=[part("Hé")]), delta(content="llo"), *TEXT[3:]),
+        events(delta(role="assistant", content="Hé", reasoning_content="so"), *TEXT[2:]),
+        b"".join(b"data: %b\n" % line for line in json.dumps(TEXT[1], indent=1).encode().split(b"\n"))
+        + events(*TEXT[2:]),
+        events(*TEXT[:4], {**USAGE, "obfuscation": "abc"}),
     ],
 )
 def test_the_pieces_of_a_text_are_one_reply(body: bytes) -> None:
@@ -47,7 +76,13 @@ def test_the_pieces_of_a_text_are_one_reply(body: bytes) -> None:
     assert (answer.prompt_tokens, answer.completion_tokens) == (3, 2)
     assert paid(body).prompt_tokens == 3
     kept = json.loads(whole(parse)(body).output)
-    assert kept["choices"][0]["message"] == {"role": "assistant", "content": "Héllo"}
+    message = kept["choices"][0]["message"]
+    if isinstance(message["content"], str):
+        assert message["content"] == "Héllo"
+    else:
+        assert message["content"] == [part("Héllo")]
+    assert message.get("role", "assistant") == "assistant"
+    assert "obfuscation" not in kept
 
 
 def test_calls_come_in_pieces_by_their_index_and_choices_by_theirs() -> None:
@@ -70,6 +105,50 @@ def test_calls_come_in_pieces_by_their_index_and_choices_by_theirs() -> None:
     assert parse(several).output == b'["a","b"]'
     many = events(*(delta("stop", index=index, content=str(index)) for index in range(11, -1, -1)))
     assert json.loads(parse(many).output) == [str(index) for index in range(12)]
+
+
+def call(index: int | None, id_: str | None, name: str | None, arguments: str) -> dict[str, Any]:
+    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
+    return {**({} if index is None else {"index": index}), **({} if id_ is None else {"id": id_}), "function": function}
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [call(0, "a", "f", '{"a":'), call(0, None, None, "1}"), call(2, "b", "g", "{}")],  # a gap
+        [call(0, "a", "f", '{"a":1}'), call(0, "b", "g", "{}")],  # Ollama gives each call the number 0
+        [call(None, "a", "f", '{"a":1}'), call(None, "b", "g", "{}")],  # Gemini gives none
+        [call(None, "a", "f", '{"a"'), call(None, None, None, ":1}"), call(None, "b", "g", "{}")],
+        [call(0, "a", "f", '{"a"'), call(0, "a", "f", ":1}"), call(1, "b", "g", "{}")],  # and says it all again
+        [call(1, "b", "g", "{}"), call(0, "a", "f", '{"a":1}')],
+    ],
+)
+def test_calls_are_told_apart_however_they_are_numbered(calls: list[dict[str, Any]]) -> None:
+    assert json.loads(parse(events(*(delta(tool_calls=[each]) for each in calls), delta("tool_calls"))).output) == [
+        {"id": "a", "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"id": "b", "function": {"name": "g", "arguments": "{}"}},
+    ]
+
+
+def test_what_is_said_with_every_event_is_said_once_and_thoughts_are_no_answer() -> None:
+    """Of the choice as of the message: words that are no texts are not put together."""
+    filtered = {"hate": {"filtered": False, "severity": "safe"}}
+    thought = {"type": "thinking", "thinking": [part("h")]}
+    made = [
+        delta(role="assistant", content="", reasoning_details=[{"index": 0, "text": "x", "format": "f"}]),
+        delta(role="assistant", content=[thought], reasoning_details=[{"index": 0, "text": "y", "format": "f"}]),
+        delta(role="assistant", content=[thought]),
+        delta(role="assistant", content=[part("a")]),
+        delta("stop"),
+    ]
+    for each in made:
+        each["choices"][0]["content_filter_results"] = filtered
+    body = events(*json.loads(json.dumps(made)))
+    (choice,) = json.loads(whole_reply(body))["choices"]
+    assert choice["content_filter_results"] == filtered
+    assert choice["message"]["reasoning_details"] == [{"index": 0, "text": "xy", "format": "f"}]
+    assert choice["message"]["content"] == [{"type": "thinking", "thinking": [part("hh")]}, part("a")]
+    assert parse(body).output == b'"a"'
 
 
 def test_the_last_event_of_a_response_has_it_all() -> None:
@@ -140,6 +219,9 @@ def test_a_response_is_put_together_where_its_last_event_does_not_repeat_it() ->
         events({"type": "error", "code": "x", "message": "overloaded"}),
         events({"object": "error", "message": "overloaded", "code": 503}),
         events({"error": "overloaded", "error_type": "generation"}),
+        b'error: {"code": 503, "message": "overloaded"}\n\n',
+        b"error: overloaded\n\n",
+        events({"choices": [{"index": 0, "error": {"message": "overloaded"}, "finish_reason": "error"}]}),
     ],
 )
 def test_an_error_in_mid_stream_is_the_reply(error: bytes) -> None:

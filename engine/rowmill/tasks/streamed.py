@@ -16,7 +16,7 @@ import msgspec
 from rowmill.core.errors import BadReply
 from rowmill.tasks.mended import mended_text, text_in
 
-_BEGINS = re.compile(r"\s*(?:data|event|id|retry)?:")  # as a body begins that is a stream
+_BEGINS = re.compile(r"\s*(?:data|event|id|retry|error)?:")  # as a body begins that is a stream
 _COMMENTS = re.compile(r"\A(?:\s*:[^\n]*\n)+\s*(?=\{)")  # they have kept the connection alive before a whole reply
 _DONE = "[DONE]"  # said behind the last event
 # The whole reply is in the event that it ends with, or nearly.
@@ -25,10 +25,11 @@ _RESPONSE_ENDS = (
 )  # fmt: skip
 # Said once, or again with every event: never in pieces.
 _NAMES = frozenset({
-    "created", "id", "index", "model", "name", "object", "provider", "role", "service_tier", "system_fingerprint",
-    "type",
+    "created", "format", "id", "index", "model", "name", "object", "provider", "role", "service_tier",
+    "system_fingerprint", "type",
 })  # fmt: skip
-_LAST = frozenset({"finish_reason", "stop_reason", "usage"})  # null until they are known
+_LAST = frozenset({"finish_reason", "stop_reason", "usage"})  # null, or empty, until they are known
+_PARTS = frozenset({"text", "output_text", "thinking", "reasoning.text", "reasoning.summary"})  # that come in pieces
 _CHUNK = ".chunk"  # behind the kind of a reply that an event is a piece of
 _ENDS_EARLY = "a stream of events that ends before the reply does"
 
@@ -70,7 +71,10 @@ def assembled(text: str, *, choices: int = 1) -> dict[str, Any]:
     for event in _events(text):
         if event is None:
             done = True
-            break
+            continue
+        if done:  # nothing that is said now is of the reply, but what it has cost
+            _add(reply, {"usage": reply.get("usage") or event.get("usage")})
+            continue
         if error := _error_in(event):
             return error
         if str(event.get("type")).startswith("response."):
@@ -81,16 +85,29 @@ def assembled(text: str, *, choices: int = 1) -> dict[str, Any]:
             if isinstance(choice, dict):
                 delta = choice.pop("delta", None)
                 piece = {**choice, "message": delta} if isinstance(delta, dict) else choice
-                _add(found.setdefault(choice.get("index", 0), {}), piece)
+                _add(found.setdefault(_place(choice.get("index")), {}), piece)
         _add(reply, event)
     ended = len(found) >= choices and all(choice.get("finish_reason") for choice in found.values())
     if not found or not (done or ended):
         raise BadReply(_ENDS_EARLY)
+    return {**_whole(reply), "choices": [_choice(found[place]) for place in sorted(found)]}
+
+
+def _whole(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reply says beside its choices, as it would have been said at once."""
+    reply.pop("obfuscation", None)  # OpenAI's, of each event
+    groq = reply.get("x_groq")
+    if not reply.get("usage") and isinstance(groq, dict) and groq.get("usage"):
+        reply["usage"] = groq["usage"]
     whole: dict[str, Any] = _joined(reply)
     if str(whole.get("object")).endswith(_CHUNK):
         whole["object"] = whole["object"].removesuffix(_CHUNK)
-    order = sorted(found, key=lambda each: each if type(each) is int else 0)
-    return {**whole, "choices": [_joined(found[index]) for index in order]}
+    return whole
+
+
+def _place(index: Any) -> int:
+    """Return the number of a choice; of one that has none, 0."""
+    return int(index) if str(index).isdecimal() else 0
 
 
 class _ResponsePieces:
@@ -130,38 +147,56 @@ def _error_in(event: dict[str, Any]) -> dict[str, Any]:
     error = event.get("error")
     if isinstance(error, dict) and not any(error.values()):
         error = None  # an object without a word in it
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) and not error else ():
+        if isinstance(choice, dict) and isinstance(choice.get("error"), dict):
+            error = choice["error"]
     if error:
-        return event
+        return {**{name: value for name, value in event.items() if name != "choices"}, "error": error}
     if event.get("type") == "error" or event.get("object") == "error":  # of the responses API; of older vLLM
         return {"error": {name: value for name, value in event.items() if name not in ("type", "error")}}
     return {}
 
 
 def _events(text: str) -> Iterator[dict[str, Any] | None]:
-    """Yield what each event holds; None for the word that there are no more."""
+    """Yield what each event holds; None for the word that there are no more, behind which no event is broken."""
     data = name = ""
-    for line in re.split(r"\r\n|\n|\r", text):
+    done = False
+    for raw in re.split(r"\r\n|\n|\r", text):
+        line = raw.lstrip(" \t")
         if not line:
             if data and name == "error":  # in plain words
                 yield {"error": {"message": data.strip()}}
                 return
+            data = _begun(data)
             name = ""
         if line.startswith("event:"):
             name = line.removeprefix("event:").strip()
+        if line.startswith("error:"):  # llama.cpp's
+            said = line.removeprefix("error:").strip()
+            yield {"error": _decoded(said) or {"message": said}}
+            return
         if not line.startswith("data:"):
             continue
-        data += line.removeprefix("data:")
-        if data.strip() == _DONE:
+        data = _begun(data) + line.removeprefix("data:")
+        if data.strip().strip('"') == _DONE:
+            done = True
+            data = ""
             yield None
-            return
+            continue
         event = _decoded(data)
         if event is None:
             continue  # goes on in the next line, or is broken
         data = ""
         if isinstance(event, dict):
             yield event if name != "error" or "error" in event else {"error": event}
-    if data:
+    if data and not done:
         raise BadReply("a stream of events that is cut off, or broken")
+
+
+def _begun(data: str) -> str:
+    """Return data that may go on, or are broken; nothing for words that keep the connection alive, as "ping"."""
+    return data if data.lstrip()[:1] in ("{", "[") else ""
 
 
 def _decoded(data: str) -> Any:
@@ -182,32 +217,76 @@ class _Text(list[str]):
     """A text in pieces: to join each to those before it would take the square of their number."""
 
 
-def _add(whole: dict[str, Any], piece: dict[str, Any]) -> None:
+def _add(whole: dict[str, Any], piece: dict[str, Any], *, message: bool = False) -> None:
+    """Put a piece to what came before. message: its texts are pieces; beside it only the text of a completion is."""
     for key, value in piece.items():
         before = whole.get(key)
-        if value is None:
+        if value is None or (key in _LAST and not value):
             whole.setdefault(key, None)
-        elif before is None or key in _LAST:
+        elif before in (None, "") or key in _LAST:  # Azure's first event names no model
             whole[key] = value
         elif isinstance(value, str):
             if type(before) is _Text:
                 before.append(value)
-            elif isinstance(before, str) and key not in _NAMES:
+            elif isinstance(before, str) and (message or key == "text") and key not in _NAMES:
                 whole[key] = _Text((before, value))
+            elif isinstance(before, list) and message:
+                _add_elements(before, _parts(value), message=True)
         elif isinstance(before, dict) and isinstance(value, dict):
-            _add(before, value)
-        elif isinstance(before, list) and isinstance(value, list):
-            _add_elements(before, value)
+            _add(before, value, message=message or key == "message")
+        elif isinstance(value, list):
+            if isinstance(before, str | _Text):  # Mistral's parts, behind a text
+                before = whole[key] = _parts(before)
+            if isinstance(before, list):
+                _add_elements(before, value, message=message)
 
 
-def _add_elements(whole: list[Any], pieces: list[Any]) -> None:
+def _parts(text: "str | _Text") -> list[Any]:
+    text = "".join(text)
+    return [{"type": "text", "text": text}] if text else []
+
+
+def _add_elements(whole: list[Any], pieces: list[Any], *, message: bool) -> None:
     for piece in pieces:
-        index = piece.get("index") if isinstance(piece, dict) else None
-        same = next((each for each in whole if isinstance(each, dict) and each.get("index") == index), None)
-        if index is None or same is None:
+        same = _gone_on_with(whole, piece) if isinstance(piece, dict) else None
+        if same is None:
             whole.append(piece)
         else:
-            _add(same, piece)
+            _add(same, piece, message=message)
+
+
+def _gone_on_with(whole: list[Any], piece: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the element that a piece belongs to; None where it begins another one.
+
+    Not every server numbers its calls, and some give all the same number.
+    """
+    index, id_ = piece.get("index"), piece.get("id")
+    elements = whole[-1:] if index is None else [each for each in whole if _index_of(each) == index][-1:]
+    element = elements[0] if elements else None
+    if not isinstance(element, dict) or (id_ and element.get("id") and id_ != element["id"]):
+        return None
+    if index is not None:
+        return element
+    if piece.get("type") in _PARTS:
+        return element if element.get("type") == piece["type"] else None
+    call = piece.get("function")
+    return element if isinstance(call, dict) and not id_ and not call.get("name") else None
+
+
+def _index_of(element: Any) -> Any:
+    return element.get("index") if isinstance(element, dict) else None
+
+
+def _choice(pieces: dict[str, Any]) -> dict[str, Any]:
+    """Return a choice as it would have been said at once: its calls in their order, without their numbers."""
+    choice: dict[str, Any] = _joined(pieces)
+    message = choice.get("message")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    if isinstance(calls, list) and all(isinstance(each, dict) for each in calls):
+        calls.sort(key=lambda each: index if type(index := each.get("index")) is int else len(calls))
+        for each in calls:
+            each.pop("index", None)
+    return choice
 
 
 def _joined(value: Any) -> Any:

@@ -58,7 +58,12 @@ def error_within(body: bytes) -> dict[str, Any]:
         return error
     if decoded.get("object") == "error":
         return decoded
-    choices = decoded.get("choices")
+    return _broken_off(decoded)
+
+
+def _broken_off(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return the error that stands beside a choice, or that its end is; an empty dict for none."""
+    choices = reply.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             if error := _member(choice):
@@ -203,13 +208,21 @@ def _decoded(body: bytes) -> Any:
 
 
 def _of_stream(body: bytes) -> Any:
-    """Return the event with an error in a body that is a stream of events; None where there is none."""
+    """Return the event with an error in a body that is a stream of events; None where there is none.
+
+    One in which a generation ends that has not come to its end is such an event, too.
+    """
     for line in body.splitlines():
-        if line.startswith(b"data:") and b'"error"' in line:
+        kind, _, data = line.partition(b":")
+        if kind == b"error" or (kind == b"data" and (b'"error"' in data or b'"finish_reason"' in data)):
             try:
-                return msgspec.json.decode(line.removeprefix(b"data:"))
+                event = msgspec.json.decode(data)
             except _UNREADABLE:
-                return None
+                continue
+            if kind == b"error":  # llama.cpp's
+                return {"error": event}
+            if isinstance(event, dict) and (event.get("error") or _broken_off(event)):
+                return event
     return None
 
 
