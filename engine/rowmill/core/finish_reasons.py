@@ -1,5 +1,7 @@
 """What replies end with, in the words of chat completions, whatever words a server has for that."""
 
+import re
+
 CUT = "length"  # a reply that has all the tokens that it may have
 FILTERED = "content_filter"  # one that a filter has held back, or a part of it
 
@@ -10,14 +12,19 @@ _FILTERED = frozenset({
     "image_prohibited_content", "refusal", "sensitive", "moderation", "moderated", "guardrail",
     "guardrail_intervened", "guardrails", "data_inspection_failed", "language",
 })  # fmt: skip
-# OpenAI, Anthropic, the responses API, Gemini, Mistral.
-_CUT = frozenset({CUT, "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length"})
+# OpenAI, Anthropic, the responses API, Gemini, Mistral, Cohere, Hugging Face, llama.cpp.
+_CUT = frozenset({
+    CUT, "max_tokens", "max_output_tokens", "max_completion_tokens", "max_new_tokens", "max_length", "model_length",
+    "token_limit", "limit", "model_context_window_exceeded", "context_length_exceeded",
+})  # fmt: skip
+# As a language or a protocol spells the member of an enumeration: "FinishReason.MAX_TOKENS", "FINISH_REASON_SAFETY".
+_ENUMERATION = re.compile(r"(?:finish_?reason|stop_?reason)[._:]+")
 WHOLE = frozenset({"stop", "end_turn"})  # as nearly all end; Anthropic's word for it
 
 
 def common(reason: str) -> str:
-    """Return the word of chat completions for a reason; one that has none as it is, in small letters."""
-    word = reason.strip().lower().replace("-", "_")
+    """Return the word of chat completions for a reason; one that has none as it is, in small letters with "_"."""
+    word = _ENUMERATION.sub("", reason.strip().lower().replace("-", "_"), count=1)
     if word in _FILTERED or word.partition(":")[0].rstrip() in _FILTERED:  # "content_filter: PROHIBITED_CONTENT"
         return FILTERED
     return CUT if word in _CUT else word

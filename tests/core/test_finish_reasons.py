@@ -1,0 +1,34 @@
+"""What replies end with, as servers of the field say it."""
+
+import pytest
+
+from rowmill.core.finish_reasons import CUT, FILTERED, common
+
+
+@pytest.mark.parametrize(
+    ("reasons", "word"),
+    [
+        (
+            "length max_tokens MAX_TOKENS max_output_tokens model_length max_new_tokens MAX-TOKENS token_limit limit",
+            CUT,
+        ),
+        ("FinishReason.MAX_TOKENS FINISH_REASON_MAX_TOKENS model_context_window_exceeded", CUT),
+        (
+            "content_filter content-filter SAFETY RECITATION FinishReason.SAFETY BLOCKLIST PROHIBITED_CONTENT refusal",
+            FILTERED,
+        ),
+        ("stop STOP FinishReason.STOP finish_reason_stop", "stop"),
+        ("stop_sequence", "stop_sequence"),
+        ("end_turn END_TURN", "end_turn"),
+        ("tool_calls", "tool_calls"),
+        ("MALFORMED_FUNCTION_CALL", "malformed_function_call"),
+    ],
+)
+def test_what_servers_call_otherwise_has_one_word(reasons: str, word: str) -> None:
+    assert {common(reason) for reason in reasons.split()} == {word}
+
+
+def test_a_word_with_its_own_reason_behind_it_is_that_word() -> None:
+    assert common("content_filter: PROHIBITED_CONTENT") == FILTERED
+    assert common(" Length ") == CUT
+    assert common("") == ""
