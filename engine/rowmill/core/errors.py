@@ -138,9 +138,11 @@ class Declined(Exception):
 class InvalidOutput(Exception):
     """A valid reply whose content does not fit the row's schema; the text says why. The row is asked again.
 
-    answer: what was replied, with the content as it came, a JSON string, in `output`.
+    answer: what was replied, with the content as it came, a JSON string, in `output`. prose: there is a text, which is
+    whole, and no JSON in it.
     """
 
-    def __init__(self, problem: str, answer: "Answer") -> None:
+    def __init__(self, problem: str, answer: "Answer", *, prose: bool = False) -> None:
         super().__init__(problem)
         self.answer = answer
+        self.prose = prose

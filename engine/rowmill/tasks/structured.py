@@ -94,7 +94,7 @@ class StructuredTask(TaskWrapper):
         try:
             text, value = json_in(answer.output, strict=self._strict, fits=self.fits)
         except NoJson as error:
-            self._invalid(answer, str(error))
+            self._invalid(answer, str(error), no_json=True)
         problem = self.schema.problem_in(text, value)
         if problem is not None and self.schema.wrapped and not self._strict:
             # A server that knows no schemas gives the list itself, without the object around it.
@@ -110,10 +110,12 @@ class StructuredTask(TaskWrapper):
         return self.schema.problem(value) is None
 
     @staticmethod
-    def _invalid(answer: Answer, problem: str) -> NoReturn:
+    def _invalid(answer: Answer, problem: str, *, no_json: bool = False) -> NoReturn:
         if filtered(answer.finish_reason):
             raise Declined("the content filter cut off the reply") from None
-        raise InvalidOutput(with_reason(problem, answer), with_text(answer)) from None
+        shown = with_text(answer)
+        prose = no_json and reason_word(answer.finish_reason) != CUT and bool(_decode_text(shown.output).strip())
+        raise InvalidOutput(with_reason(problem, answer), shown, prose=prose) from None
 
     def again(self, request: Request, invalid: InvalidOutput) -> Request:
         """Return the request that shows the model its reply and what was wrong with it.

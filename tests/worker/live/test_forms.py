@@ -14,6 +14,8 @@ from rowmill.tasks import forms
 from rowmill.transport import faults
 from rowmill.worker.live.provider import Provider
 from tests.worker.live.conftest import SECRET, TASK, Result, Start, Wire, failure, reply, run
+from tests.worker.live.test_second_asks import SCHEMA, Model
+from tests.worker.live.test_second_asks import task as structured
 
 ALL: frozenset[FormPart] = frozenset({"whole", "usage", "schema"})
 CONFIG = TaskConfig(model="m", prompt="{text}")
@@ -127,6 +129,37 @@ def test_what_was_answered_in_a_form_is_refused_for_what_is_in_the_row(
             failed = [record for record in (await at.outcomes()).values() if record["failed"]]
             assert len(failed) == expected
             assert len(at.told.formed) == 1 - expected
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("heeds", "formed", "failed", "asked"),
+    [("words", ["json_object"], 0, 2 + 6), ("schema", [], 1, 6 + 2), ("nothing", ["json_object"], 6, 3 * 6)],
+)
+def test_who_takes_a_schema_and_does_not_look_at_it_is_asked_in_words(
+    work: Start, heeds: str, formed: list[str], failed: int, asked: int
+) -> None:
+    """As Anthropic's server, which ignores the format. Two replies of prose show it, if there was no other."""
+
+    def say(rows: list[int], _nth: int) -> Any:
+        (row,) = rows
+        in_words = "JSON Schema" in json.dumps(model.bodies[-1]["messages"])
+        right = {"words": in_words, "schema": row != 3, "nothing": False}[heeds]
+        return {"n": row} if right else f"Sure! Row {row} is a nice one."
+
+    model = Model(say)
+    config = TaskConfig(model="m", prompt="{text}", schema=SCHEMA)
+    providers = partial(one, former_of=partial(forms.former, config))
+
+    async def story() -> None:
+        async with work(6, model, task=structured(schema=SCHEMA), providers=providers, concurrency=1) as at:
+            at.feed()
+            await at.done()
+            found = await at.outcomes()
+            assert [each.form.schema for each in at.told.formed] == formed
+            assert sum(record["failed"] for record in found.values()) == failed
+            assert len(model.bodies) == asked
 
     run(story())
 

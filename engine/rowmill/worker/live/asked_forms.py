@@ -103,6 +103,15 @@ class AskedForms:
             return None
         return known.form.without(part)
 
+    def after_prose(self, model: str | None = None) -> RequestForm | None:
+        """Return the form to ask in where replies are prose although a schema was asked for; None where it was not.
+
+        Such a server takes the schema and does not look at it, as Anthropic's.
+        """
+        form = self._of(model).form
+        asked = form.schema == "json_schema" and "schema" in self._open_parts
+        return form.without("schema") if asked else None
+
     def _of(self, model: str | None) -> _Known:
         if self._known is None or model is None:
             return self._others

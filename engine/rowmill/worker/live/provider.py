@@ -22,6 +22,7 @@ from rowmill.worker.live.asked_forms import AskedForms, FormerOf
 from rowmill.worker.live.measured import Measured
 from rowmill.worker.live.standing import Standing
 
+_FIRST_PROSE = 1  # reply without JSON may be chance; two where there is no other are not
 _LOOK_S = 0.1  # limit headers are read this often: they cost more than the rest of a row's bookkeeping
 _BUSY = 0.5  # share of sends that took the last slot, from which on slots are what is missing
 _PAUSE_JITTER = 0.05  # of a Retry-After, added at random: workers that were paused together come back one by one
@@ -200,6 +201,17 @@ class Provider:
         """Return the form in which to send again what has failed for its own, and its model; see `AskedForms`."""
         model = self._forms.model_of(request)
         form = self._forms.after(failure, started, self._answered, model)
+        return None if form is None else (form, model)
+
+    def form_after_prose(self, request: Request) -> tuple[RequestForm, str | None] | None:
+        """Return the form in which to ask from now on, and the model; see `AskedForms.after_prose`.
+
+        Only where no reply was any use so far, and this is not the first one.
+        """
+        if not _FIRST_PROSE < self._answered <= self.sums.wasted.requests:
+            return None
+        model = self._forms.model_of(request)
+        form = self._forms.after_prose(model)
         return None if form is None else (form, model)
 
     def close(self) -> None:

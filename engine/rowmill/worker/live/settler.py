@@ -13,6 +13,7 @@ import msgspec
 from rowmill.core.amounts import Spent
 from rowmill.core.counts import Counters
 from rowmill.core.errors import BadReply, Declined, InvalidOutput
+from rowmill.core.request_form import RequestForm
 from rowmill.core.wire import Answer, Failure, Reply
 from rowmill.flow.retry import RetryPolicy
 from rowmill.ipc.messages import Formed, RateLimited, ToSupervisor, Tripped
@@ -152,6 +153,8 @@ class Settler:
         left = wrong if self._finishes is None else self._finishes.settle(job, provider, wrong, now)
         if left is not None:
             provider.wasted(left.answer)
+            if left.prose and job.request is not None and (found := provider.form_after_prose(job.request)) is not None:
+                self._try_form(provider, *found, failure_of(told(left, provider.secrets)).reason, now)
             self._ask_again(job, provider, left, now)
 
     def _settle_pack(self, pack: Job, provider: Provider, results: list[Answer | InvalidOutput], now: float) -> None:
@@ -268,12 +271,16 @@ class Settler:
         form, model = found
         if self._reservations is not None:
             self._reservations.failed(job, msgspec.structs.replace(failure, maybe_billed=False))
-        if provider.take_form(form, now, model):
-            self._try_out(provider)
-            self._tell(Formed(provider.number, form, failure.reason, model))
+        self._try_form(provider, form, model, failure.reason, now)
         job.put_off = True  # no retry: it is the provider that is tried
         self._backlog.put_back(job)
         return True
+
+    def _try_form(self, provider: Provider, form: RequestForm, model: str | None, reason: str, now: float) -> None:
+        """Ask a provider in another form from now on, and tell of it where that is news."""
+        if provider.take_form(form, now, model):
+            self._try_out(provider)
+            self._tell(Formed(provider.number, form, reason, model))
 
     def _try_again(
         self, job: Job, provider: Provider, failure: Failure, now: float, *, alone: bool, spent: int
