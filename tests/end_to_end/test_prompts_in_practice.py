@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,28 @@ def streamed(text: str, *, usage: bool, end: bytes = b"data: [DONE]\n\n") -> Dec
     return 200, {"content-type": "text/event-stream"}, lines + end
 
 
+def as_list(events: bytes) -> bytes:
+    """Return a stream whose contents are lists of parts, but for the first, which is empty."""
+    return re.sub(rb'"content": ("[^"]+")', rb'"content": [{"type": "text", "text": \1}]', events)
+
+
+# As servers of the field write a stream, each of which says the same.
+SHAPES: tuple[Callable[[bytes], bytes], ...] = (
+    lambda events: events,
+    lambda events: events.replace(b"\r\n", b"\r"),
+    lambda events: events.replace(b"\r\n", b"\n"),
+    lambda events: b"\xef\xbb\xbf" + events,
+    lambda events: events.replace(b"data: ", b"data:"),
+    lambda events: events.replace(b"data: ", b"id: 1\r\nevent: completion.chunk\r\ndata: "),
+    lambda events: b"data: ping\r\n\r\n" + events,
+    lambda events: events.replace(b'"index": 0', b'"index": null'),
+    lambda events: events.replace(b'"finish_reason": null', b'"finish_reason": ""'),
+    lambda events: events + b"data: [DONE]\r\n\r\ndata: {}\r\n\r\ndata: {",
+    as_list,
+    lambda events: events.rstrip(),
+)
+
+
 def test_a_server_that_only_streams_is_asked_for_streams(place: Place, server: Callable[..., Server]) -> None:
     """And one that does not know stream_options is not asked for the usage; a kill in between asks nothing anew."""
 
@@ -54,7 +77,14 @@ def test_a_server_that_only_streams_is_asked_for_streams(place: Place, server: C
         if arrival.row == 20 and arrival.nth == 1:
             status, headers, events = streamed("half", usage=False)
             return status, headers, events[: len(events) // 2]
-        return streamed(f"für {arrival.row}", usage=False, end=b"")
+        status, headers, events = streamed(f"für {arrival.row}", usage=False, end=b"")
+        if arrival.row == 21 and arrival.nth == 1:
+            return (
+                status,
+                headers,
+                events[: len(events) // 2] + b'\r\n\r\nerror: {"code":500,"message":"the slot is gone"}',
+            )
+        return status, headers, SHAPES[arrival.row % len(SHAPES)](events)
 
     served = server(decide)
     place.configure(served.url)
@@ -72,8 +102,8 @@ def test_a_server_that_only_streams_is_asked_for_streams(place: Place, server: C
     asked = [json.loads(each.body) for each in served.arrivals]
     assert [each.get("stream") for each in asked].count(None) == 1
     assert sum("stream_options" in each for each in asked) == 1
-    cut, in_flight = 1, 1
-    assert len(asked) == ROWS + 2 + cut + in_flight
+    cut, gone, in_flight = 1, 1, 1
+    assert len(asked) == ROWS + 2 + cut + gone + in_flight
     assert place.log.count("is asked as streams") == 3, place.log  # found out twice, and as it goes on
     assert "provider main: is asked as streams without usage from now on, for it has said" in done.err
 
