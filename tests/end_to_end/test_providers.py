@@ -128,13 +128,13 @@ def test_one_of_three_providers_dies_and_comes_back_and_no_row_is_lost(
     place: Place, simulator: Callable[..., Witness], reference: Callable[[int], bytes]
 ) -> None:
     weights = {"east": 1, "north": 2, "west": 5}
-    witness = simulator(latency_ms=80)
+    witness = simulator(latency_ms=110)  # so that rows enough are left when one is seen to be back
     configure(
         place,
         [{"name": name, "base_url": url_of(witness, name), "weight": weight} for name, weight in weights.items()],
         workers={"concurrency": 12},
     )
-    rows = 2000  # of which enough are left when it is seen to be back
+    rows = 1500
     place.write_rows(rows)
     started = place.start()
     until(lambda: witness.stats()["requests"] >= 300, "the run to be in full swing")
