@@ -214,10 +214,10 @@ class Connection(ReplyParser, asyncio.Protocol):
         raw = self._raw if headed or not self._interim else self._without_interim()
         pieces = self._pieces
         body = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
-        if self._squeezed is not None:
-            body = self._squeezed.whole(body)
         status = self._status
         short = not headed and len(raw) < _SHORT
+        if not short and self._squeezed is not None:
+            body = self._squeezed.whole(body)
         whole = Reply(status, body, ReplyHead(raw))
         reply: _Result = whole
         if (
