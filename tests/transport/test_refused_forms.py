@@ -6,7 +6,7 @@ import pytest
 
 from rowmill.core.request_form import SCHEMA_FORMS, USUAL, RequestForm, SchemaForm
 from rowmill.core.wire import Failure, Reply
-from rowmill.transport.faults import classify
+from rowmill.transport.faults import classify, inside
 from rowmill.transport.refused_forms import refused_part
 from tests.transport.test_refusal_shapes import SHAPES
 
@@ -319,6 +319,22 @@ def test_whatever_the_status_a_way_to_ask_is_refused_by_its_name(status: int, me
 )
 def test_a_refusal_is_found_wherever_an_error_names_the_member(status: int, body: object) -> None:
     assert refused_part(refusal(status, json.dumps(body)), USUAL) == "schema"
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        ({"error": {"message": "response_format is not supported", "code": 400}}, "schema"),
+        ({"error": "response_format json_schema is not supported"}, "schema"),
+        ({"code": "1210", "msg": "response_format: json_schema is not supported", "success": False}, "schema"),
+        ({"error": {"message": "stream must be true"}}, "whole"),
+        ({"error": {"message": "the model is overloaded"}}, None),
+        ({"choices": [], "note": "response_format"}, None),
+    ],
+)
+def test_a_refusal_within_a_reply_of_status_200_is_one(body: object, part: str | None) -> None:
+    failure = inside(Reply(200, json.dumps(body).encode(), lambda _: None))
+    assert (None if failure is None else refused_part(failure, USUAL)) == part
 
 
 @pytest.mark.parametrize(

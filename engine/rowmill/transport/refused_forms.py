@@ -10,9 +10,9 @@ from functools import cache
 from rowmill.core.request_form import FormPart, RequestForm
 from rowmill.core.wire import Failure
 
-# llama.cpp and others answer with a 500, DeepInfra with a 405.
-_CLASSES = frozenset({"invalid_request", "not_found", "server_error"})
-_OWN_FAULT = 500  # from this status on the words must say, too, that something is refused
+# llama.cpp and others answer with a 500, DeepInfra with a 405, and gateways with a 200.
+_CLASSES = frozenset({"invalid_request", "not_found", "server_error", "bad_reply"})
+_REFUSALS = range(400, 500)  # statuses that are refusals; of others the words must say, too, that something is refused
 _BETWEEN = r".{0,200}?"
 _REFUSED = (
     r"(?:\bnot? (?:currently |yet |longer )?(?:support|available|allow|permitted|one of|implemented|enabled|valid)"
@@ -79,7 +79,7 @@ def refused_part(failure: Failure, form: RequestForm) -> FormPart | None:
         return "usage"
     if not form.stream and _found(_WHOLE, failure.message):
         return "whole"
-    pattern = (_SAID if failure.status >= _OWN_FAULT else _NAMED).get(form.schema)
+    pattern = (_NAMED if failure.status in _REFUSALS else _SAID).get(form.schema)
     return "schema" if pattern is not None and _found(pattern, said) else None
 
 

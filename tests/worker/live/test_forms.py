@@ -164,6 +164,30 @@ def test_who_takes_a_schema_and_does_not_look_at_it_is_asked_in_words(
     run(story())
 
 
+def test_a_row_that_is_refused_in_every_form_takes_no_other_row_with_it(work: Start) -> None:
+    """Though it is the first one: between its tries others show that the form is taken. In a 200, too."""
+    wire = Wire()
+
+    def rule(body: dict[str, Any], row: int) -> Result:
+        if row == 0:
+            kind = body.get("response_format", {}).get("type")
+            return reply(200, json.dumps({"error": f"response_format {kind} is not supported for this input"}).encode())
+        return reply()
+
+    by_body(rule, wire)
+
+    async def story() -> None:
+        async with work(6, wire, providers=partial(one, rewrite=schema), concurrency=1, attempts=1) as at:
+            at.feed()
+            await at.done()
+            failed = [row for row, record in (await at.outcomes()).items() if record["failed"]]
+            assert failed == [0]
+            assert [each.form.schema for each in at.told.formed] == ["json_object"]
+            assert wire.rows == [0, 1, 0, 2, 3, 4, 5]
+
+    run(story())
+
+
 def test_what_may_not_be_changed_fails_as_it_did(work: Start) -> None:
     wire = Wire(lambda _row, _nth: refusal("Stream must be set to true"))
 

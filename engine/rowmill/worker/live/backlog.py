@@ -121,6 +121,12 @@ class Backlog:
             self._ready.appendleft(job)
             self._ready_bytes += job.size
 
+    def put_behind(self, job: Job) -> None:
+        """Put a row second in line, among those that may be sent as it may: first goes another one, if there is one."""
+        self.put_back(job)
+        if len(self._ready) > 1 and self._ready[0] is job:
+            self._ready[0], self._ready[1] = self._ready[1], self._ready[0]
+
     # And go out
 
     def next(self, now: float, in_flight: int) -> Job | None:

@@ -264,7 +264,10 @@ class Settler:
         self._try_again(job, provider, failure, now, alone=alone, spent=spent)
 
     def _asked_otherwise(self, job: Job, provider: Provider, failure: Failure, now: float) -> bool:
-        """Put a row first in line that was refused for the form of its request, if there is another; tell of news."""
+        """Put a row in line again that was refused for the form of its request, if there is another; tell of news.
+
+        Behind the next one: what is in this row may be what is refused, and would be in every form.
+        """
         assert job.request is not None
         if (found := provider.form_after(job.request, failure, job.started)) is None:
             return False
@@ -273,7 +276,7 @@ class Settler:
             self._reservations.failed(job, msgspec.structs.replace(failure, maybe_billed=False))
         self._try_form(provider, form, model, failure.reason, now)
         job.put_off = True  # no retry: it is the provider that is tried
-        self._backlog.put_back(job)
+        self._backlog.put_behind(job)
         return True
 
     def _try_form(self, provider: Provider, form: RequestForm, model: str | None, reason: str, now: float) -> None:
