@@ -1,8 +1,10 @@
 """Servers and models as they are: they only stream, take no schema, or cut replies off. Each ends with right rows."""
 
 import csv
+import itertools
 import json
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 from tests.end_to_end.conftest import Arrival, Place, Server, Witness, until
 
 ROWS = 24
-ONE_AT_A_TIME = ("--set", "workers.count=1", "--set", "workers.concurrency=1")
+# And no request comes twice because it was held for long.
+ONE_AT_A_TIME = ("--set", "workers.count=1", "--set", "workers.concurrency=1", "--set", "provider.timeout_s=60")
 SCHEMA = ("--set", 'task.schema={type="object",properties={row={type="integer"}},required=["row"]}')
 Decision = tuple[int, dict[str, str], bytes]
 
@@ -214,7 +217,9 @@ def test_each_step_is_asked_as_it_is_taken_and_a_kill_asks_nothing_anew(
     place: Place, server: Callable[..., Server]
 ) -> None:
     """Replies are cut in the first step; the second one's model only streams, and takes no schema."""
-    hopeless = 5
+    hopeless, judged = 5, 6
+    drafts, refusals = ROWS + ROWS // 2, 2
+    gate, turns = threading.Event(), itertools.count()
 
     def decide(arrival: Arrival) -> Decision:
         body = json.loads(arrival.body)
@@ -226,6 +231,8 @@ def test_each_step_is_asked_as_it_is_taken_and_a_kill_asks_nothing_anew(
             return refused("This model only supports streaming")
         if body.get("response_format", {}).get("type") == "json_schema":
             return refused("Invalid value for response_format.type", 422)
+        if next(turns) >= judged:
+            assert gate.wait(60), "nobody has let it go on"
         return streamed(json.dumps({"score": arrival.row}), usage=True)
 
     served = server(decide)
@@ -234,12 +241,19 @@ def test_each_step_is_asked_as_it_is_taken_and_a_kill_asks_nothing_anew(
         config.write(STEPS)
     place.write_rows(ROWS)
     keys = (*ONE_AT_A_TIME, "--set", 'retry.on_finish=["length"]')
-    drafts, refusals = ROWS + ROWS // 2, 2
-    served.hold(drafts + refusals + 6)
     run = place.start(*keys)
-    until(lambda: len(served.arrivals) > drafts + refusals + 6 and len(place.recorded()) == 7, "six rows on the disk")
+    drafted = place.run_dir / "steps" / "draft"
+
+    def is_held() -> bool:
+        """Whether all drafts are sealed, and six replies to the second step are on the disk, and one is waited for."""
+        shards, sealed = ([*drafted.glob(each)] for each in ("checkpoints/*.checkpoint", "sealed/*.sealed"))
+        asked = len(served.arrivals)
+        done = len(place.recorded() - {hopeless})
+        return asked == drafts + refusals + judged + 1 and len(shards) == len(sealed) > 0 and done == judged
+
+    until(is_held, "six replies of the second step on the disk")
     run.kill_all()
-    served.go_on()
+    gate.set()
     done = place.run(*keys)
     assert done.code == 1, done.err
     lines = {line["index"]: line for line in place.lines}
