@@ -171,7 +171,8 @@ def test_a_row_that_is_refused_in_every_form_takes_no_other_row_with_it(work: St
     def rule(body: dict[str, Any], row: int) -> Result:
         if row == 0:
             kind = body.get("response_format", {}).get("type")
-            return reply(200, json.dumps({"error": f"response_format {kind} is not supported for this input"}).encode())
+            said = f"response_format {kind} is not supported for this input"
+            return reply(200, json.dumps({"code": "1210", "msg": said, "success": False}).encode())
         return reply()
 
     by_body(rule, wire)
