@@ -1,5 +1,6 @@
 """Conditions on rows: what they find, and what they cannot mean."""
 
+import re
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ TEXT: dict[str, Any] = {"index": 9, "id": 9, "output": "The Quick fox", "error":
         ('topic != "a \\" and score = 9" and index > 7', [8, 9]),
         ("topic != 'a and score = 9' and score = 3", [7]),
         ("topic != it's and it's and score = 3", [7]),
+        ("topic != 'a or score = 9'", [7, 8, 9]),
+        ("output ~ the or that", []),
         ("output ~ '", []),
         ("output = ''", []),
         ("output = '", []),
@@ -84,3 +87,17 @@ def test_what_is_no_condition_is_told(text: str) -> None:
         assert "--where" in str(error)  # noqa: PT017 - either is right, a wrong meaning is not
     else:
         assert not any(holds(line) for line in (LINE, FAILED, TEXT))
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        ("topic = sport or topic = art", "or"),
+        ("score > 1 and topic = 'sport' OR topic = 'art'", "OR"),
+        ("score > 1 && topic = sport", "&&"),
+        ('topic = "sport" || output ~ art', "||"),
+    ],
+)
+def test_what_is_joined_otherwise_than_by_and_is_no_value(text: str, joined: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"joined by `and`, and by no `{joined}`")):
+        condition(text)

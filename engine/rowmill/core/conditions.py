@@ -8,12 +8,16 @@ import msgspec
 
 from rowmill.core.errors import ConfigError
 
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'", re.DOTALL)
+_BEGINNING = r"[\w.$-]+\s*[!<>=~]"  # of a condition
 _CONDITION = re.compile(
     r"\s*([\w.$-]+)\s*(!=|<=|>=|==|=|<|>|~)\s*"
-    r"(\"(?:[^\"\\]|\\.)*\"|'[^']*'|\S.*?)"  # an `and` between quotes is a word as any other
-    r"\s*(?:\Z|\sand\s+(?=[\w.$-]+\s*[!<>=~]))",
+    rf"({_QUOTED.pattern}|\S.*?)"  # an `and` between quotes is a word as any other
+    rf"\s*(?:\Z|\sand\s+(?={_BEGINNING}))",
     re.DOTALL | re.IGNORECASE,
 )
+# As other languages join conditions: taken for a part of the value, it would quietly leave out every row.
+_JOINED_OTHERWISE = re.compile(rf"\s(or|&&|\|\|)\s+{_BEGINNING}", re.IGNORECASE)
 _PLACE = re.compile(r"[0-9]{1,9}")  # in a list
 OF_ROWS = ("index", "id", "output", "error", "class", "finish_reason", "model", "usage")
 _NONE = object()
@@ -46,7 +50,14 @@ def _parts(text: str, key: str) -> list[tuple[str, str, str]]:
         found = _CONDITION.match(text, at)
         if found is None:
             raise ConfigError(
-                f"{key} {text}: write NAME = VALUE, with one of = != < > <= >= ~, and more of them behind `and`"
+                f"{key} {text or 'says nothing'}: "
+                "write NAME = VALUE, with one of = != < > <= >= ~, and more of them behind `and`"
+            )
+        other = None if _QUOTED.fullmatch(found[3]) else _JOINED_OTHERWISE.search(found[3])
+        if other is not None:
+            raise ConfigError(
+                f"{key} {text}: conditions are joined by `and`, and by no `{other[1]}`; "
+                "a value that has it stands in quotes"
             )
         parts.append((found[1], found[2], found[3]))
         at = found.end()
