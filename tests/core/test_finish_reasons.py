@@ -2,7 +2,7 @@
 
 import pytest
 
-from rowmill.core.finish_reasons import CUT, FILTERED, common
+from rowmill.core.finish_reasons import CUT, FILTERED, common, near
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,27 @@ def test_a_word_with_its_own_reason_behind_it_is_that_word() -> None:
     assert common("content_filter: PROHIBITED_CONTENT") == FILTERED
     assert common(" Length ") == CUT
     assert common("") == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("lenght", "length"),
+        ("max_token", "length"),
+        ("content_fitler", "content_filter"),
+        ("contentfilters", "content_filter"),
+        ("length", None),
+        ("content_filter", None),
+        ("stop", None),
+        ("tool_calls", None),  # words of servers from here on
+        ("function_call", None),
+        ("malformed_function_call", None),
+        ("insufficient_system_resource", None),
+        ("model_context_window_exceeded", None),
+        ("max_length", None),
+        ("abort", None),
+        ("repetition_truncation", None),
+    ],
+)
+def test_a_misspelled_word_is_known_and_a_servers_own_is_left_alone(word: str, meant: str | None) -> None:
+    assert near(word) == meant

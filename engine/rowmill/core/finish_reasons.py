@@ -28,3 +28,11 @@ def common(reason: str) -> str:
     if word in _FILTERED or word.partition(":")[0].rstrip() in _FILTERED:  # "content_filter: PROHIBITED_CONTENT"
         return FILTERED
     return CUT if word in _CUT else word
+
+
+def near(word: str) -> str | None:
+    """Return the word of chat completions for what somebody has misspelled; None for a word that may be a server's."""
+    import difflib  # only here: workers need none
+
+    known = difflib.get_close_matches(word, sorted(_FILTERED | _CUT), n=1, cutoff=0.8)
+    return common(known[0]) if known and common(word) == word != common(known[0]) else None

@@ -567,6 +567,8 @@ def test_the_wrong_types_cover_every_key() -> None:
         (tree(retry={"on_finish": ["max_tokens"]}), "retry.on_finish"),
         (tree(task={"fail_on_finish": ["end_turn"]}), "task.fail_on_finish"),
         (tree(task={"fail_on_finish": ["content-filter"]}), "task.fail_on_finish"),
+        (tree(task={"fail_on_finish": ["content_fitler"]}), "task.fail_on_finish"),
+        (tree(retry={"on_finish": ["lenght"]}), "retry.on_finish"),
         (tree(retry={"on_finish": ["x"]}, task={"api": "embeddings"}), "retry.on_finish"),
         (tree(retry={"on_finish": ["x"]}, task={"rows_per_request": 2}), "retry.on_finish"),
         (tree(task={"fail_on_finish": [""]}), "task.fail_on_finish"),

@@ -158,6 +158,8 @@ def end_problems(key: str, reasons: Sequence[str], tasks: Sequence[TaskConfig]) 
             yield f'{key}: {reason!r} is called "{word}" here, whatever the server calls it; write that'
         elif reason in finish_reasons.WHOLE:
             yield f'{key}: "{reason}" is how replies end that are whole; remove it'
+        elif (meant := finish_reasons.near(reason)) is not None:
+            yield f'{key}: no reply ends with "{reason}"; did you mean "{meant}"?'
 
 
 def asks_unlimited(task: TaskConfig) -> bool:
