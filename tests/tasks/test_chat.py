@@ -424,6 +424,9 @@ def test_the_output_of_several_choices_is_the_list_of_all() -> None:
     assert listed(a, b) == ["a", "b"]
     assert listed(a, {"content": None}, b) == ["a", None, "b"]
     assert listed(a, b, no) == ["a", "b", {"content": None, "refusal": "no"}]
+    for places, texts in (((1, 0), ["b", "a"]), ((0, 0), ["a", "b"]), ((1, None), ["a", "b"])):
+        turned = [{"index": index, "message": message} for index, message in zip(places, (a, b), strict=True)]
+        assert json.loads(parse(json.dumps({"choices": turned}).encode()).output) == texts
     assert listed(a, {"content": None, "tool_calls": calls}) == ["a", calls]
     assert listed({"content": "a", "tool_calls": calls}, b) == [{"content": "a", "tool_calls": calls}, "b"]
     held_back = [{"message": None, "finish_reason": "content_filter"}, {"message": b, "finish_reason": "stop"}]

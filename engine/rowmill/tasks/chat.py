@@ -49,6 +49,14 @@ class _OddChoice(msgspec.Struct, gc=False):
     content: msgspec.Raw = NULL
 
 
+class _PlacedChoice(msgspec.Struct, gc=False):
+    index: int
+
+
+class _PlacedCompletion(msgspec.Struct, gc=False):
+    choices: list[_PlacedChoice]
+
+
 class _OddCompletion(msgspec.Struct, gc=False):
     choices: list[_OddChoice]
 
@@ -122,12 +130,13 @@ def unusual(body: bytes, choices: Sequence[_ChatChoice]) -> tuple[bytes, bytes]:
     """
     if len(choices) == 1:
         return _output(body, choices[0], 0)
+    order = _order(body, len(choices))
     trouble: BadReply | Declined | None = None
     found: list[tuple[bytes, bytes]] = []
     outputs: list[bytes] = []
-    for place, choice in enumerate(choices):
+    for place in order:
         try:
-            one = _output(body, choice, place)
+            one = _output(body, choices[place], place)
         except (BadReply, Declined) as error:
             # Of whom one has an answer and others decline or fail, the answer is what was asked for.
             trouble = trouble or error
@@ -139,6 +148,15 @@ def unusual(body: bytes, choices: Sequence[_ChatChoice]) -> tuple[bytes, bytes]:
         assert trouble is not None, "there is a choice"
         raise trouble
     return found[0] if len(found) == 1 else (listed(outputs), found[0][1])
+
+
+def _order(body: bytes, choices: int) -> list[int]:
+    """Return the places of choices in the order that they say themselves, as a stream's are put together."""
+    try:
+        indexes = [choice.index for choice in _decode_order(body).choices]
+    except UNREADABLE:
+        indexes = []
+    return sorted(range(choices), key=indexes.__getitem__) if len(set(indexes)) == choices else list(range(choices))
 
 
 def _output(body: bytes, choice: _ChatChoice, place: int) -> tuple[bytes, bytes]:
@@ -265,6 +283,7 @@ _decode_completion = msgspec.json.Decoder(_ChatCompletion).decode
 _HELD_BACK = frozenset({"prompt_filter_results", "promptFeedback", "prompt_feedback"})
 _NO_CHOICES = "a chat completion without choices"
 _decode_odd = msgspec.json.Decoder(_OddCompletion).decode
+_decode_order = msgspec.json.Decoder(_PlacedCompletion).decode
 _decode_usage = msgspec.json.Decoder(_ChatUsage).decode
 
 
