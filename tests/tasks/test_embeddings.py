@@ -13,7 +13,7 @@ from openai.types import CreateEmbeddingResponse
 
 from rowmill.core.config import TaskConfig
 from rowmill.core.config.sections import InputConfig
-from rowmill.core.errors import BadReply
+from rowmill.core.errors import BadReply, InvalidOutput
 from rowmill.core.wire import Answer
 from rowmill.tasks.embeddings import Embeddings
 from rowmill.tasks.factory import open_task
@@ -91,6 +91,22 @@ def test_vectors_without_a_number_are_in_order_and_no_row_tells_of_its_neighbour
     assert {
         answer.usage for answer in Embeddings.unpack(reply("AAAAAA==", "AAAAAA=="), 2) if isinstance(answer, Answer)
     } == {b"null"}
+
+
+def test_a_vector_that_is_none_among_others_is_its_rows_own_affair() -> None:
+    for bad, problem in (
+        ([None], "no embedding: "),
+        ([1e39], "an embedding with a number"),
+        ("A", "an embedding that"),
+    ):
+        first, second, third = Embeddings.unpack(reply([0.5], bad, [2.0], order=[0, 2, 1]), 3)
+        assert [vector_of(first), vector_of(second)] == [[0.5], [2.0]]
+        assert isinstance(third, InvalidOutput)
+        assert str(third).startswith(problem)
+        assert third.answer.output == b'""'
+        assert refused(reply(bad, bad), 2).startswith(problem)  # none is right: the server is no such one
+    nan = reply([0.5], [1.0]).replace(b"[1.0]", b"[NaN]")
+    assert isinstance(Embeddings.unpack(nan, 2)[1], InvalidOutput)
 
 
 @pytest.mark.parametrize(

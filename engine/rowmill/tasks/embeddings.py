@@ -53,13 +53,27 @@ class Embeddings(Api):
 
     @staticmethod
     def unpack(body: bytes, rows: int) -> list[Answer | InvalidOutput]:
-        """Read the body of a 2xx reply to several inputs. Raises `BadReply` where it is none."""
+        """Read the body of a 2xx reply to several inputs. Raises `BadReply` where it is none.
+
+        A vector that is none among others (of NaN, as models in half precision have it) is that row's own affair.
+        """
         reply = decoded(_decode, body, "embedding")
-        return alike(_vectors(reply, rows), rows, reply)
+        troubles: dict[int, BadReply] = {}
+        found: list[Answer | InvalidOutput] = list(alike(_vectors(reply, rows, troubles), rows, reply))
+        if len(troubles) == rows:
+            raise next(iter(troubles.values()))
+        for index, trouble in troubles.items():
+            answer = found[index]
+            assert isinstance(answer, Answer), "no other is among them"
+            found[index] = InvalidOutput(str(trouble), answer)
+        return found
 
 
-def _vectors(reply: _EmbeddingsReply, rows: int) -> list[bytes]:
-    """Return the vectors in the order of the inputs, each as a JSON string of base64."""
+def _vectors(reply: _EmbeddingsReply, rows: int, troubles: dict[int, BadReply] | None = None) -> list[bytes]:
+    """Return the vectors in the order of the inputs, each as a JSON string of base64.
+
+    troubles: takes what is wrong with single ones, which are "" then; without it that is raised.
+    """
     believed(reply)
     if len(reply.data) != rows:
         raise BadReply(f"a reply of {len(reply.data)} embeddings for {rows} inputs")
@@ -68,7 +82,12 @@ def _vectors(reply: _EmbeddingsReply, rows: int) -> list[bytes]:
         index = number if each.index is None else each.index
         if not 0 <= index < rows or vectors[index] is not None:
             raise BadReply(f"a reply whose embeddings are numbered wrongly: {index} of {rows}")
-        vectors[index] = _vector(bytes(each.embedding))
+        try:
+            vectors[index] = _vector(bytes(each.embedding))
+        except BadReply as trouble:
+            if troubles is None:
+                raise
+            vectors[index], troubles[index] = b'""', trouble
     return vectors  # type: ignore[return-value]  # so many different places are all of them
 
 
