@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rowmill.core.config import Config, fingerprint
+from rowmill.core.config import Config
+from rowmill.core.config.fingerprints import fingerprint, last_of
 from rowmill.core.config.hidden import hidden
-from rowmill.core.config.steps import last_of, of_step
+from rowmill.core.config.steps import of_step
 from rowmill.core.errors import ConfigError, InvalidRow, RowmillError, RunDirectoryError
 from rowmill.core.rows import Shard
 from rowmill.files.input.shard_readers import shard_lines

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rowmill.core import config as configuration
-from rowmill.core.config import steps
+from rowmill.core.config import fingerprints, steps
 from rowmill.core.config.reading import every_key, own_keys, parse
 from rowmill.core.config.sections import StepConfig
 from rowmill.core.errors import ConfigError
@@ -103,8 +103,8 @@ def test_the_run_is_known_by_every_step() -> None:
         after = configuration.fingerprint(parse(step(number, **changes), "test"))
         assert [key for key in before if before[key] != after.get(key)] == [name]
     assert configuration.fingerprint(parse(step(1, compares=["write", "text"]), "test")) == before
-    assert steps.last_of(before, "api") == "chat.completions"
-    assert steps.last_of({"task.api": "embeddings"}, "api") == "embeddings"
+    assert fingerprints.last_of(before, "api") == "chat.completions"
+    assert fingerprints.last_of({"task.api": "embeddings"}, "api") == "embeddings"
 
 
 def test_a_settled_configuration_has_the_task_of_its_last_step_and_its_steps_still() -> None:

@@ -12,11 +12,11 @@ from rowmill.core.config.sections import (
     Config,
     ProviderConfig,
     TaskConfig,
-    fingerprint,
 )
 
 if TYPE_CHECKING:
     from rowmill.core.config.credentials import endpoints
+    from rowmill.core.config.fingerprints import fingerprint
     from rowmill.core.config.reading import load, override, parse
 else:
 
@@ -24,6 +24,8 @@ else:
         """Import what reads a configuration when it is asked for: workers get one that has been read."""
         if name == "endpoints":
             import rowmill.core.config.credentials as module
+        elif name == "fingerprint":
+            import rowmill.core.config.fingerprints as module
         elif name in {"load", "override", "parse"}:
             import rowmill.core.config.reading as module
         else:

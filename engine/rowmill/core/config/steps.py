@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from rowmill.core.config.sections import Config, ProviderConfig, StepConfig, TaskConfig, fingerprint
+from rowmill.core.config.sections import Config, ProviderConfig, StepConfig, TaskConfig
 from rowmill.core.rows import StepOfRun
 
 _OF_TASK = TaskConfig.__struct_fields__
@@ -91,32 +91,6 @@ def of_run(config: Config, number: int) -> StepOfRun | None:
         where=step.where,
         fields=None if fields is None else tuple(fields),
     )
-
-
-def fingerprint_of_steps(config: Config) -> dict[str, Any]:
-    """Return everything that the output bytes of a run of several steps depend on, by key; see `fingerprint`."""
-    found: dict[str, Any] = {"step": [step.name for step in config.step]}
-    for number, step in enumerate(config.step):
-        own = fingerprint(of_step(config, number))
-        found |= {
-            f"step.{step.name}.{key.removeprefix('task.')}": value
-            for key, value in own.items()
-            if key.startswith("task.")
-        }
-        if step.where is not None:
-            found[f"step.{step.name}.where"] = step.where
-    return found | {key: value for key, value in own.items() if not key.startswith("task.")}
-
-
-def last_name(fingerprint: dict[str, Any]) -> str:
-    """Return the name of a run's last step by its fingerprint; empty where it has no steps."""
-    return next(reversed(fingerprint.get("step", ())), "")
-
-
-def last_of(fingerprint: dict[str, Any], key: str) -> Any:
-    """Return what a run's fingerprint has of a key of its task, or of its last step; None where it is not there."""
-    name = last_name(fingerprint)
-    return fingerprint.get(f"step.{name}.{key}" if name else f"task.{key}")
 
 
 def _fields(step: StepConfig) -> list[str] | None:

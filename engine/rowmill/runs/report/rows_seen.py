@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from rowmill.core.config import Config
-from rowmill.core.config.steps import last_of
+from rowmill.core.config.fingerprints import last_of
 from rowmill.core.counts import Totals
 from rowmill.core.fault_words import words_of
 from rowmill.files.output import vectors

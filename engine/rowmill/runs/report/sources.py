@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rowmill.budget import ledger
-from rowmill.core.config.steps import last_name
+from rowmill.core.config.fingerprints import last_name
 from rowmill.core.counts import Counters, Totals
 from rowmill.core.errors import ExitCode, RowmillError
 from rowmill.core.moments import Moment
