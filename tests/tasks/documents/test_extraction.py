@@ -41,6 +41,14 @@ def test_the_text_is_read_by_what_the_file_holds(tmp_path: Path, data: bytes, te
     assert text_of(tmp_path, data) == Extracted(text)
 
 
+def test_a_page_that_does_not_begin_as_one_is_told_by_its_name(tmp_path: Path) -> None:
+    for name, data in (("part.html", b"<script>no()</script><p>a &amp; b</p>"), ("OLD.HTM", b"a &amp; b")):
+        (tmp_path / name).write_bytes(data)
+        assert extracted(name, tmp_path, ALL) == Extracted("a & b")
+    (tmp_path / "named.html").write_bytes(made.pdf("Hello"))
+    assert extracted("named.html", tmp_path, ALL) == Extracted("Hello"), "a name is no proof"
+
+
 @pytest.mark.parametrize(
     ("data", "code", "said"),
     [

@@ -1,7 +1,7 @@
 """The text of one document: what the child of `reader` does.
 
-Its kind is told by the content. `Extracted.text` has a line at its end where the document goes on beyond it, so that a
-model does not take a part for the whole.
+Its kind is told by the content; only a page that does not begin as one is told by its name. `Extracted.text` has a
+line at its end where the document goes on beyond it, so that a model does not take a part for the whole.
 """
 
 import codecs
@@ -23,6 +23,7 @@ _OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PAGE = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
+_PAGES = (".html", ".htm", ".xhtml")  # names of pages, of which many are only a part of one
 _CHARSET = re.compile(rb"<meta[^>]+charset=[\"']?([A-Za-z0-9_-]+)", re.IGNORECASE)
 _NO_TEXT = {0xFFFE: None, 0: None, 0x02: None}  # U+0002 is where PDFium has joined a word that a line has parted
 _READ = "PDF, .docx, HTML and plain text are read"
@@ -63,7 +64,7 @@ def extracted(name: str, root: Path, bounds: Bounds) -> Extracted:
     """Read the document that a row names. Any error is told, but those that end the process."""
     try:
         with opened(name, root, KIND) as file:
-            part = _part(file, bounds)
+            part = _part(file, bounds, page=name.lower().endswith(_PAGES))
     except NoText as error:
         return Extracted(problem=f"the document {shown(name)} {error}", code=error.code)
     except InvalidRow as error:
@@ -80,16 +81,16 @@ def extracted(name: str, root: Path, bounds: Bounds) -> Extracted:
     return Extracted(text, part.cut)
 
 
-def _part(file: BinaryIO, bounds: Bounds) -> Part:
+def _part(file: BinaryIO, bounds: Bounds, *, page: bool) -> Part:
     try:
-        return _read(file, bounds)
+        return _read(file, bounds, page=page)
     except (NoText, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever readers raise for what is none of theirs
         raise NoText("damaged", f"is damaged: its reader failed: {type(error).__name__}: {error}") from None
 
 
-def _read(file: BinaryIO, bounds: Bounds) -> Part:
+def _read(file: BinaryIO, bounds: Bounds, *, page: bool) -> Part:
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if b"%PDF-" in head:
@@ -104,10 +105,10 @@ def _read(file: BinaryIO, bounds: Bounds) -> Part:
         raise NoText("unknown_kind", "is an image: name its column in task.images to send it as one")
     if head.startswith((_OLD_OFFICE, b"{\\rtf")):
         raise NoText("unknown_kind", f"is of an older kind, or encrypted: {_READ}; save it as one of them")
-    return _plain(file)
+    return _plain(file, page=page)
 
 
-def _plain(file: BinaryIO) -> Part:
+def _plain(file: BinaryIO, *, page: bool) -> Part:
     data = file.read()
     encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
     if encoding == "utf-8-sig" and b"\0" in data:
@@ -119,8 +120,8 @@ def _plain(file: BinaryIO) -> Part:
         if said is None:
             raise NoText("not_utf8", f"is no text in UTF-8: byte {error.start + 1}; save it as UTF-8") from None
         text = data.decode(said[1].decode(), errors="replace")
-    if _PAGE.match(text):
-        from rowmill.tasks.documents import page
+    if page or _PAGE.match(text):
+        from rowmill.tasks.documents.page import text_of
 
-        return Part(page.text_of(text))
+        return Part(text_of(text))
     return Part(text)
