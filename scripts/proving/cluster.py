@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,7 +115,7 @@ def disturbed(folder: Path, source: Path, nodes: RayNodes) -> bool:
         run.finish()
         reference = run.output.read_bytes()
     holds = True
-    cases: list[tuple[str, Callable[[Run, Witness, RayNodes], int]]] = [
+    cases: list[tuple[str, Callable[[Run, Witness, RayNodes], list[float]]]] = [
         ("a raylet killed three times, nodes added", _kill_raylets),
         ("an agent killed", _kill_agent),
         ("a worker killed", _kill_worker),
@@ -132,34 +133,45 @@ def disturbed(folder: Path, source: Path, nodes: RayNodes) -> bool:
     return holds
 
 
-def _accounts(name: str, run: Run, stats: dict[str, Any], lost: int) -> bool:
-    """Check that nothing was asked again but what was in flight, or in an open group, of so many lost workers."""
+def _accounts(name: str, run: Run, stats: dict[str, Any], lost: list[float]) -> bool:
+    """Check that nothing was asked again but what was in flight, or in an open group, of lost workers.
+
+    lost: of each, how many requests a second all of them had just sent. The run's own rows a second are half of that or
+    less: they are of its start, too, and of the time that passes before a node is given up.
+    """
     failed = sum(stats["by_fault"].values())
-    speed = max(session["rows_per_s"] for session in run.report["sessions"])
-    group = round(speed / NODES * 2 * faults.GROUP_S)  # a commit interval, and as much on the way
-    most = ROWS + failed + lost * (SLOTS + group)
+    # A commit interval, and as much on the way.
+    group = round(sum(lost) / len(lost) / NODES * 2 * faults.GROUP_S)
+    most = ROWS + failed + len(lost) * (SLOTS + group)
     return check(
         f"{name}: requests",
         stats["requests"] <= most,
-        f"{stats['requests']:,} <= {ROWS:,} rows + {failed:,} failed + {lost} x ({SLOTS} in flight + {group} in an "
-        f"open group) = {most:,}; answered twice: {stats['repeated_after_success']}; billed twice at most by the "
+        f"{stats['requests']:,} <= {ROWS:,} rows + {failed:,} failed + {len(lost)} x ({SLOTS} in flight + {group} in "
+        f"an open group) = {most:,}; answered twice: {stats['repeated_after_success']}; billed twice at most by the "
         f"report: {sum(session['billed_twice_max'] for session in run.report['sessions'])}",
     )
 
 
 @contextlib.contextmanager
-def _at_work(run: Run, witness: Witness) -> Iterator[Callable[[float], None]]:
+def _at_work(run: Run, witness: Witness) -> Iterator[Callable[[float], float]]:
     """Run the command; yields what waits until a part of the rows is asked. Ends when the run has."""
     with run.started() as process:
         run.begin(process, witness)
-
-        def asked(part: float) -> None:
-            until(lambda: process.poll() is not None or witness.stats()["requests"] >= part * ROWS, f"{part:.0%}")
-            if process.poll() is not None:
-                raise ItemError(f"the run has ended before {part:.0%}")
-
-        yield asked
+        yield lambda part: _asked(process, witness, part)
         run.wait(process)
+
+
+def _asked(process: subprocess.Popen[bytes], witness: Witness, part: float) -> float:
+    """Wait until a part of the rows is asked; returns how many requests a second came of the last tenth of all."""
+
+    def reach(least: float) -> tuple[float, int]:
+        until(lambda: process.poll() is not None or witness.stats()["requests"] >= least * ROWS, f"{least:.0%}")
+        if process.poll() is not None:
+            raise ItemError(f"the run has ended before {least:.0%}")
+        return time.monotonic(), witness.stats()["requests"]
+
+    (began, before), (ended, after) = reach(part - 0.1), reach(part)
+    return float((after - before) / (ended - began))
 
 
 def _busy(nodes: RayNodes, *, not_head: bool = False) -> RayNode:
@@ -174,10 +186,11 @@ def _busy(nodes: RayNodes, *, not_head: bool = False) -> RayNode:
     return Random(len(found)).choice(found)  # noqa: S311 - repeatable, no secret
 
 
-def _kill_raylets(run: Run, witness: Witness, nodes: RayNodes) -> int:
+def _kill_raylets(run: Run, witness: Witness, nodes: RayNodes) -> list[float]:
+    lost = []
     with _at_work(run, witness) as asked:
         for part in (0.2, 0.45, 0.7):
-            asked(part)
+            lost.append(asked(part))
             node = _busy(nodes, not_head=True)
             left = [*node.agents(), *node.workers()]
             node.raylet.kill()
@@ -185,29 +198,29 @@ def _kill_raylets(run: Run, witness: Witness, nodes: RayNodes) -> int:
             node.end()
             nodes.nodes.remove(node)
             nodes.add()
-    return 3
+    return lost
 
 
-def _kill_agent(run: Run, witness: Witness, nodes: RayNodes) -> int:
+def _kill_agent(run: Run, witness: Witness, nodes: RayNodes) -> list[float]:
     with _at_work(run, witness) as asked:
-        asked(0.4)
+        pace = asked(0.4)
         node = _busy(nodes)
         left = node.workers()
         node.agents()[0].kill()
         _all_gone(left, "a killed agent's workers")
-    return 1
+    return [pace]
 
 
-def _kill_worker(run: Run, witness: Witness, nodes: RayNodes) -> int:
+def _kill_worker(run: Run, witness: Witness, nodes: RayNodes) -> list[float]:
     with _at_work(run, witness) as asked:
-        asked(0.4)
+        pace = asked(0.4)
         _busy(nodes).workers()[0].kill()
-    return 1
+    return [pace]
 
 
-def _stop_node(run: Run, witness: Witness, nodes: RayNodes) -> int:
+def _stop_node(run: Run, witness: Witness, nodes: RayNodes) -> list[float]:
     with _at_work(run, witness) as asked:
-        asked(0.3)
+        pace = asked(0.3)
         node = _busy(nodes, not_head=True)
         left = node.workers()
         node.stop()
@@ -216,19 +229,19 @@ def _stop_node(run: Run, witness: Witness, nodes: RayNodes) -> int:
         node.stop(signal.SIGCONT)
         _all_gone(left, "workers of a node that was stopped")
         print(f"  {before} connections were open when it went on")
-    return 1
+    return [pace]
 
 
-def _kill_driver(run: Run, witness: Witness, nodes: RayNodes) -> int:
+def _kill_driver(run: Run, witness: Witness, nodes: RayNodes) -> list[float]:
     with run.started() as process:
         run.begin(process, witness)
-        until(lambda: witness.stats()["requests"] >= 0.4 * ROWS, "40%")
+        pace = _asked(process, witness, 0.4)
         left = [worker for node in nodes.nodes for worker in node.workers()]
         process.kill()
         process.wait()
         _all_gone(left, "a killed driver's workers")
     run.finish()
-    return NODES
+    return [pace] * NODES
 
 
 def _connections(processes: list[psutil.Process]) -> int:
